@@ -1,0 +1,167 @@
+"""The registry: names of backends, how each is loaded, and why one is missing.
+
+Backends of others come through the entry-point group ``fastconv.backends``: the
+entry point's object is called without arguments and returns the backend.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import BackendUnavailable, UnknownBackend
+from .base import FAMILIES, KERNELS, Backend
+
+__all__ = ["AUTO_ORDER", "BackendStatus", "Registry"]
+
+AUTO_ORDER = ("cython", "numba", "numpy")
+"""Backends that ``auto`` tries, the fastest first."""
+
+ENTRY_POINTS = "fastconv.backends"
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can run here.
+
+    Attributes
+    ----------
+    name : str
+    available : bool
+    reason : str
+        Empty where it is available, else why not and what to do about it.
+    """
+
+    name: str
+    available: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.available
+
+
+class Registry:
+    """Loads backends by name, once each.
+
+    Parameters
+    ----------
+    max_isa : str or None
+        Widest instruction set that a backend may use.
+    cache_dir : Path or None
+        Where a backend may keep what it compiled.
+    """
+
+    def __init__(self, max_isa: str | None = None, cache_dir: Path | None = None) -> None:
+        self.max_isa = max_isa
+        self.cache_dir = cache_dir
+        self._lock = threading.RLock()
+        self._loaded: dict[str, Backend] = {}
+        self._failed: dict[str, BackendUnavailable] = {}
+        self._factories: dict[str, Callable[[], Any]] = {
+            "cython": self._cython,
+            "numba": self._numba,
+            "numpy": self._numpy,
+        }
+        for entry in metadata.entry_points(group=ENTRY_POINTS):
+            self._factories.setdefault(entry.name, lambda entry=entry: entry.load()())
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all known backends, whether or not they can run."""
+        return tuple(self._factories)
+
+    def register(self, name: str, factory: Callable[[], Any]) -> None:
+        """Add a backend under a new name; `factory` is called when it is first used."""
+        if name in self._factories or name == "auto":
+            raise UnknownBackend(f"register: a backend named {name!r} is registered already")
+        self._factories[name] = factory
+
+    def load(self, name: str) -> Backend:
+        """Return the backend, loading it on first use.
+
+        Raises
+        ------
+        UnknownBackend
+            Nothing has registered the name.
+        BackendUnavailable
+            It cannot run here; the message says why and what to install.
+        """
+        backend = self._loaded.get(name)
+        if backend is not None:
+            return backend
+        with self._lock:
+            if name in self._loaded:
+                return self._loaded[name]
+            if name in self._failed:
+                raise self._failed[name]
+            if name not in self._factories:
+                known = ", ".join(self.names())
+                raise UnknownBackend(f"unknown backend {name!r}; known: auto, {known}")
+            try:
+                backend = complete(self._factories[name](), name)
+            except BackendUnavailable as error:
+                self._failed[name] = error
+                raise
+            except Exception as error:
+                # Whatever a broken backend raises, its user must see that it is broken.
+                reason = f"{name}: loading failed with {type(error).__name__}: {error}"
+                self._failed[name] = BackendUnavailable(reason)
+                raise self._failed[name] from error
+            self._loaded[name] = backend
+            return backend
+
+    def status(self, name: str) -> BackendStatus:
+        """Load the backend if need be, and say whether that worked."""
+        try:
+            self.load(name)
+        except BackendUnavailable as error:
+            return BackendStatus(name, False, str(error))
+        return BackendStatus(name, True)
+
+    def _cython(self) -> Any:
+        from . import cython_backend
+
+        return cython_backend.create(max_isa=self.max_isa)
+
+    def _numba(self) -> Any:
+        from . import numba_backend
+
+        folder = self.cache_dir / "numba" if self.cache_dir else None
+        return numba_backend.create(max_isa=self.max_isa, cache_dir=folder)
+
+    def _numpy(self) -> Any:
+        from . import numpy_backend
+
+        return numpy_backend.create()
+
+
+def complete(backend: Any, name: str) -> Backend:
+    """Fill families of kernels that `backend` lacks from the reference, visibly.
+
+    ``backend.providers`` then maps each kernel to the name of the backend that
+    gives it. A family is taken whole, because its kernels share what they keep.
+    """
+    from . import numpy_backend
+
+    missing = [
+        attribute
+        for attribute in ("name", "layout", "configure", "describe")
+        if not hasattr(backend, attribute)
+    ]
+    if missing:
+        raise BackendUnavailable(f"{name}: the backend object lacks {', '.join(missing)}")
+    if backend.name != name:
+        raise BackendUnavailable(f"{name}: the backend object calls itself {backend.name!r}")
+    providers = dict.fromkeys(KERNELS, name)
+    reference = numpy_backend.create()
+    for kernels in FAMILIES.values():
+        if all(callable(getattr(backend, kernel, None)) for kernel in kernels):
+            continue
+        for kernel in kernels:
+            setattr(backend, kernel, getattr(reference, kernel))
+            providers[kernel] = reference.name
+    backend.providers = providers
+    return cast(Backend, backend)

@@ -1,0 +1,222 @@
+"""The kernel table: what every backend gives, on one page.
+
+Layers say what, backends say how, and this table is all that stands between
+them. `fastconv.ops` is its only caller.
+
+Contract
+--------
+* Shapes are logical: images are (N, C, H, W) whatever their memory looks like.
+  ``layout`` names the memory that a backend works in: ``"channels_first"``
+  (C-contiguous) or ``"channels_last"`` (the view ``a.transpose(0, 2, 3, 1)`` is
+  C-contiguous). Every 4-D array of a call is in that layout, except for
+  `im2col` and `col2im`, whose images are always C-contiguous.
+  Arrays of one or two axes are C-contiguous, as are convolution weights.
+* One dtype throughout a call, float32 or float64, native byte order, aligned.
+  `winner` and `mask` are uint8 (`winner` is int32 where a window has more than
+  256 positions), `labels` int64.
+* Inputs are never written, and may be read-only. Outputs (listed after
+  `geometry`, or named in the docstring) are allocated by the caller, overlap
+  nothing, and are overwritten completely, also where no window reaches.
+* What backward needs is an input or an output of forward; the caller keeps it
+  and runs backward on the backend that ran forward.
+* The caller has checked everything: kernels assume shapes, dtypes and ranges.
+  N may be 0. C, FN, D and M are at least 1.
+* Weights may change between any two calls: nothing derived from them is kept.
+* ``configure(threads=n)`` says how many threads to use. With ``threads == 1`` a
+  backend enters no thread pool at all, so it is safe in a forked child.
+  Several Python threads may call one backend at the same time.
+* The sum for the same input, thread count and machine is the same bit for bit.
+
+Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
+windows; D features, M units. ``geometry`` holds these numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import WindowGeometry
+
+__all__ = ["FAMILIES", "KERNELS", "Array", "Backend", "Bytes", "Labels", "Layout"]
+
+Array = NDArray[np.floating]
+Bytes = NDArray[np.integer]
+Labels = NDArray[np.int64]
+Layout = Literal["channels_first", "channels_last"]
+
+
+class Backend(Protocol):
+    """The table. A backend is an object with these attributes and methods."""
+
+    name: str
+    layout: Layout
+
+    def configure(self, *, threads: int) -> None:
+        """Use this many threads from the next call on."""
+
+    def describe(self) -> dict[str, str]:
+        """Facts for `fastconv.show_config`: versions, instruction set, threading layer."""
+
+    # ---- columns: the book's im2col and its adjoint -------------------------------
+
+    def im2col(self, x: Array, geometry: WindowGeometry, col: Array) -> None:
+        """col (N*OH*OW, C*FH*FW) from x (N, C, H, W): row order n, y, x; column c, fy, fx."""
+
+    def col2im(self, col: Array, geometry: WindowGeometry, x: Array) -> None:
+        """The adjoint: x (N, C, H, W) sums the entries of col that came from each place."""
+
+    # ---- convolution: cross-correlation with zero padding -------------------------
+
+    def conv2d_forward(
+        self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
+    ) -> None:
+        """out (N, FN, OH, OW) from x (N, C, H, W), weight (FN, C, FH, FW), bias (FN,)."""
+
+    def conv2d_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        """Gradients of the three inputs; dx is None where the caller does not need it."""
+
+    # ---- max pooling --------------------------------------------------------------
+
+    def maxpool2d_forward(
+        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes
+    ) -> None:
+        """out and winner (N, C, OH, OW): the maximum, and its position fy*FW + fx.
+
+        The first maximum in row-major order wins, the first NaN before any number.
+        Padded places never win (pad < FH, FW, so each window holds a real place).
+        """
+
+    def maxpool2d_backward(
+        self, dout: Array, winner: Bytes, geometry: WindowGeometry, dx: Array
+    ) -> None:
+        """dx (N, C, H, W): each place sums dout over the windows that it won."""
+
+    # ---- fully connected ----------------------------------------------------------
+
+    def affine_forward(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
+        """out (N, M) = x (N, D) @ weight (D, M) + bias (M,)."""
+
+    def affine_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        """dx = dout @ weight.T (or None: not needed), dweight = x.T @ dout, dbias = sum of dout."""
+
+    # ---- elementwise --------------------------------------------------------------
+
+    def relu_forward(self, x: Array, out: Array, mask: Bytes) -> None:
+        """1-D: out = 0 where x <= 0, else x (NaN stays); mask = 1 where x > 0, else 0."""
+
+    def relu_backward(self, dout: Array, mask: Bytes, dx: Array) -> None:
+        """1-D: dx = dout where mask, else 0 (also where dout is NaN)."""
+
+    # ---- batch normalisation, per activation --------------------------------------
+
+    def batchnorm_train(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        epsilon: float,
+        out: Array,
+        normalized: Array,
+        mean: Array,
+        variance: Array,
+    ) -> None:
+        """Over axis 0 of x (N, D): mean and biased variance (D,), normalized and out (N, D).
+
+        normalized = (x - mean) / sqrt(variance + epsilon); out = gamma*normalized + beta.
+        N is at least 1.
+        """
+
+    def batchnorm_infer(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        variance: Array,
+        epsilon: float,
+        out: Array,
+    ) -> None:
+        """out (N, D) by the mean and variance (D,) that are given."""
+
+    def batchnorm_backward(
+        self,
+        dout: Array,
+        normalized: Array,
+        gamma: Array,
+        variance: Array,
+        epsilon: float,
+        dx: Array,
+        dgamma: Array,
+        dbeta: Array,
+    ) -> None:
+        """Gradients of `batchnorm_train`: dx (N, D), dgamma and dbeta (D,)."""
+
+    # ---- softmax with cross-entropy -----------------------------------------------
+
+    def softmax_cross_entropy_forward(
+        self, scores: Array, labels: Labels, probabilities: Array
+    ) -> float:
+        """Mean of -log(p[label] + 1e-7), N at least 1; probabilities (N, M) is written."""
+
+    def softmax_cross_entropy_backward(
+        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+    ) -> None:
+        """dscores = (probabilities - onehot(labels)) * scale."""
+
+    # ---- the optimizer's step -----------------------------------------------------
+
+    def adam_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> None:
+        """1-D, in place on param, m and v, in this order, lr already corrected for bias:
+
+        m += (1 - beta1)*(grad - m); v += (1 - beta2)*(grad*grad - v);
+        param -= lr*m / (sqrt(v) + epsilon).
+        """
+
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "columns": ("im2col", "col2im"),
+    "conv2d": ("conv2d_forward", "conv2d_backward"),
+    "maxpool2d": ("maxpool2d_forward", "maxpool2d_backward"),
+    "affine": ("affine_forward", "affine_backward"),
+    "relu": ("relu_forward", "relu_backward"),
+    "batchnorm": ("batchnorm_train", "batchnorm_infer", "batchnorm_backward"),
+    "softmax_cross_entropy": (
+        "softmax_cross_entropy_forward",
+        "softmax_cross_entropy_backward",
+    ),
+    "adam": ("adam_update",),
+}
+"""Kernels that belong together: a backend gives a family whole or leaves it to the reference."""
+
+KERNELS: tuple[str, ...] = tuple(kernel for family in FAMILIES.values() for kernel in family)
+"""The names of all kernels, in the order of the table."""

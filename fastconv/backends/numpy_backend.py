@@ -1,0 +1,257 @@
+"""The reference backend: plain NumPy, and the definition of every kernel of the table.
+
+Written to be read. A convolution is the book's: unfold the windows into the rows
+of a column matrix, multiply by the filters. The matrix is unfolded for a few
+images at a time, so that it stays in the cache instead of filling memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..geometry import WindowGeometry
+from .base import Array, Bytes, Labels, Layout
+
+__all__ = ["NumpyBackend", "create"]
+
+COLUMN_BYTES = 1 << 20
+"""Upper bound of one tile of the column matrix, unless a single image needs more."""
+
+
+def create() -> NumpyBackend:
+    """Return the reference backend."""
+    return NumpyBackend()
+
+
+def unfold(x: Array, g: WindowGeometry) -> Array:
+    """Columns of x (N, C, H, W) as (N, OH, OW, C, FH, FW), zeros where windows overhang."""
+    padded = np.pad(x, [(0, 0), (0, 0), (g.pad, g.pad), (g.pad, g.pad)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (g.fh, g.fw), axis=(2, 3))
+    return windows[:, :, :: g.stride, :: g.stride].transpose(0, 2, 3, 1, 4, 5)
+
+
+def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
+    """Adjoint of `unfold`: sum columns (N, OH, OW, C, FH, FW) into x (N, C, H, W)."""
+    images = columns.shape[0]
+    height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
+    padded = np.zeros((images, g.c, height, width), columns.dtype)
+    by_place = columns.transpose(4, 5, 0, 3, 1, 2)
+    for fy in range(g.fh):
+        for fx in range(g.fw):
+            rows = slice(fy, fy + g.stride * g.oh, g.stride)
+            cols = slice(fx, fx + g.stride * g.ow, g.stride)
+            padded[:, :, rows, cols] += by_place[fy, fx]
+    x[...] = padded[:, :, g.pad : g.pad + g.h, g.pad : g.pad + g.w]
+
+
+def image_blocks(g: WindowGeometry, itemsize: int) -> Iterator[slice]:
+    """Consecutive runs of images whose columns fit `COLUMN_BYTES`."""
+    column_bytes = g.oh * g.ow * g.c * g.window * itemsize
+    step = max(1, COLUMN_BYTES // column_bytes)
+    for start in range(0, g.n, step):
+        yield slice(start, min(start + step, g.n))
+
+
+class NumpyBackend:
+    """The kernel table in NumPy; see `fastconv.backends.base.Backend` for each contract."""
+
+    name = "numpy"
+    layout: Layout = "channels_first"
+
+    def configure(self, *, threads: int) -> None:
+        """Nothing to do: NumPy's own BLAS decides how many threads multiply matrices."""
+
+    def describe(self) -> dict[str, str]:
+        return {"numpy": np.__version__, "threads": "decided by NumPy's BLAS"}
+
+    # ---- columns ------------------------------------------------------------------
+
+    def im2col(self, x: Array, geometry: WindowGeometry, col: Array) -> None:
+        columns = unfold(x, geometry)
+        col.reshape(columns.shape)[...] = columns
+
+    def col2im(self, col: Array, geometry: WindowGeometry, x: Array) -> None:
+        g = geometry
+        fold(col.reshape(g.n, g.oh, g.ow, g.c, g.fh, g.fw), g, x)
+
+    # ---- convolution --------------------------------------------------------------
+
+    def conv2d_forward(
+        self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
+    ) -> None:
+        g = geometry
+        filters = weight.reshape(len(weight), -1).T
+        for block in image_blocks(g, x.itemsize):
+            columns = unfold(x[block], g)
+            images, oh, ow = columns.shape[:3]
+            scores = columns.reshape(images * oh * ow, -1) @ filters + bias
+            out[block] = scores.reshape(images, oh, ow, -1).transpose(0, 3, 1, 2)
+
+    def conv2d_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        g = geometry
+        filters = weight.reshape(len(weight), -1)
+        dfilters = dweight.reshape(filters.shape)
+        dfilters[...] = 0
+        for block in image_blocks(g, x.itemsize):
+            columns = unfold(x[block], g)
+            images, oh, ow = columns.shape[:3]
+            gradient = dout[block].transpose(0, 2, 3, 1).reshape(images * oh * ow, -1)
+            dfilters += gradient.T @ columns.reshape(images * oh * ow, -1)
+            if dx is not None:
+                fold((gradient @ filters).reshape(columns.shape), g, dx[block])
+        dbias[...] = dout.sum(axis=(0, 2, 3))
+
+    # ---- max pooling --------------------------------------------------------------
+
+    def maxpool2d_forward(
+        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes
+    ) -> None:
+        # Walk over the places of the window in row-major order, keeping the first that
+        # is larger than all before it; a NaN beats every number, and only once.
+        g = geometry
+        out[...] = -np.inf
+        winner[...] = 0
+        unset = np.ones(out.shape, bool)
+        border = [(0, 0), (0, 0), (g.pad, g.pad), (g.pad, g.pad)]
+        padded = np.pad(x, border, constant_values=-np.inf)
+        inside = np.pad(np.ones((1, 1, g.h, g.w), bool), border)
+        for place in range(g.window):
+            fy, fx = divmod(place, g.fw)
+            rows = slice(fy, fy + g.stride * g.oh, g.stride)
+            cols = slice(fx, fx + g.stride * g.ow, g.stride)
+            value, real = padded[:, :, rows, cols], inside[:, :, rows, cols]
+            better = real & (unset | (value > out) | (np.isnan(value) & ~np.isnan(out)))
+            out[better] = value[better]
+            winner[better] = place
+            unset &= ~real
+
+    def maxpool2d_backward(
+        self, dout: Array, winner: Bytes, geometry: WindowGeometry, dx: Array
+    ) -> None:
+        g = geometry
+        places = np.arange(g.window).reshape(g.fh, g.fw)
+        won = winner.transpose(0, 2, 3, 1)[..., None, None] == places
+        fold(np.where(won, dout.transpose(0, 2, 3, 1)[..., None, None], 0), g, dx)
+
+    # ---- fully connected ----------------------------------------------------------
+
+    def affine_forward(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
+        np.matmul(x, weight, out=out)
+        out += bias
+
+    def affine_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        if dx is not None:
+            np.matmul(dout, weight.T, out=dx)
+        np.matmul(x.T, dout, out=dweight)
+        np.sum(dout, axis=0, out=dbias)
+
+    # ---- elementwise --------------------------------------------------------------
+
+    def relu_forward(self, x: Array, out: Array, mask: Bytes) -> None:
+        mask[...] = x > 0
+        out[...] = np.where(x <= 0, 0, x)
+
+    def relu_backward(self, dout: Array, mask: Bytes, dx: Array) -> None:
+        dx[...] = np.where(mask, dout, 0)
+
+    # ---- batch normalisation ------------------------------------------------------
+
+    def batchnorm_train(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        epsilon: float,
+        out: Array,
+        normalized: Array,
+        mean: Array,
+        variance: Array,
+    ) -> None:
+        np.mean(x, axis=0, out=mean)
+        np.subtract(x, mean, out=normalized)
+        np.mean(normalized**2, axis=0, out=variance)
+        normalized /= np.sqrt(variance + epsilon)
+        out[...] = gamma * normalized + beta
+
+    def batchnorm_infer(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        variance: Array,
+        epsilon: float,
+        out: Array,
+    ) -> None:
+        out[...] = gamma * ((x - mean) / np.sqrt(variance + epsilon)) + beta
+
+    def batchnorm_backward(
+        self,
+        dout: Array,
+        normalized: Array,
+        gamma: Array,
+        variance: Array,
+        epsilon: float,
+        dx: Array,
+        dgamma: Array,
+        dbeta: Array,
+    ) -> None:
+        np.sum(dout, axis=0, out=dbeta)
+        np.sum(dout * normalized, axis=0, out=dgamma)
+        # The mean and the variance depend on x too: their share of the gradient is
+        # the part of dout that is constant over the batch, or proportional to normalized.
+        centred = dout - (dbeta + normalized * dgamma) / len(dout)
+        dx[...] = gamma / np.sqrt(variance + epsilon) * centred
+
+    # ---- softmax with cross-entropy -----------------------------------------------
+
+    def softmax_cross_entropy_forward(
+        self, scores: Array, labels: Labels, probabilities: Array
+    ) -> float:
+        np.exp(scores - scores.max(axis=1, keepdims=True), out=probabilities)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+        return float(-np.log(chosen + 1e-7).mean())
+
+    def softmax_cross_entropy_backward(
+        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+    ) -> None:
+        dscores[...] = probabilities
+        dscores[np.arange(len(labels)), labels] -= 1
+        dscores *= scale
+
+    # ---- the optimizer's step -----------------------------------------------------
+
+    def adam_update(
+        self,
+        param: Array,
+        grad: Array,
+        m: Array,
+        v: Array,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> None:
+        m += (1 - beta1) * (grad - m)
+        v += (1 - beta2) * (grad * grad - v)
+        param -= lr * m / (np.sqrt(v) + epsilon)

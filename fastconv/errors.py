@@ -1,0 +1,84 @@
+"""Every exception and warning that fastconv raises.
+
+Each error is also the built-in type that a caller would catch anyway: a wrong
+shape is a `ValueError`, a wrong dtype a `TypeError`, a missing file a
+`FileNotFoundError`. Messages name the operation, what was got and what was
+expected.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+__all__ = [
+    "ArgumentError",
+    "BackendUnavailable",
+    "DTypeError",
+    "DataCorrupt",
+    "DataNotFound",
+    "FallbackWarning",
+    "FastconvError",
+    "LabelError",
+    "MissingDependency",
+    "ShapeError",
+    "StateError",
+    "UnknownBackend",
+    "UnsafePickle",
+    "WeightsError",
+]
+
+
+class FastconvError(Exception):
+    """Base of all errors raised by fastconv on purpose."""
+
+
+class ShapeError(FastconvError, ValueError):
+    """Array shapes that do not fit together, or a window larger than its image."""
+
+
+class DTypeError(FastconvError, TypeError):
+    """An array of a type that no kernel can compute with (objects, strings, complex)."""
+
+
+class ArgumentError(FastconvError, ValueError):
+    """A parameter outside its range: stride 0, a negative pad, an unknown optimizer."""
+
+
+class LabelError(FastconvError, ValueError):
+    """Labels out of range, not whole numbers, or one-hot of the wrong width."""
+
+
+class StateError(FastconvError, RuntimeError):
+    """A call out of order, such as ``backward`` before ``forward``."""
+
+
+class UnknownBackend(FastconvError, ValueError):
+    """A backend name that nothing has registered."""
+
+
+class BackendUnavailable(FastconvError, ImportError):
+    """A known backend that cannot run here; the message has the reason and the remedy."""
+
+
+class MissingDependency(FastconvError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+
+class DataNotFound(FastconvError, FileNotFoundError):
+    """A data file or folder is not where it was looked for."""
+
+
+class DataCorrupt(FastconvError, ValueError):
+    """A data file is truncated, foreign, or does not match its checksum."""
+
+
+class WeightsError(FastconvError, ValueError):
+    """Weights that do not fit the network, or a file that holds none."""
+
+
+class UnsafePickle(FastconvError, pickle.UnpicklingError):
+    """A pickle that asks for anything but plain NumPy arrays of numbers."""
+
+
+class FallbackWarning(RuntimeWarning):
+    """Something slower than what was hoped for runs; said once, with the reason."""

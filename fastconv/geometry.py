@@ -1,0 +1,138 @@
+"""Shape arithmetic of convolution and pooling, checked once, kept in frozen records.
+
+Notation: N images, C channels, H height, W width; windows of FH x FW moved by
+``stride`` over an image with ``pad`` zeros (convolution) or nothing (pooling) on
+each side; OH x OW windows fit.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from .errors import ArgumentError, ShapeError
+
+__all__ = ["WindowGeometry", "window_geometry"]
+
+
+@dataclass(frozen=True)
+class WindowGeometry:
+    """Where a window of FH x FW falls on images of (N, C, H, W).
+
+    Attributes
+    ----------
+    n, c, h, w : int
+        Shape of the input.
+    fh, fw : int
+        Height and width of the window.
+    stride, pad : int
+        Step between windows and rows/columns added on each side, both axes alike.
+    oh, ow : int
+        Number of windows down and across: ``(h + 2*pad - fh) // stride + 1``.
+    """
+
+    n: int
+    c: int
+    h: int
+    w: int
+    fh: int
+    fw: int
+    stride: int
+    pad: int
+    oh: int
+    ow: int
+
+    @property
+    def window(self) -> int:
+        """Number of positions in one window of one channel."""
+        return self.fh * self.fw
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
+        return (self.n, self.c, self.h, self.w)
+
+    @property
+    def column_shape(self) -> tuple[int, int]:
+        """Shape of the column matrix of im2col: (N*OH*OW, C*FH*FW)."""
+        return (self.n * self.oh * self.ow, self.c * self.fh * self.fw)
+
+    def output_shape(self, channels: int) -> tuple[int, int, int, int]:
+        """(N, channels, OH, OW)."""
+        return (self.n, channels, self.oh, self.ow)
+
+
+def as_int(op: str, name: str, value: Any, minimum: int) -> int:
+    """`value` as an int of at least `minimum`, or an `ArgumentError` that names it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(
+            f"{op}: {name} must be a whole number, got {value!r} ({type(value).__name__})"
+        ) from None
+    if number < minimum:
+        raise ArgumentError(f"{op}: {name} must be at least {minimum}, got {number}")
+    return number
+
+
+def window_geometry(
+    op: str,
+    input_shape: tuple[int, ...],
+    fh: Any,
+    fw: Any,
+    stride: Any = 1,
+    pad: Any = 0,
+) -> WindowGeometry:
+    """Check the numbers of a convolution or pooling and return its geometry.
+
+    Parameters
+    ----------
+    op : str
+        Name of the operation, for messages.
+    input_shape : tuple of int
+        (N, C, H, W).
+    fh, fw : int
+        Window height and width, at least 1.
+    stride : int
+        At least 1.
+    pad : int
+        At least 0.
+
+    Raises
+    ------
+    ShapeError
+        The input is not 4-D, or the window is larger than the padded image.
+    ArgumentError
+        A window size, stride or pad that is not a whole number in its range.
+    """
+    if len(input_shape) != 4:
+        raise ShapeError(
+            f"{op}: input must have 4 axes (N, C, H, W), got {len(input_shape)}: "
+            f"shape {tuple(input_shape)}"
+        )
+    return _checked(
+        op,
+        tuple(input_shape),
+        as_int(op, "window height", fh, 1),
+        as_int(op, "window width", fw, 1),
+        as_int(op, "stride", stride, 1),
+        as_int(op, "pad", pad, 0),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _checked(
+    op: str, shape: tuple[int, int, int, int], fh: int, fw: int, stride: int, pad: int
+) -> WindowGeometry:
+    n, c, h, w = shape
+    if fh > h + 2 * pad or fw > w + 2 * pad:
+        raise ShapeError(
+            f"{op}: window of {fh} x {fw} is larger than the padded image: "
+            f"{h} + 2*{pad} = {h + 2 * pad} high, {w} + 2*{pad} = {w + 2 * pad} wide "
+            f"(input {shape})"
+        )
+    oh = (h + 2 * pad - fh) // stride + 1
+    ow = (w + 2 * pad - fw) // stride + 1
+    return WindowGeometry(n, c, h, w, fh, fw, stride, pad, oh, ow)

@@ -1,0 +1,67 @@
+"""Named arrays and a little JSON in one ``.npz`` file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataCorrupt, DataNotFound
+from .atomic import replace_file
+
+__all__ = ["load_arrays", "save_arrays"]
+
+METADATA = "metadata.json"
+
+
+def save_arrays(
+    path: str | PathLike[str],
+    arrays: dict[str, NDArray[Any]],
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Write arrays and metadata to a ``.npz`` file, atomically.
+
+    Parameters
+    ----------
+    path : path
+    arrays : dict of str to array
+        Arrays of numbers.
+    metadata : dict, optional
+        Anything that JSON can hold.
+    """
+    contents = dict(arrays)
+    if metadata is not None:
+        contents[METADATA] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+    with replace_file(path) as file:
+        np.savez(file, allow_pickle=False, **contents)
+
+
+def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `save_arrays` wrote: the arrays and the metadata (empty if there was none).
+
+    Raises
+    ------
+    DataNotFound
+        There is no such file.
+    DataCorrupt
+        The file is no ``.npz`` of plain arrays.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataNotFound(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataCorrupt(f"{path}: a single array, expected an .npz of named arrays")
+            arrays = {name: file[name] for name in file.files}
+        metadata = json.loads(arrays.pop(METADATA).tobytes()) if METADATA in arrays else {}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataCorrupt):
+            raise
+        raise DataCorrupt(f"{path}: not an .npz file of plain arrays ({error})") from error
+    return arrays, metadata

@@ -1,0 +1,271 @@
+"""Operations on rows and elements: affine, ReLU, batch normalisation, Adam's step.
+
+Notation: N samples, D features, M units.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..backends.base import Array, Bytes
+from ..errors import ShapeError
+from ..selection import active
+from .arrays import common_dtype, contiguous, expect_shape
+
+__all__ = [
+    "adam_update",
+    "affine_backward",
+    "affine_forward",
+    "batchnorm_backward",
+    "batchnorm_infer",
+    "batchnorm_train",
+    "relu_backward",
+    "relu_forward",
+]
+
+
+# ---- fully connected ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AffineContext:
+    """What `affine_backward` needs: the flattened input and its first shape."""
+
+    backend: str
+    x: Array
+    shape: tuple[int, ...]
+
+
+def affine_forward(
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, backend: str | None = None
+) -> tuple[Array, AffineContext]:
+    """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,)."""
+    op = "affine"
+    x, weight, bias = np.asarray(x), np.asarray(weight), np.asarray(bias)
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise ShapeError(f"{op}: weight must be (D, M) with no axis empty, got {weight.shape}")
+    if x.ndim < 2:
+        raise ShapeError(f"{op}: input must be (N, ...) with at least 2 axes, got shape {x.shape}")
+    features = math.prod(x.shape[1:])
+    if features != len(weight):
+        raise ShapeError(
+            f"{op}: input has {features} features, weight expects {len(weight)} "
+            f"(input {x.shape}, weight {weight.shape})"
+        )
+    expect_shape(op, "bias", bias, weight.shape[1:])
+    dtype = common_dtype(op, x, weight, bias)
+    chosen = active(backend)
+    flat = contiguous(x, dtype).reshape(len(x), features)
+    out = np.empty((len(x), weight.shape[1]), dtype)
+    chosen.affine_forward(flat, contiguous(weight, dtype), contiguous(bias, dtype), out)
+    return out, AffineContext(chosen.name, flat, x.shape)
+
+
+def affine_backward(
+    dout: ArrayLike, weight: ArrayLike, context: AffineContext, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """Gradients (dx in the input's own shape, dweight, dbias); dx None where not asked for."""
+    op = "affine backward"
+    dout, weight = np.asarray(dout), np.asarray(weight)
+    backend, x = active(context.backend), context.x
+    expect_shape(op, "weight", weight, (x.shape[1], *weight.shape[1:2]))
+    expect_shape(op, "dout", dout, (len(x), weight.shape[1]))
+    common_dtype(op, dout, weight)
+    dx = np.empty(x.shape, x.dtype) if input_gradient else None
+    dweight = np.empty(weight.shape, x.dtype)
+    dbias = np.empty(weight.shape[1], x.dtype)
+    dout, weight = contiguous(dout, x.dtype), contiguous(weight, x.dtype)
+    backend.affine_backward(dout, x, weight, dx, dweight, dbias)
+    return None if dx is None else dx.reshape(context.shape), dweight, dbias
+
+
+# ---- ReLU ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReluContext:
+    """What `relu_backward` needs; `mask` is 1 where the gradient passes."""
+
+    backend: str
+    mask: Bytes
+    axes: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def relu_forward(x: ArrayLike, backend: str | None = None) -> tuple[Array, ReluContext]:
+    """x where x > 0, else 0, any shape; NaN stays. Keeps the order of x's axes in memory."""
+    x = np.asarray(x)
+    dtype = common_dtype("relu", x)
+    axes = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
+    back = _inverse(axes)
+    dense = contiguous(x.transpose(axes), dtype)
+    out, mask = np.empty(dense.shape, dtype), np.empty(dense.shape, np.uint8)
+    chosen = active(backend)
+    chosen.relu_forward(dense.reshape(-1), out.reshape(-1), mask.reshape(-1))
+    return out.transpose(back), ReluContext(chosen.name, mask.transpose(back), axes, dtype)
+
+
+def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
+    """dout where x was positive, else 0."""
+    dout = np.asarray(dout)
+    expect_shape("relu backward", "dout", dout, context.mask.shape)
+    common_dtype("relu backward", dout)
+    axes, dtype = context.axes, context.dtype
+    dense = contiguous(dout.transpose(axes), dtype)
+    dx = np.empty(dense.shape, dtype)
+    mask = context.mask.transpose(axes)
+    active(context.backend).relu_backward(dense.reshape(-1), mask.reshape(-1), dx.reshape(-1))
+    return dx.transpose(_inverse(axes))
+
+
+def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(axes.index(axis) for axis in range(len(axes)))
+
+
+# ---- batch normalisation ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNormContext:
+    """What `batchnorm_backward` needs of the forward pass."""
+
+    backend: str
+    normalized: Array
+    variance: Array
+    epsilon: float
+
+
+def _batchnorm_arrays(
+    x: ArrayLike, **vectors: ArrayLike
+) -> tuple[Array, dict[str, Array], np.dtype[Any]]:
+    """x (N, D) and the vectors (D,), checked and of one dtype."""
+    op = "batchnorm"
+    x = np.asarray(x)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ShapeError(f"{op}: input must be (N, D) with D at least 1, got shape {x.shape}")
+    arrays = {name: np.asarray(vector) for name, vector in vectors.items()}
+    for name, array in arrays.items():
+        if array.shape != (x.shape[1],) and array.ndim != 0:
+            raise ShapeError(
+                f"{op}: {name} has shape {array.shape}, expected ({x.shape[1]},) "
+                f"for input {x.shape}"
+            )
+    dtype = common_dtype(op, x, *arrays.values())
+    prepared = {
+        name: contiguous(np.broadcast_to(array, x.shape[1:]), dtype)
+        for name, array in arrays.items()
+    }
+    return contiguous(x, dtype), prepared, dtype
+
+
+def batchnorm_train(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    epsilon: float,
+    backend: str | None = None,
+) -> tuple[Array, Array, Array, BatchNormContext]:
+    """Normalise x (N, D), N at least 1, over the batch: (out, mean, variance, context)."""
+    x, vectors, dtype = _batchnorm_arrays(x, gamma=gamma, beta=beta)
+    out, normalized = np.empty(x.shape, dtype), np.empty(x.shape, dtype)
+    mean, variance = np.empty(x.shape[1], dtype), np.empty(x.shape[1], dtype)
+    chosen = active(backend)
+    if len(x):
+        chosen.batchnorm_train(
+            x, vectors["gamma"], vectors["beta"], epsilon, out, normalized, mean, variance
+        )
+    else:
+        mean[...], variance[...] = 0, 0
+    return out, mean, variance, BatchNormContext(chosen.name, normalized, variance, epsilon)
+
+
+def batchnorm_infer(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    epsilon: float,
+    backend: str | None = None,
+) -> Array:
+    """Normalise x (N, D) by the mean and variance (D,) that are given."""
+    x, vectors, dtype = _batchnorm_arrays(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    out = np.empty(x.shape, dtype)
+    active(backend).batchnorm_infer(
+        x, vectors["gamma"], vectors["beta"], vectors["mean"], vectors["variance"], epsilon, out
+    )
+    return out
+
+
+def batchnorm_backward(
+    dout: ArrayLike, gamma: ArrayLike, context: BatchNormContext
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx (N, D), dgamma (D,), dbeta (D,)) of `batchnorm_train`."""
+    op = "batchnorm backward"
+    dout = np.asarray(dout)
+    normalized = context.normalized
+    expect_shape(op, "dout", dout, normalized.shape)
+    common_dtype(op, dout)
+    dtype, features = normalized.dtype, normalized.shape[1]
+    gamma = contiguous(np.broadcast_to(np.asarray(gamma), (features,)), dtype)
+    dx, dgamma, dbeta = (
+        np.empty(normalized.shape, dtype),
+        np.empty(features, dtype),
+        np.empty(features, dtype),
+    )
+    if len(normalized) == 0:
+        dgamma[...], dbeta[...] = 0, 0
+        return dx, dgamma, dbeta
+    active(context.backend).batchnorm_backward(
+        contiguous(dout, dtype),
+        normalized,
+        gamma,
+        context.variance,
+        context.epsilon,
+        dx,
+        dgamma,
+        dbeta,
+    )
+    return dx, dgamma, dbeta
+
+
+# ---- the optimizer's step -----------------------------------------------------------
+
+
+def adam_update(
+    param: np.ndarray,
+    grad: ArrayLike,
+    m: np.ndarray,
+    v: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    backend: str | None = None,
+) -> None:
+    """Adam's step in place on param, m and v (all of one shape); lr is corrected for bias."""
+    op = "adam"
+    grad = np.asarray(grad)
+    expect_shape(op, "gradient", grad, param.shape)
+    # The moments of a float16 parameter live in float32, as Adam made them.
+    dtype = common_dtype(op, param, m)
+    common_dtype(op, grad)
+    work = [contiguous(array, dtype) for array in (param, m, v)]
+    active(backend).adam_update(
+        work[0].reshape(-1),
+        contiguous(grad, dtype).reshape(-1),
+        work[1].reshape(-1),
+        work[2].reshape(-1),
+        lr,
+        beta1,
+        beta2,
+        epsilon,
+    )
+    for array, result in zip((param, m, v), work, strict=True):
+        if array is not result:
+            array[...] = result

@@ -1,0 +1,179 @@
+"""Operations on images: im2col and col2im, convolution, max pooling.
+
+Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..backends.base import Array, Bytes
+from ..errors import ShapeError
+from ..geometry import WindowGeometry, window_geometry
+from ..selection import active
+from .arrays import common_dtype, contiguous, empty_images, expect_shape, in_layout
+
+__all__ = [
+    "col2im",
+    "conv2d_backward",
+    "conv2d_forward",
+    "im2col",
+    "maxpool2d_backward",
+    "maxpool2d_forward",
+]
+
+
+# ---- columns ------------------------------------------------------------------------
+
+
+def im2col(
+    x: ArrayLike, fh: int, fw: int, stride: int = 1, pad: int = 0, backend: str | None = None
+) -> Array:
+    """Column matrix (N*OH*OW, C*FH*FW) of images (N, C, H, W)."""
+    x = np.asarray(x)
+    geometry = window_geometry("im2col", x.shape, fh, fw, stride, pad)
+    dtype = common_dtype("im2col", x)
+    col = np.empty(geometry.column_shape, dtype)
+    active(backend).im2col(contiguous(x, dtype), geometry, col)
+    return col
+
+
+def col2im(
+    col: ArrayLike,
+    input_shape: tuple[int, int, int, int],
+    fh: int,
+    fw: int,
+    stride: int = 1,
+    pad: int = 0,
+    backend: str | None = None,
+) -> Array:
+    """Images (N, C, H, W) that sum the entries of a column matrix (N*OH*OW, C*FH*FW)."""
+    col = np.asarray(col)
+    geometry = window_geometry("col2im", tuple(input_shape), fh, fw, stride, pad)
+    dtype = common_dtype("col2im", col)
+    expect_shape("col2im", "col", col, geometry.column_shape)
+    x = np.empty(geometry.input_shape, dtype)
+    active(backend).col2im(contiguous(col, dtype), geometry, x)
+    return x
+
+
+# ---- convolution --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConvContext:
+    """What `conv2d_backward` needs of the forward pass."""
+
+    backend: str
+    geometry: WindowGeometry
+    x: Array
+
+
+def conv2d_forward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    stride: int = 1,
+    pad: int = 0,
+    backend: str | None = None,
+) -> tuple[Array, ConvContext]:
+    """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW) and add bias (FN,)."""
+    op = "conv2d"
+    x, weight, bias = np.asarray(x), np.asarray(weight), np.asarray(bias)
+    if weight.ndim != 4 or 0 in weight.shape:
+        raise ShapeError(
+            f"{op}: weight must be (FN, C, FH, FW) with no axis empty, got shape {weight.shape}"
+        )
+    geometry = window_geometry(op, x.shape, *weight.shape[2:], stride, pad)
+    if x.shape[1] != weight.shape[1]:
+        raise ShapeError(
+            f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]} "
+            f"(input {x.shape}, weight {weight.shape})"
+        )
+    expect_shape(op, "bias", bias, weight.shape[:1])
+    dtype = common_dtype(op, x, weight, bias)
+    chosen = active(backend)
+    x = in_layout(x, dtype, chosen.layout)
+    out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)
+    weight, bias = contiguous(weight, dtype), contiguous(bias, dtype)
+    chosen.conv2d_forward(x, weight, bias, geometry, out)
+    return out, ConvContext(chosen.name, geometry, x)
+
+
+def conv2d_backward(
+    dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
+    op = "conv2d backward"
+    dout, weight = np.asarray(dout), np.asarray(weight)
+    backend, geometry, x = active(context.backend), context.geometry, context.x
+    expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
+    expect_shape(op, "dout", dout, geometry.output_shape(len(weight)))
+    common_dtype(op, dout, weight)
+    dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
+    dweight = np.empty(weight.shape, x.dtype)
+    dbias = np.empty(len(weight), x.dtype)
+    backend.conv2d_backward(
+        in_layout(dout, x.dtype, backend.layout),
+        x,
+        contiguous(weight, x.dtype),
+        geometry,
+        dx,
+        dweight,
+        dbias,
+    )
+    return dx, dweight, dbias
+
+
+# ---- max pooling --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PoolContext:
+    """What `maxpool2d_backward` needs: the position that won each window."""
+
+    backend: str
+    geometry: WindowGeometry
+    winner: Bytes
+    dtype: np.dtype[Any]
+
+
+def maxpool2d_forward(
+    x: ArrayLike, fh: int, fw: int, stride: int = 1, pad: int = 0, backend: str | None = None
+) -> tuple[Array, PoolContext]:
+    """Maximum (N, C, OH, OW) of each window of x (N, C, H, W)."""
+    op = "maxpool2d"
+    x = np.asarray(x)
+    geometry = window_geometry(op, x.shape, fh, fw, stride, pad)
+    if pad >= min(geometry.fh, geometry.fw):
+        raise ShapeError(
+            f"{op}: pad {pad} must be smaller than the window ({fh} x {fw}), or a window "
+            "could hold nothing but padding"
+        )
+    if geometry.c == 0:
+        raise ShapeError(f"{op}: input has no channels (input {x.shape})")
+    dtype = common_dtype(op, x)
+    chosen = active(backend)
+    shape = geometry.output_shape(geometry.c)
+    out = empty_images(shape, dtype, chosen.layout)
+    winner_dtype = np.uint8 if geometry.window <= 256 else np.int32
+    winner = empty_images(shape, winner_dtype, chosen.layout)
+    chosen.maxpool2d_forward(in_layout(x, dtype, chosen.layout), geometry, out, winner)
+    return out, PoolContext(chosen.name, geometry, winner, dtype)
+
+
+def maxpool2d_backward(dout: ArrayLike, context: PoolContext) -> Array:
+    """Gradient (N, C, H, W): each maximum's gradient goes to the place that won."""
+    op = "maxpool2d backward"
+    dout = np.asarray(dout)
+    backend, geometry = active(context.backend), context.geometry
+    expect_shape(op, "dout", dout, context.winner.shape)
+    common_dtype(op, dout)
+    dx = empty_images(geometry.input_shape, context.dtype, backend.layout)
+    dout = in_layout(dout, context.dtype, backend.layout)
+    backend.maxpool2d_backward(dout, context.winner, geometry, dx)
+    return dx

@@ -1,0 +1,94 @@
+"""Softmax with cross-entropy, and the labels that it takes.
+
+Notation: N samples, M classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..backends.base import Array, Labels
+from ..errors import LabelError, ShapeError
+from ..selection import active
+from .arrays import common_dtype, contiguous
+
+__all__ = [
+    "class_indices",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+]
+
+
+def class_indices(op: str, t: ArrayLike, shape: tuple[int, int]) -> Labels:
+    """Class indices (N,) from indices, or from one-hot rows (N, M), for scores of `shape`.
+
+    Raises
+    ------
+    LabelError
+        Labels that are not whole numbers, out of range, or of another count or width.
+    """
+    t = np.asarray(t)
+    n, classes = shape
+    if t.ndim == 2 and t.shape == shape:
+        if t.dtype.kind not in "fiub":
+            raise LabelError(f"{op}: one-hot labels must be numbers, got dtype {t.dtype}")
+        return t.argmax(axis=1).astype(np.int64)
+    if t.shape not in ((n,), (n, 1)):
+        raise LabelError(
+            f"{op}: labels have shape {t.shape}, expected ({n},) for class indices or "
+            f"({n}, {classes}) for one-hot"
+        )
+    if t.dtype.kind == "f" and n and np.all(t == np.floor(t)):
+        t = t.astype(np.int64)
+    if t.dtype.kind not in "iu" and n:
+        raise LabelError(f"{op}: class indices must be whole numbers, got dtype {t.dtype}")
+    if n and (t.min() < 0 or t.max() >= classes):
+        raise LabelError(
+            f"{op}: labels must be 0 to {classes - 1} for {classes} classes, "
+            f"got {t.min()} to {t.max()}"
+        )
+    return np.ascontiguousarray(t.reshape(n), np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class LossContext:
+    """What `softmax_cross_entropy_backward` needs of the forward pass."""
+
+    backend: str
+    probabilities: Array
+    labels: Labels
+
+
+def softmax_cross_entropy_forward(
+    scores: ArrayLike, t: ArrayLike, backend: str | None = None
+) -> tuple[float, LossContext]:
+    """Mean cross-entropy of softmax(scores (N, M)) against labels; 0.0 for no samples."""
+    op = "softmax_cross_entropy"
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or scores.shape[1] == 0:
+        raise ShapeError(f"{op}: scores must be (N, M) with M at least 1, got shape {scores.shape}")
+    dtype = common_dtype(op, scores)
+    labels = class_indices(op, t, scores.shape)
+    probabilities = np.empty(scores.shape, dtype)
+    chosen = active(backend)
+    loss = 0.0
+    if len(scores):
+        loss = chosen.softmax_cross_entropy_forward(
+            contiguous(scores, dtype), labels, probabilities
+        )
+    return loss, LossContext(chosen.name, probabilities, labels)
+
+
+def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> Array:
+    """Gradient (N, M) of the scores: (probabilities - onehot) * dout / N."""
+    probabilities = context.probabilities
+    dscores = np.empty(probabilities.shape, probabilities.dtype)
+    if len(probabilities):
+        scale = float(dout) / len(probabilities)
+        active(context.backend).softmax_cross_entropy_backward(
+            probabilities, context.labels, scale, dscores
+        )
+    return dscores

@@ -1,0 +1,139 @@
+"""Which backend runs: from the names of `fastconv.config` to the loaded objects."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from . import config
+from .backends import AUTO_ORDER, BackendStatus, Registry
+from .backends.base import Backend
+from .errors import ArgumentError, FallbackWarning, FastconvError, UnknownBackend
+
+__all__ = ["active", "get_backend", "list_backends", "registry", "set_backend", "use_backend"]
+
+_told: dict[str, int] = {}
+_lock = threading.Lock()
+
+
+@cache
+def registry() -> Registry:
+    """The registry of this process, made on first use."""
+    return Registry(max_isa=config.max_isa(), cache_dir=config.cache_dir())
+
+
+@cache
+def auto_choice() -> tuple[str, str]:
+    """The backend that ``auto`` means here, and why; a slower one is announced once."""
+    refused = []
+    for name in AUTO_ORDER:
+        status = registry().status(name)
+        if status.available:
+            break
+        refused.append(status.reason)
+    if not refused:
+        return name, "the fastest of " + ", ".join(AUTO_ORDER)
+    why = "; ".join(refused)
+    warnings.warn(f"fastconv: backend 'auto' uses {name}: {why}", FallbackWarning, stacklevel=2)
+    return name, why
+
+
+def active(argument: str | None = None) -> Backend:
+    """Return the backend that a call made now would use, told its number of threads.
+
+    Parameters
+    ----------
+    argument : str or None
+        Name from a ``backend=`` argument; it goes before every other choice.
+
+    Raises
+    ------
+    UnknownBackend, BackendUnavailable
+        The name is not known, or cannot run here; it is never replaced by another.
+    """
+    name, source = config.requested_backend(argument)
+    if name == "auto":
+        name = auto_choice()[0]
+    try:
+        backend = registry().load(name)
+    except FastconvError as error:
+        error.add_note(f"asked for by {source}")
+        raise
+    threads = config.get_num_threads()
+    if _told.get(name) != threads:
+        with _lock:
+            if threads > 1:
+                config.note_parallel_work()
+            backend.configure(threads=threads)
+            _told[name] = threads
+    return backend
+
+
+def set_backend(name: str | None) -> None:
+    """Choose the backend of the whole process.
+
+    Parameters
+    ----------
+    name : str or None
+        ``"numpy"``, ``"numba"``, ``"cython"``, the name of another registered backend,
+        ``"auto"``, or None to return to FASTCONV_BACKEND.
+
+    Raises
+    ------
+    UnknownBackend, BackendUnavailable
+        The name is not known, or cannot run here; the choice stays as it was.
+    """
+    _check(name)
+    config.set_process_backend(name)
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Choose the backend inside a ``with`` block, in this thread only.
+
+    Parameters
+    ----------
+    name : str
+        As for `set_backend`.
+    """
+    if name is None:
+        raise ArgumentError("use_backend: expected the name of a backend, got None")
+    _check(name)
+    token = config.context_backend.set(name)
+    try:
+        yield
+    finally:
+        config.context_backend.reset(token)
+
+
+def get_backend() -> str:
+    """Return the name of the backend that a call made now would use."""
+    return resolve(None)
+
+
+def resolve(argument: str | None) -> str:
+    """Name of the backend that ``backend=argument`` means now; ``auto`` is resolved."""
+    name, _ = config.requested_backend(argument)
+    if name == "auto":
+        return auto_choice()[0]
+    _check(name)
+    return name
+
+
+def list_backends() -> dict[str, BackendStatus]:
+    """Return every known backend with its availability.
+
+    Each value is true where the backend can run, and has a ``reason`` with the
+    remedy where it cannot. Loads each backend to find out.
+    """
+    return {name: registry().status(name) for name in registry().names()}
+
+
+def _check(name: str | None) -> None:
+    if name is not None and not isinstance(name, str):
+        raise UnknownBackend(f"a backend is named by a string, got {name!r}")
+    if name is not None and name != "auto":
+        registry().load(name)
