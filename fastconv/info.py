@@ -86,7 +86,7 @@ def _chosen() -> str:
 
 def _blas() -> str:
     """NumPy's BLAS with the architecture it picked at run time, where that can be asked."""
-    built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index,call-overload]
+    built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     text = f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
     if util.find_spec("threadpoolctl") is None:
         return f"{text}; architecture unknown without threadpoolctl (pip install 'fastconv[bench]')"

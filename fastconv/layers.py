@@ -234,9 +234,9 @@ class BatchNormalization(Layer):
         self.gamma = gamma
         self.beta = beta
         self.momentum = momentum
-        self.running_mean = running_mean
-        self.running_var = running_var
-        self.input_shape: tuple[int, ...] | None = None
+        self.running_mean: Any = running_mean
+        self.running_var: Any = running_var
+        self.input_shape: tuple[int, ...] = ()
         self.dgamma: Array | None = None
         self.dbeta: Array | None = None
 

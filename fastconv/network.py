@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .errors import ArgumentError, WeightsError
 from .io import load_params, save_params
-from .layers import Affine, BatchNormalization, Convolution, Dropout, Layer, SoftmaxWithLoss
+from .layers import Affine, BatchNormalization, Convolution, Dropout, SoftmaxWithLoss
 from .ops import class_indices
 
 __all__ = ["Network", "network_dtype"]
@@ -54,7 +54,7 @@ class Network:
     """
 
     def __init__(
-        self, layers: list[Layer], dtype: DTypeLike = "float32", backend: str | None = None
+        self, layers: list[Any], dtype: DTypeLike = "float32", backend: str | None = None
     ) -> None:
         self.layers = layers
         self.last_layer = SoftmaxWithLoss()
@@ -108,8 +108,7 @@ class Network:
         """Return the gradient of `loss` under the names of `params`; `last_layer.loss` keeps it."""
         self.loss(x, t)
         dout: Any = self.last_layer.backward(1)
-        for position in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[position]
+        for position, layer in reversed(list(enumerate(self.layers))):
             if position == 0 and isinstance(layer, Convolution | Affine):
                 # Nobody reads the gradient of the images.
                 layer.backward(dout, input_gradient=False)

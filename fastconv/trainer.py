@@ -209,8 +209,12 @@ class Trainer:
         self._stop_requested = True
 
     def _epoch_of(self, iteration: int) -> int:
-        """Epoch, counted from 0, that a step belongs to."""
-        return int(iteration / self.iter_per_epoch)
+        """Epoch, counted from 0, that a step belongs to.
+
+        The first k epochs take int(k * iter_per_epoch) steps, as a run of k epochs does:
+        a run that is continued for more epochs has the same ones as a longer run.
+        """
+        return ((iteration + 1) * self.batch_size - 1) // max(self.train_size, self.batch_size)
 
     def _loss_of_gradient(self) -> float | None:
         """The loss that the gradient's own forward pass left on the network, if it did."""

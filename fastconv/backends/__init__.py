@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,14 +60,16 @@ class Registry:
         self.cache_dir = cache_dir
         self._lock = threading.RLock()
         self._loaded: dict[str, Backend] = {}
-        self._failed: dict[str, BackendUnavailable] = {}
+        self._failed: dict[str, str] = {}
         self._factories: dict[str, Callable[[], Any]] = {
             "cython": self._cython,
             "numba": self._numba,
             "numpy": self._numpy,
         }
+        from importlib import metadata  # takes longer to import than all of fastconv
+
         for entry in metadata.entry_points(group=ENTRY_POINTS):
-            self._factories.setdefault(entry.name, lambda entry=entry: entry.load()())
+            self._factories.setdefault(entry.name, partial(_call_entry_point, entry))
 
     def names(self) -> tuple[str, ...]:
         """Names of all known backends, whether or not they can run."""
@@ -96,20 +98,20 @@ class Registry:
             if name in self._loaded:
                 return self._loaded[name]
             if name in self._failed:
-                raise self._failed[name]
+                raise BackendUnavailable(self._failed[name])
             if name not in self._factories:
                 known = ", ".join(self.names())
                 raise UnknownBackend(f"unknown backend {name!r}; known: auto, {known}")
             try:
                 backend = complete(self._factories[name](), name)
             except BackendUnavailable as error:
-                self._failed[name] = error
+                self._failed[name] = str(error)
                 raise
             except Exception as error:
                 # Whatever a broken backend raises, its user must see that it is broken.
                 reason = f"{name}: loading failed with {type(error).__name__}: {error}"
-                self._failed[name] = BackendUnavailable(reason)
-                raise self._failed[name] from error
+                self._failed[name] = reason
+                raise BackendUnavailable(reason) from error
             self._loaded[name] = backend
             return backend
 
@@ -122,20 +124,24 @@ class Registry:
         return BackendStatus(name, True)
 
     def _cython(self) -> Any:
-        from . import cython_backend
+        from .cython_backend import create
 
-        return cython_backend.create(max_isa=self.max_isa)
+        return create(max_isa=self.max_isa)
 
     def _numba(self) -> Any:
-        from . import numba_backend
+        from .numba_backend import create
 
         folder = self.cache_dir / "numba" if self.cache_dir else None
-        return numba_backend.create(max_isa=self.max_isa, cache_dir=folder)
+        return create(max_isa=self.max_isa, cache_dir=folder)
 
     def _numpy(self) -> Any:
-        from . import numpy_backend
+        from .numpy_backend import create
 
-        return numpy_backend.create()
+        return create()
+
+
+def _call_entry_point(entry: Any) -> Any:
+    return entry.load()()
 
 
 def complete(backend: Any, name: str) -> Backend:

@@ -55,10 +55,13 @@ def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
     if not path.is_file():
         raise DataNotFound(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        # Given a path, NumPy leaves a damaged file open.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataCorrupt(f"{path}: a single array, expected an .npz of named arrays")
-            arrays = {name: file[name] for name in file.files}
+            with archive:
+                arrays = {name: archive[name] for name in archive.files}
         metadata = json.loads(arrays.pop(METADATA).tobytes()) if METADATA in arrays else {}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         if isinstance(error, DataCorrupt):

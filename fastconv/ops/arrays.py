@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backends.base import Array, Layout
 from ..errors import DTypeError, ShapeError
@@ -52,7 +53,7 @@ def in_layout(images: np.ndarray, dtype: np.dtype[Any], layout: Layout) -> Array
     return contiguous(images.transpose(0, 2, 3, 1), dtype).transpose(0, 3, 1, 2)
 
 
-def empty_images(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> Array:
+def empty_images(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> NDArray[Any]:
     """New memory for images of this (N, C, H, W) shape."""
     if layout == "channels_first":
         return np.empty(shape, dtype)

@@ -88,7 +88,7 @@ def conv2d_forward(
         raise ShapeError(
             f"{op}: weight must be (FN, C, FH, FW) with no axis empty, got shape {weight.shape}"
         )
-    geometry = window_geometry(op, x.shape, *weight.shape[2:], stride, pad)
+    geometry = window_geometry(op, x.shape, weight.shape[2], weight.shape[3], stride, pad)
     if x.shape[1] != weight.shape[1]:
         raise ShapeError(
             f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]} "
