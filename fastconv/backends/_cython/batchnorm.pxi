@@ -1,0 +1,176 @@
+# Batch normalisation per activation: statistics over axis 0 of (N, D).
+#
+#     for block of features, in parallel:
+#         for sample:  for feature of the block:  sum += x
+#         for sample:  for feature of the block:  squares += (x - mean)**2
+#         for sample:  for feature of the block:  write
+#
+# A block's sums are kept in a few kilobytes of stack, in double for both dtypes, and each
+# sample's part of the block is one contiguous run: the compiler turns the innermost loops
+# into vectors, and they wait for memory. Two passes, since the mean of squares loses every
+# digit where the mean is large.
+
+cdef enum:
+    FEATURES = 256  # of one block
+
+
+cdef void normalize_block(
+    const real* x, ptrdiff_t samples, ptrdiff_t features, ptrdiff_t first, const real* gamma,
+    const real* beta, double epsilon, real* out, real* normalized, real* mean, real* variance,
+) noexcept nogil:
+    """Features [first, first + FEATURES) by their own statistics."""
+    cdef ptrdiff_t count = min(FEATURES, features - first)
+    cdef ptrdiff_t i, j
+    cdef double[FEATURES] centre
+    cdef double[FEATURES] scale
+    cdef double value
+    cdef const real* row
+    for j in range(count):
+        centre[j] = scale[j] = 0
+    for i in range(samples):
+        row = x + i * features + first
+        for j in range(count):
+            centre[j] += row[j]
+    for j in range(count):
+        centre[j] /= samples
+        mean[first + j] = <real> centre[j]
+    for i in range(samples):
+        row = x + i * features + first
+        for j in range(count):
+            value = row[j] - centre[j]
+            scale[j] += value * value
+    for j in range(count):
+        scale[j] /= samples
+        variance[first + j] = <real> scale[j]
+        scale[j] = 1 / double_sqrt(scale[j] + epsilon)
+    for i in range(samples):
+        row = x + i * features + first
+        for j in range(count):
+            value = (row[j] - centre[j]) * scale[j]
+            normalized[i * features + first + j] = <real> value
+            out[i * features + first + j] = <real> (gamma[first + j] * value + beta[first + j])
+
+
+cdef void apply_block(
+    const real* x, ptrdiff_t samples, ptrdiff_t features, ptrdiff_t first, const real* gamma,
+    const real* beta, const real* mean, const real* variance, double epsilon, real* out,
+) noexcept nogil:
+    """Features [first, first + FEATURES) by given statistics."""
+    cdef ptrdiff_t count = min(FEATURES, features - first)
+    cdef ptrdiff_t i, j
+    cdef double[FEATURES] scale
+    cdef const real* row
+    for j in range(count):
+        scale[j] = gamma[first + j] / double_sqrt(variance[first + j] + epsilon)
+    for i in range(samples):
+        row = x + i * features + first
+        for j in range(count):
+            out[i * features + first + j] = <real> (
+                (row[j] - <double> mean[first + j]) * scale[j] + beta[first + j]
+            )
+
+
+cdef void normalize_gradient_block(
+    const real* dout, const real* normalized, ptrdiff_t samples, ptrdiff_t features,
+    ptrdiff_t first, const real* gamma, const real* variance, double epsilon, real* dx,
+    real* dgamma, real* dbeta,
+) noexcept nogil:
+    """Gradients of features [first, first + FEATURES)."""
+    cdef ptrdiff_t count = min(FEATURES, features - first)
+    cdef ptrdiff_t i, j
+    cdef double[FEATURES] sums
+    cdef double[FEATURES] products
+    cdef double[FEATURES] scale
+    cdef const real* gradient
+    cdef const real* value
+    for j in range(count):
+        sums[j] = products[j] = 0
+    for i in range(samples):
+        gradient, value = dout + i * features + first, normalized + i * features + first
+        for j in range(count):
+            sums[j] += gradient[j]
+            products[j] += <double> gradient[j] * value[j]
+    for j in range(count):
+        dbeta[first + j], dgamma[first + j] = <real> sums[j], <real> products[j]
+        sums[j] /= samples
+        products[j] /= samples
+        scale[j] = gamma[first + j] / double_sqrt(variance[first + j] + epsilon)
+    # The mean and the variance depend on x too: their share of the gradient is
+    # the part of dout that is constant over the batch, or proportional to normalized.
+    for i in range(samples):
+        gradient, value = dout + i * features + first, normalized + i * features + first
+        for j in range(count):
+            dx[i * features + first + j] = <real> (
+                scale[j] * (gradient[j] - sums[j] - value[j] * products[j])
+            )
+
+
+def batchnorm_train(
+    const real[:, ::1] x,
+    const real[::1] gamma,
+    const real[::1] beta,
+    double epsilon,
+    real[:, ::1] out,
+    real[:, ::1] normalized,
+    real[::1] mean,
+    real[::1] variance,
+    int threads,
+):
+    """Normalise x (N, D) by its own mean and biased variance (D,), which are written too."""
+    cdef ptrdiff_t samples = x.shape[0], features = x.shape[1]
+    cdef ptrdiff_t blocks = ceil_div(features, FEATURES)
+    cdef int team = team_size(threads, blocks, 4 * samples * features)
+    cdef ptrdiff_t b
+    with nogil:
+        for b in prange(blocks, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            normalize_block(
+                &x[0, 0], samples, features, b * FEATURES, &gamma[0], &beta[0], epsilon,
+                &out[0, 0], &normalized[0, 0], &mean[0], &variance[0],
+            )
+
+
+def batchnorm_infer(
+    const real[:, ::1] x,
+    const real[::1] gamma,
+    const real[::1] beta,
+    const real[::1] mean,
+    const real[::1] variance,
+    double epsilon,
+    real[:, ::1] out,
+    int threads,
+):
+    """out (N, D) by the mean and variance (D,) that are given."""
+    cdef ptrdiff_t samples = x.shape[0], features = x.shape[1]
+    cdef ptrdiff_t blocks = ceil_div(features, FEATURES)
+    cdef int team = team_size(threads, blocks, 2 * samples * features)
+    cdef ptrdiff_t b
+    with nogil:
+        for b in prange(blocks, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            apply_block(
+                &x[0, 0], samples, features, b * FEATURES, &gamma[0], &beta[0], &mean[0],
+                &variance[0], epsilon, &out[0, 0],
+            )
+
+
+def batchnorm_backward(
+    const real[:, ::1] dout,
+    const real[:, ::1] normalized,
+    const real[::1] gamma,
+    const real[::1] variance,
+    double epsilon,
+    real[:, ::1] dx,
+    real[::1] dgamma,
+    real[::1] dbeta,
+    int threads,
+):
+    """Gradients of `batchnorm_train`."""
+    cdef ptrdiff_t samples = dout.shape[0], features = dout.shape[1]
+    cdef ptrdiff_t blocks = ceil_div(features, FEATURES)
+    cdef int team = team_size(threads, blocks, 4 * samples * features)
+    cdef ptrdiff_t b
+    with nogil:
+        for b in prange(blocks, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            normalize_gradient_block(
+                &dout[0, 0], &normalized[0, 0], samples, features, b * FEATURES, &gamma[0],
+                &variance[0], epsilon, &dx[0, 0], &dgamma[0], &dbeta[0],
+            )

@@ -1,0 +1,21 @@
+# All kernels. Included once by each kernels_*.pyx, which differ only in their compiler flags.
+
+from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+include "tile.pxi"
+include "work.pxi"
+include "product.pxi"
+include "conv.pxi"
+include "pool.pxi"
+include "columns.pxi"
+include "dense.pxi"
+include "elementwise.pxi"
+include "batchnorm.pxi"
+include "loss.pxi"
+
+
+def build_facts():
+    """What compiled this: compiler, OpenMP's date, and bytes of a vector."""
+    return {"compiler": COMPILER.decode(), "openmp": OPENMP, "vector_bytes": VECTOR_BYTES}

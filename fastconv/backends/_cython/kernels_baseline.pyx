@@ -1,0 +1,3 @@
+"""The kernels for every CPU of the platform."""
+
+include "kernels.pxi"

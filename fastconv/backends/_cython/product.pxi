@@ -1,0 +1,203 @@
+# The one product that every convolution and matrix multiplication here is made of.
+#
+#     for tile of R rows x K vectors of columns:
+#         t = start
+#         for y:  for i:  t[r] += x[y, i, r] * w[y, i, 0 : K*lanes]      (rank1)
+#         out[r] = t[r]                                                  (or += t[r])
+#
+# x, w and out are given by their steps, so that the same loops run over
+#   a convolution:    r pixels of an output row, y filter rows, i (tap, channel) of a row;
+#   its weight sums:  r (tap, channel) of a filter row, y and i the pixels of the image;
+#   a matrix product: r rows of the left factor, i their elements.
+#
+# The tile stays in registers: K vectors of w are loaded once for R rows, R values of x are
+# broadcast once for K vectors. 8 x 2 does 16 multiply-adds for 10 loads, and they are enough
+# for none to wait for another. Columns come in blocks of two vectors; a remainder that
+# fits one vector is a block of one, with more rows instead. Rows are cut into tiles of nearly
+# equal height, so that no tile is computed for rows that do not exist.
+
+cdef struct Product:
+    ptrdiff_t rows, run  # how many y and i
+    ptrdiff_t x_y, x_i, x_r  # steps in x, in elements
+    ptrdiff_t w_y, w_i  # steps in w
+    ptrdiff_t out_r  # step in out
+    bint slide  # i are three taps of `run` values each, a tap being as far in x as an r
+    bint accumulate  # out += t
+
+
+cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline ptrdiff_t padded(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
+    """Columns, rounded up to whole vectors of this width."""
+    return ceil_div(columns, width) * width
+
+
+cdef inline ptrdiff_t block_width(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
+    """Width of the next block when so many columns are left: two vectors or one."""
+    return 2 * width if columns > width else width
+
+
+cdef inline void product_tile(
+    int R, int K, const Product* p, const real* x, const real* w, const real* start, real* out,
+    ptrdiff_t columns,
+) noexcept nogil:
+    cdef vec[real] t[TILE]
+    cdef ptrdiff_t y, i
+    fill_rows[real](t, R, K, start)
+    for y in range(p.rows):
+        if K == 1 and p.slide:
+            for i in range(p.run):
+                slide3[real](t, R, x + i * p.x_i, p.x_r, w + i * p.w_i, p.run * p.w_i)
+        else:
+            for i in range(p.run):
+                rank1[real](t, R, K, x + i * p.x_i, p.x_r, w + i * p.w_i)
+        x += p.x_y
+        w += p.w_y
+    if p.accumulate:
+        add_rows[real](t, R, K, out, p.out_r, columns)
+    else:
+        store_rows[real](t, R, K, out, p.out_r, columns)
+
+
+cdef void product_tile_1(
+    ptrdiff_t R, const Product* p, const real* x, const real* w, const real* start, real* out,
+    ptrdiff_t columns,
+) noexcept nogil:
+    """One vector of columns; R becomes a literal."""
+    if R == 1:
+        product_tile[real](1, 1, p, x, w, start, out, columns)
+    elif R == 2:
+        product_tile[real](2, 1, p, x, w, start, out, columns)
+    elif R == 3:
+        product_tile[real](3, 1, p, x, w, start, out, columns)
+    elif R == 4:
+        product_tile[real](4, 1, p, x, w, start, out, columns)
+    elif R == 5:
+        product_tile[real](5, 1, p, x, w, start, out, columns)
+    elif R == 6:
+        product_tile[real](6, 1, p, x, w, start, out, columns)
+    elif R == 7:
+        product_tile[real](7, 1, p, x, w, start, out, columns)
+    elif R == 8:
+        product_tile[real](8, 1, p, x, w, start, out, columns)
+    elif ROWS_1 > 8:
+        if R == 9:
+            product_tile[real](9, 1, p, x, w, start, out, columns)
+        elif R == 10:
+            product_tile[real](10, 1, p, x, w, start, out, columns)
+        elif R == 11:
+            product_tile[real](11, 1, p, x, w, start, out, columns)
+        elif R == 12:
+            product_tile[real](12, 1, p, x, w, start, out, columns)
+        elif R == 13:
+            product_tile[real](13, 1, p, x, w, start, out, columns)
+        else:
+            product_tile[real](14, 1, p, x, w, start, out, columns)
+
+
+cdef void product_tile_2(
+    ptrdiff_t R, const Product* p, const real* x, const real* w, const real* start, real* out,
+    ptrdiff_t columns,
+) noexcept nogil:
+    """Two vectors of columns; R becomes a literal."""
+    if R == 1:
+        product_tile[real](1, 2, p, x, w, start, out, columns)
+    elif R == 2:
+        product_tile[real](2, 2, p, x, w, start, out, columns)
+    elif R == 3:
+        product_tile[real](3, 2, p, x, w, start, out, columns)
+    elif R == 4:
+        product_tile[real](4, 2, p, x, w, start, out, columns)
+    elif ROWS_2 > 4:
+        if R == 5:
+            product_tile[real](5, 2, p, x, w, start, out, columns)
+        elif R == 6:
+            product_tile[real](6, 2, p, x, w, start, out, columns)
+        elif R == 7:
+            product_tile[real](7, 2, p, x, w, start, out, columns)
+        else:
+            product_tile[real](8, 2, p, x, w, start, out, columns)
+
+
+cdef void product_rows(
+    const Product* p, ptrdiff_t rows, const real* x, const real* w, const real* start, real* out,
+    ptrdiff_t columns,
+) noexcept nogil:
+    """One block of columns for any number of rows, cut into tiles."""
+    cdef bint wide = columns > lanes(out)
+    cdef ptrdiff_t tiles = ceil_div(rows, ROWS_2 if wide else ROWS_1)
+    cdef ptrdiff_t taller, R, tile
+    if tiles == 0:
+        return
+    R = rows // tiles + 1
+    taller = rows % tiles
+    for tile in range(tiles):
+        if tile == taller:
+            R -= 1
+        if wide:
+            product_tile_2[real](R, p, x, w, start, out, columns)
+        else:
+            product_tile_1[real](R, p, x, w, start, out, columns)
+        x += R * p.x_r
+        out += R * p.out_r
+
+
+cdef void pack_block(
+    const real* weight, const ptrdiff_t* shape, const ptrdiff_t* strides, ptrdiff_t columns,
+    real* packed,
+) noexcept nogil:
+    """One block [filter row][tap][depth][lanes of the block] of weights, zeros behind `columns`.
+
+    `shape` counts filter rows, taps and depth; `strides` are those of weight along
+    filter row, tap, depth and column, in elements.
+    """
+    cdef ptrdiff_t width = block_width(columns, lanes(weight))
+    cdef ptrdiff_t y, i, d, j
+    cdef const real* value
+    columns = min(columns, width)
+    for y in range(shape[0]):
+        for i in range(shape[1]):
+            for d in range(shape[2]):
+                value = weight + y * strides[0] + i * strides[1] + d * strides[2]
+                for j in range(columns):
+                    packed[j] = value[j * strides[3]]
+                for j in range(columns, width):
+                    packed[j] = 0
+                packed += width
+
+
+cdef void pad_rows(
+    const real* source, ptrdiff_t rows, ptrdiff_t columns, real* to
+) noexcept nogil:
+    """Rows of `columns` values, each brought to whole vectors by zeros behind it."""
+    cdef ptrdiff_t width = padded(columns, lanes(source))
+    cdef ptrdiff_t r
+    for r in range(rows):
+        memcpy(to, source, columns * sizeof(real))
+        memset(to + columns, 0, (width - columns) * sizeof(real))
+        source += columns
+        to += width
+
+
+cdef void add_column_sums(
+    const real* rows, ptrdiff_t count, ptrdiff_t columns, real* sums
+) noexcept nogil:
+    """sums += the sum of `count` rows, in four partial sums that do not wait for each other."""
+    cdef vec[real] t[4]
+    cdef ptrdiff_t c, r, left
+    cdef int i
+    for c from 0 <= c < columns by lanes(rows):
+        left = columns - c
+        clear[real](t, 4, 1)
+        r = 0
+        while r + 4 <= count:
+            for i in range(4):
+                t[i] = add(t[i], load_part(rows + (r + i) * columns + c, left))
+            r += 4
+        while r < count:
+            t[0] = add(t[0], load_part(rows + r * columns + c, left))
+            r += 1
+        t[0] = add(add(t[0], t[1]), add(t[2], t[3]))
+        store_part(sums + c, add(load_part(sums + c, left), t[0]), left)

@@ -1,0 +1,207 @@
+// The only file that knows vectors: their width, and one function for each thing done to them.
+//
+// `vec<T>` fills one register of the instruction set that the compiler was told to use.
+// All else follows from the compiler's own vector arithmetic, so no instruction is named here.
+// R x K tiles are kept in registers (see tile.pxi), which bounds their size: 32 registers hold
+// 8 x 2 or 14 x 1 accumulators besides what feeds them, 16 registers hold 4 x 2 or 8 x 1.
+
+#ifndef FASTCONV_SIMD_H
+#define FASTCONV_SIMD_H
+
+#if !defined(__GNUC__)
+#error "fastconv's Cython kernels need a compiler with GNU vector extensions: gcc or clang"
+#endif
+
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+
+// The words of tile.pxi are `cdef inline`, which Cython turns into this macro. Their tile is an array
+// until they are inlined and registers after, so the compiler must not weigh whether to.
+#undef CYTHON_INLINE
+#define CYTHON_INLINE inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+enum { VECTOR_BYTES = 64 };
+#elif defined(__AVX__)
+enum { VECTOR_BYTES = 32 };
+#else
+enum { VECTOR_BYTES = 16 };
+#endif
+
+#if defined(_OPENMP)
+enum { OPENMP = _OPENMP };
+#else
+enum { OPENMP = 0 };
+#endif
+
+#if defined(__clang__)
+#define COMPILER __VERSION__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+enum { ROWS_1 = 14, ROWS_2 = 8, TILE = 16 };
+#else
+enum { ROWS_1 = 8, ROWS_2 = 4, TILE = 8 };
+#endif
+
+// The argument is looked at for its type only, which Cython deduces templates from.
+template <class T>
+constexpr std::ptrdiff_t lanes(const T* = nullptr) {
+    return VECTOR_BYTES / sizeof(T);
+}
+
+// T as vector of `count` lanes. An attribute on the alias itself would be dropped by clang.
+template <class T, std::size_t count>
+struct vector_of {
+    typedef T type __attribute__((vector_size(count * sizeof(T))));
+};
+
+template <class T>
+using vec = typename vector_of<T, VECTOR_BYTES / sizeof(T)>::type;
+
+// Integers as wide as T: what a comparison of two vec<T> gives, all bits set where it holds.
+template <class T>
+using ivec = decltype(vec<T>{} < vec<T>{});
+
+// ---- memory ---------------------------------------------------------------------------
+
+template <class T>
+inline vec<T> load(const T* from) {
+    vec<T> v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class T>
+inline void store(T* to, vec<T> v) {
+    std::memcpy(to, &v, sizeof v);
+}
+
+// The first `count` lanes from memory, zeros behind them; all lanes where count reaches that far.
+template <class T>
+inline vec<T> load_part(const T* from, std::ptrdiff_t count) {
+    if (count >= lanes<T>()) return load<T>(from);
+    vec<T> v{};
+    for (std::ptrdiff_t i = 0; i < count; ++i) v[i] = from[i];
+    return v;
+}
+
+template <class T>
+inline void store_part(T* to, vec<T> v, std::ptrdiff_t count) {
+    if (count >= lanes<T>()) return store<T>(to, v);
+    for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = v[i];
+}
+
+// The same for vectors of integers, narrowed to or widened from type P in memory. gcc converts well
+// only by doubling or halving, hence the steps. Where a result's type names no T, an
+// argument of vec<T> is there for Cython to deduce it from.
+template <class P>
+struct between {
+    typedef P type;
+};
+template <>
+struct between<unsigned char> {
+    typedef short type;
+};
+
+template <class T, class P>
+inline void store_index(P* to, ivec<T> v, std::ptrdiff_t count) {
+    auto ints = __builtin_convertvector(v, typename vector_of<int, lanes<T>()>::type);
+    auto steps = __builtin_convertvector(
+        ints, typename vector_of<typename between<P>::type, lanes<T>()>::type);
+    auto narrow = __builtin_convertvector(steps, typename vector_of<P, lanes<T>()>::type);
+    if (count >= lanes<T>())
+        std::memcpy(to, &narrow, sizeof narrow);
+    else
+        for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = narrow[i];
+}
+
+template <class T, class P>
+inline ivec<T> load_index(vec<T>, const P* from, std::ptrdiff_t count) {
+    typename vector_of<P, lanes<T>()>::type narrow{};
+    if (count >= lanes<T>())
+        std::memcpy(&narrow, from, sizeof narrow);
+    else
+        for (std::ptrdiff_t i = 0; i < count; ++i) narrow[i] = from[i];
+    auto steps = __builtin_convertvector(
+        narrow, typename vector_of<typename between<P>::type, lanes<T>()>::type);
+    auto ints = __builtin_convertvector(steps, typename vector_of<int, lanes<T>()>::type);
+    return __builtin_convertvector(ints, ivec<T>);
+}
+
+// ---- arithmetic -----------------------------------------------------------------------
+
+template <class T>
+inline vec<T> broadcast(T x) {
+    return x - vec<T>{};  // x - 0 is x for every x, which x + 0 is not
+}
+
+template <class T>
+inline const T* zeros(const T*) {
+    static const T row[2 * lanes<T>()] = {};
+    return row;
+}
+
+template <class T>
+inline ivec<T> broadcast_index(vec<T>, int i) {
+    return i + ivec<T>{};
+}
+
+template <class T>
+inline vec<T> add(vec<T> a, vec<T> b) {
+    return a + b;
+}
+
+template <class T>
+inline vec<T> muladd(vec<T> a, vec<T> b, vec<T> c) {
+    return a * b + c;
+}
+
+// ---- choice ---------------------------------------------------------------------------
+
+// Where a takes the maximum's place from b: it is larger, or the first NaN.
+template <class T>
+inline ivec<T> beats(vec<T> a, vec<T> b) {
+    return ~(a <= b) & (b == b);
+}
+
+template <class T>
+inline ivec<T> positive(vec<T> a) {
+    return a > vec<T>{};
+}
+
+template <class T>
+inline ivec<T> nonzero(ivec<T> a) {
+    return a != ivec<T>{};
+}
+
+template <class T>
+inline ivec<T> one_where(ivec<T> condition) {
+    return condition & 1;
+}
+
+template <class T>
+inline ivec<T> equal(ivec<T> a, ivec<T> b) {
+    return a == b;
+}
+
+template <class T>
+inline vec<T> choose(ivec<T> condition, vec<T> a, vec<T> b) {
+    return condition ? a : b;
+}
+
+template <class T>
+inline ivec<T> choose_index(ivec<T> condition, ivec<T> a, ivec<T> b) {
+    return condition ? a : b;
+}
+
+// 0 where a <= 0, else a: a NaN stays.
+template <class T>
+inline vec<T> relu(vec<T> a) {
+    return a <= vec<T>{} ? vec<T>{} : a;
+}
+
+#endif

@@ -1,0 +1,141 @@
+# The tile vocabulary: what a kernel does to the block of results that it keeps in registers.
+#
+# A tile t has R rows of K vectors, t[r*K + k]. R and K are literals wherever these words
+# are called, and every word is inlined, so each loop below unrolls completely and t
+# becomes R*K registers. Above this file nobody sees a register.
+
+from libc.stddef cimport ptrdiff_t
+
+ctypedef fused real:
+    float
+    double
+
+ctypedef fused place:
+    unsigned char
+    int
+
+cdef extern from "simd.h" nogil:
+    enum:
+        ROWS_1
+        ROWS_2
+        TILE
+        VECTOR_BYTES
+        OPENMP
+
+    const char* COMPILER
+
+    cdef cppclass vec[T]:
+        pass
+
+    cdef cppclass ivec[T]:
+        pass
+
+    ptrdiff_t lanes[T](const T*) noexcept
+    const T* zeros[T](const T*) noexcept
+    vec[T] load[T](const T*) noexcept
+    vec[T] load_part[T](const T*, ptrdiff_t) noexcept
+    void store[T](T*, vec[T]) noexcept
+    void store_part[T](T*, vec[T], ptrdiff_t) noexcept
+    ivec[T] load_index[T, P](vec[T], const P*, ptrdiff_t) noexcept
+    void store_index[T, P](P*, ivec[T], ptrdiff_t) noexcept
+    vec[T] broadcast[T](T) noexcept
+    ivec[T] broadcast_index[T](vec[T], int) noexcept
+    vec[T] add[T](vec[T], vec[T]) noexcept
+    vec[T] muladd[T](vec[T], vec[T], vec[T]) noexcept
+    vec[T] relu[T](vec[T]) noexcept
+    ivec[T] positive[T](vec[T]) noexcept
+    ivec[T] nonzero[T](ivec[T]) noexcept
+    ivec[T] one_where[T](ivec[T]) noexcept
+    ivec[T] beats[T](vec[T], vec[T]) noexcept
+    ivec[T] equal[T](ivec[T], ivec[T]) noexcept
+    vec[T] choose[T](ivec[T], vec[T], vec[T]) noexcept
+    ivec[T] choose_index[T](ivec[T], ivec[T], ivec[T]) noexcept
+
+
+cdef inline void fill_rows(vec[real]* t, int R, int K, const real* row) noexcept nogil:
+    """t[r] = row[0 : K*lanes] for every r."""
+    cdef int r, k
+    for k in range(K):
+        for r in range(R):
+            t[r * K + k] = load(row + k * lanes(row))
+
+
+cdef inline void clear(vec[real]* t, int R, int K) noexcept nogil:
+    """t = 0."""
+    cdef int i
+    for i in range(R * K):
+        t[i] = broadcast(<real> 0)
+
+
+cdef inline void rank1(
+    vec[real]* t, int R, int K, const real* x, ptrdiff_t step, const real* w
+) noexcept nogil:
+    """t[r] += x[r*step] * w[0 : K*lanes]."""
+    cdef int r, k
+    cdef vec[real] pixel
+    for r in range(R):
+        pixel = broadcast(x[r * step])
+        for k in range(K):
+            t[r * K + k] = muladd(pixel, load(w + k * lanes(w)), t[r * K + k])
+
+
+cdef inline void slide3(
+    vec[real]* t, int R, const real* x, ptrdiff_t step, const real* w, ptrdiff_t tap
+) noexcept nogil:
+    """t[r] += x[(r+j)*step] * w[j*tap : j*tap + lanes] for the three taps j of a filter row.
+
+    Neighbouring rows share pixels: each is broadcast once for its three products.
+    """
+    cdef int r, j
+    cdef vec[real] pixel
+    for r in range(R + 2):
+        pixel = broadcast(x[r * step])
+        for j in range(3):
+            if 0 <= r - j < R:
+                t[r - j] = muladd(pixel, load(w + j * tap), t[r - j])
+
+
+cdef inline void store_all(vec[real]* t, int R, int K, real* out) noexcept nogil:
+    """out[r*K*lanes : (r+1)*K*lanes] = t[r]."""
+    cdef int i
+    for i in range(R * K):
+        store(out + i * lanes(out), t[i])
+
+
+cdef inline void store_rows(
+    vec[real]* t, int R, int K, real* out, ptrdiff_t step, ptrdiff_t columns
+) noexcept nogil:
+    """out[r*step : r*step + columns] = t[r], with columns cut to K*lanes."""
+    cdef int r, k
+    cdef char[TILE * VECTOR_BYTES] memory
+    cdef real* row
+    if columns >= K * lanes(out):
+        for r in range(R):
+            for k in range(K):
+                store(out + r * step + k * lanes(out), t[r * K + k])
+    else:
+        row = <real*> memory
+        store_all(t, R, K, row)
+        for r in range(R):
+            memcpy(out + r * step, row + r * K * lanes(out), columns * sizeof(real))
+
+
+cdef inline void add_rows(
+    vec[real]* t, int R, int K, real* out, ptrdiff_t step, ptrdiff_t columns
+) noexcept nogil:
+    """out[r*step : r*step + columns] += t[r], with columns cut to K*lanes."""
+    cdef int r, k
+    cdef ptrdiff_t j
+    cdef char[TILE * VECTOR_BYTES] memory
+    cdef real* row
+    if columns >= K * lanes(out):
+        for r in range(R):
+            for k in range(K):
+                row = out + r * step + k * lanes(out)
+                store(row, add(load(row), t[r * K + k]))
+    else:
+        row = <real*> memory
+        store_all(t, R, K, row)
+        for r in range(R):
+            for j in range(columns):
+                out[r * step + j] += row[r * K * lanes(out) + j]
