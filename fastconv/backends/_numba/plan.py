@@ -1,0 +1,216 @@
+"""Tables of offsets: where a convolution's products find what they multiply.
+
+Tables hold for one geometry, whatever the weights are, and are kept from call to call.
+
+Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows. A
+**tap** is a place of a filter, in the order (c, fy, fx) of the weights' memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...geometry import WindowGeometry
+
+__all__ = ["Frame", "Product", "WeightLayout", "column_tables", "forward", "input_gradient"]
+
+Table = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WeightLayout:
+    """How many filters there are; a weight lies at filter * `filter_step` + tap * `tap_step`."""
+
+    filters: int
+    filter_step: int
+    tap_step: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image of `channels`, `height`, `width` put at (`top`, `left`) into zeros.
+
+    Where the corner is negative, the image is cut.
+    """
+
+    channels: int
+    height: int
+    width: int
+    top: int
+    left: int
+    frame_height: int
+    frame_width: int
+
+    @cached_property
+    def size(self) -> int:
+        """Elements of the frame; 0 where the image is used as it lies."""
+        frame = (self.top, self.left, self.frame_height, self.frame_width)
+        if frame == (0, 0, self.height, self.width):
+            return 0
+        return self.frame_height * self.frame_width * self.channels
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """What the kernels take of a frame."""
+        return (
+            int(self.size > 0),
+            self.channels,
+            self.height,
+            self.width,
+            self.top,
+            self.left,
+            self.frame_height,
+            self.frame_width,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """One product result[row, column] = sum over k of x[at[row] + along[k]] * w[k, column].
+
+    Attributes
+    ----------
+    frame : Frame
+        Where x is.
+    rows, terms, columns : int
+        Its size. `at`, `along` and `goes` go on beyond it, up to whole tiles.
+    at, along : array
+        Where in the frame to find element (row, k).
+    goes : array
+        Where a row of the result goes.
+    weights : array
+        Element (k, column) of w is weight[weights[k] + column*column_step].
+    """
+
+    frame: Frame
+    rows: int
+    terms: int
+    columns: int
+    at: Table
+    along: Table
+    goes: Table
+    weights: Table
+    column_step: int
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int, int]:
+        """Where `at`, `along`, `goes` and `weights` are."""
+        return (
+            self.at.ctypes.data,
+            self.along.ctypes.data,
+            self.goes.ctypes.data,
+            self.weights.ctypes.data,
+        )
+
+
+def grid(heights: Table, widths: Table, row_step: int, step: int) -> Table:
+    """Offsets of all places (y, x), x fastest, in memory with these layout."""
+    return np.add.outer(heights * row_step, widths * step).ravel()
+
+
+def filled(table: Table, rows: int) -> Table:
+    """The table up to a whole number of tiles, its last entry repeated."""
+    return np.pad(table, (0, -len(table) % rows), mode="edge")
+
+
+@lru_cache(maxsize=256)
+def forward(g: WindowGeometry, layout: WeightLayout, rows: int) -> Product:
+    """Output: a row is a pixel of the output, a column a filter."""
+    height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
+    step = g.stride * g.c
+    pixels = grid(np.arange(g.oh), np.arange(g.ow), width * step, step)
+    window = grid(np.arange(g.fh), np.arange(g.fw), width * g.c, g.c)
+    taps = np.add.outer(np.arange(g.c), window).ravel()
+    return Product(
+        frame=Frame(g.c, g.h, g.w, g.pad, g.pad, height, width),
+        rows=len(pixels),
+        terms=len(taps),
+        columns=layout.filters,
+        at=filled(pixels, rows),
+        along=filled(taps, rows),
+        goes=filled(np.arange(len(pixels)) * layout.filters, rows),
+        weights=np.arange(len(taps)) * layout.tap_step,
+        column_step=layout.filter_step,
+    )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Input places along one axis that the same taps of a filter reach.
+
+    Place y is reached by tap f from window v where y + pad = stride*v + f: places whose
+    y + pad leave the same remainder see every stride-th tap, as in a convolution of stride
+    1 with those taps, last tap first.
+    """
+
+    places: Table
+    taps: Table
+    margin: int  # zeros in front of the first window
+    size: int  # windows and zeros from there on that are read
+
+
+def phases(size: int, taps: int, stride: int, pad: int) -> list[Phase]:
+    """The phases of one axis that hold any place and any tap."""
+    found = []
+    for remainder in range(min(stride, taps)):
+        places = np.arange((remainder - pad) % stride, size, stride)
+        if len(places):
+            seen = np.arange(remainder, taps, stride)[::-1]
+            first_window = (int(places[0]) + pad - remainder) // stride
+            margin = len(seen) - 1 - first_window
+            found.append(Phase(places, seen, margin, len(places) + len(seen) - 1))
+    return found
+
+
+@lru_cache(maxsize=256)
+def input_gradient(g: WindowGeometry, layout: WeightLayout, rows: int) -> tuple[Product, ...]:
+    """Input gradient: a row is a pixel of the input, a column a channel.
+
+    One product for each phase of both axes; places that none holds are reached by no window.
+    """
+    filters = layout.filters
+    products = []
+    for down in phases(g.h, g.fh, g.stride, g.pad):
+        for across in phases(g.w, g.fw, g.stride, g.pad):
+            width = across.size
+            at = grid(
+                np.arange(len(down.places)),
+                np.arange(len(across.places)),
+                width * filters,
+                filters,
+            )
+            window = grid(
+                np.arange(len(down.taps)), np.arange(len(across.taps)), width * filters, filters
+            )
+            taps = grid(down.taps, across.taps, g.fw, 1)
+            filter_starts = np.arange(filters) * layout.filter_step
+            products.append(
+                Product(
+                    frame=Frame(
+                        filters, g.oh, g.ow, down.margin, across.margin, down.size, across.size
+                    ),
+                    rows=len(at),
+                    terms=filters * len(window),
+                    columns=g.c,
+                    at=filled(at, rows),
+                    along=np.add.outer(np.arange(filters), window).ravel(),
+                    goes=filled(grid(down.places, across.places, g.w * g.c, g.c), rows),
+                    weights=np.add.outer(filter_starts, taps * layout.tap_step).ravel(),
+                    column_step=g.window * layout.tap_step,
+                )
+            )
+    return tuple(products)
+
+
+@lru_cache(maxsize=256)
+def column_tables(g: WindowGeometry) -> tuple[Table, Table]:
+    """Of an image (C, H, W) in a frame: where each window begins, and its taps from there."""
+    height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
+    pixels = grid(np.arange(g.oh), np.arange(g.ow), width * g.stride, g.stride)
+    window = grid(np.arange(g.fh), np.arange(g.fw), width, 1)
+    taps = np.add.outer(np.arange(g.c) * (height * width), window).ravel()
+    return pixels, taps

@@ -1,0 +1,135 @@
+"""Max pooling.
+
+    for image, v:  for u:  for channels, one vector at a time:
+        best = first real place of the window;  for each place:  keep the better, and where
+
+The tile is one vector of channels and the positions of their maxima, a byte each, kept in
+registers over the window: it is read once and written once. Channels that do not fill a
+vector go one by one, through the same text. Backward goes the same way and adds the gradient
+to the place that won, zero to the others: a masked add has no branch that could miss.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .build import Kernel
+from .product import share
+from .tile import (
+    add,
+    clear,
+    fill,
+    helper,
+    numbers,
+    pointers,
+    store,
+    tile,
+    where_better,
+    where_equal,
+)
+
+__all__ = ["pool_backward", "pool_forward"]
+
+
+@helper
+def real_places(start, window, size):
+    """First and last (excluded) place of a window from `start` on that is in the image."""
+    return max(0, -start), min(window, size - start)
+
+
+def keep_best(lanes: int) -> Any:
+    """The window's maximum and its place, for `lanes` channels."""
+
+    @helper
+    def words(x, out, winner, down, across, fw, row_step, step):
+        first = x + (down[0] * row_step + across[0] * step)
+        best = tile(first, lanes, 1, 1)
+        place = fill(winner, down[0] * fw + across[0], lanes)
+        for fy in range(down[0], down[1]):
+            for fx in range(across[0], across[1]):
+                value = tile(x + (fy * row_step + fx * step), lanes, 1, 1)
+                here = fill(winner, fy * fw + fx, lanes)
+                place = where_better(value, best, here, place)
+                best = where_better(value, best, value, best)
+        store(best, out, (0,))
+        store(place, winner, (0,))
+
+    return words
+
+
+def give_back(lanes: int) -> Any:
+    """The gradient of one window to the place that won, for `lanes` channels."""
+
+    @helper
+    def words(dx, dout, winner, down, across, fw, row_step, step):
+        gradient = tile(dout, lanes, 1, 1)
+        place = tile(winner, lanes, 1, 1)
+        nothing = fill(dout, 0, lanes)
+        for fy in range(down[0], down[1]):
+            for fx in range(across[0], across[1]):
+                here = fill(winner, fy * fw + fx, lanes)
+                add(
+                    where_equal(place, here, gradient, nothing), dx + (fy * row_step + fx * step), 0
+                )
+
+    return words
+
+
+def pool_forward(real: int, index: int, lanes: int) -> Kernel:
+    """out and winner [image][v][u][channel] from x [image][y][x][channel]."""
+    whole_vector, one_channel = keep_best(lanes), keep_best(1)
+
+    def kernel(block, part, parts):
+        x, out = pointers(block, 0, 2, real)
+        (winner,) = pointers(block, 2, 1, index)
+        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 3, 10)
+        whole = channels // lanes * lanes
+        row_step = width * channels
+        first, last = share(images * oh, part, parts)
+        for row in range(first, last):
+            image, v = row // oh, row % oh
+            y = v * stride - pad
+            down = real_places(y, fh, height)
+            for u in range(ow):
+                left = u * stride - pad
+                across = real_places(left, fw, width)
+                window = x + (image * height + y) * row_step + left * channels
+                o, w = out + (row * ow + u) * channels, winner + (row * ow + u) * channels
+                for c in range(0, whole, lanes):
+                    whole_vector(window + c, o + c, w + c, down, across, fw, row_step, channels)
+                for c in range(whole, channels):
+                    one_channel(window + c, o + c, w + c, down, across, fw, row_step, channels)
+
+    return kernel
+
+
+def pool_backward(real: int, index: int, lanes: int) -> Kernel:
+    """dx [image][y][x][channel] from dout and winner [image][v][u][channel]."""
+    whole_vector, one_channel = give_back(lanes), give_back(1)
+
+    def kernel(block, part, parts):
+        dout, dx = pointers(block, 0, 2, real)
+        (winner,) = pointers(block, 2, 1, index)
+        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 3, 10)
+        whole = channels // lanes * lanes
+        row_step = width * channels
+        first, last = share(images, part, parts)
+        clear(dx + first * height * row_step, (last - first) * height * row_step)
+        for row in range(first * oh, last * oh):
+            image, v = row // oh, row % oh
+            y = v * stride - pad
+            down = real_places(y, fh, height)
+            for u in range(ow):
+                left = u * stride - pad
+                across = real_places(left, fw, width)
+                window = dx + (image * height + y) * row_step + left * channels
+                o, w = dout + (row * ow + u) * channels, winner + (row * ow + u) * channels
+                for c in range(0, whole, lanes):
+                    whole_vector(window + c, o + c, w + c, down, across, fw, row_step, channels)
+                for c in range(whole, channels):
+                    one_channel(window + c, o + c, w + c, down, across, fw, row_step, channels)
+
+    return kernel

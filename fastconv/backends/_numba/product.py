@@ -1,0 +1,228 @@
+"""Matrix product through tables of offsets: convolution and fully connected layers.
+
+A convolution is a product whose left factor is read in place, through two tables: element
+(row, k) is x[at[row] + along[k]]. What a row, a k and a column are makes the three products:
+
+    ==============  ===================  =====================  ============
+    result          row                  k                      column
+    ==============  ===================  =====================  ============
+    output          pixel of the output  tap: (c, fy, fx)       filter
+    input gradient  pixel of the input   tap: (filter, fy, fx)  channel
+    weight gradient tap: (c, fy, fx)     pixel of the output    filter
+    ==============  ===================  =====================  ============
+
+A fully connected layer is the same with at = row*D and along = k. `multiply` runs
+
+    for image:  pad it into this thread's scratch
+        for block of columns:  for tile of R rows:
+            t = bias;  for k:  t[r] += x[at[r] + along[k]] * w[k];  result[r] = t
+
+and `accumulate`, whose k runs over the pixels, adds t to sums of its thread instead.
+
+The register tile: R rows of K vectors of columns. Each k loads K vectors and broadcasts R
+values for R*K multiply-adds; R*K accumulators hide the latency of the multiply-add and
+leave registers for the rest: 8 x 2 or 14 x 1 of 32, 4 x 2 or 8 x 1 of 16. The right factor
+is packed, or read where it lies, so that a block's columns are consecutive; what is missing
+of the last block is zeros. Tables are filled up to whole tiles by repeating the last row.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from .build import Kernel
+from .tile import (
+    LONG,
+    add,
+    clear,
+    copy,
+    helper,
+    numbers,
+    offsets,
+    plus,
+    pointers,
+    rank1,
+    store,
+    store_part,
+    tile,
+)
+
+__all__ = ["CHUNK", "accumulate", "collect", "multiply", "pack"]
+
+CHUNK = 512
+"""Terms that `accumulate` sums up before it adds them to the rest: long sums lose digits."""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+
+@helper
+def share(total, part, parts):
+    """First and last (excluded) of what falls to `part` when `parts` divide `total`."""
+    return total * part // parts, total * (part + 1) // parts
+
+
+@helper
+def product(t, x, at, along, count, w, step):
+    """t[r] += sum over k < count of x[at[r] + along[k]] * w[k*step : k*step + K*lanes]."""
+    for k in range(count):
+        t = rank1(t, x, at, along[k], w + k * step)
+    return t
+
+
+@helper
+def frame(scratch, image, channels, height, width, top, left, frame_height, frame_width):
+    """Put an image into a frame of zeros, its corner at (top, left); cut off what overhangs."""
+    first, last = max(0, -left), min(width, frame_width - left)
+    for y in range(max(0, -top), min(height, frame_height - top)):
+        target = scratch + ((y + top) * frame_width + left + first) * channels
+        copy(target, image + (y * width + first) * channels, max(0, last - first) * channels)
+
+
+def pack(real: int) -> Kernel:
+    """The right factor, [block of columns][k][width], zeros in columns that do not exist.
+
+    Element (k, column) of the source is source[along[k] + column*column_step].
+    """
+
+    def kernel(block, part, parts):
+        source, packed = pointers(block, 0, 2, real)
+        (along,) = pointers(block, 2, 1, LONG)
+        columns, count, column_step, width = numbers(block, 3, 4)
+        first, last = share(count, part, parts)
+        for start in range(0, columns, width):
+            there = min(width, columns - start)
+            target = packed + start * count
+            if there < width:
+                clear(target + first * width, (last - first) * width)
+            if column_step == 1:
+                for k in range(first, last):
+                    copy(target + k * width, source + (along[k] + start), there)
+            else:
+                for j in range(there):
+                    column = source + (start + j) * column_step
+                    for k in range(first, last):
+                        target[k * width + j] = column[along[k]]
+
+    return kernel
+
+
+def multiply(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
+    """result[goes[row] + column] = bias[column] + sum over k of x[at[row] + along[k]]*w[k]."""
+    width = lanes * vectors
+
+    def kernel(block, part, parts):
+        x, scratch, packed, bias, result = pointers(block, 0, 5, real)
+        at, along, goes = pointers(block, 5, 3, LONG)
+        images, tiles, columns, count, result_size, framed = numbers(block, 8, 6)
+        channels, height, width_, top, left, frame_height, frame_width = numbers(block, 14, 7)
+        size = frame_height * frame_width * channels
+        scratch = scratch + part * size
+        if framed:
+            clear(scratch, size)
+        first, last = share(images * tiles, part, parts)
+        for image in range(first // tiles, (last + tiles - 1) // tiles):
+            source = x + image * height * width_ * channels
+            if framed:
+                frame(
+                    scratch, source, channels, height, width_, top, left, frame_height, frame_width
+                )
+                source = scratch
+            out = result + image * result_size
+            mine = range(max(0, first - image * tiles), min(tiles, last - image * tiles))
+            for column in range(0, columns, width):
+                w = packed + column * count
+                for i in mine:
+                    t = tile(bias + column, lanes, rows, vectors)
+                    t = product(t, source, offsets(at + i * rows, rows), along, count, w, width)
+                    target = offsets(goes + i * rows, rows)
+                    if columns - column >= width:
+                        store(t, out + column, target)
+                    else:
+                        store_part(t, out + column, target, columns - column)
+
+    return kernel
+
+
+def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
+    """sums[group][row][column]: the product over all pixels of the images of a group.
+
+    The parts form groups; a group takes some of the images, a member of it some of the
+    tiles. The last row is the sum of the right factor itself.
+    """
+    width = lanes * vectors
+
+    def kernel(block, part, parts):
+        x, scratch, right, right_scratch, zeros, sums = pointers(block, 0, 6, real)
+        at, along = pointers(block, 6, 2, LONG)
+        images, tiles, columns, count, groups, framed = numbers(block, 8, 6)
+        channels, height, width_, top, left, frame_height, frame_width = numbers(block, 14, 7)
+        members = parts // groups
+        group, member = part // members, part % members
+        if group >= groups:
+            return
+        size = frame_height * frame_width * channels
+        scratch = scratch + part * size
+        if framed:
+            clear(scratch, size)
+        whole = (columns + width - 1) // width * width
+        right_scratch = right_scratch + part * count * whole
+        if whole > columns:
+            clear(right_scratch, count * whole)
+        first, last = share(tiles, member, members)
+        sums = sums + group * (tiles * rows + 1) * whole
+        clear(sums + first * rows * whole, (last - first) * rows * whole)
+        total = sums + tiles * rows * whole
+        if member == 0:
+            clear(total, whole)
+        first_image, last_image = share(images, group, groups)
+        for image in range(first_image, last_image):
+            source = x + image * height * width_ * channels
+            if framed:
+                frame(
+                    scratch, source, channels, height, width_, top, left, frame_height, frame_width
+                )
+                source = scratch
+            w = right + image * count * columns
+            if whole > columns:
+                for k in range(count):
+                    copy(right_scratch + k * whole, w + k * columns, columns)
+                w = right_scratch
+            for start in range(0, count, CHUNK):
+                terms = min(CHUNK, count - start)
+                for column in range(0, whole, width):
+                    terms_of_w = w + (start * whole + column)
+                    for i in range(first, last):
+                        t = tile(zeros, lanes, rows, vectors)
+                        places = offsets(at + i * rows, rows)
+                        t = product(t, source, places, along + start, terms, terms_of_w, whole)
+                        add(t, sums + (i * rows * whole + column), whole)
+                    if member == 0:
+                        t = tile(zeros, lanes, 1, vectors)
+                        for k in range(terms):
+                            t = plus(t, terms_of_w + k * whole)
+                        add(t, total + column, 0)
+
+    return kernel
+
+
+def collect(real: int) -> Kernel:
+    """Weight gradient (row, column) and bias gradient: the groups' sums, in their order."""
+
+    def kernel(block, part, parts):
+        sums, dweight, dbias = pointers(block, 0, 3, real)
+        groups, group_size, count, columns, whole, filter_step, tap_step = numbers(block, 3, 7)
+        first, last = share(columns, part, parts)
+        for column in range(first, last):
+            for row in range(count):
+                total = sums[row * whole + column]
+                for group in range(1, groups):
+                    total += sums[group * group_size + row * whole + column]
+                dweight[column * filter_step + row * tap_step] = total
+            total = sums[group_size - whole + column]
+            for group in range(1, groups):
+                total += sums[(group + 1) * group_size - whole + column]
+            dbias[column] = total
+
+    return kernel

@@ -1,0 +1,110 @@
+"""Kernels on one thread or many: the only file that meets Numba's threading layers."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from array import array
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numba
+from numba.np.ufunc import parallel
+
+from ...errors import BackendUnavailable, FallbackWarning
+from .build import Builder, Factory
+
+__all__ = ["Team"]
+
+
+settings: Any = numba.config
+
+DEFAULT_ORDER = ["tbb", "omp", "workqueue"]
+
+
+def open_layer() -> AbstractContextManager[Any]:
+    """Start Numba's threads, by OpenMP unless the user chose otherwise.
+
+    Returns
+    -------
+    context manager
+        What to hold while in a parallel loop.
+    """
+    # The first user of the threads decides for the process; the setting itself is the user's.
+    order = settings.THREADING_LAYER_PRIORITY
+    if order == DEFAULT_ORDER:
+        settings.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+    try:
+        parallel._launch_threads()
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise BackendUnavailable(
+            f"numba: threading layer {settings.THREADING_LAYER!r} cannot be started: {reason} "
+            "Or unset NUMBA_THREADING_LAYER, or use one thread."
+        ) from error
+    finally:
+        settings.THREADING_LAYER_PRIORITY = order
+    if numba.threading_layer() != "workqueue":
+        return nullcontext()
+    warnings.warn(
+        "fastconv: Numba runs on its 'workqueue' threading layer, which only one Python thread "
+        "may enter at a time and which is slow to enter: kernels called from several threads "
+        "wait for each other. Install OpenMP or the package 'tbb' for another.",
+        FallbackWarning,
+        stacklevel=2,
+    )
+    return threading.Lock()
+
+
+class Team:
+    """Calls kernels, in as many parts as there are threads.
+
+    Parameters
+    ----------
+    builder : Builder
+        Where the kernels come from.
+
+    Attributes
+    ----------
+    threads : int
+        With 1, no threading layer is started or entered.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.threads = 1
+        self._opening = threading.Lock()
+        self._gate: AbstractContextManager[Any] | None = None
+
+    def run(
+        self,
+        factory: Factory,
+        constants: tuple[int, ...],
+        arguments: list[int],
+        parts: int,
+    ) -> None:
+        """Run all parts of the kernel `factory(*constants)` on this block of arguments."""
+        block = array("q", arguments)
+        kernel = self.builder.serial(factory, *constants)
+        if parts == 1:
+            kernel.ctypes(block.buffer_info()[0], 0, 1)
+            return
+        with self._layer():
+            loop = self.builder.parallel()
+            before = numba.get_num_threads()
+            threads = min(parts, settings.NUMBA_NUM_THREADS)
+            if threads != before:
+                numba.set_num_threads(threads)
+            loop.ctypes(kernel.address, block.buffer_info()[0], parts)
+            if threads != before:
+                numba.set_num_threads(before)
+
+    def _layer(self) -> AbstractContextManager[Any]:
+        if self._gate is None:
+            with self._opening:
+                self._gate = self._gate or open_layer()
+        return self._gate
+
+    def layer(self) -> str:
+        """Name of the threading layer, once there is one."""
+        return numba.threading_layer() if self._gate else "none yet (no call on several threads)"
