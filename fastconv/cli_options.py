@@ -1,0 +1,165 @@
+"""What the ``fastconv`` command accepts: its options, their types and their help."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any, NoReturn
+
+from ._version import __version__
+from .datasets import DATASETS
+from .models import MODELS
+from .optimizer import OPTIMIZERS
+
+__all__ = ["build_parser"]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's RandomState, which draws the first weights, takes no larger one."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and takes no abbreviated options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _whole(least: int, most: float = math.inf) -> Any:
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            limits = f"at least {least}" if most == math.inf else f"between {least} and {most}"
+            raise argparse.ArgumentTypeError(f"must be {limits}, got {number}")
+        return number
+
+    whole_number.__name__ = "whole number"
+    return whole_number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be greater than 0, got {text}")
+    return number
+
+
+_rate.__name__ = "number"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of the ``fastconv`` command and its four sub-commands.
+
+    Options of ``train`` that were not given are None: the defaults of a new run and of
+    a resumed one differ.
+    """
+    parser = _Parser(
+        prog="fastconv",
+        description="The CNN of Deep Learning from Scratch, fast: train it, test it, use it.",
+        epilog="example:\n  fastconv train        # DeepConvNet on handwritten digits",
+    )
+    parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Train a network and keep the run in a folder. Ctrl-C saves before it ends.",
+        epilog=(
+            "examples:\n"
+            "  fastconv train\n"
+            "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
+            "  fastconv train --resume runs/mnist --epochs 30"
+        ),
+    )
+    epochs = ", ".join(f"{name} {dataset.epochs}" for name, dataset in DATASETS.items())
+    add = train.add_argument
+    add("--model", choices=MODELS, help="network to train (default: deepconvnet)")
+    add("--data", choices=DATASETS, help="data set (default: digits)")
+    add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
+    add("--epochs", type=_whole(1), metavar="N", help=f"epochs (default: {epochs})")
+    add("--batch-size", type=_whole(1), metavar="N", help="images per step (default: 100)")
+    add("--optimizer", type=str.lower, choices=OPTIMIZERS, help="default: adam")
+    add("--lr", type=_rate, metavar="X", help="learning rate (default: the optimizer's own)")
+    add("--dtype", choices=("float32", "float64"), help="default: float32")
+    add(
+        "--seed",
+        type=_whole(0, LARGEST_SEED),
+        metavar="N",
+        help="repeat the run of this seed (default: drawn, and kept in the run's config.json)",
+    )
+    add("--out", metavar="FOLDER", help="run folder (default: runs/MODEL-DATA-DATE-TIME)")
+    add("--resume", metavar="RUN", help="continue the run in this folder")
+    _add_common(train, backend=True)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="test a trained network on a whole test set",
+        description=(
+            "Test a trained network on the whole test set; draw the images that it\n"
+            "misreads, and the confusion matrix."
+        ),
+        epilog=(
+            "examples:\n"
+            "  fastconv evaluate runs/mnist\n"
+            "  fastconv evaluate deep_convnet_params.pkl --data mnist --out pictures"
+        ),
+    )
+    add = evaluate.add_argument
+    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz or .pkl of weights")
+    add("--model", choices=MODELS, help="network of a weights file (default: deepconvnet)")
+    add("--data", choices=DATASETS, help="data set (default: the run's own)")
+    add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
+    add("--out", metavar="FOLDER", help="where to put the pictures (default: the run folder)")
+    _add_common(evaluate, backend=True)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="read digits from image files",
+        description=(
+            "Read one digit from each PNG or JPEG file: dark on light or light on dark, of\n"
+            "any size; it is scaled and centred as MNIST's images are."
+        ),
+        epilog="example:\n  fastconv predict runs/mnist three.png seven.jpg",
+    )
+    add = predict.add_argument
+    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz or .pkl of weights")
+    add("images", metavar="IMAGE", nargs="+", help="image files")
+    add("--model", choices=MODELS, help="network of a weights file (default: deepconvnet)")
+    _add_common(predict, backend=True)
+
+
+def _add_info(commands: Any) -> None:
+    info = commands.add_parser(
+        "info",
+        help="show versions, backends, threads and instruction sets",
+        description="Show what runs here: versions, backends and why one is missing, threads.",
+        epilog="example:\n  fastconv info --json",
+    )
+    _add_common(info, backend=False)
+
+
+def _add_common(parser: Any, *, backend: bool) -> None:
+    add = parser.add_argument
+    if backend:
+        add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
+        add("--threads", type=_whole(1), metavar="N", help="threads (default: one for each CPU)")
+    add("--json", action="store_true", help="end standard output with one JSON object")
+    add("--debug", action="store_true", help="show the traceback of an error")

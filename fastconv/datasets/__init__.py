@@ -1,0 +1,43 @@
+"""Data sets: loaders in the form of the book's, and the table that the command line uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .digits import load_digits
+from .finish import DataSplit
+from .mnist import init_mnist, load_mnist
+
+__all__ = ["DATASETS", "Dataset", "init_mnist", "load_digits", "load_mnist"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as the command line knows it.
+
+    Attributes
+    ----------
+    load : callable
+        ``load(normalize, flatten, one_hot_label)`` -> (x_train, t_train), (x_test, t_test).
+    takes_folder : bool
+        Whether `load` takes ``data_dir=`` and may download.
+    epochs : int
+        For how long to train where nobody says.
+    label_names : tuple of str
+        What to call the classes, in the order of their indices.
+    """
+
+    load: Callable[..., DataSplit]
+    takes_folder: bool
+    epochs: int
+    label_names: tuple[str, ...]
+
+
+DIGIT_NAMES = tuple("0123456789")
+
+DATASETS = {
+    "digits": Dataset(load_digits, takes_folder=False, epochs=30, label_names=DIGIT_NAMES),
+    "mnist": Dataset(load_mnist, takes_folder=True, epochs=20, label_names=DIGIT_NAMES),
+}
+"""Data sets by the name that ``--data`` takes."""

@@ -1,0 +1,80 @@
+"""Fetch a file from the first of several mirrors that gives the right content."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataCorrupt, DataNotFound, MissingDependency
+from .idx import IdxFile, parse_idx
+
+__all__ = ["fetch"]
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a mirror is given up."""
+
+
+def fetch(
+    expected: IdxFile, mirrors: Sequence[str], progress: bool | None = None
+) -> tuple[bytes, NDArray[np.uint8], str]:
+    """Download ``expected.name + ".gz"``, trying the mirrors in turn.
+
+    Parameters
+    ----------
+    expected : IdxFile
+    mirrors : sequence of str
+        Addresses that the file name is appended to.
+    progress : bool, optional
+        Show a progress bar on stderr; by default where that is a terminal.
+
+    Returns
+    -------
+    content : bytes
+        The file as the mirror gave it.
+    values : ndarray of uint8
+        What it holds, checked; see `parse_idx`.
+    mirror : str
+        Where it came from.
+
+    Raises
+    ------
+    DataNotFound
+        No mirror gave it; the message has the reason of each.
+    MissingDependency
+        pooch is not installed.
+    """
+    try:
+        from pooch import HTTPDownloader
+    except ImportError:
+        raise MissingDependency(
+            f"downloading {expected.name} needs pooch: pip install 'fastconv[data]'"
+        ) from None
+    bar = sys.stderr.isatty() if progress is None else progress
+    retrieve = HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=TIMEOUT)
+    reasons = []
+    for mirror in mirrors:
+        url = f"{mirror}{expected.name}.gz"
+        buffer = BytesIO()
+        try:
+            retrieve(url, buffer, None)
+            content = buffer.getvalue()
+            return content, parse_idx(content, expected, url), mirror
+        except DataCorrupt as error:
+            reasons.append(str(error))
+        except OSError as error:  # the base of everything that requests raises
+            reasons.append(f"{url}: {_reason(error)}")
+    raise DataNotFound(f"download: no mirror gave {expected.name}: " + "; ".join(reasons))
+
+
+def _reason(error: Any) -> str:
+    """The innermost cause: requests wraps it two deep, in text of several lines' length."""
+    while True:
+        inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+        if not isinstance(inner, Exception):
+            return f"{type(error).__name__}: {error}"
+        error = inner

@@ -1,0 +1,42 @@
+"""The last step of every loader: bytes to what the caller asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CLASSES", "DataSplit", "finish"]
+
+CLASSES = 10
+
+DataSplit = tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
+"""``(x_train, t_train), (x_test, t_test)``."""
+
+
+def finish(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    normalize: bool,
+    flatten: bool,
+    one_hot_label: bool,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Bring images (N, 28, 28) and labels (N,) to the form of the book's loader.
+
+    Returns
+    -------
+    x : ndarray
+        (N, 784) if `flatten`, else (N, 1, 28, 28); float32 in [0, 1] if
+        `normalize`, else uint8.
+    t : ndarray of uint8
+        (N,), or (N, 10) if `one_hot_label`.
+    """
+    n = len(images)
+    x: NDArray[Any] = images.reshape(n, -1) if flatten else images.reshape(n, 1, *images.shape[1:])
+    # Copies: what the caller gets is writable, and no array of ours stays behind it.
+    x = x.astype(np.float32) if normalize else x.copy()
+    if normalize:
+        x /= np.float32(255)
+    t = np.eye(CLASSES, dtype=np.uint8)[labels] if one_hot_label else labels.copy()
+    return x, t

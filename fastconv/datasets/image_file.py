@@ -1,0 +1,134 @@
+"""Pictures of one digit from files, in the frame of MNIST.
+
+MNIST's own recipe: the digit, white on black, is scaled to fit a box of 20x20 and
+placed in 28x28 so that its centre of mass is the centre of the picture.
+Source: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist/
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataCorrupt, DataNotFound, MissingDependency
+
+__all__ = ["frame_digit", "read_image"]
+
+SIDE = 28
+BOX = 20
+
+BLANK = 0.06
+"""Contrast, of 1 at most, below which a picture shows nothing but noise."""
+
+FAINT = 0.1
+"""Ink, of 1 at most, that does not count as part of the digit when its edges are sought."""
+
+
+def read_image(path: str | Path) -> NDArray[np.float32]:
+    """Read a PNG or JPEG file as grey values.
+
+    Parameters
+    ----------
+    path : path
+        Colour becomes grey, what is transparent becomes white, and a camera's
+        note on which side is up is followed.
+
+    Returns
+    -------
+    ndarray of float32
+        (H, W), 0 black to 1 white.
+
+    Raises
+    ------
+    DataNotFound
+        There is no such file.
+    DataCorrupt
+        It is not a PNG or JPEG image, or is damaged.
+    MissingDependency
+        Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise MissingDependency(
+            "reading images needs Pillow: pip install 'fastconv[data]'"
+        ) from None
+    path = Path(path)
+    if not path.is_file():
+        raise DataNotFound(f"read_image: no such file: {path}")
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow reports damage by any of these, depending on where it is.
+        raise DataCorrupt(f"read_image: {path}: not a readable PNG or JPEG: {error}") from None
+    if picture.mode.startswith("I"):  # 16 bits of grey, which a conversion to 8 would clip
+        return np.asarray(picture, np.float32) / np.float32(65535)
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
+
+
+def frame_digit(grey: NDArray[np.float32], name: str = "image") -> NDArray[np.float32]:
+    """Bring a picture of one digit to the form of an MNIST image.
+
+    The background is the median of the picture's edge; where it is nearer to the
+    brightest than to the darkest value, the picture is inverted.
+
+    Parameters
+    ----------
+    grey : ndarray
+        (H, W), dark on light or light on dark.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    ndarray of float32
+        (1, 28, 28), 0 background to 1 ink.
+
+    Raises
+    ------
+    DataCorrupt
+        The picture is blank.
+    """
+    from PIL import Image
+
+    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    background, darkest, brightest = np.median(edge), grey.min(), grey.max()
+    if brightest - darkest < BLANK:
+        raise DataCorrupt(
+            f"frame_digit: {name} is blank: grey values {darkest:.2f} to {brightest:.2f}, "
+            f"expected a contrast of at least {BLANK}"
+        )
+    is_light = brightest - background < background - darkest
+    ink = np.clip(background - grey if is_light else grey - background, 0, None)
+    ink /= ink.max()
+    rows, columns = (np.flatnonzero((ink > FAINT).any(axis)) for axis in (1, 0))
+    digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+    scale = BOX / max(digit.shape)
+    height, width = (max(1, round(length * scale)) for length in digit.shape)
+    # Pillow's filter widens as it shrinks, so that thin strokes fade but never vanish.
+    small = np.asarray(
+        Image.fromarray(digit.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    )
+    small = small / small.max()
+    top, left = (_offset(small.sum(axis), length) for axis, length in ((1, height), (0, width)))
+    frame = np.zeros((1, SIDE, SIDE), np.float32)
+    frame[0, top : top + height, left : left + width] = small
+    return frame
+
+
+def _offset(mass: NDArray[np.float32], length: int) -> int:
+    """Where to begin so that the centre of mass falls on the middle, and all stays inside.
+
+    MNIST's images have it between 14 and 15, never before the middle: they were rounded up.
+    """
+    centre = float((mass * (np.arange(length) + 0.5)).sum() / mass.sum())
+    return min(max(math.ceil(SIDE / 2 - centre), 0), SIDE - length)

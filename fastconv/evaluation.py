@@ -1,0 +1,152 @@
+"""Trained networks put to use: read back, tested on a whole test set, shown in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import figures
+from .datasets import DATASETS, Dataset, DataSplit
+from .datasets.mnist import img_dim
+from .errors import ArgumentError, DataNotFound, MissingDependency
+from .models import MODELS
+from .network import Network
+from .run_folder import RunConfig
+
+__all__ = ["Evaluation", "build_network", "evaluate", "find", "load_data", "try_to_draw"]
+
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network answered on a test set.
+
+    Attributes
+    ----------
+    labels, answers : ndarray of int
+        (N,), the true classes and the network's.
+    confusion : ndarray of int
+        (K, K), images of each true class (row) that were given each answer (column).
+    """
+
+    labels: NDArray[np.integer]
+    answers: NDArray[np.integer]
+    confusion: NDArray[np.integer]
+
+    @property
+    def correct(self) -> int:
+        """Number of right answers."""
+        return int(np.trace(self.confusion))
+
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.correct / self.total
+
+
+def evaluate(
+    network: Network, images: NDArray[Any], labels: NDArray[np.integer], classes: int
+) -> Evaluation:
+    """Let the network answer on each of the images (N, C, H, W) with labels (N,)."""
+    batches = [
+        network.predict(images[start : start + BATCH]).argmax(axis=1)
+        for start in range(0, len(images), BATCH)
+    ]
+    answers = np.concatenate(batches)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+    return Evaluation(labels, answers, confusion)
+
+
+def find(kind: str, name: str, table: dict[str, Any]) -> Any:
+    """``table[name]``, or an `ArgumentError` that says which names there are."""
+    if name not in table:
+        raise ArgumentError(f"unknown {kind} {name!r}; known: {', '.join(table)}")
+    return table[name]
+
+
+def load_data(name: str, data_dir: str | None) -> tuple[Dataset, DataSplit]:
+    """Load a data set as networks take it: images (N, 1, 28, 28) in [0, 1], labels (N,).
+
+    Raises
+    ------
+    ArgumentError
+        An unknown data set, a folder for one that has no use for it, or no such folder.
+    DataNotFound, DataCorrupt, MissingDependency
+        As the data set's loader says.
+    """
+    dataset: Dataset = find("data set", name, DATASETS)
+    if data_dir is None:
+        return dataset, dataset.load(flatten=False)
+    if not dataset.takes_folder:
+        raise ArgumentError(f"data set {name} comes with a package and takes no --data-dir")
+    if not Path(data_dir).expanduser().is_dir():
+        raise ArgumentError(f"the data folder {data_dir} does not exist")
+    return dataset, dataset.load(flatten=False, data_dir=data_dir)
+
+
+def build_network(config: RunConfig) -> Network:
+    """Make the network of a run, with its first weights."""
+    model: Any = find("model", config.model, MODELS)
+    classes = len(find("data set", config.data, DATASETS).label_names)
+    return model(
+        img_dim,
+        output_size=classes,
+        dtype=config.dtype,
+        backend=config.backend,
+        seed=config.seed,
+    )
+
+
+def load_network(config: RunConfig, weights: Path) -> Network:
+    """Make the network of a run with the weights of a file (``.npz``, or the book's ``.pkl``).
+
+    Raises
+    ------
+    DataNotFound, DataCorrupt, UnsafePickle, WeightsError
+        No such file, not one of weights, or those of another network.
+    """
+    if not weights.is_file():
+        raise DataNotFound(f"{weights}: no weights: the run has not finished an epoch yet")
+    network = build_network(config)
+    network.load_params(weights)
+    return network
+
+
+def try_to_draw(say: Callable[[str], None], draw: Callable[..., None], *arguments: Any) -> bool:
+    """Draw a picture of `fastconv.figures`; without Matplotlib, say so and go on."""
+    try:
+        draw(*arguments)
+    except MissingDependency as error:
+        say(f"{Path(arguments[0]).name} not drawn: {error}")
+        return False
+    return True
+
+
+def draw_evaluation(
+    result: Evaluation,
+    images: NDArray[Any],
+    label_names: tuple[str, ...],
+    mistakes: Path,
+    confusion: Path,
+    say: Callable[[str], None],
+) -> list[Path]:
+    """Draw mistakes and confusion matrix; return the pictures that were made."""
+    drawn = []
+    arguments = (images, result.labels, result.answers, label_names)
+    if try_to_draw(say, figures.draw_mistakes, mistakes, *arguments):
+        drawn.append(mistakes)
+    if try_to_draw(say, figures.draw_confusion, confusion, result.confusion, label_names):
+        drawn.append(confusion)
+    return drawn

@@ -1,0 +1,265 @@
+"""The pictures of a run as PNG files: training curves, mistakes, confusion matrix.
+
+Drawn on Matplotlib's figure objects, not through pyplot: no window system, no global
+state, and no figures left behind in the process of the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import MissingDependency
+from .io.atomic import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_confusion", "draw_curves", "draw_mistakes"]
+
+BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5f6368"
+DPI = 150
+MOST_TILES = 60
+FEWEST_COLUMNS, MOST_COLUMNS = 7, 10  # fewer leave no room for the title
+
+
+def draw_curves(
+    path: str | PathLike[str],
+    step_losses: Sequence[float],
+    history: Sequence[dict[str, Any]],
+    title: str,
+) -> None:
+    """Draw loss and accuracy against epochs.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    step_losses : sequence of float
+        Loss of each step.
+    history : sequence of dict
+        A finished epoch each, as `fastconv.trainer.Trainer.history` has them.
+    title : str
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    figure = _figure(10, 4.2)
+    loss, accuracy = figure.subplots(1, 2)
+    figure.suptitle(title, fontsize=13)
+    epochs = [record["epoch"] for record in history]
+    steps_per_epoch = history[-1]["iteration"] / epochs[-1] if history else 1
+    where = (np.arange(len(step_losses)) + 1) / steps_per_epoch
+    loss.plot(where, step_losses, color=BLUE, alpha=0.25, linewidth=0.7, label="each step")
+    # An epoch's mean stands in the middle of the steps that it is the mean of.
+    middles = [epoch - 0.5 for epoch in epochs]
+    means = [record["train_loss"] for record in history]
+    loss.plot(middles, means, color=BLUE, linewidth=2, marker=_marker(epochs), label="epoch mean")
+    _finish_panel(loss, "Training loss", epochs)
+    loss.set_ylim(bottom=0)
+
+    for key, name, colour in (
+        ("train_accuracy", "training images", ORANGE),
+        ("test_accuracy", "test images", GREEN),
+    ):
+        points = [(r["epoch"], 100 * r[key]) for r in history if r[key] is not None]
+        if points:
+            label = f"{name} (last: {points[-1][1]:.2f} %)"
+            accuracy.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                linewidth=2,
+                marker=_marker(epochs),
+                label=label,
+            )
+    _finish_panel(accuracy, "Accuracy in %", epochs)
+    _save(figure, path)
+
+
+def _marker(epochs: Sequence[int]) -> str:
+    """Points where there are few enough to tell apart, a line alone otherwise."""
+    return "o" if len(epochs) <= 12 else ""
+
+
+def _finish_panel(axes: Axes, title: str, epochs: Sequence[int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, fontsize=11, loc="left", color=GREY)
+    axes.set_xlabel("Epoch")
+    axes.set_xlim(0, epochs[-1] * 1.02 if epochs else 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.grid(color="#e3e5e8", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="best", fontsize=9)
+
+
+def draw_mistakes(
+    path: str | PathLike[str],
+    images: NDArray[Any],
+    labels: NDArray[np.integer],
+    answers: NDArray[np.integer],
+    label_names: Sequence[str],
+) -> None:
+    """Draw the images whose answer is wrong, as chapter 8 of the book shows them.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    images : ndarray
+        (N, 1, H, W), the whole test set, 0 background to 1 ink.
+    labels, answers : ndarray of int
+        (N,), the true class of each image and what the network said.
+    label_names : sequence of str
+        By class.
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    wrong = np.flatnonzero(labels != answers)
+    shown = wrong[:MOST_TILES]
+    total = len(labels)
+    if len(wrong) == 0:
+        title = f"No mistakes: all {total:,} test images are read correctly"
+    else:
+        title = f"{len(wrong):,} of {total:,} test images misread"
+        if len(shown) < len(wrong):
+            title += f", the first {len(shown)} shown"
+    columns = min(MOST_COLUMNS, max(FEWEST_COLUMNS, math.ceil(math.sqrt(1.6 * len(shown)))))
+    rows = math.ceil(len(shown) / columns)
+    height, width = images.shape[2:]
+    gap = max(2, width // 7)
+    canvas = np.full((max(1, rows * (height + gap) - gap), columns * (width + gap) - gap), np.nan)
+    corners = [
+        ((i // columns) * (height + gap), (i % columns) * (width + gap)) for i in range(len(shown))
+    ]
+    for (top, left), index in zip(corners, shown, strict=True):
+        canvas[top : top + height, left : left + width] = images[index, 0]
+
+    figure = _figure(0.85 * columns, 0.85 * rows + 0.8)
+    figure.suptitle(title, fontsize=12)
+    if len(shown):
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.set_title(
+            "true label top left, the network's answer bottom right", fontsize=9, color=GREY
+        )
+        axes.imshow(canvas, cmap="Greys", vmin=0, vmax=1.25, interpolation="nearest")
+        corner = _corner_style()
+        for (top, left), index in zip(corners, shown, strict=True):
+            axes.add_patch(_frame(left - 0.5, top - 0.5, width, height))
+            axes.text(
+                left + 0.4,
+                top + 0.2,
+                label_names[labels[index]],
+                color=GREEN,
+                va="top",
+                **corner,
+            )
+            axes.text(
+                left + width - 1.4,
+                top + height - 0.8,
+                label_names[answers[index]],
+                color=RED,
+                va="bottom",
+                ha="right",
+                **corner,
+            )
+    _save(figure, path)
+
+
+def _corner_style() -> dict[str, Any]:
+    """Bold with a white rim, to be read where a stroke runs into the corner."""
+    from matplotlib.patheffects import withStroke
+
+    rim = withStroke(linewidth=2.5, foreground="white")
+    return {"fontsize": 10, "fontweight": "bold", "path_effects": [rim]}
+
+
+def _frame(left: float, top: float, width: int, height: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    style: dict[str, Any] = {
+        "fill": False,
+        "edgecolor": "#c4c7cc",
+        "linewidth": 0.6,
+        "clip_on": False,
+    }
+    return Rectangle((left, top), width, height, **style)
+
+
+def draw_confusion(
+    path: str | PathLike[str], confusion: NDArray[np.integer], label_names: Sequence[str]
+) -> None:
+    """Draw how often each class was taken for which.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    confusion : ndarray of int
+        (K, K): images of the true class (row) that were given the answer (column).
+    label_names : sequence of str
+        By class.
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    figure = _figure(6.4, 6.4)
+    axes = figure.add_subplot()
+    right, total = int(np.trace(confusion)), int(confusion.sum())
+    share = f" ({100 * right / total:.2f} %)" if total else ""
+    axes.set_title(f"{right:,} of {total:,} test images read correctly{share}", pad=12)
+    # The diagonal would drown the mistakes: colour is for those alone.
+    mistakes = confusion.astype(float)
+    np.fill_diagonal(mistakes, np.nan)
+    axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(8.0, 1.6 * np.nanmax(mistakes, initial=0)))
+    axes.set_facecolor("#eaf3ec")
+    for row, column in np.ndindex(*confusion.shape):
+        count = int(confusion[row, column])
+        if row == column:
+            axes.text(column, row, f"{count}", color=GREEN, fontweight="bold", **_CELL)
+        elif count:
+            axes.text(column, row, f"{count}", color="black", **_CELL)
+    axes.set_xticks(range(len(label_names)), label_names)
+    axes.set_yticks(range(len(label_names)), label_names)
+    axes.set_xlabel("the network's answer")
+    axes.set_ylabel("true label")
+    axes.set_xticks(np.arange(len(label_names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(label_names) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#d5d8dc", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+_CELL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError:
+        raise MissingDependency("pictures need Matplotlib: pip install 'fastconv[plots]'") from None
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), layout=layout)
+
+
+def _save(figure: Figure, path: str | PathLike[str]) -> None:
+    with replace_file(path) as file:
+        figure.savefig(file, format="png", dpi=DPI)

@@ -1,0 +1,152 @@
+"""A training run on disk: what was asked for, and what came of it.
+
+::
+
+    config.json       the configuration; enough to repeat the run
+    history.jsonl     one line of JSON for each finished epoch
+    weights.npz       the parameters
+    checkpoint.npz    all that continuing needs
+    curves.png  mistakes.png  confusion.png
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ._version import __version__
+from .errors import ArgumentError, DataCorrupt
+from .io.atomic import replace_file
+
+__all__ = ["RunConfig", "RunFolder"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is made of; two runs of equal configuration are equal.
+
+    Attributes
+    ----------
+    model, data : str
+        Names in `fastconv.models.MODELS` and `fastconv.datasets.DATASETS`.
+    data_dir : str or None
+        Folder of the data files; None: the data set's own place.
+    epochs, batch_size : int
+    optimizer : str
+    lr : float
+    backend : str
+        The backend that runs, never ``auto``.
+    dtype : str
+    threads, seed : int
+    """
+
+    model: str
+    data: str
+    data_dir: str | None
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    backend: str
+    dtype: str
+    threads: int
+    seed: int
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "float": (float, int),
+}
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Parameters
+    ----------
+    path : path
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.history = self.path / "history.jsonl"
+        self.weights = self.path / "weights.npz"
+        self.checkpoint = self.path / "checkpoint.npz"
+        self.curves = self.path / "curves.png"
+        self.mistakes = self.path / "mistakes.png"
+        self.confusion = self.path / "confusion.png"
+
+    def expect_new(self) -> None:
+        """Raise `ArgumentError` where something is in the folder's place already."""
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ArgumentError(
+                f"{self.path} exists and is not an empty folder; name another "
+                "with --out, or continue a run with --resume"
+            )
+
+    def create(self, config: RunConfig) -> None:
+        """Make the folder with its configuration.
+
+        Raises
+        ------
+        ArgumentError
+            Something is there already.
+        """
+        self.expect_new()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_config(config)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write the configuration, in place of an older one."""
+        facts = {"fastconv": __version__} | asdict(config)
+        with replace_file(self.config_file) as file:
+            file.write((json.dumps(facts, indent=2) + "\n").encode())
+
+    def read_config(self) -> RunConfig:
+        """Return the configuration that the folder was made with.
+
+        Raises
+        ------
+        ArgumentError
+            There is no such folder, or no run in it.
+        DataCorrupt
+            ``config.json`` is not what `write_config` writes.
+        """
+        if not self.config_file.is_file():
+            what = "has no config.json" if self.path.is_dir() else "does not exist"
+            raise ArgumentError(f"{self.path} {what}: expected the folder of a training run")
+        try:
+            facts: Any = json.loads(self.config_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataCorrupt(f"{self.config_file}: not JSON: {error}") from None
+        if not isinstance(facts, dict):
+            raise DataCorrupt(f"{self.config_file}: expected an object, got {facts!r}")
+        values = {}
+        for field in fields(RunConfig):
+            name, type_name = field.name, str(field.type)
+            if name not in facts:
+                raise DataCorrupt(f"{self.config_file}: {name} is missing")
+            if not isinstance(facts[name], _TYPES[type_name]):
+                raise DataCorrupt(
+                    f"{self.config_file}: {name} is {facts[name]!r}, expected {type_name}"
+                )
+            values[name] = facts[name]
+        return RunConfig(**values)
+
+    def append_epoch(self, record: dict[str, Any]) -> None:
+        """Add one finished epoch to the history."""
+        with self.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def write_history(self, records: Iterable[dict[str, Any]]) -> None:
+        """Replace the history: an interrupted run may have written more than it kept."""
+        with replace_file(self.history) as file:
+            for record in records:
+                file.write((json.dumps(record) + "\n").encode())
