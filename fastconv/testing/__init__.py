@@ -1,0 +1,198 @@
+"""The compliance suite for backends: proof that one keeps the contract of the kernel table.
+
+For authors of a backend, their own tests need one line::
+
+    from fastconv.testing import check_backend
+
+    def test_my_backend():
+        check_backend("mine")
+
+`call_kernel` is the strict caller underneath, for tests of one kernel.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import config, selection
+from ..backends.base import KERNELS, Backend
+from ..backends.numpy_backend import NumpyBackend
+from .cases import cases
+from .strict import Arguments, call_kernel, is_array, require
+
+__all__ = ["Report", "call_kernel", "check_backend", "signature_differences"]
+
+TOLERANCE: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
+"""Largest error, relative to the largest value of the expectation."""
+
+THREADS = (1, 2, 3)
+
+
+@dataclass
+class Report:
+    """What `check_backend` has compared.
+
+    Attributes
+    ----------
+    backend : str
+    comparisons : int
+        How many kernel calls were compared with the reference.
+    largest_error : dict of str to float
+        For each kernel, relative to the largest value of the expectation.
+    completed : tuple of str
+        Kernels that the backend leaves to the reference.
+    """
+
+    backend: str
+    comparisons: int = 0
+    largest_error: dict[str, float] = field(default_factory=dict)
+    completed: tuple[str, ...] = ()
+
+    def note(self, call: _Call, error: float) -> None:
+        """Count one comparison."""
+        self.comparisons += 1
+        before = self.largest_error.get(call.kernel, 0.0)
+        self.largest_error[call.kernel] = max(error, before)
+
+
+def check_backend(name: str) -> Report:
+    """Compare every kernel of a backend with the reference, the way the contract is written.
+
+    Both dtypes; several numbers of threads; inputs read-only and guarded; outputs filled
+    with garbage first; windows, strides, padding and channel counts of every awkward kind;
+    ties, NaN and infinities; empty batches; the same call twice, and from several Python
+    threads at once.
+
+    Parameters
+    ----------
+    name : str
+        A registered backend.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    AssertionError
+        The first difference: operation, shapes, dtype, threads, and how large it is.
+    UnknownBackend, BackendUnavailable
+        There is no such backend here.
+
+    Examples
+    --------
+    >>> from fastconv.testing import check_backend
+    >>> check_backend("numpy").completed
+    ()
+    """
+    backend = selection.active(name)
+    reference = NumpyBackend()
+    differences = signature_differences(backend)
+    require(not differences, "; ".join(differences))
+    providers = getattr(backend, "providers", {})
+    completed = tuple(kernel for kernel in KERNELS if providers.get(kernel) != backend.name)
+    report = Report(backend.name, completed=completed)
+    for dtype, tolerance in TOLERANCE.items():
+        calls = [
+            _Call(kernel, inputs, 0.0 if exact else tolerance, _expected(reference, kernel, inputs))
+            for kernel, inputs, exact in cases(reference, dtype)
+        ]
+        for threads in THREADS:
+            with _threads(backend, threads):
+                for call in calls:
+                    got, again = call.run(backend), call.run(backend)
+                    report.note(call, call.compare(got, f"{threads} threads"))
+                    for name in got:
+                        same = np.asarray(got[name]).tobytes() == np.asarray(again[name]).tobytes()
+                        require(same, f"{call}, {threads} threads: {name} differs when repeated")
+        with _threads(backend, 2), ThreadPoolExecutor(4) as pool:
+            for call, got in zip(calls, pool.map(lambda c: c.run(backend), calls), strict=True):
+                report.note(call, call.compare(got, "called from 4 Python threads at once"))
+    return report
+
+
+def signature_differences(backend: Backend) -> list[str]:
+    """What differs between the backend's signatures and the table's: names, order, defaults."""
+    differences = []
+    for method in ("configure", "describe", *KERNELS):
+        wanted = list(inspect.signature(getattr(Backend, method)).parameters.values())[1:]
+        got = list(inspect.signature(getattr(backend, method)).parameters.values())
+        if [(p.name, p.kind, p.default) for p in wanted] != [
+            (p.name, p.kind, p.default) for p in got
+        ]:
+            names = ", ".join(p.name for p in got)
+            differences.append(
+                f"{backend.name}: {method} takes ({names}), expected "
+                f"({', '.join(p.name for p in wanted)})"
+            )
+    return differences
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One kernel call and the reference's answer to it; printed as one line."""
+
+    kernel: str
+    inputs: Arguments
+    tolerance: float
+    expected: dict[str, Any]
+
+    def __str__(self) -> str:
+        arrays = [f"{n} {a.dtype} {a.shape}" for n, a in self.inputs.items() if is_array(a)]
+        g = self.inputs.get("geometry")
+        window = [f"window {g.fh} x {g.fw}, stride {g.stride}, pad {g.pad}"] if g else []
+        return f"{self.kernel}: {', '.join(arrays + window)}"
+
+    def run(self, backend: Backend) -> dict[str, Any]:
+        return call_kernel(backend, self.kernel, **self.inputs)
+
+    def compare(self, got: dict[str, Any], how: str) -> float:
+        """The largest relative error of all outputs, or an AssertionError that says where."""
+        where, expected = f"{self}, {how}", self.expected
+        require(set(got) == set(expected), f"{where}: gave {sorted(got)}, not {sorted(expected)}")
+        largest = 0.0
+        for name, wanted in expected.items():
+            wanted, result = np.asarray(wanted), np.asarray(got[name])
+            plain = np.isfinite(wanted)
+            same = np.array_equal(result[~plain], wanted[~plain], equal_nan=True)
+            require(same, f"{where}: {name} has other NaN or infinities than the reference")
+            if not plain.any():
+                continue
+            scale = float(np.abs(wanted[plain]).max())
+            error = float(np.abs(result[plain].astype(np.float64) - wanted[plain]).max())
+            allowed = self.tolerance * scale if wanted.dtype.kind == "f" else 0.0
+            require(
+                error <= allowed,  # false also where garbage that was left is NaN
+                f"{where}: {name} of shape {result.shape} is off by {error:.3e}, "
+                f"allowed {allowed:.3e} (largest value {scale:.3e})",
+            )
+            largest = max(largest, error / scale if scale else 0.0)
+        return largest
+
+
+def _expected(reference: NumpyBackend, kernel: str, inputs: Arguments) -> dict[str, Any]:
+    """The reference's answer in float64, whatever the dtype of the inputs."""
+    wide = {
+        name: value.astype(np.float64) if is_array(value) and value.dtype.kind == "f" else value
+        for name, value in inputs.items()
+    }
+    return call_kernel(reference, kernel, **wide)
+
+
+@contextmanager
+def _threads(backend: Backend, number: int) -> Iterator[None]:
+    """Run the backend on so many threads, then on as many as the process has chosen."""
+    if number > 1:
+        config.note_parallel_work()
+    backend.configure(threads=number)
+    try:
+        yield
+    finally:
+        backend.configure(threads=config.get_num_threads())

@@ -1,0 +1,154 @@
+"""The strict caller: hands a kernel what the contract allows, and nothing kinder."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends.base import FAMILIES, Backend
+
+__all__ = ["Arguments", "call_kernel", "is_array", "require"]
+
+Array = NDArray[Any]
+Arguments = dict[str, Any]
+
+FILTERS = ("weight", "dweight")
+"""Arrays of four axes that are no images."""
+
+GUARD = 61
+"""Elements of poison around each array; odd, so that no array starts on a vector boundary."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise an AssertionError unless `condition` holds, also under ``python -O``."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
+    """Call one kernel with memory that forgives nothing, and return its outputs by name.
+
+    Inputs are read-only, in the backend's layout, on odd addresses, between guards of NaN.
+    Outputs start as garbage between guards.
+
+    Parameters
+    ----------
+    backend : Backend
+    kernel : str
+        A name of `fastconv.backends.base.KERNELS`.
+    **inputs
+        The kernel's inputs by name. ``dx=None`` leaves that output out.
+
+    Returns
+    -------
+    dict of str to array
+        The outputs; ``loss`` is what the kernel returned, where it returns something.
+
+    Raises
+    ------
+    AssertionError
+        The kernel wrote into an input, or outside of an output.
+    """
+    last = backend.layout == "channels_last" and kernel not in FAMILIES["columns"]
+    dtype = next(a.dtype for a in inputs.values() if is_array(a) and a.dtype.kind == "f")
+    given: Arguments = {}
+    guards: list[tuple[str, Array]] = []
+    written = ("param", "m", "v") if kernel == "adam_update" else ()
+    for name, value in inputs.items():
+        if not is_array(value):
+            given[name] = value
+            continue
+        given[name], guard = _guarded(value.shape, value.dtype, last and name not in FILTERS)
+        given[name][...] = value
+        given[name].flags.writeable = name in written
+        guards.append((name, guard))
+    outputs: Arguments = {name: given[name] for name in written}
+    for name, shape in _output_shapes(kernel, inputs).items():
+        if name in inputs:  # dx=None
+            continue
+        output_dtype = {"winner": _winner_dtype(inputs), "mask": np.dtype(np.uint8)}
+        outputs[name], guard = _guarded(
+            shape, output_dtype.get(name, dtype), last and name not in FILTERS
+        )
+        guards.append((name, guard))
+    result = getattr(backend, kernel)(**(given | outputs))
+    for name, value in inputs.items():
+        if is_array(value) and name not in written:
+            same = given[name].tobytes() == value.tobytes()
+            require(same, f"{kernel} wrote into its input {name}")
+    for name, guard in guards:
+        intact = _poison(guard.size, guard.dtype).tobytes()
+        require(guard.tobytes() == intact, f"{kernel} wrote outside of {name}")
+    return outputs if result is None else {**outputs, "loss": result}
+
+
+def is_array(value: Any) -> bool:
+    """Whether an argument is an array, not a number or a geometry."""
+    return isinstance(value, np.ndarray)
+
+
+def _poison(size: int, dtype: np.dtype[Any]) -> Array:
+    return np.full(size, np.nan if dtype.kind == "f" else 0x5A, dtype)
+
+
+def _guarded(
+    shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bool
+) -> tuple[Array, Array]:
+    """(array, its guards as one view): poison in poison, images as the layout says."""
+    size = math.prod(shape)
+    memory = _poison(2 * GUARD + size, dtype)
+    around = np.lib.stride_tricks.as_strided(
+        memory, (2, GUARD), ((GUARD + size) * dtype.itemsize, dtype.itemsize), writeable=False
+    )
+    array = memory[GUARD : GUARD + size]
+    if len(shape) == 4 and channels_last:
+        n, c, h, w = shape
+        return array.reshape(n, h, w, c).transpose(0, 3, 1, 2), around
+    return array.reshape(shape), around
+
+
+def _winner_dtype(inputs: Arguments) -> np.dtype[Any]:
+    geometry = inputs.get("geometry")
+    return np.dtype(np.int32 if geometry and geometry.window > 256 else np.uint8)
+
+
+def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
+    match kernel:
+        case "im2col":
+            return {"col": a["geometry"].column_shape}
+        case "col2im":
+            return {"x": a["geometry"].input_shape}
+        case "conv2d_forward":
+            return {"out": a["geometry"].output_shape(len(a["weight"]))}
+        case "maxpool2d_forward":
+            shape = a["geometry"].output_shape(a["geometry"].c)
+            return {"out": shape, "winner": shape}
+        case "maxpool2d_backward":
+            return {"dx": a["geometry"].input_shape}
+        case "affine_forward":
+            return {"out": (len(a["x"]), a["weight"].shape[1])}
+        case "conv2d_backward" | "affine_backward":
+            dbias = a["dout"].shape[1:2]
+            return {"dx": a["x"].shape, "dweight": a["weight"].shape, "dbias": dbias}
+        case "relu_forward":
+            return {"out": a["x"].shape, "mask": a["x"].shape}
+        case "relu_backward":
+            return {"dx": a["dout"].shape}
+        case "batchnorm_train":
+            rows, features = a["x"].shape, a["x"].shape[1:]
+            return {"out": rows, "normalized": rows, "mean": features, "variance": features}
+        case "batchnorm_infer":
+            return {"out": a["x"].shape}
+        case "batchnorm_backward":
+            features = a["dout"].shape[1:]
+            return {"dx": a["dout"].shape, "dgamma": features, "dbeta": features}
+        case "softmax_cross_entropy_forward":
+            return {"probabilities": a["scores"].shape}
+        case "softmax_cross_entropy_backward":
+            return {"dscores": a["probabilities"].shape}
+        case "adam_update":
+            return {}
+    raise KeyError(kernel)

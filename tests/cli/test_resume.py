@@ -1,0 +1,177 @@
+"""Runs that are stopped and continued: the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import trainer
+from fastconv.io.arrays import load_arrays
+
+from .conftest import assert_same_run, config, environment, history, weights
+
+
+def test_resume_for_more_epochs_is_the_longer_run(whole, fastconv_command):
+    options = ["--epochs", "1", "--batch-size", "10", "--seed", "1", "--out", "part"]
+    assert fastconv_command("train", *options)[0] == 0
+    assert len(history("part")) == 1
+    status, out, _ = fastconv_command("train", "--resume", "part", "--epochs", "3", "--json")
+    assert status == 0
+    assert json.loads(out)["epochs"] == 3
+    assert_same_run("part", whole)
+    assert config("part")["epochs"] == 3
+
+
+def interrupt_at(monkeypatch, step: int, number: int = signal.SIGINT, times: int = 1) -> None:
+    """Send this process a signal in the middle of a step."""
+    plain = trainer.Trainer.train_step
+
+    def interrupted(self):
+        if self.current_iter == step and not sent:
+            sent.append(number)
+            for _ in range(times):
+                signal.raise_signal(number)
+        plain(self)
+
+    sent: list[int] = []
+    monkeypatch.setattr(trainer.Trainer, "train_step", interrupted)
+
+
+@pytest.mark.parametrize(
+    "step, epochs, number, status",
+    [
+        (0, 0, signal.SIGINT, 130),  # the very first step
+        (8, 1, signal.SIGINT, 130),  # in the middle of the second epoch
+        (11, 2, signal.SIGINT, 130),  # the last step of the second epoch
+        (8, 1, signal.SIGTERM, 143),
+    ],
+)
+def test_an_interrupted_run_is_saved_and_resumes_bit_for_bit(
+    whole, fastconv_command, monkeypatch, step, epochs, number, status
+):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step, number)
+        options = ["--epochs", "3", "--batch-size", "10", "--seed", "1", "--out", "part"]
+        handler = signal.getsignal(number)
+        found, out, err = fastconv_command("train", *options)
+        assert signal.getsignal(number) is handler
+    assert found == status
+    assert "Traceback" not in err
+    assert out.splitlines()[-1].endswith("continue with: fastconv train --resume part")
+    assert len(history("part")) == epochs
+    _, metadata = load_arrays(Path("part", "checkpoint.npz"))
+    assert metadata["progress"]["current_iter"] == step + 1
+    # What there is so far can be looked at.
+    assert fastconv_command("evaluate", "part")[0] == 0
+    assert fastconv_command("train", "--resume", "part")[0] == 0
+    assert_same_run("part", whole)
+
+
+def test_an_interrupt_in_the_last_step_ends_the_run_as_usual(whole, fastconv_command, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 17)
+        options = ["--epochs", "3", "--batch-size", "10", "--seed", "1", "--out", "part"]
+        assert fastconv_command("train", *options)[0] == 0
+    assert_same_run("part", whole)
+
+
+def test_an_interrupt_before_the_first_step_needs_no_saving(
+    few_digits, fastconv_command, monkeypatch
+):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastconv.training_run.Trainer", interrupted)
+        status, _, err = fastconv_command("train", "--out", "run")
+    assert status == 130
+    assert err == "fastconv train: error: interrupted\n"
+    assert not Path("run").exists()
+
+
+def test_a_real_interrupt_and_a_second_one(tmp_path):
+    """Ctrl-C reaches a process of its own; two of them leave it no time to save."""
+    command = [sys.executable, "-m", "fastconv", "train", "--epochs", "1000", "--out", "run"]
+    process = subprocess.Popen(
+        command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "once more to stop at once" in err
+    assert "continue with: fastconv train --resume run" in out
+    assert config("run")["epochs"] == 1000
+
+    at_once = "import signal; from fastconv import cli, trainer\n"
+    at_once += "def step(self):\n    for _ in range(2): signal.raise_signal(signal.SIGINT)\n"
+    at_once += "trainer.Trainer.train_step = step\ncli.main(['train', '--out', 'twice'])\n"
+    killed = subprocess.run(
+        [sys.executable, "-c", at_once], env=environment(), capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGINT
+    assert not Path("twice", "checkpoint.npz").exists()
+
+
+def test_a_history_that_ran_ahead_of_the_checkpoint_is_cut_back(whole, fastconv_command):
+    """The process may die after the line of an epoch and before its checkpoint."""
+    with Path(whole, "history.jsonl").open("a") as file:
+        file.write(json.dumps({"epoch": 4}) + "\n")
+    assert fastconv_command("train", "--resume", whole)[0] == 0
+    assert [record["epoch"] for record in history(whole)] == [1, 2, 3]
+
+
+def test_resuming_a_finished_run_tells_its_result_again(whole, fastconv_command):
+    before = weights(whole)
+    Path(whole, "weights.npz").unlink()
+    status, out, _ = fastconv_command("train", "--resume", whole, "--json")
+    assert status == 0
+    assert json.loads(out)["total"] == 41
+    for name, value in weights(whole).items():
+        assert np.array_equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--epochs", "2"], "started for 3; it can only be raised"),
+        (["--seed", "2"], "--seed 2: .*started with 1"),
+        (["--lr", "0.5"], "--lr 0.5: .*started with 0.001"),
+        (["--batch-size", "20"], "--batch-size 20: .*started with 10"),
+        (["--dtype", "float64"], "--dtype float64: .*started with float32"),
+        (["--optimizer", "sgd"], "--optimizer sgd: .*started with adam"),
+        (["--data", "mnist"], "--data mnist: .*started with digits"),
+        (["--out", "elsewhere"], "--out"),
+    ],
+)
+def test_resume_refuses_what_would_be_another_run(whole, fastconv_command, options, message):
+    before = Path(whole, "config.json").read_bytes()
+    status, _, err = fastconv_command("train", "--resume", whole, *options)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert re.search(message, err)
+    assert Path(whole, "config.json").read_bytes() == before
+
+
+def test_resume_with_the_same_options_is_welcome(whole, fastconv_command):
+    options = ["--seed", "1", "--epochs", "3", "--optimizer", "Adam", "--out", whole]
+    assert fastconv_command("train", "--resume", whole, *options)[0] == 0
+
+
+def test_resume_on_other_threads_or_backend_warns(whole, fastconv_command):
+    threads = str(config(whole)["threads"] + 1)
+    options = ["--epochs", "4", "--threads", threads, "--backend", "numpy"]
+    status, _, err = fastconv_command("train", "--resume", whole, *options)
+    assert status == 0
+    assert re.search(rf"warning: .*--threads {threads} .*last bit", err)
+    assert ("--backend numpy" in err) == (fastconv.get_backend() != "numpy")

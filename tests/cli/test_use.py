@@ -1,0 +1,106 @@
+"""``fastconv evaluate``, ``predict`` and ``info``, and the help of each command."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import cli
+
+from .conftest import FILES
+
+
+def test_evaluate_counts_what_the_network_answers(whole, few_digits, fastconv_command):
+    status, out, _ = fastconv_command("evaluate", whole, "--out", "pictures")
+    assert status == 0
+    network = fastconv.DeepConvNet()
+    network.load_params(Path(whole, "weights.npz"))
+    _, (x_test, t_test) = few_digits
+    correct = round(41 * network.accuracy(x_test, t_test))
+    assert f"test accuracy {100 * correct / 41:.2f} % ({correct}/41)" in out
+    pytest.importorskip("matplotlib", reason="draws the pictures")
+    drawn = sorted(path.name for path in Path("pictures").iterdir())
+    assert drawn == ["confusion.png", "mistakes.png"]
+    assert out.count("drawn: pictures/") == 2
+
+
+@pytest.mark.parametrize("ending", [".npz", ".pkl"])
+def test_evaluate_a_file_of_weights(whole, few_digits, fastconv_command, ending):
+    network = fastconv.DeepConvNet()
+    network.load_params(Path(whole, "weights.npz"))
+    network.save_params(f"alone{ending}")
+    status, _, err = fastconv_command("evaluate", f"alone{ending}")
+    assert status == 2
+    assert "--data" in err
+    status, out, _ = fastconv_command("evaluate", f"alone{ending}", "--data", "digits")
+    assert status == 0
+    assert "no pictures: name a folder for them by --out" in out
+    expected = fastconv_command("evaluate", whole)[1]
+    accuracy = re.compile(r"test accuracy .*\)")
+    assert accuracy.search(out)[0] == accuracy.search(expected)[0]
+
+
+def test_predict_prints_label_and_shares(whole, few_digits, fastconv_command):
+    image_module = pytest.importorskip("PIL.Image", reason="predict reads pictures")
+    _, (x_test, _) = few_digits
+    pixels = np.rint(255 * x_test[3, 0]).astype(np.uint8)
+    image_module.fromarray(pixels).save("one.png")
+    image_module.fromarray(255 - pixels).save("two.png")
+    status, out, err = fastconv_command("predict", whole, "one.png", "two.png")
+    assert (status, err) == (0, "")
+    first, first_shares, second, second_shares = out.splitlines()
+    label = first.removeprefix("one.png: ")
+    assert second == f"two.png: {label}"  # dark on light is the same digit
+    assert second_shares == first_shares
+    shares = dict(re.findall(r"(\d): ([\d.]+) %", first_shares))
+    assert list(shares) == list("0123456789")
+    assert sum(map(float, shares.values())) == pytest.approx(100, abs=0.06)
+    assert max(shares, key=lambda name: float(shares[name])) == label
+
+
+def test_without_matplotlib_the_pictures_are_missed_aloud(
+    few_digits, fastconv_command, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    options = ["--epochs", "1", "--batch-size", "61", "--out", "run"]
+    status, out, _ = fastconv_command("train", *options)
+    assert status == 0
+    assert "curves.png not drawn" in out
+    assert out.count("fastconv[plots]") == 2
+    assert {path.name for path in Path("run").iterdir()} == FILES
+    status, out, _ = fastconv_command("evaluate", "run", "--json")
+    assert status == 0
+    assert json.loads(out.splitlines()[-1])["pictures"] == []
+
+
+def test_info(fastconv_command):
+    status, out, _ = fastconv_command("info", "--json")
+    assert status == 0
+    facts = json.loads(out)
+    assert facts["fastconv"] == fastconv.__version__
+    assert facts["backends"]["numpy"]["available"] is True
+    status, out, _ = fastconv_command("info")
+    assert status == 0
+    assert "backend numpy: available" in out
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "info"])
+def test_help_has_an_example(fastconv_command, command):
+    status, out, _ = fastconv_command(command, "--help")
+    assert status == 0
+    assert re.search(rf"^examples?:\n  fastconv {command}", out, re.MULTILINE)
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_the_command_itself(fastconv_command):
+    assert fastconv_command("--version")[:2] == (0, f"fastconv {fastconv.__version__}\n")
+    status, out, _ = fastconv_command("--help")
+    assert status == 0
+    for command in cli.COMMANDS:
+        assert command in out

@@ -1,0 +1,42 @@
+"""How near a result must be to its expectation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
+"""Largest error, relative to the largest value of the expectation."""
+
+
+def assert_close(actual, expected, *, dtype=None, tolerance=None, scale=None) -> None:
+    """Same shape, NaN and infinities in the same places, all else within the tolerance.
+
+    Parameters
+    ----------
+    actual, expected : arrays
+    dtype : dtype, optional
+        What `actual` must have.
+    tolerance : float, optional
+        By default that of `actual`'s dtype.
+    scale : float, optional
+        What the error is relative to: by default the largest finite value of `expected`.
+        Given where the expectation is what is left after larger terms cancel.
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    if dtype is not None:
+        assert actual.dtype == dtype
+    if tolerance is None:
+        tolerance = TOLERANCE[actual.dtype]
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected), "NaN in other places")
+    infinite = np.isinf(expected)
+    np.testing.assert_array_equal(
+        np.where(np.isinf(actual), actual, 0), np.where(infinite, expected, 0)
+    )
+    finite = np.isfinite(expected)
+    if not finite.any():
+        return
+    if scale is None:
+        scale = np.abs(expected[finite]).max()
+    error = np.abs(actual[finite].astype(np.float64) - expected[finite]).max()
+    assert error <= tolerance * scale, f"off by {error:.2e}, largest value {scale:.2e}"

@@ -1,0 +1,76 @@
+"""Every test that asks for `backend` runs on every backend, and for `dtype` in both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import fastconv
+from fastconv import selection
+from fastconv.backends import Registry
+from fastconv.backends.base import Backend
+
+from .stand_ins import fresh_registry
+
+BACKENDS = ("numpy", "numba", "cython")
+ROOT = Path(fastconv.__file__).resolve().parents[1]
+
+# The same examples in every run: a failure is one that everybody can see.
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Warnings are errors, but that a machine has no fast backend is not one: where a test
+    # needs that backend, it is skipped with the reason.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:fastconv. backend 'auto' uses:fastconv.errors.FallbackWarning"
+    )
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of a backend that can run; FASTCONV_REQUIRE_BACKENDS=1 makes a missing one fail."""
+    status = selection.registry().status(request.param)
+    if not status:
+        if os.environ.get("FASTCONV_REQUIRE_BACKENDS") == "1":
+            pytest.fail(status.reason, pytrace=False)
+        pytest.skip(status.reason)
+    return request.param
+
+
+@pytest.fixture
+def table(backend: str) -> Backend:
+    """The kernel table of `backend`, on as many threads as it uses by default."""
+    return selection.active(backend)
+
+
+@pytest.fixture(scope="session", params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """A fresh registry, in place of the process's own."""
+    return fresh_registry(monkeypatch)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20160924)
+
+
+@pytest.fixture(autouse=True)
+def _choices_of_the_process(monkeypatch: pytest.MonkeyPatch):
+    """No test sees the backend or thread choice of the user's shell, or of another test."""
+    for variable in ("FASTCONV_BACKEND", "FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    yield
+    fastconv.set_backend(None)
+    fastconv.set_num_threads(None)
+    selection.auto_choice.cache_clear()

@@ -1,0 +1,276 @@
+"""Which backend runs: registry, entry points, precedence, reasons, what auto means."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import selection
+from fastconv.backends.base import KERNELS
+from fastconv.errors import ArgumentError, BackendUnavailable, FallbackWarning, UnknownBackend
+from fastconv.info import configuration
+from fastconv.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Pooling,
+    Relu,
+    SoftmaxWithLoss,
+)
+
+from .stand_ins import StandIn, add, fresh_registry
+
+
+def broken(error: Exception):
+    """A factory that raises; and the list of its calls."""
+    calls: list[int] = []
+
+    def factory():
+        calls.append(1)
+        raise error
+
+    return factory, calls
+
+
+# ---- registry -------------------------------------------------------------------------
+
+
+def test_every_known_backend_is_listed_with_its_availability():
+    listed = fastconv.list_backends()
+    assert {"numpy", "numba", "cython"} <= set(listed)
+    assert listed["numpy"] and listed["numpy"].reason == ""
+    for name, status in listed.items():
+        assert status.name == name
+        assert bool(status) == status.available == (status.reason == "")
+
+
+def test_a_backend_is_loaded_once(registry):
+    calls = []
+    registry.register("mine", lambda: calls.append(1) or StandIn("mine"))
+    assert not calls
+    assert registry.load("mine") is registry.load("mine")
+    assert calls == [1]
+
+
+def test_a_name_is_registered_once(registry):
+    for name in ("numpy", "auto"):
+        with pytest.raises(UnknownBackend, match=f"'{name}' is registered already"):
+            registry.register(name, lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BackendUnavailable("mine: no compiler; install one"), "mine: no compiler; install one"),
+        (ImportError("no module x"), "mine: loading failed with ImportError: no module x"),
+        (ZeroDivisionError("oops"), "mine: loading failed with ZeroDivisionError: oops"),
+    ],
+)
+def test_a_broken_backend_says_why_and_is_not_tried_again(registry, error, reason):
+    factory, calls = broken(error)
+    registry.register("mine", factory)
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match=re.escape(reason)):
+            registry.load("mine")
+    status = registry.status("mine")
+    assert not status and status.reason == reason
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        (object(), "lacks name, layout, configure, describe"),
+        (StandIn("other"), "calls itself 'other'"),
+    ],
+)
+def test_what_is_no_backend_is_told(registry, backend, reason):
+    registry.register("mine", lambda: backend)
+    with pytest.raises(BackendUnavailable, match=f"mine: .*{reason}"):
+        registry.load("mine")
+
+
+def test_backends_come_through_entry_points(monkeypatch):
+    def entry(name, load):
+        return SimpleNamespace(name=name, load=load)
+
+    def fail():
+        raise ImportError("half installed")
+
+    entries = [
+        entry("theirs", lambda: lambda: StandIn("theirs")),
+        entry("broken", fail),
+        entry("numpy", lambda: lambda: StandIn("numpy")),
+    ]
+    asked = []
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda group: asked.append(group) or entries
+    )
+    registry = fresh_registry(monkeypatch)
+    assert asked == ["fastconv.backends"]
+    assert {"theirs", "broken"} <= set(registry.names())
+    out = Relu(backend="theirs").forward(np.array([-1.0, 2.0]))
+    np.testing.assert_array_equal(out, [0, 2])
+    assert registry.load("theirs").calls == ["relu_forward"]
+    assert "half installed" in fastconv.list_backends()["broken"].reason
+    assert not isinstance(registry.load("numpy"), StandIn)  # nobody takes the reference's name
+
+
+# ---- precedence -----------------------------------------------------------------------
+
+
+def ran_on(layer, backends) -> str:
+    """Name of the backend on which a forward pass of the layer ran."""
+    before = [len(backend.calls) for backend in backends]
+    layer.forward(np.ones(3))
+    (name,) = [
+        backend.name
+        for backend, count in zip(backends, before, strict=True)
+        if len(backend.calls) > count
+    ]
+    return name
+
+
+def test_argument_before_context_before_process_before_environment_before_auto(
+    registry, monkeypatch
+):
+    backends = add(registry, "a", "b", "c", "d", "e")
+    monkeypatch.setattr(selection, "AUTO_ORDER", ("a",))
+    layer = Relu()
+    assert ran_on(layer, backends) == fastconv.get_backend() == "a"
+    monkeypatch.setenv("FASTCONV_BACKEND", "b")
+    assert ran_on(layer, backends) == fastconv.get_backend() == "b"
+    fastconv.set_backend("c")
+    assert ran_on(layer, backends) == fastconv.get_backend() == "c"
+    with fastconv.use_backend("d"):
+        assert ran_on(layer, backends) == fastconv.get_backend() == "d"
+        assert ran_on(Relu(backend="e"), backends) == "e"
+        with fastconv.use_backend("auto"):
+            assert ran_on(layer, backends) == fastconv.get_backend() == "a"
+        assert ran_on(layer, backends) == "d"
+    assert ran_on(layer, backends) == "c"
+    fastconv.set_backend(None)
+    assert ran_on(layer, backends) == "b"
+    monkeypatch.setenv("FASTCONV_BACKEND", "auto")
+    assert ran_on(layer, backends) == "a"
+
+
+def test_the_context_ends_with_an_exception(registry):
+    add(registry, "a", "b")
+    fastconv.set_backend("a")
+    with pytest.raises(RuntimeError), fastconv.use_backend("b"):
+        raise RuntimeError
+    assert fastconv.get_backend() == "a"
+
+
+def test_backward_runs_where_forward_ran(registry):
+    """Also where the choice has changed in between."""
+    first, second = add(registry, "a", "b")
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
+    layers = [
+        Convolution(np.ones((2, 3, 3, 3)), np.zeros(2)),
+        Relu(),
+        Pooling(2, 2),
+        BatchNormalization(np.ones(48), np.zeros(48)),
+        Affine(np.ones((48, 2)), np.zeros(2)),
+    ]
+    for layer in layers:
+        with fastconv.use_backend("a"):
+            out = layer.forward(x)
+        with fastconv.use_backend("b"):
+            layer.backward(np.ones_like(out))
+    with fastconv.use_backend("a"):
+        (loss := SoftmaxWithLoss()).forward(np.ones((2, 3)), [0, 1])
+    with fastconv.use_backend("b"):
+        loss.backward()
+    assert second.calls == []
+    assert set(first.calls) == set(KERNELS) - {
+        "im2col",
+        "col2im",
+        "batchnorm_infer",
+        "adam_update",
+    }
+
+
+@pytest.mark.parametrize("how", ["argument", "context", "process", "environment"])
+def test_an_unknown_backend_is_never_replaced(monkeypatch, how):
+    with pytest.raises(UnknownBackend, match=r"unknown backend 'cuda'; known: auto, .*numpy"):
+        match how:
+            case "argument":
+                Relu(backend="cuda").forward(np.ones(3))
+            case "context":
+                with fastconv.use_backend("cuda"):
+                    pass
+            case "process":
+                fastconv.set_backend("cuda")
+            case "environment":
+                monkeypatch.setenv("FASTCONV_BACKEND", "cuda")
+                Relu().forward(np.ones(3))
+
+
+def test_a_missing_backend_is_never_replaced_and_its_error_says_who_asked(registry, monkeypatch):
+    registry.register("mine", broken(BackendUnavailable("mine: no compiler"))[0])
+    fastconv.set_backend("numpy")
+    with pytest.raises(BackendUnavailable, match="no compiler"):
+        fastconv.set_backend("mine")
+    assert fastconv.get_backend() == "numpy"  # the choice stays as it was
+    with pytest.raises(BackendUnavailable, match="no compiler"), fastconv.use_backend("mine"):
+        pass
+    fastconv.set_backend(None)
+    monkeypatch.setenv("FASTCONV_BACKEND", "mine")
+    for _ in range(2):  # the second error is as good as the first, and no longer
+        with pytest.raises(BackendUnavailable, match="no compiler") as caught:
+            Relu().forward(np.ones(3))
+        assert caught.value.__notes__ == ["asked for by FASTCONV_BACKEND"]
+
+
+@pytest.mark.parametrize("name", [3, b"numpy", ["numpy"]])
+def test_a_backend_is_named_by_a_string(name):
+    with pytest.raises(UnknownBackend, match="named by a string"):
+        fastconv.set_backend(name)
+
+
+def test_use_backend_wants_a_name():
+    message = "expected the name of a backend, got None"
+    with pytest.raises(ArgumentError, match=message), fastconv.use_backend(None):
+        pass
+
+
+def test_auto_takes_the_first_that_works_and_says_once_why(registry, monkeypatch):
+    for name in ("fast", "faster"):
+        registry.register(name, broken(BackendUnavailable(f"{name}: not here"))[0])
+    (slow,) = add(registry, "slow")
+    monkeypatch.setattr(selection, "AUTO_ORDER", ("faster", "fast", "slow", "numpy"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.warns(FallbackWarning) as told:
+            for _ in range(3):
+                assert ran_on(Relu(), [slow]) == fastconv.get_backend() == "slow"
+    assert [str(warning.message) for warning in told] == [
+        "fastconv: backend 'auto' uses slow: faster: not here; fast: not here"
+    ]
+
+
+def test_auto_prefers_cython_then_numba_then_numpy():
+    assert selection.AUTO_ORDER == ("cython", "numba", "numpy")
+
+
+# ---- facts ----------------------------------------------------------------------------
+
+
+def test_configuration_is_plain_data_and_names_each_backend(capsys):
+    facts = json.loads(json.dumps(configuration()))
+    assert facts["fastconv"] == fastconv.__version__
+    for name, status in fastconv.list_backends().items():
+        assert facts["backends"][name]["available"] == status.available
+        assert facts["backends"][name].get("reason", "") == status.reason
+    fastconv.show_config()
+    out = capsys.readouterr().out
+    for word in ("numpy", "threads", "blas", "backend cython: ", "backend numba: "):
+        assert word in out

@@ -1,0 +1,164 @@
+"""The pictures: what they say, and that they are PNG files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastconv import figures
+from fastconv.errors import MissingDependency
+
+pytest.importorskip("matplotlib", reason="draws the pictures")
+
+NAMES = tuple("0123456789")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that would have been saved."""
+    kept = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    return kept
+
+
+def record(epoch: int, iteration: int, train: float | None, test: float | None) -> dict:
+    return {
+        "epoch": epoch,
+        "iteration": iteration,
+        "train_loss": 1.0 / epoch,
+        "train_accuracy": train,
+        "test_accuracy": test,
+    }
+
+
+def test_curves_show_every_step_and_every_epoch(drawn):
+    losses = np.linspace(2.3, 0.1, 30)
+    history = [record(1, 10, 0.5, 0.4), record(2, 20, 0.75, 0.7), record(3, 30, 0.9, 0.85)]
+    figures.draw_curves("unused.png", losses, history, "DeepConvNet on digits")
+    (figure,) = drawn
+    assert figure.get_suptitle() == "DeepConvNet on digits"
+    loss, accuracy = figure.axes
+    steps, means = loss.lines
+    assert np.array_equal(steps.get_ydata(), losses)
+    assert steps.get_xdata()[-1] == 3  # 30 steps at 10 an epoch
+    assert list(means.get_ydata()) == [1.0, 0.5, 1 / 3]
+    assert list(means.get_xdata()) == [0.5, 1.5, 2.5]
+    train, test = accuracy.lines
+    assert list(train.get_xdata()) == [1, 2, 3]
+    assert list(train.get_ydata()) == [50, 75, 90]
+    assert list(test.get_ydata()) == [40, 70, 85]
+    assert "85.00 %" in test.get_label()
+
+
+def test_curves_of_a_run_without_a_finished_epoch_or_some_accuracies(drawn):
+    figures.draw_curves("unused.png", [2.3, 2.2], [], "stopped early")
+    figures.draw_curves("unused.png", [2.3, 2.2], [record(1, 2, None, 0.5)], "no train accuracy")
+    first, second = drawn
+    assert len(first.axes[1].lines) == 0
+    assert len(second.axes[1].lines) == 1
+
+
+def tiles(figure) -> list[tuple[str, str]]:
+    """(top left, bottom right) of each tile, as drawn."""
+    texts = figure.axes[0].texts
+    pairs = []
+    for frame in figure.axes[0].patches:
+        left, top = frame.get_xy()
+        right, bottom = left + frame.get_width(), top + frame.get_height()
+        middle = ((left + right) / 2, (top + bottom) / 2)
+        inside = [
+            (x < middle[0], y < middle[1], text.get_text())
+            for text in texts
+            for x, y in [text.get_position()]
+            if left < x < right and top < y < bottom
+        ]
+        corners = {(is_left, is_top): text for is_left, is_top, text in inside}
+        assert len(inside) == 2
+        pairs.append((corners[True, True], corners[False, False]))
+    return pairs
+
+
+@pytest.mark.parametrize("wrong", [1, 7, 8, 60])
+def test_mistakes_carry_the_true_label_top_left_and_the_answer_bottom_right(drawn, rng, wrong):
+    images = rng.random((100, 1, 28, 28), np.float32)
+    labels = rng.integers(0, 10, 100)
+    answers = labels.copy()
+    misread = np.sort(rng.choice(100, wrong, replace=False))
+    answers[misread] = (labels[misread] + rng.integers(1, 10, wrong)) % 10
+    figures.draw_mistakes("unused.png", images, labels, answers, NAMES)
+    (figure,) = drawn
+    assert figure.get_suptitle() == f"{wrong} of 100 test images misread"
+    assert tiles(figure) == [(NAMES[labels[i]], NAMES[answers[i]]) for i in misread]
+    canvas = figure.axes[0].images[0].get_array()
+    for frame, index in zip(figure.axes[0].patches, misread, strict=True):
+        left, top = (round(place + 0.5) for place in frame.get_xy())
+        assert np.array_equal(canvas[top : top + 28, left : left + 28], images[index, 0])
+
+
+def test_more_mistakes_than_fit(drawn):
+    images = np.zeros((80, 1, 28, 28), np.float32)
+    labels = np.zeros(80, int)
+    figures.draw_mistakes("unused.png", images, labels, labels + 1, NAMES)
+    assert drawn[0].get_suptitle() == "80 of 80 test images misread, the first 60 shown"
+    assert len(tiles(drawn[0])) == 60
+
+
+def test_no_mistakes(drawn):
+    labels = np.arange(10)
+    figures.draw_mistakes("unused.png", np.zeros((10, 1, 28, 28)), labels, labels, NAMES)
+    assert drawn[0].get_suptitle() == "No mistakes: all 10 test images are read correctly"
+
+
+def test_confusion_has_true_labels_down_and_answers_across(drawn):
+    confusion = np.diag(np.arange(90, 100))
+    confusion[3, 5] = 7
+    confusion[8, 0] = 1
+    figures.draw_confusion("unused.png", confusion, NAMES)
+    (axes,) = drawn[0].axes
+    assert axes.get_title() == f"945 of 953 test images read correctly ({100 * 945 / 953:.2f} %)"
+    assert axes.get_xlabel() == "the network's answer"
+    assert axes.get_ylabel() == "true label"
+    counts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert counts[5, 3] == "7"  # x is the answer, y the true label
+    assert counts[0, 8] == "1"
+    assert counts[4, 4] == "94"
+    assert len(counts) == 12  # nothing where nothing was confused
+
+
+def test_files_are_png_and_written_whole(tmp_path, rng):
+    image_module = pytest.importorskip("PIL.Image", reason="reads the pictures back")
+    labels = rng.integers(0, 10, 30)
+    figures.draw_curves(tmp_path / "curves.png", [2.0, 1.0], [record(1, 2, 0.5, 0.5)], "title")
+    images = rng.random((30, 1, 28, 28))
+    figures.draw_mistakes(tmp_path / "mistakes.png", images, labels, (labels + 1) % 10, NAMES)
+    figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "confusion.png",
+        "curves.png",
+        "mistakes.png",
+    ]
+    for path in tmp_path.iterdir():
+        with image_module.open(path) as picture:
+            assert picture.format == "PNG"
+            assert min(picture.size) > 300
+            darkest, brightest = picture.convert("L").getextrema()
+        assert darkest < 100 < 250 < brightest
+
+
+def test_nothing_goes_through_pyplot(tmp_path):
+    script = (
+        "import sys, numpy; from fastconv import figures; "
+        f"figures.draw_confusion({str(tmp_path / 'c.png')!r}, numpy.eye(3, dtype=int), 'abc'); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_without_matplotlib(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingDependency, match=r"fastconv\[plots\]"):
+        figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,299 @@
+"""The kernel table, kernel by kernel, against the loops of `naive`.
+
+`call_kernel` makes the calls: read-only inputs and outputs full of garbage, in the
+backend's memory layout, on odd addresses, between guards.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastconv
+from fastconv import selection
+from fastconv.geometry import window_geometry
+from fastconv.testing import call_kernel
+
+from . import naive
+from .compare import assert_close
+from .geometries import CHANNELS, FEW_CHANNELS, SEEDS, THREADS, geometries, numbers
+
+SIZES = st.sampled_from([1, 2, 3, 7, 8, 15, 16, 17, 33, 50, 64])
+SIGNS = [0.0, -0.0, 1.5, -1.5, 1e-30, -1e-30, np.inf, -np.inf, np.nan]
+
+
+def on_threads(name: str, threads: int):
+    """The table, told how many threads to use."""
+    fastconv.set_num_threads(threads)
+    return selection.active(name)
+
+
+def window(g):
+    return g.fh, g.fw, g.stride, g.pad
+
+
+# ---- columns --------------------------------------------------------------------------
+
+
+@given(geometries(FEW_CHANNELS), SEEDS, THREADS)
+def test_im2col(backend, dtype, g, seed, threads):
+    x = numbers(seed, dtype)(*g.input_shape)
+    out = call_kernel(on_threads(backend, threads), "im2col", x=x, geometry=g)
+    np.testing.assert_array_equal(out["col"], naive.im2col(x, *window(g)))
+
+
+@given(geometries(FEW_CHANNELS), SEEDS, THREADS)
+def test_col2im(backend, dtype, g, seed, threads):
+    col = numbers(seed, dtype)(*g.column_shape)
+    out = call_kernel(on_threads(backend, threads), "col2im", col=col, geometry=g)
+    assert_close(out["x"], naive.col2im(col, g.input_shape, *window(g)), dtype=dtype)
+
+
+# ---- convolution ----------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(geometries(), CHANNELS, SEEDS, THREADS)
+def test_conv2d_forward(backend, dtype, g, filters, seed, threads):
+    draw = numbers(seed, dtype)
+    x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
+    out = call_kernel(
+        on_threads(backend, threads), "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g
+    )
+    assert_close(out["out"], naive.conv2d(x, weight, bias, g.stride, g.pad), dtype=dtype)
+
+
+@settings(max_examples=100)
+@given(geometries(), CHANNELS, SEEDS, THREADS, st.booleans())
+def test_conv2d_backward(backend, dtype, g, filters, seed, threads, input_gradient):
+    draw = numbers(seed, dtype)
+    x, weight = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw)
+    dout = draw(*g.output_shape(filters))
+    inputs = {"dout": dout, "x": x, "weight": weight, "geometry": g}
+    if not input_gradient:
+        inputs["dx"] = None
+    out = call_kernel(on_threads(backend, threads), "conv2d_backward", **inputs)
+    dx, dweight, dbias = naive.conv2d_gradients(dout, x, weight, g.stride, g.pad)
+    assert ("dx" in out) == input_gradient
+    if input_gradient:
+        assert_close(out["dx"], dx, dtype=dtype)
+    assert_close(out["dweight"], dweight, dtype=dtype)
+    # With few terms of both signs the sum may be small; its rounding is that of its terms.
+    assert_close(out["dbias"], dbias, dtype=dtype, scale=np.abs(dout).max(initial=0) or None)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 15, 16, 17, 32, 33, 48, 64])
+@pytest.mark.parametrize("filters", [1, 3, 8, 15, 16, 17, 32, 33, 48, 64])
+def test_conv2d_of_every_pair_of_channel_counts(table, dtype, channels, filters):
+    draw = numbers(channels * 100 + filters, dtype)
+    g = window_geometry("test", (2, channels, 5, 4), 3, 3, 1, 1)
+    x, weight, bias = draw(*g.input_shape), draw(filters, channels, 3, 3), draw(filters)
+    dout = draw(*g.output_shape(filters))
+    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+    assert_close(out["out"], naive.conv2d(x, weight, bias, 1, 1), dtype=dtype)
+    out = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
+    expected = naive.conv2d_gradients(dout, x, weight, 1, 1)
+    for name, gradient in zip(("dx", "dweight", "dbias"), expected, strict=True):
+        assert_close(out[name], gradient, dtype=dtype)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_conv2d_keeps_a_broken_pixel_to_the_windows_that_see_it(table, dtype, rng, value):
+    """Lanes that are filled up with zeros, or padding, must not carry it elsewhere."""
+    g = window_geometry("test", (2, 17, 7, 6), 3, 3, 1, 1)
+    x = rng.standard_normal(g.input_shape).astype(dtype)
+    x[1, 16, 0, 5] = value
+    weight, bias = rng.standard_normal((18, 17, 3, 3)).astype(dtype), np.zeros(18, dtype)
+    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+    expected = naive.conv2d(x, weight, bias, 1, 1)
+    assert (~np.isfinite(expected)).sum() == 18 * 4
+    assert_close(out["out"], expected, dtype=dtype)
+
+
+# ---- max pooling ----------------------------------------------------------------------
+
+
+def check_pooling(table, g, x, dout):
+    out = call_kernel(table, "maxpool2d_forward", x=x, geometry=g)
+    expected, winner = naive.maxpool2d(x, *window(g))
+    np.testing.assert_array_equal(out["out"], expected)
+    np.testing.assert_array_equal(out["winner"], winner)
+    dx = call_kernel(table, "maxpool2d_backward", dout=dout, winner=out["winner"], geometry=g)
+    expected = naive.maxpool2d_gradient(dout, winner, g.input_shape, g.fw, g.stride, g.pad)
+    assert_close(dx["dx"], expected, dtype=x.dtype)
+
+
+@given(geometries(FEW_CHANNELS, pooling=True), SEEDS, THREADS)
+def test_maxpool2d(backend, dtype, g, seed, threads):
+    draw = numbers(seed, dtype)
+    x, dout = draw(*g.input_shape), draw(*g.output_shape(g.c))
+    check_pooling(on_threads(backend, threads), g, x, dout)
+
+
+@given(geometries(FEW_CHANNELS, pooling=True), SEEDS, THREADS)
+def test_maxpool2d_with_ties_nan_and_infinities(backend, dtype, g, seed, threads):
+    rng = np.random.default_rng(seed)
+    x = rng.choice([-np.inf, -1.0, -0.0, 0.0, 2.0, np.inf, np.nan], g.input_shape).astype(dtype)
+    dout = rng.standard_normal(g.output_shape(g.c)).astype(dtype)
+    check_pooling(on_threads(backend, threads), g, x, dout)
+
+
+def test_maxpool2d_with_more_than_256_places_in_a_window(table, dtype, rng):
+    g = window_geometry("test", (2, 3, 21, 20), 17, 18, 1, 0)
+    assert g.window > 256
+    x = rng.standard_normal(g.input_shape).astype(dtype)
+    x[0, 0, 16, 17] = 99  # wins at place 305 of the first window
+    check_pooling(table, g, x, rng.standard_normal(g.output_shape(3)).astype(dtype))
+
+
+# ---- fully connected ------------------------------------------------------------------
+
+
+@given(st.integers(0, 20), SIZES, SIZES, SEEDS, THREADS)
+def test_affine(backend, dtype, n, d, m, seed, threads):
+    draw = numbers(seed, dtype)
+    x, weight, bias, dout = draw(n, d), draw(d, m), draw(m), draw(n, m)
+    table = on_threads(backend, threads)
+    out = call_kernel(table, "affine_forward", x=x, weight=weight, bias=bias)
+    assert_close(out["out"], naive.affine(x, weight, bias), dtype=dtype)
+    out = call_kernel(table, "affine_backward", dout=dout, x=x, weight=weight)
+    dx, dweight, dbias = naive.affine_gradients(dout, x, weight)
+    assert_close(out["dx"], dx, dtype=dtype)
+    assert_close(out["dweight"], dweight, dtype=dtype)
+    assert_close(out["dbias"], dbias, dtype=dtype, scale=np.abs(dout).max(initial=0) or None)
+    alone = call_kernel(table, "affine_backward", dout=dout, x=x, weight=weight, dx=None)
+    np.testing.assert_array_equal(alone["dweight"], out["dweight"])
+    np.testing.assert_array_equal(alone["dbias"], out["dbias"])
+
+
+# ---- elementwise ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 15, 16, 17, 100, 5000])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_relu(backend, dtype, size, threads):
+    table = on_threads(backend, threads)
+    x = np.resize(SIGNS, size).astype(dtype)
+    out = call_kernel(table, "relu_forward", x=x)
+    expected, mask = naive.relu(x)
+    np.testing.assert_array_equal(out["out"], expected)
+    np.testing.assert_array_equal(out["mask"], mask)
+    # Each of the odd values as a gradient, where it passes and where it does not.
+    for passes in (mask, 1 - mask):
+        dx = call_kernel(table, "relu_backward", dout=x, mask=passes.astype(np.uint8))
+        np.testing.assert_array_equal(
+            dx["dx"], [v if p else 0 for v, p in zip(x, passes, strict=True)]
+        )
+
+
+# ---- batch normalisation --------------------------------------------------------------
+
+
+@given(st.integers(1, 40), SIZES, SEEDS, THREADS)
+def test_batchnorm(backend, dtype, n, d, seed, threads):
+    draw = numbers(seed, dtype)
+    x, gamma, beta = 3 * draw(n, d) + 1, draw(d), draw(d)
+    table = on_threads(backend, threads)
+    out = call_kernel(table, "batchnorm_train", x=x, gamma=gamma, beta=beta, epsilon=1e-6)
+    names = ("out", "normalized", "mean", "variance")
+    for name, expected in zip(names, naive.batchnorm_train(x, gamma, beta), strict=True):
+        # The mean and the variance are as good as the numbers they are made from.
+        scale = {"mean": np.abs(x).max(), "variance": np.abs(x).max() ** 2}.get(name)
+        # What is off in x - mean is divided by the deviation, which may be small.
+        if name in ("out", "normalized") and n > 1:
+            deviation = np.sqrt(naive.batchnorm_train(x, gamma, beta)[3].min() + 1e-6)
+            scale = max(1.0, np.abs(x).max() / deviation)
+        assert_close(out[name], expected, dtype=dtype, scale=scale)
+
+
+@given(st.integers(0, 20), SIZES, SEEDS, THREADS)
+def test_batchnorm_infer(backend, dtype, n, d, seed, threads):
+    draw = numbers(seed, dtype)
+    x, gamma, beta, mean, variance = draw(n, d), draw(d), draw(d), draw(d), draw(d) ** 2
+    numbers_given = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+    table = on_threads(backend, threads)
+    out = call_kernel(table, "batchnorm_infer", x=x, epsilon=1e-6, **numbers_given)
+    assert_close(out["out"], naive.batchnorm_infer(x, **numbers_given), dtype=dtype)
+
+
+@given(st.integers(1, 40), SIZES, SEEDS, THREADS)
+def test_batchnorm_backward(backend, dtype, n, d, seed, threads):
+    draw = numbers(seed, dtype)
+    x, dout, gamma = draw(n, d), draw(n, d), draw(d)
+    _, normalized, _, variance = naive.batchnorm_train(x, gamma, np.zeros(d))
+    out = call_kernel(
+        on_threads(backend, threads),
+        "batchnorm_backward",
+        dout=dout,
+        normalized=normalized.astype(dtype),
+        gamma=gamma,
+        variance=variance.astype(dtype),
+        epsilon=1e-6,
+    )
+    dx, dgamma, dbeta = naive.batchnorm_gradients(dout, x, gamma)
+    terms = np.abs(dout).max()
+    # dx is dout less its mean and less its share of x: little is left of few rows.
+    steepest = (np.abs(gamma) / np.sqrt(variance + 1e-6)).max()
+    assert_close(out["dx"], dx, dtype=dtype, scale=steepest * terms)
+    assert_close(out["dgamma"], dgamma, dtype=dtype, scale=n * terms)
+    assert_close(out["dbeta"], dbeta, dtype=dtype, scale=n * terms)
+
+
+# ---- softmax with cross-entropy -------------------------------------------------------
+
+
+@given(st.integers(1, 20), SIZES, SEEDS, THREADS, st.sampled_from([1.0, 30.0, 1000.0]))
+def test_softmax_cross_entropy(backend, dtype, n, m, seed, threads, spread):
+    rng = np.random.default_rng(seed)
+    scores = (spread * rng.standard_normal((n, m))).astype(dtype)
+    labels = rng.integers(0, m, n)
+    table = on_threads(backend, threads)
+    out = call_kernel(table, "softmax_cross_entropy_forward", scores=scores, labels=labels)
+    expected = naive.softmax(scores)
+    # exp(score - largest) is off by the rounding of the difference, absolute and not relative.
+    scale = max(1.0, np.abs(scores).max())
+    assert_close(out["probabilities"], expected, dtype=dtype, scale=scale)
+    probabilities = out["probabilities"].astype(float)
+    assert isinstance(out["loss"], float)
+    assert math.isclose(out["loss"], naive.cross_entropy(probabilities, labels), rel_tol=1e-12)
+    out = call_kernel(
+        table,
+        "softmax_cross_entropy_backward",
+        probabilities=out["probabilities"],
+        labels=labels,
+        scale=0.25,
+    )
+    expected = naive.softmax_cross_entropy_gradient(probabilities, labels, 0.25)
+    assert_close(out["dscores"], expected, dtype=dtype)
+
+
+# ---- Adam -----------------------------------------------------------------------------
+
+
+@given(st.integers(0, 300), SEEDS, THREADS)
+def test_adam_update(backend, dtype, size, seed, threads):
+    draw = numbers(seed, dtype)
+    param, grad, m, v = draw(size), draw(size), draw(size), draw(size) ** 2
+    numbers_given = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7}
+    out = call_kernel(
+        on_threads(backend, threads),
+        "adam_update",
+        param=param,
+        grad=grad,
+        m=m,
+        v=v,
+        **numbers_given,
+    )
+    expected = {"param": [], "m": [], "v": []}
+    for p, g, first, second in zip(param, grad, m, v, strict=True):
+        state = {"m": float(first), "v": float(second)}
+        expected["param"].append(naive.adam_step(float(p), float(g), state, **numbers_given))
+        expected["m"].append(state["m"])
+        expected["v"].append(state["v"])
+    for name, values in expected.items():
+        # Element by element a few roundings: no large one may hide the error of another.
+        np.testing.assert_allclose(out[name], values, rtol=0, atol=50 * np.finfo(dtype).eps)

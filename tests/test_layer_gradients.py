@@ -1,0 +1,97 @@
+"""Gradients of every layer against finite differences of its own forward pass, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastconv.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Pooling,
+    Relu,
+    Sigmoid,
+    SoftmaxWithLoss,
+)
+
+from . import naive
+from .compare import assert_close
+
+
+def separate(rng, *shape):
+    """Numbers at least 0.01 apart and away from 0, so that no difference changes an order."""
+    ranks = rng.permutation(int(np.prod(shape))) + 1
+    return (ranks * rng.choice([-1, 1], ranks.size) * 0.01).reshape(shape)
+
+
+CASES = {
+    "Relu": lambda rng, b: (Relu(b), separate(rng, 3, 4)),
+    "Sigmoid": lambda rng, b: (Sigmoid(b), rng.standard_normal((3, 4))),
+    "Affine": lambda rng, b: (
+        Affine(rng.standard_normal((6, 4)), rng.standard_normal(4), b),
+        rng.standard_normal((3, 2, 3)),
+    ),
+    "BatchNormalization": lambda rng, b: (
+        BatchNormalization(rng.standard_normal(6), rng.standard_normal(6), backend=b),
+        rng.standard_normal((5, 6)),
+    ),
+    "BatchNormalization of images": lambda rng, b: (
+        BatchNormalization(rng.standard_normal(12), rng.standard_normal(12), backend=b),
+        rng.standard_normal((5, 3, 2, 2)),
+    ),
+    "Convolution": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(3), 1, 1, b),
+        rng.standard_normal((2, 2, 5, 4)),
+    ),
+    "Convolution with stride": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 2, 2, 3)), rng.standard_normal(3), 2, 2, b),
+        rng.standard_normal((2, 2, 6, 5)),
+    ),
+    "Pooling": lambda rng, b: (Pooling(2, 2, 2, 0, b), separate(rng, 2, 2, 4, 4)),
+    "Pooling that overlaps": lambda rng, b: (Pooling(3, 2, 1, 1, b), separate(rng, 1, 2, 5, 4)),
+    "Dropout": lambda rng, b: (Seeded(Dropout(0.4, b)), rng.standard_normal((3, 4))),
+}
+
+
+class Seeded:
+    """A dropout layer that draws the same mask in each forward."""
+
+    parameter_names = ()
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.backward = layer.backward
+
+    def forward(self, x):
+        np.random.seed(1)
+        return self.layer.forward(x)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_those_of_finite_differences(backend, rng, name):
+    layer, x = CASES[name](rng, backend)
+    direction = rng.standard_normal(layer.forward(x).shape)
+
+    def along() -> float:
+        return float((layer.forward(x) * direction).sum())
+
+    layer.forward(x)
+    dx = np.array(layer.backward(direction))
+    gradients = {key: getattr(layer, "d" + key).copy() for key in layer.parameter_names}
+    # Central differences are exact to h^2 = 1e-10 times a third derivative.
+    assert_close(dx, naive.numerical_gradient(along, x), tolerance=1e-7)
+    for key, gradient in gradients.items():
+        expected = naive.numerical_gradient(along, getattr(layer, key))
+        assert_close(gradient, expected, tolerance=1e-7)
+
+
+def test_loss_gradient_is_that_of_finite_differences(backend, rng):
+    scores, t = rng.standard_normal((4, 3)), np.array([2, 0, 1, 1])
+    layer = SoftmaxWithLoss(backend=backend)
+    layer.forward(scores, t)
+    got = layer.backward()
+    expected = naive.numerical_gradient(lambda: layer.forward(scores, t), scores)
+    # The 1e-7 in the logarithm is not in the gradient (y - onehot)/N.
+    assert_close(got, expected, tolerance=1e-5)

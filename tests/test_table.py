@@ -1,0 +1,146 @@
+"""The table stands between layers and kernels: nothing goes past it, both sides keep to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import DeepConvNet
+from fastconv.backends.base import FAMILIES, KERNELS
+from fastconv.info import configuration
+from fastconv.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Pooling,
+    Relu,
+    SoftmaxWithLoss,
+)
+from fastconv.optimizer import Adam
+from fastconv.testing import signature_differences
+from fastconv.util import col2im, im2col
+
+from .awkward import MEMORY, in_memory
+from .compare import assert_close
+from .stand_ins import Liar, add
+from .test_network import tiny
+
+
+def test_signatures_are_those_of_the_table(table):
+    assert signature_differences(table) == []
+
+
+def test_the_projects_own_backends_are_complete(backend, table):
+    """Nothing is left to the reference, and nothing is borrowed behind its back."""
+    assert table.providers == dict.fromkeys(KERNELS, backend)
+    for kernel in KERNELS:
+        assert getattr(table, kernel).__module__.startswith("fastconv.backends.")
+
+
+def test_families_are_the_whole_table():
+    names = [name for name in vars(fastconv.backends.base.Backend) if not name.startswith("_")]
+    assert set(KERNELS) == set(names) - {"configure", "describe"}
+
+
+def test_missing_families_come_from_the_reference_visibly(registry):
+    """A family is taken whole, because its kernels share what they keep."""
+    some = ("relu_forward", "relu_backward", "conv2d_forward")
+    (mine,) = add(registry, "mine", layout="channels_last", kernels=some)
+    loaded = registry.load("mine")
+    assert loaded is mine
+    for family, kernels in FAMILIES.items():
+        for kernel in kernels:
+            assert loaded.providers[kernel] == ("mine" if family == "relu" else "numpy")
+    facts = configuration()["backends"]["mine"]["completed from the reference"]
+    assert "conv2d_forward" in facts and "relu" not in facts
+
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((4, 1, 8, 8)), np.array([0, 1, 2, 0])
+    results = []
+    for name in ("mine", "numpy"):
+        np.random.seed(0)
+        results.append(tiny(dtype="float64", seed=0, backend=name).gradient(x, t))
+    for key, expected in results[1].items():
+        assert_close(results[0][key], expected)
+    assert set(mine.calls) == {"relu_forward", "relu_backward"}
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_a_network_is_nothing_but_calls_of_the_table(registry, layout):
+    """In this order, in the backend's layout; `StandIn.check` looks at every array."""
+    (mine,) = add(registry, "mine", layout=layout)
+    network = DeepConvNet(backend="mine", seed=0)
+    x, t = np.ones((2, 1, 28, 28)), np.array([3, 4])
+    gradients = network.gradient(x, t)
+    block = ["conv2d_forward", "relu_forward"] * 2 + ["maxpool2d_forward"]
+    back = ["maxpool2d_backward"] + ["relu_backward", "conv2d_backward"] * 2
+    forward = [*block * 3, "affine_forward", "relu_forward", "affine_forward"]
+    backward = ["affine_backward", "relu_backward", "affine_backward", *back * 3]
+    loss = ["softmax_cross_entropy_forward", "softmax_cross_entropy_backward"]
+    assert mine.calls == [*forward, *loss, *backward]
+    mine.calls.clear()
+    with fastconv.use_backend("mine"):
+        Adam().update(network.params, gradients)
+    assert mine.calls == ["adam_update"] * 16
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("memory", MEMORY)
+def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout, memory):
+    """Kernels may rely on it, so every array of every call is looked at."""
+    (mine,) = add(registry, "mine", layout=layout)
+
+    def draw(*shape):
+        return in_memory(memory, rng.standard_normal(shape).astype(np.float32))
+
+    with fastconv.use_backend("mine"):
+        for layer, shape in [
+            (Convolution(draw(4, 3, 3, 3), draw(4), 2, 1), (2, 3, 6, 5)),
+            (Relu(), (2, 3, 6, 5)),
+            (Pooling(2, 2, 2), (2, 3, 6, 5)),
+            (Pooling(17, 16), (1, 2, 18, 17)),
+            (Affine(draw(90, 4), draw(4)), (2, 3, 6, 5)),
+            (BatchNormalization(draw(90), draw(90)), (2, 3, 6, 5)),
+        ]:
+            out = layer.forward(draw(*shape))
+            layer.backward(in_memory(memory, np.ones(out.shape)))
+        layer.forward(draw(2, 3, 6, 5), train_flg=False)
+        (loss := SoftmaxWithLoss()).forward(draw(3, 4), in_memory(memory, np.array([1, 0, 3])))
+        loss.backward()
+        im2col(draw(2, 3, 6, 5), 2, 2)
+        col2im(draw(2 * 5 * 4, 12), (2, 3, 6, 5), 2, 2)
+        if memory not in ("read-only", "broadcast first axis"):
+            Adam().update({"W": draw(3, 4)}, {"W": draw(3, 4)})
+            mine.calls.append("adam_update")
+    assert set(mine.calls) | {"adam_update"} == set(KERNELS)
+
+
+def test_no_layer_computes_past_the_table(registry):
+    """With a backend that answers 7 to everything, everything is 7."""
+    registry.register("liar", lambda: Liar("liar", "channels_last"))
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
+
+    def sevens(*arrays):
+        for array in arrays:
+            np.testing.assert_array_equal(array, np.full(array.shape, 7))
+
+    with fastconv.use_backend("liar"):
+        for layer in (
+            Convolution(np.ones((2, 3, 3, 3)), np.zeros(2)),
+            Relu(),
+            Pooling(2, 2),
+            Affine(np.ones((48, 2)), np.zeros(2)),
+            BatchNormalization(np.ones(48), np.zeros(48)),
+        ):
+            out = layer.forward(x)
+            sevens(out, layer.backward(out))
+            sevens(*(getattr(layer, "d" + key) for key in layer.parameter_names))
+        sevens(layer.forward(x, train_flg=False))
+        loss = SoftmaxWithLoss()
+        assert loss.forward(np.ones((2, 3)), [0, 1]) == 7
+        sevens(loss.y, loss.backward())
+        sevens(im2col(x, 2, 2), col2im(np.ones((18, 12)), (2, 3, 4, 4), 2, 2))
+        params = {"W": np.ones(3)}
+        Adam().update(params, {"W": np.ones(3)})
+        sevens(params["W"])

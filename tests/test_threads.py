@@ -1,0 +1,168 @@
+"""Numbers of threads, several Python threads at once, and forked children."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv.errors import ArgumentError
+from fastconv.layers import Convolution, Relu
+
+from . import naive
+from .compare import assert_close
+from .conftest import ROOT
+from .stand_ins import add
+
+# ---- how many -------------------------------------------------------------------------
+
+
+def test_the_number_that_was_set_goes_before_the_environment_before_the_cpus(monkeypatch):
+    if hasattr(os, "sched_getaffinity"):
+        assert fastconv.get_num_threads() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
+    assert fastconv.get_num_threads() == 5
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", "4")
+    assert fastconv.get_num_threads() == 4
+    fastconv.set_num_threads(3)
+    assert fastconv.get_num_threads() == 3
+    fastconv.set_num_threads(None)
+    assert fastconv.get_num_threads() == 4
+
+
+@pytest.mark.parametrize("variable", ["FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize("text", ["0", "-2", "two", "1.5"])
+def test_a_wrong_number_in_the_environment_is_told(monkeypatch, variable, text):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(
+        ArgumentError, match=f"{variable} must be a whole number >= 1, got '{text}'"
+    ):
+        fastconv.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (0, "at least 1, got 0"),
+        (-1, "at least 1"),
+        (1.5, "whole number, got 1.5"),
+        ("2", "got '2'"),
+    ],
+)
+def test_a_wrong_number_is_told(number, message):
+    fastconv.set_num_threads(3)
+    with pytest.raises(ArgumentError, match=f"set_num_threads: threads must be .*{message}"):
+        fastconv.set_num_threads(number)
+    assert fastconv.get_num_threads() == 3
+
+
+def test_a_backend_is_told_when_the_number_changes(registry):
+    (mine,) = add(registry, "mine")
+    layer = Relu(backend="mine")
+    for number in (2, 2, 1, 3):
+        fastconv.set_num_threads(number)
+        layer.forward(np.ones(3))
+    assert mine.threads == [2, 1, 3]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_any_number_of_threads_gives_the_result(backend, dtype, rng, threads, images):
+    """Fewer images than threads, as many, and numbers that do not divide each other."""
+    x = rng.standard_normal((images, 5, 9, 8)).astype(dtype)
+    weight = rng.standard_normal((17, 5, 3, 3)).astype(dtype)
+    dout = rng.standard_normal((images, 17, 9, 8)).astype(dtype)
+    fastconv.set_num_threads(threads)
+    layer = Convolution(weight, np.zeros(17, dtype), 1, 1, backend)
+    assert_close(layer.forward(x), naive.conv2d(x, weight, np.zeros(17), 1, 1), dtype=dtype)
+    dx, dweight, dbias = naive.conv2d_gradients(dout, x, weight, 1, 1)
+    assert_close(layer.backward(dout), dx, dtype=dtype)
+    assert_close(layer.dW, dweight, dtype=dtype)
+    assert_close(layer.db, dbias, dtype=dtype, scale=np.abs(dout).max() * 9)
+
+
+# ---- several Python threads -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_python_threads_may_call_one_backend_at_once(backend, dtype, threads):
+    """Each with its own layer and data, none seeing the scratch memory of another."""
+    fastconv.set_num_threads(threads)
+    workers = 4
+    together = threading.Barrier(workers, timeout=60)
+
+    def work(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((3, 4, 10, 9)).astype(dtype)
+        weight = rng.standard_normal((18, 4, 3, 3)).astype(dtype)
+        layer = Convolution(weight, np.zeros(18, dtype), 1, 1, backend)
+        dout = rng.standard_normal((3, 18, 10, 9)).astype(dtype)
+        expected = naive.conv2d(x, weight, np.zeros(18), 1, 1)
+        gradients = naive.conv2d_gradients(dout, x, weight, 1, 1)
+        together.wait()
+        for _ in range(20):
+            assert_close(layer.forward(x), expected, dtype=dtype)
+            assert_close(layer.backward(dout), gradients[0], dtype=dtype)
+            assert_close(layer.dW, gradients[1], dtype=dtype)
+        return True
+
+    with ThreadPoolExecutor(workers) as pool:
+        assert all(pool.map(work, range(workers)))
+
+
+def test_use_backend_is_for_its_own_thread(registry):
+    add(registry, "a", "b")
+    fastconv.set_backend("a")
+    with fastconv.use_backend("b"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fastconv.get_backend).result() == "a"
+        assert fastconv.get_backend() == "b"
+
+
+# ---- forked children ------------------------------------------------------------------
+
+FORK = """
+import os, signal, sys, warnings
+import numpy as np
+import fastconv
+from fastconv.layers import Convolution
+
+fastconv.set_backend(sys.argv[1])
+fastconv.set_num_threads(int(sys.argv[2]))
+warnings.simplefilter("ignore", DeprecationWarning)  # of os.fork, where there are threads
+rng = np.random.default_rng(0)
+layer = Convolution(rng.standard_normal((16, 3, 3, 3)), np.zeros(16), pad=1)
+x = rng.standard_normal((8, 3, 12, 12))
+out = layer.forward(x)
+dx = layer.backward(out)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # a child that hangs is killed, and told by its status
+    again = layer.forward(x)
+    same = np.allclose(again, out, rtol=1e-12) and np.allclose(layer.backward(again), dx, rtol=1e-9)
+    os._exit(10 + fastconv.get_num_threads() if same else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+layer.forward(x)
+print(status, fastconv.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_forked_child_computes_on_one_thread(backend, threads):
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, backend, str(threads)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.split() == ["11", str(threads)], done.stderr
+    told = "forked after its parent had used several threads" in done.stderr
+    assert told == (threads > 1)

@@ -1,0 +1,48 @@
+"""Convolution and pooling against PyTorch, where it is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from fastconv.layers import Convolution, Pooling
+
+from .compare import assert_close
+from .geometries import FEW_CHANNELS, SEEDS, geometries, numbers
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+
+
+def leaf(array: np.ndarray):
+    return torch.tensor(array, dtype=torch.float64, requires_grad=True)
+
+
+@given(geometries(FEW_CHANNELS), FEW_CHANNELS, SEEDS)
+def test_convolution(backend, dtype, g, filters, seed):
+    draw = numbers(seed, dtype)
+    x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
+    dout = draw(*g.output_shape(filters))
+    theirs = [leaf(array) for array in (x, weight, bias)]
+    out = torch.nn.functional.conv2d(*theirs, stride=g.stride, padding=g.pad)
+    out.backward(torch.tensor(dout, dtype=torch.float64))
+    ours = Convolution(weight, bias, g.stride, g.pad, backend)
+    assert_close(ours.forward(x), out.detach().numpy(), dtype=dtype)
+    assert_close(ours.backward(dout), theirs[0].grad.numpy(), dtype=dtype)
+    assert_close(ours.dW, theirs[1].grad.numpy(), dtype=dtype)
+    scale = np.abs(dout).max(initial=0) or None
+    assert_close(ours.db, theirs[2].grad.numpy(), dtype=dtype, scale=scale)
+
+
+@given(geometries(FEW_CHANNELS, pooling=True), SEEDS)
+def test_pooling(backend, dtype, g, seed):
+    if g.n == 0 or 2 * g.pad > min(g.fh, g.fw):
+        return  # PyTorch pools no empty batch, and pads by half a window at most
+    draw = numbers(seed, dtype)
+    x, dout = draw(*g.input_shape), draw(*g.output_shape(g.c))
+    theirs = leaf(x)
+    out = torch.nn.functional.max_pool2d(theirs, (g.fh, g.fw), g.stride, g.pad)
+    out.backward(torch.tensor(dout, dtype=torch.float64))
+    ours = Pooling(g.fh, g.fw, g.stride, g.pad, backend)
+    assert_close(ours.forward(x), out.detach().numpy(), dtype=dtype, tolerance=0)
+    assert_close(ours.backward(dout), theirs.grad.numpy(), dtype=dtype)
