@@ -11,11 +11,12 @@ import os
 import platform
 import threading
 from pathlib import Path
+from subprocess import CalledProcessError
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError
+from setuptools.errors import BaseError, CCompilerError
 
 PACKAGE = "fastconv.backends._cython"
 SOURCE = Path("fastconv/backends/_cython")
@@ -59,18 +60,20 @@ class BuildKernels(build_ext):
 
     def run(self) -> None:
         super().run()
-        for folder in {Path(self.build_lib, SOURCE), *([SOURCE] if self.inplace else [])}:
-            self.record(folder / REASON_FILE)
+        self.record((SOURCE if self.inplace else Path(self.build_lib, SOURCE)) / REASON_FILE)
 
     def build_extension(self, ext: Extension) -> None:
         with self.cython_lock:
             ext.sources = cythonize([ext], compiler_directives=DIRECTIVES)[0].sources
         try:
             super().build_extension(ext)
-        except (BaseError, OSError) as error:
+        except (BaseError, CCompilerError, OSError) as error:
             if os.environ.get("FASTCONV_REQUIRE_EXTENSION") == "1":
                 raise
-            self.failures[ext.name] = str(error).replace("\n", " ")
+            cause = error.args[0] if error.args else error
+            if isinstance(cause, CalledProcessError):  # str() would give the whole command
+                cause = f"{cause.cmd[0]} failed with exit status {cause.returncode}"
+            self.failures[ext.name] = str(cause).replace("\n", " ")
 
     def copy_extensions_to_source(self) -> None:
         self.extensions = [ext for ext in self.extensions if ext.name not in self.failures]

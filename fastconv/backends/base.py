@@ -10,7 +10,7 @@ Contract
   (C-contiguous) or ``"channels_last"`` (the view ``a.transpose(0, 2, 3, 1)`` is
   C-contiguous). Every 4-D array of a call is in that layout, except for
   `im2col` and `col2im`, whose images are always C-contiguous.
-  Arrays of one or two axes are C-contiguous, as are convolution weights.
+  Arrays of one or two axes are C-contiguous, as are convolution weights and `dweight`.
 * One dtype throughout a call, float32 or float64, native byte order, aligned.
   `winner` and `mask` are uint8 (`winner` is int32 where a window has more than
   256 positions), `labels` int64.

@@ -11,6 +11,8 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from ..errors import ArgumentError, BackendUnavailable
 from ..geometry import WindowGeometry
 from .base import Array, Bytes, Labels, Layout
@@ -83,7 +85,7 @@ def _missing(error: ImportError | None) -> str:
     return f"cython: {reason}. Remedy: {REMEDY}."
 
 
-def _last(images: Array) -> Array:
+def _last(images: np.ndarray) -> np.ndarray:
     """(N, C, H, W) in channels-last memory as its C-contiguous view (N, H, W, C)."""
     return images.transpose(0, 2, 3, 1)
 

@@ -27,8 +27,8 @@ from ._numba import columns, dense, plan, pool, product
 from ._numba.build import Builder, Factory
 from ._numba.machine import Machine, machine
 from ._numba.plan import Product, WeightLayout
+from ._numba.pointer import BYTE, DOUBLE, FLOAT, INT
 from ._numba.team import Team
-from ._numba.tile import BYTE, DOUBLE, FLOAT, INT
 
 __all__ = ["NumbaBackend", "create"]
 
@@ -36,6 +36,9 @@ settings: Any = numba.config
 
 GRAIN = 1 << 15
 """Elements, or vectors of multiply-adds, that are worth the start of a thread."""
+
+SUMS_BYTES = 1 << 26
+"""Memory for the threads' own sums of a weight gradient; where it is full, they share."""
 
 LINE = 64
 """Bytes of a cache line, and of the longest vector: packed operands begin at one."""
@@ -220,13 +223,7 @@ class NumbaBackend:
         arguments = [weight.ctypes.data, packed, weights]
         arguments += [p.columns, p.terms, p.column_step, width]
         self._team.run(product.pack, (code(x),), arguments, self._parts(packed_size))
-        arguments = [
-            *addresses(x),
-            scratch,
-            packed,
-            *addresses(start, result),
-            *tables,
-        ]
+        arguments = [x.ctypes.data, scratch, packed, *addresses(start, result), *tables]
         arguments += [images, tiles, p.columns, p.terms, result.size // max(images, 1)]
         arguments += p.frame.numbers
         self._team.run(product.multiply, (code(x), *shape), arguments, parts)
@@ -247,21 +244,20 @@ class NumbaBackend:
         whole = -(-p.columns // width) * width
         tiles = len(p.along) // rows
         parts = self._parts(g.n * p.rows * len(p.along) * whole // lanes)
-        groups = max(1, min(parts, g.n))
         right_size = p.rows * whole if whole > p.columns else 0
         group_size = (len(p.along) + 1) * whole
+        groups = max(1, min(parts, g.n, SUMS_BYTES // (group_size * x.itemsize)))
         _memory, (scratch, right, sums) = workspace(
             x.dtype, parts * p.frame.size, parts * right_size, groups * group_size
         )
         zeros = np.zeros(width, x.dtype)
-        at, along, _, _ = p.addresses
+        at, along, _, weights = p.addresses
         arguments = [x.ctypes.data, scratch, dout.ctypes.data, right, zeros.ctypes.data, sums]
         arguments += [along, at]
         arguments += [g.n, tiles, p.columns, p.rows, groups, *p.frame.numbers]
         self._team.run(product.accumulate, (code(x), *shape), arguments, parts)
-        arguments = [sums, *addresses(dweight, dbias)]
-        arguments += [groups, group_size, p.terms, p.columns, whole]
-        arguments += [layout.filter_step, layout.tap_step]
+        arguments = [sums, *addresses(dweight, dbias), weights]
+        arguments += [groups, group_size, p.terms, p.columns, whole, p.column_step]
         self._team.run(product.collect, (code(x),), arguments, self._parts(groups * group_size))
 
     # ---- max pooling --------------------------------------------------------------

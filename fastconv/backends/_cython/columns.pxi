@@ -21,7 +21,9 @@ cdef inline ptrdiff_t padded_pixels(const Columns* g) noexcept nogil:
     return g.c * (g.h + 2 * g.pad) * (g.w + 2 * g.pad)
 
 
-cdef void unfold_image(const Columns* g, const real* image, real* col, real* scratch) noexcept nogil:
+cdef void unfold_image(
+    const Columns* g, const real* image, real* col, real* scratch
+) noexcept nogil:
     """Columns (OH*OW, C*FH*FW) of one image."""
     cdef ptrdiff_t height = g.h + 2 * g.pad, width = g.w + 2 * g.pad
     cdef ptrdiff_t v, u, c, fy, i
@@ -49,7 +51,9 @@ cdef void unfold_image(const Columns* g, const real* image, real* col, real* scr
                     rest -= g.fw
 
 
-cdef void fold_image(const Columns* g, const real* col, real* image, real* scratch) noexcept nogil:
+cdef void fold_image(
+    const Columns* g, const real* col, real* image, real* scratch
+) noexcept nogil:
     """The image that sums its columns (OH*OW, C*FH*FW)."""
     cdef ptrdiff_t height = g.h + 2 * g.pad, width = g.w + 2 * g.pad
     cdef ptrdiff_t v, u, c, fy, i

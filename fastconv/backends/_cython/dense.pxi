@@ -1,9 +1,11 @@
 # Fully connected layers: three matrix products without a BLAS, and column sums.
 #
 #     out = x @ weight + bias:  for block of columns, in parallel:  pack it once
-#                                   for R rows:  t = bias;  for d:  t += x(row, d) * packed(d, block)
+#                                   for R rows:
+#                                       t = bias;  for d:  t += x(row, d) * packed(d, block)
 #     dx = dout @ weight.T:     the same, the block packed from rows of weight
-#     dweight = x.T @ dout:     for R features:  t = 0;  for sample:  t += x(sample, R) * dout(sample)
+#     dweight = x.T @ dout:     for R features, in parallel:  for block of columns:
+#                                   t = 0;  for sample:  t += x(sample, R) * dout(sample, block)
 #
 # Tiles: see product.pxi. A threaded BLAS beside these kernels would leave its threads spinning on
 # the cores that they need. dweight is summed over blocks of samples, which keeps float32 accurate

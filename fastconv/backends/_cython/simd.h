@@ -16,8 +16,8 @@
 #include <cstddef>
 #include <cstring>
 
-// The words of tile.pxi are `cdef inline`, which Cython turns into this macro. Their tile is an array
-// until they are inlined and registers after, so the compiler must not weigh whether to.
+// The words of tile.pxi are `cdef inline`, which Cython turns into this macro. Their tile is an
+// array until they are inlined and registers after, so the compiler must not weigh whether to.
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline))
 

@@ -1,9 +1,13 @@
 """The kernels of the Numba backend; imported only when that backend is used.
 
-tile      the vocabulary of vectors and pointers, and the only file that knows either
-build     from a kernel to its address: compile, keep on disk, call on one thread or many
-product   matrix product through tables of offsets: convolution and fully connected layers
+tile      the words for arithmetic: the only file that knows vectors
+pointer   the words for memory: pointers, tables, a kernel's arguments
+product   matrix product through tables: convolution and fully connected layers
 pool      max pooling
 columns   im2col and its adjoint
 dense     elementwise, batch normalisation, softmax with cross-entropy, Adam
+plan      the tables of offsets of a convolution
+machine   how wide vectors are here, and which tile fits
+build     from a kernel to its machine code, compiled once and kept on disk
+team      kernels on one thread or many
 """

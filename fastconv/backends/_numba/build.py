@@ -29,7 +29,7 @@ from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
 from ...errors import FallbackWarning
-from .tile import invoke
+from .pointer import invoke
 
 __all__ = ["Builder", "Factory", "Kernel"]
 

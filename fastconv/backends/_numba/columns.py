@@ -14,8 +14,8 @@ made every tap a plain load, without a branch. The adjoint adds where im2col rea
 from __future__ import annotations
 
 from .build import Kernel
+from .pointer import LONG, clear, copy, numbers, pointers
 from .product import frame, share
-from .tile import LONG, clear, copy, numbers, pointers
 
 __all__ = ["col2im", "im2col"]
 

@@ -16,8 +16,8 @@ import math
 from typing import Any
 
 from .build import Kernel
+from .pointer import BYTE, DOUBLE, ELEMENTS, LONG, numbers, pointers
 from .product import share
-from .tile import BYTE, DOUBLE, ELEMENTS, LONG, numbers, pointers
 
 __all__ = [
     "adam",

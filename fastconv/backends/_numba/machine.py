@@ -71,9 +71,8 @@ def machine(max_isa: str | None) -> Machine:
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     compiled = level({name[1:] for name in features.split(",") if name.startswith("+")})
     if clamp and compiled > allowed:
-        settings.CPU_NAME = settings.CPU_FEATURES = (
-            None  # too late to do anything but confuse Numba
-        )
+        # LLVM had started: the names would change nothing but Numba's own cache.
+        settings.CPU_NAME = settings.CPU_FEATURES = None
     used = min(allowed, compiled)
     name = LEVELS[used]
     if used < host:

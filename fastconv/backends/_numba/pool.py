@@ -17,19 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 from .build import Kernel
+from .pointer import clear, helper, numbers, pointers
 from .product import share
-from .tile import (
-    add,
-    clear,
-    fill,
-    helper,
-    numbers,
-    pointers,
-    store,
-    tile,
-    where_better,
-    where_equal,
-)
+from .tile import add, fill, store, tile, where_better, where_equal
 
 __all__ = ["pool_backward", "pool_forward"]
 

@@ -6,9 +6,9 @@ A convolution is a product whose left factor is read in place, through two table
     ==============  ===================  =====================  ============
     result          row                  k                      column
     ==============  ===================  =====================  ============
-    output          pixel of the output  tap: (c, fy, fx)       filter
-    input gradient  pixel of the input   tap: (filter, fy, fx)  channel
-    weight gradient tap: (c, fy, fx)     pixel of the output    filter
+    output          pixel of the output  tap: (fy, fx, c)       filter
+    input gradient  pixel of the input   tap: (fy, fx, filter)  channel
+    weight gradient tap: (fy, fx, c)     pixel of the output    filter
     ==============  ===================  =====================  ============
 
 A fully connected layer is the same with at = row*D and along = k. `multiply` runs
@@ -21,7 +21,7 @@ and `accumulate`, whose k runs over the pixels, adds t to sums of its thread ins
 
 The register tile: R rows of K vectors of columns. Each k loads K vectors and broadcasts R
 values for R*K multiply-adds; R*K accumulators hide the latency of the multiply-add and
-leave registers for the rest: 8 x 2 or 14 x 1 of 32, 4 x 2 or 8 x 1 of 16. The right factor
+leave registers for the rest: 8 x 2 or 14 x 1 of 32, 6 x 2 or 8 x 1 of 16. The right factor
 is packed, or read where it lies, so that a block's columns are consecutive; what is missing
 of the last block is zeros. Tables are filled up to whole tiles by repeating the last row.
 """
@@ -32,29 +32,13 @@ of the last block is zeros. Tables are filled up to whole tiles by repeating the
 from __future__ import annotations
 
 from .build import Kernel
-from .tile import (
-    LONG,
-    add,
-    clear,
-    copy,
-    helper,
-    numbers,
-    offsets,
-    plus,
-    pointers,
-    rank1,
-    store,
-    store_part,
-    tile,
-)
+from .pointer import LONG, clear, copy, helper, numbers, offsets, pointers
+from .tile import add, plus, rank1, store, store_part, tile
 
 __all__ = ["CHUNK", "accumulate", "collect", "multiply", "pack"]
 
 CHUNK = 512
 """Terms that `accumulate` sums up before it adds them to the rest: long sums lose digits."""
-
-# mypy sees Python's types; these functions get tiles, pointers and machine integers.
-# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
 
 
 @helper
@@ -212,14 +196,15 @@ def collect(real: int) -> Kernel:
 
     def kernel(block, part, parts):
         sums, dweight, dbias = pointers(block, 0, 3, real)
-        groups, group_size, count, columns, whole, filter_step, tap_step = numbers(block, 3, 7)
+        (places,) = pointers(block, 3, 1, LONG)
+        groups, group_size, count, columns, whole, column_step = numbers(block, 4, 6)
         first, last = share(columns, part, parts)
         for column in range(first, last):
             for row in range(count):
                 total = sums[row * whole + column]
                 for group in range(1, groups):
                     total += sums[group * group_size + row * whole + column]
-                dweight[column * filter_step + row * tap_step] = total
+                dweight[column * column_step + places[row]] = total
             total = sums[group_size - whole + column]
             for group in range(1, groups):
                 total += sums[(group + 1) * group_size - whole + column]

@@ -9,13 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numba
-from numba.np.ufunc import parallel
 
 from ...errors import BackendUnavailable, FallbackWarning
 from .build import Builder, Factory
 
 __all__ = ["Team"]
-
 
 settings: Any = numba.config
 
@@ -35,7 +33,7 @@ def open_layer() -> AbstractContextManager[Any]:
     if order == DEFAULT_ORDER:
         settings.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
     try:
-        parallel._launch_threads()
+        numba.get_num_threads()  # starts them
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise BackendUnavailable(
@@ -93,11 +91,11 @@ class Team:
             loop = self.builder.parallel()
             before = numba.get_num_threads()
             threads = min(parts, settings.NUMBA_NUM_THREADS)
-            if threads != before:
-                numba.set_num_threads(threads)
-            loop.ctypes(kernel.address, block.buffer_info()[0], parts)
-            if threads != before:
-                numba.set_num_threads(before)
+            numba.set_num_threads(threads)
+            try:
+                loop.ctypes(kernel.address, block.buffer_info()[0], parts)
+            finally:
+                numba.set_num_threads(before)  # it is the caller's setting
 
     def _layer(self) -> AbstractContextManager[Any]:
         if self._gate is None:

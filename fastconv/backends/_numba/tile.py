@@ -1,15 +1,10 @@
-"""The words that the kernels are written in, and the only file that knows vectors.
+"""The kernels' words for arithmetic, and the only file that knows vectors.
 
 A **tile** is R rows of K vectors, held by value: an immutable Numba type whose data
 model is an LLVM array of vectors, so that LLVM keeps it in registers from the first
-word to the last. A **pointer** is an address with an element type, indexed and moved
-in elements; nothing is checked.
+word to the last.
 
 ==============================  ====================================================
-pointers, numbers               what the caller put into the block of arguments
-p[i], p[i] = x, p + i           element i; the pointer moved by i elements
-copy(p, q, n), clear(p, n)      memcpy and memset of n elements
-offsets(p, R)                   (p[0], ..., p[R - 1])
 tile(p, lanes, R, K)            t[r] = p[0 : K*lanes]
 fill(p, x, lanes)               one vector of x, of p's element type
 rank1(t, x, at, i, w)           t[r] += x[at[r] + i] * w[0 : K*lanes]
@@ -20,38 +15,24 @@ add(t, p, step)                 p[r*step : ... + K*lanes] += t[r]
 where_better, where_equal       selection of elements by comparison
 ==============================  ====================================================
 
-What shapes a tile (lanes, R, K) or names an element type are compile-time constants:
-the small ints that a kernel's factory was called with.
+What shapes a tile (lanes, R, K) are compile-time constants.
 """
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_jitable, register_model
+from numba.extending import models, register_model
+
+from .pointer import I32, element, literal, word
 
 __all__ = [
-    "BYTE",
-    "DOUBLE",
-    "ELEMENTS",
-    "FLOAT",
-    "INT",
-    "LONG",
     "add",
-    "clear",
-    "copy",
     "fill",
-    "helper",
-    "invoke",
-    "numbers",
-    "offsets",
     "plus",
-    "pointers",
     "rank1",
     "store",
     "store_part",
@@ -60,26 +41,8 @@ __all__ = [
     "where_equal",
 ]
 
-BYTE, INT, LONG, FLOAT, DOUBLE = range(5)
-ELEMENTS = (types.uint8, types.int32, types.int64, types.float32, types.float64)
-"""Element types by their code."""
 
-I32 = ir.IntType(32)
-
-word: Any = intrinsic(prefer_literal=True)
-helper: Any = register_jitable(forceinline=True)
-"""Makes a function that kernels call; unlike `njit` it does not start LLVM on import."""
-
-
-# ---- types ----------------------------------------------------------------------------
-
-
-class Pointer(types.Type):
-    """Address of elements of one type."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        super().__init__(f"Pointer({dtype})")
+# ---- the type -------------------------------------------------------------------------------
 
 
 class Tile(types.Type):
@@ -90,22 +53,9 @@ class Tile(types.Type):
         super().__init__(f"Tile({dtype}, {lanes}, {rows}, {vectors})")
 
 
-def element(dtype: Any) -> Any:
-    """LLVM's type of one element."""
-    if isinstance(dtype, types.Float):
-        return ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
-    return ir.IntType(dtype.bitwidth)
-
-
 def vector(kind: Tile) -> Any:
     """LLVM's type of one vector of a tile."""
     return ir.VectorType(element(kind.dtype), kind.lanes)
-
-
-@register_model(Pointer)
-class PointerModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Pointer) -> None:
-        super().__init__(manager, kind, element(kind.dtype).as_pointer())
 
 
 @register_model(Tile)
@@ -144,135 +94,7 @@ def vectors_of(builder: Any, value: Any) -> list[Any]:
     return [builder.extract_value(value, i) for i in range(value.type.count)]
 
 
-def literal(value: Any) -> int:
-    """A compile-time constant."""
-    return value.literal_value
-
-
-# ---- pointers ---------------------------------------------------------------------------
-
-
-def is_indexed_pointer(args: Any) -> bool:
-    return isinstance(args[0], Pointer) and isinstance(args[1], types.Integer)
-
-
-@infer_global(operator.getitem)
-class PointerGet(AbstractTemplate):
-    def generic(self, args: Any, kws: Any) -> Any:
-        if is_indexed_pointer(args):
-            return signature(args[0].dtype, args[0], types.intp)
-        return None
-
-
-@infer_global(operator.setitem)
-class PointerSet(AbstractTemplate):
-    def generic(self, args: Any, kws: Any) -> Any:
-        if is_indexed_pointer(args):
-            return signature(types.none, args[0], types.intp, args[0].dtype)
-        return None
-
-
-@infer_global(operator.add)
-class PointerAdd(AbstractTemplate):
-    def generic(self, args: Any, kws: Any) -> Any:
-        if is_indexed_pointer(args):
-            return signature(args[0], args[0], types.intp)
-        return None
-
-
-@lower_builtin(operator.getitem, Pointer, types.intp)
-def pointer_get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.load(builder.gep(args[0], [args[1]]))
-
-
-@lower_builtin(operator.setitem, Pointer, types.intp, types.Any)
-def pointer_set(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    builder.store(args[2], builder.gep(args[0], [args[1]]))
-    return context.get_dummy_value()
-
-
-@lower_builtin(operator.add, Pointer, types.intp)
-def pointer_add(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.gep(args[0], [args[1]])
-
-
-@word
-def copy(typing: Any, target: Any, source: Any, count: Any) -> Any:
-    """memcpy: target[0 : count] = source[0 : count]."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        size = ir.Constant(args[2].type, target.dtype.bitwidth // 8)
-        cgutils.raw_memcpy(builder, args[0], args[1], args[2], size)
-        return context.get_dummy_value()
-
-    return types.none(target, source, types.intp), generate
-
-
-@word
-def clear(typing: Any, target: Any, count: Any) -> Any:
-    """memset: target[0 : count] = 0."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        size = builder.mul(args[1], ir.Constant(args[1].type, target.dtype.bitwidth // 8))
-        cgutils.memset(builder, args[0], size, 0)
-        return context.get_dummy_value()
-
-    return types.none(target, types.intp), generate
-
-
-# ---- a kernel's arguments -----------------------------------------------------------------
-
-
-def from_block(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """Entries of the block of 64-bit integers at args[0], as what `sig` returns."""
-    block = builder.inttoptr(args[0], args[0].type.as_pointer())
-    first = literal(sig.args[1])
-    kind = context.get_value_type(sig.return_type.dtype)
-    entries = [
-        builder.load(builder.gep(block, [I32(first + i)])) for i in range(sig.return_type.count)
-    ]
-    if isinstance(sig.return_type.dtype, Pointer):
-        entries = [builder.inttoptr(entry, kind) for entry in entries]
-    return cgutils.pack_array(builder, entries, kind)
-
-
-@word
-def pointers(typing: Any, block: Any, first: Any, count: Any, code: Any) -> Any:
-    """Entries first, ..., first + count - 1 of the block as pointers to elements of a type."""
-    kind = types.UniTuple(Pointer(ELEMENTS[literal(code)]), literal(count))
-    return kind(types.intp, first, count, code), from_block
-
-
-@word
-def numbers(typing: Any, block: Any, first: Any, count: Any) -> Any:
-    """Entries first, ..., first + count - 1 of the block as integers."""
-    return types.UniTuple(types.intp, literal(count))(types.intp, first, count), from_block
-
-
-@word
-def invoke(typing: Any, kernel: Any, block: Any, part: Any, parts: Any) -> Any:
-    """Call the kernel at the address `kernel`."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.none(*[types.intp] * 4), generate
-
-
 # ---- tiles --------------------------------------------------------------------------------
-
-
-@word
-def offsets(typing: Any, table: Any, rows: Any) -> Any:
-    """The first entries of a table as a tuple."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        places = [builder.gep(args[0], [I32(r)]) for r in range(literal(rows))]
-        return cgutils.pack_array(builder, [builder.load(place) for place in places])
-
-    return types.UniTuple(types.intp, literal(rows))(table, rows), generate
 
 
 @word
