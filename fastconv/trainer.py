@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -181,7 +182,7 @@ class Trainer:
         """Draw a batch, take its gradient, update; evaluate where an epoch begins or ends."""
         started = time.perf_counter()
         epoch = self._epoch_of(self.current_iter)
-        first_step = self.current_iter == 0 or epoch != self._epoch_of(self.current_iter - 1)
+        first_step = epoch != self._epoch_of(self.current_iter - 1)
         if self.lr_schedule is not None:
             self.optimizer.lr = self.lr_schedule(self.current_iter)
         with self._surroundings():
@@ -348,6 +349,9 @@ class Trainer:
                 f"{path}: a checkpoint of {metadata['optimizer']}, expected "
                 f"{type(self.optimizer).__name__}"
             )
+        # Each of these takes everything or raises; the first try is on a copy, so that a
+        # file refused by the second leaves nothing changed.
+        copy.copy(self.optimizer).load_state(_under("optimizer/", arrays))
         self.network.set_params(_under("params/", arrays), source=str(path))
         self.optimizer.load_state(_under("optimizer/", arrays))
         self._generator.bit_generator.state = metadata["generator"]

@@ -156,11 +156,11 @@ def train_run(
         trainer.train()
     stopped_by = caught[0] if trainer.stopped else 0
     _save(folder, trainer)
-    title = f"{type(trainer.network).__name__} on {config.data}"
-    drawing = (folder.curves, trainer.train_loss_list, trainer.history, title)
-    try_to_draw(say, figures.draw_curves, *drawing)
     evaluation = None
-    if not stopped_by:
+    if not stopped_by:  # who stops a run is not to wait for pictures of it
+        title = f"{type(trainer.network).__name__} on {config.data}"
+        curves = (trainer.train_loss_list, trainer.history, title)
+        try_to_draw(say, figures.draw_curves, folder.curves, *curves)
         names = dataset.label_names
         evaluation = evaluate(trainer.network, x_test, t_test, len(names))
         answers = (x_test, evaluation.labels, evaluation.answers, names)

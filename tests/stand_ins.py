@@ -126,9 +126,9 @@ class Liar(StandIn):
         return call
 
 
-def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+def fresh_registry(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Registry:
     """A registry in place of the process's own, which knows nothing yet of what tests add."""
-    fresh = Registry()
+    fresh = Registry(**options)
     monkeypatch.setattr(selection, "registry", lambda: fresh)
     monkeypatch.setattr(selection, "_told", {})
     selection.auto_choice.cache_clear()

@@ -1,4 +1,4 @@
-"""Data sets: files good and bad, mirrors that fail, digits, and pictures from files."""
+"""Data sets: files good and bad, mirrors that fail, and real MNIST."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv.datasets import DATASETS, download, idx, init_mnist, load_digits, load_mnist, mnist
+from fastconv.datasets import DATASETS, download, idx, init_mnist, load_mnist, mnist
 from fastconv.datasets.image_file import frame_digit, read_image
 from fastconv.errors import DataCorrupt, DataNotFound, MissingDependency
 
@@ -362,129 +362,13 @@ def test_valid_idx_data_of_another_set_are_refused_as_mnist(real_folder, tmp_pat
         load_mnist(data_dir=tmp_path)
 
 
-# ---- digits -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    return pytest.importorskip(
-        "sklearn.datasets", reason="scikit-learn holds the digits"
-    ).load_digits()
-
-
-def test_digits_are_split_stratified_and_the_same_each_time(bundled):
-    (x_train, t_train), (x_test, t_test) = load_digits(flatten=False)
-    assert x_train.shape == (1437, 1, 28, 28)
-    assert x_test.shape == (360, 1, 28, 28)
-    counts = np.bincount(bundled.target)
-    assert np.array_equal(np.bincount(t_train) + np.bincount(t_test), counts)
-    assert np.all(np.abs(np.bincount(t_test) - counts / 5) <= 1)
-    again = load_digits(flatten=False)
-    assert np.array_equal(again[0][0], x_train)
-    assert np.array_equal(again[1][1], t_test)
-
-
-def test_digits_are_the_bundled_images_enlarged(bundled):
-    (x_train, t_train), (x_test, t_test) = load_digits(flatten=False, normalize=False)
-    # Each bundled image is found once, with its label: 28x28 summed over where it was put
-    # is its own sum times (20/8)^2, but for the edges, so the images correlate at 1.
-    small = bundled.images.reshape(len(bundled.images), -1)
-    boxes = np.concatenate([x_train, x_test])[:, 0, 4:24, 4:24].astype(float)
-    labels = np.concatenate([t_train, t_test])
-    shrunk = boxes.reshape(-1, 4, 5, 4, 5).mean(axis=(2, 4)).reshape(len(boxes), -1)
-    halved = small.reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(len(small), -1)
-
-    def standard(rows):
-        rows = rows - rows.mean(axis=1, keepdims=True)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    likeness = standard(shrunk) @ standard(halved).T
-    best = likeness.argmax(axis=1)
-    assert likeness.max(axis=1).min() > 0.98
-    assert len(set(best)) > 1750  # images that differ by little share their best match
-    assert (bundled.target[best] == labels).mean() > 0.999
-
-
-def test_digits_stand_in_mnists_frame(bundled):
-    (x_train, _), (x_test, _) = load_digits(flatten=False, normalize=False)
-    images = np.concatenate([x_train, x_test])
-    assert images.max() == 255
-    inside = np.zeros((28, 28), bool)
-    inside[4:24, 4:24] = True
-    assert np.all(images[:, 0, ~inside] == 0)
-
-
-def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingDependency, match=r"fastconv\[data\]"):
-        load_digits()
-
-
-def test_the_table_of_the_command_line(folder, bundled):
-    for name, dataset in DATASETS.items():
-        options = {"data_dir": folder} if dataset.takes_folder else {}
-        (x_train, t_train), _ = dataset.load(flatten=False, **options)
-        assert x_train.shape[1:] == (1, 28, 28), name
-        assert x_train.dtype == np.float32
-        assert t_train.max() < len(dataset.label_names)
-        assert dataset.epochs >= 1
-
-
-# ---- pictures from files ------------------------------------------------------------------
-
-
-@pytest.fixture
-def image_module():
-    return pytest.importorskip("PIL.Image", reason="Pillow reads the pictures")
-
-
-@pytest.fixture
-def strokes():
-    """A seven, white on black, larger than MNIST's frame and off its centre."""
-    picture = np.zeros((120, 160), np.uint8)
-    picture[20:30, 30:90] = 255
-    for row in range(30, 100):
-        right = 90 - (row - 30) // 2
-        picture[row, right - 12 : right] = 255
-    return picture
-
-
-def write(image_module, path: Path, pixels: np.ndarray, **options) -> Path:
-    image_module.fromarray(pixels).save(path, **options)
-    return path
-
-
-def test_a_digit_is_boxed_and_centred(image_module, strokes):
-    framed = frame_digit(strokes.astype(np.float32) / 255)
-    assert framed.shape == (1, 28, 28)
-    assert framed.dtype == np.float32
-    assert framed.min() == 0
-    assert framed.max() == 1
-    rows, columns = (np.flatnonzero(framed[0].any(axis=axis)) for axis in (1, 0))
-    assert rows[-1] - rows[0] + 1 == 20  # the longer side fills the box
-    assert columns[-1] - columns[0] + 1 == 15  # 60 of 80 rows: three quarters
-    places = np.arange(28) + 0.5
-    mass = framed[0] / framed.sum()
-    assert 14 <= (mass.sum(axis=1) * places).sum() < 15
-    assert 14 <= (mass.sum(axis=0) * places).sum() < 15
-
-
-def test_paper_and_place_and_size_make_no_difference(image_module, strokes):
-    expected = frame_digit(strokes.astype(np.float32))
-    dark_on_light = 230 - strokes.astype(np.float32) * 0.7
-    moved = np.pad(strokes, ((40, 3), (1, 90))).astype(np.float32)
-    for picture in (dark_on_light, moved):
-        np.testing.assert_allclose(frame_digit(picture), expected, atol=1e-5)
-    larger = np.kron(strokes, np.ones((3, 3))).astype(np.float32)
-    assert np.abs(frame_digit(larger) - expected).max() < 0.2  # resampled, so only alike
-    assert np.abs(frame_digit(larger) - expected).mean() < 0.01
-
-
-def test_images_of_mnist_come_back_as_they_are(image_module, real_folder, tmp_path):
+def test_images_of_mnist_come_back_as_they_are(real_folder, tmp_path):
+    image_module = pytest.importorskip("PIL.Image", reason="Pillow reads the pictures")
     _, (x_test, _) = load_mnist(data_dir=real_folder, normalize=False, flatten=False)
     worst = []
     for image in x_test[:200, 0]:
-        path = write(image_module, tmp_path / "digit.png", image)
+        path = tmp_path / "digit.png"
+        image_module.fromarray(image).save(path)
         framed = frame_digit(read_image(path))[0]
         worst.append(np.abs(framed - image / np.float32(image.max())).max())
     # What is too faint to tell from noise is cut off at the edges, up to 0.1 of ink; once in
@@ -492,51 +376,15 @@ def test_images_of_mnist_come_back_as_they_are(image_module, real_folder, tmp_pa
     assert np.mean(np.array(worst) <= 0.1) >= 0.99
 
 
-def test_kinds_of_files(image_module, strokes, tmp_path):
-    expected = strokes.astype(np.float32) / 255
-    black = np.zeros_like(strokes)
-    kinds = {
-        "grey.png": strokes,
-        "colour.png": np.stack([strokes] * 3, axis=2),
-        "deep.png": strokes.astype(np.uint16) * 257,
-        "ink_on_nothing.png": np.stack([black, black, black, 255 - strokes], axis=2),
-    }
-    for name, pixels in kinds.items():
-        path = write(image_module, tmp_path / name, pixels)
-        np.testing.assert_allclose(read_image(path), expected, atol=1e-6, err_msg=name)
-    path = write(image_module, tmp_path / "photo.jpg", strokes, quality=95)
-    assert np.abs(read_image(path) - expected).mean() < 0.01
+# ---- the table ---------------------------------------------------------------------------
 
 
-def test_a_photo_is_turned_as_the_camera_was(image_module, strokes, tmp_path):
-    exif = image_module.Exif()
-    exif[0x0112] = 6  # the top of the scene is at the right of the stored picture
-    path = write(image_module, tmp_path / "turned.jpg", strokes, quality=95, exif=exif)
-    upright = np.rot90(strokes, -1).astype(np.float32) / 255
-    assert np.abs(read_image(path) - upright).mean() < 0.01
-
-
-def test_files_that_are_no_pictures(image_module, strokes, tmp_path):
-    with pytest.raises(DataNotFound, match="no such file"):
-        read_image(tmp_path / "missing.png")
-    text = tmp_path / "text.png"
-    text.write_text("no picture at all")
-    whole = write(image_module, tmp_path / "whole.png", strokes).read_bytes()
-    cut = tmp_path / "cut.png"
-    cut.write_bytes(whole[: len(whole) // 2])
-    other_format = write(image_module, tmp_path / "other.gif", strokes)
-    for path in (text, cut, other_format):
-        with pytest.raises(DataCorrupt, match="PNG or JPEG") as caught:
-            read_image(path)
-        assert path.name in str(caught.value)
-
-
-def test_a_blank_picture_shows_no_digit(image_module):
-    with pytest.raises(DataCorrupt, match="sheet is blank"):
-        frame_digit(np.full((50, 50), 0.9, np.float32), "sheet")
-
-
-def test_reading_pictures_without_pillow(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingDependency, match=r"fastconv\[data\]"):
-        read_image(tmp_path / "any.png")
+def test_the_table_of_the_command_line(folder):
+    pytest.importorskip("sklearn", reason="scikit-learn holds the digits")
+    for name, dataset in DATASETS.items():
+        options = {"data_dir": folder} if dataset.takes_folder else {}
+        (x_train, t_train), _ = dataset.load(flatten=False, **options)
+        assert x_train.shape[1:] == (1, 28, 28), name
+        assert x_train.dtype == np.float32
+        assert t_train.max() < len(dataset.label_names)
+        assert dataset.epochs >= 1

@@ -18,7 +18,7 @@ from fastconv.errors import UnknownBackend
 from fastconv.geometry import window_geometry
 from fastconv.testing import Report, call_kernel, check_backend
 
-from .stand_ins import StandIn
+from .stand_ins import StandIn, fresh_registry
 
 
 def only_cases_of(kernel, monkeypatch):
@@ -40,6 +40,16 @@ def test_the_projects_own_backends_pass(backend):
     assert set(report.largest_error) == set(KERNELS)
     assert 0 < report.largest_error["conv2d_forward"] <= 2e-5
     assert report.largest_error["im2col"] == 0
+
+
+@pytest.mark.parametrize("max_isa", ["baseline", "avx2"])
+def test_narrower_instruction_sets_pass(monkeypatch, max_isa):
+    """Each is a build of its own for Cython; this CPU runs those that it has."""
+    registry = fresh_registry(monkeypatch, max_isa=max_isa)
+    status = registry.status("cython")
+    if not status:
+        pytest.skip(status.reason)
+    check_backend("cython")
 
 
 def test_a_backend_of_others_passes_in_the_other_layout(registry):
