@@ -18,7 +18,9 @@
 # Tiles: see product.pxi, 8 x 2 and up to 14 x 1 with AVX-512.
 
 cdef enum:
-    SUM_BAND_BYTES = 1 << 15  # of image and dout, read once per tile: they fit the first cache
+    # Of image and dout. A tile reads a narrow strip of each, so that they need fit the second
+    # cache only; shorter bands add to the sums more often, which costs more.
+    SUM_BAND_BYTES = 1 << 17
 
 
 # ---- input gradient -------------------------------------------------------------------
