@@ -107,7 +107,7 @@ def test_a_real_interrupt_and_a_second_one(tmp_path):
         if line.startswith("epoch"):
             break
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "once more to stop at once" in err
     assert "continue with: fastconv train --resume run" in out

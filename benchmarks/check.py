@@ -1,0 +1,36 @@
+"""Results are compared before anything is timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["EXACT_TO", "NETWORK_EXACT_TO", "assert_same"]
+
+EXACT_TO = {"float32": 2e-5, "float64": 1e-12}
+"""Largest error of one kernel, relative to the largest value expected: the tests' own."""
+
+NETWORK_EXACT_TO = {"float32": 2e-4, "float64": 1e-9}
+"""The same for gradients that have come through a whole network."""
+
+
+def assert_same(got: dict[str, Any], wanted: dict[str, Any], tolerance: float, what: str) -> None:
+    """Raise an AssertionError unless each wanted array was got, to the tolerance.
+
+    Integers, such as winning positions, must be equal.
+    """
+    for name, right in wanted.items():
+        if right is None:
+            continue
+        left = np.asarray(got[name])
+        if left.shape != right.shape:
+            raise AssertionError(f"{what}: {name} has shape {left.shape}, expected {right.shape}")
+        if right.dtype.kind != "f":
+            if not np.array_equal(left, right):
+                raise AssertionError(f"{what}: {name} differs")
+            continue
+        scale = np.abs(right).max(initial=0.0)
+        error = np.abs(left - right).max(initial=0.0)
+        if not error <= tolerance * scale:
+            raise AssertionError(f"{what}: {name} is off by {error:.2e}, largest value {scale:.2e}")

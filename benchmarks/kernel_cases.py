@@ -1,0 +1,289 @@
+"""The kernel table as work to be measured: inputs, outputs, operations and bytes of each call.
+
+Notation: N images, C channels; FN filters; D features, M units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv.backends.base import FAMILIES, Backend
+from fastconv.backends.numpy_backend import NumpyBackend
+from fastconv.geometry import window_geometry
+
+from .shapes import DEEPCONVNET_POOLS, ConvShape, conv_shapes, small_conv_shapes
+
+__all__ = ["Call", "Case", "cases", "expected", "prepare"]
+
+Arguments = dict[str, Any]
+REFERENCE = NumpyBackend()
+LARGEST_COLUMNS = 1 << 28
+"""Bytes of a column matrix, in float64, above which im2col and col2im are left out."""
+
+IN_PLACE = {"adam_update": ("param", "m", "v")}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One kernel on one shape.
+
+    Attributes
+    ----------
+    kernel, label : str
+        Name in the table, and the shape in words.
+    inputs : callable
+        Draws the inputs from a generator, in float64 but exact in float32.
+    outputs : dict
+        Shapes by name; None for a gradient that nobody needs.
+    flops : int
+        Convolutions counted as direct; 0 where moving data is all that counts.
+    """
+
+    kernel: str
+    label: str
+    inputs: Callable[[np.random.Generator], Arguments]
+    outputs: dict[str, tuple[int, ...] | None]
+    flops: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kernel}-{self.label}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A case made ready for a backend: call it as often as you like.
+
+    Attributes
+    ----------
+    outputs : dict
+        The arrays that it writes.
+    moved : int
+        Bytes, each input read once and each output written once.
+    """
+
+    function: Callable[..., Any]
+    arguments: Arguments
+    outputs: Arguments
+    moved: int
+
+    def __call__(self) -> Any:
+        return self.function(**self.arguments)
+
+
+def prepare(case: Case, backend: Backend, dtype: str, inputs: Arguments) -> Call:
+    """Lay out the inputs as the backend wants them, and make room for the outputs."""
+    last = backend.layout == "channels_last" and case.kernel not in FAMILIES["columns"]
+    arguments: Arguments = {}
+    for name, value in inputs.items():
+        if isinstance(value, np.ndarray):
+            kind = dtype if value.dtype.kind == "f" else value.dtype
+            arguments[name] = room(value.shape, kind, last and name != "weight")
+            arguments[name][...] = value
+        else:
+            arguments[name] = value
+    outputs = {name: arguments[name] for name in IN_PLACE.get(case.kernel, ())}
+    for name, shape in case.outputs.items():
+        kind = np.uint8 if name in ("winner", "mask") else dtype
+        outputs[name] = None if shape is None else room(shape, kind, last and name != "dweight")
+    read = sum(a.nbytes for a in arguments.values() if isinstance(a, np.ndarray))
+    written = sum(a.nbytes for a in outputs.values() if a is not None)
+    return Call(getattr(backend, case.kernel), arguments | outputs, outputs, read + written)
+
+
+def room(shape: tuple[int, ...], dtype: Any, channels_last: bool) -> np.ndarray:
+    """Memory filled with zeros: pages that are only reserved would be timed with the kernel."""
+    if len(shape) == 4 and channels_last:
+        n, c, h, w = shape
+        return np.full((n, h, w, c), 0, dtype).transpose(0, 3, 1, 2)
+    return np.full(shape, 0, dtype)
+
+
+def expected(case: Case, inputs: Arguments) -> Arguments:
+    """What the reference backend computes in float64."""
+    call = prepare(case, REFERENCE, "float64", inputs)
+    call()
+    return call.outputs
+
+
+def cases(full: bool) -> list[Case]:
+    """Return every kernel on every shape of the suite, or on small ones of each kind."""
+    convolutions = conv_shapes() if full else small_conv_shapes()
+    pools = DEEPCONVNET_POOLS if full else ((2, 6, 8, 8),)
+    # Behind a convolution and behind a fully connected layer of DeepConvNet.
+    rows = ((100, 12544), (100, 50)) if full else ((4, 18),)
+    affines = ((100, 1024, 50), (100, 50, 10)) if full else ((5, 20, 7),)
+    found: list[Case] = []
+    for shape in convolutions:
+        found += [_conv_forward(shape), _conv_backward(shape)]
+    for shape in convolutions:
+        columns = 8 * math.prod(shape.geometry.column_shape)
+        # A 1x1 window is the image itself, transposed: nobody unfolds it.
+        if shape.size > 1 and columns <= LARGEST_COLUMNS:
+            found += [_im2col(shape), _col2im(shape)]
+    for pool in pools:
+        found += _pooling(pool)
+    for affine in affines:
+        found += _affine(*affine)
+    for n, d in rows:
+        found += _rows(n, d)
+    found += _softmax(*((100, 10) if full else (6, 10)))
+    for size in (51200, 36864, 144) if full else (50,):
+        found.append(_adam(size))
+    return found
+
+
+def _draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape, np.float32).astype(np.float64)
+
+
+def _conv_flops(s: ConvShape) -> int:
+    g = s.geometry
+    return 2 * g.n * g.oh * g.ow * s.fn * g.c * g.window
+
+
+def _conv_forward(s: ConvShape) -> Case:
+    def inputs(rng: np.random.Generator) -> Arguments:
+        return {
+            "x": _draw(rng, *s.geometry.input_shape),
+            "weight": _draw(rng, s.fn, s.c, s.size, s.size),
+            "bias": _draw(rng, s.fn),
+            "geometry": s.geometry,
+        }
+
+    outputs = {"out": s.geometry.output_shape(s.fn)}
+    return Case("conv2d_forward", s.label, inputs, outputs, _conv_flops(s))
+
+
+def _conv_backward(s: ConvShape) -> Case:
+    def inputs(rng: np.random.Generator) -> Arguments:
+        return {
+            "dout": _draw(rng, *s.geometry.output_shape(s.fn)),
+            "x": _draw(rng, *s.geometry.input_shape),
+            "weight": _draw(rng, s.fn, s.c, s.size, s.size),
+            "geometry": s.geometry,
+        }
+
+    weight = (s.fn, s.c, s.size, s.size)
+    outputs = {
+        "dx": None if s.takes_images else s.geometry.input_shape,
+        "dweight": weight,
+        "dbias": (s.fn,),
+    }
+    products = 1 if s.takes_images else 2
+    return Case("conv2d_backward", s.label, inputs, outputs, products * _conv_flops(s))
+
+
+def _im2col(s: ConvShape) -> Case:
+    g = s.geometry
+    return Case(
+        "im2col",
+        s.label,
+        lambda rng: {"x": _draw(rng, *g.input_shape), "geometry": g},
+        {"col": g.column_shape},
+    )
+
+
+def _col2im(s: ConvShape) -> Case:
+    g = s.geometry
+    return Case(
+        "col2im",
+        s.label,
+        lambda rng: {"col": _draw(rng, *g.column_shape), "geometry": g},
+        {"x": g.input_shape},
+    )
+
+
+def _pooling(shape: tuple[int, int, int, int]) -> Iterator[Case]:
+    g = window_geometry("benchmark", shape, 2, 2, 2, 0)
+    out = g.output_shape(g.c)
+    label = f"{g.c}@{g.h},2x2/2,N={g.n}"
+
+    def forward(rng: np.random.Generator) -> Arguments:
+        return {"x": _draw(rng, *shape), "geometry": g}
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        winner = np.zeros(out, np.uint8)
+        REFERENCE.maxpool2d_forward(**forward(rng), out=np.zeros(out), winner=winner)
+        return {"dout": _draw(rng, *out), "winner": winner, "geometry": g}
+
+    yield Case("maxpool2d_forward", label, forward, {"out": out, "winner": out})
+    yield Case("maxpool2d_backward", label, backward, {"dx": shape})
+
+
+def _affine(n: int, d: int, m: int) -> Iterator[Case]:
+    label, flops = f"{n}x{d}->{m}", 2 * n * d * m
+
+    def forward(rng: np.random.Generator) -> Arguments:
+        return {"x": _draw(rng, n, d), "weight": _draw(rng, d, m), "bias": _draw(rng, m)}
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        return {"dout": _draw(rng, n, m), "x": _draw(rng, n, d), "weight": _draw(rng, d, m)}
+
+    yield Case("affine_forward", label, forward, {"out": (n, m)}, flops)
+    gradients = {"dx": (n, d), "dweight": (d, m), "dbias": (m,)}
+    yield Case("affine_backward", label, backward, gradients, 2 * flops)
+
+
+def _rows(n: int, d: int) -> Iterator[Case]:
+    """ReLU and batch normalisation."""
+    label, size = f"{n}x{d}", n * d
+
+    def vectors(rng: np.random.Generator, *names: str) -> Arguments:
+        return {name: np.abs(_draw(rng, d)) + 0.5 for name in names} | {"epsilon": 1e-6}
+
+    def infer(rng: np.random.Generator) -> Arguments:
+        return {"x": _draw(rng, n, d)} | vectors(rng, "gamma", "beta", "mean", "variance")
+
+    def train(rng: np.random.Generator) -> Arguments:
+        return {"x": _draw(rng, n, d)} | vectors(rng, "gamma", "beta")
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        arrays = {"dout": _draw(rng, n, d), "normalized": _draw(rng, n, d)}
+        return arrays | vectors(rng, "gamma", "variance")
+
+    def relu_backward(rng: np.random.Generator) -> Arguments:
+        mask = (_draw(rng, size) > 0).astype(np.uint8)
+        return {"dout": _draw(rng, size), "mask": mask}
+
+    outputs = {"out": (size,), "mask": (size,)}
+    yield Case("relu_forward", label, lambda rng: {"x": _draw(rng, size)}, outputs)
+    yield Case("relu_backward", label, relu_backward, {"dx": (size,)})
+    outputs = {"out": (n, d), "normalized": (n, d), "mean": (d,), "variance": (d,)}
+    yield Case("batchnorm_train", label, train, outputs)
+    yield Case("batchnorm_infer", label, infer, {"out": (n, d)})
+    outputs = {"dx": (n, d), "dgamma": (d,), "dbeta": (d,)}
+    yield Case("batchnorm_backward", label, backward, outputs)
+
+
+def _softmax(n: int, m: int) -> Iterator[Case]:
+    label, labels = f"{n}x{m}", np.arange(n, dtype=np.int64) % m
+
+    def forward(rng: np.random.Generator) -> Arguments:
+        return {"scores": _draw(rng, n, m), "labels": labels}
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        return {"probabilities": np.abs(_draw(rng, n, m)), "labels": labels, "scale": 1 / n}
+
+    yield Case("softmax_cross_entropy_forward", label, forward, {"probabilities": (n, m)})
+    yield Case("softmax_cross_entropy_backward", label, backward, {"dscores": (n, m)})
+
+
+def _adam(size: int) -> Case:
+    def inputs(rng: np.random.Generator) -> Arguments:
+        return {
+            "param": _draw(rng, size),
+            "grad": _draw(rng, size),
+            "m": _draw(rng, size),
+            "v": np.abs(_draw(rng, size)),
+            "lr": 0.001,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "epsilon": 1e-7,
+        }
+
+    return Case("adam_update", str(size), inputs, {})

@@ -1,0 +1,132 @@
+"""DeepConvNet in other libraries, each as its own users would run it.
+
+A contender is made from a `Problem` and has
+
+* ``scores()``: inference on the problem's images, as an array (N, classes);
+* ``gradients()``: of the mean cross-entropy, under the names and in the shapes of
+  `fastconv.DeepConvNet.params`, with the problem's own dropout masks;
+* ``infer()`` and ``step()``: the work that is timed. A step is the gradient and Adam's
+  update, with fresh dropout masks; it returns when its result is there.
+
+Inference alone leaves the other two out. A module is imported only in the process that
+runs its contender: no two libraries' thread pools meet unless that is wanted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data import batch_of, network_of
+
+__all__ = [
+    "CONTENDERS",
+    "Contender",
+    "Problem",
+    "load_problem",
+    "make",
+    "missing",
+    "new_problem",
+    "save_problem",
+]
+
+MASK_SEED = 1
+"""Seed of NumPy's global generator from which the book's network draws the problem's masks."""
+
+PADS = (1, 1, 1, 2, 1, 1)
+"""Of the six convolutions."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every contender computes on.
+
+    Attributes
+    ----------
+    params : dict of str to float32 array
+        Weights as `fastconv.DeepConvNet.params` has them.
+    x, t : arrays (N, 1, 28, 28) float32, (N,) int64
+    masks : arrays (N, 50) and (N, 10), float32
+        Dropout masks for the comparison of gradients: 1 is kept.
+    threads : int
+    """
+
+    params: dict[str, np.ndarray]
+    x: np.ndarray
+    t: np.ndarray
+    masks: tuple[np.ndarray, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A library in one of its modes.
+
+    Attributes
+    ----------
+    module, mode : str
+        Module of this package, and what its ``make`` is told.
+    needs : tuple of str
+        Modules that must be installed.
+    tasks : tuple of str
+        What it can do: inference, training step.
+    """
+
+    module: str
+    mode: str
+    needs: tuple[str, ...]
+    tasks: tuple[str, ...] = ("inference", "training step")
+
+
+CONTENDERS = {
+    "fastconv cython": Contender("ours", "cython", ()),
+    "fastconv numba": Contender("ours", "numba", ()),
+    "book (NumPy, float64)": Contender("ours", "book", ()),
+    "PyTorch eager NCHW": Contender("pytorch", "eager contiguous", ("torch",)),
+    "PyTorch eager channels_last": Contender("pytorch", "eager channels_last", ("torch",)),
+    "torch.compile channels_last": Contender("pytorch", "compile channels_last", ("torch",)),
+    "ONNX Runtime": Contender("onnx_runtime", "", ("onnx", "onnxruntime"), ("inference",)),
+    "JAX jit NHWC": Contender("jax_jit", "", ("jax",)),
+}
+
+
+def missing(name: str) -> str:
+    """Return what keeps a contender from running here, or an empty text."""
+    absent = [module for module in CONTENDERS[name].needs if util.find_spec(module) is None]
+    return f"{name}: not installed: {', '.join(absent)}" if absent else ""
+
+
+def make(name: str, problem: Problem) -> Any:
+    """Import the contender's library and build its network."""
+    contender = CONTENDERS[name]
+    module = import_module(f"{__name__}.{contender.module}")
+    return module.make(contender.mode, problem)
+
+
+def new_problem(images: int, threads: int) -> Problem:
+    """Return the problem of this batch size: fresh weights, random images."""
+    draw = np.random.RandomState(MASK_SEED).rand
+    masks = ((draw(images, units) > 0.5).astype(np.float32) for units in (50, 10))
+    x, t = batch_of(images)
+    return Problem(network_of("float32", None).params, x, t, tuple(masks), threads)
+
+
+def save_problem(path: Path, problem: Problem) -> None:
+    """Write a problem for the processes that will load it."""
+    arrays = {f"param {key}": value for key, value in problem.params.items()}
+    arrays |= {"x": problem.x, "t": problem.t, "threads": np.array(problem.threads)}
+    np.savez(path, mask_1=problem.masks[0], mask_2=problem.masks[1], **arrays)
+
+
+def load_problem(path: Path) -> Problem:
+    """Read what `save_problem` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        params = {
+            name.removeprefix("param "): arrays[name] for name in arrays if name[:6] == "param "
+        }
+        masks = (arrays["mask_1"], arrays["mask_2"])
+        return Problem(params, arrays["x"], arrays["t"], masks, int(arrays["threads"]))

@@ -1,0 +1,73 @@
+"""fastconv and the book's own way against other libraries: the same network and weights.
+
+Group = task and threads. The rows of a group come from one tournament, whose contenders
+take turns; `extra_info` has the ratio to each fastconv backend and how they were run.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+from fastconv import selection
+
+from . import peers, tournament
+from .timing import note, replay, reported_time
+
+OURS = ("fastconv cython", "fastconv numba")
+
+
+def _cannot_run(name: str, full: bool) -> str:
+    """Why a contender has to be left out, or an empty text."""
+    if not full and name.startswith("torch.compile"):
+        return f"{name}: compiles for a minute; only in a run that measures"
+    if name in OURS:
+        return selection.registry().status(name.removeprefix("fastconv ")).reason
+    return peers.missing(name)
+
+
+@cache
+def _tournament(task: str, threads: int, full: bool) -> tournament.Result:
+    names = [
+        name
+        for name, contender in peers.CONTENDERS.items()
+        if task in contender.tasks and not _cannot_run(name, full)
+    ]
+    images, launches, turns = (100, 3, 7) if full else (2, 1, 1)
+    return tournament.hold(
+        names, task, threads=threads, images=images, launches=launches, turns=turns
+    )
+
+
+@pytest.mark.benchmark(timer=reported_time)
+@pytest.mark.parametrize("task", ["inference", "training step"])
+@pytest.mark.parametrize("name", peers.CONTENDERS)
+def test_peer(benchmark: Any, name: str, task: str, threads: int, full: bool) -> None:
+    contender = peers.CONTENDERS[name]
+    if task not in contender.tasks:
+        pytest.skip(f"{name} has no {task}")
+    if reason := _cannot_run(name, full):
+        pytest.skip(reason)
+    result = _tournament(task, threads, full)
+    if name in result.errors:
+        pytest.fail(result.errors[name], pytrace=False)
+    replay(benchmark, [seconds for launch in result.seconds[name] for seconds in launch])
+    note(
+        benchmark,
+        operation=f"{task} against peers",
+        shape="DeepConvNet, batch 100",
+        dtype="float64" if name == tournament.BOOK else "float32",
+        threads=threads,
+        backend=name,
+        library={module: metadata.version(module) for module in contender.needs},
+        way=result.way,
+        launches=len(result.seconds[name]),
+        times_as_long_as={
+            ours: result.ratio(name, ours) for ours in OURS if ours in result.seconds
+        },
+    )
+    # The book's way computes in float64 and stands in the same group.
+    benchmark.group = f"{task} DeepConvNet, batch 100, t{threads}"

@@ -1,0 +1,125 @@
+"""The suite's own parts: the book's network, the report, the guard's verdicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from . import guard
+from .check import assert_same
+from .data import batch_of, network_of
+from .kernel_cases import cases
+from .reference import BookNet
+from .report import html_table, write_report
+from .results import read_results
+from .shapes import conv_shapes
+
+
+def test_book_agrees_with_the_reference_backend() -> None:
+    network = network_of("float64", "numpy")
+    book = BookNet(network.params)
+    x, t = batch_of(3, "float64")
+    np.random.seed(5)
+    wanted = network.gradient(x, t)
+    np.random.seed(5)
+    assert_same(book.gradient(x, t), wanted, 1e-12, "the book's way")
+    assert_same({"scores": book.predict(x)}, {"scores": network.predict(x)}, 1e-12, "scores")
+
+
+def test_shapes_are_those_of_the_papers() -> None:
+    shapes = conv_shapes()
+    counts = {
+        (network, size): sum(s.network == network and s.size == size for s in shapes)
+        for network in ("deepconvnet", "vgg16", "resnet50", "googlenet")
+        for size in (1, 3, 5, 7)
+    }
+    assert counts["deepconvnet", 3] == 6
+    assert counts["vgg16", 3] == 9
+    assert (counts["resnet50", 1], counts["resnet50", 3], counts["resnet50", 7]) == (15, 7, 1)
+    # VGG's thirteen convolutions and classifier, 224 x 224: 15.5 GMAC a image are well known.
+    repeats = {(256, 56, 256): 2, (512, 28, 512): 2, (512, 14, 512): 3}
+    products = sum(
+        repeats.get((s.c, s.side, s.fn), 1) * s.side**2 * s.c * s.fn * 9
+        for s in shapes
+        if s.network == "vgg16"
+    )
+    assert products == pytest.approx(15.35e9, rel=0.01)
+    assert len({str(case) for case in cases(full=True)}) == len(cases(full=True))
+
+
+def test_guard_needs_more_than_the_noise() -> None:
+    steady = guard.Comparison(head=[1.0, 1.01, 0.99], noise=[1.0, 1.01, 0.99])
+    slow = guard.Comparison(head=[1.2, 1.21, 1.19], noise=[1.0, 1.01, 0.99])
+    noisy = guard.Comparison(head=[1.2, 1.0, 1.3], noise=[1.0, 1.4, 0.9])
+    quick = guard.Comparison(head=[0.5, 0.51, 0.49], noise=[1.0, 1.01, 0.99])
+    calm = {str(number): steady for number in range(200)}
+    found = guard.verdicts(calm | {"slow": slow, "noisy": noisy, "quick": quick})
+    assert found["slow"][2] == "slower"
+    assert found["quick"][2] == "faster"
+    assert found["noisy"][2] == found["0"][2] == ""
+
+
+def test_report_of_a_small_run(tmp_path: Path) -> None:
+    common = {"dtype": "float32", "threads": 1, "provider": "cython", "share_of_roofline": 0.5}
+    kernels = [
+        ("conv2d_forward", "deepconvnet:1@28->16,3x3", backend, {"gflops": 3.0, "bytes": 10})
+        for backend in ("cython", "numpy")
+    ]
+    peers = [
+        (
+            "inference against peers",
+            "DeepConvNet, batch 100",
+            name,
+            {
+                "library": {},
+                "way": "one process",
+                "launches": 1,
+                "times_as_long_as": {"fastconv cython": ratio},
+            },
+        )
+        for name, ratio in (("fastconv cython", 1.0), ("Another <library>", 2.5))
+    ]
+    rows = [("test_kernel", row) for row in kernels] + [("test_peer", row) for row in peers]
+    data = {
+        "datetime": "2026-01-01",
+        "machine_info": {
+            "fastconv": {
+                "processor": "one",
+                "peaks": {"1": {"float32 GFLOP/s": 9.0, "float64 GFLOP/s": 4.0, "GB/s": 2.0}},
+            }
+        },
+        "benchmarks": [
+            {
+                "name": f"{test}[{shape}]",
+                "stats": {"median": 1e-3, "q1": 9e-4, "q3": 2e-3},
+                "extra_info": common
+                | {"operation": operation, "shape": shape, "backend": backend}
+                | more,
+            }
+            for test, (operation, shape, backend, more) in rows
+        ],
+    }
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(data))
+    write_report(read_results(path), tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Another &lt;library&gt;" in page
+    assert "http://" not in page and "https://" not in page
+    assert page.count("<img") == page.count("data:image/png;base64,") == 3
+    assert "| Another <library> | 1 ms | 2.50 |" in (tmp_path / "report/report.md").read_text()
+
+
+def test_report_refuses_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="not a results file"):
+        read_results(path)
+
+
+def test_table_with_an_empty_cell() -> None:
+    page = html_table("|  | value |\n| --- | ---: |\n| a&b | 1 |")
+    assert "<th></th>" in page
+    assert '<td>a&amp;b</td><td class="number">1</td>' in page
