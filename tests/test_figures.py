@@ -154,7 +154,7 @@ def test_nothing_goes_through_pyplot(tmp_path):
         f"figures.draw_confusion({str(tmp_path / 'c.png')!r}, numpy.eye(3, dtype=int), 'abc'); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", script], check=False).returncode == 0
 
 
 def test_without_matplotlib(monkeypatch, tmp_path):

@@ -156,7 +156,7 @@ print(status, fastconv.get_num_threads())
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_forked_child_computes_on_one_thread(backend, threads):
     done = subprocess.run(
-        [sys.executable, "-c", FORK, backend, str(threads)],
+        [sys.executable, "-P", "-c", FORK, backend, str(threads)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

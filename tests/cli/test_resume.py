@@ -99,7 +99,7 @@ def test_an_interrupt_before_the_first_step_needs_no_saving(
 
 def test_a_real_interrupt_and_a_second_one(tmp_path):
     """Ctrl-C reaches a process of its own; two of them leave it no time to save."""
-    command = [sys.executable, "-m", "fastconv", "train", "--epochs", "1000", "--out", "run"]
+    command = [sys.executable, "-P", "-m", "fastconv", "train", "--epochs", "1000", "--out", "run"]
     process = subprocess.Popen(
         command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -117,7 +117,7 @@ def test_a_real_interrupt_and_a_second_one(tmp_path):
     at_once += "def step(self):\n    for _ in range(2): signal.raise_signal(signal.SIGINT)\n"
     at_once += "trainer.Trainer.train_step = step\ncli.main(['train', '--out', 'twice'])\n"
     killed = subprocess.run(
-        [sys.executable, "-c", at_once], env=environment(), capture_output=True, check=False
+        [sys.executable, "-P", "-c", at_once], env=environment(), capture_output=True, check=False
     )
     assert killed.returncode == -signal.SIGINT
     assert not Path("twice", "checkpoint.npz").exists()

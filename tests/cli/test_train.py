@@ -22,7 +22,7 @@ def test_train_evaluate_predict_end_to_end(tmp_path):
     image_module = pytest.importorskip("PIL.Image", reason="predict reads pictures")
 
     def command(*arguments: str) -> subprocess.CompletedProcess:
-        whole_command = [sys.executable, "-m", "fastconv", *arguments]
+        whole_command = [sys.executable, "-P", "-m", "fastconv", *arguments]
         return subprocess.run(
             whole_command, capture_output=True, text=True, env=environment(), check=False
         )

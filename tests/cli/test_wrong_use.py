@@ -153,7 +153,7 @@ def test_a_failed_download_says_what_to_do(few_digits, fastconv_command, monkeyp
 
 
 def test_a_reader_that_goes_away_is_no_fault():
-    command = f"{sys.executable} -m fastconv info --json | true"
+    command = f"{sys.executable} -P -m fastconv info --json | true"
     done = subprocess.run(
         command, shell=True, env=environment(), capture_output=True, text=True, check=False
     )
