@@ -44,16 +44,21 @@ def limited_threads(threads: int) -> Iterator[None]:
         fastconv.set_num_threads(before)
 
 
-def measure(benchmark: Any, work: Callable[[], object]) -> None:
+def measure(benchmark: Any, work: Callable[[], object], known: float = 0.0) -> None:
     """Time `work`, which has run at least once: compiled, caches warm.
 
     Where benchmarks are disabled it runs once.
+
+    Parameters
+    ----------
+    known : float
+        Seconds of a call before this, where it compiled nothing; 0 where it may have.
     """
     if benchmark.disabled:
         benchmark.pedantic(work)
         return
     time.sleep(QUIET)
-    once = _seconds(work)
+    once = known if known > SLOW else _seconds(work)
     if once > SLOW:
         benchmark.pedantic(work, rounds=1)
         return
