@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv import figures
 from fastconv.errors import MissingDependency
 
@@ -154,7 +157,10 @@ def test_nothing_goes_through_pyplot(tmp_path):
         f"figures.draw_confusion({str(tmp_path / 'c.png')!r}, numpy.eye(3, dtype=int), 'abc'); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-P", "-c", script], check=False).returncode == 0
+    root = str(Path(fastconv.__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [sys.executable, "-P", "-c", script]
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
 
 
 def test_without_matplotlib(monkeypatch, tmp_path):

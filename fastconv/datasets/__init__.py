@@ -37,7 +37,7 @@ class Dataset:
 DIGIT_NAMES = tuple("0123456789")
 
 DATASETS = {
-    "digits": Dataset(load_digits, takes_folder=False, epochs=30, label_names=DIGIT_NAMES),
+    "digits": Dataset(load_digits, takes_folder=False, epochs=40, label_names=DIGIT_NAMES),
     "mnist": Dataset(load_mnist, takes_folder=True, epochs=20, label_names=DIGIT_NAMES),
 }
 """Data sets by the name that ``--data`` takes."""
