@@ -40,6 +40,9 @@ STARTS = {
 }
 """Contender, and the state of what it keeps on disk; JAX keeps nothing by default."""
 
+LONGEST = 300
+"""Seconds that a process may take: one that hangs fails its row, and the run goes on."""
+
 PACKAGES = ("fastconv", "torch", "onnxruntime", "jax")
 
 
@@ -60,6 +63,7 @@ def _start(name: str, problem: Path, cache: Path, steps: int = 1) -> _Run:
         capture_output=True,
         text=True,
         check=False,
+        timeout=LONGEST,
     )
     if done.returncode:
         pytest.fail(f"{name}: status {done.returncode}\n{done.stderr}", pytrace=False)

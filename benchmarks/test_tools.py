@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from . import guard
+from . import guard, peers, tournament
 from .check import assert_same
 from .data import batch_of, network_of
 from .kernel_cases import cases
+from .launch import command, environment
 from .reference import BookNet
 from .report import html_table, write_report
 from .results import read_results
@@ -123,3 +125,17 @@ def test_table_with_an_empty_cell() -> None:
     page = html_table("|  | value |\n| --- | ---: |\n| a&b | 1 |")
     assert "<th></th>" in page
     assert '<td>a&amp;b</td><td class="number">1</td>' in page
+
+
+def test_memory_is_the_process_own(tmp_path: Path) -> None:
+    problem = tmp_path / "problem.npz"
+    peers.save_problem(problem, peers.new_problem(2, 1))
+    line = command("cold_start", tournament.BOOK, str(problem), "1")
+
+    def measured() -> int:
+        done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)["first"]
+
+    alone = measured()
+    ballast = np.ones(1 << 26)  # 512 MB of the parent's
+    assert measured() < alone + ballast.nbytes / 4
