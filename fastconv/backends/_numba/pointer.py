@@ -8,6 +8,7 @@ pointers, numbers               what the caller put into the block of arguments
 p[i], p[i] = x, p + i           element i; the pointer moved by i elements
 copy(p, q, n), clear(p, n)      memcpy and memset of n elements
 offsets(p, R)                   (p[0], ..., p[R - 1])
+share(n, part, parts)           what falls to this part of n things
 invoke(kernel, ...)             calls the kernel at an address
 ==============================  ====================================================
 
@@ -40,6 +41,7 @@ __all__ = [
     "numbers",
     "offsets",
     "pointers",
+    "share",
 ]
 
 BYTE, INT, LONG, FLOAT, DOUBLE = range(5)
@@ -200,3 +202,9 @@ def offsets(typing: Any, table: Any, rows: Any) -> Any:
         return cgutils.pack_array(builder, [builder.load(place) for place in places])
 
     return types.UniTuple(types.intp, literal(rows))(table, rows), generate
+
+
+@helper
+def share(total, part, parts):  # type: ignore[no-untyped-def]
+    """First and last (excluded) of what falls to `part` when `parts` divide `total`."""
+    return total * part // parts, total * (part + 1) // parts

@@ -32,19 +32,13 @@ of the last block is zeros. Tables are filled up to whole tiles by repeating the
 from __future__ import annotations
 
 from .build import Kernel
-from .pointer import LONG, clear, copy, helper, numbers, offsets, pointers
+from .pointer import LONG, clear, copy, helper, numbers, offsets, pointers, share
 from .tile import add, plus, rank1, store, store_part, tile
 
 __all__ = ["CHUNK", "accumulate", "collect", "multiply", "pack"]
 
 CHUNK = 512
 """Terms that `accumulate` sums up before it adds them to the rest: long sums lose digits."""
-
-
-@helper
-def share(total, part, parts):
-    """First and last (excluded) of what falls to `part` when `parts` divide `total`."""
-    return total * part // parts, total * (part + 1) // parts
 
 
 @helper

@@ -12,12 +12,16 @@ import numba
 
 from ...errors import BackendUnavailable, FallbackWarning
 from .build import Builder, Factory
+from .machine import Machine
 
 __all__ = ["Team"]
 
 settings: Any = numba.config
 
 DEFAULT_ORDER = ["tbb", "omp", "workqueue"]
+
+GRAIN = 1 << 15
+"""Elements, or vectors of multiply-adds, that are worth the start of a thread."""
 
 
 def open_layer() -> AbstractContextManager[Any]:
@@ -61,6 +65,8 @@ class Team:
     ----------
     builder : Builder
         Where the kernels come from.
+    machine : Machine
+        What they are compiled for.
 
     Attributes
     ----------
@@ -68,11 +74,16 @@ class Team:
         With 1, no threading layer is started or entered.
     """
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder, machine: Machine) -> None:
         self.builder = builder
+        self.machine = machine
         self.threads = 1
         self._opening = threading.Lock()
         self._gate: AbstractContextManager[Any] | None = None
+
+    def parts(self, work: int) -> int:
+        """Threads that so much work, in units of `GRAIN`'s, is worth."""
+        return max(1, min(self.threads, work // GRAIN))
 
     def run(
         self,

@@ -12,7 +12,7 @@ plus(t, p)                      t[r] += p[0 : K*lanes]
 store(t, p, at)                 p[at[r] : ... + K*lanes] = t[r]
 store_part(t, p, at, n)         p[at[r] : ... + n] = t[r, 0 : n]
 add(t, p, step)                 p[r*step : ... + K*lanes] += t[r]
-where_better, where_equal       selection of elements by comparison
+where_better, where_equal, where_positive    selection of elements by comparison
 ==============================  ====================================================
 
 What shapes a tile (lanes, R, K) are compile-time constants.
@@ -39,6 +39,7 @@ __all__ = [
     "tile",
     "where_better",
     "where_equal",
+    "where_positive",
 ]
 
 
@@ -244,3 +245,19 @@ def where_better(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
 def where_equal(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
     """The tile `yes` where a == b (integers); elsewhere the tile `no`."""
     return yes(a, b, yes, no), is_equal
+
+
+@word
+def where_positive(typing: Any, a: Any, yes: Any, no: Any) -> Any:
+    """The tile `yes` where a > 0 (false for a NaN); elsewhere the tile `no`."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values, passed, stopped = (vectors_of(builder, arg) for arg in args)
+        zero = ir.Constant(vector(a), None)
+        chosen = [
+            builder.select(builder.fcmp_ordered(">", value, zero), passed[i], stopped[i])
+            for i, value in enumerate(values)
+        ]
+        return cgutils.pack_array(builder, chosen)
+
+    return yes(a, yes, no), generate

@@ -1,0 +1,35 @@
+"""Arrays as the kernels take them: addresses, codes of element types, memory to work in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .pointer import BYTE, DOUBLE, FLOAT, INT
+
+__all__ = ["LINE", "addresses", "code", "workspace"]
+
+LINE = 64
+"""Bytes of a cache line, and of the longest vector: packed operands begin at one."""
+
+
+def code(array: np.ndarray) -> int:
+    """The kernels' name of an array's element type."""
+    return {"f4": FLOAT, "f8": DOUBLE, "u1": BYTE, "i4": INT}[array.dtype.str[1:]]
+
+
+def addresses(*arrays: np.ndarray | None) -> list[int]:
+    """Where the arrays begin; 0 for None."""
+    return [0 if array is None else array.ctypes.data for array in arrays]
+
+
+def workspace(dtype: np.dtype[Any], *counts: int) -> tuple[np.ndarray, list[int]]:
+    """Memory for several arrays of so many elements, and where each begins, on a `LINE`.
+
+    The memory lives as long as the first result does.
+    """
+    sizes = [-(-count * dtype.itemsize // LINE) * LINE for count in counts]
+    memory = np.empty(sum(sizes) + LINE, np.uint8)
+    begin = memory.ctypes.data + -memory.ctypes.data % LINE
+    return memory, [begin + sum(sizes[:i]) for i in range(len(sizes))]
