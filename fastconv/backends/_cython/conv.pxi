@@ -5,60 +5,41 @@
 #         for block of filters:  for row v:  for R pixels u:
 #             t = bias
 #             for ky:  for (kx, c):  t += image(v + ky, u + kx, c) * weight(ky, kx, c, block)
-#             out = t
+#             out = t or ReLU(t)
+#         and where a pool follows, out was scratch:  pool its rows two by two
 #
 # Memory is channels-last, so output channels fill the vectors, and a filter row of an image,
 # (kx, c), is one contiguous run. Tiles: see product.pxi, 8 x 2 and 14 x 1 with AVX-512. Weights
 # are packed once per call, [block][ky][kx][c][lanes of the block], and kept no longer, since they
-# may change between calls. Gradients: see conv_gradient.pxi.
+# may change between calls.
 
 cdef enum:
     BAND_BYTES = 1 << 17  # of an image in scratch: with the packed block it fits a 256 KB cache
+
+    DIRECT = 0  # the algorithms, numbered as in cython_backend.py
+    WINOGRAD2
+    WINOGRAD4
+    SPARSE
 
 cdef struct Conv:
     ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
 
 
 cdef Conv conv_of(
-    const real[:, :, :, ::1] x, const real[:, :, :, ::1] weight, const real[:, :, :, ::1] out,
+    const real[:, :, :, ::1] x, const real[:, :, :, ::1] weight, ptrdiff_t oh, ptrdiff_t ow,
     ptrdiff_t stride, ptrdiff_t pad,
 ) noexcept nogil:
-    """The numbers of x (N, H, W, C), weight (FN, C, FH, FW) and out (N, OH, OW, FN)."""
+    """The numbers of x (N, H, W, C), weight (FN, C, FH, FW) and oh x ow windows."""
     cdef Conv g
     g.n, g.h, g.w, g.c = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     g.fn, g.fh, g.fw = weight.shape[0], weight.shape[2], weight.shape[3]
-    g.oh, g.ow, g.stride, g.pad = out.shape[1], out.shape[2], stride, pad
+    g.oh, g.ow, g.stride, g.pad = oh, ow, stride, pad
     return g
 
 
 cdef struct Bands:
     ptrdiff_t height  # rows of one band
     ptrdiff_t count  # bands of one image
-
-
-# ---- scratch images -------------------------------------------------------------------
-
-
-cdef void copy_window(
-    const real* image, ptrdiff_t height, ptrdiff_t width, ptrdiff_t depth, ptrdiff_t top,
-    ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, real* to,
-) noexcept nogil:
-    """rows x cols pixels of the image from (top, left) on, zeros where there is no image."""
-    cdef ptrdiff_t first = min(max(-left, 0), cols)
-    cdef ptrdiff_t last = max(min(width - left, cols), first)
-    cdef ptrdiff_t y
-    for y in range(top, top + rows):
-        if 0 <= y < height:
-            memset(to, 0, first * depth * sizeof(real))
-            memcpy(
-                to + first * depth,
-                image + (y * width + left + first) * depth,
-                (last - first) * depth * sizeof(real),
-            )
-            memset(to + last * depth, 0, (cols - last) * depth * sizeof(real))
-        else:
-            memset(to, 0, cols * depth * sizeof(real))
-        to += cols * depth
 
 
 cdef Bands cut_bands(
@@ -94,7 +75,7 @@ cdef void correlate(
     ptrdiff_t filter_rows, ptrdiff_t taps, ptrdiff_t depth, ptrdiff_t stride,
     const real* image, ptrdiff_t image_row, const real* packed, const real* bias,
     ptrdiff_t rows, ptrdiff_t pixels, real* out, ptrdiff_t out_row, ptrdiff_t out_pixel,
-    ptrdiff_t columns,
+    ptrdiff_t columns, bint relu,
 ) noexcept nogil:
     """rows x pixels outputs of `columns` channels from an image that covers all their windows.
 
@@ -105,7 +86,7 @@ cdef void correlate(
     cdef ptrdiff_t first, width, v
     cdef const real* start
     p.rows, p.x_y, p.x_i, p.x_r = filter_rows, image_row, 1, stride * depth
-    p.out_r, p.accumulate = out_pixel, False
+    p.out_r, p.accumulate, p.relu = out_pixel, False, relu
     for first from 0 <= first < columns by 2 * lanes(packed):
         width = block_width(columns - first, lanes(packed))
         p.w_i, p.w_y = width, taps * depth * width
@@ -119,28 +100,96 @@ cdef void correlate(
             )
 
 
-# ---- forward --------------------------------------------------------------------------
+cdef void forward_rows(
+    const Conv* g, const Incoming* x, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
+    ptrdiff_t width, const real* packed, const real* bias, bint relu, real* out, real* scratch,
+) noexcept nogil:
+    """Output rows [top, top + height) of one image, `width` pixels of each."""
+    cdef ptrdiff_t row = g.w * g.c
+    cdef const real* window = <const real*> x.dout + (image * g.h + top * g.stride) * row
+    if g.pad > 0:
+        row = ((width - 1) * g.stride + g.fw) * g.c
+        gated_window[real](
+            x, image, top * g.stride - g.pad, -g.pad,
+            (height - 1) * g.stride + g.fh, row // g.c, scratch, g.c,
+        )
+        window = scratch
+    correlate[real](
+        g.fh, g.fw, g.c, g.stride, window, row, packed, bias,
+        height, width, out, width * g.fn, g.fn, g.fn, relu,
+    )
 
 
 cdef void forward_band(
-    const Conv* g, ptrdiff_t top, ptrdiff_t height, const real* image, const real* packed,
-    const real* bias, real* out, real* scratch,
+    const Conv* g, const Incoming* x, const Outgoing* o, ptrdiff_t image, ptrdiff_t top,
+    ptrdiff_t height, const real* packed, const real* bias, real* scratch, real* unpooled,
 ) noexcept nogil:
-    """Output rows [top, top + height) of one image."""
-    cdef ptrdiff_t row = g.w * g.c
-    if g.pad == 0:
-        image += top * g.stride * row
-    else:
-        row = ((g.ow - 1) * g.stride + g.fw) * g.c
-        copy_window[real](
-            image, g.h, g.w, g.c, top * g.stride - g.pad, -g.pad,
-            (height - 1) * g.stride + g.fh, row // g.c, scratch,
+    """Rows [top, top + height) of what goes out, pooled or not."""
+    cdef ptrdiff_t row = 2 * o.pw * g.fn
+    cdef ptrdiff_t v
+    if o.kind != POOL_GATE:
+        forward_rows[real](
+            g, x, image, top, height, g.ow, packed, bias, o.kind == RELU_GATE,
+            <real*> o.out + (image * g.oh + top) * g.ow * g.fn, scratch,
         )
-        image = scratch
-    correlate[real](
-        g.fh, g.fw, g.c, g.stride, image, row, packed, bias,
-        height, g.ow, out + top * g.ow * g.fn, g.ow * g.fn, g.fn, g.fn,
+        return
+    forward_rows[real](
+        g, x, image, 2 * top, 2 * height, 2 * o.pw, packed, bias, False, unpooled, scratch
     )
+    for v in range(height):
+        pool_rows[real](o, image, top + v, unpooled + 2 * v * row)
+
+
+cdef void direct_forward(
+    const Conv* g, const real* x, const real* weight, const real* bias, const Outgoing* o,
+    int threads,
+) except *:
+    """What goes out, from x (N, H, W, C), weight (FN, C, FH, FW) and bias (FN,)."""
+    cdef ptrdiff_t columns = padded(g.fn, lanes(x))
+    cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, for one going out
+    cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * g.c * sizeof(real)
+    cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
+    cdef Bands bands = cut_bands(g.n, o.ph, rows * padded_row * g.stride, BAND_BYTES, threads)
+    cdef ptrdiff_t units = g.n * bands.count
+    cdef ptrdiff_t volume = g.fh * g.fw * g.c
+    cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(x))
+    cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real))
+    cdef Scratch windows = Scratch(
+        0 if g.pad == 0 else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
+    )
+    cdef Scratch outputs = Scratch(0 if rows == 1 else rows * bands.height * out_row, team)
+    cdef real* packed = <real*> packing.start
+    cdef real* padded_bias = packed + columns * volume
+    cdef ptrdiff_t[3] shape = [g.fh, g.fw, g.c]
+    cdef ptrdiff_t[4] strides = [g.fw, 1, g.fh * g.fw, volume]
+    cdef char* scratch = windows.start
+    cdef char* unpooled = outputs.start
+    cdef ptrdiff_t scratch_step = windows.step
+    cdef ptrdiff_t unpooled_step = outputs.step
+    cdef int t
+    cdef ptrdiff_t unit, image, top
+    with nogil:
+        pack_weight[real](weight, shape, strides, g.fn, packed, team)
+        pad_rows[real](bias, 1, g.fn, padded_bias)
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            for unit in range(share(units, t, team), share(units, t + 1, team)):
+                image = unit // bands.count
+                top = unit % bands.count * bands.height
+                forward_band[real](
+                    g, &images, o, image, top, min(bands.height, o.ph - top), packed, padded_bias,
+                    <real*> (scratch + t * scratch_step),
+                    <real*> (unpooled + t * unpooled_step),
+                )
+
+
+cdef void forward(
+    const Conv* g, const real* x, const real* weight, const real* bias, const Outgoing* o,
+    int algorithm, int threads,
+) except *:
+    """What goes out, by this algorithm."""
+    if o.n * o.ph * o.pw > 0:
+        direct_forward[real](g, x, weight, bias, o, threads)
 
 
 def conv2d_forward(
@@ -150,37 +199,37 @@ def conv2d_forward(
     real[:, :, :, ::1] out,
     ptrdiff_t stride,
     ptrdiff_t pad,
+    int algorithm,
     int threads,
 ):
     """out (N, OH, OW, FN) from x (N, H, W, C), weight (FN, C, FH, FW), bias (FN,)."""
-    cdef Conv g = conv_of[real](x, weight, out, stride, pad)
-    cdef ptrdiff_t columns = padded(g.fn, lanes(&x[0, 0, 0, 0]))
-    cdef ptrdiff_t padded_row = ((g.ow - 1) * stride + g.fw) * g.c * sizeof(real)
-    cdef Bands bands = cut_bands(g.n, g.oh, padded_row * stride, BAND_BYTES, threads)
-    cdef ptrdiff_t units = g.n * bands.count
-    cdef ptrdiff_t volume = g.fh * g.fw * g.c
-    cdef ptrdiff_t work = g.n * g.oh * g.ow * volume * columns // lanes(&x[0, 0, 0, 0])
-    cdef int team = team_size(threads, units, work)
-    cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real))
-    cdef Scratch windows = Scratch(
-        0 if pad == 0 else ((bands.height - 1) * stride + g.fh) * padded_row, team
+    cdef Conv g = conv_of[real](x, weight, out.shape[1], out.shape[2], stride, pad)
+    cdef Outgoing o = outgoing(NO_GATE, g.n, g.oh, g.ow, g.fn, &out[0, 0, 0, 0], NULL)
+    forward[real](
+        &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
     )
-    cdef real* packed = <real*> packing.start
-    cdef real* padded_bias = packed + columns * volume
-    cdef ptrdiff_t[3] shape = [g.fh, g.fw, g.c]
-    cdef ptrdiff_t[4] strides = [g.fw, 1, g.fh * g.fw, volume]
-    cdef char* scratch = windows.start
-    cdef ptrdiff_t scratch_step = windows.step
-    cdef int t
-    cdef ptrdiff_t unit, image, top
-    with nogil:
-        pack_weight[real](&weight[0, 0, 0, 0], shape, strides, g.fn, packed, team)
-        pad_rows[real](&bias[0], 1, g.fn, padded_bias)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                image = unit // bands.count
-                top = unit % bands.count * bands.height
-                forward_band[real](
-                    &g, top, min(bands.height, g.oh - top), &x[image, 0, 0, 0], packed,
-                    padded_bias, &out[image, 0, 0, 0], <real*> (scratch + t * scratch_step),
-                )
+
+
+def conv2d_block_forward(
+    const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] weight,
+    const real[::1] bias,
+    real[:, :, :, ::1] out,
+    unsigned char[:, :, :, ::1] winner,
+    bint pool,
+    ptrdiff_t oh,
+    ptrdiff_t ow,
+    ptrdiff_t stride,
+    ptrdiff_t pad,
+    int algorithm,
+    int threads,
+):
+    """The same with ReLU, and with `pool` 2x2 max pooling, whose winner may be None."""
+    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad)
+    cdef Outgoing o = outgoing(
+        POOL_GATE if pool else RELU_GATE, g.n, oh, ow, g.fn, &out[0, 0, 0, 0],
+        NULL if winner is None else &winner[0, 0, 0, 0],
+    )
+    forward[real](
+        &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
+    )

@@ -3,7 +3,7 @@
 #     for tile of R rows x K vectors of columns:
 #         t = start
 #         for y:  for i:  t[r] += x[y, i, r] * w[y, i, 0 : K*lanes]      (rank1)
-#         out[r] = t[r]                                                  (or += t[r])
+#         out[r] = t[r]                                         (or ReLU of it, or += t[r])
 #
 # x, w and out are given by their steps, so that the same loops run over
 #   a convolution:    r pixels of an output row, y filter rows, i (tap, channel) of a row;
@@ -23,6 +23,7 @@ cdef struct Product:
     ptrdiff_t out_r  # step in out
     bint slide  # i are three taps of `run` values each, a tap being as far in x as an r
     bint accumulate  # out += t
+    bint relu  # out = ReLU(t)
 
 
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
@@ -55,6 +56,8 @@ cdef inline void product_tile(
                 rank1[real](t, R, K, x + i * p.x_i, p.x_r, w + i * p.w_i)
         x += p.x_y
         w += p.w_y
+    if p.relu:
+        relu_all[real](t, R, K)
     if p.accumulate:
         add_rows[real](t, R, K, out, p.out_r, columns)
     else:

@@ -95,6 +95,13 @@ cdef inline void slide3(
                 t[r - j] = muladd(pixel, load(w + j * tap), t[r - j])
 
 
+cdef inline void relu_all(vec[real]* t, int R, int K) noexcept nogil:
+    """t = 0 where t <= 0."""
+    cdef int i
+    for i in range(R * K):
+        t[i] = relu(t[i])
+
+
 cdef inline void store_all(vec[real]* t, int R, int K, real* out) noexcept nogil:
     """out[r*K*lanes : (r+1)*K*lanes] = t[r]."""
     cdef int i

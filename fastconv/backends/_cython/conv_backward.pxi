@@ -1,0 +1,55 @@
+# Backward of a convolution, alone or with what followed it: both gradients from one gate.
+
+
+def conv2d_backward(
+    const real[:, :, :, ::1] dout,
+    const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] weight,
+    real[:, :, :, ::1] dx,
+    real[:, :, :, ::1] dweight,
+    real[::1] dbias,
+    ptrdiff_t stride,
+    ptrdiff_t pad,
+    int for_input,
+    int for_weight,
+    int threads,
+):
+    """Gradients of the inputs of `conv2d_forward`, each by its algorithm; dx may be None."""
+    cdef Conv g = conv_of[real](x, weight, dout.shape[1], dout.shape[2], stride, pad)
+    cdef Incoming d = incoming(NO_GATE, g.n, g.oh, g.ow, g.fn, &dout[0, 0, 0, 0], NULL)
+    if dx is not None:
+        input_gradient[real](&g, &d, &weight[0, 0, 0, 0], &dx[0, 0, 0, 0], for_input, threads)
+    weight_gradient[real](
+        &g, &d, &x[0, 0, 0, 0], &dweight[0, 0, 0, 0], &dbias[0], for_weight, threads
+    )
+
+
+def conv2d_block_backward(
+    const real[:, :, :, ::1] dout,
+    const real[:, :, :, ::1] out,
+    const unsigned char[:, :, :, ::1] winner,
+    const real[:, :, :, ::1] x,
+    const real[:, :, :, ::1] weight,
+    real[:, :, :, ::1] dx,
+    real[:, :, :, ::1] dweight,
+    real[::1] dbias,
+    ptrdiff_t oh,
+    ptrdiff_t ow,
+    ptrdiff_t stride,
+    ptrdiff_t pad,
+    int for_input,
+    int for_weight,
+    int threads,
+):
+    """The same behind ReLU, whose output is `out`, or behind ReLU and pool with this winner."""
+    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad)
+    cdef Incoming d
+    if winner is None:
+        d = incoming(RELU_GATE, g.n, oh, ow, g.fn, &dout[0, 0, 0, 0], &out[0, 0, 0, 0])
+    else:
+        d = incoming(POOL_GATE, g.n, oh, ow, g.fn, &dout[0, 0, 0, 0], &winner[0, 0, 0, 0])
+    if dx is not None:
+        input_gradient[real](&g, &d, &weight[0, 0, 0, 0], &dx[0, 0, 0, 0], for_input, threads)
+    weight_gradient[real](
+        &g, &d, &x[0, 0, 0, 0], &dweight[0, 0, 0, 0], &dbias[0], for_weight, threads
+    )

@@ -1,0 +1,96 @@
+# Gradient of the convolution's input, direct: a convolution itself.
+#
+#     for band of rows of an image, in parallel:
+#         the incoming gradient's rows that it needs, padded and gated, into this thread's scratch
+#         for phase (a, b):  for block of channels:  for row:  for R pixels:
+#             t = 0;  t += dout(row - j, pixel - i, f) * weight(f, a + s*j, b + s*i, block)
+#
+# With stride s a pixel of the input meets every s-th tap only, which ones depends on its place
+# modulo s: s*s phases, each a convolution of stride 1 by some taps of the turned filter.
+# Tiles: see product.pxi, 8 x 2 and up to 14 x 1 with AVX-512.
+
+
+cdef void input_gradient_band(
+    const Conv* g, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
+    const real* packed, real* dx, real* scratch,
+) noexcept nogil:
+    """Rows [top, top + height) of dx, which is that of the image.
+
+    Pixel y gets dout[m - j] * weight[a + s*j] for all j, where y + pad = s*m + a.
+    """
+    cdef ptrdiff_t s = g.stride
+    cdef ptrdiff_t most_y = ceil_div(g.fh, s), most_x = ceil_div(g.fw, s)
+    cdef ptrdiff_t source_y = (top + g.pad) // s - most_y + 1
+    cdef ptrdiff_t source_x = g.pad // s - most_x + 1
+    cdef ptrdiff_t rows = (top + height - 1 + g.pad) // s + 1 - source_y
+    cdef ptrdiff_t cols = (g.w - 1 + g.pad) // s + 1 - source_x
+    cdef ptrdiff_t a, b, taps_y, taps_x, y, x, end_y, end_x
+    gated_window[real](d, image, source_y, source_x, rows, cols, scratch, g.fn)
+    for a in range(s):
+        taps_y = ceil_div(g.fh - a, s)
+        y = ceil_div(top + g.pad - a, s)
+        end_y = ceil_div(top + height + g.pad - a, s)
+        for b in range(s):
+            taps_x = ceil_div(g.fw - b, s)
+            x = ceil_div(g.pad - b, s)
+            end_x = ceil_div(g.w + g.pad - b, s)
+            correlate[real](
+                taps_y, taps_x, g.fn, 1,
+                scratch + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * g.fn,
+                cols * g.fn, packed, NULL, end_y - y, end_x - x,
+                dx + ((s * y + a - g.pad) * g.w + s * x + b - g.pad) * g.c,
+                s * g.w * g.c, s * g.c, g.c, False,
+            )
+            packed += taps_y * taps_x * g.fn * padded(g.c, lanes(packed))
+
+
+cdef void pack_phases(const Conv* g, const real* weight, real* packed, int team) noexcept nogil:
+    """The turned filters of every phase, in the order in which `input_gradient_band` takes them."""
+    cdef ptrdiff_t s = g.stride
+    cdef ptrdiff_t[3] shape
+    cdef ptrdiff_t[4] strides
+    cdef ptrdiff_t a, b
+    strides[0], strides[1] = -s * g.fw, -s
+    strides[2], strides[3] = g.c * g.fh * g.fw, g.fh * g.fw
+    shape[2] = g.fn
+    for a in range(s):
+        shape[0] = ceil_div(g.fh - a, s)
+        for b in range(s):
+            shape[1] = ceil_div(g.fw - b, s)
+            pack_weight[real](
+                weight + (a + s * (shape[0] - 1)) * g.fw + b + s * (shape[1] - 1),
+                shape, strides, g.c, packed, team,
+            )
+            packed += shape[0] * shape[1] * g.fn * padded(g.c, lanes(weight))
+
+
+cdef void input_gradient(
+    const Conv* g, const Incoming* d, const real* weight, real* dx, int algorithm, int threads
+) except *:
+    """dx (N, H, W, C) from the gradient that comes in."""
+    cdef ptrdiff_t columns = padded(g.c, lanes(dx))
+    cdef ptrdiff_t cols = ceil_div(g.w + g.fw, g.stride) + 1
+    cdef ptrdiff_t row_bytes = cols * g.fn * sizeof(real)
+    cdef Bands bands = cut_bands(
+        g.n, g.h, ceil_div(row_bytes, g.stride), BAND_BYTES, threads
+    )
+    cdef ptrdiff_t units = g.n * bands.count
+    cdef ptrdiff_t volume = g.fh * g.fw * g.fn
+    cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(dx))
+    cdef Scratch packing = Scratch(columns * volume * sizeof(real))
+    cdef Scratch windows = Scratch((ceil_div(bands.height + g.fh, g.stride) + 1) * row_bytes, team)
+    cdef real* packed = <real*> packing.start
+    cdef char* scratch = windows.start
+    cdef ptrdiff_t scratch_step = windows.step
+    cdef int t
+    cdef ptrdiff_t unit, image, top
+    with nogil:
+        pack_phases[real](g, weight, packed, team)
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            for unit in range(share(units, t, team), share(units, t + 1, team)):
+                image = unit // bands.count
+                top = unit % bands.count * bands.height
+                input_gradient_band[real](
+                    g, d, image, top, min(bands.height, g.h - top), packed,
+                    dx + image * g.h * g.w * g.c, <real*> (scratch + t * scratch_step),
+                )

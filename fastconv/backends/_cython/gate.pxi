@@ -1,0 +1,209 @@
+# What reaches a convolution, and what leaves it, together with what follows it.
+#
+# Incoming: images, or the gradient that comes back through what follows.
+#
+#     for row:  for pixel:  for vector of channels:
+#         no gate:    to = dout(y, x)
+#         ReLU:       to = dout(y, x)          where out(y, x) > 0,                    else 0
+#         and pool:   to = dout(y//2, x//2)    where winner(y//2, x//2) = 2*(y%2) + x%2, else 0
+#
+# Outgoing: the convolution's output, its ReLU, or of that the maxima of 2x2 windows:
+#
+#     for window:  for vector of channels:
+#         best, winner = first place;  for the other three:  where it beats best: best, winner = it
+#         out = ReLU(best);  winner = 4 where best is not above 0
+#
+# The output before ReLU and pooling is never an array, nor is its gradient: kernels hold the
+# window they work on in scratch or in registers anyway, and pass the gate there.
+
+cdef enum:
+    NO_GATE
+    RELU_GATE  # `gate` is the output of ReLU
+    POOL_GATE  # `gate` is the winner of each 2x2 window behind ReLU, as bytes
+    CLOSED = 4  # winner of a window that passes nothing
+
+cdef struct Incoming:
+    int kind
+    ptrdiff_t n, h, w, c  # images as the convolution sees them, channels-last
+    ptrdiff_t ph, pw  # rows and columns of dout: h and w, or half of them behind a pool
+    const void* dout
+    const void* gate
+
+cdef struct Outgoing:
+    int kind
+    ptrdiff_t n, h, w, c
+    ptrdiff_t ph, pw  # rows and columns of out
+    void* out
+    unsigned char* winner  # or NULL
+
+
+cdef Incoming incoming(
+    int kind, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, const void* dout, const void* gate
+) noexcept nogil:
+    """n images of h x w pixels and c channels behind a gate; without one they are dout itself."""
+    cdef Incoming d
+    d.kind, d.n, d.h, d.w, d.c, d.dout, d.gate = kind, n, h, w, c, dout, gate
+    d.ph = h // 2 if kind == POOL_GATE else h
+    d.pw = w // 2 if kind == POOL_GATE else w
+    return d
+
+
+cdef Outgoing outgoing(
+    int kind, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, void* out, unsigned char* winner
+) noexcept nogil:
+    """n images of h x w pixels and c channels, and where they go by way of a gate."""
+    cdef Outgoing o
+    o.kind, o.n, o.h, o.w, o.c, o.out, o.winner = kind, n, h, w, c, out, winner
+    o.ph = h // 2 if kind == POOL_GATE else h
+    o.pw = w // 2 if kind == POOL_GATE else w
+    return o
+
+
+# ---- incoming -------------------------------------------------------------------------
+
+
+cdef void copy_pixels(
+    const real* source, ptrdiff_t depth, ptrdiff_t pixels, real* to, ptrdiff_t to_pixel
+) noexcept nogil:
+    """Pixels of `depth` values, brought to `to_pixel` values by zeros behind them."""
+    cdef ptrdiff_t i
+    if depth == to_pixel:
+        memcpy(to, source, pixels * depth * sizeof(real))
+        return
+    for i in range(pixels):
+        memcpy(to, source, depth * sizeof(real))
+        memset(to + depth, 0, (to_pixel - depth) * sizeof(real))
+        source += depth
+        to += to_pixel
+
+
+cdef void relu_pixels(
+    const real* dout, const real* out, ptrdiff_t depth, ptrdiff_t pixels, real* to,
+    ptrdiff_t to_pixel,
+) noexcept nogil:
+    """The same for pixels of dout, 0 where out is not above 0."""
+    cdef ptrdiff_t i, c
+    cdef vec[real] passed
+    if depth == to_pixel:  # one long pixel
+        depth = to_pixel = depth * pixels
+        pixels = 1
+    for i in range(pixels):
+        for c from 0 <= c < to_pixel by lanes(dout):
+            passed = choose(
+                positive(load_part(out + c, depth - c)), load_part(dout + c, depth - c),
+                broadcast(<real> 0),
+            )
+            store_part(to + c, passed, to_pixel - c)
+        dout += depth
+        out += depth
+        to += to_pixel
+
+
+cdef void pool_pixels(
+    const real* dout, const unsigned char* winner, ptrdiff_t depth, ptrdiff_t x, ptrdiff_t pixels,
+    int place, real* to, ptrdiff_t to_pixel,
+) noexcept nogil:
+    """Pixels from x on of a row; dout and winner are those of its windows.
+
+    `place` is the position that the row's even pixels have in their windows.
+    """
+    cdef ptrdiff_t i, c
+    cdef vec[real] passed
+    cdef ivec[real] here
+    for i in range(x, x + pixels):
+        for c from 0 <= c < to_pixel by lanes(dout):
+            passed = load_part(dout + i // 2 * depth + c, depth - c)
+            here = equal(
+                load_index(passed, winner + i // 2 * depth + c, depth - c),
+                broadcast_index(passed, <int> (place + i % 2)),
+            )
+            store_part(to + c, choose(here, passed, broadcast(<real> 0)), to_pixel - c)
+        to += to_pixel
+
+
+cdef void gated_window(
+    const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows,
+    ptrdiff_t cols, real* to, ptrdiff_t to_pixel,
+) noexcept nogil:
+    """rows x cols pixels of one image from (top, left) on, zeros where there is no image.
+
+    Pixels are `to_pixel` >= c values apart in `to`, with zeros behind the c-th.
+    """
+    # Behind a pool an odd last row or column belongs to no window.
+    cdef ptrdiff_t height = 2 * d.ph if d.kind == POOL_GATE else d.h
+    cdef ptrdiff_t width = 2 * d.pw if d.kind == POOL_GATE else d.w
+    cdef ptrdiff_t first = min(max(-left, 0), cols)
+    cdef ptrdiff_t last = max(min(width - left, cols), first)
+    cdef ptrdiff_t x = left + first
+    cdef const real* dout = <const real*> d.dout
+    cdef real* begin
+    cdef ptrdiff_t y, at
+    for y in range(top, top + rows):
+        if 0 <= y < height:
+            begin = to + first * to_pixel
+            memset(to, 0, first * to_pixel * sizeof(real))
+            if d.kind == POOL_GATE:
+                at = (image * d.ph + y // 2) * d.pw * d.c
+                pool_pixels[real](
+                    dout + at, <const unsigned char*> d.gate + at, d.c, x, last - first,
+                    <int> (2 * (y % 2)), begin, to_pixel,
+                )
+            else:
+                at = ((image * d.h + y) * d.w + x) * d.c
+                if d.kind == RELU_GATE:
+                    relu_pixels[real](
+                        dout + at, <const real*> d.gate + at, d.c, last - first, begin, to_pixel
+                    )
+                else:
+                    copy_pixels[real](dout + at, d.c, last - first, begin, to_pixel)
+            memset(to + last * to_pixel, 0, (cols - last) * to_pixel * sizeof(real))
+        else:
+            memset(to, 0, cols * to_pixel * sizeof(real))
+        to += cols * to_pixel
+
+
+# ---- outgoing -------------------------------------------------------------------------
+
+
+cdef inline void store_pooled(
+    vec[real] a, vec[real] b, vec[real] c, vec[real] d, real* out, unsigned char* winner,
+    ptrdiff_t columns,
+) noexcept nogil:
+    """ReLU of the maximum of a window's four places, and which of them it was."""
+    cdef vec[real] places[4]
+    cdef vec[real] best = a
+    cdef ivec[real] position = broadcast_index(a, 0)
+    cdef ivec[real] better
+    cdef int i
+    places[1], places[2], places[3] = b, c, d
+    for i in range(1, 4):
+        better = beats(places[i], best)
+        best = choose(better, places[i], best)
+        position = choose_index(better, broadcast_index(a, i), position)
+    store_part(out, relu(best), columns)
+    if winner != NULL:
+        position = choose_index(positive(best), position, broadcast_index(a, CLOSED))
+        store_index(winner, position, columns)
+
+
+cdef void pool_rows(
+    const Outgoing* o, ptrdiff_t image, ptrdiff_t v, const real* rows
+) noexcept nogil:
+    """Row v of the pooled output, from its two rows of 2*pw pixels."""
+    cdef ptrdiff_t at = (image * o.ph + v) * o.pw * o.c
+    cdef real* out = <real*> o.out
+    cdef unsigned char* winner
+    cdef const real* place
+    cdef ptrdiff_t u, c, rest
+    for u in range(o.pw):
+        for c from 0 <= c < o.c by lanes(rows):
+            rest = o.c - c
+            place = rows + 2 * u * o.c + c
+            winner = NULL if o.winner == NULL else o.winner + at + c
+            store_pooled[real](
+                load_part(place, rest), load_part(place + o.c, rest),
+                load_part(place + 2 * o.pw * o.c, rest),
+                load_part(place + (2 * o.pw + 1) * o.c, rest),
+                out + at + c, winner, rest,
+            )
+        at += o.c
