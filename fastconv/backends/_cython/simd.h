@@ -156,6 +156,16 @@ inline vec<T> add(vec<T> a, vec<T> b) {
 }
 
 template <class T>
+inline vec<T> subtract(vec<T> a, vec<T> b) {
+    return a - b;
+}
+
+template <class T>
+inline vec<T> multiply(vec<T> a, vec<T> b) {
+    return a * b;
+}
+
+template <class T>
 inline vec<T> muladd(vec<T> a, vec<T> b, vec<T> c) {
     return a * b + c;
 }

@@ -41,6 +41,8 @@ cdef extern from "simd.h" nogil:
     vec[T] broadcast[T](T) noexcept
     ivec[T] broadcast_index[T](vec[T], int) noexcept
     vec[T] add[T](vec[T], vec[T]) noexcept
+    vec[T] subtract[T](vec[T], vec[T]) noexcept
+    vec[T] multiply[T](vec[T], vec[T]) noexcept
     vec[T] muladd[T](vec[T], vec[T], vec[T]) noexcept
     vec[T] relu[T](vec[T]) noexcept
     ivec[T] positive[T](vec[T]) noexcept
