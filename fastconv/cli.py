@@ -25,6 +25,7 @@ import numpy as np
 from . import config as process
 from . import selection
 from .cli_options import LARGEST_SEED, build_parser
+from .cli_weights import convert_weights, export_weights
 from .datasets import DATASETS
 from .datasets.image_file import frame_digit, read_image
 from .errors import ArgumentError, DataCorrupt, DataNotFound, FastconvError, UnknownBackend
@@ -302,6 +303,31 @@ def _predict(options: argparse.Namespace) -> int:
     return 1 if any("error" in prediction for prediction in predictions) else 0
 
 
+# ---- convert and export -------------------------------------------------------------
+
+
+def _convert(options: argparse.Namespace) -> int:
+    facts = convert_weights(
+        Path(options.source), Path(options.target), allow_pickle=options.allow_pickle
+    )
+    _teller(options)(
+        f"{facts['output']}: {_count(facts['arrays'], 'array')}, "
+        f"{_count(facts['numbers'], 'number')} ({', '.join(facts['dtypes'])})"
+    )
+    if options.json:
+        _print_json(facts)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    facts = export_weights(Path(options.run), Path(options.target), softmax=options.softmax)
+    shape = ", ".join(["N", *map(str, facts["input_shape"])])
+    _teller(options)(f"{facts['output']}: {facts['model']}, float32, input ({shape})")
+    if options.json:
+        _print_json(facts)
+    return 0
+
+
 # ---- info ---------------------------------------------------------------------------
 
 
@@ -317,4 +343,11 @@ def _print_json(facts: dict[str, Any]) -> None:
     print(json.dumps(facts), flush=True)
 
 
-COMMANDS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "info": _info}
+COMMANDS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "convert": _convert,
+    "export": _export,
+    "info": _info,
+}

@@ -54,7 +54,7 @@ _rate.__name__ = "number"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of the ``fastconv`` command and its four sub-commands.
+    """Make the parser of the ``fastconv`` command and its sub-commands.
 
     Options of ``train`` that were not given are None: the defaults of a new run and of
     a resumed one differ.
@@ -69,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
+    _add_convert(commands)
+    _add_export(commands)
     _add_info(commands)
     return parser
 
@@ -121,7 +123,7 @@ def _add_evaluate(commands: Any) -> None:
         ),
     )
     add = evaluate.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz or .pkl of weights")
+    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
     add("--model", choices=MODELS, help="network of a weights file (default: deepconvnet)")
     add("--data", choices=DATASETS, help="data set (default: the run's own)")
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
@@ -140,10 +142,45 @@ def _add_predict(commands: Any) -> None:
         epilog="example:\n  fastconv predict runs/mnist three.png seven.jpg",
     )
     add = predict.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz or .pkl of weights")
+    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
     add("images", metavar="IMAGE", nargs="+", help="image files")
     add("--model", choices=MODELS, help="network of a weights file (default: deepconvnet)")
     _add_common(predict, backend=True)
+
+
+def _add_convert(commands: Any) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="convert a file of weights to another format",
+        description=(
+            "Convert a file of weights: .npz, .safetensors, or the .pkl of the book's networks,\n"
+            "of which nothing but arrays of numbers is read. The names' endings say which."
+        ),
+        epilog="example:\n  fastconv convert deep_convnet_params.pkl weights.safetensors",
+    )
+    add = convert.add_argument
+    add("source", metavar="IN", help="the file to read")
+    add("target", metavar="OUT", help="the file to write, or to replace once the new one is whole")
+    add(
+        "--allow-pickle",
+        action="store_true",
+        help="write a .pkl if OUT is one; whoever unpickles a file runs what is in it",
+    )
+    _add_common(convert, backend=False)
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a trained network as an ONNX model",
+        description="Write a trained network as an ONNX model, in float32, for any batch size.",
+        epilog="example:\n  fastconv export runs/mnist model.onnx",
+    )
+    add = export.add_argument
+    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a file of DeepConvNet's weights")
+    add("target", metavar="MODEL", help="the .onnx file to write")
+    add("--softmax", action="store_true", help="end with the softmax: probabilities, not scores")
+    _add_common(export, backend=False)
 
 
 def _add_info(commands: Any) -> None:

@@ -137,12 +137,17 @@ class Network:
             correct += int(np.sum(scores.argmax(axis=1) == labels))
         return correct / len(x) if len(x) else float("nan")
 
-    def save_params(self, file_name: str | PathLike[str]) -> None:
-        """Write `params` to a file: ``.npz``, or the book's ``.pkl`` where the name says so."""
-        save_params(file_name, self.params)
+    def save_params(self, file_name: str | PathLike[str], *, allow_pickle: bool = False) -> None:
+        """Write `params` to a file that ends in ``.npz`` or ``.safetensors``.
+
+        With `allow_pickle`, also in ``.pkl``, which the book's networks read.
+        """
+        save_params(file_name, self.params, allow_pickle=allow_pickle)
 
     def load_params(self, file_name: str | PathLike[str]) -> None:
-        """Read `params` from a ``.npz`` or from a ``.pkl`` of the book's, which runs no code.
+        """Read `params` from a ``.npz``, a ``.safetensors``, or a ``.pkl`` of the book's.
+
+        None of them runs code.
 
         Raises
         ------

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "util": OPS,
     "gradient": {"errors"},
     "layers": LAYERS,
-    "io": FOUNDATION | {"io"},
+    "io": LAYERS | {"_version", "io"},
     "optimizer": OPS,
     "network": NETWORK,
     "models": MODELS,
@@ -98,7 +98,7 @@ def test_imports_run_one_way(path):
 def test_every_room_is_in_the_plan():
     """A new room must be placed: below, in the table, or above, among these."""
     above = {"", "__main__", "_version", "cli", "cli_options", "evaluation", "run_folder"}
-    above |= {"training_run"}
+    above |= {"cli_weights", "training_run"}
     rooms = {room(module_name(path)) for path in SOURCES}
     assert rooms - above == set(MAY_IMPORT)
 

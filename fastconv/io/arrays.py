@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,16 @@ def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
             with archive:
                 arrays = {name: archive[name] for name in archive.files}
         metadata = json.loads(arrays.pop(METADATA).tobytes()) if METADATA in arrays else {}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        MemoryError,  # a header that speaks of more than there is
+        RuntimeError,  # encrypted, or packed in a way that zipfile does not know
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         if isinstance(error, DataCorrupt):
             raise
         raise DataCorrupt(f"{path}: not an .npz file of plain arrays ({error})") from error

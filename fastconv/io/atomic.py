@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ..errors import DataNotFound
+
 __all__ = ["replace_file"]
 
 
@@ -23,13 +25,20 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Yields
     ------
-    binary file, open for writing
+    binary file, open for writing, and for reading back what was written
+
+    Raises
+    ------
+    DataNotFound
+        There is no such folder.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise DataNotFound(f"{path}: no folder {path.parent} to write it to")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

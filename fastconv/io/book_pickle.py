@@ -1,15 +1,17 @@
 """The book's ``.pkl`` files of weights, read without ever running code.
 
-A pickle is a program that calls what it names. The unpickler here knows the few
-names by which NumPy pickles an array, and binds each to a stand-in of ours that
-only writes down what it was given. Arrays are made from that afterwards, with
-their sizes checked. Any other name is refused before it is looked up.
+A pickle is a program: it builds objects, and calls what it names. Nothing here runs
+that program. `pickletools` splits the file into its instructions, and the reader
+below follows the few of them that a dict of NumPy arrays needs. The names under
+which NumPy pickles an array are words to it, never looked up; any other name and any
+other instruction is refused. No array is made before its size was compared with the
+bytes that the file has for it.
 """
 
 from __future__ import annotations
 
 import math
-import pickle
+import pickletools
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,46 @@ from ..errors import DataCorrupt, DataNotFound, UnsafePickle
 
 __all__ = ["load_book_pickle"]
 
+# Before NumPy 2 the package was numpy.core, since then it is numpy._core.
+_ADMITTED = {
+    "numpy.ndarray": "ndarray",
+    "numpy.dtype": "dtype",
+    "_codecs.encode": "encode",
+    "numpy.core.multiarray._reconstruct": "_reconstruct",
+    "numpy._core.multiarray._reconstruct": "_reconstruct",
+    "numpy.core.numeric._frombuffer": "_frombuffer",
+    "numpy._core.numeric._frombuffer": "_frombuffer",
+}
 
-class _StandIn:
-    """Something that a pickle may name; it takes no state unless it says so."""
+# Instructions that reach outside the file.
+_REACHING = {
+    "PERSID": "asks for an object kept elsewhere",
+    "BINPERSID": "asks for an object kept elsewhere",
+    "NEXT_BUFFER": "asks for a buffer kept elsewhere",
+    "READONLY_BUFFER": "asks for a buffer kept elsewhere",
+    "EXT1": "asks for an object by an extension code",
+    "EXT2": "asks for an object by an extension code",
+    "EXT4": "asks for an object by an extension code",
+    "INST": "makes an instance of a class",
+    "OBJ": "makes an instance of a class",
+    "NEWOBJ": "makes an instance of a class",
+    "NEWOBJ_EX": "makes an instance of a class",
+}
 
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        raise UnsafePickle("gives state to something that has none")
+LONGEST_SHARED = 64
+"""Characters of a text that a file may use twice: names are short, data belongs to one array."""
 
 
-class _NumberType(_StandIn):
+class _Word:
+    """One of the admitted names."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class _NumberType:
     """A pickled numpy.dtype, of plain numbers only."""
 
     __slots__ = ("dtype",)
@@ -44,109 +75,194 @@ class _NumberType(_StandIn):
             except TypeError:
                 dtype = None
         if dtype is None or dtype.kind not in "fiub":
-            raise UnsafePickle(f"dtype {code!r}: only arrays of plain numbers are admitted")
+            raise UnsafePickle(f"dtype {_short(code)}: only arrays of plain numbers are admitted")
         self.dtype = dtype
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         # (version, byte order, subarray, names, fields, ...): numbers have none of the rest.
         plain = isinstance(state, tuple) and len(state) >= 5 and state[2:5] == (None,) * 3
         if not plain or state[1] not in ("<", ">", "=", "|"):
-            raise UnsafePickle("dtype with fields; only arrays of plain numbers are admitted")
+            raise UnsafePickle("dtype with fields: only arrays of plain numbers are admitted")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-class _PickledArray(_StandIn):
-    """A pickled array: its dtype, shape, order and bytes, as the file gives them."""
+class _PickledArray:
+    """A pickled array; without an array until its bytes have come."""
 
     __slots__ = ("array",)
 
     def __init__(self) -> None:
         self.array: NDArray[Any] | None = None
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise UnsafePickle("array with an unexpected state")
         _version, shape, dtype, fortran, data = state
         self.fill(data, dtype, shape, "F" if fortran else "C")
 
-    def fill(self, data: Any, dtype: Any, shape: Any, order: str) -> None:
+    def fill(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> None:
+        """Make the array; order K, of NumPy 2.3, is C order with the axes rearranged."""
         if not isinstance(dtype, _NumberType) or not isinstance(data, bytes | bytearray):
             raise UnsafePickle("array of something else than numbers")
-        if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-            raise UnsafePickle(f"array of shape {shape!r}")
+        # NumPy's own limits; beyond them, even the product of the numbers is a long job.
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > 64
+            or not all(type(n) is int and 0 <= n < 2**63 for n in shape)
+        ):
+            raise DataCorrupt(f"array whose shape is {_short(shape)}")
         expected = math.prod(shape) * dtype.dtype.itemsize
         if len(data) != expected:
-            raise ValueError(f"array of shape {shape} holds {len(data)} bytes, not {expected}")
+            raise DataCorrupt(f"array of shape {shape} has {len(data)} bytes, expected {expected}")
         flat = np.frombuffer(data, dtype.dtype)
-        native = dtype.dtype.newbyteorder("=")
-        self.array = flat.reshape(shape, order="F" if order == "F" else "C").astype(native)
+        array = flat.reshape(shape, order="F" if order == "F" else "C")
+        if axes is not None:
+            array = array.transpose(axes)
+        self.array = array.astype(dtype.dtype.newbyteorder("="), order="C")
 
 
-class _Reconstruct(_StandIn):
-    __slots__ = ()
-
-    def __call__(self, subtype: Any, shape: Any, typecode: Any) -> _PickledArray:
-        if not isinstance(subtype, _ArrayClass):
-            raise UnsafePickle("array of an unexpected class")
-        return _PickledArray()
-
-
-class _FromBuffer(_StandIn):
-    __slots__ = ()
-
-    def __call__(self, data: Any, dtype: Any, shape: Any, order: Any) -> _PickledArray:
-        result = _PickledArray()
-        result.fill(data, dtype, shape, order)
-        return result
+def _short(value: Any) -> str:
+    """`value` for a message; of a container only its type, for it may be without end."""
+    if isinstance(value, str | bytes | int | None):
+        text = repr(value)
+        return text if len(text) <= 40 else text[:37] + "..."
+    if isinstance(value, tuple) and not any(isinstance(part, tuple | dict) for part in value):
+        return f"({', '.join(_short(part) for part in value[:8])})"
+    if isinstance(value, _PickledArray):
+        return "an array without data" if value.array is None else "an array"
+    if isinstance(value, _NumberType):
+        return f"the dtype {value.dtype}"
+    return value.text if isinstance(value, _Word) else f"a {type(value).__name__}"
 
 
-class _ArrayClass(_StandIn):
-    """The name numpy.ndarray, which is only ever an argument."""
+class _Reader:
+    """Follows the instructions of one pickle, on a stack as the pickle machine has."""
 
-    __slots__ = ()
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
 
+    def read(self, data: bytes) -> Any:
+        """Return what the pickle builds."""
+        for opcode, argument, _ in pickletools.genops(data):
+            self.follow(opcode.name, argument)
+        return self.stack.pop()
 
-class _DtypeClass(_StandIn):
-    __slots__ = ()
+    def follow(self, name: str, argument: Any) -> None:
+        """Do what one instruction says."""
+        stack = self.stack
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(name == "NEWTRUE")
+            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4":
+                stack.append(argument)
+            case "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
+                stack.append(argument)
+            case "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8" | "BYTEARRAY8":
+                stack.append(argument)
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                size = int(name[-1])
+                stack.append(self.tuple_of([stack.pop() for _ in range(size)][::-1]))
+            case "MARK":
+                self.marks.append(len(stack))
+            case "TUPLE":
+                stack.append(self.tuple_of(self.since_mark()))
+            case "EMPTY_DICT":
+                stack.append({})
+            case "DICT":
+                items = self.since_mark()
+                stack.append({})
+                self.set_items(items)
+            case "SETITEM":
+                self.set_items([stack.pop(), stack.pop()][::-1])
+            case "SETITEMS":
+                self.set_items(self.since_mark())
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self.shared(argument))
+            case "GLOBAL":
+                self.admit(*argument.split(" ", 1))
+            case "STACK_GLOBAL":
+                last = stack.pop()
+                self.admit(stack.pop(), last)
+            case "REDUCE":
+                arguments = stack.pop()
+                stack.append(self.call(stack.pop(), arguments))
+            case "BUILD":
+                state = stack.pop()
+                if not isinstance(stack[-1], _NumberType | _PickledArray):
+                    raise UnsafePickle(f"gives state to {_short(stack[-1])}, which has none")
+                stack[-1].set_state(state)
+            case _ if name in _REACHING:
+                raise UnsafePickle(f"{_REACHING[name]}; only NumPy arrays of numbers are admitted")
+            case _:
+                raise DataCorrupt(f"has the instruction {name}, expected only a dict of arrays")
 
-    def __call__(self, code: Any, align: Any = False, copy: Any = False) -> _NumberType:
-        return _NumberType(code)
+    def since_mark(self) -> list[Any]:
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
 
+    def tuple_of(self, items: list[Any]) -> tuple[Any, ...]:
+        # Those of an array hold shapes and no deeper ones. Deeper ones can make a small
+        # file take hours, or all of the stack.
+        for item in items:
+            if isinstance(item, tuple) and any(isinstance(part, tuple) for part in item):
+                raise DataCorrupt("has tuples in tuples in tuples, expected only a dict of arrays")
+        return tuple(items)
 
-class _EncodeLatin1(_StandIn):
-    """How protocols before 3 write bytes: as text, to be encoded."""
+    def set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict) or len(items) % 2:
+            raise DataCorrupt(f"puts items into {_short(target)}, expected a dict of arrays")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, str):
+                raise DataCorrupt(f"expected arrays under string names, got the name {_short(key)}")
+            target[key] = value
 
-    __slots__ = ()
+    def shared(self, number: int) -> Any:
+        # One text as the data of many arrays would make a small file fill all memory.
+        value = self.memo[number]
+        if isinstance(value, str | bytes | bytearray) and len(value) > LONGEST_SHARED:
+            raise DataCorrupt(f"uses {len(value)} bytes of data more than once")
+        return value
 
-    def __call__(self, text: Any, encoding: Any = "latin1") -> bytes:
-        if not isinstance(text, str) or encoding != "latin1":
-            raise UnsafePickle("bytes in an unexpected encoding")
-        return text.encode("latin1")
-
-
-# Before NumPy 2 the package was numpy.core, since then it is numpy._core.
-_ADMITTED: dict[tuple[str, str], _StandIn] = {
-    ("numpy", "ndarray"): _ArrayClass(),
-    ("numpy", "dtype"): _DtypeClass(),
-    ("_codecs", "encode"): _EncodeLatin1(),
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct(),
-    ("numpy.core.numeric", "_frombuffer"): _FromBuffer(),
-    ("numpy._core.numeric", "_frombuffer"): _FromBuffer(),
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> _StandIn:
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
+    def admit(self, module: Any, name: Any) -> None:
+        asked = f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else None
+        if asked not in _ADMITTED:
             raise UnsafePickle(
-                f"asks for {module}.{name}; only NumPy arrays of numbers are admitted"
-            ) from None
+                f"asks for {asked or 'a name that is no text'}; "
+                "only NumPy arrays of numbers are admitted"
+            )
+        self.stack.append(_Word(_ADMITTED[asked]))
 
-    def persistent_load(self, identifier: Any) -> Any:
-        raise UnsafePickle("asks for an object kept elsewhere; only arrays are admitted")
+    def call(self, function: Any, arguments: Any) -> Any:
+        """What an admitted name would give, made here."""
+        called = function.text if isinstance(function, _Word) else None
+        match called, arguments:
+            case "dtype", (code, *_):
+                return _NumberType(code)
+            case "_reconstruct", (_Word(text="ndarray"), *_):
+                return _PickledArray()
+            case "_frombuffer", (data, dtype, shape, order, *axes) if len(axes) <= 1:
+                array = _PickledArray()
+                array.fill(data, dtype, shape, order, *axes)
+                return array
+            case "encode", (str(text), *encoding) if encoding in ([], ["latin1"]):
+                # How protocols before 3 write bytes: as text, to be encoded.
+                return text.encode("latin1")
+        raise UnsafePickle(f"calls {_short(function)} with {_short(arguments)}")
 
 
 def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
@@ -174,27 +290,18 @@ def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataNotFound(f"{path}: no such file")
     try:
-        with path.open("rb") as file:
-            params = _ArrayUnpickler(file, encoding="latin1").load()
+        params = _Reader().read(path.read_bytes())
     except UnsafePickle as error:
         raise UnsafePickle(f"{path}: refused: {error}") from None
-    except (
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        MemoryError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
-        # What the pickle machine raises on bytes that are not a pickle.
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        # What reading bytes that are not a pickle comes to, and DataCorrupt of above.
         raise DataCorrupt(f"{path}: not a pickle of arrays ({error})") from error
     if not isinstance(params, dict) or not params:
-        raise DataCorrupt(f"{path}: holds a {type(params).__name__}, expected a dict of arrays")
+        got = "an empty dict" if params == {} else _short(params)
+        raise DataCorrupt(f"{path}: holds {got}, expected a dict of arrays")
     arrays = {}
     for key, value in params.items():
-        if not isinstance(key, str) or not isinstance(value, _PickledArray) or value.array is None:
-            raise DataCorrupt(f"{path}: expected arrays under string names, got {key!r}: {value!r}")
+        if not isinstance(value, _PickledArray) or value.array is None:
+            raise DataCorrupt(f"{path}: {_short(key)} is {_short(value)}, expected an array")
         arrays[key] = value.array
     return arrays

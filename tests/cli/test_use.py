@@ -30,11 +30,13 @@ def test_evaluate_counts_what_the_network_answers(whole, few_digits, fastconv_co
     assert out.count("drawn: pictures/") == 2
 
 
-@pytest.mark.parametrize("ending", [".npz", ".pkl"])
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pkl"])
 def test_evaluate_a_file_of_weights(whole, few_digits, fastconv_command, ending):
+    if ending == ".safetensors":
+        pytest.importorskip("safetensors", reason="the package safetensors is not installed")
     network = fastconv.DeepConvNet()
     network.load_params(Path(whole, "weights.npz"))
-    network.save_params(f"alone{ending}")
+    network.save_params(f"alone{ending}", allow_pickle=True)
     status, _, err = fastconv_command("evaluate", f"alone{ending}")
     assert status == 2
     assert "--data" in err
@@ -90,7 +92,7 @@ def test_info(fastconv_command):
     assert "backend numpy: available" in out
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "info"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "convert", "export", "info"])
 def test_help_has_an_example(fastconv_command, command):
     status, out, _ = fastconv_command(command, "--help")
     assert status == 0

@@ -86,7 +86,7 @@ BAD_INPUT = [
     ("evaluate", 2, "RUN_OR_WEIGHTS"),
     ("evaluate nowhere", 2, "nowhere does not exist"),
     ("evaluate weights.npz", 2, "--data"),
-    ("evaluate weights.txt --data digits", 2, r"must end in .npz or .pkl"),
+    ("evaluate weights.txt --data digits", 2, r"must end in .npz, .safetensors or .pkl"),
     ("evaluate unfinished --model deepconvnet", 2, "--model"),
     ("predict unfinished", 2, "IMAGE"),
     # failed: 1

@@ -1,0 +1,80 @@
+"""Named arrays in a ``.safetensors`` file, by the library of that name."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataCorrupt, DataNotFound, DTypeError, MissingDependency
+from .atomic import replace_file
+
+__all__ = ["load_safetensors", "save_safetensors"]
+
+
+def _library() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise MissingDependency(
+            "safetensors files need the package safetensors: pip install 'fastconv[safetensors]'"
+        ) from error
+    return safetensors
+
+
+def save_safetensors(path: str | PathLike[str], arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays to a ``.safetensors`` file, atomically, and read them back before it counts.
+
+    Raises
+    ------
+    DTypeError
+        An array of a type that the format does not have.
+    MissingDependency
+        The package safetensors is not installed.
+    """
+    library = _library()
+    # The library writes an array's memory as it lies, whatever its strides say.
+    dense = {name: np.array(array, order="C") for name, array in arrays.items()}
+    try:
+        data = library.numpy.save(dense)
+    except (library.SafetensorError, TypeError, ValueError) as error:
+        raise DTypeError(f"{path}: safetensors cannot hold these arrays ({error})") from error
+    with replace_file(path) as file:
+        file.write(data)
+        file.seek(0)
+        written = library.numpy.load(file.read())
+        for name, array in arrays.items():
+            if not np.array_equal(written[name], array, equal_nan=array.dtype.kind == "f"):
+                raise OSError(f"{path}: {name} does not read back as it was written")
+
+
+def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a ``.safetensors`` file, by name: the format keeps no order.
+
+    Raises
+    ------
+    DataNotFound, DataCorrupt
+        No such file, or not a whole one of that kind.
+    DTypeError
+        An array of a type that NumPy does not have, such as bfloat16.
+    MissingDependency
+        The package safetensors is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataNotFound(f"{path}: no such file")
+    library = _library()
+    try:
+        arrays = library.numpy.load(path.read_bytes())
+    except library.SafetensorError as error:
+        raise DataCorrupt(f"{path}: not a safetensors file ({error})") from error
+    except KeyError as error:
+        raise DTypeError(
+            f"{path}: holds {error.args[0]} numbers, which NumPy does not have; "
+            "write them as F32 first"
+        ) from error
+    # What the library gives are read-only views of the file's bytes.
+    return {name: arrays[name].copy() for name in sorted(arrays)}

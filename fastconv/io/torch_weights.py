@@ -1,0 +1,269 @@
+"""Weights to and from PyTorch's modules of the same architecture.
+
+PyTorch keeps a ``Linear`` weight as (out, in), the book as (D, M) = (in, out); a
+``Conv2d`` weight is (FN, C, FH, FW) in both, and both flatten images in the order C, H, W.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, MissingDependency, WeightsError
+from ..layers import Affine, Convolution, Dropout, Pooling, Relu
+
+__all__ = ["from_torch", "to_torch"]
+
+DEEP_CONVNET_NAMES = (
+    *(f"features.{number}" for number in (0, 2, 5, 7, 10, 12)),
+    *(f"classifier.{number}" for number in (0, 3)),
+)
+"""DeepConvNet as two ``Sequential``: convolutions, ReLUs and poolings, then the rest."""
+
+
+def from_torch(
+    state_dict: Mapping[str, Any],
+    network: Any = None,
+    *,
+    order: Sequence[str] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return the weights of a PyTorch module under the book's names.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to tensor or array
+        ``module.state_dict()``, or what `load_params` gives of a safetensors file of it:
+        ``NAME.weight`` and ``NAME.bias`` of ``Conv2d`` and ``Linear`` modules.
+    network : Network, optional
+        The network that the weights are for, where the module has ``torch.nn.Dropout``. That
+        scales in training, where the book's Dropout scales in evaluation; the weights
+        behind each Dropout of `network` are rescaled, and both give equal outputs.
+        None takes the weights as they are: right for modules without dropout, and for
+        those that scale as the book does.
+    order : sequence of str, optional
+        The module names in the order in which they run. By default that of a
+        ``state_dict``; of a mapping in alphabetical order, as safetensors files have,
+        convolutions before linear layers, and each by the numbers in their names.
+
+    Returns
+    -------
+    dict of str to array
+        ``W1``, ``b1``, ``W2`` and so on, for `Network.set_params`.
+
+    Raises
+    ------
+    WeightsError
+        Anything but weight and bias of convolutions and linear layers; layers that do not
+        fit one behind the other, or whose order cannot be told.
+    ArgumentError
+        A `network` with layers that Dropout's scaling does not pass through.
+    """
+    names = _module_names("from_torch", state_dict) if order is None else list(order)
+    arrays = {key: _array(value) for key, value in state_dict.items()}
+    _expect_whole(arrays, names)
+    if order is None and _is_alphabetical(arrays):
+        names = _by_number(names, arrays)
+    params = {}
+    for number, name in enumerate(names, start=1):
+        weight = arrays[f"{name}.weight"]
+        params[f"W{number}"] = np.array(weight.T if weight.ndim == 2 else weight, order="C")
+        params[f"b{number}"] = arrays[f"{name}.bias"].copy()
+    _expect_chain(params, names)
+    if network is not None:
+        _rescale(params, network, invert=False)
+    return params
+
+
+def to_torch(
+    params: Mapping[str, Any],
+    names: Mapping[str, Any] | Sequence[str] | None = None,
+    network: Any = None,
+    *,
+    tensors: bool = False,
+) -> dict[str, Any]:
+    """Return weights of the book's names as a ``state_dict``.
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        ``W1``, ``b1``, ``W2`` and so on, of convolutions and affine layers.
+    names : sequence of str, or state_dict, optional
+        The names of the module's layers in the order in which they run, or the
+        ``state_dict()`` that the module has now. By default those of DeepConvNet
+        as two ``Sequential``: ``features.0`` to ``features.12``, ``classifier.0`` and
+        ``classifier.3``.
+    network : Network, optional
+        The network that the weights are from, where the module has ``torch.nn.Dropout``;
+        see `from_torch`.
+    tensors : bool
+        Return ``torch.Tensor``, for ``load_state_dict``, and not NumPy arrays.
+
+    Returns
+    -------
+    dict of str to array or tensor
+
+    Raises
+    ------
+    ArgumentError
+        Another number of names than of layers, or a `network` as in `from_torch`.
+    WeightsError
+        Params that are not those of convolutions and affine layers in a row, or not
+        those of `network`.
+    MissingDependency
+        Tensors without PyTorch.
+    """
+    count = len(params) // 2
+    if names is None and count != len(DEEP_CONVNET_NAMES):
+        raise ArgumentError(
+            f"to_torch: {count} layers are not DeepConvNet's {len(DEEP_CONVNET_NAMES)}: pass the "
+            "names of the module's layers, or its state_dict()"
+        )
+    if isinstance(names, Mapping):
+        names = _module_names("to_torch", names)
+    names = list(DEEP_CONVNET_NAMES if names is None else names)
+    if len(names) != count:
+        raise ArgumentError(f"to_torch: {len(names)} names for {count} layers: {', '.join(names)}")
+    expected = [f"{kind}{number}" for number in range(1, count + 1) for kind in "Wb"]
+    if sorted(params) != sorted(expected):
+        raise WeightsError(
+            f"to_torch: expected weights and biases {', '.join(expected) or 'W1, b1'}, "
+            f"got {', '.join(params)}"
+        )
+    arrays = {key: _array(params[key]) for key in expected}
+    _expect_chain(arrays, names)
+    if network is not None:
+        _rescale(arrays, network, invert=True)
+    state = {}
+    for number, name in enumerate(names, start=1):
+        weight = arrays[f"W{number}"]
+        state[f"{name}.weight"] = np.array(weight.T if weight.ndim == 2 else weight, order="C")
+        state[f"{name}.bias"] = arrays[f"b{number}"].copy()
+    if not tensors:
+        return state
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependency(
+            "to_torch(tensors=True) needs PyTorch: pip install torch"
+        ) from error
+    return {key: torch.from_numpy(array) for key, array in state.items()}
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """A tensor, without importing its library, or anything array-like as an array."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # which NumPy does not have
+            value = value.float()
+    return np.asarray(value)
+
+
+def _module_names(op: str, state_dict: Mapping[str, Any]) -> list[str]:
+    """Names of the modules, each once, in the mapping's order."""
+    names: dict[str, None] = {}
+    for key in state_dict:
+        name, _, kind = key.rpartition(".")
+        if kind not in ("weight", "bias") or not name:
+            raise WeightsError(
+                f"{op}: {key} is neither weight nor bias of a convolution or linear layer"
+            )
+        names[name] = None
+    return list(names)
+
+
+def _expect_whole(arrays: dict[str, NDArray[Any]], names: list[str]) -> None:
+    expected = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+    missing, extra = sorted(expected - set(arrays)), sorted(set(arrays) - expected)
+    if missing or extra or not names:
+        raise WeightsError(
+            "from_torch: expected weight and bias of each layer: "
+            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
+        )
+
+
+def _is_alphabetical(arrays: dict[str, NDArray[Any]]) -> bool:
+    # In a state_dict, weight comes before bias.
+    return list(arrays) == sorted(arrays)
+
+
+def _by_number(names: list[str], arrays: dict[str, NDArray[Any]]) -> list[str]:
+    """`names` in the order of their numbers, convolutions first; only where that is beyond doubt.
+
+    `features.2` comes before `features.10`. Names of one kind that differ in more
+    than numbers, such as `body` and `head`, are in no order.
+    """
+    ordered = []
+    for axes in (4, 2):
+        kind = [name for name in names if arrays[f"{name}.weight"].ndim == axes]
+        if len({re.sub(r"\d+", "#", name) for name in kind}) > 1:
+            raise WeightsError(
+                f"from_torch: the order of {', '.join(kind)} cannot be told from a file: "
+                "pass order=[...], the names in the order in which they run"
+            )
+        ordered += sorted(kind, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+    rest = [name for name in names if name not in ordered]
+    return ordered + rest
+
+
+def _expect_chain(params: dict[str, NDArray[Any]], names: list[str]) -> None:
+    """Raise `WeightsError` where a layer does not take what the one before gives."""
+    given, flat = None, False
+    for number, name in enumerate(names, start=1):
+        weight, bias = params[f"W{number}"], params[f"b{number}"]
+        if weight.ndim not in (2, 4) or (weight.ndim == 4 and flat):
+            raise WeightsError(
+                f"{name}: a weight of shape {weight.shape}; expected convolutions (4 axes), "
+                "then linear layers (2 axes)"
+            )
+        takes, gives = weight.shape[:2] if weight.ndim == 2 else weight.shape[1::-1]
+        flattened = weight.ndim == 2 and not flat and given is not None
+        if given is not None and (takes % given if flattened else takes != given):
+            raise WeightsError(
+                f"{name} takes {takes} inputs, but the layer before it gives {given}: "
+                "another order of layers, or another architecture"
+            )
+        if bias.shape != (gives,):
+            raise WeightsError(f"{name}: a bias of shape {bias.shape}, expected ({gives},)")
+        given, flat = gives, weight.ndim == 2
+
+
+def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> None:
+    """Let the weights behind a Dropout do the scaling that PyTorch's does, or undo that.
+
+    The book's Dropout multiplies by (1 - ratio) in evaluation and by nothing in
+    training; PyTorch's by nothing and by 1 / (1 - ratio). In both modes a factor of
+    1 / (1 - ratio) lies between them. ReLU and max pooling let it through to the next
+    weight; where none follows, the last weight and bias before the Dropout take it.
+    """
+    layers = network.layers.values() if isinstance(network.layers, Mapping) else network.layers
+    if not any(isinstance(layer, Dropout) for layer in layers):
+        return
+    number, factor = 0, 1.0
+    factors: dict[str, float] = {}
+    for layer in layers:
+        if isinstance(layer, Dropout):
+            if not 0 <= layer.dropout_ratio < 1:
+                raise ArgumentError(f"Dropout of ratio {layer.dropout_ratio} cannot be rescaled")
+            factor /= 1.0 - float(layer.dropout_ratio)
+        elif isinstance(layer, Affine | Convolution):
+            number += 1
+            key = f"W{number}"
+            if key not in params or params[key].shape != layer.W.shape:
+                got = params[key].shape if key in params else "nothing"
+                raise WeightsError(f"{key}: the network has {layer.W.shape}, the weights {got}")
+            factors[key], factor = factor, 1.0
+        elif not isinstance(layer, Relu | Pooling):
+            raise ArgumentError(
+                f"the scaling of Dropout does not pass through {type(layer).__name__}: "
+                "leave out network, and take the weights as they are"
+            )
+    if number == 0 or len(params) != 2 * number:
+        raise WeightsError(f"weights of {len(params) // 2} layers for a network of {number}")
+    factors[f"W{number}"] *= factor
+    factors[f"b{number}"] = factor
+    for key, value in factors.items():
+        params[key] = params[key] / value if invert else params[key] * value

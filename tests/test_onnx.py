@@ -1,0 +1,391 @@
+"""ONNX models of our networks give our outputs in ONNX Runtime, for every layer."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastconv import DeepConvNet, cli
+from fastconv.errors import ArgumentError, DTypeError, MissingDependency, ShapeError, StateError
+from fastconv.functions import softmax
+from fastconv.io import export_onnx
+from fastconv.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Pooling,
+    Relu,
+    Sigmoid,
+    SoftmaxWithLoss,
+)
+from fastconv.network import Network
+
+onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
+
+TOLERANCE = 1e-5
+"""Of the largest output."""
+
+
+class Session:
+    """A model in ONNX Runtime."""
+
+    def __init__(self, path: Path) -> None:
+        runtime = pytest.importorskip(
+            "onnxruntime", reason="ONNX Runtime is not installed: nothing to compare with"
+        )
+        self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        (out,) = self.session.run(None, {"input": x.astype(np.float32)})
+        return out
+
+
+def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
+    assert got.shape == expected.shape
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+def images(n: int, *shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, *shape)).astype(np.float32)
+
+
+def convolution(filters=4, channels=2, size=(3, 3), stride=1, pad=0, seed=0) -> Convolution:
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((filters, channels, *size)).astype(np.float32)
+    return Convolution(weight, rng.standard_normal(filters).astype(np.float32), stride, pad)
+
+
+def affine(features: int, units=3, dtype="float32") -> Affine:
+    rng = np.random.default_rng(features)
+    weight = rng.standard_normal((features, units)).astype(dtype)
+    return Affine(weight, rng.standard_normal(units).astype(dtype))
+
+
+def batch_normalization(features: int, *, trained=True) -> BatchNormalization:
+    rng = np.random.default_rng(features)
+    gamma, beta, mean = rng.standard_normal((3, features)).astype(np.float32)
+    variance = rng.uniform(0.1, 2, features).astype(np.float32)
+    statistics = {"running_mean": mean, "running_var": variance} if trained else {}
+    return BatchNormalization(gamma, beta, **statistics)
+
+
+CHAINS = {
+    "convolution": ([convolution()], (2, 7, 6)),
+    "convolution 1x1": ([convolution(size=(1, 1))], (2, 5, 5)),
+    "convolution 2x3, stride 2, pad 2": (
+        [convolution(size=(2, 3), stride=2, pad=2)],
+        (2, 8, 9),
+    ),
+    "pooling": ([Pooling(2, 2, 2)], (3, 7, 6)),
+    "pooling 3x2, stride 1, pad 1": ([Pooling(3, 2, 1, 1)], (3, 7, 6)),
+    "affine": ([affine(6)], (6,)),
+    "affine of images": ([affine(24)], (2, 3, 4)),
+    "two affine": ([affine(6, 5), Relu(), affine(5)], (6,)),
+    "sigmoid": ([affine(6, 5), Sigmoid(), affine(5)], (6,)),
+    "dropout": ([affine(6, 5), Dropout(0.3), affine(5), Dropout(0.5)], (6,)),
+    "batch normalization": ([affine(6, 5), batch_normalization(5), Relu()], (6,)),
+    "batch normalization of images": (
+        [convolution(), batch_normalization(4 * 5 * 4), Relu(), affine(80)],
+        (2, 7, 6),
+    ),
+    "images to the end": ([convolution(), batch_normalization(80), Pooling(2, 2)], (2, 7, 6)),
+}
+
+
+@pytest.mark.parametrize("open_size", [False, True], ids=["fixed", "open"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_layer(tmp_path, name, open_size):
+    layers, shape = CHAINS[name]
+    network = Network(layers, "float32")
+    export_onnx(network, tmp_path / "m.onnx", input_shape=None if open_size else shape)
+    session = Session(tmp_path / "m.onnx")
+    for batch in (1, 5):
+        x = images(batch, *shape)
+        if open_size and name == "affine of images":
+            x = x.reshape(batch, -1)  # only input_shape says that they are images
+        assert_same(session(x), network.predict(x))
+
+
+def test_deep_convnet(tmp_path):
+    network = DeepConvNet(seed=1)
+    network.save_params(tmp_path / "w.npz")
+    export_onnx(network, tmp_path / "m.onnx")
+    session = Session(tmp_path / "m.onnx")
+    for batch in (1, 3, 16):
+        x = images(batch, 1, 28, 28, seed=batch)
+        assert_same(session(x), network.predict(x))
+
+
+def test_deep_convnet_in_float64(tmp_path):
+    """Rounded to float32, for which 1e-5 leaves room."""
+    network = DeepConvNet(seed=1, dtype="float64")
+    export_onnx(network, tmp_path / "m.onnx", input_shape=(1, 28, 28))
+    x = images(4, 1, 28, 28)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+
+
+def test_softmax(tmp_path):
+    network = DeepConvNet(seed=1)
+    export_onnx(network, tmp_path / "m.onnx", softmax=True)
+    x = images(4, 1, 28, 28)
+    shares = Session(tmp_path / "m.onnx")(x)
+    assert_same(shares, softmax(network.predict(x)))
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_statistics_of_training_are_exported(tmp_path):
+    network = Network(
+        [affine(6, 5), BatchNormalization(np.ones(5, "f4"), np.zeros(5, "f4")), affine(5)],
+        "float32",
+    )
+    for step in range(20):
+        network.gradient(images(30, 6, seed=step) * 3 + 1, np.arange(30) % 3)
+    export_onnx(network, tmp_path / "m.onnx")
+    x = images(7, 6, seed=99)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+
+
+class BooksNet:
+    """A network as the book writes it: layers by name."""
+
+    def __init__(self, backwards=False):
+        self.layers = OrderedDict(
+            Conv1=convolution(3, 1), Relu1=Relu(), Pool1=Pooling(2, 2, 2), Affine1=affine(3 * 9)
+        )
+        self.last_layer = SoftmaxWithLoss()
+        self.sign = -1 if backwards else 1
+
+    def predict(self, x):
+        for layer in self.layers.values():
+            x = layer.forward(x)
+        return self.sign * x
+
+
+def test_a_network_of_the_books_form(tmp_path):
+    export_onnx(BooksNet(), tmp_path / "m.onnx", input_shape=(1, 8, 8))
+    x = images(3, 1, 8, 8)
+    assert_same(Session(tmp_path / "m.onnx")(x), BooksNet().predict(x))
+
+
+def test_a_predict_that_does_more_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match=r"BooksNet\.predict does something else"):
+        export_onnx(BooksNet(backwards=True), tmp_path / "m.onnx", input_shape=(1, 8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_model_says_what_it_is(tmp_path):
+    export_onnx(DeepConvNet(seed=0), tmp_path / "m.onnx", input_shape=(1, 28, 28))
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert model.producer_name == "fastconv"
+    (put,), (out,) = model.graph.input, model.graph.output
+
+    def dims(value):
+        return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+
+    assert (put.name, dims(put)) == ("input", ["batch", 1, 28, 28])
+    assert (out.name, dims(out)) == ("scores", ["batch", 10])
+    names = [f"{kind}{number}" for number in range(1, 9) for kind in "Wb"]
+    weights = [t.name for t in model.graph.initializer if not t.name.startswith("kept")]
+    assert weights == names
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+class Swish:
+    parameter_names = ()
+    backend = None
+
+    def forward(self, x):
+        return x / (1 + np.exp(-x))
+
+
+class HalfRelu(Relu):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+class NamedRelu(Relu):
+    """A subclass that computes what its base does."""
+
+
+@pytest.mark.parametrize("layer", [Swish(), HalfRelu()])
+def test_a_layer_that_cannot_be_exported_is_named(tmp_path, layer):
+    network = Network([affine(6), layer], "float32")
+    message = rf"layer 2 \({type(layer).__name__}\) cannot be exported; known are Affine, "
+    with pytest.raises(ArgumentError, match=message):
+        export_onnx(network, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_subclass_with_its_bases_forward_is_the_base(tmp_path):
+    network = Network([affine(6), NamedRelu()], "float32")
+    export_onnx(network, tmp_path / "m.onnx")
+    x = images(3, 6)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+
+
+def test_the_loss_among_the_layers(tmp_path):
+    with pytest.raises(ArgumentError, match=r"SoftmaxWithLoss.*pass softmax=True"):
+        export_onnx(Network([affine(6), SoftmaxWithLoss()]), tmp_path / "m.onnx")
+
+
+BAD = [
+    ([affine(6), affine(6)], None, {}, ShapeError, r"layer 2 \(Affine\) expects 6 numbers"),
+    ([affine(6)], (7,), {}, ShapeError, r"expects 6 numbers for each sample, got 7"),
+    ([convolution()], (3, 7, 7), {}, ShapeError, "expects 2 channels"),
+    ([convolution()], (7,), {}, ShapeError, "expects 2 channels"),
+    ([convolution()], (2, 2, 7), {}, ShapeError, "larger than the padded image"),
+    ([affine(6), Pooling(2, 2)], None, {}, ShapeError, "expects images"),
+    ([convolution()], (2, 7, 7), {"softmax": True}, ShapeError, "softmax of scores"),
+    ([Relu()], None, {}, ArgumentError, "pass input_shape"),
+    ([affine(6)], (2, 3), {}, ArgumentError, r"must be \(D,\) or \(C, H, W\)"),
+    ([affine(6)], (0,), {}, ArgumentError, "input_shape must be at least 1"),
+    ([], None, {}, ArgumentError, "expected a network with a list or dict of layers"),
+    (
+        [affine(6, 5), batch_normalization(5, trained=False)],
+        None,
+        {},
+        StateError,
+        r"layer 2 \(BatchNormalization\) has no running statistics",
+    ),
+]
+
+
+@pytest.mark.parametrize(("layers", "shape", "more", "error", "message"), BAD)
+def test_bad_input(tmp_path, layers, shape, more, error, message):
+    with pytest.raises(error, match=message):
+        export_onnx(Network(layers), tmp_path / "m.onnx", input_shape=shape, **more)
+    assert not list(tmp_path.iterdir())
+
+
+def test_something_that_is_no_network(tmp_path):
+    with pytest.raises(ArgumentError, match="expected a network with a list or dict of layers"):
+        export_onnx({"W1": np.ones(2)}, tmp_path / "m.onnx")
+
+
+def test_another_ending(tmp_path):
+    with pytest.raises(ArgumentError, match=r"m\.pb must end in \.onnx"):
+        export_onnx(DeepConvNet(), tmp_path / "m.pb")
+
+
+def test_numbers_beyond_float32(tmp_path):
+    layer = affine(6, dtype="float64")
+    layer.W[0, 0] = 1e300
+    with pytest.raises(DTypeError, match=r"W1 of layer 1 \(Affine\) has numbers beyond"):
+        export_onnx(Network([layer], "float64"), tmp_path / "m.onnx")
+
+
+def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'fastconv\[onnx\]'"):
+        export_onnx(DeepConvNet(), tmp_path / "m.onnx")
+
+
+# ---- the command ----------------------------------------------------------------------
+
+
+def command(*arguments) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+SMALL = [{"filter_num": 2, "filter_size": 3, "pad": pad, "stride": 1} for pad in (1, 1, 1, 2, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        DeepConvNet(seed=1),
+        DeepConvNet((3, 28, 28), *SMALL, hidden_size=7, output_size=4, seed=2, dtype="float64"),
+    ],
+    ids=["default", "small"],
+)
+def test_export_a_file_of_weights(tmp_path, capsys, network):
+    network.save_params(tmp_path / "w.npz")
+    done = command("export", tmp_path / "w.npz", tmp_path / "m.onnx", "--json")
+    shown = capsys.readouterr()
+    channels = network.params["W1"].shape[1]
+    assert done == 0, shown.err
+    assert json.loads(shown.out) == {
+        "output": str(tmp_path / "m.onnx"),
+        "model": "deepconvnet",
+        "input_shape": [channels, "height", "width"],
+    }
+    x = images(3, channels, 28, 28)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+
+
+def test_images_of_a_size_that_the_weights_do_not_tell(tmp_path):
+    """Both 28 x 28 and 32 x 32 give 4 x 4 at the end; the model takes what the network did."""
+    network = DeepConvNet((1, 32, 32), seed=1)
+    network.save_params(tmp_path / "w.npz")
+    assert command("export", tmp_path / "w.npz", tmp_path / "m.onnx") == 0
+    x = images(2, 1, 32, 32)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+
+
+def test_export_a_run(tmp_path, capsys):
+    config = {
+        "model": "deepconvnet",
+        "data": "digits",
+        "data_dir": None,
+        "epochs": 1,
+        "batch_size": 100,
+        "optimizer": "adam",
+        "lr": 0.001,
+        "backend": "numpy",
+        "dtype": "float32",
+        "threads": 1,
+        "seed": 3,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    network = DeepConvNet(seed=4)
+    network.save_params(tmp_path / "weights.npz")
+    done = command("export", tmp_path, tmp_path / "m.onnx", "--softmax")
+    shown = capsys.readouterr()
+    assert done == 0, shown.err
+    assert "deepconvnet, float32, input (N, 1, 28, 28)" in shown.out
+    x = images(3, 1, 28, 28)
+    assert_same(Session(tmp_path / "m.onnx")(x), softmax(network.predict(x)))
+
+
+PAD_2 = [{"filter_num": 2, "filter_size": 3, "pad": 2, "stride": 1}] * 6
+OTHERS = {
+    "two layers": (Network([affine(6, 5), affine(5)], "float32"), "not the weights of a DeepConvN"),
+    "other pads": (DeepConvNet((1, 28, 28), *PAD_2), "does not tell pads, strides and the size"),
+    "larger images": (DeepConvNet((1, 36, 36), *SMALL), "W7 has shape .* these do not fit"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_export_refuses_weights_of_another_network(tmp_path, capsys, name):
+    network, message = OTHERS[name]
+    network.save_params(tmp_path / "w.npz")
+    assert command("export", tmp_path / "w.npz", tmp_path / "m.onnx") == 1
+    assert not (tmp_path / "m.onnx").exists()
+    shown = capsys.readouterr()
+    assert re.search(message, shown.err)
+    assert r"fastconv.io.export_onnx(network, path)" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ("export absent m.onnx", 2, "absent does not exist: expected a run folder or a weights"),
+        ("export . m.onnx", 2, "has no config.json: expected the folder of a training run"),
+        ("export w.npz m.txt", 2, "m.txt must end in .onnx"),
+        ("export w.npz absent/m.onnx", 1, "no folder absent to write it to"),
+    ],
+)
+def test_export_refuses(tmp_path, monkeypatch, capsys, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    DeepConvNet(seed=0).save_params("w.npz")
+    assert command(*arguments.split()) == status
+    assert message in capsys.readouterr().err
