@@ -1,0 +1,66 @@
+"""``dataset.mnist`` for a user's folder: MNIST from where the folder, or fastconv, has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..datasets import mnist
+from ..datasets.finish import DataSplit
+from ..errors import DataCorrupt, DataNotFound
+
+__all__ = ["loader"]
+
+
+def loader(
+    folders: Iterable[str],
+    theirs: Callable[..., DataSplit] | None,
+    note: Callable[[str], None],
+) -> Callable[..., DataSplit]:
+    """Make the ``load_mnist`` of one user.
+
+    Parameters
+    ----------
+    folders : iterable of str
+        The user's ``dataset`` folder, or folders.
+    theirs : callable, optional
+        The ``load_mnist`` of the user's own file.
+    note : callable
+        Told where the data came from.
+    """
+
+    def load_mnist(
+        normalize: bool = True, flatten: bool = True, one_hot_label: bool = False
+    ) -> DataSplit:
+        """Load MNIST: from the four files in the user's ``dataset`` folder, if they are MNIST's.
+
+        Else as the user's own ``load_mnist`` does, which may hold other data under this name;
+        and where that finds none, as `fastconv.datasets.load_mnist` does.
+        """
+        for folder in folders:
+            try:
+                data = mnist.load_mnist(normalize, flatten, one_hot_label, data_dir=folder)
+            except (DataNotFound, DataCorrupt):
+                continue
+            note(f"MNIST from {Path(folder)}")
+            return data
+        own: dict[str, Any] = {
+            "normalize": normalize,
+            "flatten": flatten,
+            "one_hot_label": one_hot_label,
+        }
+        reason = ""
+        if theirs is not None:
+            try:
+                data = theirs(**own)
+            except OSError as error:
+                reason = f": your load_mnist failed with {type(error).__name__}: {error}"
+            else:
+                note("data from your load_mnist: your dataset folder lacks MNIST's four files")
+                return data
+        data = mnist.load_mnist(**own)
+        note(f"MNIST from fastconv's cache{reason}")
+        return data
+
+    return load_mnist

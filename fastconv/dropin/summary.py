@@ -1,0 +1,160 @@
+"""What the drop-in says at the end: one line, and on request a table and a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .. import config, selection
+from ..errors import FastconvError
+from ..io.atomic import replace_file
+from .finder import PACKAGES, SERVED
+
+if TYPE_CHECKING:
+    from . import Installation
+
+__all__ = ["facts", "show"]
+
+
+def facts(installation: Installation) -> dict[str, Any]:
+    """What `fastconv.stats` returns."""
+    report = installation.finder.report
+    kernels = [asdict(row) | {"gflops": row.gflops} for row in installation.profile.kernels()]
+    for row in kernels:
+        del row["operations"]
+    try:
+        backend = selection.get_backend()
+    except FastconvError as error:
+        backend = f"none ({error})"
+    return {
+        "served": {name: list(names) for name, names in report.served.items()},
+        "theirs": dict(report.theirs),
+        "data": report.data,
+        "backend": backend,
+        "threads": config.get_num_threads(),
+        "seconds": perf_counter() - installation.started,
+        "kernel_seconds": sum(row["seconds"] for row in kernels),
+        "kernels": kernels,
+    }
+
+
+def show(installation: Installation, stream: TextIO) -> None:
+    """Write the line, before it the table if it was asked for, and the trace."""
+    told = facts(installation)
+    if installation.table:
+        print(table(told), file=stream)
+    if installation.trace is not None:
+        try:
+            write_trace(installation, told, installation.trace)
+        except OSError as error:
+            print(f"fastconv: error: the profile was not written: {error}", file=stream)
+    print(line(told), file=stream, flush=True)
+
+
+def line(told: dict[str, Any]) -> str:
+    """All in one line: what was served and where it ran; what ran elsewhere, and why."""
+    if not told["served"]:
+        others = "; ".join(f"{name}: {why}" for name, why in told["theirs"].items())
+        return "fastconv: nothing served: " + (others or f"no import of {', '.join(SERVED)}")
+    parts = [f"fastconv: served {_names(told['served'])}"]
+    calls = sum(row["calls"] for row in told["kernels"])
+    if calls:
+        where = _distinct(told["kernels"], "backend")
+        if told["backend"] not in where:
+            where.append(f"({told['backend']} chosen)")
+        threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
+        how = ", ".join([" and ".join(where), *_distinct(told["kernels"], "dtype"), threads])
+        rest = max(0.0, told["seconds"] - told["kernel_seconds"])
+        parts.append(f"{told['kernel_seconds']:.2f} s in {calls:,} kernel calls ({how})")
+        parts.append(f"{rest:.2f} s elsewhere, in Python and NumPy")
+    else:
+        parts.append("no kernel was called")
+    if told["data"]:
+        parts.append(told["data"])
+    files = {name: None for name, why in told["theirs"].items() if why == "your file"}
+    if files:
+        parts.append(f"from your files: {_names(files)}")
+    parts += [f"{name}: {why}" for name, why in told["theirs"].items() if name not in files]
+    return "; ".join(parts)
+
+
+def _names(modules: dict[str, Any]) -> str:
+    """``common.layers, common.util`` as ``common (layers, util)``."""
+    groups = []
+    for package in PACKAGES:
+        inside = [name.partition(".")[2] for name in modules if name.startswith(f"{package}.")]
+        if inside:
+            groups.append(f"{package} ({', '.join(sorted(inside))})")
+    return ", ".join(groups)
+
+
+def _distinct(rows: list[dict[str, Any]], column: str) -> list[str]:
+    """Values of a column, that with the most seconds first."""
+    seconds: dict[str, float] = {}
+    for row in rows:
+        seconds[row[column]] = seconds.get(row[column], 0.0) + row["seconds"]
+    return sorted(seconds, key=lambda value: -seconds[value])
+
+
+COLUMNS = ("layer", "operation", "backend", "dtype", "calls", "seconds", "share", "GFLOP/s")
+
+
+def table(told: dict[str, Any]) -> str:
+    """The kernels by layer and operation, and the time that was spent outside of them."""
+    whole = told["seconds"]
+    rows = [
+        (
+            row["layer"] or "-",
+            row["kernel"],
+            row["backend"],
+            row["dtype"],
+            f"{row['calls']:,}",
+            f"{row['seconds']:.4f}",
+            f"{100 * row['seconds'] / whole:.1f} %",
+            "-" if row["gflops"] is None else f"{row['gflops']:.1f}",
+        )
+        for row in told["kernels"]
+    ]
+    rest = max(0.0, whole - told["kernel_seconds"])
+    rows.append(
+        ("elsewhere", "Python, NumPy", "", "", "", f"{rest:.4f}", f"{100 * rest / whole:.1f} %", "")
+    )
+    widths = [max(len(row[i]) for row in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
+    lines = []
+    for row in [COLUMNS, *rows]:
+        words = [
+            word.ljust(width) if i < 4 else word.rjust(width)
+            for i, (word, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(words).rstrip())
+    return "\n".join(lines)
+
+
+def write_trace(installation: Installation, told: dict[str, Any], path: str) -> None:
+    """Write the calls as a trace that browsers' viewers open, with `facts` beside them.
+
+    The Chrome trace-event format: complete events ("X"), times in microseconds. The sums
+    are under the key ``fastconv``, which viewers pass over.
+    """
+    process = os.getpid()
+    events = [
+        {
+            "name": call.kernel,
+            "cat": call.backend,
+            "ph": "X",
+            "ts": (call.start - installation.started) * 1e6,
+            "dur": call.seconds * 1e6,
+            "pid": process,
+            "tid": call.thread,
+            "args": {"layer": call.layer},
+        }
+        for call in installation.profile.calls
+    ]
+    lost = {"lost_calls": installation.profile.lost_calls}
+    content = {"traceEvents": events, "displayTimeUnit": "ms", "fastconv": told | lost}
+    with replace_file(Path(path)) as stream:
+        stream.write(json.dumps(content).encode())
