@@ -14,7 +14,15 @@ NumPy reference, Numba kernels, Cython kernels. Nothing else changes::
 
 from . import datasets, errors, functions, gradient, layers, optimizer, trainer, util
 from ._version import __version__
-from .config import get_num_threads, set_num_threads
+from .config import get_math_mode, get_num_threads, set_math_mode, set_num_threads
+from .dropin import (
+    install,
+    is_installed,
+    load_ipython_extension,
+    stats,
+    uninstall,
+    unload_ipython_extension,
+)
 from .info import show_config
 from .models import DeepConvNet
 from .selection import get_backend, list_backends, set_backend, use_backend
@@ -28,15 +36,23 @@ __all__ = [
     "errors",
     "functions",
     "get_backend",
+    "get_math_mode",
     "get_num_threads",
     "gradient",
+    "install",
+    "is_installed",
     "layers",
     "list_backends",
+    "load_ipython_extension",
     "optimizer",
     "set_backend",
+    "set_math_mode",
     "set_num_threads",
     "show_config",
+    "stats",
     "trainer",
+    "uninstall",
+    "unload_ipython_extension",
     "use_backend",
     "util",
 ]

@@ -23,15 +23,17 @@ from typing import Any
 import numpy as np
 
 from . import config as process
-from . import selection
-from .cli_options import LARGEST_SEED, build_parser
+from . import dropin, selection
+from .cli_options import LARGEST_SEED, build_parser, profile_without_file
 from .cli_weights import convert_weights, export_weights
 from .datasets import DATASETS
 from .datasets.image_file import frame_digit, read_image
+from .dropin.script import prepare
 from .errors import ArgumentError, DataCorrupt, DataNotFound, FastconvError, UnknownBackend
 from .evaluation import draw_evaluation, evaluate, load_data, load_network
 from .functions import softmax
-from .info import configuration, show_config
+from .info import as_table, configuration, layer_table, show_config
+from .models import DeepConvNet
 from .optimizer import OPTIMIZERS
 from .run_folder import RunConfig, RunFolder
 from .training_run import continued_config, train_run
@@ -54,10 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
+    words = profile_without_file(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = build_parser().parse_args(arguments)
+        options = build_parser().parse_args(words)
     except SystemExit as exit_:  # argparse has said what there is to say
         return int(exit_.code or 0)
+    if options.command == "run":
+        return _run(options)  # not inside of what follows: a script's errors are its own
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
@@ -328,11 +333,32 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+# ---- run ----------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        script = prepare(options.script, options.module)
+        dropin.install(backend=options.backend, dtype=options.dtype, threads=options.threads)
+        if options.profile is not None:
+            dropin.report_at_exit(table=True, trace=options.profile or None)
+    except FastconvError as error:
+        _complain("run", _one_line(error))
+        return 2
+    script()
+    return 0
+
+
 # ---- info ---------------------------------------------------------------------------
 
 
 def _info(options: argparse.Namespace) -> int:
-    if options.json:
+    if options.threads is not None:
+        process.set_num_threads(options.threads)
+    if options.layers:
+        rows = layer_table(DeepConvNet(seed=0, backend=options.backend), (options.batch, 1, 28, 28))
+        print(json.dumps(rows) if options.json else as_table(rows), flush=True)
+    elif options.json:
         _print_json(configuration())
     else:
         show_config()
@@ -349,5 +375,6 @@ COMMANDS = {
     "predict": _predict,
     "convert": _convert,
     "export": _export,
+    "run": _run,
     "info": _info,
 }

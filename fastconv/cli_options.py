@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ._version import __version__
@@ -11,7 +12,7 @@ from .datasets import DATASETS
 from .models import MODELS
 from .optimizer import OPTIMIZERS
 
-__all__ = ["build_parser"]
+__all__ = ["build_parser", "profile_without_file"]
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's RandomState, which draws the first weights, takes no larger one."""
@@ -53,6 +54,12 @@ def _rate(text: str) -> float:
 _rate.__name__ = "number"
 
 
+def _json_name(text: str) -> str:
+    if text and not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"must end in .json, got {text}")
+    return text
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser of the ``fastconv`` command and its sub-commands.
 
@@ -71,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_convert(commands)
     _add_export(commands)
+    _add_run(commands)
     _add_info(commands)
     return parser
 
@@ -183,14 +191,71 @@ def _add_export(commands: Any) -> None:
     _add_common(export, backend=False)
 
 
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a script of the book's form on fastconv's layers",
+        description=(
+            "Run a script that imports common.layers, common.trainer, dataset.mnist and so on,\n"
+            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it."
+        ),
+        epilog=(
+            "examples:\n"
+            "  python -m fastconv train_convnet.py\n"
+            "  python -m fastconv --dtype float32 --profile train_convnet.py --epochs 20"
+        ),
+        usage="fastconv run [options] [-m] SCRIPT [ARGUMENT ...]",
+    )
+    add = run.add_argument
+    add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        help="compute in it whatever the script's arrays are (default: what they are)",
+    )
+    add("--threads", type=_whole(1), metavar="N", help="threads (default: one for each CPU)")
+    add(
+        "--profile",
+        nargs="?",
+        type=_json_name,
+        const="",
+        metavar="FILE.json",
+        help="show times by layer at the end, and write a trace of the calls to the file",
+    )
+    add("-m", dest="module", action="store_true", help="SCRIPT is a module's name")
+    add("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="what to run, and its arguments")
+
+
+def profile_without_file(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--profile SCRIPT`` as ``--profile= SCRIPT``: a file ends in .json."""
+    words = list(arguments)
+    if words[:1] != ["run"]:
+        return words
+    at = 1
+    while at < len(words) and words[at].startswith("-"):
+        value = words[at + 1] if at + 1 < len(words) else ""
+        if words[at] == "--profile" and not value.endswith(".json"):
+            words[at] = "--profile="
+        elif words[at] in ("--profile", "--backend", "--dtype", "--threads"):
+            at += 1
+        at += 1
+    return words
+
+
 def _add_info(commands: Any) -> None:
     info = commands.add_parser(
         "info",
         help="show versions, backends, threads and instruction sets",
         description="Show what runs here: versions, backends and why one is missing, threads.",
-        epilog="example:\n  fastconv info --json",
+        epilog="examples:\n  fastconv info --json\n  fastconv info --layers --batch 8",
     )
-    _add_common(info, backend=False)
+    info.add_argument(
+        "--layers",
+        action="store_true",
+        help="show which layers of DeepConvNet run as one, and by which algorithm",
+    )
+    info.add_argument("--batch", type=_whole(1), metavar="N", default=100, help="images (100)")
+    _add_common(info, backend=True)
 
 
 def _add_common(parser: Any, *, backend: bool) -> None:

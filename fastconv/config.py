@@ -7,6 +7,10 @@ FASTCONV_BACKEND         backend where nothing else names one (default ``auto``)
 FASTCONV_NUM_THREADS     threads of the kernels (default: OMP_NUM_THREADS, else the
                          number of CPUs that this process may use)
 FASTCONV_MAX_ISA         widest instruction set to use: baseline, avx2 or avx512
+FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (see
+                         `set_math_mode`)
+FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions where it
+                         applies: direct, winograd2 or winograd4
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data
 =======================  ==========================================================
 """
@@ -18,10 +22,20 @@ import warnings
 from contextvars import ContextVar
 from pathlib import Path
 
+from .backends.algorithms import ALGORITHMS, MATH_MODES
 from .errors import ArgumentError, FallbackWarning
 from .geometry import as_int
 
-__all__ = ["cache_dir", "get_num_threads", "max_isa", "set_num_threads"]
+__all__ = [
+    "cache_dir",
+    "get_conv_algorithm",
+    "get_math_mode",
+    "get_num_threads",
+    "max_isa",
+    "set_conv_algorithm",
+    "set_math_mode",
+    "set_num_threads",
+]
 
 ISA_LEVELS = ("baseline", "avx2", "avx512")
 
@@ -30,10 +44,12 @@ context_backend: ContextVar[str | None] = ContextVar("fastconv_backend", default
 
 
 class _Process:
-    """What `set_backend` and `set_num_threads` change, and what a fork must know."""
+    """What `set_backend` and its like change, and what a fork must know."""
 
     backend: str | None = None
     threads: int | None = None
+    math_mode: str | None = None
+    conv_algorithm: str | None = None
     parallel: bool = False  # has any kernel been told to use more than one thread?
     forked: bool = False  # is this a child forked after that?
 
@@ -103,6 +119,71 @@ def get_num_threads() -> int:
     return os.cpu_count() or 1
 
 
+def set_math_mode(mode: str | None) -> None:
+    """Set how exact convolutions must be.
+
+    Parameters
+    ----------
+    mode : {"default", "fast"} or None
+        ``"default"`` rounds no worse than a plain float32 sum of products. ``"fast"``
+        also allows Winograd's F(4x4, 3x3) for 3x3 filters of stride 1: relative errors up to
+        about 1e-5 in float32, of the largest value of the result (1e-14 in float64).
+        None returns to FASTCONV_MATH.
+
+    Raises
+    ------
+    ArgumentError
+        Another mode.
+    """
+    if mode is not None:
+        mode = _one_of("set_math_mode: mode", mode, MATH_MODES)
+    _Process.math_mode = mode
+
+
+def get_math_mode() -> str:
+    """Return the math mode: ``"default"`` or ``"fast"``."""
+    if _Process.math_mode is not None:
+        return _Process.math_mode
+    return _from_environment("FASTCONV_MATH", MATH_MODES) or "default"
+
+
+def set_conv_algorithm(algorithm: str | None) -> None:
+    """Set how convolutions are computed, where the algorithm applies; elsewhere directly.
+
+    Parameters
+    ----------
+    algorithm : {"auto", "direct", "winograd2", "winograd4"} or None
+        ``"auto"`` chooses by shape and math mode; the others are described in
+        `fastconv.backends.algorithms`. None returns to FASTCONV_CONV_ALGORITHM.
+
+    Raises
+    ------
+    ArgumentError
+        Another algorithm.
+    """
+    if algorithm is not None:
+        algorithm = _one_of("set_conv_algorithm: algorithm", algorithm, ALGORITHMS)
+    _Process.conv_algorithm = algorithm
+
+
+def get_conv_algorithm() -> str:
+    """Return the algorithm asked for: ``"auto"`` unless one is forced."""
+    if _Process.conv_algorithm is not None:
+        return _Process.conv_algorithm
+    return _from_environment("FASTCONV_CONV_ALGORITHM", ALGORITHMS) or "auto"
+
+
+def _from_environment(variable: str, allowed: tuple[str, ...]) -> str | None:
+    text = os.environ.get(variable, "").strip().lower()
+    return _one_of(variable, text, allowed) if text else None
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ArgumentError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
 def note_parallel_work() -> None:
     """Remember that kernels were told to use more than one thread."""
     _Process.parallel = True
@@ -125,12 +206,7 @@ if hasattr(os, "register_at_fork"):
 
 def max_isa() -> str | None:
     """Return the clamp on the instruction set, FASTCONV_MAX_ISA, or None."""
-    text = os.environ.get("FASTCONV_MAX_ISA", "").strip().lower()
-    if text and text not in ISA_LEVELS:
-        raise ArgumentError(
-            f"FASTCONV_MAX_ISA must be one of {', '.join(ISA_LEVELS)}, got {text!r}"
-        )
-    return text or None
+    return _from_environment("FASTCONV_MAX_ISA", ISA_LEVELS)
 
 
 def cache_dir() -> Path:

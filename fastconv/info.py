@@ -9,11 +9,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from . import config, selection
+from . import config, plan, selection
 from ._version import __version__
 from .errors import FastconvError
 
-__all__ = ["configuration", "show_config"]
+__all__ = ["as_table", "configuration", "layer_table", "show_config"]
 
 
 def configuration() -> dict[str, Any]:
@@ -41,6 +41,8 @@ def configuration() -> dict[str, Any]:
         "backend": _chosen(),
         "threads": config.get_num_threads(),
         "max_isa": config.max_isa() or "none",
+        "math mode": config.get_math_mode(),
+        "convolution algorithm": config.get_conv_algorithm(),
         "blas": _blas(),
         "cache": str(config.cache_dir()),
         "backends": backends,
@@ -66,6 +68,48 @@ def show_config(file: TextIO | None = None) -> None:
         print(f"\nbackend {name}: {state}", file=out)
         for key, value in details.items():
             print(f"  {key}: {value}", file=out)
+
+
+def layer_table(network: Any, input_shape: tuple[int, ...]) -> list[dict[str, str]]:
+    """How a network would run on inputs of this shape, batch first: a row for each run of layers.
+
+    Parameters
+    ----------
+    network : Network
+    input_shape : tuple of int
+
+    Returns
+    -------
+    list of dict
+        ``layers``, ``input``, ``output`` and, for convolutions, the algorithms of ``forward``,
+        ``input gradient`` and ``weight gradient``.
+    """
+    rows = []
+    for facts in plan.describe(network.layers, input_shape, network.dtype):
+        row = {
+            "layers": " + ".join(facts.layers),
+            "input": " x ".join(map(str, facts.input_shape)),
+            "output": " x ".join(map(str, facts.output_shape)),
+        }
+        if (way := facts.algorithms) is not None:
+            row |= {
+                "forward": way.forward,
+                "input gradient": way.input_gradient,
+                "weight gradient": way.weight_gradient,
+            }
+        rows.append(row)
+    return rows
+
+
+def as_table(rows: list[dict[str, str]]) -> str:
+    """Rows of named texts as columns; a row may lack some."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *([row.get(name, "") for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def _providers(backend: Any) -> list[tuple[str, str]]:

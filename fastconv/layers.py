@@ -23,7 +23,7 @@ from .errors import ShapeError, StateError
 from .functions import *  # noqa: F403
 from .functions import __all__ as _function_names
 from .functions import sigmoid
-from .ops.arrays import common_dtype, expect_shape
+from .ops.arrays import as_array, common_dtype, expect_shape
 from .util import col2im, im2col
 
 # Scripts say `from common.layers import *` and then use np, softmax, im2col and the rest.
@@ -59,9 +59,17 @@ class Layer:
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
 
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    backend: str | None = None
+    _context: Any = None
+
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend
-        self._context: Any = None
+        self._context = None
+
+    def forget(self) -> None:
+        """Drop what the last forward kept."""
+        self._context = None
 
     def _forward_context(self) -> Any:
         if self._context is None:
@@ -72,6 +80,10 @@ class Layer:
 class Relu(Layer):
     """max(0, x), NaN kept; the gradient passes where x > 0."""
 
+    def forget(self) -> None:
+        super().forget()
+        self.__dict__.pop("mask", None)
+
     @cached_property
     def mask(self) -> NDArray[np.bool_] | None:
         """True where the gradient is stopped (x was not positive); None before forward."""
@@ -79,7 +91,7 @@ class Relu(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         """Return an array like x, 0 where x <= 0."""
-        self.__dict__.pop("mask", None)  # of the forward before
+        self.forget()
         out, self._context = ops.relu_forward(x, self.backend)
         return out
 
@@ -314,6 +326,10 @@ class Convolution(Layer):
         self.dW: Array | None = None
         self.db: Array | None = None
 
+    def forget(self) -> None:
+        super().forget()
+        self.x = None
+
     def forward(self, x: ArrayLike) -> Array:
         """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - FH)//stride + 1."""
         out, self._context = ops.conv2d_forward(
@@ -338,6 +354,11 @@ class Pooling(Layer):
         Size of the window.
     stride, pad : int
         Padded places never win; pad is smaller than the window.
+
+    Attributes
+    ----------
+    x : array (N, C, H, W)
+        The input of the last forward.
     """
 
     def __init__(
@@ -348,6 +369,12 @@ class Pooling(Layer):
         self.pool_w = pool_w
         self.stride = stride
         self.pad = pad
+        self.x: Array | None = None
+
+    def forget(self) -> None:
+        super().forget()
+        self.x = None
+        self.__dict__.pop("arg_max", None)
 
     @cached_property
     def arg_max(self) -> NDArray[np.intp] | None:
@@ -358,10 +385,11 @@ class Pooling(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         """Return (N, C, OH, OW) for x (N, C, H, W)."""
-        self.__dict__.pop("arg_max", None)  # of the forward before
+        self.forget()
         out, self._context = ops.maxpool2d_forward(
             x, self.pool_h, self.pool_w, self.stride, self.pad, self.backend
         )
+        self.x = as_array(x)
         return out
 
     def backward(self, dout: ArrayLike) -> Array:

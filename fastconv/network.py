@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .errors import ArgumentError, WeightsError
 from .io import load_params, save_params
-from .layers import Affine, BatchNormalization, Convolution, Dropout, SoftmaxWithLoss
+from .layers import SoftmaxWithLoss
 from .ops import class_indices
+from .plan import Plan
 
 __all__ = ["Network", "network_dtype"]
 
@@ -60,6 +61,7 @@ class Network:
         self.last_layer = SoftmaxWithLoss()
         self.dtype = network_dtype(dtype)
         self.backend = backend
+        self._plan = Plan()
         trained = [layer for layer in layers if layer.parameter_names]
         self._owners = {
             f"{name}{number}": (layer, name)
@@ -86,12 +88,7 @@ class Network:
         out = np.asarray(x)
         if out.dtype.kind in "fiub":
             out = out.astype(self.dtype, copy=False)
-        for layer in self.layers:
-            if isinstance(layer, Dropout | BatchNormalization):
-                out = layer.forward(out, train_flg)
-            else:
-                out = layer.forward(out)
-        return out
+        return self._plan.forward(self.layers, out, train_flg)
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean cross-entropy of a forward pass in training mode.
@@ -107,13 +104,7 @@ class Network:
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of `loss` under the names of `params`; `last_layer.loss` keeps it."""
         self.loss(x, t)
-        dout: Any = self.last_layer.backward(1)
-        for position, layer in reversed(list(enumerate(self.layers))):
-            if position == 0 and isinstance(layer, Convolution | Affine):
-                # Nobody reads the gradient of the images.
-                layer.backward(dout, input_gradient=False)
-            else:
-                dout = layer.backward(dout)
+        self._plan.backward(self.last_layer.backward(1))
         return {key: getattr(layer, "d" + name) for key, (layer, name) in self._owners.items()}
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int = 100) -> float:

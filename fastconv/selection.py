@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from . import config
 from .backends import AUTO_ORDER, BackendStatus, Registry
@@ -15,8 +16,9 @@ from .errors import ArgumentError, FallbackWarning, FastconvError, UnknownBacken
 
 __all__ = ["active", "get_backend", "list_backends", "registry", "set_backend", "use_backend"]
 
-_told: dict[str, int] = {}
+_told: dict[str, dict[str, Any]] = {}
 _lock = threading.Lock()
+_observer: Callable[[Backend], Backend] | None = None
 
 
 @cache
@@ -42,7 +44,7 @@ def auto_choice() -> tuple[str, str]:
 
 
 def active(argument: str | None = None) -> Backend:
-    """Return the backend that a call made now would use, told its number of threads.
+    """Return the backend that a call made now would use, told the settings of the process.
 
     Parameters
     ----------
@@ -62,14 +64,29 @@ def active(argument: str | None = None) -> Backend:
     except FastconvError as error:
         error.add_note(f"asked for by {source}")
         raise
-    threads = config.get_num_threads()
-    if _told.get(name) != threads:
+    now = settings()
+    if _told.get(name) != now:
         with _lock:
-            if threads > 1:
+            if now["threads"] > 1:
                 config.note_parallel_work()
-            backend.configure(threads=threads)
-            _told[name] = threads
-    return backend
+            backend.configure(**now)
+            _told[name] = now
+    return backend if _observer is None else _observer(backend)
+
+
+def observe(observer: Callable[[Backend], Backend] | None) -> None:
+    """Let `active` hand out what `observer` makes of a backend; None ends it."""
+    global _observer
+    _observer = observer
+
+
+def settings() -> dict[str, Any]:
+    """What `Backend.configure` is told."""
+    return {
+        "threads": config.get_num_threads(),
+        "math_mode": config.get_math_mode(),
+        "algorithm": config.get_conv_algorithm(),
+    }
 
 
 def set_backend(name: str | None) -> None:

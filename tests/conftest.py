@@ -68,9 +68,11 @@ def rng() -> np.random.Generator:
 @pytest.fixture(autouse=True)
 def _choices_of_the_process(monkeypatch: pytest.MonkeyPatch):
     """No test sees the backend or thread choice of the user's shell, or of another test."""
-    for variable in ("FASTCONV_BACKEND", "FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
+    variables = ["FASTCONV_BACKEND", "FASTCONV_NUM_THREADS", "OMP_NUM_THREADS", "FASTCONV_MATH"]
+    for variable in variables:
         monkeypatch.delenv(variable, raising=False)
     yield
     fastconv.set_backend(None)
     fastconv.set_num_threads(None)
+    fastconv.set_math_mode(None)
     selection.auto_choice.cache_clear()

@@ -59,7 +59,7 @@ class StandIn:
         for kernel in kernels:
             setattr(self, kernel, self._watched(kernel, getattr(reference, kernel)))
 
-    def configure(self, *, threads: int) -> None:
+    def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
         self.threads.append(threads)
 
     def describe(self) -> dict[str, str]:

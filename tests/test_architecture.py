@@ -26,7 +26,7 @@ BACKENDS = FOUNDATION | {"backends"}
 CHOICE = BACKENDS | {"config", "selection"}
 OPS = CHOICE | {"ops"}
 LAYERS = OPS | {"functions", "util", "randomness", "layers"}
-NETWORK = LAYERS | {"io", "network"}
+NETWORK = LAYERS | {"io", "plan", "network"}
 MODELS = NETWORK | {"models"}
 TRAINER = MODELS | {"optimizer", "progress", "trainer"}
 DATA = FOUNDATION | {"config", "io", "datasets"}
@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "errors": set(),
     "geometry": FOUNDATION,
     "backends": BACKENDS,
-    "config": FOUNDATION | {"config"},
+    "config": BACKENDS | {"config"},
     "selection": CHOICE,
     "ops": OPS,
     "randomness": set(),
@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "layers": LAYERS,
     "io": LAYERS | {"_version", "io"},
     "optimizer": OPS,
+    "plan": LAYERS | {"plan"},
     "network": NETWORK,
     "models": MODELS,
     "trainer": TRAINER,
@@ -52,6 +53,8 @@ MAY_IMPORT = {
     "testing": CHOICE | {"testing"},
     "datasets": DATA,
     "figures": DATA,
+    "profiling": LAYERS,
+    "dropin": TRAINER | DATA | {"profiling"},
 }
 """For each room, the rooms that it may know. Rooms above (the command line) may know all."""
 

@@ -262,7 +262,7 @@ def test_the_message_has_operation_shapes_dtype_threads_and_error(registry, monk
     only_cases_of("conv2d_forward", monkeypatch)
 
     class Wrong(StandIn):
-        def configure(self, *, threads):
+        def configure(self, *, threads, math_mode, algorithm):
             self.now = threads
 
         def _watched(self, kernel, function):

@@ -22,9 +22,12 @@ Contract
 * The caller has checked everything: kernels assume shapes, dtypes and ranges.
   N may be 0. C, FN, D and M are at least 1.
 * Weights may change between any two calls: nothing derived from them is kept.
-* ``configure(threads=n)`` says how many threads to use. With ``threads == 1`` a
-  backend enters no thread pool at all, so it is safe in a forked child.
-  Several Python threads may call one backend at the same time.
+* ``configure`` says how many threads to use, and how convolutions may be computed
+  (`fastconv.backends.algorithms`). With ``threads == 1`` a backend enters no thread
+  pool at all, so it is safe in a forked child. Several Python threads may call one
+  backend at the same time.
+* A convolution's output that a NaN or an infinity reaches is NaN or infinite. Outputs
+  beside it may be too: fast algorithms compute several outputs from one tile of pixels.
 * The sum for the same input, thread count and machine is the same bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
@@ -54,8 +57,8 @@ class Backend(Protocol):
     name: str
     layout: Layout
 
-    def configure(self, *, threads: int) -> None:
-        """Use this many threads from the next call on."""
+    def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
+        """From the next call on: threads, `MATH_MODES`, `ALGORITHMS` of `.algorithms`."""
 
     def describe(self) -> dict[str, str]:
         """Facts for `fastconv.show_config`: versions, instruction set, threading layer."""
@@ -86,6 +89,43 @@ class Backend(Protocol):
         dbias: Array,
     ) -> None:
         """Gradients of the three inputs; dx is None where the caller does not need it."""
+
+    # ---- convolution with what often follows it, as one ----------------------------
+
+    def conv2d_block_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        out: Array,
+        winner: Bytes | None,
+    ) -> None:
+        """ReLU of `conv2d_forward`, and with `pool` its maxima over windows of 2x2, stride 2.
+
+        out (N, FN, OH, OW), or pooled (N, FN, OH//2, OW//2). winner, of the pooled shape,
+        says where the gradient goes: the maximum's position 2*y + x, or 4 where the
+        maximum is not above 0. It is None without `pool`, and where nobody needs it.
+        """
+
+    def conv2d_block_backward(
+        self,
+        dout: Array,
+        gate: Array | Bytes,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        """Gradients of `conv2d_block_forward`; dout has the shape of its output.
+
+        gate is forward's out, which lets dout pass where it is above 0; with `pool` it
+        is forward's winner.
+        """
 
     # ---- max pooling --------------------------------------------------------------
 
@@ -206,6 +246,7 @@ class Backend(Protocol):
 FAMILIES: dict[str, tuple[str, ...]] = {
     "columns": ("im2col", "col2im"),
     "conv2d": ("conv2d_forward", "conv2d_backward"),
+    "conv2d_block": ("conv2d_block_forward", "conv2d_block_backward"),
     "maxpool2d": ("maxpool2d_forward", "maxpool2d_backward"),
     "affine": ("affine_forward", "affine_backward"),
     "relu": ("relu_forward", "relu_backward"),

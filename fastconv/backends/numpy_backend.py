@@ -19,6 +19,9 @@ __all__ = ["NumpyBackend", "create"]
 COLUMN_BYTES = 1 << 20
 """Upper bound of one tile of the column matrix, unless a single image needs more."""
 
+CLOSED = 4
+"""Winner of a 2x2 window that passes no gradient; no place has this number."""
+
 
 def create() -> NumpyBackend:
     """Return the reference backend."""
@@ -54,13 +57,19 @@ def image_blocks(g: WindowGeometry, itemsize: int) -> Iterator[slice]:
         yield slice(start, min(start + step, g.n))
 
 
+def halves(images: Array) -> WindowGeometry:
+    """Windows of 2x2 that do not overlap."""
+    n, c, h, w = images.shape
+    return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
+
+
 class NumpyBackend:
     """The kernel table in NumPy; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numpy"
     layout: Layout = "channels_first"
 
-    def configure(self, *, threads: int) -> None:
+    def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
         """Nothing to do: NumPy's own BLAS decides how many threads multiply matrices."""
 
     def describe(self) -> dict[str, str]:
@@ -111,6 +120,48 @@ class NumpyBackend:
             if dx is not None:
                 fold((gradient @ filters).reshape(columns.shape), g, dx[block])
         dbias[...] = dout.sum(axis=(0, 2, 3))
+
+    # ---- convolution blocks -------------------------------------------------------
+
+    def conv2d_block_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        out: Array,
+        winner: Bytes | None,
+    ) -> None:
+        images = np.empty(geometry.output_shape(len(weight)), x.dtype)
+        self.conv2d_forward(x, weight, bias, geometry, images)
+        images[images <= 0] = 0
+        if not pool:
+            out[...] = images
+            return
+        position = np.empty(out.shape, np.uint8)
+        self.maxpool2d_forward(images, halves(images), out, position)
+        if winner is not None:
+            winner[...] = np.where(out > 0, position, CLOSED)
+
+    def conv2d_block_backward(
+        self,
+        dout: Array,
+        gate: Array | Bytes,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        images = np.empty(geometry.output_shape(len(weight)), x.dtype)
+        if pool:
+            self.maxpool2d_backward(dout, gate, halves(images), images)
+        else:
+            images[...] = np.where(gate > 0, dout, 0)
+        self.conv2d_backward(images, x, weight, geometry, dx, dweight, dbias)
 
     # ---- max pooling --------------------------------------------------------------
 

@@ -7,6 +7,13 @@ returns a context that its backward function takes; it remembers the backend, so
 that backward runs where forward ran.
 """
 
+from .arrays import empty_images
+from .blocks import (
+    conv2d_algorithms,
+    conv2d_block_backward,
+    conv2d_block_forward,
+    runs_blocks,
+)
 from .dense import (
     adam_update,
     affine_backward,
@@ -40,13 +47,18 @@ __all__ = [
     "batchnorm_train",
     "class_indices",
     "col2im",
+    "conv2d_algorithms",
     "conv2d_backward",
+    "conv2d_block_backward",
+    "conv2d_block_forward",
     "conv2d_forward",
+    "empty_images",
     "im2col",
     "maxpool2d_backward",
     "maxpool2d_forward",
     "relu_backward",
     "relu_forward",
+    "runs_blocks",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
 ]

@@ -73,16 +73,10 @@ class ConvContext:
     x: Array
 
 
-def conv2d_forward(
-    x: ArrayLike,
-    weight: ArrayLike,
-    bias: ArrayLike,
-    stride: int = 1,
-    pad: int = 0,
-    backend: str | None = None,
-) -> tuple[Array, ConvContext]:
-    """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW) and add bias (FN,)."""
-    op = "conv2d"
+def conv2d_arguments(
+    op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike, stride: int, pad: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, WindowGeometry, np.dtype[Any]]:
+    """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in."""
     x, weight, bias = np.asarray(x), np.asarray(weight), np.asarray(bias)
     if weight.ndim != 4 or 0 in weight.shape:
         raise ShapeError(
@@ -96,6 +90,19 @@ def conv2d_forward(
         )
     expect_shape(op, "bias", bias, weight.shape[:1])
     dtype = common_dtype(op, x, weight, bias)
+    return x, weight, bias, geometry, dtype
+
+
+def conv2d_forward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    stride: int = 1,
+    pad: int = 0,
+    backend: str | None = None,
+) -> tuple[Array, ConvContext]:
+    """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW) and add bias (FN,)."""
+    x, weight, bias, geometry, dtype = conv2d_arguments("conv2d", x, weight, bias, stride, pad)
     chosen = active(backend)
     x = in_layout(x, dtype, chosen.layout)
     out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)

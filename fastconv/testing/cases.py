@@ -56,6 +56,8 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
         for whole in (False, True):
             draw = _drawer(rng, dtype, whole)
             yield from _convolution(draw, geometry, filters, whole)
+            for pool in (False, True):
+                yield from _block(reference, draw, geometry, filters, pool, whole)
             if pad < min(fh, fw):
                 # Whole numbers are full of ties.
                 yield from _pooling(reference, draw, geometry)
@@ -91,6 +93,31 @@ def _convolution(draw: Any, geometry: WindowGeometry, filters: int, exact: bool)
         broken = x.copy()
         broken[0, -1, 0, 0] = np.nan
         yield "conv2d_forward", {**forward, "x": broken}, exact
+
+
+def _block(
+    reference: NumpyBackend,
+    draw: Any,
+    geometry: WindowGeometry,
+    filters: int,
+    pool: bool,
+    exact: bool,
+) -> Iterator[Case]:
+    g = geometry
+    if pool and min(g.oh, g.ow) < 2:
+        return
+    images = {"x": draw(*g.input_shape), "weight": draw(filters, g.c, g.fh, g.fw), "geometry": g}
+    forward = {**images, "bias": draw(filters), "pool": pool}
+    if not pool:
+        forward["winner"] = None
+    elif exact:  # else rounding may decide between two places
+        yield "conv2d_block_forward", forward, exact
+    yield "conv2d_block_forward", {**forward, "winner": None}, exact
+    done = call_kernel(reference, "conv2d_block_forward", **forward)
+    gate = done["winner"] if pool else done["out"]
+    backward = {**images, "dout": draw(*gate.shape), "gate": gate, "pool": pool}
+    yield "conv2d_block_backward", backward, exact
+    yield "conv2d_block_backward", {**backward, "dx": None}, exact
 
 
 def _pooling(reference: NumpyBackend, draw: Any, geometry: WindowGeometry) -> Iterator[Case]:

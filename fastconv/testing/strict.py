@@ -40,7 +40,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     kernel : str
         A name of `fastconv.backends.base.KERNELS`.
     **inputs
-        The kernel's inputs by name. ``dx=None`` leaves that output out.
+        The kernel's inputs by name. ``dx=None`` or ``winner=None`` leaves that output out.
 
     Returns
     -------
@@ -67,9 +67,9 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         guards.append((name, guard))
     outputs: Arguments = {name: given[name] for name in written}
     for name, shape in _output_shapes(kernel, inputs).items():
-        if name in inputs:  # dx=None
+        if name in inputs:  # dx=None, winner=None
             continue
-        output_dtype = {"winner": _winner_dtype(inputs), "mask": np.dtype(np.uint8)}
+        output_dtype = {"winner": _winner_dtype(kernel, inputs), "mask": np.dtype(np.uint8)}
         outputs[name], guard = _guarded(
             shape, output_dtype.get(name, dtype), last and name not in FILTERS
         )
@@ -110,9 +110,9 @@ def _guarded(
     return array.reshape(shape), around
 
 
-def _winner_dtype(inputs: Arguments) -> np.dtype[Any]:
-    geometry = inputs.get("geometry")
-    return np.dtype(np.int32 if geometry and geometry.window > 256 else np.uint8)
+def _winner_dtype(kernel: str, inputs: Arguments) -> np.dtype[Any]:
+    wide = kernel == "maxpool2d_forward" and inputs["geometry"].window > 256
+    return np.dtype(np.int32 if wide else np.uint8)
 
 
 def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
@@ -123,6 +123,12 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"x": a["geometry"].input_shape}
         case "conv2d_forward":
             return {"out": a["geometry"].output_shape(len(a["weight"]))}
+        case "conv2d_block_forward":
+            n, filters, oh, ow = a["geometry"].output_shape(len(a["weight"]))
+            if not a["pool"]:
+                return {"out": (n, filters, oh, ow)}
+            pooled = (n, filters, oh // 2, ow // 2)
+            return {"out": pooled, "winner": pooled}
         case "maxpool2d_forward":
             shape = a["geometry"].output_shape(a["geometry"].c)
             return {"out": shape, "winner": shape}
@@ -130,7 +136,7 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"dx": a["geometry"].input_shape}
         case "affine_forward":
             return {"out": (len(a["x"]), a["weight"].shape[1])}
-        case "conv2d_backward" | "affine_backward":
+        case "conv2d_backward" | "conv2d_block_backward" | "affine_backward":
             dbias = a["dout"].shape[1:2]
             return {"dx": a["x"].shape, "dweight": a["weight"].shape, "dbias": dbias}
         case "relu_forward":
