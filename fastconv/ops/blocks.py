@@ -1,0 +1,131 @@
+"""Convolution with the ReLU and the 2x2 max pooling behind it, as one operation.
+
+Between them nothing is kept: neither the images before the pooling, nor a mask. So the
+gradient's way back is one array, the gate: the output itself, or the winners as bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..backends.algorithms import ConvAlgorithms
+from ..backends.base import Array, Bytes
+from ..errors import ShapeError
+from ..geometry import WindowGeometry
+from ..selection import active
+from .arrays import Allocator, common_dtype, contiguous, empty_images, expect_shape, in_layout
+from .images import conv2d_arguments
+
+__all__ = [
+    "BlockContext",
+    "conv2d_algorithms",
+    "conv2d_block_backward",
+    "conv2d_block_forward",
+    "runs_blocks",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockContext:
+    """What `conv2d_block_backward` needs of the forward pass."""
+
+    backend: str
+    geometry: WindowGeometry
+    pool: bool
+    x: Array
+    gate: Array | Bytes
+
+
+def runs_blocks(backend: str | None = None) -> bool:
+    """Whether the backend has kernels of its own for blocks; else layer by layer is faster."""
+    chosen = active(backend)
+    return getattr(chosen, "providers", {}).get("conv2d_block_forward") == chosen.name
+
+
+def conv2d_algorithms(
+    geometry: WindowGeometry, filters: int, pooled: bool, backend: str | None = None
+) -> ConvAlgorithms | None:
+    """How the backend computes a convolution of this shape; None where it does not say."""
+    say = getattr(active(backend), "conv2d_algorithms", None)
+    return say(geometry, filters, pooled) if say else None
+
+
+def conv2d_block_forward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    stride: int = 1,
+    pad: int = 0,
+    pool: bool = False,
+    backend: str | None = None,
+    gradient: bool = True,
+    empty: Allocator = empty_images,
+) -> tuple[Array, BlockContext | None]:
+    """ReLU of the convolution of x (N, C, H, W), and with `pool` its 2x2 maxima at stride 2.
+
+    Parameters
+    ----------
+    x, weight, bias, stride, pad, backend
+        As for `conv2d_forward`.
+    pool : bool
+        Keep the maximum of each window of 2x2; a last odd row or column is left out.
+    gradient : bool
+        Whether backward follows; if not, the context is None.
+    empty : callable
+        Gives memory for the results, as `empty_images` does.
+
+    Returns
+    -------
+    array (N, FN, OH, OW) or (N, FN, OH//2, OW//2), and the context for backward.
+    """
+    op = "conv2d_block"
+    x, weight, bias, geometry, dtype = conv2d_arguments(op, x, weight, bias, stride, pad)
+    n, filters, oh, ow = geometry.output_shape(len(weight))
+    if pool and min(oh, ow) < 2:
+        raise ShapeError(f"{op}: no window of 2 x 2 fits the convolution's output of {oh} x {ow}")
+    chosen = active(backend)
+    x = in_layout(x, dtype, chosen.layout)
+    shape = (n, filters, oh // 2, ow // 2) if pool else (n, filters, oh, ow)
+    out = empty(shape, dtype, chosen.layout)
+    winner = empty(shape, np.dtype(np.uint8), chosen.layout) if pool and gradient else None
+    chosen.conv2d_block_forward(
+        x, contiguous(weight, dtype), contiguous(bias, dtype), geometry, pool, out, winner
+    )
+    if not gradient:
+        return out, None
+    gate = out if winner is None else winner
+    return out, BlockContext(chosen.name, geometry, pool, x, gate)
+
+
+def conv2d_block_backward(
+    dout: ArrayLike,
+    weight: ArrayLike,
+    context: BlockContext,
+    input_gradient: bool = True,
+    empty: Allocator = empty_images,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
+    op = "conv2d_block backward"
+    dout, weight = np.asarray(dout), np.asarray(weight)
+    backend, geometry, x = active(context.backend), context.geometry, context.x
+    expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
+    expect_shape(op, "dout", dout, context.gate.shape)
+    common_dtype(op, dout, weight)
+    dx = empty(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
+    dweight = np.empty(weight.shape, x.dtype)
+    dbias = np.empty(len(weight), x.dtype)
+    backend.conv2d_block_backward(
+        in_layout(dout, x.dtype, backend.layout),
+        context.gate,
+        x,
+        contiguous(weight, x.dtype),
+        geometry,
+        context.pool,
+        dx,
+        dweight,
+        dbias,
+    )
+    return dx, dweight, dbias

@@ -1,0 +1,258 @@
+"""Convolutions by every algorithm, alone and with the ReLU and pooling of a block.
+
+Expectations come from the loops of `naive`, one operation after the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastconv
+from fastconv import config, selection
+from fastconv.backends.algorithms import ALGORITHMS, choose
+from fastconv.errors import ArgumentError, ShapeError
+from fastconv.geometry import WindowGeometry, window_geometry
+from fastconv.ops import conv2d_block_backward, conv2d_block_forward
+from fastconv.testing import call_kernel
+
+from . import naive
+from .compare import assert_close
+from .geometries import CHANNELS, SEEDS, THREADS, geometries, numbers, whole_numbers
+
+FORCED = st.sampled_from(ALGORITHMS)
+
+
+@st.composite
+def three_by_three(draw: st.DrawFn) -> WindowGeometry:
+    """What Winograd's algorithms are for: all ways in which tiles hang over an image."""
+    pad = draw(st.integers(0, 2))
+    h, w = (draw(st.integers(max(1, 3 - 2 * pad), 19)) for _ in range(2))
+    shape = draw(st.integers(0, 3)), draw(CHANNELS), h, w
+    return window_geometry("test", shape, 3, 3, 1, pad)
+
+
+def forced(backend: str, algorithm: str, threads: int):
+    fastconv.set_num_threads(threads)
+    config.set_conv_algorithm(algorithm)
+    return selection.active(backend)
+
+
+@pytest.fixture(autouse=True)
+def _algorithm_of_the_process():
+    yield
+    config.set_conv_algorithm(None)
+
+
+# ---- against the loops ------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(three_by_three(), CHANNELS, SEEDS, THREADS, FORCED)
+def test_convolution_by_every_algorithm(backend, dtype, g, filters, seed, threads, algorithm):
+    draw = numbers(seed, dtype)
+    x, weight, bias = draw(*g.input_shape), draw(filters, g.c, 3, 3), draw(filters)
+    dout = draw(*g.output_shape(filters))
+    table = forced(backend, algorithm, threads)
+    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+    assert_close(out["out"], naive.conv2d(x, weight, bias, 1, g.pad), dtype=dtype)
+    out = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
+    dx, dweight, dbias = naive.conv2d_gradients(dout, x, weight, 1, g.pad)
+    assert_close(out["dx"], dx, dtype=dtype)
+    # A sum over few pixels may cancel; its rounding is that of its terms.
+    terms = np.abs(x).max(initial=0) * np.abs(dout).max(initial=0) or None
+    assert_close(out["dweight"], dweight, dtype=dtype, scale=terms)
+    assert_close(out["dbias"], dbias, dtype=dtype, scale=np.abs(dout).max(initial=0) or None)
+
+
+def block_by_loops(x, weight, bias, g, pool):
+    """(out, winner or None) of ReLU, then pooling, of the convolution."""
+    out, mask = naive.relu(naive.conv2d(x, weight, bias, g.stride, g.pad))
+    if not pool:
+        return out, mask
+    out, winner = naive.maxpool2d(out, 2, 2, 2, 0)
+    return out, np.where(out > 0, winner, 4)
+
+
+def gradient_by_loops(dout, gate, g, filters, pool):
+    """What reaches the convolution: `dout` through the mask, or to the winners."""
+    if not pool:
+        return np.where(gate > 0, dout, 0)
+    shape = g.output_shape(filters)
+    won = np.where(gate == 4, 0, gate)
+    return naive.maxpool2d_gradient(np.where(gate == 4, 0, dout), won, shape, 2, 2, 0)
+
+
+@settings(max_examples=100)
+@given(st.one_of(three_by_three(), geometries()), CHANNELS, SEEDS, THREADS, FORCED, st.booleans())
+def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
+    pool = pool and min(g.oh, g.ow) > 1
+    # Whole numbers: no rounding decides which place is the maximum, and ties come by themselves.
+    draw = whole_numbers(seed, dtype)
+    x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
+    images = {"x": x, "weight": weight, "geometry": g, "pool": pool}
+    table = forced(backend, "winograd2" if algorithm == "winograd4" else algorithm, threads)
+    kept = {} if pool else {"winner": None}
+    got = call_kernel(table, "conv2d_block_forward", **images, bias=bias, **kept)
+    out, gate = block_by_loops(x, weight, bias, g, pool)
+    np.testing.assert_array_equal(got["out"], out)
+    if pool:
+        np.testing.assert_array_equal(got["winner"], gate)
+    again = call_kernel(table, "conv2d_block_forward", **images, bias=bias, winner=None)
+    np.testing.assert_array_equal(again["out"], out)
+
+    table = forced(backend, algorithm, threads)
+    dout = numbers(seed, dtype)(*out.shape)
+    given_gate = gate.astype(np.uint8) if pool else out.astype(dtype)
+    got = call_kernel(table, "conv2d_block_backward", **images, dout=dout, gate=given_gate)
+    inner = gradient_by_loops(dout, gate, g, filters, pool)
+    dx, dweight, dbias = naive.conv2d_gradients(inner, x, weight, g.stride, g.pad)
+    largest = np.abs(dout).max(initial=0)
+    terms = largest * np.abs(weight).max(initial=0) or None
+    assert_close(got["dx"], dx, dtype=dtype, scale=terms)
+    terms = largest * np.abs(x).max(initial=0) or None
+    assert_close(got["dweight"], dweight, dtype=dtype, scale=terms)
+    assert_close(got["dbias"], dbias, dtype=dtype, scale=largest or None)
+
+
+def test_sparse_gradient_of_nothing_is_nothing(table, dtype):
+    g = window_geometry("test", (2, 16, 8, 8), 3, 3, 1, 1)
+    closed = np.full((2, 16, 4, 4), 4, np.uint8)
+    x, weight = np.ones(g.input_shape, dtype), np.ones((16, 16, 3, 3), dtype)
+    dout = np.full((2, 16, 4, 4), np.nan, dtype)
+    got = call_kernel(
+        table,
+        "conv2d_block_backward",
+        dout=dout,
+        gate=closed,
+        x=x,
+        weight=weight,
+        geometry=g,
+        pool=True,
+    )
+    for name, gradient in got.items():
+        assert not gradient.any(), name
+
+
+# ---- NaN and infinity -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_broken_pixel_stays_near_its_windows(backend, dtype, rng, algorithm, value):
+    """A tile computes several outputs from shared sums; beyond the tile nothing is seen."""
+    table = forced(backend, algorithm, 1)
+    g = window_geometry("test", (2, 17, 16, 16), 3, 3, 1, 1)
+    x = rng.standard_normal(g.input_shape).astype(dtype)
+    x[1, 16, 8, 8] = value
+    weight, bias = rng.standard_normal((18, 17, 3, 3)).astype(dtype), np.zeros(18, dtype)
+    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)["out"]
+    assert not np.isfinite(out[1, :, 7:10, 7:10]).any()
+    out[1, :, 4:12, 4:12] = 0
+    assert np.isfinite(out).all()
+
+
+# ---- precision --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("algorithm", "bound"), [("winograd2", 2e-6), ("winograd4", 1e-5)])
+def test_float32_error_is_what_the_math_mode_promises(backend, rng, algorithm, bound):
+    """Against float64 sums, relative to the largest value, on a layer of DeepConvNet."""
+    g = window_geometry("test", (8, 64, 8, 8), 3, 3, 1, 1)
+    x = np.maximum(rng.standard_normal(g.input_shape), 0).astype(np.float32)
+    weight = (rng.standard_normal((64, 64, 3, 3)) * np.sqrt(2 / 576)).astype(np.float32)
+    dout = rng.standard_normal(g.output_shape(64)).astype(np.float32)
+    table = forced(backend, algorithm, 2)
+    bias = np.zeros(64, np.float32)
+    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+    assert_close(out["out"], naive.conv2d(x, weight, bias, 1, 1), tolerance=bound)
+    got = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
+    dx, dweight, _ = naive.conv2d_gradients(dout, x, weight, 1, 1)
+    assert_close(got["dx"], dx, tolerance=bound)
+    assert_close(got["dweight"], dweight, tolerance=bound)
+
+
+# ---- the choice -------------------------------------------------------------------------
+
+
+def chosen(shape, filters, window=3, stride=1, pad=1, pooled=False, mode="default", asked="auto"):
+    g = window_geometry("test", shape, window, window, stride, pad)
+    algorithms = choose(g, filters, pooled, mode, asked)
+    return algorithms.forward, algorithms.input_gradient, algorithms.weight_gradient
+
+
+def test_other_windows_and_strides_are_direct_whatever_is_asked_for():
+    for asked in ALGORITHMS:
+        assert chosen((100, 32, 14, 14), 32, window=5, pad=2, asked=asked) == ("direct",) * 3
+        assert chosen((100, 32, 14, 14), 32, stride=2, asked=asked) == ("direct",) * 3
+        assert chosen((100, 32, 14, 14), 32, window=1, pad=0, asked=asked) == ("direct",) * 3
+
+
+def test_f4_runs_in_the_fast_math_mode_only():
+    big = (100, 64, 28, 28)
+    assert "winograd4" not in chosen(big, 64)
+    assert chosen(big, 64)[0] == "winograd2"
+    assert chosen(big, 64, mode="fast")[0] == "winograd4"
+    assert chosen(big, 64, asked="winograd4")[0] == "winograd4"
+
+
+def test_a_pooled_block_has_a_sparse_weight_gradient():
+    assert chosen((100, 64, 8, 8), 64, pooled=True)[2] == "sparse"
+    assert chosen((100, 64, 8, 8), 64, pooled=True, asked="direct")[2] == "direct"
+
+
+def test_what_is_forced_runs(monkeypatch):
+    monkeypatch.setenv("FASTCONV_CONV_ALGORITHM", "direct")
+    assert config.get_conv_algorithm() == "direct"
+    config.set_conv_algorithm("winograd4")
+    assert config.get_conv_algorithm() == "winograd4"
+    config.set_conv_algorithm(None)
+    assert config.get_conv_algorithm() == "direct"
+
+
+def test_math_mode_is_the_process_choice_or_the_environment(monkeypatch):
+    assert fastconv.get_math_mode() == "default"
+    monkeypatch.setenv("FASTCONV_MATH", "Fast")
+    assert fastconv.get_math_mode() == "fast"
+    fastconv.set_math_mode("default")
+    assert fastconv.get_math_mode() == "default"
+    fastconv.set_math_mode(None)
+    assert fastconv.get_math_mode() == "fast"
+
+
+def test_unknown_choices_are_refused(monkeypatch):
+    with pytest.raises(ArgumentError, match="set_math_mode: mode must be one of default, fast"):
+        fastconv.set_math_mode("quick")
+    with pytest.raises(ArgumentError, match="set_conv_algorithm: algorithm must be one of auto"):
+        config.set_conv_algorithm("fft")
+    monkeypatch.setenv("FASTCONV_MATH", "sloppy")
+    with pytest.raises(ArgumentError, match="FASTCONV_MATH must be one of"):
+        selection.active("numpy")
+
+
+# ---- the front door ---------------------------------------------------------------------
+
+
+def test_block_that_leaves_nothing_to_pool_is_refused(backend):
+    with pytest.raises(ShapeError, match="no window of 2 x 2 fits the convolution's output of 1"):
+        conv2d_block_forward(
+            np.zeros((1, 1, 3, 8)), np.zeros((1, 1, 3, 3)), np.zeros(1), pool=True, backend=backend
+        )
+
+
+def test_backward_of_a_block_checks_its_gradient(backend):
+    x, weight, bias = np.zeros((2, 3, 8, 8)), np.zeros((4, 3, 3, 3)), np.zeros(4)
+    _, context = conv2d_block_forward(x, weight, bias, 1, 1, True, backend)
+    with pytest.raises(ShapeError, match=r"dout has shape \(2, 4, 8, 8\), expected \(2, 4, 4, 4\)"):
+        conv2d_block_backward(np.zeros((2, 4, 8, 8)), weight, context)
+    dx, _, _ = conv2d_block_backward(np.zeros((2, 4, 4, 4)), weight, context, input_gradient=False)
+    assert dx is None
+
+
+def test_no_context_where_no_gradient_follows(backend):
+    x, weight, bias = np.zeros((2, 3, 8, 8)), np.zeros((4, 3, 3, 3)), np.ones(4)
+    out, context = conv2d_block_forward(x, weight, bias, 1, 1, True, backend, gradient=False)
+    assert context is None
+    assert (out == 1).all()
