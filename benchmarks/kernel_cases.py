@@ -120,6 +120,8 @@ def cases(full: bool) -> list[Case]:
     found: list[Case] = []
     for shape in convolutions:
         found += [_conv_forward(shape), _conv_backward(shape)]
+        if shape.network in ("deepconvnet", "small") and shape.stride == 1:
+            found += [*_block(shape)]
     for shape in convolutions:
         columns = 8 * math.prod(shape.geometry.column_shape)
         # A 1x1 window is the image itself, transposed: nobody unfolds it.
@@ -176,6 +178,31 @@ def _conv_backward(s: ConvShape) -> Case:
     }
     products = 1 if s.takes_images else 2
     return Case("conv2d_backward", s.label, inputs, outputs, products * _conv_flops(s))
+
+
+def _block(s: ConvShape) -> Iterator[Case]:
+    """Convolution and ReLU, and where DeepConvNet has it, max pooling."""
+    n, fn, oh, ow = s.geometry.output_shape(s.fn)
+    pool = s.c == s.fn
+    label = f"{s.label}+relu" + "+pool" * pool
+    shape = (n, fn, oh // 2, ow // 2) if pool else (n, fn, oh, ow)
+    outputs = {"out": shape, "winner": shape if pool else None}
+
+    def forward(rng: np.random.Generator) -> Arguments:
+        # Whole numbers, so that no rounding decides between two places.
+        drawn = _conv_forward(s).inputs(rng) | {"pool": pool}
+        return {k: np.rint(v) if isinstance(v, np.ndarray) else v for k, v in drawn.items()}
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        inputs = forward(rng)
+        out, winner = np.zeros(shape), np.zeros(shape, np.uint8) if pool else None
+        REFERENCE.conv2d_block_forward(**inputs, out=out, winner=winner)
+        del inputs["bias"]
+        return inputs | {"dout": _draw(rng, *shape), "gate": winner if pool else out}
+
+    yield Case("conv2d_block_forward", label, forward, outputs, _conv_flops(s))
+    gradients = _conv_backward(s)
+    yield Case("conv2d_block_backward", label, backward, gradients.outputs, gradients.flops)
 
 
 def _im2col(s: ConvShape) -> Case:

@@ -17,7 +17,7 @@ import fastconv
 from fastconv.layers import BatchNormalization, Dropout
 from fastconv.optimizer import Adam
 
-from .check import EXACT_TO, NETWORK_EXACT_TO, assert_same
+from .check import EXACT_TO, assert_same, assert_same_gradients
 from .data import batch_of, network_of
 from .timing import limited_threads, measure, note
 
@@ -90,7 +90,7 @@ def test_network(
         else:
             np.random.seed(0)
             found = by_hand(network, x, t) if task == "layers by hand" else network.gradient(x, t)
-            assert_same(found, gradients, NETWORK_EXACT_TO[dtype], what)
+            assert_same_gradients(found, gradients, dtype, what)
             step()
         measure(benchmark, work[task])
     note(

@@ -24,8 +24,8 @@ def _cannot_run(name: str, full: bool) -> str:
     """Why a contender has to be left out, or an empty text."""
     if not full and name.startswith("torch.compile"):
         return f"{name}: compiles for a minute; only in a run that measures"
-    if name in OURS:
-        return selection.registry().status(name.removeprefix("fastconv ")).reason
+    if name.startswith("fastconv "):
+        return selection.registry().status(name.split()[1].removesuffix(",")).reason
     return peers.missing(name)
 
 
@@ -37,9 +37,8 @@ def _tournament(task: str, threads: int, full: bool) -> tournament.Result:
         if task in contender.tasks and not _cannot_run(name, full)
     ]
     images, launches, turns = (100, 3, 7) if full else (2, 1, 1)
-    return tournament.hold(
-        names, task, threads=threads, images=images, launches=launches, turns=turns
-    )
+    problem = peers.new_problem(images, threads)
+    return tournament.hold(names, task, problem, launches=launches, turns=turns)
 
 
 @pytest.mark.benchmark(timer=reported_time)

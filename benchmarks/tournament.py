@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.layers import Convolution
+
 from . import peers
-from .check import EXACT_TO, NETWORK_EXACT_TO, assert_same
+from .check import EXACT_TO, assert_same, assert_same_gradients
 from .data import network_of
 from .launch import command, environment
 
@@ -53,7 +55,13 @@ class Result:
 
 
 def hold(
-    names: list[str], task: str, *, threads: int, images: int, launches: int, turns: int
+    names: list[str],
+    task: str,
+    problem: peers.Problem | peers.ConvProblem,
+    *,
+    launches: int,
+    turns: int,
+    **variables: str,
 ) -> Result:
     """Let the contenders run in turns, after their results have been compared.
 
@@ -61,14 +69,17 @@ def hold(
     ----------
     names : list of str
         Of `peers.CONTENDERS`.
-    task : {"inference", "training step"}
-    threads, images : int
-        Threads of each contender, and the batch.
+    task : {"inference", "training step", "convolution"}
+    problem
+        What they compute on; it says on how many threads.
     launches, turns : int
         How often the processes are started, and turns of each contender in a launch.
+    **variables
+        Environment of the processes.
     """
-    problem = peers.new_problem(images, threads)
+    threads = problem.threads
     wanted = _wanted(problem, task)
+    dtype = problem.x.dtype.name
     result = Result("one process" if threads == 1 else "a process each, in turns")
     groups = [names] if threads == 1 else [[name] for name in names]
     for _ in range(launches):
@@ -77,11 +88,12 @@ def hold(
             peers.save_problem(path, problem)
             homes = {}
             for group in groups:
-                home = stack.enter_context(_Process(path, group, threads))
+                home = stack.enter_context(_Process(path, group, threads, variables))
                 homes |= dict.fromkeys(group, home)
             ready = [n for n in names if n not in result.errors]
             for name in ready:
-                error = _check(homes[name], name, task, Path(folder) / "results.npz", wanted)
+                results = Path(folder) / "results.npz"
+                error = _check(homes[name], name, task, dtype, results, wanted)
                 if error:
                     result.errors[name] = error
             playing = [n for n in ready if n not in result.errors]
@@ -97,12 +109,17 @@ def hold(
 class _Process:
     """A worker process, from start to end of a ``with`` block."""
 
-    def __init__(self, problem: Path, names: list[str], threads: int) -> None:
+    def __init__(
+        self, problem: Path, names: list[str], threads: int, variables: dict[str, str]
+    ) -> None:
         count = str(threads)
         self.process = subprocess.Popen(
             command("worker", str(problem), *names),
             env=environment(
-                FASTCONV_NUM_THREADS=count, OMP_NUM_THREADS=count, OPENBLAS_NUM_THREADS=count
+                FASTCONV_NUM_THREADS=count,
+                OMP_NUM_THREADS=count,
+                OPENBLAS_NUM_THREADS=count,
+                **variables,
             ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -129,27 +146,39 @@ class _Process:
         return json.loads(line)
 
 
-def _wanted(problem: peers.Problem, task: str) -> dict[str, np.ndarray]:
+def _wanted(problem: peers.Problem | peers.ConvProblem, task: str) -> dict[str, np.ndarray]:
     """The reference backend's results in float64."""
+    x = problem.x.astype(np.float64)
+    if isinstance(problem, peers.ConvProblem):
+        p = problem
+        weight, bias = p.weight.astype(np.float64), p.bias.astype(np.float64)
+        layer = Convolution(weight, bias, p.stride, p.pad, backend="numpy")
+        found = {"out": layer.forward(x)}
+        dx = layer.backward(p.dout.astype(np.float64), input_gradient=p.input_gradient)
+        found |= {"dweight": layer.dW, "dbias": layer.db}
+        return found if dx is None else found | {"dx": dx}
     network = network_of("float64", "numpy")
     network.set_params(problem.params)
-    x = problem.x.astype(np.float64)
     if task == "inference":
         return {"scores": network.predict(x)}
     np.random.seed(peers.MASK_SEED)
     return network.gradient(x, problem.t)
 
 
-def _check(home: _Process, name: str, task: str, path: Path, wanted: dict[str, np.ndarray]) -> str:
+def _check(
+    home: _Process, name: str, task: str, dtype: str, path: Path, wanted: dict[str, np.ndarray]
+) -> str:
     """Return what is wrong with a contender's results, or an empty text."""
     answer = home.ask(check=name, task=task, to=str(path))
     if "error" in answer:
         return answer["error"]
-    dtype = "float64" if name == BOOK else "float32"
-    tolerance = (EXACT_TO if task == "inference" else NETWORK_EXACT_TO)[dtype]
+    dtype = "float64" if name == BOOK else dtype
     with np.load(path, allow_pickle=False) as arrays:
         try:
-            assert_same(dict(arrays), wanted, tolerance, name)
+            if task == "training step":
+                assert_same_gradients(dict(arrays), wanted, dtype, name)
+            else:
+                assert_same(dict(arrays), wanted, EXACT_TO[dtype], name)
         except AssertionError as error:
             return str(error)
     return ""

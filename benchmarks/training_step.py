@@ -33,7 +33,7 @@ import fastconv
 from fastconv.optimizer import Adam
 
 from . import machine
-from .check import NETWORK_EXACT_TO, assert_same
+from .check import assert_same_gradients
 from .data import batch_of, network_of
 from .launch import command, environment
 from .reference import BookAdam, BookNet
@@ -69,7 +69,7 @@ def _step_of(
     network, adam = network_of(dtype, backend), Adam()
     x, t = batch_of(batch, dtype)
     np.random.seed(0)
-    assert_same(network.gradient(x, t), wanted, NETWORK_EXACT_TO[dtype], name)
+    assert_same_gradients(network.gradient(x, t), wanted, dtype, name)
 
     def step() -> None:
         # Adam's update follows the surrounding choice of backend.

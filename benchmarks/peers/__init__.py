@@ -8,8 +8,10 @@ A contender is made from a `Problem` and has
 * ``infer()`` and ``step()``: the work that is timed. A step is the gradient and Adam's
   update, with fresh dropout masks; it returns when its result is there.
 
-Inference alone leaves the other two out. A module is imported only in the process that
-runs its contender: no two libraries' thread pools meet unless that is wanted.
+Inference alone leaves the other two out. From a `ConvProblem` a contender makes one convolution,
+with ``gradients()`` (its output too) and ``step()``: forward and both gradients. A module is
+imported only in the process that runs its contender: no two libraries' thread pools meet
+unless that is wanted.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from ..data import batch_of, network_of
 __all__ = [
     "CONTENDERS",
     "Contender",
+    "ConvProblem",
     "Problem",
     "load_problem",
     "make",
@@ -41,16 +44,21 @@ PADS = (1, 1, 1, 2, 1, 1)
 """Of the six convolutions."""
 
 
+NETWORK_TASKS = ("inference", "training step")
+
+ALL_TASKS = (*NETWORK_TASKS, "convolution")
+
+
 @dataclass(frozen=True)
 class Problem:
     """What every contender computes on.
 
     Attributes
     ----------
-    params : dict of str to float32 array
-        Weights as `fastconv.DeepConvNet.params` has them.
-    x, t : arrays (N, 1, 28, 28) float32, (N,) int64
-    masks : arrays (N, 50) and (N, 10), float32
+    params : dict of str to array
+        Weights as `fastconv.DeepConvNet.params` has them. All arrays but t have their dtype.
+    x, t : arrays (N, 1, 28, 28), (N,) int64
+    masks : arrays (N, 50) and (N, 10)
         Dropout masks for the comparison of gradients: 1 is kept.
     threads : int
     """
@@ -60,6 +68,24 @@ class Problem:
     t: np.ndarray
     masks: tuple[np.ndarray, ...]
     threads: int
+
+
+@dataclass(frozen=True)
+class ConvProblem:
+    """One convolution: x (N, C, H, W), weight, bias, and the gradient dout of its output."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    dout: np.ndarray
+    stride: int
+    pad: int
+    threads: int
+
+    @property
+    def input_gradient(self) -> bool:
+        """Whether anybody needs it: a first layer's input is the images."""
+        return self.x.shape[1] > 3
 
 
 @dataclass(frozen=True)
@@ -73,21 +99,27 @@ class Contender:
     needs : tuple of str
         Modules that must be installed.
     tasks : tuple of str
-        What it can do: inference, training step.
+        What it can do: inference, training step, convolution.
     """
 
     module: str
     mode: str
     needs: tuple[str, ...]
-    tasks: tuple[str, ...] = ("inference", "training step")
+    tasks: tuple[str, ...] = NETWORK_TASKS
 
 
 CONTENDERS = {
-    "fastconv cython": Contender("ours", "cython", ()),
-    "fastconv numba": Contender("ours", "numba", ()),
+    "fastconv cython": Contender("ours", "cython default plan", (), ALL_TASKS),
+    "fastconv cython, math fast": Contender("ours", "cython fast plan", (), ALL_TASKS),
+    "fastconv cython, by hand": Contender("ours", "cython default by_hand", ()),
+    "fastconv numba": Contender("ours", "numba default plan", (), ALL_TASKS),
+    "fastconv numba, math fast": Contender("ours", "numba fast plan", (), ALL_TASKS),
+    "fastconv numba, by hand": Contender("ours", "numba default by_hand", ()),
     "book (NumPy, float64)": Contender("ours", "book", ()),
-    "PyTorch eager NCHW": Contender("pytorch", "eager contiguous", ("torch",)),
-    "PyTorch eager channels_last": Contender("pytorch", "eager channels_last", ("torch",)),
+    "PyTorch eager NCHW": Contender("pytorch", "eager contiguous", ("torch",), ALL_TASKS),
+    "PyTorch eager channels_last": Contender(
+        "pytorch", "eager channels_last", ("torch",), ALL_TASKS
+    ),
     "torch.compile channels_last": Contender("pytorch", "compile channels_last", ("torch",)),
     "ONNX Runtime": Contender("onnx_runtime", "", ("onnx", "onnxruntime"), ("inference",)),
     "JAX jit NHWC": Contender("jax_jit", "", ("jax",)),
@@ -100,31 +132,38 @@ def missing(name: str) -> str:
     return f"{name}: not installed: {', '.join(absent)}" if absent else ""
 
 
-def make(name: str, problem: Problem) -> Any:
+def make(name: str, problem: Problem | ConvProblem) -> Any:
     """Import the contender's library and build its network."""
     contender = CONTENDERS[name]
     module = import_module(f"{__name__}.{contender.module}")
     return module.make(contender.mode, problem)
 
 
-def new_problem(images: int, threads: int) -> Problem:
+def new_problem(images: int, threads: int, dtype: str = "float32") -> Problem:
     """Return the problem of this batch size: fresh weights, random images."""
     draw = np.random.RandomState(MASK_SEED).rand
-    masks = ((draw(images, units) > 0.5).astype(np.float32) for units in (50, 10))
-    x, t = batch_of(images)
-    return Problem(network_of("float32", None).params, x, t, tuple(masks), threads)
+    masks = ((draw(images, units) > 0.5).astype(dtype) for units in (50, 10))
+    x, t = batch_of(images, dtype)
+    return Problem(network_of(dtype, None).params, x, t, tuple(masks), threads)
 
 
-def save_problem(path: Path, problem: Problem) -> None:
+def save_problem(path: Path, problem: Problem | ConvProblem) -> None:
     """Write a problem for the processes that will load it."""
+    if isinstance(problem, ConvProblem):
+        np.savez(path, **vars(problem))
+        return
     arrays = {f"param {key}": value for key, value in problem.params.items()}
     arrays |= {"x": problem.x, "t": problem.t, "threads": np.array(problem.threads)}
     np.savez(path, mask_1=problem.masks[0], mask_2=problem.masks[1], **arrays)
 
 
-def load_problem(path: Path) -> Problem:
+def load_problem(path: Path) -> Problem | ConvProblem:
     """Read what `save_problem` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
+        if "dout" in arrays:
+            values = {name: arrays[name] for name in arrays}
+            numbers = {name: int(values.pop(name)) for name in ("stride", "pad", "threads")}
+            return ConvProblem(**values, **numbers)
         params = {
             name.removeprefix("param "): arrays[name] for name in arrays if name[:6] == "param "
         }

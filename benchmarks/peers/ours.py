@@ -8,45 +8,111 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fastconv
+from fastconv.layers import Convolution, Dropout
 from fastconv.optimizer import Adam
 
 from ..data import network_of
 from ..reference import BookAdam, BookNet
-from . import MASK_SEED, Problem
+from . import MASK_SEED, ConvProblem, Problem
 
 __all__ = ["make"]
 
 
-def make(mode: str, problem: Problem) -> Any:
-    """Return the contender of a backend, or for ``book`` of the reference's own way."""
+def make(mode: str, problem: Problem | ConvProblem) -> Any:
+    """Return the contender of "BACKEND MATH WAY", or for ``book`` of the reference's own way."""
     # BLAS keeps to the problem's threads for the rest of the process.
     threadpool_limits(problem.threads, user_api="blas")
-    return Book(problem) if mode == "book" else Ours(mode, problem)
+    if mode == "book":
+        return Book(problem)
+    backend, math_mode, way = mode.split()
+    if isinstance(problem, ConvProblem):
+        return OneConvolution(backend, math_mode, problem)
+    return {"plan": Ours, "by_hand": ByHand}[way](backend, math_mode, problem)
 
 
 class Ours:
-    """DeepConvNet on one backend."""
+    """DeepConvNet on one backend, as `Network` runs it."""
 
-    def __init__(self, backend: str, problem: Problem) -> None:
+    def __init__(self, backend: str, math_mode: str, problem: Problem) -> None:
         fastconv.set_num_threads(problem.threads)
-        self.problem, self.backend = problem, backend
-        self.network, self.adam = network_of("float32", backend), Adam()
+        self.problem, self.backend, self.math_mode = problem, backend, math_mode
+        self.network, self.adam = network_of(problem.x.dtype.name, backend), Adam()
         self.network.set_params(problem.params)
 
     def scores(self) -> np.ndarray:
+        fastconv.set_math_mode(self.math_mode)  # another contender may have changed it
         return self.network.predict(self.problem.x)
 
     def gradients(self) -> dict[str, np.ndarray]:
         np.random.seed(MASK_SEED)
+        fastconv.set_math_mode(self.math_mode)
         return self.network.gradient(self.problem.x, self.problem.t)
 
     def infer(self) -> None:
-        self.network.predict(self.problem.x)
+        self.scores()
 
     def step(self) -> None:
+        fastconv.set_math_mode(self.math_mode)
         with fastconv.use_backend(self.backend):  # for Adam
             gradients = self.network.gradient(self.problem.x, self.problem.t)
             self.adam.update(self.network.params, gradients)
+
+
+class ByHand(Ours):
+    """The loop over the layers that the book's network classes write themselves."""
+
+    def scores(self) -> np.ndarray:
+        fastconv.set_math_mode(self.math_mode)
+        return self._forward(train_flg=False)
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        np.random.seed(MASK_SEED)
+        return self._gradient()
+
+    def step(self) -> None:
+        with fastconv.use_backend(self.backend):
+            self.adam.update(self.network.params, self._gradient())
+
+    def _forward(self, train_flg: bool) -> np.ndarray:
+        x = self.problem.x
+        for layer in self.network.layers:
+            x = layer.forward(x, train_flg) if isinstance(layer, Dropout) else layer.forward(x)
+        return x
+
+    def _gradient(self) -> dict[str, np.ndarray]:
+        fastconv.set_math_mode(self.math_mode)
+        self.network.last_layer.forward(self._forward(train_flg=True), self.problem.t)
+        dout = self.network.last_layer.backward(1)
+        for layer in reversed(self.network.layers):
+            dout = layer.backward(dout)
+        trained = [layer for layer in self.network.layers if layer.parameter_names]
+        found = {}
+        for number, layer in enumerate(trained, start=1):
+            found[f"W{number}"], found[f"b{number}"] = layer.dW, layer.db
+        return found
+
+
+class OneConvolution:
+    """The layer, as users call it."""
+
+    def __init__(self, backend: str, math_mode: str, problem: ConvProblem) -> None:
+        fastconv.set_num_threads(problem.threads)
+        self.problem, self.math_mode = problem, math_mode
+        p = problem
+        self.layer = Convolution(p.weight, p.bias, p.stride, p.pad, backend=backend)
+        # Between layers images are in the backend's own memory layout.
+        self.x, self.dout = (np.asarray(a.transpose(0, 2, 3, 1), order="C") for a in (p.x, p.dout))
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        fastconv.set_math_mode(self.math_mode)
+        out = self.layer.forward(self.x.transpose(0, 3, 1, 2))
+        dout = self.dout.transpose(0, 3, 1, 2)
+        dx = self.layer.backward(dout, input_gradient=self.problem.input_gradient)
+        found = {"out": out, "dweight": self.layer.dW, "dbias": self.layer.db}
+        return found if dx is None else found | {"dx": dx}
+
+    def step(self) -> None:
+        self.gradients()
 
 
 class Book:

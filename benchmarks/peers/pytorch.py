@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from . import PADS, Problem
+from . import PADS, ConvProblem, Problem
 
 __all__ = ["make"]
 
@@ -47,17 +47,17 @@ class DeepConvNet(torch.nn.Module):
 def make(mode: str, problem: Problem) -> Any:
     """Return the contender; `mode` is eager or compile, then the memory format."""
     torch.set_num_threads(problem.threads)
-    return PyTorch(*mode.split(), problem)
+    kind = OneConvolution if isinstance(problem, ConvProblem) else PyTorch
+    return kind(*mode.split(), problem)
+
+
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class PyTorch:
     def __init__(self, way: str, memory: str, problem: Problem) -> None:
-        memory_format = {
-            "contiguous": torch.contiguous_format,
-            "channels_last": torch.channels_last,
-        }[memory]
-        self.network = DeepConvNet(problem.params).to(memory_format=memory_format)
-        self.x = torch.from_numpy(problem.x).to(memory_format=memory_format)
+        self.x = torch.from_numpy(problem.x).to(memory_format=FORMATS[memory])
+        self.network = DeepConvNet(problem.params).to(self.x.dtype, memory_format=FORMATS[memory])
         self.t = torch.from_numpy(problem.t)
         self.masks = [torch.from_numpy(mask) for mask in problem.masks]
         # The faster of its forms for a network of sixteen small arrays.
@@ -82,9 +82,40 @@ class PyTorch:
         self.run(self.x)
 
     def step(self) -> None:
-        self._backward([(torch.rand(mask.shape) > 0.5).float() for mask in self.masks])
+        self._backward([(torch.rand(mask.shape) > 0.5).to(self.x.dtype) for mask in self.masks])
         self.adam.step()
 
     def _backward(self, masks: list[torch.Tensor]) -> None:
         self.adam.zero_grad()
         functional.cross_entropy(self.run(self.x, masks), self.t).backward()
+
+
+class OneConvolution:
+    """The convolution as PyTorch's own layer, forward and backward."""
+
+    def __init__(self, way: str, memory: str, problem: ConvProblem) -> None:
+        p = problem
+        filters, channels, size, _ = p.weight.shape
+        layer = torch.nn.Conv2d(channels, filters, size, stride=p.stride, padding=p.pad)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(p.weight))
+            layer.bias.copy_(torch.from_numpy(p.bias))
+        self.layer = layer.to(memory_format=FORMATS[memory])
+        self.x = torch.from_numpy(p.x).to(memory_format=FORMATS[memory])
+        self.x.requires_grad_(p.input_gradient)
+        self.dout = torch.from_numpy(p.dout).to(memory_format=FORMATS[memory])
+        self.out: Any = None
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        self.step()
+        found = {"out": self.out.detach(), "dweight": self.layer.weight.grad}
+        found |= {"dbias": self.layer.bias.grad}
+        if self.x.grad is not None:
+            found["dx"] = self.x.grad
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    def step(self) -> None:
+        self.layer.zero_grad()
+        self.x.grad = None
+        self.out = self.layer(self.x)
+        self.out.backward(self.dout)

@@ -1,0 +1,183 @@
+"""How many times faster than other libraries fastconv is.
+
+::
+
+    python benchmarks/against_peers.py --task "training step" --threads 2
+    python benchmarks/against_peers.py --task inference --contender PyTorch --contender fastconv
+    python benchmarks/against_peers.py --task convolution --network vgg16
+    python benchmarks/against_peers.py --dtype float64 --contender eager --contender fastconv
+
+DeepConvNet at batch 100, or the distinct convolutions of a network, forward and both
+gradients, one after the other and summed. Results are compared first. Contenders take
+turns, in several launches of new processes; a ratio is the median over the launches of
+PyTorch's time (the faster of its eager ways, in each launch) by the contender's.
+"""
+
+from __future__ import annotations
+
+if not __package__:  # run as a script
+    import launch
+
+    launch.run("against_peers")
+    raise SystemExit
+
+import argparse
+import statistics
+import sys
+
+import numpy as np
+
+import fastconv
+
+from . import machine, peers, tournament
+from .shapes import ConvShape, conv_shapes
+
+EAGER = ("PyTorch eager NCHW", "PyTorch eager channels_last")
+
+CLAMPS = {
+    "avx2": {
+        "FASTCONV_MAX_ISA": "avx2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "DNNL_MAX_CPU_ISA": "AVX2",
+    },
+}
+"""What keeps every library to an instruction set."""
+
+Seconds = dict[str, list[float]]
+"""By contender, for each launch."""
+
+
+def contenders(task: str, wanted: list[str], dtype: str) -> list[str]:
+    """Those that can do the task, are installed and match one of the words."""
+    found = []
+    for name, contender in peers.CONTENDERS.items():
+        if task not in contender.tasks or not any(word in name for word in wanted or [""]):
+            continue
+        if dtype != "float32" and contender.module not in ("ours", "pytorch"):
+            continue
+        if reason := peers.missing(name):
+            print(f"left out: {reason}", file=sys.stderr)
+            continue
+        found.append(name)
+    return found
+
+
+def problem_of(shape: ConvShape, threads: int, dtype: str) -> peers.ConvProblem:
+    """Random arrays of a convolution's shapes."""
+    rng = np.random.default_rng(0)
+    g = shape.geometry
+
+    def draw(*size: int) -> np.ndarray:
+        return rng.standard_normal(size, np.float32).astype(dtype)
+
+    weight = draw(shape.fn, g.c, g.fh, g.fw)
+    dout = draw(*g.output_shape(shape.fn))
+    return peers.ConvProblem(
+        draw(*g.input_shape), weight, draw(shape.fn), dout, g.stride, g.pad, threads
+    )
+
+
+def race(
+    names: list[str],
+    task: str,
+    problem: peers.Problem | peers.ConvProblem,
+    options: argparse.Namespace,
+) -> Seconds:
+    """Median seconds of each launch, by contender; those that fail are named and left out."""
+    variables = CLAMPS.get(options.max_isa, {})
+    result = tournament.hold(
+        names, task, problem, launches=options.launches, turns=options.turns, **variables
+    )
+    for name, error in result.errors.items():
+        print(f"left out: {name}: {error.strip().splitlines()[-1]}", file=sys.stderr)
+    return {
+        name: [statistics.median(turns) for turns in launches]
+        for name, launches in result.seconds.items()
+        if name not in result.errors
+    }
+
+
+def table(seconds: Seconds, title: str) -> str:
+    """The contenders as a Markdown table."""
+    lines = [
+        f"| {title} | ms | PyTorch's best eager / this | lowest and highest launch |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    eager = [seconds[name] for name in EAGER if name in seconds]
+    best = [min(launch) for launch in zip(*eager, strict=True)]
+    for name, times in seconds.items():
+        line = f"| {name} | {1e3 * statistics.median(times):.2f} |"
+        ratios = [a / b for a, b in zip(best, times, strict=False)]
+        if ratios:
+            line += f" {statistics.median(ratios):.2f} | {min(ratios):.2f} - {max(ratios):.2f} |"
+        else:
+            line += " | |"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def convolutions(names: list[str], options: argparse.Namespace) -> None:
+    """Race on each shape of a network, print each, then the sums."""
+    shapes = [
+        shape
+        for shape in conv_shapes()
+        if shape.network == options.network and (not options.size or shape.size == options.size)
+    ]
+    total: dict[str, list[list[float]]] = {}
+    print("| shape | " + " | ".join(names) + " |")
+    print("| --- |" + " ---: |" * len(names))
+    for shape in shapes:
+        problem = problem_of(shape, options.threads, options.dtype)
+        seconds = race(names, "convolution", problem, options)
+        cells = [
+            f"{1e3 * statistics.median(seconds[n]):.1f}" if n in seconds else "" for n in names
+        ]
+        print(f"| {shape.label} | " + " | ".join(cells) + " |", flush=True)
+        for name, times in seconds.items():
+            total.setdefault(name, []).append(times)
+    whole = {
+        name: [sum(launch) for launch in zip(*times, strict=True)]
+        for name, times in total.items()
+        if len(times) == len(shapes)
+    }
+    print()
+    print(table(whole, f"sum of {len(shapes)} shapes"))
+
+
+def main() -> None:
+    """Parse, race, print."""
+    parser = argparse.ArgumentParser(
+        prog="python benchmarks/against_peers.py",
+        description="Ratio of PyTorch's time to fastconv's and others', in turns.",
+        epilog='example: python benchmarks/against_peers.py --task "training step" --threads 2',
+    )
+    parser.add_argument("--task", action="append", choices=peers.ALL_TASKS)
+    parser.add_argument("--contender", action="append", help="only those with this in their name")
+    parser.add_argument("--network", default="vgg16", help="of --task convolution")
+    parser.add_argument("--size", type=int, help="only filters of this size")
+    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--max-isa", choices=CLAMPS, help="keep every library to it")
+    parser.add_argument("--launches", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    print(
+        f"batch {options.batch}, {options.threads} threads, {options.dtype}"
+        f"{', at most ' + options.max_isa if options.max_isa else ''}; {machine.processor()}; "
+        f"NumPy {np.__version__}, BLAS {machine.blas()}; fastconv {fastconv.__version__}, commit "
+        f"{machine.commit()}; {options.launches} launches"
+    )
+    for task in options.task or peers.NETWORK_TASKS:
+        names = contenders(task, options.contender or [], options.dtype)
+        print()
+        if task == "convolution":
+            convolutions(names, options)
+            continue
+        problem = peers.new_problem(options.batch, options.threads, options.dtype)
+        print(table(race(names, task, problem, options), task))
+
+
+if __name__ == "__main__":
+    main()
