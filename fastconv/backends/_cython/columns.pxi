@@ -30,10 +30,10 @@ cdef void unfold_image(
     cdef const real* run
     cdef ptrdiff_t chunk = CHUNK_BYTES // sizeof(real)
     cdef ptrdiff_t rest = g.oh * g.ow * g.c * g.fh * g.fw  # values of this image from col on
+    cdef Incoming planes = incoming(NO_GATE, g.c, g.h, g.w, 1, image, NULL)  # images of one channel
     for c in range(g.c):
-        copy_window(
-            image + c * g.h * g.w, g.h, g.w, 1, -g.pad, -g.pad, height, width,
-            scratch + c * height * width,
+        gated_window[real](
+            &planes, c, -g.pad, -g.pad, height, width, scratch + c * height * width, 1
         )
     for v in range(g.oh):
         for u in range(g.ow):

@@ -10,6 +10,9 @@
 # gives a mask that chooses between two values and between two positions. The tile is one
 # vector of values and one of positions; a window's place is read once, so more would gain
 # nothing. Windows at the border are cut to the places that are inside the image.
+#
+# The usual window, 2 x 2, is a literal, so that its places unroll. Where such windows tile the
+# image, backward writes each place once: nothing is cleared, and nothing read.
 
 cdef struct Pool:
     ptrdiff_t n, h, w, c, fh, fw, stride, pad, oh, ow
@@ -25,67 +28,137 @@ cdef inline ptrdiff_t end_place(ptrdiff_t corner, ptrdiff_t window, ptrdiff_t si
     return min(window, size - corner)
 
 
+cdef inline void pool_vector(
+    ptrdiff_t BEGIN_Y, ptrdiff_t END_Y, ptrdiff_t BEGIN_X, ptrdiff_t END_X, ptrdiff_t FW,
+    ptrdiff_t row, ptrdiff_t pixel, const real* window, ptrdiff_t count, real* out, place* winner,
+) noexcept nogil:
+    """`count` channels of one window, at most a vector of them; what is large may be literal."""
+    cdef vec[real] best = load_part(window + BEGIN_Y * row + BEGIN_X * pixel, count)
+    cdef ivec[real] position = broadcast_index(best, <int> (BEGIN_Y * FW + BEGIN_X))
+    cdef vec[real] value
+    cdef ivec[real] better
+    cdef ptrdiff_t y, x
+    for y in range(BEGIN_Y, END_Y):
+        for x in range(BEGIN_X, END_X):
+            if y > BEGIN_Y or x > BEGIN_X:
+                value = load_part(window + y * row + x * pixel, count)
+                better = beats(value, best)
+                best = choose(better, value, best)
+                position = choose_index(
+                    better, broadcast_index(value, <int> (y * FW + x)), position
+                )
+    store_part(out, best, count)
+    store_index(winner, position, count)
+
+
+cdef inline void pool_window(
+    ptrdiff_t BEGIN_Y, ptrdiff_t END_Y, ptrdiff_t BEGIN_X, ptrdiff_t END_X, ptrdiff_t FW,
+    const Pool* g, const real* window, real* out, place* winner,
+) noexcept nogil:
+    cdef ptrdiff_t row = g.w * g.c, whole = g.c // lanes(window) * lanes(window)
+    cdef ptrdiff_t c
+    for c from 0 <= c < whole by lanes(window):
+        pool_vector[real, place](
+            BEGIN_Y, END_Y, BEGIN_X, END_X, FW, row, g.c, window + c, lanes(window), out + c,
+            winner + c,
+        )
+    if whole < g.c:
+        pool_vector[real, place](
+            BEGIN_Y, END_Y, BEGIN_X, END_X, FW, row, g.c, window + whole, g.c - whole,
+            out + whole, winner + whole,
+        )
+
+
 cdef void pool_row(
     const Pool* g, ptrdiff_t v, const real* image, real* out, place* winner
 ) noexcept nogil:
     """One row of windows of one image; out and winner are those of the row."""
     cdef ptrdiff_t top = v * g.stride - g.pad
     cdef ptrdiff_t begin_y = first_place(top), end_y = end_place(top, g.fh, g.h)
-    cdef ptrdiff_t u, left, begin_x, end_x, c, rest, y, x
+    cdef ptrdiff_t u, left, begin_x, end_x
     cdef const real* window
-    cdef vec[real] best, value
-    cdef ivec[real] position, better
     for u in range(g.ow):
         left = u * g.stride - g.pad
         begin_x, end_x = first_place(left), end_place(left, g.fw, g.w)
-        for c from 0 <= c < g.c by lanes(image):
-            rest = g.c - c
-            window = image + (top * g.w + left) * g.c + c
-            best = load_part(window + (begin_y * g.w + begin_x) * g.c, rest)
-            position = broadcast_index(best, <int> (begin_y * g.fw + begin_x))
-            for y in range(begin_y, end_y):
-                for x in range(begin_x, end_x):
-                    value = load_part(window + (y * g.w + x) * g.c, rest)
-                    better = beats(value, best)
-                    best = choose(better, value, best)
-                    position = choose_index(
-                        better, broadcast_index(value, <int> (y * g.fw + x)), position
-                    )
-            store_part(out + c, best, rest)
-            store_index(winner + c, position, rest)
+        window = image + (top * g.w + left) * g.c
+        if g.fw == 2 and begin_y == begin_x == 0 and end_y == end_x == 2:
+            pool_window[real, place](0, 2, 0, 2, 2, g, window, out, winner)
+        else:
+            pool_window[real, place](
+                begin_y, end_y, begin_x, end_x, g.fw, g, window, out, winner
+            )
         out += g.c
         winner += g.c
+
+
+cdef inline bint tiles_image(const Pool* g) noexcept nogil:
+    """Whether windows of 2 x 2 hold each place of the image exactly once."""
+    cdef bint aligned = g.fh == 2 and g.fw == 2 and g.stride == 2 and g.pad == 0
+    return aligned and g.h == 2 * g.oh and g.w == 2 * g.ow
+
+
+cdef inline void give_vector(
+    ptrdiff_t BEGIN_Y, ptrdiff_t END_Y, ptrdiff_t BEGIN_X, ptrdiff_t END_X, ptrdiff_t FW, bint ADD,
+    ptrdiff_t row, ptrdiff_t pixel, const real* dout, const place* winner, ptrdiff_t count,
+    real* window,
+) noexcept nogil:
+    """The gradient of `count` channels of one window goes, or is added, to their winners."""
+    cdef vec[real] gradient = load_part(dout, count), part
+    cdef ivec[real] position = load_index(gradient, winner, count)
+    cdef ptrdiff_t y, x
+    cdef real* to
+    for y in range(BEGIN_Y, END_Y):
+        for x in range(BEGIN_X, END_X):
+            to = window + y * row + x * pixel
+            part = choose(
+                equal(position, broadcast_index(gradient, <int> (y * FW + x))),
+                gradient, broadcast(<real> 0),
+            )
+            if ADD:
+                part = add(load_part(to, count), part)
+            store_part(to, part, count)
+
+
+cdef inline void give_window(
+    ptrdiff_t BEGIN_Y, ptrdiff_t END_Y, ptrdiff_t BEGIN_X, ptrdiff_t END_X, ptrdiff_t FW, bint ADD,
+    const Pool* g, const real* dout, const place* winner, real* window,
+) noexcept nogil:
+    cdef ptrdiff_t row = g.w * g.c, whole = g.c // lanes(dout) * lanes(dout)
+    cdef ptrdiff_t c
+    for c from 0 <= c < whole by lanes(dout):
+        give_vector[real, place](
+            BEGIN_Y, END_Y, BEGIN_X, END_X, FW, ADD, row, g.c, dout + c, winner + c, lanes(dout),
+            window + c,
+        )
+    if whole < g.c:
+        give_vector[real, place](
+            BEGIN_Y, END_Y, BEGIN_X, END_X, FW, ADD, row, g.c, dout + whole, winner + whole,
+            g.c - whole, window + whole,
+        )
 
 
 cdef void pool_image_gradient(
     const Pool* g, const real* dout, const place* winner, real* dx
 ) noexcept nogil:
     """dx of one image."""
-    cdef ptrdiff_t v, u, top, left, begin_y, end_y, begin_x, end_x, c, rest, y, x
+    cdef bint tiled = tiles_image(g)
+    cdef ptrdiff_t v, u, top, left, begin_y, end_y
     cdef real* window
-    cdef real* to
-    cdef vec[real] gradient, share_of_place
-    cdef ivec[real] position
-    memset(dx, 0, g.h * g.w * g.c * sizeof(real))
+    if not tiled:
+        memset(dx, 0, g.h * g.w * g.c * sizeof(real))
     for v in range(g.oh):
         top = v * g.stride - g.pad
         begin_y, end_y = first_place(top), end_place(top, g.fh, g.h)
         for u in range(g.ow):
             left = u * g.stride - g.pad
-            begin_x, end_x = first_place(left), end_place(left, g.fw, g.w)
-            for c from 0 <= c < g.c by lanes(dout):
-                rest = g.c - c
-                window = dx + (top * g.w + left) * g.c + c
-                gradient = load_part(dout + c, rest)
-                position = load_index(gradient, winner + c, rest)
-                for y in range(begin_y, end_y):
-                    for x in range(begin_x, end_x):
-                        to = window + (y * g.w + x) * g.c
-                        share_of_place = choose(
-                            equal(position, broadcast_index(gradient, <int> (y * g.fw + x))),
-                            gradient, broadcast(<real> 0),
-                        )
-                        store_part(to, add(load_part(to, rest), share_of_place), rest)
+            window = dx + (top * g.w + left) * g.c
+            if tiled:
+                give_window[real, place](0, 2, 0, 2, 2, False, g, dout, winner, window)
+            else:
+                give_window[real, place](
+                    begin_y, end_y, first_place(left), end_place(left, g.fw, g.w), g.fw, True,
+                    g, dout, winner, window,
+                )
             dout += g.c
             winner += g.c
 

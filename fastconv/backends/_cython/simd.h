@@ -161,7 +161,7 @@ inline vec<T> subtract(vec<T> a, vec<T> b) {
 }
 
 template <class T>
-inline vec<T> multiply(vec<T> a, vec<T> b) {
+inline vec<T> times(vec<T> a, vec<T> b) {
     return a * b;
 }
 

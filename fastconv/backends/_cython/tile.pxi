@@ -42,7 +42,7 @@ cdef extern from "simd.h" nogil:
     ivec[T] broadcast_index[T](vec[T], int) noexcept
     vec[T] add[T](vec[T], vec[T]) noexcept
     vec[T] subtract[T](vec[T], vec[T]) noexcept
-    vec[T] multiply[T](vec[T], vec[T]) noexcept
+    vec[T] times[T](vec[T], vec[T]) noexcept
     vec[T] muladd[T](vec[T], vec[T], vec[T]) noexcept
     vec[T] relu[T](vec[T]) noexcept
     ivec[T] positive[T](vec[T]) noexcept
