@@ -23,9 +23,9 @@ except ImportError as error:
         f"numba: the package cannot be imported ({error}); pip install --upgrade numba"
     ) from error
 
-from ._numba import columns, conv, dense, gate, plan, pool
+from ._numba import columns, conv, dense, plan, pool
 from ._numba.build import Builder, Factory
-from ._numba.gate import Gradient
+from ._numba.gate import POOL_GATE, RELU_GATE, Incoming, Outgoing
 from ._numba.machine import machine
 from ._numba.memory import addresses, code, workspace
 from ._numba.team import Team
@@ -120,7 +120,14 @@ class NumbaBackend:
     def conv2d_forward(
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
     ) -> None:
-        conv.forward(self._team, x, weight, bias, geometry, conv.conv_layout(weight), out)
+        self._forward(x, weight, bias, geometry, Outgoing(out))
+
+    def _forward(
+        self, x: Array, weight: Array, bias: Array, g: WindowGeometry, outgoing: Outgoing
+    ) -> None:
+        how = self._algorithms(g, len(weight), outgoing.kind == POOL_GATE).forward
+        layout = conv.conv_layout(weight)
+        conv.forward(self._team, how, x, weight, bias, g, layout, outgoing)
 
     def conv2d_backward(
         self,
@@ -132,13 +139,13 @@ class NumbaBackend:
         dweight: Array,
         dbias: Array,
     ) -> None:
-        gradient = Gradient(dout, None, gate.OPEN)
+        incoming = Incoming(dout)
         algorithms = self._algorithms(geometry, len(weight), False)
-        self._backward(gradient, x, weight, geometry, algorithms, dx, dweight, dbias)
+        self._backward(incoming, x, weight, geometry, algorithms, dx, dweight, dbias)
 
     def _backward(
         self,
-        gradient: Gradient,
+        incoming: Incoming,
         x: Array,
         weight: Array,
         g: WindowGeometry,
@@ -149,9 +156,41 @@ class NumbaBackend:
     ) -> None:
         layout = conv.conv_layout(weight)
         if dx is not None:
-            conv.input_gradient(self._team, gradient, weight, g, layout, dx)
+            how = algorithms.input_gradient
+            conv.input_gradient(self._team, how, incoming, weight, g, layout, dx)
         how = algorithms.weight_gradient
-        weight_gradient(self._team, how, gradient, x, g, layout, dweight, dbias)
+        weight_gradient(self._team, how, incoming, x, g, layout, dweight, dbias)
+
+    # ---- convolution blocks -------------------------------------------------------
+
+    def conv2d_block_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        out: Array,
+        winner: Bytes | None,
+    ) -> None:
+        outgoing = Outgoing(out, winner, POOL_GATE if pool else RELU_GATE)
+        self._forward(x, weight, bias, geometry, outgoing)
+
+    def conv2d_block_backward(
+        self,
+        dout: Array,
+        gate: Array | Bytes,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        incoming = Incoming(dout, gate, POOL_GATE if pool else RELU_GATE)
+        algorithms = self._algorithms(geometry, len(weight), pool)
+        self._backward(incoming, x, weight, geometry, algorithms, dx, dweight, dbias)
 
     # ---- max pooling --------------------------------------------------------------
 
@@ -183,7 +222,8 @@ class NumbaBackend:
     def affine_forward(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
         if len(x):
             g = conv.affine_geometry(x)
-            conv.forward(self._team, x, weight, bias, g, conv.affine_layout(weight), out)
+            layout = conv.affine_layout(weight)
+            conv.forward(self._team, "direct", x, weight, bias, g, layout, Outgoing(out))
 
     def affine_backward(
         self,
@@ -199,10 +239,10 @@ class NumbaBackend:
             dbias[...] = 0
             return
         g, layout = conv.affine_geometry(x), conv.affine_layout(weight)
-        gradient = Gradient(dout, None, gate.OPEN)
+        incoming = Incoming(dout)
         if dx is not None:
-            conv.input_gradient(self._team, gradient, weight, g, layout, dx)
-        weight_gradient(self._team, "direct", gradient, x, g, layout, dweight, dbias)
+            conv.input_gradient(self._team, "direct", incoming, weight, g, layout, dx)
+        weight_gradient(self._team, "direct", incoming, x, g, layout, dweight, dbias)
 
     # ---- elementwise --------------------------------------------------------------
 

@@ -131,11 +131,8 @@ class Builder:
         """Say, once, why the first call takes so long."""
         if not self._announced:
             self._announced = True
-            print(
-                "fastconv: compiling Numba kernels (first use on this machine) ...",
-                file=sys.stderr,
-                flush=True,
-            )
+            kept = f", kept in {self.folder} for the next time" if self.folder else ""
+            print(f"fastconv: compiling Numba kernels{kept} ...", file=sys.stderr, flush=True)
 
 
 class _Entry:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from ...geometry import WindowGeometry
+from ..algorithms import Algorithm
 from ..base import Array
 from . import plan, product
-from .gate import Gradient
+from . import winograd as kernels
+from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
 from .memory import addresses, code, workspace
 from .plan import Product, WeightLayout
 from .team import Team
+from .tiling import tiling
+from .winograd import transform_filters
 
 __all__ = ["affine_geometry", "affine_layout", "conv_layout", "forward", "input_gradient"]
 
@@ -35,35 +39,110 @@ def affine_geometry(x: Array) -> WindowGeometry:
     return WindowGeometry(1, d, 1, n, fh=1, fw=1, stride=1, pad=0, oh=1, ow=n)
 
 
+M = {"winograd2": 2, "winograd4": 4}
+"""Height and width of the tiles, by algorithm."""
+
+
 def forward(
     team: Team,
+    algorithm: Algorithm,
     x: Array,
     weight: Array,
     bias: Array,
     g: WindowGeometry,
     layout: WeightLayout,
-    out: Array,
+    outgoing: Outgoing,
 ) -> None:
     """Output of a convolution of `g`, whose weights lie as `layout` says."""
-    shape = team.machine.tile(layout.filters, x.itemsize)
-    multiply(team, plan.forward(g, layout, shape[1]), shape, g.n, x, weight, bias, out)
+    if algorithm in M:
+        p = plan.forward(g, layout, 1)
+        size = g.oh, g.ow
+        winograd(team, M[algorithm], p, size, g.n, Incoming(x), weight, bias, outgoing)
+        return
+    pooled = outgoing.kind == POOL_GATE
+    lanes, rows, vectors = team.machine.tile(layout.filters, x.itemsize)
+    if pooled:
+        rows -= rows % 4
+    p = plan.forward(g, layout, rows, pooled)
+    multiply(team, p, (lanes, rows, vectors), g.n, Incoming(x), weight, bias, outgoing)
 
 
 def input_gradient(
     team: Team,
-    gradient: Gradient,
+    algorithm: Algorithm,
+    incoming: Incoming,
     weight: Array,
     g: WindowGeometry,
     layout: WeightLayout,
     dx: Array,
 ) -> None:
     """Gradient of a convolution's input."""
+    if algorithm in M:
+        (p,) = plan.input_gradient(g, layout, 1)
+        size = g.h, g.w
+        winograd(team, M[algorithm], p, size, g.n, incoming, weight, None, Outgoing(dx))
+        return
     shape = team.machine.tile(g.c, dx.itemsize)
     products = plan.input_gradient(g, layout, shape[1])
     if sum(part.rows for part in products) < g.h * g.w:
         dx[...] = 0
     for part in products:
-        multiply(team, part, shape, g.n, gradient.dout, weight, None, dx)
+        multiply(team, part, shape, g.n, incoming, weight, None, Outgoing(dx))
+
+
+def winograd(
+    team: Team,
+    m: int,
+    p: Product,
+    size: tuple[int, int],
+    images: int,
+    incoming: Incoming,
+    weight: Array,
+    bias: Array | None,
+    outgoing: Outgoing,
+) -> None:
+    """Product `p` of 3x3 filters for each image of `size` outputs, in tiles of m x m."""
+    x, in_gate, in_kind = incoming
+    result, winner, kind = outgoing
+    if not result.size:
+        return
+    shape = lanes, _, vectors = team.machine.tile(p.columns, x.itemsize)
+    width, depth, frequencies = lanes * vectors, p.frame.channels, (m + 2) ** 2
+    height, across = size
+    if kind == POOL_GATE:
+        height, across = height // 2 * 2, across // 2 * 2
+    blocks = -(-p.columns // width)
+    cut = tiling(m, images, height, across, depth, blocks, shape, x.itemsize, team.threads)
+    work = images * cut.down * cut.across * frequencies * depth * blocks * vectors
+    parts = min(team.parts(work), cut.units)
+    start = np.zeros((blocks + 1) * width, x.dtype)
+    if bias is not None:
+        start[: p.columns] = bias
+    filters_size = blocks * width * depth
+    _memory, (filters, transformed, scratch) = workspace(
+        x.dtype, 9 * filters_size, frequencies * filters_size, parts * cut.scratch
+    )
+    pack(team, p, weight, width, filters)
+    arguments = [filters, transformed, blocks, depth]
+    constants = (code(x), lanes, vectors, m)
+    team.run(transform_filters, constants, arguments, team.parts(frequencies * filters_size))
+    zeros = start[blocks * width :]
+    arguments = [*addresses(x, in_gate), transformed, *addresses(start, zeros, result), scratch]
+    arguments += addresses(winner)
+    frame = p.frame
+    arguments += [in_kind, frame.height, frame.width, depth, x.size // images]
+    arguments += [frame.top, frame.left, kind]
+    arguments += [*result.shape[2:], p.columns, winner is not None, images]
+    arguments += [cut.down, cut.across, cut.images, cut.rows, cut.columns, cut.pieces, cut.scratch]
+    team.run(kernels.winograd, (code(x), *shape, m), arguments, parts)
+
+
+def pack(team: Team, p: Product, weight: Array, width: int, packed: int) -> None:
+    """The weights of `p` in blocks of `width` columns, at the address `packed`."""
+    arguments = [weight.ctypes.data, packed, p.addresses[3]]
+    arguments += [p.columns, p.terms, p.column_step, width]
+    size = -(-p.columns // width) * width * p.terms
+    team.run(product.pack, (code(weight),), arguments, team.parts(size))
 
 
 def multiply(
@@ -71,12 +150,16 @@ def multiply(
     p: Product,
     shape: tuple[int, int, int],
     images: int,
-    x: Array,
+    incoming: Incoming,
     weight: Array,
     bias: Array | None,
-    result: Array,
+    outgoing: Outgoing,
 ) -> None:
     """Product `p` for each image, in tiles of this shape (lanes, rows, vectors)."""
+    x, in_gate, in_kind = incoming
+    result, winner, kind = outgoing
+    if not result.size:
+        return
     lanes, rows, vectors = shape
     width = lanes * vectors
     start = np.zeros(-(-p.columns // width) * width, x.dtype)
@@ -84,13 +167,18 @@ def multiply(
         start[: p.columns] = bias
     tiles = len(p.at) // rows
     parts = team.parts(images * tiles * len(start) // lanes * p.terms)
-    packed_size = len(start) * p.terms
-    _memory, (packed, scratch) = workspace(x.dtype, packed_size, parts * p.frame.size)
-    *tables, weights = p.addresses
-    arguments = [weight.ctypes.data, packed, weights]
-    arguments += [p.columns, p.terms, p.column_step, width]
-    team.run(product.pack, (code(x),), arguments, team.parts(packed_size))
-    arguments = [x.ctypes.data, scratch, packed, *addresses(start, result), *tables]
-    arguments += [images, tiles, p.columns, p.terms, result.size // max(images, 1)]
-    arguments += p.frame.numbers
-    team.run(product.multiply, (code(x), *shape), arguments, parts)
+    framed = p.frame.size > 0 or in_kind != NO_GATE
+    frame_size = p.frame.area * p.frame.channels if framed else 0
+    _memory, (packed, scratch) = workspace(x.dtype, len(start) * p.terms, parts * frame_size)
+    pack(team, p, weight, width, packed)
+    arguments = [
+        *addresses(x, in_gate),
+        scratch,
+        packed,
+        *addresses(start, result, winner),
+        *p.addresses[:3],
+    ]
+    arguments += [images, tiles, p.columns, p.terms, x.size // images, result.size // images]
+    arguments += [in_kind, framed, kind, winner is not None, *p.frame.numbers[1:]]
+    factory = product.multiply_pooled if kind == POOL_GATE else product.multiply
+    team.run(factory, (code(x), *shape), arguments, parts)

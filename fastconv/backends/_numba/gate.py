@@ -1,12 +1,17 @@
-"""The gradient that reaches a convolution through what follows it, without an array for it.
+"""What reaches a convolution, and what leaves it, together with what follows it.
 
-    for row of the window:  for pixel:  for channels, one vector at a time:
-        dout, where the gate lets it pass;  0 elsewhere, and where there is no image
+Incoming: images, or the gradient that comes back through what follows.
 
-A gate is the output of a ReLU, which lets dout pass where it is above 0, or the winners of
-2x2 windows: a pixel gets the dout of its window where it is the winner. Kernels read a
-gradient many times, so the window goes to scratch, gated once. Channels that do not fill a
-vector go one by one, through the same text.
+    for row:  for pixel:  for vector of channels:
+        no gate:    to = dout(y, x)
+        ReLU:       to = dout(y, x)          where out(y, x) > 0,                    else 0
+        and pool:   to = dout(y//2, x//2)    where winner(y//2, x//2) = 2*(y%2) + x%2, else 0
+
+Outgoing: the convolution's output, its ReLU, or of that the maxima of 2x2 windows.
+
+The output before ReLU and pooling is never an array, nor is its gradient: kernels hold the
+window they work on in scratch or in registers anyway, and pass the gate there. Channels that do
+not fill a vector go one by one, through the same text.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -21,64 +26,105 @@ from .build import Kernel
 from .pointer import BYTE, clear, copy, helper, numbers, pointers, share
 from .tile import fill, store, tile, where_equal, where_positive
 
-__all__ = ["OPEN", "POOL", "RELU", "Gradient", "gated_images", "gated_window"]
+__all__ = [
+    "NO_GATE",
+    "POOL_GATE",
+    "RELU_GATE",
+    "Incoming",
+    "Outgoing",
+    "gated_images",
+    "gated_window",
+]
 
-OPEN, RELU, POOL = range(3)
-"""Kinds of gates: none; the output of a ReLU; winners of 2x2 windows."""
+NO_GATE, RELU_GATE, POOL_GATE = 0, 1, 2
 
 
-class Gradient(NamedTuple):
-    """Gradient of a convolution's output, as what follows it hands it back.
+class Incoming(NamedTuple):
+    """Images, or the gradient of a convolution's output as what follows hands it back.
 
     Attributes
     ----------
     dout : array
-        (N, FN, OH, OW); behind pooling (N, FN, OH//2, OW//2).
+        (N, C, H, W); behind pooling (N, C, H//2, W//2).
     gate : array or None
-        Of dout's shape; see `fastconv.backends.base.Backend.conv2d_block_backward`.
+        Of dout's shape: behind ``RELU_GATE`` the output of the ReLU, behind ``POOL_GATE``
+        the winners of the windows.
     kind : int
-        `OPEN`, `RELU` or `POOL`.
     """
 
     dout: Array
-    gate: Array | Bytes | None
-    kind: int
+    gate: Array | Bytes | None = None
+    kind: int = NO_GATE
 
 
-def passed(lanes: int) -> Any:
-    """What the gate lets pass to one pixel, for `lanes` channels; `place` is used by `POOL`."""
+class Outgoing(NamedTuple):
+    """Where a convolution's output goes, by way of what follows it.
+
+    Attributes
+    ----------
+    out : array
+        (N, C, H, W); behind pooling (N, C, H//2, W//2).
+    winner : array or None
+        Behind pooling: takes the winners, where somebody needs them.
+    kind : int
+    """
+
+    out: Array
+    winner: Bytes | None = None
+    kind: int = NO_GATE
+
+
+def relu_pixels(lanes: int) -> Any:
+    """count elements of dout, 0 where the gate is not above 0."""
 
     @helper
-    def words(to, dout, gate, winner, kind, place):
-        gradient, nothing = tile(dout, lanes, 1, 1), fill(dout, 0, lanes)
-        if kind == 1:
-            store(where_positive(tile(gate, lanes, 1, 1), gradient, nothing), to, (0,))
-        else:
-            here = fill(winner, place, lanes)
-            store(where_equal(tile(winner, lanes, 1, 1), here, gradient, nothing), to, (0,))
+    def words(to, dout, gate, count):
+        whole = count // lanes * lanes
+        for c in range(0, whole, lanes):
+            passed, nothing = tile(dout + c, lanes, 1, 1), fill(dout, 0, lanes)
+            store(where_positive(tile(gate + c, lanes, 1, 1), passed, nothing), to + c, (0,))
+        for c in range(whole, count):
+            passed, nothing = tile(dout + c, 1, 1, 1), fill(dout, 0, 1)
+            store(where_positive(tile(gate + c, 1, 1, 1), passed, nothing), to + c, (0,))
+
+    return words
+
+
+def pool_pixel(lanes: int) -> Any:
+    """One pixel of `count` channels: dout of its window where `place` is the winner."""
+
+    @helper
+    def words(to, dout, winner, place, count):
+        whole = count // lanes * lanes
+        for c in range(0, whole, lanes):
+            passed, nothing = tile(dout + c, lanes, 1, 1), fill(dout, 0, lanes)
+            won, here = tile(winner + c, lanes, 1, 1), fill(winner, place, lanes)
+            store(where_equal(won, here, passed, nothing), to + c, (0,))
+        for c in range(whole, count):
+            passed, nothing = tile(dout + c, 1, 1, 1), fill(dout, 0, 1)
+            won, here = tile(winner + c, 1, 1, 1), fill(winner, place, 1)
+            store(where_equal(won, here, passed, nothing), to + c, (0,))
 
     return words
 
 
 def gated_window(lanes: int) -> Any:
-    """Words that put a window of one image's gradient, gated, into scratch.
+    """Words for rows x columns pixels of one image from (top, left) on, gated.
 
-    They take ``(to, depth, dout, gate, winner, kind, height, width, channels, top, left,
-    rows, columns)``: rows x columns pixels of the image (height, width) from (top, left) on,
-    zeros where there is no image; `depth` >= channels elements to a pixel, zeros beyond the
-    channels. dout, and the gate (winner, where it is one), are those of this image; height
-    and width are those of the convolution's output, also where dout is pooled.
+    They take ``(kind, dout, gate, winner, height, width, channels, top, left, rows, columns, to,
+    to_pixel)``. dout, and the gate (`winner`, where it is one), are those of the image; height
+    and width are those of the convolution's output, also where dout is pooled. Pixels are
+    `to_pixel` >= channels elements apart in `to`, with zeros behind the channels, and are
+    zeros where there is no image.
     """
-    vector_passed, one_passed = passed(lanes), passed(1)
+    relu_words, pool_words = relu_pixels(lanes), pool_pixel(lanes)
 
     @helper
     def words(
-        to,
-        depth,
+        kind,
         dout,
         gate,
         winner,
-        kind,
         height,
         width,
         channels,
@@ -86,51 +132,49 @@ def gated_window(lanes: int) -> Any:
         left,
         rows,
         columns,
+        to,
+        to_pixel,
     ):
-        first = min(max(-left, 0), columns)
+        step = width
         if kind == 2:
-            # A last row or column that no window covers gets no gradient.
-            height, width = height // 2 * 2, width // 2 * 2
+            # An odd last row or column belongs to no window.
+            step, height, width = width // 2, height // 2 * 2, width // 2 * 2
+        first = min(max(-left, 0), columns)
         last = max(min(width - left, columns), first)
-        whole = channels // lanes * lanes
         for y in range(top, top + rows):
             if y < 0 or y >= height:
-                clear(to, columns * depth)
-                to = to + columns * depth
+                clear(to, columns * to_pixel)
+                to = to + columns * to_pixel
                 continue
-            clear(to, first * depth)
-            to = to + first * depth
-            if kind == 0 and depth == channels:
-                source = dout + (y * width + left + first) * channels
-                copy(to, source, (last - first) * channels)
-                to = to + (last - first) * depth
+            clear(to, first * to_pixel)
+            row = to + first * to_pixel
+            if kind < 2:
+                at = (y * step + left + first) * channels
+                # Where no gap is between pixels, a row is one long pixel.
+                joined = last - first if channels == to_pixel else 1
+                for x in range(0, last - first, max(joined, 1)):
+                    here, i = row + x * to_pixel, at + x * channels
+                    if kind == 0:
+                        copy(here, dout + i, joined * channels)
+                    else:
+                        relu_words(here, dout + i, gate + i, joined * channels)
             else:
                 for x in range(left + first, left + last):
-                    if kind == 2:
-                        at = ((y // 2) * (width // 2) + x // 2) * channels
-                    else:
-                        at = (y * width + x) * channels
-                    if kind == 0:
-                        copy(to, dout + at, channels)
-                    else:
-                        place = y % 2 * 2 + x % 2
-                        for c in range(0, whole, lanes):
-                            i = at + c
-                            vector_passed(to + c, dout + i, gate + i, winner + i, kind, place)
-                        for c in range(whole, channels):
-                            i = at + c
-                            one_passed(to + c, dout + i, gate + i, winner + i, kind, place)
-                    clear(to + channels, depth - channels)
-                    to = to + depth
-            clear(to, (columns - last) * depth)
-            to = to + (columns - last) * depth
+                    at = (y // 2 * step + x // 2) * channels
+                    here = row + (x - left - first) * to_pixel
+                    pool_words(here, dout + at, winner + at, y % 2 * 2 + x % 2, channels)
+            if channels < to_pixel:
+                for x in range(last - first):
+                    clear(row + x * to_pixel + channels, to_pixel - channels)
+            clear(to + last * to_pixel, (columns - last) * to_pixel)
+            to = to + columns * to_pixel
 
     return words
 
 
 def gated_images(real: int, lanes: int) -> Kernel:
     """images [image][y][x][channel]: dout, gated."""
-    window = gated_window(lanes)
+    put = gated_window(lanes)
 
     def kernel(block, part, parts):
         dout, gate, images = pointers(block, 0, 3, real)
@@ -139,10 +183,9 @@ def gated_images(real: int, lanes: int) -> Kernel:
         first, last = share(count, part, parts)
         for image in range(first, last):
             i = image * size
-            window(
-                images + image * height * width * channels,
-                *(channels, dout + i, gate + i, winner + i, kind),
-                *(height, width, channels, 0, 0, height, width),
+            put(
+                *(kind, dout + i, gate + i, winner + i, height, width, channels),
+                *(0, 0, height, width, images + image * height * width * channels, channels),
             )
 
     return kernel

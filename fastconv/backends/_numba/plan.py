@@ -53,9 +53,12 @@ class Frame:
     def size(self) -> int:
         """Elements of the frame; 0 where the image is used as it lies."""
         frame = (self.top, self.left, self.frame_height, self.frame_width)
-        if frame == (0, 0, self.height, self.width):
-            return 0
-        return self.frame_height * self.frame_width * self.channels
+        return 0 if frame == (0, 0, self.height, self.width) else self.area * self.channels
+
+    @property
+    def area(self) -> int:
+        """Pixels of the frame."""
+        return self.frame_height * self.frame_width
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
@@ -127,21 +130,33 @@ def filled(table: Table, rows: int) -> Table:
 
 
 @lru_cache(maxsize=256)
-def forward(g: WindowGeometry, layout: WeightLayout, rows: int) -> Product:
-    """Output: a row is a pixel of the output, a column a filter."""
+def forward(g: WindowGeometry, layout: WeightLayout, rows: int, pooled: bool = False) -> Product:
+    """Output: a row is a pixel of the output, a column a filter.
+
+    With `pooled`, each four rows are a window of 2x2 pixels, and `goes` is that of windows.
+    """
     height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
     step = g.stride * g.c
-    pixels = grid(np.arange(g.oh), np.arange(g.ow), width * step, step)
+    if pooled:
+        windows = grid(np.arange(g.oh // 2), np.arange(g.ow // 2), 2 * width * step, 2 * step)
+        corners = [0, step, width * step, (width + 1) * step]
+        at = np.add.outer(filled(windows, rows // 4), corners).ravel()
+        count = 4 * len(windows)
+        goes = filled(np.arange(len(windows)) * layout.filters, rows // 4)
+    else:
+        pixels = grid(np.arange(g.oh), np.arange(g.ow), width * step, step)
+        at, count = filled(pixels, rows), len(pixels)
+        goes = filled(np.arange(count) * layout.filters, rows)
     window = grid(np.arange(g.fh), np.arange(g.fw), width * g.c, g.c)
     places = grid(np.arange(g.fh), np.arange(g.fw), g.fw, 1)
     return Product(
         frame=Frame(g.c, g.h, g.w, g.pad, g.pad, height, width),
-        rows=len(pixels),
+        rows=count,
         terms=g.window * g.c,
         columns=layout.filters,
-        at=filled(pixels, rows),
+        at=at,
         along=filled(with_channels(window, g.c, 1), rows),
-        goes=filled(np.arange(len(pixels)) * layout.filters, rows),
+        goes=goes,
         weights=with_channels(places, g.c, g.window) * layout.tap_step,
         column_step=layout.filter_step,
     )

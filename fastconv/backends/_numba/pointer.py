@@ -8,6 +8,7 @@ pointers, numbers               what the caller put into the block of arguments
 p[i], p[i] = x, p + i           element i; the pointer moved by i elements
 copy(p, q, n), clear(p, n)      memcpy and memset of n elements
 offsets(p, R)                   (p[0], ..., p[R - 1])
+steps(step, R)                  (0, step, ..., (R - 1)*step)
 share(n, part, parts)           what falls to this part of n things
 invoke(kernel, ...)             calls the kernel at an address
 ==============================  ====================================================
@@ -42,6 +43,7 @@ __all__ = [
     "offsets",
     "pointers",
     "share",
+    "steps",
 ]
 
 BYTE, INT, LONG, FLOAT, DOUBLE = range(5)
@@ -202,6 +204,17 @@ def offsets(typing: Any, table: Any, rows: Any) -> Any:
         return cgutils.pack_array(builder, [builder.load(place) for place in places])
 
     return types.UniTuple(types.intp, literal(rows))(table, rows), generate
+
+
+@word
+def steps(typing: Any, step: Any, rows: Any) -> Any:
+    """(0, step, ..., (rows - 1)*step)."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        counts = [ir.Constant(args[0].type, r) for r in range(literal(rows))]
+        return cgutils.pack_array(builder, [builder.mul(args[0], count) for count in counts])
+
+    return types.UniTuple(types.intp, literal(rows))(types.intp, rows), generate
 
 
 @helper

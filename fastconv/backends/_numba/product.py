@@ -13,11 +13,13 @@ A convolution is a product whose left factor is read in place, through two table
 
 A fully connected layer is the same with at = row*D and along = k. `multiply` runs
 
-    for image:  pad it into this thread's scratch
+    for image:  pad it into this thread's scratch, through its gate if it has one
         for block of columns:  for tile of R rows:
             t = bias;  for k:  t[r] += x[at[r] + along[k]] * w[k];  result[r] = t
 
-and `accumulate`, whose k runs over the pixels, adds t to sums of its thread instead.
+with ReLU before the store; `multiply_pooled` the same, where each four rows are a window of
+2x2 pixels and only the largest is stored; and `accumulate`, whose k runs over the pixels, adds
+t to sums of its thread instead.
 
 The register tile: R rows of K vectors of columns. Each k loads K vectors and broadcasts R
 values for R*K multiply-adds; R*K accumulators hide the latency of the multiply-add and
@@ -31,11 +33,14 @@ of the last block is zeros. Tables are filled up to whole tiles by repeating the
 
 from __future__ import annotations
 
-from .build import Kernel
-from .pointer import LONG, clear, copy, helper, numbers, offsets, pointers, share
-from .tile import add, plus, rank1, store, store_part, tile
+from typing import Any
 
-__all__ = ["CHUNK", "accumulate", "collect", "multiply", "pack"]
+from .build import Kernel
+from .gate import gated_window
+from .pointer import BYTE, LONG, clear, copy, helper, numbers, offsets, pointers, share
+from .tile import add, best_of_four, every, plus, rank1, relu, store, store_part, tile
+
+__all__ = ["CHUNK", "accumulate", "collect", "multiply", "multiply_pooled", "pack"]
 
 CHUNK = 512
 """Terms that `accumulate` sums up before it adds them to the rest: long sums lose digits."""
@@ -86,39 +91,82 @@ def pack(real: int) -> Kernel:
     return kernel
 
 
+def put(rows: int, width: int) -> Any:
+    """Store a tile at the places of a table; `left` columns exist from here on."""
+
+    @helper
+    def words(t, target, goes, left):
+        if left >= width:
+            store(t, target, offsets(goes, rows))
+        else:
+            store_part(t, target, offsets(goes, rows), left)
+
+    return words
+
+
 def multiply(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
-    """result[goes[row] + column] = bias[column] + sum over k of x[at[row] + along[k]]*w[k]."""
+    """result[goes[row] + column] = bias[column] + sum over k of x[at[row] + along[k]]*w[k].
+
+    A ReLU may follow.
+    """
+    put_tile = put(rows, lanes * vectors)
+
+    @helper
+    def end(t, result, winner, goes, i, left, kind, winner_is_kept):
+        if kind == 1:
+            t = relu(t)
+        put_tile(t, result, goes + i * rows, left)
+
+    return product_of_images(real, lanes, rows, vectors, end)
+
+
+def multiply_pooled(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
+    """As `multiply`, then of each four rows the largest after ReLU, and which row that was."""
+    put_windows = put(rows // 4, lanes * vectors)
+
+    @helper
+    def end(t, result, winner, goes, i, left, kind, winner_is_kept):
+        places = goes + i * (rows // 4)
+        best, place = best_of_four(every(t, 0, 4), every(t, 1, 4), every(t, 2, 4), every(t, 3, 4))
+        put_windows(relu(best), result, places, left)
+        if winner_is_kept:
+            put_windows(place, winner, places, left)
+
+    return product_of_images(real, lanes, rows, vectors, end)
+
+
+def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) -> Kernel:
+    """The loops of `multiply`; `end` is done to each tile."""
     width = lanes * vectors
+    put_window = gated_window(lanes)
 
     def kernel(block, part, parts):
-        x, scratch, packed, bias, result = pointers(block, 0, 5, real)
-        at, along, goes = pointers(block, 5, 3, LONG)
-        images, tiles, columns, count, result_size, framed = numbers(block, 8, 6)
-        channels, height, width_, top, left, frame_height, frame_width = numbers(block, 14, 7)
-        size = frame_height * frame_width * channels
-        scratch = scratch + part * size
-        if framed:
-            clear(scratch, size)
+        x, gate, scratch, packed, bias, result = pointers(block, 0, 6, real)
+        gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 6, 1, BYTE)[0]
+        at, along, goes = pointers(block, 7, 3, LONG)
+        images, tiles, columns, count, x_size, result_size = numbers(block, 10, 6)
+        in_kind, framed, kind, winner_is_kept = numbers(block, 16, 4)
+        channels, height, width_, top, left, frame_height, frame_width = numbers(block, 20, 7)
+        scratch = scratch + part * frame_height * frame_width * channels
         first, last = share(images * tiles, part, parts)
         for image in range(first // tiles, (last + tiles - 1) // tiles):
-            source = x + image * height * width_ * channels
+            at_x = image * x_size
+            source = x + at_x
             if framed:
-                frame(
-                    scratch, source, channels, height, width_, top, left, frame_height, frame_width
+                put_window(
+                    *(in_kind, source, gate + at_x, gate_winner + at_x, height, width_, channels),
+                    *(-top, -left, frame_height, frame_width, scratch, channels),
                 )
                 source = scratch
-            out = result + image * result_size
+            out, won = result + image * result_size, winner + image * result_size
             mine = range(max(0, first - image * tiles), min(tiles, last - image * tiles))
             for column in range(0, columns, width):
                 w = packed + column * count
                 for i in mine:
                     t = tile(bias + column, lanes, rows, vectors)
                     t = product(t, source, offsets(at + i * rows, rows), along, count, w, width)
-                    target = offsets(goes + i * rows, rows)
-                    if columns - column >= width:
-                        store(t, out + column, target)
-                    else:
-                        store_part(t, out + column, target, columns - column)
+                    there = columns - column
+                    end(t, out + column, won + column, goes, i, there, kind, winner_is_kept)
 
     return kernel
 

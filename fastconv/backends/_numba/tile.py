@@ -1,4 +1,4 @@
-"""The kernels' words for arithmetic, and the only file that knows vectors.
+"""The kernels' words for arithmetic: with `square`, the only file that knows vectors.
 
 A **tile** is R rows of K vectors, held by value: an immutable Numba type whose data
 model is an LLVM array of vectors, so that LLVM keeps it in registers from the first
@@ -12,28 +12,40 @@ plus(t, p)                      t[r] += p[0 : K*lanes]
 store(t, p, at)                 p[at[r] : ... + K*lanes] = t[r]
 store_part(t, p, at, n)         p[at[r] : ... + n] = t[r, 0 : n]
 add(t, p, step)                 p[r*step : ... + K*lanes] += t[r]
+a + b, a - b                    elementwise
+scaled(s, a), muladd(s, a, b)   s*a and s*a + b, for a number s
+relu(t)                         0 where t <= 0
+every(t, first, step)           rows first, first + step, ... of t
+best_of_four(a, b, c, d)        the largest, and which it is: one byte an element
 where_better, where_equal, where_positive    selection of elements by comparison
 ==============================  ====================================================
 
-What shapes a tile (lanes, R, K) are compile-time constants.
+What shapes a tile (lanes, R, K) are compile-time constants. Squares of tiles: see `square`.
 """
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import models, register_model
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin, models, register_model
 
 from .pointer import I32, element, literal, word
 
 __all__ = [
     "add",
+    "best_of_four",
+    "every",
     "fill",
+    "muladd",
     "plus",
     "rank1",
+    "relu",
+    "scaled",
     "store",
     "store_part",
     "tile",
@@ -95,6 +107,14 @@ def vectors_of(builder: Any, value: Any) -> list[Any]:
     return [builder.extract_value(value, i) for i in range(value.type.count)]
 
 
+def multiply_add(builder: Any, kind: Tile) -> Any:
+    """LLVM's function of three vectors: a*b + c."""
+    # fmuladd, not fma: where the hardware has none, fma becomes a library call.
+    name = f"llvm.fmuladd.v{kind.lanes}f{kind.dtype.bitwidth}"
+    signature_ = ir.FunctionType(vector(kind), [vector(kind)] * 3)
+    return cgutils.get_or_insert_function(builder.module, signature_, name)
+
+
 # ---- tiles --------------------------------------------------------------------------------
 
 
@@ -128,17 +148,13 @@ def rank1(typing: Any, t: Any, x: Any, at: Any, i: Any, w: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         sums, x_at, places, index, w_at = args
         weights = [load_vector(builder, t, w_at, v) for v in range(t.vectors)]
-        # fmuladd, not fma: where the hardware has none, fma becomes a library call.
-        name = f"llvm.fmuladd.v{t.lanes}f{t.dtype.bitwidth}"
-        kind = ir.FunctionType(vector(t), [vector(t)] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, kind, name)
         rows = []
         for r in range(t.rows):
             row = builder.gep(x_at, [builder.extract_value(places, r)])
             pixel = splat(builder, t, builder.load(builder.gep(row, [index])))
             for v in range(t.vectors):
                 total = builder.extract_value(sums, r * t.vectors + v)
-                rows.append(builder.call(multiply_add, [pixel, weights[v], total]))
+                rows.append(builder.call(multiply_add(builder, t), [pixel, weights[v], total]))
         return cgutils.pack_array(builder, rows)
 
     return t(t, x, at, types.intp, w), generate
@@ -208,56 +224,157 @@ def add(typing: Any, t: Any, target: Any, step: Any) -> Any:
     return types.none(t, target, types.intp), generate
 
 
+# ---- elementwise ------------------------------------------------------------------------------
+
+
+@infer_global(operator.add)
+@infer_global(operator.sub)
+class TileArithmetic(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        if isinstance(args[0], Tile) and args[0] == args[1]:
+            return signature(args[0], *args)
+        return None
+
+
+def elementwise(operation: str) -> Any:
+    """An operator's code: LLVM's `operation` on each vector of two tiles."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pairs = zip(*(vectors_of(builder, arg) for arg in args), strict=True)
+        return cgutils.pack_array(builder, [getattr(builder, operation)(*pair) for pair in pairs])
+
+    return generate
+
+
+lower_builtin(operator.add, Tile, Tile)(elementwise("fadd"))
+lower_builtin(operator.sub, Tile, Tile)(elementwise("fsub"))
+
+
+@word
+def scaled(typing: Any, s: Any, a: Any) -> Any:
+    """s*a, where the number s is converted to the tile's element type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        factor = splat(builder, a, args[0])
+        products = [builder.fmul(factor, value) for value in vectors_of(builder, args[1])]
+        return cgutils.pack_array(builder, products)
+
+    return a(a.dtype, a), generate
+
+
+@word
+def muladd(typing: Any, s: Any, a: Any, b: Any) -> Any:
+    """s*a + b, where the number s is converted to the tiles' element type."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        factor = splat(builder, a, args[0])
+        pairs = zip(vectors_of(builder, args[1]), vectors_of(builder, args[2]), strict=True)
+        sums = [builder.call(multiply_add(builder, a), [factor, *pair]) for pair in pairs]
+        return cgutils.pack_array(builder, sums)
+
+    return a(a.dtype, a, b), generate
+
+
 # ---- comparison and selection ---------------------------------------------------------------
 
 
+def better(builder: Any, a: Any, b: Any) -> Any:
+    """Whether a > b, or a is NaN and b is not: a NaN beats numbers, and nothing beats a NaN."""
+    return builder.and_(builder.fcmp_unordered(">", a, b), builder.fcmp_ordered("ord", b, b))
+
+
+def equal(builder: Any, a: Any, b: Any) -> Any:
+    return builder.icmp_unsigned("==", a, b)
+
+
+def positive(builder: Any, a: Any) -> Any:
+    return builder.fcmp_ordered(">", a, ir.Constant(a.type, None))
+
+
 def selection(compare: Any) -> Any:
-    """A word's code: lane by lane the third tile where `compare` holds of the first two."""
+    """A word's code: lane by lane its last tile but one where `compare` holds, else its last."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, b, yes, no = (vectors_of(builder, arg) for arg in args)
         chosen = [
-            builder.select(compare(builder, a[i], b[i]), yes[i], no[i]) for i in range(len(a))
+            builder.select(compare(builder, *values), yes, no)
+            for *values, yes, no in zip(*(vectors_of(builder, arg) for arg in args), strict=True)
         ]
         return cgutils.pack_array(builder, chosen)
 
     return generate
 
 
-@selection
-def is_better(builder: Any, a: Any, b: Any) -> Any:
-    # Unordered or greater, and b no NaN: a NaN beats every number, and nothing beats a NaN.
-    return builder.and_(builder.fcmp_unordered(">", a, b), builder.fcmp_ordered("ord", b, b))
-
-
-@selection
-def is_equal(builder: Any, a: Any, b: Any) -> Any:
-    return builder.icmp_unsigned("==", a, b)
-
-
 @word
 def where_better(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
     """The tile `yes` where a > b, or a is NaN and b is not; elsewhere the tile `no`."""
-    return yes(a, b, yes, no), is_better
+    return yes(a, b, yes, no), selection(better)
 
 
 @word
 def where_equal(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
     """The tile `yes` where a == b (integers); elsewhere the tile `no`."""
-    return yes(a, b, yes, no), is_equal
+    return yes(a, b, yes, no), selection(equal)
 
 
 @word
 def where_positive(typing: Any, a: Any, yes: Any, no: Any) -> Any:
     """The tile `yes` where a > 0 (false for a NaN); elsewhere the tile `no`."""
+    return yes(a, yes, no), selection(positive)
+
+
+@word
+def relu(typing: Any, t: Any) -> Any:
+    """0 where t <= 0, else t; a NaN stays."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        values, passed, stopped = (vectors_of(builder, arg) for arg in args)
-        zero = ir.Constant(vector(a), None)
-        chosen = [
-            builder.select(builder.fcmp_ordered(">", value, zero), passed[i], stopped[i])
-            for i, value in enumerate(values)
+        zero = ir.Constant(vector(t), None)
+        values = [
+            builder.select(builder.fcmp_ordered("<=", value, zero), zero, value)
+            for value in vectors_of(builder, args[0])
         ]
+        return cgutils.pack_array(builder, values)
+
+    return t(t), generate
+
+
+@word
+def best_of_four(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The largest of a, b, c, d, a NaN above all, and its number; 4 where it is not above 0.
+
+    Of equal ones it is the first.
+    """
+    number = Tile(types.uint8, a.lanes, a.rows, a.vectors)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        best, numbers = vectors_of(builder, args[0]), []
+        places = [ir.Constant(vector(number), [place] * a.lanes) for place in range(5)]
+        others = [vectors_of(builder, arg) for arg in args[1:]]
+        for i, largest in enumerate(best):
+            place = places[0]
+            for value, here in zip([other[i] for other in others], places[1:4], strict=True):
+                is_better = better(builder, value, largest)
+                largest = builder.select(is_better, value, largest)
+                place = builder.select(is_better, here, place)
+            best[i] = largest
+            numbers.append(builder.select(positive(builder, largest), place, places[4]))
+        pair = [cgutils.pack_array(builder, vectors) for vectors in (best, numbers)]
+        return context.make_tuple(builder, sig.return_type, pair)
+
+    return types.Tuple((a, number))(a, b, c, d), generate
+
+
+# ---- rows -------------------------------------------------------------------------------------
+
+
+@word
+def every(typing: Any, t: Any, first: Any, step: Any) -> Any:
+    """Rows first, first + step, ... of t as a tile."""
+    rows = range(literal(first), t.rows, literal(step))
+    kind = Tile(t.dtype, t.lanes, len(rows), t.vectors)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = vectors_of(builder, args[0])
+        chosen = [value for r in rows for value in values[r * t.vectors : (r + 1) * t.vectors]]
         return cgutils.pack_array(builder, chosen)
 
-    return yes(a, yes, no), generate
+    return kind(t, first, step), generate

@@ -8,7 +8,7 @@ from ...geometry import WindowGeometry
 from ..algorithms import Algorithm
 from ..base import Array
 from . import gate, plan, product
-from .gate import Gradient
+from .gate import Incoming
 from .memory import addresses, code, workspace
 from .plan import WeightLayout
 from .team import Team
@@ -22,7 +22,7 @@ SUMS_BYTES = 1 << 26
 def weight_gradient(
     team: Team,
     algorithm: Algorithm,
-    gradient: Gradient,
+    incoming: Incoming,
     x: Array,
     g: WindowGeometry,
     layout: WeightLayout,
@@ -30,20 +30,20 @@ def weight_gradient(
     dbias: Array,
 ) -> None:
     """Gradients of a convolution's weights and bias."""
-    if gradient.kind != gate.OPEN:
-        gradient = opened(team, gradient, g, layout.filters)
-    _direct(team, gradient.dout, x, g, layout, dweight, dbias)
+    if incoming.kind != gate.NO_GATE:
+        incoming = opened(team, incoming, g, layout.filters)
+    _direct(team, incoming.dout, x, g, layout, dweight, dbias)
 
 
-def opened(team: Team, gradient: Gradient, g: WindowGeometry, filters: int) -> Gradient:
+def opened(team: Team, incoming: Incoming, g: WindowGeometry, filters: int) -> Incoming:
     """The gradient with its gate applied."""
-    dout, closed, kind = gradient
+    dout, closed, kind = incoming
     images = np.empty((g.n, g.oh, g.ow, filters), dout.dtype)
     arguments = [*addresses(dout, closed, images), kind]
     arguments += [g.n, g.oh, g.ow, filters, dout.size // max(g.n, 1)]
     constants = (code(dout), team.machine.lanes(dout.itemsize))
     team.run(gate.gated_images, constants, arguments, team.parts(images.size))
-    return Gradient(images, None, gate.OPEN)
+    return Incoming(images)
 
 
 def _direct(

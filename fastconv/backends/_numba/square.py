@@ -1,0 +1,76 @@
+"""Words for squares of pixels: as many tiles as they have rows, of one vector to a pixel.
+
+==============================  ====================================================
+square(p, y, x, lanes, n)       n tiles of n rows: p[i*y + r*x : ... + lanes]
+store_square(ts, p, y, x)       p[i*y + r*x : ... + lanes] = row r of tile i
+turned(ts)                      tile r has the rows r of the given ones
+==============================  ====================================================
+
+They are values too, and `turned` only gives them other names: what is done to tiles, row by
+row at once, is done down the columns of the square; turned before, along its rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from .pointer import literal, word
+from .tile import Tile, load_vector, store_vector, vectors_of
+
+__all__ = ["square", "store_square", "turned"]
+
+
+@word
+def square(typing: Any, source: Any, down: Any, across: Any, lanes: Any, size: Any) -> Any:
+    """`size` tiles of `size` rows of one vector: source[i*down + r*across : ... + lanes]."""
+    n = literal(size)
+    kind = Tile(source.dtype, literal(lanes), n, 1)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        tiles = []
+        for i in range(n):
+            places = [place(builder, args[0], (args[1], i), (args[2], r)) for r in range(n)]
+            row = [load_vector(builder, kind, pointer) for pointer in places]
+            tiles.append(cgutils.pack_array(builder, row))
+        return cgutils.pack_array(builder, tiles)
+
+    return types.UniTuple(kind, n)(source, types.intp, types.intp, lanes, size), generate
+
+
+@word
+def store_square(typing: Any, tiles: Any, target: Any, down: Any, across: Any) -> Any:
+    """target[i*down + r*across : ... + lanes] = tiles[i][r], for tiles of one vector."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        for i in range(tiles.count):
+            for r, value in enumerate(vectors_of(builder, builder.extract_value(args[0], i))):
+                pointer = place(builder, args[1], (args[2], i), (args[3], r))
+                store_vector(builder, tiles.dtype, value, pointer)
+        return context.get_dummy_value()
+
+    return types.none(tiles, target, types.intp, types.intp), generate
+
+
+def place(builder: Any, pointer: Any, *steps: tuple[Any, int]) -> Any:
+    """The pointer moved by so many of each step."""
+    for step, count in steps:
+        pointer = builder.gep(pointer, [builder.mul(step, ir.Constant(step.type, count))])
+    return pointer
+
+
+@word
+def turned(typing: Any, tiles: Any) -> Any:
+    """Tiles of which number r has the rows r of the given ones, which have one vector."""
+    given = tiles.dtype
+    kind = Tile(given.dtype, given.lanes, tiles.count, 1)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rows = [vectors_of(builder, builder.extract_value(args[0], i)) for i in range(tiles.count)]
+        columns = [cgutils.pack_array(builder, column) for column in zip(*rows, strict=True)]
+        return cgutils.pack_array(builder, columns)
+
+    return types.UniTuple(kind, given.rows)(tiles), generate

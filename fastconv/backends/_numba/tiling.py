@@ -1,0 +1,91 @@
+"""How the tiles of a Winograd convolution are cut into blocks, and those dealt out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .winograd import CAPACITY, room
+
+__all__ = ["Tiling", "tiling"]
+
+LEAST = 8
+"""Tiles of a block at least, while there are more: fewer do not pay for reading the filters."""
+
+BLOCK_BYTES = 1 << 18
+"""V and M of a block."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Blocks of tiles of m x m outputs.
+
+    Attributes
+    ----------
+    down, across : int
+        Tiles of an image.
+    images, rows, columns : int
+        Most images of a block, rows of tiles and tiles of a row.
+    pieces : int
+        Pieces of the output channels that are done apart, where blocks are too few for all
+        threads.
+    units : int
+        Blocks times pieces.
+    scratch : int
+        Elements of a thread's scratch.
+    """
+
+    down: int
+    across: int
+    images: int
+    rows: int
+    columns: int
+    pieces: int
+    units: int
+    scratch: int
+
+
+def evenly(whole: int, most: int) -> int:
+    """The size of the fewest nearly equal pieces of `whole` that have at most `most`."""
+    return -(-whole // -(-whole // most))
+
+
+@lru_cache(maxsize=256)
+def tiling(
+    m: int,
+    images: int,
+    height: int,
+    width: int,
+    depth: int,
+    blocks: int,
+    shape: tuple[int, int, int],
+    itemsize: int,
+    threads: int,
+) -> Tiling:
+    """Cut the tiles that cover height x width outputs of each image.
+
+    Parameters
+    ----------
+    depth, blocks : int
+        Channels in, and blocks of channels out.
+    shape : (lanes, rows, vectors)
+        The register tile.
+    """
+    lanes, rows_of_tile, vectors = shape
+    frequencies, planes = (m + 2) ** 2, -(-depth // lanes)
+    down, across = -(-height // m), -(-width // m)
+    most = BLOCK_BYTES // (frequencies * (planes + vectors) * lanes * itemsize)
+    most = max(LEAST, min(most, CAPACITY, -(-images * down * across // threads)))
+    columns = evenly(across, most)
+    rows = evenly(down, max(1, most // columns)) if columns == across else 1
+    together = 1
+    if (rows, columns) == (down, across):
+        together = evenly(images, max(1, most // (rows * columns)))
+    count = -(-images // together) * -(-down // rows) * -(-across // columns)
+    pieces = min(-(-threads // count), blocks)
+    v_and_m = frequencies * (planes + vectors) * room(rows_of_tile) * lanes
+    window = (m * rows + 2) * (m * columns + 2) * planes * lanes
+    scratch = v_and_m + m * m * lanes + window
+    line = 64 // itemsize
+    scratch = -(-scratch // line) * line
+    return Tiling(down, across, together, rows, columns, pieces, count * pieces, scratch)

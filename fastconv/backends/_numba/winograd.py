@@ -1,0 +1,211 @@
+"""Winograd's convolution by 3x3 filters, stride 1, forward and for the input gradient.
+
+    U = transformed filters, [block of columns][f][c][lanes of the block]
+    for block of tiles, in parallel:
+        for image of the block:
+            its pixels, padded and gated, into this thread's scratch
+            for tile:  for vector of c:  V[vector][f][tile] = transform of the tile's patch
+        for block of columns:
+            for f:  for R tiles:
+                t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
+                M[f][tile] = t
+            for tile:  for vector of the block:
+                m x m outputs = transform of M[.](tile), ReLU, pool
+
+f counts the (m+2)^2 frequencies. A block's V and M stay in the second cache and are never arrays
+of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the pixels in
+scratch serve all its tiles. The bias enters where At has a column of ones, frequency (1, 1). The
+input gradient is the same with turned filters and padding 2 - pad.
+
+The register tile is that of `product`, and half its rows for what is left over. V and M have
+room for `CAPACITY` tiles, so that the steps from row to row and from frequency to frequency are
+constants of the machine code; an odd number of vectors, so that frequencies share no place in a
+cache. (m = 2: V of 16 channels takes 66 KB.)
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .build import Kernel
+from .gate import gated_window
+from .pointer import BYTE, FLOAT, copy, helper, numbers, pointers, share, steps
+from .square import store_square
+from .tile import rank1, store, tile
+from .winograd_transform import (
+    output_lines,
+    pooled_lines,
+    relu_lines,
+    transform_filter,
+    transform_input,
+)
+
+__all__ = ["CAPACITY", "room", "transform_filters", "winograd"]
+
+CAPACITY = 64
+"""Most tiles of a block."""
+
+
+def room(rows: int) -> int:
+    """Tiles that V and M have room for: whole register tiles, and an odd number."""
+    return -(-CAPACITY // rows) * rows | 1
+
+
+def transform_filters(real: int, lanes: int, vectors: int, m: int) -> Kernel:
+    """U, [block][f][c][width], from packed filters, [block][tap][c][width]."""
+    width, frequencies = lanes * vectors, (m + 2) * (m + 2)
+    transform = transform_filter(m, lanes)
+
+    def kernel(block, part, parts):
+        packed, filters = pointers(block, 0, 2, real)
+        blocks, depth = numbers(block, 2, 2)
+        first, last = share(blocks * depth, part, parts)
+        for i in range(first, last):
+            at = i // depth * depth * width
+            c = i % depth * width
+            for lane in range(0, width, lanes):
+                taps, to = packed + (9 * at + c + lane), filters + (frequencies * at + c + lane)
+                transform(taps, depth * width, to, depth * width)
+
+    return kernel
+
+
+def product_of_tiles(lanes: int, rows: int, vectors: int) -> Any:
+    """M of `rows` tiles and one frequency."""
+    width = lanes * vectors
+
+    @helper
+    def words(start, v, v_plane, depth, w, to):
+        t = tile(start, lanes, rows, vectors)
+        at = steps(lanes, rows)
+        for c in range(0, depth, lanes):
+            for k in range(min(lanes, depth - c)):
+                t = rank1(t, v, at, k, w + (c + k) * width)
+            v = v + v_plane
+        store(t, to, steps(width, rows))
+
+    return words
+
+
+def store_lines(size: int, lanes: int) -> Any:
+    """Store a square of `size` x `size` pixels, or what exists of it."""
+
+    @helper
+    def words(lines, target, row, pixel, rows, columns, channels, spare):
+        if rows >= size and columns >= size and channels >= lanes:
+            store_square(lines, target, row, pixel)
+        else:
+            store_square(lines, spare, size * lanes, lanes)
+            for y in range(min(rows, size)):
+                for x in range(min(columns, size)):
+                    to, pixels = target + (y * row + x * pixel), spare + (y * size + x) * lanes
+                    copy(to, pixels, min(channels, lanes))
+
+    return words
+
+
+def tiles_out(lanes: int, vectors: int, m: int, m_step: int) -> Any:
+    """What goes out of one tile and block of columns, from its products."""
+    width = lanes * vectors
+    lines_of, after_relu, after_pool = output_lines(m, lanes), relu_lines[m], pooled_lines[m]
+    store_tile, store_windows = store_lines(m, lanes), store_lines(m // 2, lanes)
+
+    @helper
+    def words(products, kind, out, winner, keep, row, pixel, rows, columns, channels, spare):
+        for lane in range(0, min(width, channels), lanes):
+            there, to = (rows, columns, channels - lane), out + lane
+            lines = lines_of(products + lane, m_step)
+            if kind == 2:
+                best, place = after_pool(*lines)
+                store_windows(best, to, row, pixel, *there, spare[0])
+                if keep:
+                    store_windows(place, winner + lane, row, pixel, *there, spare[1])
+            elif kind == 1:
+                store_tile(after_relu(*lines), to, row, pixel, *there, spare[0])
+            else:
+                store_tile(lines, to, row, pixel, *there, spare[0])
+
+    return words
+
+
+def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
+    """What goes out, from what comes in, by transformed filters."""
+    width, frequencies, few = lanes * vectors, (m + 2) * (m + 2), rows // 2
+    v_step, m_step = room(rows) * lanes, room(rows) * width
+    v_plane, bytes_ = frequencies * v_step, 4 if real == FLOAT else 8
+    put_window, transform_patch = gated_window(lanes), transform_input(m, lanes)
+    product, product_of_few = (product_of_tiles(lanes, r, vectors) for r in (rows, few))
+    put_tile = tiles_out(lanes, vectors, m, m_step)
+
+    def kernel(block, part, parts):
+        x, gate, filters, bias, zeros, out, scratch = pointers(block, 0, 7, real)
+        gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 7, 1, BYTE)[0]
+        in_kind, height, in_width, depth, x_size, top_pad, left_pad = numbers(block, 8, 7)
+        kind, out_height, out_width, columns, keep = numbers(block, 15, 5)
+        images, tiles_y, tiles_x, most_images, most_y, most_x, pieces = numbers(block, 20, 7)
+        (scratch_size,) = numbers(block, 27, 1)
+        planes = (depth + lanes - 1) // lanes
+        whole = planes * lanes
+        v = scratch + part * scratch_size
+        products = v + planes * v_plane
+        spare_at = part * scratch_size + planes * v_plane + frequencies * m_step
+        spare = scratch + spare_at, pointers(block, 6, 1, BYTE)[0] + spare_at * bytes_
+        window = scratch + (spare_at + m * m * lanes)
+        blocks_y, blocks_x = (tiles_y + most_y - 1) // most_y, (tiles_x + most_x - 1) // most_x
+        blocks = (images + most_images - 1) // most_images * blocks_y * blocks_x
+        size = m // 2 if kind == 2 else m
+        first, last = share(blocks * pieces, part, parts)
+        for unit in range(first, last):
+            piece, b = unit % pieces, unit // pieces
+            left, top = b % blocks_x * most_x, b // blocks_x % blocks_y * most_y
+            image = b // (blocks_x * blocks_y) * most_images
+            here_n, here_y = min(most_images, images - image), min(most_y, tiles_y - top)
+            here_x = min(most_x, tiles_x - left)
+            tiles, row = here_n * here_y * here_x, (m * here_x + 2) * whole
+
+            to = v
+            for i in range(image, image + here_n):
+                at = i * x_size
+                put_window(
+                    *(in_kind, x + at, gate + at, gate_winner + at, height, in_width, depth),
+                    *(m * top - top_pad, m * left - left_pad, m * here_y + 2, m * here_x + 2),
+                    *(window, whole),
+                )
+                for ty in range(here_y):
+                    for tx in range(here_x):
+                        patch = window + (m * ty * row + m * tx * whole)
+                        for c in range(planes):
+                            transform_patch(patch + c * lanes, row, whole, to + c * v_plane, v_step)
+                        to = to + lanes
+
+            first_block, last_block = share((columns + width - 1) // width, piece, pieces)
+            for j in range(first_block, last_block):
+                w = filters + j * width * frequencies * depth
+                for f in range(frequencies):
+                    start = bias + j * width if f == m + 3 else zeros
+                    v_f, m_f = v + f * v_step, products + f * m_step
+                    for t in range(0, tiles, rows):
+                        if tiles - t > few:
+                            product(start, v_f, v_plane, depth, w, m_f)
+                        else:
+                            product_of_few(start, v_f, v_plane, depth, w, m_f)
+                        v_f, m_f = v_f + rows * lanes, m_f + rows * width
+                    w = w + depth * width
+
+                m_t = products
+                for i in range(image, image + here_n):
+                    for ty in range(top, top + here_y):
+                        for tx in range(left, left + here_x):
+                            y, x_ = ty * size, tx * size
+                            at = ((i * out_height + y) * out_width + x_) * columns + j * width
+                            put_tile(
+                                *(m_t, kind, out + at, winner + at, keep),
+                                *(out_width * columns, columns, out_height - y, out_width - x_),
+                                *(columns - j * width, spare),
+                            )
+                            m_t = m_t + width
+
+    return kernel
