@@ -15,7 +15,7 @@ cdef enum:
     SAMPLES = 128  # in one partial sum of the weight gradient
 
 
-cdef void matrix_product(
+cdef void multiply(
     const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t weight_row,
     ptrdiff_t weight_column, ptrdiff_t columns, const real* bias, real* out, int threads,
 ) except *:
@@ -122,7 +122,7 @@ def affine_forward(
 ):
     """out (N, M) = x (N, D) @ weight (D, M) + bias (M,)."""
     cdef ptrdiff_t columns = weight.shape[1]
-    matrix_product(
+    multiply(
         &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, 1, columns, &bias[0],
         &out[0, 0], threads,
     )
@@ -140,7 +140,7 @@ def affine_backward(
     """dx = dout @ weight.T (or None: not needed), dweight = x.T @ dout, dbias = sum of dout."""
     cdef ptrdiff_t columns = weight.shape[1]
     if dx is not None:
-        matrix_product(
+        multiply(
             &dout[0, 0], x.shape[0], columns, &weight[0, 0], 1, columns, x.shape[1],
             <const real*> NULL, &dx[0, 0], threads,
         )

@@ -14,7 +14,12 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 // The words of tile.pxi are `cdef inline`, which Cython turns into this macro. Their tile is an
 // array until they are inlined and registers after, so the compiler must not weigh whether to.
@@ -212,6 +217,77 @@ inline ivec<T> choose_index(ivec<T> condition, ivec<T> a, ivec<T> b) {
 template <class T>
 inline vec<T> relu(vec<T> a) {
     return a <= vec<T>{} ? vec<T>{} : a;
+}
+
+// ---- runs: a few values, fewer than fill a vector -----------------------------------------
+
+// Values that the words below may touch behind a run, of no meaning there.
+enum { RUN = 8 };
+
+// to[0 : count] = from[0 : count], and what follows up to a whole piece.
+template <class T>
+inline void copy_run(T* to, const T* from, std::ptrdiff_t count) {
+    if (count <= 4)
+        std::memcpy(to, from, 4 * sizeof(T));
+    else
+        for (std::ptrdiff_t i = 0; i < count; i += 8) std::memcpy(to + i, from + i, 8 * sizeof(T));
+}
+
+template <class T, std::size_t count>
+inline void add_piece(T* to, const T* from, std::ptrdiff_t valid) {
+    typedef typename vector_of<T, count>::type piece;
+    typedef decltype(piece{} < piece{}) flags;
+    piece sum, more;
+    flags lane;
+    for (std::size_t i = 0; i < count; ++i) lane[i] = std::ptrdiff_t(i) < valid ? -1 : 0;
+    std::memcpy(&sum, to, sizeof sum);
+    std::memcpy(&more, from, sizeof more);
+    sum += lane ? more : piece{};
+    std::memcpy(to, &sum, sizeof sum);
+}
+
+// to[0 : count] += from[0 : count]; what follows up to a whole piece is read, and written back.
+template <class T>
+inline void add_run(T* to, const T* from, std::ptrdiff_t count) {
+    if (count <= 4)
+        add_piece<T, 4>(to, from, count);
+    else
+        for (std::ptrdiff_t i = 0; i < count; i += 8) add_piece<T, 8>(to + i, from + i, count - i);
+}
+
+// ---- memory that no cache should keep ------------------------------------------------------
+
+// Stores a vector at an address that is a multiple of VECTOR_BYTES.
+inline void store_past_caches(void* to, const void* from) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
+#elif defined(__AVX__)
+    _mm256_stream_si256(
+        static_cast<__m256i*>(to), _mm256_loadu_si256(static_cast<const __m256i*>(from)));
+#elif defined(__SSE2__)
+    _mm_stream_si128(
+        static_cast<__m128i*>(to), _mm_loadu_si128(static_cast<const __m128i*>(from)));
+#else
+    std::memcpy(to, from, VECTOR_BYTES);
+#endif
+}
+
+// memcpy of `count` values that are not read again soon.
+template <class T>
+inline void copy_past_caches(T* to, const T* from, std::ptrdiff_t count) {
+    std::ptrdiff_t ahead = -reinterpret_cast<std::uintptr_t>(to) % VECTOR_BYTES / sizeof(T);
+    if (ahead > count) ahead = count;
+    std::memcpy(to, from, ahead * sizeof(T));
+    for (; ahead + lanes<T>() <= count; ahead += lanes<T>())
+        store_past_caches(to + ahead, from + ahead);
+    std::memcpy(to + ahead, from + ahead, (count - ahead) * sizeof(T));
+}
+
+// Other threads see such stores only behind this.
+inline void end_past_caches() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
 }
 
 #endif

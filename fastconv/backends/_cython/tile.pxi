@@ -21,6 +21,7 @@ cdef extern from "simd.h" nogil:
         TILE
         VECTOR_BYTES
         OPENMP
+        RUN
 
     const char* COMPILER
 
@@ -52,6 +53,10 @@ cdef extern from "simd.h" nogil:
     ivec[T] equal[T](ivec[T], ivec[T]) noexcept
     vec[T] choose[T](ivec[T], vec[T], vec[T]) noexcept
     ivec[T] choose_index[T](ivec[T], ivec[T], ivec[T]) noexcept
+    void copy_run[T](T*, const T*, ptrdiff_t) noexcept
+    void add_run[T](T*, const T*, ptrdiff_t) noexcept
+    void copy_past_caches[T](T*, const T*, ptrdiff_t) noexcept
+    void end_past_caches() noexcept
 
 
 cdef inline void fill_rows(vec[real]* t, int R, int K, const real* row) noexcept nogil:
