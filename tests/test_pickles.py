@@ -212,6 +212,10 @@ def hostile(marker: Path) -> dict[str, tuple[bytes, str]]:
             "dtype 'V8': only arrays of plain numbers",
         ),
         "a dtype of objects": (pickle.dumps({"W1": np.dtype(object)}), "dtype 'O8'"),
+        "a dtype that NumPy would parse": (
+            b"\x80\x02cnumpy\ndtype\nX\x03\x00\x00\x00,08\x85R.",
+            "dtype ',08'",
+        ),
         "complex numbers": (pickle.dumps({"W1": np.ones(2, complex)}), "dtype 'c16'"),
     }
 
@@ -249,6 +253,10 @@ BROKEN = {
     "a negative length": (wrong_size((-4, -1)), r"shape is \(-4, -1\)"),
     "a length that is no number": (wrong_size(("4",)), r"shape is \('4'\)"),
     "sixty-five axes": (wrong_size((1,) * 63 + (2, 2)), r"shape is \(1, 1, "),
+    "a type of no size": (
+        b"\x80\x02}X\x01\x00\x00\x00acnumpy\ndtype\nX\x02\x00\x00\x00f7\x85Rs.",
+        "data type 'f7' not understood",
+    ),
     "huge lengths": (wrong_size((2**64, 2**64)), r"shape is \(18446744073709551616, "),
     "a text of 2**62 bytes": (
         b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"W1.",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import pickletools
+import re
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -68,15 +69,10 @@ class _NumberType:
     __slots__ = ("dtype",)
 
     def __init__(self, code: Any) -> None:
-        dtype = None
-        if isinstance(code, str) and len(code) <= 3:
-            try:
-                dtype = np.dtype(code)
-            except TypeError:
-                dtype = None
-        if dtype is None or dtype.kind not in "fiub":
+        # As NumPy pickles it, such as f8; other texts would have NumPy parse a language.
+        if not isinstance(code, str) or not re.fullmatch(r"[fiub][0-9]{1,2}", code):
             raise UnsafePickle(f"dtype {_short(code)}: only arrays of plain numbers are admitted")
-        self.dtype = dtype
+        self.dtype = np.dtype(code)
 
     def set_state(self, state: Any) -> None:
         # (version, byte order, subarray, names, fields, ...): numbers have none of the rest.
