@@ -12,21 +12,25 @@ NumPy reference, Numba kernels, Cython kernels. Nothing else changes::
         Trainer(network, x_train, t_train, x_test, t_test, epochs=2, optimizer="Adam").train()
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import datasets, errors, functions, gradient, layers, optimizer, trainer, util
 from ._version import __version__
 from .config import get_math_mode, get_num_threads, set_math_mode, set_num_threads
-from .dropin import (
-    install,
-    is_installed,
-    load_ipython_extension,
-    stats,
-    uninstall,
-    unload_ipython_extension,
-)
 from .info import show_config
 from .models import DeepConvNet
 from .selection import get_backend, list_backends, set_backend, use_backend
 from .trainer import Trainer
+
+if TYPE_CHECKING:
+    from .dropin import (
+        install,
+        is_installed,
+        load_ipython_extension,
+        stats,
+        uninstall,
+        unload_ipython_extension,
+    )
 
 __all__ = [
     "DeepConvNet",
@@ -56,3 +60,12 @@ __all__ = [
     "use_backend",
     "util",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Names of the drop-in, which most programs do not import.
+    if name in __all__:
+        from . import dropin
+
+        return getattr(dropin, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,10 @@ from time import perf_counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from . import selection
+from .backends.algorithms import ConvAlgorithms
 from .backends.base import KERNELS, Backend
 from .layers import Layer
 
@@ -24,6 +27,9 @@ __all__ = ["Call", "KernelTime", "Profile"]
 
 MOST_CALLS = 1_000_000
 """Single calls that a profile keeps; the sums go on after that."""
+
+Key = tuple[str, str, str, str, str]
+"""What a sum is of: layer, kernel, backend, character of the dtype, algorithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,9 @@ class KernelTime:
     backend : str
         Who gave the kernel.
     dtype : str
+    algorithm : str
+        How convolutions were computed, where the backend says; of a backward kernel that of
+        the input's gradient and that of the weights'.
     calls : int
     seconds : float
         Sum over the calls, in all Python threads.
@@ -50,6 +59,7 @@ class KernelTime:
     kernel: str
     backend: str
     dtype: str
+    algorithm: str
     calls: int
     seconds: float
     operations: int
@@ -88,7 +98,7 @@ class Profile:
         self.started = perf_counter()
         self._tables: dict[str, Any] = {}
         self._own = threading.local()
-        self._sums: list[dict[tuple[str, str, str, str], list[float]]] = []
+        self._sums: list[dict[Key, list[float]]] = []
         self._names: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()
         self._counts: Counter[str] = Counter()
 
@@ -102,17 +112,20 @@ class Profile:
 
     def kernels(self) -> list[KernelTime]:
         """The sums, in the order of the first calls."""
-        merged: dict[tuple[str, str, str, str], list[float]] = {}
+        merged: dict[Key, list[float]] = {}
         for sums in list(self._sums):
             for key, (calls, seconds, operations) in list(sums.items()):
                 total = merged.setdefault(key, [0, 0.0, 0])
                 total[0] += calls
                 total[1] += seconds
                 total[2] += operations
-        return [
-            KernelTime(*key, int(calls), seconds, int(operations))
-            for key, (calls, seconds, operations) in merged.items()
-        ]
+        rows = []
+        for key, (calls, seconds, number) in merged.items():
+            layer, kernel, backend, dtype, algorithm = key
+            name = np.dtype(dtype).name
+            work = (int(calls), seconds, int(number))
+            rows.append(KernelTime(layer, kernel, backend, name, algorithm, *work))
+        return rows
 
     def _timed_table(self, backend: Backend) -> Backend:
         table = self._tables.get(backend.name)
@@ -121,24 +134,26 @@ class Profile:
         return table
 
     def note(
-        self, kernel: str, backend: str, arguments: dict[str, Any], start: float, seconds: float
+        self, what: tuple[str, str, str, str], number: int, start: float, seconds: float
     ) -> None:
-        """Add one call."""
+        """Add one call; `what` is its key without the layer."""
         layer = self._layer_calling()
         try:
             sums = self._own.sums
         except AttributeError:
             sums = self._own.sums = {}
             self._sums.append(sums)
-        key = (layer, kernel, backend, _dtype(arguments))
-        total = sums.setdefault(key, [0, 0.0, 0])
+        key = (layer, *what)
+        total = sums.get(key)
+        if total is None:
+            total = sums[key] = [0, 0.0, 0]
         total[0] += 1
         total[1] += seconds
-        total[2] += operations(arguments)
+        total[2] += number
         if self.keep_calls:
             if len(self.calls) < MOST_CALLS:
                 thread = threading.get_ident()
-                self.calls.append(Call(layer, kernel, backend, thread, start, seconds))
+                self.calls.append(Call(layer, what[0], what[1], thread, start, seconds))
             else:
                 self.lost_calls += 1
 
@@ -153,8 +168,10 @@ class Profile:
                 owner = frame.f_locals.get("self")
                 if isinstance(owner, Layer):
                     return self._name(owner)
-                if layers := getattr(owner, "layers", None):  # several layers run as one
-                    return " + ".join(self._name(layer) for layer in layers)
+                inside = getattr(owner, "layers", None)
+                if isinstance(inside, list) and all(isinstance(one, Layer) for one in inside):
+                    return " + ".join(self._name(layer) for layer in inside)  # run as one
+                return type(owner).__name__  # a layer of the user's own
             if frame.f_back is None:
                 break
             frame = frame.f_back
@@ -174,50 +191,62 @@ class _TimedTable:
 
     def __init__(self, backend: Backend, profile: Profile) -> None:
         self.backend = backend
-        providers = getattr(backend, "providers", {})
         for kernel in KERNELS:
-            provider = providers.get(kernel, backend.name)
-            setattr(self, kernel, _timed(getattr(backend, kernel), kernel, provider, profile))
+            setattr(self, kernel, _timed(backend, kernel, profile))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
 
-def _timed(function: Any, kernel: str, provider: str, profile: Profile) -> Callable[..., Any]:
+def _timed(backend: Backend, kernel: str, profile: Profile) -> Callable[..., Any]:
+    function = getattr(backend, kernel)
+    provider = getattr(backend, "providers", {}).get(kernel, backend.name)
     names = list(inspect.signature(getattr(Backend, kernel)).parameters)[1:]
+    say = getattr(backend, "conv2d_algorithms", None) if provider == backend.name else None
+    counted = "weight" in names
+    convolution = kernel.startswith("conv2d")
 
     def timed(*arguments: Any, **more: Any) -> Any:
         start = perf_counter()
         result = function(*arguments, **more)
         seconds = perf_counter() - start
-        given = dict(zip(names, arguments, strict=False)) | more
-        profile.note(kernel, provider, given, start, seconds)
+        algorithm, number = "", 0
+        if counted:
+            given = dict(zip(names, arguments, strict=False)) | more
+            number = operations(given)
+            if convolution and say is not None:
+                algorithm = _algorithm(say, given)
+        # Kernels take one dtype, and their first argument has it; its name takes longer to ask.
+        dtype = (arguments[0] if arguments else more[names[0]]).dtype.char
+        profile.note((kernel, provider, dtype, algorithm), number, start, seconds)
         return result
 
     return timed
 
 
-def _dtype(arguments: dict[str, Any]) -> str:
-    """The dtype of the call: kernels take one, and their first argument has it."""
-    return str(next(iter(arguments.values())).dtype)
-
-
 def operations(arguments: dict[str, Any]) -> int:
-    """Multiplications and additions of a kernel that takes a ``weight``; 0 for others.
+    """Multiplications and additions, the direct way, of a kernel that takes a ``weight``.
 
     Parameters
     ----------
     arguments : dict
         Those of the call, by the names of the kernel table.
     """
-    weight = arguments.get("weight")
-    if weight is None:
-        return 0
-    if (geometry := arguments.get("geometry")) is not None:
-        positions = geometry.n * geometry.oh * geometry.ow
+    weight, geometry = arguments["weight"], arguments.get("geometry")
+    if geometry is None:
+        product = 2 * len(arguments["x"]) * weight.size
     else:
-        positions = len(arguments["x"])
-    product = 2 * positions * weight.size
+        product = 2 * geometry.n * geometry.oh * geometry.ow * weight.size
     if "dweight" not in arguments:
         return product
     return product * (1 + (arguments["dx"] is not None))
+
+
+def _algorithm(say: Callable[..., ConvAlgorithms], arguments: dict[str, Any]) -> str:
+    """How the backend says that it computes this convolution."""
+    way = say(arguments["geometry"], len(arguments["weight"]), arguments.get("pool", False))
+    if "dweight" not in arguments:
+        return way.forward
+    if arguments["dx"] is None:
+        return way.weight_gradient
+    return f"{way.input_gradient}, {way.weight_gradient}"

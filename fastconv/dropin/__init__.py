@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from .. import config, selection
-from ..errors import ArgumentError, StateError
+from ..errors import StateError
 from ..network import network_dtype
 from ..ops.arrays import compute_in
 from ..profiling import Profile
@@ -154,9 +154,9 @@ def stats() -> dict[str, Any]:
         Plain data that JSON can hold. ``served``: module to names; ``theirs``: what of these
         modules is the user's own, and why; ``data``: where ``load_mnist`` found its data;
         ``backend``, ``threads``; ``seconds`` since `install` and ``kernel_seconds`` of them;
-        ``kernels``: a list of dicts ``layer, kernel, backend, dtype, calls, seconds, gflops``,
-        one for each operation of each layer (``gflops`` is None where operations are not
-        counted).
+        ``kernels``: a list of dicts ``layer, kernel, backend, dtype, algorithm, calls, seconds,
+        gflops``, one for each operation of each layer (``gflops`` is None where operations
+        are not counted).
 
     Raises
     ------
@@ -185,15 +185,7 @@ def _at_exit() -> None:
 
 
 def report_at_exit(*, table: bool, trace: str | None) -> None:
-    """Show the table of kernels at the end too, and write a trace of all calls.
-
-    Raises
-    ------
-    ArgumentError
-        The trace's name does not end in ``.json``.
-    """
-    if trace is not None and not trace.endswith(".json"):
-        raise ArgumentError(f"profile: the file's name must end in .json, got {trace!r}")
+    """Show the table of kernels at the end too, and write a trace of all calls to a file."""
     assert _installation is not None
     _installation.table = table
     _installation.trace = trace

@@ -100,18 +100,23 @@ def _distinct(rows: list[dict[str, Any]], column: str) -> list[str]:
     return sorted(seconds, key=lambda value: -seconds[value])
 
 
-COLUMNS = ("layer", "operation", "backend", "dtype", "calls", "seconds", "share", "GFLOP/s")
+COLUMNS = (
+    *("layer", "operation", "backend", "dtype", "algorithm"),
+    *("calls", "seconds", "share", "GFLOP/s"),
+)
+NUMBERS_FROM = 5  # columns of words before it are set flush left
 
 
 def table(told: dict[str, Any]) -> str:
     """The kernels by layer and operation, and the time that was spent outside of them."""
     whole = told["seconds"]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             row["layer"] or "-",
             row["kernel"],
             row["backend"],
             row["dtype"],
+            row["algorithm"] or "-",
             f"{row['calls']:,}",
             f"{row['seconds']:.4f}",
             f"{100 * row['seconds'] / whole:.1f} %",
@@ -121,13 +126,13 @@ def table(told: dict[str, Any]) -> str:
     ]
     rest = max(0.0, whole - told["kernel_seconds"])
     rows.append(
-        ("elsewhere", "Python, NumPy", "", "", "", f"{rest:.4f}", f"{100 * rest / whole:.1f} %", "")
+        ("elsewhere", "Python, NumPy", *[""] * 4, f"{rest:.4f}", f"{100 * rest / whole:.1f} %", "")
     )
     widths = [max(len(row[i]) for row in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
     lines = []
     for row in [COLUMNS, *rows]:
         words = [
-            word.ljust(width) if i < 4 else word.rjust(width)
+            word.ljust(width) if i < NUMBERS_FROM else word.rjust(width)
             for i, (word, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(words).rstrip())

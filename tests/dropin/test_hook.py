@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pickle
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -315,6 +316,27 @@ def test_stats(clean, rng):
     assert 0 < stats["kernel_seconds"] < stats["seconds"]
     fastconv.uninstall()
     assert fastconv.selection.active().im2col.__qualname__ != "_timed.<locals>.timed"
+
+
+def test_stats_of_layers_that_run_as_one_and_of_the_readers_own(clean):
+    fastconv.install(threads=1)
+    served = importlib.import_module("common.util")
+
+    class Unfold:
+        layers: ClassVar = {"none": "of ours"}
+
+        def forward(self, x):
+            return served.im2col(x, 3, 3)
+
+    x = np.ones((1, 1, 28, 28))
+    Unfold().forward(x)
+    fastconv.DeepConvNet(seed=0).predict(x)
+    rows = {(row["layer"], row["kernel"]) for row in fastconv.stats()["kernels"]}
+    assert ("Unfold", "im2col") in rows
+    layer_names = {layer for layer, _ in rows}
+    blocks = {"Convolution 1 + Relu 1", "Convolution 2 + Relu 2 + Pooling 1"}
+    assert blocks <= layer_names or {"Convolution 1", "Relu 1", "Pooling 1"} <= layer_names
+    assert {"Affine 1", "Affine 2"} <= layer_names
 
 
 def test_ipython(reader):

@@ -169,6 +169,7 @@ def test_runpy_runs_scripts_under_the_hook(book):
         (["run", "--backend", "nonsense", "here.py"], "unknown backend 'nonsense'"),
         (["run", "--dtype", "float16", "here.py"], "invalid choice: 'float16'"),
         (["run", "--threads", "0", "here.py"], "must be at least 1, got 0"),
+        (["run", "--profile=calls.txt", "here.py"], "must end in .json, got calls.txt"),
     ],
 )
 def test_wrong_use(tmp_path, monkeypatch, capsys, words, message):
