@@ -15,12 +15,16 @@ import numpy as np
 
 from ..errors import ArgumentError, BackendUnavailable
 from ..geometry import WindowGeometry
+from .algorithms import Algorithm, ConvAlgorithms, choose
 from .base import Array, Bytes, Labels, Layout
 
 __all__ = ["CythonBackend", "create"]
 
 ISA_LEVELS = ("baseline", "avx2", "avx512")
 """Builds of the kernels, the narrowest vectors first."""
+
+CODES: dict[Algorithm, int] = {"direct": 0, "winograd2": 1, "winograd4": 2, "sparse": 3}
+"""The kernels' numbers for the ways to compute a convolution; see conv.pxi."""
 
 BUILD_REASON = Path(__file__).parent / "_cython" / "_build_reason.txt"
 """Where the build wrote what it could not compile, and why; see setup.py."""
@@ -111,9 +115,13 @@ class CythonBackend:
         self._isa = isa
         self._why = why
         self._threads = 1
+        self._math_mode = "default"
+        self._algorithm = "auto"
 
-    def configure(self, *, threads: int) -> None:
+    def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
         self._threads = threads
+        self._math_mode = math_mode
+        self._algorithm = algorithm
 
     def describe(self) -> dict[str, str]:
         facts = self._kernels.build_facts()
@@ -141,8 +149,16 @@ class CythonBackend:
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
     ) -> None:
         g = geometry
+        ways = self._choose(g, len(weight), False)
         self._kernels.conv2d_forward(
-            _last(x), weight, bias, _last(out), g.stride, g.pad, self._threads
+            _last(x),
+            weight,
+            bias,
+            _last(out),
+            g.stride,
+            g.pad,
+            CODES[ways.forward],
+            self._threads,
         )
 
     def conv2d_backward(
@@ -156,6 +172,7 @@ class CythonBackend:
         dbias: Array,
     ) -> None:
         g = geometry
+        ways = self._choose(g, len(weight), False)
         self._kernels.conv2d_backward(
             _last(dout),
             _last(x),
@@ -165,6 +182,72 @@ class CythonBackend:
             dbias,
             g.stride,
             g.pad,
+            CODES[ways.input_gradient],
+            CODES[ways.weight_gradient],
+            self._threads,
+        )
+
+    def _choose(self, geometry: WindowGeometry, filters: int, pooled: bool) -> ConvAlgorithms:
+        return choose(geometry, filters, pooled, self._math_mode, self._algorithm)
+
+    # ---- convolution blocks -------------------------------------------------------
+
+    def conv2d_block_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        out: Array,
+        winner: Bytes | None,
+    ) -> None:
+        g = geometry
+        ways = self._choose(g, len(weight), pool)
+        self._kernels.conv2d_block_forward(
+            _last(x),
+            weight,
+            bias,
+            _last(out),
+            None if winner is None else _last(winner),
+            pool,
+            g.oh,
+            g.ow,
+            g.stride,
+            g.pad,
+            CODES[ways.forward],
+            self._threads,
+        )
+
+    def conv2d_block_backward(
+        self,
+        dout: Array,
+        gate: Array | Bytes,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        g = geometry
+        ways = self._choose(g, len(weight), pool)
+        self._kernels.conv2d_block_backward(
+            _last(dout),
+            None if pool else _last(gate),
+            _last(gate) if pool else None,
+            _last(x),
+            weight,
+            None if dx is None else _last(dx),
+            dweight,
+            dbias,
+            g.oh,
+            g.ow,
+            g.stride,
+            g.pad,
+            CODES[ways.input_gradient],
+            CODES[ways.weight_gradient],
             self._threads,
         )
 

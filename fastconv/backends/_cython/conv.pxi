@@ -85,6 +85,11 @@ cdef void correlate(
     cdef ptrdiff_t volume = filter_rows * taps * depth
     cdef ptrdiff_t first, width, v
     cdef const real* start
+    if (
+        filter_rows == 1 and taps == 1 and stride == 1
+        and image_row == pixels * depth and out_row == pixels * out_pixel
+    ):
+        pixels, rows = rows * pixels, 1  # 1x1 filters know no rows
     p.rows, p.x_y, p.x_i, p.x_r = filter_rows, image_row, 1, stride * depth
     p.out_r, p.accumulate, p.relu = out_pixel, False, relu
     for first from 0 <= first < columns by 2 * lanes(packed):
@@ -141,19 +146,18 @@ cdef void forward_band(
 
 
 cdef void direct_forward(
-    const Conv* g, const real* x, const real* weight, const real* bias, const Outgoing* o,
+    const Conv* g, const Incoming* x, const real* weight, const real* bias, const Outgoing* o,
     int threads,
 ) except *:
     """What goes out, from x (N, H, W, C), weight (FN, C, FH, FW) and bias (FN,)."""
-    cdef ptrdiff_t columns = padded(g.fn, lanes(x))
+    cdef ptrdiff_t columns = padded(g.fn, lanes(weight))
     cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, for one going out
     cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * g.c * sizeof(real)
     cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
     cdef Bands bands = cut_bands(g.n, o.ph, rows * padded_row * g.stride, BAND_BYTES, threads)
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
-    cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(x))
-    cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
     cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real))
     cdef Scratch windows = Scratch(
         0 if g.pad == 0 else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
@@ -177,7 +181,7 @@ cdef void direct_forward(
                 image = unit // bands.count
                 top = unit % bands.count * bands.height
                 forward_band[real](
-                    g, &images, o, image, top, min(bands.height, o.ph - top), packed, padded_bias,
+                    g, x, o, image, top, min(bands.height, o.ph - top), packed, padded_bias,
                     <real*> (scratch + t * scratch_step),
                     <real*> (unpooled + t * unpooled_step),
                 )
@@ -188,8 +192,16 @@ cdef void forward(
     int algorithm, int threads,
 ) except *:
     """What goes out, by this algorithm."""
-    if o.n * o.ph * o.pw > 0:
-        direct_forward[real](g, x, weight, bias, o, threads)
+    cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    cdef ptrdiff_t[4] strides = [3, 1, 9, 9 * g.c]
+    if o.n * o.ph * o.pw == 0:
+        return
+    if algorithm == DIRECT:
+        direct_forward[real](g, &images, weight, bias, o, threads)
+    else:
+        winograd[real](
+            2 if algorithm == WINOGRAD2 else 4, &images, weight, strides, bias, g.pad, o, threads
+        )
 
 
 def conv2d_forward(
@@ -227,9 +239,10 @@ def conv2d_block_forward(
     """The same with ReLU, and with `pool` 2x2 max pooling, whose winner may be None."""
     cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad)
     cdef Outgoing o = outgoing(
-        POOL_GATE if pool else RELU_GATE, g.n, oh, ow, g.fn, &out[0, 0, 0, 0],
-        NULL if winner is None else &winner[0, 0, 0, 0],
+        POOL_GATE if pool else RELU_GATE, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL
     )
+    if winner is not None:
+        o.winner = &winner[0, 0, 0, 0]
     forward[real](
         &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
     )

@@ -25,7 +25,11 @@ cdef void input_gradient_band(
     cdef ptrdiff_t rows = (top + height - 1 + g.pad) // s + 1 - source_y
     cdef ptrdiff_t cols = (g.w - 1 + g.pad) // s + 1 - source_x
     cdef ptrdiff_t a, b, taps_y, taps_x, y, x, end_y, end_x
-    gated_window[real](d, image, source_y, source_x, rows, cols, scratch, g.fn)
+    cdef const real* window = scratch
+    if d.kind == NO_GATE and source_x == 0 and cols == g.ow and 0 <= source_y <= g.oh - rows:
+        window = <const real*> d.dout + (image * g.oh + source_y) * g.ow * g.fn
+    else:
+        gated_window[real](d, image, source_y, source_x, rows, cols, scratch, g.fn)
     for a in range(s):
         taps_y = ceil_div(g.fh - a, s)
         y = ceil_div(top + g.pad - a, s)
@@ -36,7 +40,7 @@ cdef void input_gradient_band(
             end_x = ceil_div(g.w + g.pad - b, s)
             correlate[real](
                 taps_y, taps_x, g.fn, 1,
-                scratch + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * g.fn,
+                window + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * g.fn,
                 cols * g.fn, packed, NULL, end_y - y, end_x - x,
                 dx + ((s * y + a - g.pad) * g.w + s * x + b - g.pad) * g.c,
                 s * g.w * g.c, s * g.c, g.c, False,
@@ -64,8 +68,8 @@ cdef void pack_phases(const Conv* g, const real* weight, real* packed, int team)
             packed += shape[0] * shape[1] * g.fn * padded(g.c, lanes(weight))
 
 
-cdef void input_gradient(
-    const Conv* g, const Incoming* d, const real* weight, real* dx, int algorithm, int threads
+cdef void direct_input_gradient(
+    const Conv* g, const Incoming* d, const real* weight, real* dx, int threads
 ) except *:
     """dx (N, H, W, C) from the gradient that comes in."""
     cdef ptrdiff_t columns = padded(g.c, lanes(dx))
@@ -94,3 +98,19 @@ cdef void input_gradient(
                     g, d, image, top, min(bands.height, g.h - top), packed,
                     dx + image * g.h * g.w * g.c, <real*> (scratch + t * scratch_step),
                 )
+
+
+cdef void input_gradient(
+    const Conv* g, const Incoming* d, const real* weight, real* dx, int algorithm, int threads
+) except *:
+    """The same, by this algorithm."""
+    cdef Outgoing o = outgoing(NO_GATE, g.n, g.h, g.w, g.c, dx, NULL)
+    cdef ptrdiff_t[4] strides = [-3, -1, 9 * g.c, 9]
+    if g.n == 0:
+        return
+    if algorithm == DIRECT:
+        direct_input_gradient[real](g, d, weight, dx, threads)
+    else:
+        winograd[real](
+            2 if algorithm == WINOGRAD2 else 4, d, weight + 8, strides, NULL, 2 - g.pad, &o, threads
+        )

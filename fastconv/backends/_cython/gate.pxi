@@ -25,6 +25,7 @@ cdef enum:
 cdef struct Incoming:
     int kind
     ptrdiff_t n, h, w, c  # images as the convolution sees them, channels-last
+    ptrdiff_t pixel  # channels in memory, of which c are wanted
     ptrdiff_t ph, pw  # rows and columns of dout: h and w, or half of them behind a pool
     const void* dout
     const void* gate
@@ -42,9 +43,21 @@ cdef Incoming incoming(
 ) noexcept nogil:
     """n images of h x w pixels and c channels behind a gate; without one they are dout itself."""
     cdef Incoming d
-    d.kind, d.n, d.h, d.w, d.c, d.dout, d.gate = kind, n, h, w, c, dout, gate
+    d.kind, d.n, d.h, d.w, d.c, d.pixel, d.dout, d.gate = kind, n, h, w, c, c, dout, gate
     d.ph = h // 2 if kind == POOL_GATE else h
     d.pw = w // 2 if kind == POOL_GATE else w
+    return d
+
+
+cdef inline Incoming channels_of(
+    const Incoming* whole, ptrdiff_t first, ptrdiff_t count, ptrdiff_t value_bytes
+) noexcept nogil:
+    """The same images, `count` channels from `first` on."""
+    cdef Incoming d = whole[0]
+    d.c = count
+    d.dout = <const char*> whole.dout + first * value_bytes
+    if whole.kind != NO_GATE:
+        d.gate = <const char*> whole.gate + first * (1 if whole.kind == POOL_GATE else value_bytes)
     return d
 
 
@@ -63,28 +76,29 @@ cdef Outgoing outgoing(
 
 
 cdef void copy_pixels(
-    const real* source, ptrdiff_t depth, ptrdiff_t pixels, real* to, ptrdiff_t to_pixel
+    const real* source, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t pixels, real* to,
+    ptrdiff_t to_pixel,
 ) noexcept nogil:
-    """Pixels of `depth` values, brought to `to_pixel` values by zeros behind them."""
-    cdef ptrdiff_t i
-    if depth == to_pixel:
+    """The first `depth` values of pixels, brought to `to_pixel` values by zeros behind them."""
+    cdef ptrdiff_t i, c
+    if depth == pixel == to_pixel:
         memcpy(to, source, pixels * depth * sizeof(real))
         return
     for i in range(pixels):
-        memcpy(to, source, depth * sizeof(real))
-        memset(to + depth, 0, (to_pixel - depth) * sizeof(real))
-        source += depth
+        for c from 0 <= c < to_pixel by lanes(source):
+            store_part(to + c, load_part(source + c, depth - c), to_pixel - c)
+        source += pixel
         to += to_pixel
 
 
 cdef void relu_pixels(
-    const real* dout, const real* out, ptrdiff_t depth, ptrdiff_t pixels, real* to,
-    ptrdiff_t to_pixel,
+    const real* dout, const real* out, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t pixels,
+    real* to, ptrdiff_t to_pixel,
 ) noexcept nogil:
     """The same for pixels of dout, 0 where out is not above 0."""
     cdef ptrdiff_t i, c
     cdef vec[real] passed
-    if depth == to_pixel:  # one long pixel
+    if depth == pixel == to_pixel:  # one long pixel
         depth = to_pixel = depth * pixels
         pixels = 1
     for i in range(pixels):
@@ -94,14 +108,14 @@ cdef void relu_pixels(
                 broadcast(<real> 0),
             )
             store_part(to + c, passed, to_pixel - c)
-        dout += depth
-        out += depth
+        dout += pixel
+        out += pixel
         to += to_pixel
 
 
 cdef void pool_pixels(
-    const real* dout, const unsigned char* winner, ptrdiff_t depth, ptrdiff_t x, ptrdiff_t pixels,
-    int place, real* to, ptrdiff_t to_pixel,
+    const real* dout, const unsigned char* winner, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t x,
+    ptrdiff_t pixels, int place, real* to, ptrdiff_t to_pixel,
 ) noexcept nogil:
     """Pixels from x on of a row; dout and winner are those of its windows.
 
@@ -112,9 +126,9 @@ cdef void pool_pixels(
     cdef ivec[real] here
     for i in range(x, x + pixels):
         for c from 0 <= c < to_pixel by lanes(dout):
-            passed = load_part(dout + i // 2 * depth + c, depth - c)
+            passed = load_part(dout + i // 2 * pixel + c, depth - c)
             here = equal(
-                load_index(passed, winner + i // 2 * depth + c, depth - c),
+                load_index(passed, winner + i // 2 * pixel + c, depth - c),
                 broadcast_index(passed, <int> (place + i % 2)),
             )
             store_part(to + c, choose(here, passed, broadcast(<real> 0)), to_pixel - c)
@@ -143,19 +157,20 @@ cdef void gated_window(
             begin = to + first * to_pixel
             memset(to, 0, first * to_pixel * sizeof(real))
             if d.kind == POOL_GATE:
-                at = (image * d.ph + y // 2) * d.pw * d.c
+                at = (image * d.ph + y // 2) * d.pw * d.pixel
                 pool_pixels[real](
-                    dout + at, <const unsigned char*> d.gate + at, d.c, x, last - first,
+                    dout + at, <const unsigned char*> d.gate + at, d.pixel, d.c, x, last - first,
                     <int> (2 * (y % 2)), begin, to_pixel,
                 )
             else:
-                at = ((image * d.h + y) * d.w + x) * d.c
+                at = ((image * d.h + y) * d.w + x) * d.pixel
                 if d.kind == RELU_GATE:
                     relu_pixels[real](
-                        dout + at, <const real*> d.gate + at, d.c, last - first, begin, to_pixel
+                        dout + at, <const real*> d.gate + at, d.pixel, d.c, last - first, begin,
+                        to_pixel,
                     )
                 else:
-                    copy_pixels[real](dout + at, d.c, last - first, begin, to_pixel)
+                    copy_pixels[real](dout + at, d.pixel, d.c, last - first, begin, to_pixel)
             memset(to + last * to_pixel, 0, (cols - last) * to_pixel * sizeof(real))
         else:
             memset(to, 0, cols * to_pixel * sizeof(real))
@@ -166,24 +181,25 @@ cdef void gated_window(
 
 
 cdef inline void store_pooled(
-    vec[real] a, vec[real] b, vec[real] c, vec[real] d, real* out, unsigned char* winner,
+    vec[real] a, vec[real] b, vec[real] c, vec[real] d, const Outgoing* o, ptrdiff_t at,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """ReLU of the maximum of a window's four places, and which of them it was."""
+    """ReLU of the maximum of a window's four places, and which it was; `at` is where they go."""
     cdef vec[real] places[4]
     cdef vec[real] best = a
     cdef ivec[real] position = broadcast_index(a, 0)
     cdef ivec[real] better
+    cdef unsigned char* winner = o.winner
     cdef int i
     places[1], places[2], places[3] = b, c, d
     for i in range(1, 4):
         better = beats(places[i], best)
         best = choose(better, places[i], best)
         position = choose_index(better, broadcast_index(a, i), position)
-    store_part(out, relu(best), columns)
+    store_part(<real*> o.out + at, relu(best), columns)
     if winner != NULL:
         position = choose_index(positive(best), position, broadcast_index(a, CLOSED))
-        store_index(winner, position, columns)
+        store_index(winner + at, position, columns)
 
 
 cdef void pool_rows(
@@ -191,19 +207,16 @@ cdef void pool_rows(
 ) noexcept nogil:
     """Row v of the pooled output, from its two rows of 2*pw pixels."""
     cdef ptrdiff_t at = (image * o.ph + v) * o.pw * o.c
-    cdef real* out = <real*> o.out
-    cdef unsigned char* winner
+    cdef ptrdiff_t row = 2 * o.pw * o.c
     cdef const real* place
     cdef ptrdiff_t u, c, rest
     for u in range(o.pw):
         for c from 0 <= c < o.c by lanes(rows):
             rest = o.c - c
             place = rows + 2 * u * o.c + c
-            winner = NULL if o.winner == NULL else o.winner + at + c
             store_pooled[real](
                 load_part(place, rest), load_part(place + o.c, rest),
-                load_part(place + 2 * o.pw * o.c, rest),
-                load_part(place + (2 * o.pw + 1) * o.c, rest),
-                out + at + c, winner, rest,
+                load_part(place + row, rest), load_part(place + row + o.c, rest),
+                o, at + c, rest,
             )
         at += o.c

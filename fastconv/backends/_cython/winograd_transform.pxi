@@ -131,18 +131,18 @@ cdef inline void filter_line(int m, const vec[real]* g, vec[real]* u) noexcept n
     cdef vec[real] even, odd, factor
     if m == 2:
         factor = broadcast(<real> 0.5)
-        even = multiply(factor, add(g[0], g[2]))
-        odd = multiply(factor, g[1])
+        even = times(factor, add(g[0], g[2]))
+        odd = times(factor, g[1])
         u[0], u[1], u[2], u[3] = g[0], add(even, odd), subtract(even, odd), g[2]
     else:
-        u[0] = multiply(broadcast(<real> 0.25), g[0])
+        u[0] = times(broadcast(<real> 0.25), g[0])
         factor = broadcast(<real> (-1.0 / 6))
-        even = multiply(factor, add(g[0], g[2]))
-        odd = multiply(factor, g[1])
+        even = times(factor, add(g[0], g[2]))
+        odd = times(factor, g[1])
         u[1], u[2] = add(even, odd), subtract(even, odd)
         factor = broadcast(<real> (1.0 / 24))
-        even = multiply(factor, muladd(broadcast(<real> 4), g[2], g[0]))
-        odd = multiply(broadcast(<real> (1.0 / 12)), g[1])
+        even = times(factor, muladd(broadcast(<real> 4), g[2], g[0]))
+        odd = times(broadcast(<real> (1.0 / 12)), g[1])
         u[3], u[4], u[5] = add(even, odd), subtract(even, odd), g[2]
 
 

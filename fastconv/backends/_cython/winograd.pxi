@@ -1,0 +1,293 @@
+# Winograd's convolution by 3x3 filters, stride 1, forward and for the input gradient.
+#
+#     U = transformed filters, [block of columns][f][c][lanes of the block]
+#     for block of tiles, in parallel:
+#         for image of the block:
+#             its pixels, padded and gated, into this thread's scratch
+#             for tile:  for vector of c:  V[f][tile][c] = transform of the tile's patch
+#         for group of columns:
+#             for f:  for block:  for R tiles:
+#                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
+#                 M[f][tile][group] = t
+#             for tile:  for vector of the group:
+#                 m x m outputs = transform of M[.](tile), ReLU, pool
+#
+# f counts the (m+2)^2 frequencies. A block's V and M stay in the second cache and are never
+# arrays of all tiles; a block is as many tiles as make reading U once a block cheap beside the
+# products. It is a piece of a row of tiles, or some rows, or some images, so that the
+# pixels in scratch serve all its tiles. The bias enters where At has a column of ones, frequency
+# (1, 1). The input gradient is the same with turned filters and padding 2 - pad.
+# Tiles of the products: see product.pxi, 8 x 2 and 14 x 1 with AVX-512, cut evenly.
+
+cdef enum:
+    MOST_TILES = 64  # of a block
+    LEAST_TILES = 8
+    TILE_BYTES = 1 << 18  # V and M of a block
+    GROUP = 64  # columns of M
+
+cdef struct Winograd:
+    int m
+    ptrdiff_t depth, width  # channels in, padded to whole vectors
+    ptrdiff_t columns, group  # channels out, and how many of them at once
+    ptrdiff_t pad
+    ptrdiff_t tiles_y, tiles_x  # of an image
+    ptrdiff_t images, rows, cols  # of a block
+    ptrdiff_t parts, blocks_y, blocks_x  # of the columns, and blocks of an image
+    ptrdiff_t units  # blocks in all, times parts
+    ptrdiff_t v_step, m_step  # from frequency to frequency
+
+
+cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
+    """The size of the pieces when whole is cut into the fewest nearly equal ones of at most this."""
+    return ceil_div(whole, ceil_div(whole, most))
+
+
+cdef inline ptrdiff_t odd_lines(ptrdiff_t values, ptrdiff_t width) noexcept nogil:
+    """Values rounded up to an odd number of vectors, so that steps share no place in a cache."""
+    return (ceil_div(values, width) | 1) * width
+
+
+cdef Winograd winograd_of(
+    int m, const Incoming* d, const Outgoing* o, ptrdiff_t pad, ptrdiff_t lane_count,
+    ptrdiff_t value_bytes, int threads,
+) noexcept nogil:
+    """How to cut the work. Tiles cover no more than what goes out."""
+    cdef Winograd w
+    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
+    cdef ptrdiff_t pool = 2 if o.kind == POOL_GATE else 1
+    cdef ptrdiff_t most, tiles, blocks
+    w.m, w.pad, w.depth, w.columns = m, pad, d.c, o.c
+    w.width = padded(d.c, lane_count)
+    w.group = evenly(padded(o.c, lane_count), max(GROUP, 2 * lane_count))
+    w.group = padded(w.group, 2 * lane_count if w.group > lane_count else lane_count)
+    w.tiles_y, w.tiles_x = ceil_div(pool * o.ph, m), ceil_div(pool * o.pw, m)
+    most = TILE_BYTES // (frequencies * (w.width + w.group) * value_bytes)
+    most = max(LEAST_TILES, min(most, MOST_TILES))
+    most = min(most, ceil_div(o.n * w.tiles_y * w.tiles_x, threads))
+    w.cols = evenly(w.tiles_x, most)
+    w.rows = 1 if w.cols < w.tiles_x else evenly(w.tiles_y, max(1, most // w.cols))
+    w.images = 1
+    if w.rows == w.tiles_y and w.cols == w.tiles_x:
+        w.images = evenly(o.n, max(1, most // (w.rows * w.cols)))
+    w.blocks_y, w.blocks_x = ceil_div(w.tiles_y, w.rows), ceil_div(w.tiles_x, w.cols)
+    blocks = ceil_div(o.n, w.images) * w.blocks_y * w.blocks_x
+    w.parts = min(ceil_div(threads, blocks), ceil_div(w.columns, 2 * lane_count))
+    w.units = blocks * w.parts
+    tiles = w.images * w.rows * w.cols
+    w.v_step = odd_lines(tiles * w.width, lane_count)
+    w.m_step = odd_lines(tiles * w.group, lane_count)
+    return w
+
+
+# ---- filters --------------------------------------------------------------------------
+
+
+cdef inline void transform_filters_block(
+    int m, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns,
+    real* to,
+) noexcept nogil:
+    """One block [f][c][lanes of the block], zeros behind `columns`; strides as in `pack_block`."""
+    cdef ptrdiff_t width = block_width(columns, lanes(weight))
+    cdef ptrdiff_t c, i
+    cdef ptrdiff_t[3] shape = [3, 3, 1]
+    cdef char[9 * 2 * VECTOR_BYTES] memory
+    cdef real* taps = <real*> memory
+    for c in range(depth):
+        pack_block[real](weight + c * strides[2], shape, strides, columns, taps)
+        for i from 0 <= i < width by lanes(weight):
+            transform_filter[real](m, taps + i, width, to + c * width + i, depth * width)
+
+
+cdef void transform_filters(
+    int m, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns,
+    real* to, int team,
+) noexcept nogil:
+    """All blocks, one after the other."""
+    cdef ptrdiff_t width = 2 * lanes(weight)
+    cdef ptrdiff_t volume = (m + 2) * (m + 2) * depth
+    cdef ptrdiff_t b
+    for b in prange(
+        ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
+    ):
+        if m == 2:
+            transform_filters_block[real](
+                2, weight + b * width * strides[3], strides, depth, columns - b * width,
+                to + b * width * volume,
+            )
+        else:
+            transform_filters_block[real](
+                4, weight + b * width * strides[3], strides, depth, columns - b * width,
+                to + b * width * volume,
+            )
+
+
+# ---- blocks of tiles ------------------------------------------------------------------
+
+
+cdef inline void transform_patches(
+    int m, const Winograd* w, const real* window, ptrdiff_t rows, ptrdiff_t cols, real* v
+) noexcept nogil:
+    """V of rows x cols tiles from the pixels that they need."""
+    cdef ptrdiff_t row = (m * cols + 2) * w.width
+    cdef ptrdiff_t y, x, c
+    for y in range(rows):
+        for x in range(cols):
+            for c from 0 <= c < w.width by lanes(window):
+                transform_input[real](
+                    m, window + m * y * row + m * x * w.width + c, row, w.width, v + c, w.v_step
+                )
+            v += w.width
+
+
+cdef inline void store_tile(
+    int m, const Outgoing* o, ptrdiff_t image, ptrdiff_t y, ptrdiff_t x, ptrdiff_t c,
+    vec[real]* t,
+) noexcept nogil:
+    """The outputs of one tile from (y, x) on, as far as they are inside."""
+    cdef ptrdiff_t rest = o.c - c
+    cdef real* out = <real*> o.out
+    cdef ptrdiff_t at
+    cdef int i, j
+    if o.kind == POOL_GATE:
+        y, x = y // 2, x // 2
+        for i in range(m // 2):
+            for j in range(m // 2):
+                if y + i < o.ph and x + j < o.pw:
+                    at = ((image * o.ph + y + i) * o.pw + x + j) * o.c
+                    store_pooled[real](
+                        t[2 * i * m + 2 * j], t[2 * i * m + 2 * j + 1],
+                        t[(2 * i + 1) * m + 2 * j], t[(2 * i + 1) * m + 2 * j + 1],
+                        o, at + c, rest,
+                    )
+        return
+    if o.kind == RELU_GATE:
+        relu_all[real](t, m * m, 1)
+    for i in range(m):
+        for j in range(m):
+            if y + i < o.h and x + j < o.w:
+                at = ((image * o.h + y + i) * o.w + x + j) * o.c
+                store_part(out + at + c, t[i * m + j], rest)
+
+
+cdef inline void transform_tiles(
+    int m, const Winograd* w, const Outgoing* o, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left,
+    ptrdiff_t rows, ptrdiff_t cols, const real* products, ptrdiff_t first, ptrdiff_t columns,
+) noexcept nogil:
+    """What goes out of rows x cols tiles, `columns` channels from `first` on."""
+    cdef ptrdiff_t y, x, c
+    cdef vec[real] t[16]
+    for y in range(top, top + rows):
+        for x in range(left, left + cols):
+            for c from 0 <= c < columns by lanes(products):
+                transform_output[real](m, products + c, w.m_step, t)
+                store_tile[real](m, o, image, m * y, m * x, first + c, t)
+            products += w.group
+
+
+cdef void multiply_frequencies(
+    const Winograd* w, ptrdiff_t tiles, const real* v, const real* filters, const real* bias,
+    ptrdiff_t first, ptrdiff_t columns, real* products,
+) noexcept nogil:
+    """M of all frequencies for the columns [first, first + columns)."""
+    cdef ptrdiff_t frequencies = (w.m + 2) * (w.m + 2)
+    cdef ptrdiff_t f, c, width
+    cdef const real* start
+    cdef Product p
+    p.rows, p.run, p.slide, p.accumulate, p.relu = 1, w.depth, False, False, False
+    p.x_y, p.x_i, p.x_r = 0, 1, w.width
+    p.w_y, p.out_r = 0, w.group
+    for f in range(frequencies):
+        for c from 0 <= c < columns by 2 * lanes(v):
+            width = block_width(w.columns - first - c, lanes(v))
+            p.w_i = width
+            start = bias + first + c if f == w.m + 3 else zeros(v)
+            product_rows[real](
+                &p, tiles, v + f * w.v_step,
+                filters + (first + c) * frequencies * w.depth + f * w.depth * width,
+                start, products + f * w.m_step + c, width,
+            )
+
+
+cdef void winograd_block(
+    const Winograd* w, const Incoming* d, const Outgoing* o, ptrdiff_t unit,
+    const real* filters, const real* bias, real* window, real* v, real* products,
+) noexcept nogil:
+    """One unit: a part of the columns of one block of tiles."""
+    cdef ptrdiff_t part = unit % w.parts, block = unit // w.parts
+    cdef ptrdiff_t left = block % w.blocks_x * w.cols
+    cdef ptrdiff_t top = block // w.blocks_x % w.blocks_y * w.rows
+    cdef ptrdiff_t image = block // (w.blocks_x * w.blocks_y) * w.images
+    cdef ptrdiff_t images = min(w.images, o.n - image)
+    cdef ptrdiff_t rows = min(w.rows, w.tiles_y - top), cols = min(w.cols, w.tiles_x - left)
+    cdef ptrdiff_t pair = 2 * lanes(v)
+    cdef ptrdiff_t pairs = ceil_div(w.columns, pair)
+    cdef ptrdiff_t first = share(pairs, <int> part, <int> w.parts) * pair
+    cdef ptrdiff_t end = min(share(pairs, <int> part + 1, <int> w.parts) * pair, w.columns)
+    cdef ptrdiff_t i, columns
+    cdef int m = w.m
+    for i in range(images):
+        gated_window[real](
+            d, image + i, m * top - w.pad, m * left - w.pad, m * rows + 2, m * cols + 2,
+            window, w.width,
+        )
+        if m == 2:
+            transform_patches[real](2, w, window, rows, cols, v + i * rows * cols * w.width)
+        else:
+            transform_patches[real](4, w, window, rows, cols, v + i * rows * cols * w.width)
+    while first < end:
+        columns = min(w.group, end - first)
+        multiply_frequencies[real](
+            w, images * rows * cols, v, filters, bias, first, columns, products
+        )
+        for i in range(images):
+            if m == 2:
+                transform_tiles[real](
+                    2, w, o, image + i, top, left, rows, cols,
+                    products + i * rows * cols * w.group, first, columns,
+                )
+            else:
+                transform_tiles[real](
+                    4, w, o, image + i, top, left, rows, cols,
+                    products + i * rows * cols * w.group, first, columns,
+                )
+        first += columns
+
+
+cdef void winograd(
+    int m, const Incoming* d, const real* weight, const ptrdiff_t* strides, const real* bias,
+    ptrdiff_t pad, const Outgoing* o, int threads,
+) except *:
+    """What goes out, from what comes in, by filters whose strides are as in `pack_block`.
+
+    `bias` is that of the columns, NULL stands for zeros.
+    """
+    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
+    cdef Winograd w = winograd_of(m, d, o, pad, lanes(weight), sizeof(real), threads)
+    cdef ptrdiff_t columns = padded(w.columns, lanes(weight))
+    cdef ptrdiff_t work = w.depth * columns // lanes(weight) * frequencies
+    cdef int team = team_size(threads, w.units, o.n * w.tiles_y * w.tiles_x * work)
+    cdef Scratch packing = Scratch(columns * (frequencies * w.depth + 1) * sizeof(real))
+    cdef Scratch windows = Scratch((m * w.rows + 2) * (m * w.cols + 2) * w.width * sizeof(real), team)
+    cdef Scratch patches = Scratch(frequencies * w.v_step * sizeof(real), team)
+    cdef Scratch sums = Scratch(frequencies * w.m_step * sizeof(real), team)
+    cdef real* filters = <real*> packing.start
+    cdef real* padded_bias = filters + columns * frequencies * w.depth
+    cdef char* window = windows.start
+    cdef char* v = patches.start
+    cdef char* products = sums.start
+    cdef ptrdiff_t window_step = windows.step
+    cdef ptrdiff_t v_step = patches.step
+    cdef ptrdiff_t products_step = sums.step
+    cdef int t
+    cdef ptrdiff_t unit
+    with nogil:
+        transform_filters[real](m, weight, strides, w.depth, w.columns, filters, team)
+        memset(padded_bias, 0, columns * sizeof(real))
+        if bias != NULL:
+            memcpy(padded_bias, bias, w.columns * sizeof(real))
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            for unit in range(share(w.units, t, team), share(w.units, t + 1, team)):
+                winograd_block[real](
+                    &w, d, o, unit, filters, padded_bias, <real*> (window + t * window_step),
+                    <real*> (v + t * v_step), <real*> (products + t * products_step),
+                )
