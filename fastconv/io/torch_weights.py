@@ -62,11 +62,8 @@ def from_torch(
     ArgumentError
         A `network` with layers that Dropout's scaling does not pass through.
     """
-    names = _module_names("from_torch", state_dict) if order is None else list(order)
     arrays = {key: _array(value) for key, value in state_dict.items()}
-    _expect_whole(arrays, names)
-    if order is None and _is_alphabetical(arrays):
-        names = _by_number(names, arrays)
+    names = _module_names("from_torch", arrays, order)
     params = {}
     for number, name in enumerate(names, start=1):
         weight = arrays[f"{name}.weight"]
@@ -123,7 +120,7 @@ def to_torch(
             "names of the module's layers, or its state_dict()"
         )
     if isinstance(names, Mapping):
-        names = _module_names("to_torch", names)
+        names = _module_names("to_torch", names, None)
     names = list(DEEP_CONVNET_NAMES if names is None else names)
     if len(names) != count:
         raise ArgumentError(f"to_torch: {len(names)} names for {count} layers: {', '.join(names)}")
@@ -162,10 +159,25 @@ def _array(value: Any) -> NDArray[Any]:
     return np.asarray(value)
 
 
-def _module_names(op: str, state_dict: Mapping[str, Any]) -> list[str]:
-    """Names of the modules, each once, in the mapping's order."""
+def _module_names(op: str, state: Mapping[str, Any], order: Sequence[str] | None) -> list[str]:
+    """Names of the modules in the order in which they run, each with a weight and a bias."""
+    names = _as_they_come(op, state) if order is None else list(order)
+    expected = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+    missing, extra = sorted(expected - set(state)), sorted(set(state) - expected)
+    if missing or extra or not names:
+        raise WeightsError(
+            f"{op}: expected weight and bias of each layer: "
+            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
+        )
+    # In the alphabet bias comes before weight, in a state_dict after it.
+    if order is None and list(state) == sorted(state):
+        return _by_number(op, names, state)
+    return names
+
+
+def _as_they_come(op: str, state: Mapping[str, Any]) -> list[str]:
     names: dict[str, None] = {}
-    for key in state_dict:
+    for key in state:
         name, _, kind = key.rpartition(".")
         if kind not in ("weight", "bias") or not name:
             raise WeightsError(
@@ -175,22 +187,7 @@ def _module_names(op: str, state_dict: Mapping[str, Any]) -> list[str]:
     return list(names)
 
 
-def _expect_whole(arrays: dict[str, NDArray[Any]], names: list[str]) -> None:
-    expected = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
-    missing, extra = sorted(expected - set(arrays)), sorted(set(arrays) - expected)
-    if missing or extra or not names:
-        raise WeightsError(
-            "from_torch: expected weight and bias of each layer: "
-            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
-        )
-
-
-def _is_alphabetical(arrays: dict[str, NDArray[Any]]) -> bool:
-    # In a state_dict, weight comes before bias.
-    return list(arrays) == sorted(arrays)
-
-
-def _by_number(names: list[str], arrays: dict[str, NDArray[Any]]) -> list[str]:
+def _by_number(op: str, names: list[str], state: Mapping[str, Any]) -> list[str]:
     """`names` in the order of their numbers, convolutions first; only where that is beyond doubt.
 
     `features.2` comes before `features.10`. Names of one kind that differ in more
@@ -198,11 +195,12 @@ def _by_number(names: list[str], arrays: dict[str, NDArray[Any]]) -> list[str]:
     """
     ordered = []
     for axes in (4, 2):
-        kind = [name for name in names if arrays[f"{name}.weight"].ndim == axes]
+        kind = [name for name in names if state[f"{name}.weight"].ndim == axes]
         if len({re.sub(r"\d+", "#", name) for name in kind}) > 1:
             raise WeightsError(
-                f"from_torch: the order of {', '.join(kind)} cannot be told from a file: "
-                "pass order=[...], the names in the order in which they run"
+                f"{op}: the order of {', '.join(kind)} cannot be told from their names: "
+                "pass the names in the order in which they run"
+                f"{' as order=[...]' if op == 'from_torch' else ''}"
             )
         ordered += sorted(kind, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
     rest = [name for name in names if name not in ordered]
