@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(words)
     except SystemExit as exit_:  # argparse has said what there is to say
         return int(exit_.code or 0)
+    if getattr(options, "math", None):
+        process.set_math_mode(options.math)
     if options.command == "run":
         return _run(options)  # not inside of what follows: a script's errors are its own
     with warnings.catch_warnings():

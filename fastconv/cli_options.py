@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ._version import __version__
+from .backends.algorithms import MATH_MODES
 from .datasets import DATASETS
 from .models import MODELS
 from .optimizer import OPTIMIZERS
@@ -16,6 +17,9 @@ __all__ = ["build_parser", "profile_without_file"]
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's RandomState, which draws the first weights, takes no larger one."""
+
+
+MATH_HELP = "fast: convolutions may round more, to about 1e-5 in float32 (default: default)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -214,6 +218,7 @@ def _add_run(commands: Any) -> None:
         help="compute in it whatever the script's arrays are (default: what they are)",
     )
     add("--threads", type=_whole(1), metavar="N", help="threads (default: one for each CPU)")
+    add("--math", choices=MATH_MODES, help=MATH_HELP)
     add(
         "--profile",
         nargs="?",
@@ -263,5 +268,6 @@ def _add_common(parser: Any, *, backend: bool) -> None:
     if backend:
         add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
         add("--threads", type=_whole(1), metavar="N", help="threads (default: one for each CPU)")
+        add("--math", choices=MATH_MODES, help=MATH_HELP)
     add("--json", action="store_true", help="end standard output with one JSON object")
     add("--debug", action="store_true", help="show the traceback of an error")

@@ -92,6 +92,23 @@ def test_info(fastconv_command):
     assert "backend numpy: available" in out
 
 
+def test_info_of_the_layers(fastconv_command):
+    status, out, _ = fastconv_command("info", "--layers", "--batch", 8, "--json")
+    assert status == 0
+    rows = json.loads(out.splitlines()[-1])
+    assert rows[0]["input"] == "8 x 1 x 28 x 28"
+    assert rows[-1]["output"] == "8 x 10"
+    convolutions = [row for row in rows if "Convolution" in row["layers"]]
+    assert len(convolutions) == 6
+    assert (
+        convolutions[1]["output"] == "8 x 16 x 14 x 14" or "Relu" not in convolutions[1]["layers"]
+    )
+    status, out, _ = fastconv_command("info", "--layers")
+    assert status == 0
+    assert out.splitlines()[0].split("  ")[0] == "layers"
+    assert "100 x 1 x 28 x 28" in out
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "convert", "export", "info"])
 def test_help_has_an_example(fastconv_command, command):
     status, out, _ = fastconv_command(command, "--help")
