@@ -177,7 +177,7 @@ def _modules() -> list[str]:
 
 
 def _at_exit() -> None:
-    if _installation is None or _installation.process != os.getpid():
+    if _installation is None or _installation.process != os.getpid() or sys.stderr is None:
         return
     from . import summary
 

@@ -95,7 +95,10 @@ class Finder(MetaPathFinder):
     def _elsewhere(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
         """What the other finders find."""
         for finder in sys.meta_path:
-            if finder is not self and (spec := finder.find_spec(fullname, path)) is not None:
+            find = getattr(finder, "find_spec", None)  # finders of Python 2 times have none
+            if finder is self or find is None:
+                continue
+            if (spec := find(fullname, path)) is not None:
                 return spec
         if path is None and self.home is not None:
             return PathFinder.find_spec(fullname, [self.home])

@@ -59,7 +59,11 @@ def loader(
             else:
                 note("data from your load_mnist: your dataset folder lacks MNIST's four files")
                 return data
-        data = mnist.load_mnist(**own)
+        try:
+            data = mnist.load_mnist(**own)
+        except DataNotFound as error:
+            error.add_note(f"or put them into your own {', '.join(folders) or 'dataset folder'}")
+            raise
         note(f"MNIST from fastconv's cache{reason}")
         return data
 

@@ -12,6 +12,7 @@ import pytest
 from fastconv.datasets import mnist
 from fastconv.datasets.idx import IdxFile
 from fastconv.dropin.mnist import loader
+from fastconv.errors import DataNotFound
 
 
 @pytest.fixture
@@ -84,3 +85,16 @@ def test_other_errors_of_the_readers_loader_are_the_readers(tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         loader([str(tmp_path)], own, print)()
+
+
+def test_no_data_anywhere(small_mnist, tmp_path, monkeypatch):
+    """The error says where to put the files; none of ours was asked to download them here."""
+
+    def fetch(*arguments):
+        raise DataNotFound("download: no mirror gave it")
+
+    monkeypatch.setattr(mnist, "fetch", fetch)
+    folder = str(tmp_path / "empty")
+    with pytest.raises(DataNotFound) as raised:
+        loader([folder], None, print)()
+    assert f"or put them into your own {folder}" in raised.value.__notes__

@@ -18,6 +18,7 @@ from fastconv.errors import ArgumentError, BackendUnavailable, StateError, Unkno
 
 from .. import naive
 from ..compare import assert_close
+from .conftest import python
 
 
 @pytest.fixture
@@ -347,3 +348,11 @@ def test_ipython(reader):
     assert fastconv.is_installed()
     fastconv.unload_ipython_extension(Shell())
     assert not fastconv.is_installed()
+
+
+def test_ipython_itself(reader):
+    pytest.importorskip("IPython", reason="IPython is not installed")
+    session = "%load_ext fastconv\nfrom common.layers import Relu\nprint(Relu.__module__)\nexit\n"
+    done = python("-m", "IPython", "--simple-prompt", cwd=reader, stdin=session)
+    assert "fastconv.layers" in done.stdout
+    assert "fastconv: served common (functions, layers, util)" in done.stderr

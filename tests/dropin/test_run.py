@@ -105,6 +105,19 @@ def test_main_is_as_python_makes_it(tmp_path):
     assert own.stdout == expected
 
 
+def test_classes_of_the_script_can_be_pickled(tmp_path):
+    text = (
+        "import pickle\n"
+        "from common.layers import Relu\n"
+        "class Own(Relu):\n"
+        "    pass\n"
+        "print(type(pickle.loads(pickle.dumps(Own()))) is Own, Own.__module__)\n"
+    )
+    write(tmp_path / "own.py", text)
+    done = python("-m", "fastconv", "own.py", cwd=tmp_path)
+    assert done.stdout == "True __main__\n", done.stderr
+
+
 def test_a_module(book):
     expected = plainly("gradient_check.py", cwd=book / "ch05")
     write(book / "ch05" / "__init__.py", "")
