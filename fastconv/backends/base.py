@@ -28,6 +28,8 @@ Contract
   backend at the same time.
 * A convolution's output that a NaN or an infinity reaches is NaN or infinite. Outputs
   beside it may be too: fast algorithms compute several outputs from one tile of pixels.
+* A backend that computes convolutions in several ways says which, by a method
+  ``conv2d_algorithms(geometry, filters, pooled)`` that returns `ConvAlgorithms`.
 * The sum for the same input, thread count and machine is the same bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW

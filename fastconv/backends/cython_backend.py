@@ -149,7 +149,7 @@ class CythonBackend:
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
     ) -> None:
         g = geometry
-        ways = self._choose(g, len(weight), False)
+        ways = self.conv2d_algorithms(g, len(weight), False)
         self._kernels.conv2d_forward(
             _last(x),
             weight,
@@ -172,7 +172,7 @@ class CythonBackend:
         dbias: Array,
     ) -> None:
         g = geometry
-        ways = self._choose(g, len(weight), False)
+        ways = self.conv2d_algorithms(g, len(weight), False)
         self._kernels.conv2d_backward(
             _last(dout),
             _last(x),
@@ -187,7 +187,10 @@ class CythonBackend:
             self._threads,
         )
 
-    def _choose(self, geometry: WindowGeometry, filters: int, pooled: bool) -> ConvAlgorithms:
+    def conv2d_algorithms(
+        self, geometry: WindowGeometry, filters: int, pooled: bool
+    ) -> ConvAlgorithms:
+        """How a convolution of this shape is computed."""
         return choose(geometry, filters, pooled, self._math_mode, self._algorithm)
 
     # ---- convolution blocks -------------------------------------------------------
@@ -203,7 +206,7 @@ class CythonBackend:
         winner: Bytes | None,
     ) -> None:
         g = geometry
-        ways = self._choose(g, len(weight), pool)
+        ways = self.conv2d_algorithms(g, len(weight), pool)
         self._kernels.conv2d_block_forward(
             _last(x),
             weight,
@@ -232,7 +235,7 @@ class CythonBackend:
         dbias: Array,
     ) -> None:
         g = geometry
-        ways = self._choose(g, len(weight), pool)
+        ways = self.conv2d_algorithms(g, len(weight), pool)
         self._kernels.conv2d_block_backward(
             _last(dout),
             None if pool else _last(gate),

@@ -95,8 +95,11 @@ class NumbaBackend:
         """Run a kernel on as many threads as its work is worth."""
         self._team.run(factory, constants, list(arguments), self._team.parts(work))
 
-    def _algorithms(self, g: WindowGeometry, filters: int, pooled: bool) -> ConvAlgorithms:
-        return choose(g, filters, pooled, self._math_mode, self._algorithm)
+    def conv2d_algorithms(
+        self, geometry: WindowGeometry, filters: int, pooled: bool
+    ) -> ConvAlgorithms:
+        """How a convolution of this shape is computed."""
+        return choose(geometry, filters, pooled, self._math_mode, self._algorithm)
 
     # ---- columns ------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class NumbaBackend:
     def _forward(
         self, x: Array, weight: Array, bias: Array, g: WindowGeometry, outgoing: Outgoing
     ) -> None:
-        how = self._algorithms(g, len(weight), outgoing.kind == POOL_GATE).forward
+        how = self.conv2d_algorithms(g, len(weight), outgoing.kind == POOL_GATE).forward
         layout = conv.conv_layout(weight)
         conv.forward(self._team, how, x, weight, bias, g, layout, outgoing)
 
@@ -140,7 +143,7 @@ class NumbaBackend:
         dbias: Array,
     ) -> None:
         incoming = Incoming(dout)
-        algorithms = self._algorithms(geometry, len(weight), False)
+        algorithms = self.conv2d_algorithms(geometry, len(weight), False)
         self._backward(incoming, x, weight, geometry, algorithms, dx, dweight, dbias)
 
     def _backward(
@@ -189,7 +192,7 @@ class NumbaBackend:
         dbias: Array,
     ) -> None:
         incoming = Incoming(dout, gate, POOL_GATE if pool else RELU_GATE)
-        algorithms = self._algorithms(geometry, len(weight), pool)
+        algorithms = self.conv2d_algorithms(geometry, len(weight), pool)
         self._backward(incoming, x, weight, geometry, algorithms, dx, dweight, dbias)
 
     # ---- max pooling --------------------------------------------------------------
