@@ -17,6 +17,35 @@ cdef enum:
     SUM_BAND_BYTES = 1 << 17
 
 
+cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, int threads) noexcept nogil:
+    """Into how many parts to cut each block, so that threads have the same to do."""
+    cdef ptrdiff_t parts = ceil_div(threads, blocks)
+    cdef ptrdiff_t most = parts + 3
+    if blocks < 4 * threads:
+        while blocks * parts % threads > 0 and parts < most:
+            parts += 1
+    return parts
+
+
+cdef inline void window_tile(
+    int R, const Product* p, const real* x, ptrdiff_t row, const real* dout, real* sums
+) noexcept nogil:
+    """Sums of three filter rows of R values (kx, c) each, for one vector of filters."""
+    cdef vec[real] t[2 * TILE]
+    cdef ptrdiff_t v, u
+    cdef int ky
+    clear[real](t, 3 * R, 1)
+    for v in range(p.rows):
+        for u in range(p.run):
+            for ky in range(3):
+                rank1[real](
+                    t + ky * R, R, 1, x + u * p.x_i + ky * row, 1, dout + u * p.w_i
+                )
+        x += p.x_y
+        dout += p.w_y
+    add_rows[real](t, 3 * R, 1, sums, p.out_r, lanes(sums))
+
+
 cdef void weight_gradient_band(
     const Conv* g, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
     const real* x, real* sums, real* scratch, real* dout_scratch,
@@ -46,6 +75,13 @@ cdef void weight_gradient_band(
     p.rows, p.run, p.slide, p.accumulate, p.relu = height, g.ow, False, True, False
     p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * g.c, 1
     p.w_y, p.w_i, p.out_r = g.ow * columns, columns, columns
+    if g.fh == 3 and (run == 3 or run == 9 and TILE > 8):
+        for first from 0 <= first < columns by lanes(dout):
+            if run == 3:
+                window_tile[real](3, &p, x, row, dout + first, sums + first)
+            else:
+                window_tile[real](9, &p, x, row, dout + first, sums + first)
+        return
     for first from 0 <= first < columns by 2 * lanes(dout):
         for ky in range(g.fh):
             product_rows[real](
@@ -76,9 +112,8 @@ cdef void add_sums(
             dbias[f] += source[part * step]
 
 
-cdef void weight_gradient(
-    const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int algorithm,
-    int threads,
+cdef void direct_weight_gradient(
+    const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
 ) except *:
     """dweight (FN, C, FH, FW) and dbias (FN,) from the gradient that comes in and x (N, H, W, C)."""
     cdef ptrdiff_t columns = padded(g.fn, lanes(x))
@@ -116,3 +151,19 @@ cdef void weight_gradient(
         add_sums[real](
             g, <const real*> sums, sums_step // sizeof(real), team, dweight, dbias, team
         )
+
+
+cdef void weight_gradient(
+    const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int algorithm,
+    int threads,
+) except *:
+    """The same by this algorithm, or direct where that one does not apply."""
+    cdef bint winograd = g.fh == g.fw == 3 and g.stride == 1
+    if algorithm == SPARSE and d.kind == POOL_GATE:
+        sparse_weight_gradient[real](g, d, x, dweight, dbias, threads)
+    elif algorithm == WINOGRAD2 and winograd:
+        winograd_weight_gradient[real](2, g, d, x, dweight, dbias, threads)
+    elif algorithm == WINOGRAD4 and winograd:
+        winograd_weight_gradient[real](4, g, d, x, dweight, dbias, threads)
+    else:
+        direct_weight_gradient[real](g, d, x, dweight, dbias, threads)

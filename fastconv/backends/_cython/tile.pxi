@@ -102,6 +102,18 @@ cdef inline void slide3(
                 t[r - j] = muladd(pixel, load(w + j * tap), t[r - j])
 
 
+cdef inline void add_scaled(
+    vec[real]* t, int R, int K, const real* x, ptrdiff_t step, real factor
+) noexcept nogil:
+    """t[r] += x[r*step : r*step + K*lanes] * factor."""
+    cdef int r, k
+    cdef vec[real] all_lanes = broadcast(factor)
+    for r in range(R):
+        for k in range(K):
+            t[r * K + k] = muladd(load(x + k * lanes(x)), all_lanes, t[r * K + k])
+        x += step
+
+
 cdef inline void relu_all(vec[real]* t, int R, int K) noexcept nogil:
     """t = 0 where t <= 0."""
     cdef int i

@@ -1,0 +1,243 @@
+# Gradient of the convolution's weights behind ReLU and 2x2 max pooling, from the winners alone.
+#
+#     for slice of channels, and part of the pieces of images, in parallel:
+#         for piece:
+#             pad its pixels into this thread's scratch
+#             for filter:
+#                 list its open windows: (place of the winner's first tap in scratch, gradient)
+#                 for K vectors of the filter rows (kx, c):
+#                     t = 0
+#                     for (place, gradient) listed:  t[ky, k] += image(place, ky)[k] * gradient
+#                     sums += t
+#     then the sums of the parts are added in their order
+#
+# At most one of a window's four output gradients is not zero, so this takes a quarter of the
+# multiply-adds and leaves out nothing but zeros. In scratch a filter row (kx, c) is one contiguous
+# run, cut into vectors; a tile is 3 rows of up to 8 of them (4 where registers are fewer), or 1 row
+# where filters are not 3 high. Each multiply-add loads a vector, so the scratch of a piece must
+# stay in the first cache: hence the slices, and pieces that are bands or nearly square.
+
+cdef enum:
+    SPARSE_BYTES = 26 << 10  # of a piece in scratch
+    SLICE_VECTORS = 4
+    FEWEST_ROWS = 3  # of windows, in a piece as wide as the image
+
+cdef struct Pieces:
+    ptrdiff_t rows, cols  # windows of a piece
+    ptrdiff_t down, across  # pieces of an image
+    ptrdiff_t count  # pieces of all images
+    ptrdiff_t channels, slices  # of a slice, and how many
+    ptrdiff_t parts  # of the pieces
+    ptrdiff_t height, width  # pixels of a piece
+    ptrdiff_t run  # padded to whole vectors
+    ptrdiff_t vectors  # of it in a tile
+    ptrdiff_t filter_step  # sums of one filter
+
+
+cdef Pieces cut_pieces(
+    const Conv* g, const Incoming* d, ptrdiff_t lane_count, ptrdiff_t value_bytes, int threads
+) noexcept nogil:
+    cdef Pieces p
+    cdef ptrdiff_t s = 2 * g.stride
+    cdef ptrdiff_t most, side = 1  # pixels and windows of a piece
+    p.channels = evenly(g.c, SLICE_VECTORS * lane_count)
+    p.slices = ceil_div(g.c, p.channels)
+    most = SPARSE_BYTES // (p.channels * value_bytes)
+    p.cols = max(1, d.pw)
+    if (FEWEST_ROWS * s + g.fh) * (p.cols * s + g.fw) > most:
+        while (side * s + g.fh) * (side * s + g.fw) < most:
+            side += 1
+        p.cols = evenly(p.cols, side)
+    p.width = (2 * p.cols - 1) * g.stride + g.fw
+    p.rows = max(1, (most // p.width - g.fh + g.stride) // s)
+    p.rows = evenly(max(1, d.ph), p.rows)
+    p.height = (2 * p.rows - 1) * g.stride + g.fh
+    p.down, p.across = ceil_div(d.ph, p.rows), ceil_div(d.pw, p.cols)
+    p.count = g.n * p.down * p.across
+    p.parts = max(1, min(parts_of(p.slices, threads), p.count))
+    p.run = padded(g.fw * p.channels, lane_count)
+    p.vectors = evenly(p.run // lane_count, TILE // 2)
+    p.filter_step = g.fh * p.run + lane_count
+    return p
+
+
+cdef inline void sparse_tile(
+    int R, int K, const real* image, ptrdiff_t row, ptrdiff_t count, const int* places,
+    const real* gradients, real* sums, ptrdiff_t sums_row,
+) noexcept nogil:
+    cdef vec[real] t[3 * TILE]
+    cdef ptrdiff_t i
+    clear[real](t, R, K)
+    for i in range(count):
+        add_scaled[real](t, R, K, image + places[i], row, gradients[i])
+    add_rows[real](t, R, K, sums, sums_row, K * lanes(sums))
+
+
+cdef inline void sparse_vectors(
+    int R, ptrdiff_t K, const real* image, ptrdiff_t row, ptrdiff_t count, const int* places,
+    const real* gradients, real* sums, ptrdiff_t sums_row,
+) noexcept nogil:
+    """K becomes a literal."""
+    if K == 1:
+        sparse_tile[real](R, 1, image, row, count, places, gradients, sums, sums_row)
+    elif K == 2:
+        sparse_tile[real](R, 2, image, row, count, places, gradients, sums, sums_row)
+    elif K == 3:
+        sparse_tile[real](R, 3, image, row, count, places, gradients, sums, sums_row)
+    elif K == 4:
+        sparse_tile[real](R, 4, image, row, count, places, gradients, sums, sums_row)
+    elif TILE > 8:
+        if K == 5:
+            sparse_tile[real](R, 5, image, row, count, places, gradients, sums, sums_row)
+        elif K == 6:
+            sparse_tile[real](R, 6, image, row, count, places, gradients, sums, sums_row)
+        elif K == 7:
+            sparse_tile[real](R, 7, image, row, count, places, gradients, sums, sums_row)
+        else:
+            sparse_tile[real](R, 8, image, row, count, places, gradients, sums, sums_row)
+
+
+cdef void sparse_filter(
+    const Conv* g, const Pieces* p, const real* image, ptrdiff_t row, ptrdiff_t count,
+    const int* places, const real* gradients, real* sums,
+) noexcept nogil:
+    """sums [ky][vectors of (kx, c)] of one filter += its listed gradients."""
+    cdef ptrdiff_t width = p.vectors * lanes(image)
+    cdef ptrdiff_t first, K, ky
+    for first from 0 <= first < p.run by width:
+        K = min(width, p.run - first) // lanes(image)
+        if g.fh == 3:
+            sparse_vectors[real](
+                3, K, image + first, row, count, places, gradients, sums + first, p.run
+            )
+        else:
+            for ky in range(g.fh):
+                sparse_vectors[real](
+                    1, K, image + ky * row + first, row, count, places, gradients,
+                    sums + ky * p.run + first, p.run,
+                )
+
+
+cdef ptrdiff_t list_open(
+    const Incoming* d, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t s, ptrdiff_t row,
+    ptrdiff_t pixel, int* places, real* gradients,
+) noexcept nogil:
+    """Places and gradients of one filter's open windows, and how many there are.
+
+    The windows are rows x cols, the first one at `first` in dout. Neighbouring output pixels
+    are s * row and s * pixel apart in scratch.
+    """
+    cdef const real* dout
+    cdef const unsigned char* winner
+    cdef int[5] corners
+    cdef ptrdiff_t v, u, kept = 0
+    corners[0], corners[1] = 0, <int> (s * pixel)
+    corners[2], corners[3] = <int> (s * row), <int> (s * (row + pixel))
+    corners[CLOSED] = 0
+    for v in range(rows):
+        dout = <const real*> d.dout + first + v * d.pw * d.c
+        winner = <const unsigned char*> d.gate + first + v * d.pw * d.c
+        for u in range(cols):  # without a branch: which are open cannot be foretold
+            places[kept] = <int> (2 * s * (v * row + u * pixel)) + corners[winner[u * d.c]]
+            gradients[kept] = dout[u * d.c]
+            kept += winner[u * d.c] != CLOSED
+    return kept
+
+
+cdef void sparse_piece(
+    const Conv* g, const Incoming* d, const Pieces* p, ptrdiff_t piece, ptrdiff_t slice,
+    const Incoming* x, real* sums, real* scratch, int* places, real* gradients,
+) noexcept nogil:
+    """sums [filter][ky][vectors of (kx, c)][vector of the bias] += those of one piece."""
+    cdef ptrdiff_t left = piece % p.across * p.cols
+    cdef ptrdiff_t top = piece // p.across % p.down * p.rows
+    cdef ptrdiff_t image = piece // (p.across * p.down)
+    cdef ptrdiff_t rows = min(p.rows, d.ph - top), cols = min(p.cols, d.pw - left)
+    cdef ptrdiff_t row = p.width * p.channels
+    cdef ptrdiff_t first = ((image * d.ph + top) * d.pw + left) * g.fn
+    cdef ptrdiff_t f, count
+    cdef Incoming some = channels_of(
+        x, slice * p.channels, min(p.channels, g.c - slice * p.channels), sizeof(real)
+    )
+    gated_window[real](
+        &some, image, 2 * top * g.stride - g.pad, 2 * left * g.stride - g.pad, p.height, p.width,
+        scratch, p.channels,
+    )
+    memset(scratch + p.height * row, 0, VECTOR_BYTES)  # the last run's vector ends there
+    for f in range(g.fn):
+        count = list_open[real](
+            d, first + f, rows, cols, g.stride, row, p.channels, places, gradients
+        )
+        sparse_filter[real](g, p, scratch, row, count, places, gradients, sums)
+        memset(gradients + count, 0, VECTOR_BYTES)
+        add_column_sums[real](
+            gradients, ceil_div(count, lanes(sums)), lanes(sums), sums + g.fh * p.run
+        )
+        sums += p.filter_step
+
+
+cdef void add_sparse_sums(
+    const Conv* g, const Pieces* p, const real* sums, ptrdiff_t step, ptrdiff_t f, real* dweight,
+    real* dbias,
+) noexcept nogil:
+    """dweight and dbias of one filter: the sums of the parts, `step` apart, in their order."""
+    cdef const real* source
+    cdef ptrdiff_t c, ky, kx, part, i
+    sums += f * p.filter_step
+    for c in range(g.c):
+        source = sums + c // p.channels * p.parts * step + c % p.channels
+        for ky in range(g.fh):
+            for kx in range(g.fw):
+                dweight[0] = 0
+                for part in range(p.parts):
+                    dweight[0] += source[part * step + ky * p.run + kx * p.channels]
+                dweight += 1
+    dbias[0] = 0
+    for part in range(p.parts):
+        for i in range(lanes(sums)):
+            dbias[0] += sums[part * step + g.fh * p.run + i]
+
+
+cdef void sparse_weight_gradient(
+    const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
+) except *:
+    """dweight (FN, C, FH, FW) and dbias (FN,) behind a pool, from x (N, H, W, C)."""
+    cdef Pieces p = cut_pieces(g, d, lanes(x), sizeof(real), threads)
+    cdef ptrdiff_t units = p.slices * p.parts
+    cdef ptrdiff_t windows = p.rows * p.cols
+    cdef ptrdiff_t work = p.count * windows * p.slices * g.fn * p.filter_step // lanes(x)
+    cdef int team = team_size(threads, units, work)
+    cdef Scratch totals = Scratch(g.fn * p.filter_step * sizeof(real), units)
+    cdef Scratch images = Scratch(
+        p.height * p.width * p.channels * sizeof(real) + VECTOR_BYTES, team
+    )
+    cdef Scratch lists = Scratch(windows * (sizeof(int) + sizeof(real)) + VECTOR_BYTES, team)
+    cdef Incoming pixels = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    cdef char* sums = totals.start
+    cdef char* scratch = images.start
+    cdef char* listed = lists.start
+    cdef ptrdiff_t sums_step = totals.step
+    cdef ptrdiff_t scratch_step = images.step
+    cdef ptrdiff_t listed_step = lists.step
+    cdef int t
+    cdef ptrdiff_t unit, piece, f
+    cdef real* gradients
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            gradients = <real*> (listed + t * listed_step)
+            for unit in range(share(units, t, team), share(units, t + 1, team)):
+                memset(sums + unit * sums_step, 0, sums_step)
+                for piece in range(
+                    share(p.count, <int> (unit % p.parts), <int> p.parts),
+                    share(p.count, <int> (unit % p.parts) + 1, <int> p.parts),
+                ):
+                    sparse_piece[real](
+                        g, d, &p, piece, unit // p.parts, &pixels,
+                        <real*> (sums + unit * sums_step), <real*> (scratch + t * scratch_step),
+                        <int*> (gradients + windows + lanes(x)), gradients,
+                    )
+        for f in prange(g.fn, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            add_sparse_sums[real](
+                g, &p, <const real*> sums, sums_step // sizeof(real), f,
+                dweight + f * g.c * g.fh * g.fw, dbias + f,
+            )

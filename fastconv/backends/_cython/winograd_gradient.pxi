@@ -1,0 +1,341 @@
+# Gradient of the weights of 3x3 filters of stride 1, by Winograd's F(3x3, m x m), m = 2 or 4.
+#
+#     for block of channels and filters, and part of the tiles, in parallel:
+#         S = 0
+#         for batch of tiles:
+#             for vector of channels:  pad their pixels into this thread's scratch
+#                 for tile:  V[f][c](tile) = transform of its (m+2) x (m+2) pixels
+#             for vector of filters:  gate their gradients into this thread's scratch
+#                 for tile:  D[f][filters](tile) = transform of its m x m gradients
+#             for f:  for R channels x K vectors of filters:
+#                 t = 0;  for tile:  t += V[f][c](tile) * D[f][filters](tile)
+#                 S[f] += t
+#         dweight of the block = transform of S, of which the parts are added in their order
+#
+# The filter's gradient is a correlation of the pixels with the gradients, so a tile of m x m
+# gradients takes a filter's place: (m+2)^2 products for its 9 sums instead of 9 m^2. V is the same
+# as forward's. D is taken without fractions, which come once at the end. V, D and S of a block stay
+# in the second cache; transforming them anew for every block costs less than keeping all.
+# Each batch adds a partial sum, which keeps float32 accurate over many images.
+# Tiles of the products: see product.pxi, 8 x 2 with AVX-512.
+
+cdef enum:
+    BATCH_SIDE = 8  # tiles, most of a piece of an image along each side
+    BLOCK_CHANNELS = 64
+    BLOCK_FILTERS = 64
+
+cdef struct TileSums:
+    ptrdiff_t tiles_y, tiles_x  # of an image
+    ptrdiff_t rows, cols  # tiles of a piece of an image
+    ptrdiff_t pieces_y, pieces_x  # of an image
+    ptrdiff_t batch  # pieces, most of a batch
+    ptrdiff_t tiles  # room for those of a batch
+    ptrdiff_t channels, filters  # of a block, whole vectors
+    ptrdiff_t blocks_c, blocks_f
+    ptrdiff_t parts  # of the pieces
+    ptrdiff_t v_step, d_step, s_step  # from frequency to frequency
+
+
+cdef TileSums tile_sums_of(
+    const Conv* g, int m, ptrdiff_t lane_count, int threads
+) noexcept nogil:
+    """How to cut the work."""
+    cdef TileSums s
+    cdef ptrdiff_t pieces, blocks
+    s.tiles_y, s.tiles_x = ceil_div(g.oh, m), ceil_div(g.ow, m)
+    s.rows, s.cols = evenly(s.tiles_y, BATCH_SIDE), evenly(s.tiles_x, BATCH_SIDE)
+    s.pieces_y, s.pieces_x = ceil_div(s.tiles_y, s.rows), ceil_div(s.tiles_x, s.cols)
+    s.batch = max(1, BATCH_SIDE * BATCH_SIDE // (s.rows * s.cols))
+    s.tiles = s.batch * s.rows * s.cols
+    s.channels = padded(evenly(g.c, BLOCK_CHANNELS), lane_count)
+    s.filters = evenly(g.fn, BLOCK_FILTERS)
+    s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
+    s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
+    pieces = g.n * s.pieces_y * s.pieces_x
+    blocks = s.blocks_c * s.blocks_f
+    s.parts = max(1, min(parts_of(blocks, threads), pieces))
+    # Odd numbers of vectors, so that frequencies do not share one place in a cache.
+    s.v_step = s.tiles * s.channels + lane_count
+    s.d_step = s.tiles * s.filters + lane_count
+    s.s_step = s.channels * s.filters
+    return s
+
+
+# ---- transforms -----------------------------------------------------------------------
+
+
+cdef inline void gradient_line(int m, const vec[real]* g, vec[real]* d) noexcept nogil:
+    """The polynomial of the m gradients of a line, at 0, 1, -1, then 2, -2, then infinity."""
+    cdef vec[real] even, odd
+    d[0] = g[0]
+    d[m + 1] = g[m - 1]
+    if m == 2:
+        d[1], d[2] = add(g[0], g[1]), subtract(g[0], g[1])
+    else:
+        even, odd = add(g[0], g[2]), add(g[1], g[3])
+        d[1], d[2] = add(even, odd), subtract(even, odd)
+        even = muladd(broadcast(<real> 4), g[2], g[0])
+        odd = muladd(broadcast(<real> 4), g[3], g[1])
+        d[3] = muladd(broadcast(<real> 2), odd, even)
+        d[4] = muladd(broadcast(<real> -2), odd, even)
+
+
+cdef inline void transform_gradient(
+    int m, const real* tile, ptrdiff_t row, ptrdiff_t pixel, real* to, ptrdiff_t step
+) noexcept nogil:
+    """D of one vector of filters: frequency (fy, fx) goes to to[(fy*(m+2) + fx)*step]."""
+    cdef vec[real] g[4]
+    cdef vec[real] d[6]
+    cdef vec[real] half[24]
+    cdef int i, j
+    for j in range(m):
+        for i in range(m):
+            g[i] = load(tile + i * row + j * pixel)
+        gradient_line[real](m, g, d)
+        for i in range(m + 2):
+            half[i * m + j] = d[i]
+    for i in range(m + 2):
+        gradient_line[real](m, half + i * m, d)
+        for j in range(m + 2):
+            store(to + (i * (m + 2) + j) * step, d[j])
+
+
+cdef inline void tap_line(int m, const vec[real]* s, vec[real]* w) noexcept nogil:
+    """Three taps from the m+2 values of a line."""
+    cdef vec[real] even, odd, factor
+    if m == 2:
+        factor = broadcast(<real> 0.5)
+        even = times(factor, add(s[1], s[2]))
+        w[0] = add(s[0], even)
+        w[1] = times(factor, subtract(s[1], s[2]))
+        w[2] = subtract(even, s[3])
+    else:
+        factor = broadcast(<real> (1.0 / 24))
+        even = times(factor, add(s[3], s[4]))
+        odd = times(factor, subtract(s[3], s[4]))
+        factor = broadcast(<real> (-1.0 / 6))
+        w[1] = muladd(factor, subtract(s[1], s[2]), add(odd, odd))
+        w[2] = times(factor, add(s[1], s[2]))
+        w[0] = muladd(broadcast(<real> 0.25), s[0], add(w[2], even))
+        w[2] = muladd(broadcast(<real> 4), even, add(w[2], s[m + 1]))
+
+
+cdef inline void transform_sums(
+    int m, const real* sums, ptrdiff_t step, real* taps, ptrdiff_t tap
+) noexcept nogil:
+    """The 3x3 taps of one vector of filters, from sums[f*step]."""
+    cdef vec[real] s[6]
+    cdef vec[real] w[3]
+    cdef vec[real] half[18]
+    cdef int i, j
+    for j in range(m + 2):
+        for i in range(m + 2):
+            s[i] = load(sums + (i * (m + 2) + j) * step)
+        tap_line[real](m, s, w)
+        for i in range(3):
+            half[i * (m + 2) + j] = w[i]
+    for i in range(3):
+        tap_line[real](m, half + i * (m + 2), w)
+        for j in range(3):
+            store(taps + (3 * i + j) * tap, w[j])
+
+
+# ---- one part of a block --------------------------------------------------------------
+
+
+cdef inline void transform_grid(
+    int m, bint gradients, const real* window, ptrdiff_t rows, ptrdiff_t cols, real* to,
+    ptrdiff_t tile, ptrdiff_t step,
+) noexcept nogil:
+    cdef ptrdiff_t pixel = lanes(window)
+    cdef ptrdiff_t row = (m * cols + (0 if gradients else 2)) * pixel
+    cdef ptrdiff_t y, x
+    for y in range(rows):
+        for x in range(cols):
+            if gradients:
+                transform_gradient[real](m, window + m * (y * row + x * pixel), row, pixel, to, step)
+            else:
+                transform_input[real](m, window + m * (y * row + x * pixel), row, pixel, to, step)
+            to += tile
+
+
+cdef void transform_pixels(
+    int m, const Incoming* x, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows,
+    ptrdiff_t cols, ptrdiff_t pad, real* window, real* to, ptrdiff_t tile, ptrdiff_t step,
+) noexcept nogil:
+    """V of rows x cols tiles, of the one vector of channels that x has."""
+    gated_window[real](
+        x, image, m * top - pad, m * left - pad, m * rows + 2, m * cols + 2, window, lanes(to)
+    )
+    if m == 2:
+        transform_grid[real](2, False, window, rows, cols, to, tile, step)
+    else:
+        transform_grid[real](4, False, window, rows, cols, to, tile, step)
+
+
+cdef void transform_gradients(
+    int m, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows,
+    ptrdiff_t cols, real* window, real* to, ptrdiff_t tile, ptrdiff_t step,
+) noexcept nogil:
+    """D of rows x cols tiles, of the one vector of filters that d has."""
+    gated_window[real](d, image, m * top, m * left, m * rows, m * cols, window, lanes(to))
+    if m == 2:
+        transform_grid[real](2, True, window, rows, cols, to, tile, step)
+    else:
+        transform_grid[real](4, True, window, rows, cols, to, tile, step)
+
+
+cdef void multiply_tiles(
+    const TileSums* s, int m, ptrdiff_t tiles, const real* v, const real* d, ptrdiff_t channels,
+    ptrdiff_t filters, real* sums,
+) noexcept nogil:
+    """sums += the products of all frequencies, and the bias gradient behind them += its own."""
+    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
+    cdef ptrdiff_t f, c, first
+    cdef Product p
+    p.rows, p.run, p.slide, p.accumulate, p.relu = 1, tiles, False, True, False
+    p.x_y, p.x_i, p.x_r, p.w_y, p.out_r = 0, lanes(v), 1, 0, s.filters
+    for f in range(frequencies):
+        for first from 0 <= first < filters by 2 * lanes(v):
+            p.w_i = block_width(filters - first, lanes(v))
+            for c from 0 <= c < channels by lanes(v):
+                product_rows[real](
+                    &p, min(lanes(v), channels - c), v + c * s.tiles, d + first * s.tiles, zeros(v),
+                    sums + c * s.filters + first, p.w_i,
+                )
+            if f == m + 3:  # at the point (1, 1) D is the sum of the tile
+                add_column_sums[real](
+                    d + first * s.tiles, tiles, p.w_i,
+                    sums + (frequencies - f) * s.s_step + first,
+                )
+        v += s.v_step
+        d += s.d_step
+        sums += s.s_step
+
+
+cdef void sum_tiles(
+    int m, const TileSums* s, const Conv* g, const Incoming* x, const Incoming* d,
+    ptrdiff_t block, ptrdiff_t begin, ptrdiff_t end, real* sums, real* window, real* v, real* gradients,
+) noexcept nogil:
+    """sums [f][c][filters], and the bias gradient behind it, of the pieces [begin, end)."""
+    cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
+    cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
+    cdef ptrdiff_t channels = min(s.channels, g.c - first_c)
+    cdef ptrdiff_t filters = padded(min(s.filters, g.fn - first_f), lanes(v))
+    cdef ptrdiff_t piece, top, left, rows, cols, image, c, width, start, tiles = 0
+    cdef Incoming some
+    memset(sums, 0, ((m + 2) * (m + 2) * s.s_step + s.filters) * sizeof(real))
+    for piece in range(begin, end):
+        left = piece % s.pieces_x * s.cols
+        top = piece // s.pieces_x % s.pieces_y * s.rows
+        image = piece // (s.pieces_x * s.pieces_y)
+        rows, cols = min(s.rows, s.tiles_y - top), min(s.cols, s.tiles_x - left)
+        for c from 0 <= c < channels by lanes(v):
+            some = channels_of(x, first_c + c, min(lanes(v), channels - c), sizeof(real))
+            transform_pixels[real](
+                m, &some, image, top, left, rows, cols, g.pad, window,
+                v + c * s.tiles + tiles * lanes(v), lanes(v), s.v_step,
+            )
+        for c from 0 <= c < filters by lanes(v):
+            some = channels_of(d, first_f + c, min(lanes(v), g.fn - first_f - c), sizeof(real))
+            start = c // (2 * lanes(v)) * 2 * lanes(v)
+            width = block_width(filters - start, lanes(v))
+            transform_gradients[real](
+                m, &some, image, top, left, rows, cols, window,
+                gradients + start * s.tiles + tiles * width + c - start, width, s.d_step,
+            )
+        tiles += rows * cols
+        if tiles + s.rows * s.cols > s.tiles or piece + 1 == end:
+            multiply_tiles[real](s, m, tiles, v, gradients, channels, filters, sums)
+            tiles = 0
+
+
+# ---- the end --------------------------------------------------------------------------
+
+
+cdef void finish_block(
+    int m, const TileSums* s, const Conv* g, ptrdiff_t block, real* sums, ptrdiff_t step,
+    real* dweight, real* dbias,
+) noexcept nogil:
+    """dweight and dbias of a block from its parts, `step` apart, added in their order."""
+    cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
+    cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
+    cdef ptrdiff_t channels = min(s.channels, g.c - first_c)
+    cdef ptrdiff_t filters = min(s.filters, g.fn - first_f)
+    cdef ptrdiff_t bias = (m + 2) * (m + 2) * s.s_step
+    cdef ptrdiff_t part, c, f, i, tap
+    cdef char[9 * VECTOR_BYTES] memory
+    cdef real* taps = <real*> memory
+    cdef real* to
+    for part in range(1, s.parts):
+        for i from 0 <= i < bias + s.filters by lanes(sums):
+            store(sums + i, add(load(sums + i), load(sums + part * step + i)))
+    for c in range(channels):
+        for f from 0 <= f < filters by lanes(sums):
+            if m == 2:
+                transform_sums[real](
+                    2, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
+                )
+            else:
+                transform_sums[real](
+                    4, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
+                )
+            for i in range(min(lanes(sums), filters - f)):
+                to = dweight + ((first_f + f + i) * g.c + first_c + c) * 9
+                for tap in range(9):
+                    to[tap] = taps[tap * lanes(sums) + i]
+    if first_c == 0:
+        memcpy(dbias + first_f, sums + bias, filters * sizeof(real))
+
+
+cdef void winograd_weight_gradient(
+    int m, const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
+) except *:
+    """dweight (FN, C, 3, 3) and dbias (FN,) from the gradient that comes in and x (N, H, W, C)."""
+    cdef TileSums s = tile_sums_of(g, m, lanes(x), threads)
+    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
+    cdef ptrdiff_t pieces = g.n * s.pieces_y * s.pieces_x
+    cdef ptrdiff_t blocks = s.blocks_c * s.blocks_f
+    cdef ptrdiff_t units = blocks * s.parts
+    cdef ptrdiff_t work = pieces * s.rows * s.cols * frequencies * g.c * ceil_div(g.fn, lanes(x))
+    cdef int team = team_size(threads, units, work)
+    cdef bint split = s.parts > 1
+    cdef ptrdiff_t volume = frequencies * s.s_step + s.filters
+    cdef Scratch totals = Scratch(volume * sizeof(real), units if split else team)
+    cdef Scratch windows = Scratch((m * s.rows + 2) * (m * s.cols + 2) * VECTOR_BYTES, team)
+    cdef Scratch patches = Scratch(frequencies * s.v_step * sizeof(real), team)
+    cdef Scratch tiles = Scratch(frequencies * s.d_step * sizeof(real), team)
+    cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    cdef char* sums = totals.start
+    cdef char* window = windows.start
+    cdef char* v = patches.start
+    cdef char* gradients = tiles.start
+    cdef ptrdiff_t sums_step = totals.step
+    cdef ptrdiff_t window_step = windows.step
+    cdef ptrdiff_t v_step = patches.step
+    cdef ptrdiff_t gradients_step = tiles.step
+    cdef int t
+    cdef ptrdiff_t unit
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            for unit in range(share(units, t, team), share(units, t + 1, team)):
+                sum_tiles[real](
+                    m, &s, g, &images, d, unit // s.parts,
+                    share(pieces, <int> (unit % s.parts), <int> s.parts),
+                    share(pieces, <int> (unit % s.parts) + 1, <int> s.parts),
+                    <real*> (sums + (unit if split else t) * sums_step),
+                    <real*> (window + t * window_step), <real*> (v + t * v_step),
+                    <real*> (gradients + t * gradients_step),
+                )
+                if not split:
+                    finish_block[real](
+                        m, &s, g, unit, <real*> (sums + t * sums_step), 0, dweight, dbias
+                    )
+        if split:
+            for unit in prange(
+                blocks, num_threads=team, use_threads_if=team > 1, schedule="static"
+            ):
+                finish_block[real](
+                    m, &s, g, unit, <real*> (sums + unit * s.parts * sums_step),
+                    sums_step // sizeof(real), dweight, dbias,
+                )
