@@ -14,7 +14,7 @@ NumPy reference, Numba kernels, Cython kernels. Nothing else changes::
 
 from typing import TYPE_CHECKING, Any
 
-from . import datasets, errors, functions, gradient, layers, optimizer, trainer, util
+from . import datasets, errors, functions, gradient, io, layers, optimizer, trainer, util
 from ._version import __version__
 from .config import get_math_mode, get_num_threads, set_math_mode, set_num_threads
 from .info import show_config
@@ -44,6 +44,7 @@ __all__ = [
     "get_num_threads",
     "gradient",
     "install",
+    "io",
     "is_installed",
     "layers",
     "list_backends",

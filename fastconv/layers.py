@@ -81,6 +81,7 @@ class Relu(Layer):
     """max(0, x), NaN kept; the gradient passes where x > 0."""
 
     def forget(self) -> None:
+        """Drop what the last forward kept."""
         super().forget()
         self.__dict__.pop("mask", None)
 
@@ -327,6 +328,7 @@ class Convolution(Layer):
         self.db: Array | None = None
 
     def forget(self) -> None:
+        """Drop what the last forward kept."""
         super().forget()
         self.x = None
 
@@ -372,6 +374,7 @@ class Pooling(Layer):
         self.x: Array | None = None
 
     def forget(self) -> None:
+        """Drop what the last forward kept."""
         super().forget()
         self.x = None
         self.__dict__.pop("arg_max", None)

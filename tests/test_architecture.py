@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "network": NETWORK,
     "models": MODELS,
     "trainer": TRAINER,
-    "info": CHOICE | {"_version"},
+    "info": LAYERS | {"plan", "_version"},
     "testing": CHOICE | {"testing"},
     "datasets": DATA,
     "figures": DATA,
