@@ -19,22 +19,14 @@ not fill a vector go one by one, through the same text.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from ..base import Array, Bytes
-from .build import Kernel
-from .pointer import BYTE, clear, copy, helper, numbers, pointers, share
+from .pointer import clear, copy, helper
 from .tile import fill, store, tile, where_equal, where_positive
 
-__all__ = [
-    "NO_GATE",
-    "POOL_GATE",
-    "RELU_GATE",
-    "Incoming",
-    "Outgoing",
-    "gated_images",
-    "gated_window",
-]
+__all__ = ["NO_GATE", "POOL_GATE", "RELU_GATE", "Incoming", "Outgoing", "gated_window"]
 
 NO_GATE, RELU_GATE, POOL_GATE = 0, 1, 2
 
@@ -74,6 +66,7 @@ class Outgoing(NamedTuple):
     kind: int = NO_GATE
 
 
+@cache
 def relu_pixels(lanes: int) -> Any:
     """count elements of dout, 0 where the gate is not above 0."""
 
@@ -90,6 +83,7 @@ def relu_pixels(lanes: int) -> Any:
     return words
 
 
+@cache
 def pool_pixel(lanes: int) -> Any:
     """One pixel of `count` channels: dout of its window where `place` is the winner."""
 
@@ -108,6 +102,7 @@ def pool_pixel(lanes: int) -> Any:
     return words
 
 
+@cache  # compiled once, for all kernels
 def gated_window(lanes: int) -> Any:
     """Words for rows x columns pixels of one image from (top, left) on, gated.
 
@@ -170,22 +165,3 @@ def gated_window(lanes: int) -> Any:
             to = to + columns * to_pixel
 
     return words
-
-
-def gated_images(real: int, lanes: int) -> Kernel:
-    """images [image][y][x][channel]: dout, gated."""
-    put = gated_window(lanes)
-
-    def kernel(block, part, parts):
-        dout, gate, images = pointers(block, 0, 3, real)
-        (winner,) = pointers(block, 1, 1, BYTE)
-        kind, count, height, width, channels, size = numbers(block, 3, 6)
-        first, last = share(count, part, parts)
-        for image in range(first, last):
-            i = image * size
-            put(
-                *(kind, dout + i, gate + i, winner + i, height, width, channels),
-                *(0, 0, height, width, images + image * height * width * channels, channels),
-            )
-
-    return kernel

@@ -40,10 +40,13 @@ from .gate import gated_window
 from .pointer import BYTE, LONG, clear, copy, helper, numbers, offsets, pointers, share
 from .tile import add, best_of_four, every, plus, rank1, relu, store, store_part, tile
 
-__all__ = ["CHUNK", "accumulate", "collect", "multiply", "multiply_pooled", "pack"]
+__all__ = ["CHUNK", "accumulate", "add_rows", "collect", "multiply", "multiply_pooled", "pack"]
 
 CHUNK = 512
 """Terms that `accumulate` sums up before it adds them to the rest: long sums lose digits."""
+
+COLUMNS = 16
+"""Columns that `collect` brings to their places at a time."""
 
 
 @helper
@@ -171,19 +174,41 @@ def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) 
     return kernel
 
 
+def add_rows(lanes: int, vectors: int) -> Any:
+    """total[0 : K*lanes] += sum over k < count of source[k*step : ... + K*lanes]."""
+
+    @helper
+    def words(total, source, step, count, zeros):
+        # Two sums at a time: each addition waits for the one before it.
+        even = tile(zeros, lanes, 1, vectors)
+        odd = even
+        for k in range(0, count - 1, 2):
+            even = plus(even, source + k * step)
+            odd = plus(odd, source + (k + 1) * step)
+        if count % 2:
+            even = plus(even, source + (count - 1) * step)
+        add(even + odd, total, 0)
+
+    return words
+
+
 def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """sums[group][row][column]: the product over all pixels of the images of a group.
 
     The parts form groups; a group takes some of the images, a member of it some of the
-    tiles. The last row is the sum of the right factor itself.
+    tiles. The last row is the sum of the right factor itself, which is dout, gated. A
+    chunk of terms is `band` x `across` pixels.
     """
     width = lanes * vectors
+    put_window, add_to_total = gated_window(lanes), add_rows(lanes, vectors)
 
     def kernel(block, part, parts):
-        x, scratch, right, right_scratch, zeros, sums = pointers(block, 0, 6, real)
-        at, along = pointers(block, 6, 2, LONG)
-        images, tiles, columns, count, groups, framed = numbers(block, 8, 6)
+        x, scratch, dout, gate, gated, zeros, sums = pointers(block, 0, 7, real)
+        (winner,) = pointers(block, 3, 1, BYTE)
+        at, along = pointers(block, 7, 2, LONG)
+        images, tiles, columns, groups, framed = numbers(block, 9, 5)
         channels, height, width_, top, left, frame_height, frame_width = numbers(block, 14, 7)
+        kind, dout_size, oh, ow, band, across = numbers(block, 21, 6)
         members = parts // groups
         group, member = part // members, part % members
         if group >= groups:
@@ -193,9 +218,8 @@ def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
         if framed:
             clear(scratch, size)
         whole = (columns + width - 1) // width * width
-        right_scratch = right_scratch + part * count * whole
-        if whole > columns:
-            clear(right_scratch, count * whole)
+        as_it_lies = kind == 0 and whole == columns
+        gated = gated + part * band * across * whole
         first, last = share(tiles, member, members)
         sums = sums + group * (tiles * rows + 1) * whole
         clear(sums + first * rows * whole, (last - first) * rows * whole)
@@ -210,46 +234,56 @@ def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
                     scratch, source, channels, height, width_, top, left, frame_height, frame_width
                 )
                 source = scratch
-            w = right + image * count * columns
-            if whole > columns:
-                for k in range(count):
-                    copy(right_scratch + k * whole, w + k * columns, columns)
-                w = right_scratch
-            for start in range(0, count, CHUNK):
-                terms = min(CHUNK, count - start)
-                for column in range(0, whole, width):
-                    terms_of_w = w + (start * whole + column)
-                    for i in range(first, last):
-                        t = tile(zeros, lanes, rows, vectors)
-                        places = offsets(at + i * rows, rows)
-                        t = product(t, source, places, along + start, terms, terms_of_w, whole)
-                        add(t, sums + (i * rows * whole + column), whole)
-                    if member == 0:
-                        t = tile(zeros, lanes, 1, vectors)
-                        for k in range(terms):
-                            t = plus(t, terms_of_w + k * whole)
-                        add(t, total + column, 0)
+            i = image * dout_size
+            for v in range(0, oh, band):
+                for u in range(0, ow, across):
+                    down, right = min(band, oh - v), min(across, ow - u)
+                    start, terms = v * ow + u, down * right
+                    w = dout + (i + start * columns)
+                    if not as_it_lies:
+                        put_window(
+                            *(kind, dout + i, gate + i, winner + i, oh, ow, columns),
+                            *(v, u, down, right, gated, whole),
+                        )
+                        w = gated
+                    for column in range(0, whole, width):
+                        w_block = w + column
+                        for j in range(first, last):
+                            t = tile(zeros, lanes, rows, vectors)
+                            places = offsets(at + j * rows, rows)
+                            t = product(t, source, places, along + start, terms, w_block, whole)
+                            add(t, sums + (j * rows * whole + column), whole)
+                        if member == 0:
+                            add_to_total(total + column, w_block, whole, terms, zeros)
 
     return kernel
 
 
 def collect(real: int) -> Kernel:
-    """Weight gradient (row, column) and bias gradient: the groups' sums, in their order."""
+    """Weight gradient and bias gradient: the groups' sums, in their order.
+
+    Element (row, column) of a group's sums is at at[row] + column*step; the bias gradient
+    begins at `bias`. Columns go `COLUMNS` at a time, so that neither side leaves the cache.
+    """
 
     def kernel(block, part, parts):
         sums, dweight, dbias = pointers(block, 0, 3, real)
-        (places,) = pointers(block, 3, 1, LONG)
-        groups, group_size, count, columns, whole, column_step = numbers(block, 4, 6)
+        at, places = pointers(block, 3, 2, LONG)
+        groups, group_size, count, columns, step, bias, column_step = numbers(block, 5, 7)
         first, last = share(columns, part, parts)
-        for column in range(first, last):
+        for start in range(first, last, COLUMNS):
+            end = min(last, start + COLUMNS)
             for row in range(count):
-                total = sums[row * whole + column]
+                for column in range(start, end):
+                    source = sums + (at[row] + column * step)
+                    total = source[0]
+                    for group in range(1, groups):
+                        total += source[group * group_size]
+                    dweight[column * column_step + places[row]] = total
+            for column in range(start, end):
+                total = sums[bias + column]
                 for group in range(1, groups):
-                    total += sums[group * group_size + row * whole + column]
-                dweight[column * column_step + places[row]] = total
-            total = sums[group_size - whole + column]
-            for group in range(1, groups):
-                total += sums[(group + 1) * group_size - whole + column]
-            dbias[column] = total
+                    total += sums[group * group_size + bias + column]
+                dbias[column] = total
 
     return kernel

@@ -8,6 +8,7 @@ word to the last.
 tile(p, lanes, R, K)            t[r] = p[0 : K*lanes]
 fill(p, x, lanes)               one vector of x, of p's element type
 rank1(t, x, at, i, w)           t[r] += x[at[r] + i] * w[0 : K*lanes]
+window(t, p, step, a)           t[3*i + j] += a * p[i*step + j*K*lanes : ... + K*lanes]
 plus(t, p)                      t[r] += p[0 : K*lanes]
 store(t, p, at)                 p[at[r] : ... + K*lanes] = t[r]
 store_part(t, p, at, n)         p[at[r] : ... + n] = t[r, 0 : n]
@@ -52,6 +53,7 @@ __all__ = [
     "where_better",
     "where_equal",
     "where_positive",
+    "window",
 ]
 
 
@@ -158,6 +160,25 @@ def rank1(typing: Any, t: Any, x: Any, at: Any, i: Any, w: Any) -> Any:
         return cgutils.pack_array(builder, rows)
 
     return t(t, x, at, types.intp, w), generate
+
+
+@word
+def window(typing: Any, t: Any, source: Any, step: Any, factor: Any) -> Any:
+    """t[3*i + j] += factor * source[i*step + j*K*lanes : ... + K*lanes], i and j below 3."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        sums, source_at, row_step, value = args
+        many = splat(builder, t, value)
+        totals: list[Any] = []
+        for i in range(3):
+            row = builder.gep(source_at, [builder.mul(row_step, ir.Constant(row_step.type, i))])
+            for v in range(3 * t.vectors):
+                pixel = load_vector(builder, t, row, v)
+                total = builder.extract_value(sums, len(totals))
+                totals.append(builder.call(multiply_add(builder, t), [many, pixel, total]))
+        return cgutils.pack_array(builder, totals)
+
+    return t(t, source, types.intp, t.dtype), generate
 
 
 @word

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ...geometry import WindowGeometry
 from ..algorithms import Algorithm
 from ..base import Array
-from . import gate, plan, product
-from .gate import Incoming
+from . import plan, product, sparse, winograd_gradient
+from .gate import POOL_GATE, Incoming
+from .machine import Machine
 from .memory import addresses, code, workspace
-from .plan import WeightLayout
+from .plan import Table, WeightLayout
 from .team import Team
 
 __all__ = ["weight_gradient"]
 
 SUMS_BYTES = 1 << 26
 """Memory for the threads' own sums of a weight gradient; where it is full, they share."""
+
+LEAST_CHUNK, MOST_CHUNK = 32, 128
+"""Tiles that one partial sum of Winograd's algorithm spans."""
+
+CHUNK_BYTES = 1 << 19
+"""For the transformed tiles of one chunk: they must stay in the second cache, with room."""
+
+FRAME_BYTES = 20 << 10
+"""What the sparse kernel reads again and again: it must stay in the first cache, with room."""
 
 
 def weight_gradient(
@@ -30,25 +42,49 @@ def weight_gradient(
     dbias: Array,
 ) -> None:
     """Gradients of a convolution's weights and bias."""
-    if incoming.kind != gate.NO_GATE:
-        incoming = opened(team, incoming, g, layout.filters)
-    _direct(team, incoming.dout, x, g, layout, dweight, dbias)
+    if not incoming.dout.size:
+        dweight[...] = 0
+        dbias[...] = 0
+    elif algorithm == "sparse" and incoming.kind == POOL_GATE and (g.fh, g.fw) == (3, 3):
+        _sparse(team, incoming, x, g, layout, dweight, dbias)
+    elif algorithm in ("winograd2", "winograd4"):
+        m = 4 if algorithm == "winograd4" else 2
+        _winograd(team, m, incoming, x, g, layout, dweight, dbias)
+    else:
+        _direct(team, incoming, x, g, layout, dweight, dbias)
 
 
-def opened(team: Team, incoming: Incoming, g: WindowGeometry, filters: int) -> Incoming:
-    """The gradient with its gate applied."""
-    dout, closed, kind = incoming
-    images = np.empty((g.n, g.oh, g.ow, filters), dout.dtype)
-    arguments = [*addresses(dout, closed, images), kind]
-    arguments += [g.n, g.oh, g.ow, filters, dout.size // max(g.n, 1)]
-    constants = (code(dout), team.machine.lanes(dout.itemsize))
-    team.run(gate.gated_images, constants, arguments, team.parts(images.size))
-    return Incoming(images)
+def up(count: int, step: int) -> int:
+    """The next multiple of `step`."""
+    return -(-count // step) * step
+
+
+def teams(parts: int, images: int, group_bytes: int) -> int:
+    """Groups of threads that each have sums of their own, over some of the images."""
+    return max(1, min(parts, images, SUMS_BYTES // group_bytes))
+
+
+# ---- all gradients ----------------------------------------------------------------------
+
+
+def taps_tile(machine: Machine, filters: int, taps: int, itemsize: int) -> tuple[int, int, int]:
+    """Lanes, rows and vectors of the register tile for a product of `taps` rows."""
+    lanes, rows, vectors = machine.tile(filters, itemsize)
+    # With few channels, a last tile of few rows is much of the whole. 3 x 3 filters fill 9.
+    if 10 * vectors < machine.registers and -taps % 9 < -taps % rows:
+        rows = 9
+    return lanes, rows, vectors
+
+
+@lru_cache(maxsize=256)
+def dense_rows(count: int, whole: int) -> Table:
+    """Where the rows of a matrix of `whole` columns begin."""
+    return np.arange(count) * whole
 
 
 def _direct(
     team: Team,
-    dout: Array,
+    incoming: Incoming,
     x: Array,
     g: WindowGeometry,
     layout: WeightLayout,
@@ -56,24 +92,146 @@ def _direct(
     dbias: Array,
 ) -> None:
     """Sums of the products of taps and filters over all pixels of all images."""
-    shape = lanes, rows, vectors = team.machine.tile(layout.filters, x.itemsize)
+    shape = taps_tile(team.machine, layout.filters, g.c * g.window, x.itemsize)
+    lanes, rows, vectors = shape
     p = plan.forward(g, layout, rows)
     width = lanes * vectors
-    whole = -(-p.columns // width) * width
+    whole = up(p.columns, width)
     tiles = len(p.along) // rows
     parts = team.parts(g.n * p.rows * len(p.along) * whole // lanes)
-    right_size = p.rows * whole if whole > p.columns else 0
     group_size = (len(p.along) + 1) * whole
-    groups = max(1, min(parts, g.n, SUMS_BYTES // (group_size * x.itemsize)))
-    _memory, (scratch, right, sums) = workspace(
-        x.dtype, parts * p.frame.size, parts * right_size, groups * group_size
+    groups = teams(parts, g.n, group_size * x.itemsize)
+    # A chunk of pixels: rows of about equal number, or a piece of one row.
+    across = min(g.ow, product.CHUNK)
+    band = -(-g.oh // -(-g.oh * across // product.CHUNK)) if across == g.ow else 1
+    _memory, (scratch, gated, sums) = workspace(
+        x.dtype, parts * p.frame.size, parts * band * across * whole, groups * group_size
     )
     zeros = np.zeros(width, x.dtype)
     at, along, _, weights = p.addresses
-    arguments = [x.ctypes.data, scratch, dout.ctypes.data, right, zeros.ctypes.data, sums]
-    arguments += [along, at]
-    arguments += [g.n, tiles, p.columns, p.rows, groups, *p.frame.numbers]
+    arguments = [x.ctypes.data, scratch, *addresses(incoming.dout, incoming.gate), gated]
+    arguments += [zeros.ctypes.data, sums, along, at]
+    arguments += [g.n, tiles, p.columns, groups, *p.frame.numbers]
+    arguments += [incoming.kind, incoming.dout.size // g.n, g.oh, g.ow, band, across]
     team.run(product.accumulate, (code(x), *shape), arguments, parts)
-    arguments = [sums, *addresses(dweight, dbias), weights]
-    arguments += [groups, group_size, p.terms, p.columns, whole, p.column_step]
+    rows_at = dense_rows(p.terms, whole)
+    arguments = [sums, *addresses(dweight, dbias, rows_at), weights]
+    arguments += [groups, group_size, p.terms, p.columns, 1, group_size - whole, p.column_step]
+    team.run(product.collect, (code(x),), arguments, team.parts(groups * group_size))
+
+
+# ---- Winograd's algorithm ---------------------------------------------------------------
+
+
+def _winograd(
+    team: Team,
+    m: int,
+    incoming: Incoming,
+    x: Array,
+    g: WindowGeometry,
+    layout: WeightLayout,
+    dweight: Array,
+    dbias: Array,
+) -> None:
+    """Sums over tiles of m x m pixels, transformed."""
+    lanes, rows, vectors = team.machine.tile(layout.filters, x.itemsize)
+    rows = min(rows, 8)  # channels come in multiples of 8
+    frequencies = (m + 2) ** 2
+    width = lanes * vectors
+    whole = up(layout.filters, width)
+    depth = up(up(g.c, rows), lanes)
+    tiles = -(-g.oh // m) * -(-g.ow // m)
+    parts = team.parts(g.n * tiles * frequencies * g.c * whole // lanes)
+    group_size = (frequencies * depth + 1) * whole
+    groups = teams(parts, g.n, group_size * x.itemsize)
+    most = -(-g.n // groups) * tiles
+    chunk = CHUNK_BYTES // (frequencies * (depth + whole) * x.itemsize)
+    chunk = min(max(LEAST_CHUNK, min(chunk, MOST_CHUNK)), most)
+    chunk = -(-most // -(-most // chunk))
+    patch_size = frequencies * depth + m * m * whole
+    _memory, (patches, v, d, sums) = workspace(
+        x.dtype,
+        parts * patch_size,
+        parts * frequencies * chunk * depth,
+        parts * frequencies * chunk * whole,
+        groups * group_size,
+    )
+    zeros = np.zeros(width, x.dtype)
+    dout, closed = addresses(incoming.dout, incoming.gate)
+    arguments = [x.ctypes.data, dout, closed, patches, v, d, zeros.ctypes.data, sums]
+    arguments += [g.n, g.c, g.h, g.w, g.pad]
+    arguments += [layout.filters, g.oh, g.ow, incoming.kind, incoming.dout.size // g.n]
+    arguments += [groups, depth, whole, chunk, patch_size]
+    constants = (code(x), lanes, rows, vectors, m)
+    team.run(winograd_gradient.accumulate_winograd, constants, arguments, parts)
+    parts = team.parts(groups * group_size)
+    arguments = [sums, groups, depth, whole]
+    team.run(winograd_gradient.gather_winograd, (code(x), lanes, m), arguments, parts)
+    p = plan.forward(g, layout, 1)
+    rows_at = winograd_rows(g.c, depth, whole)
+    arguments = [sums, *addresses(dweight, dbias, rows_at, p.weights)]
+    arguments += [1, group_size, p.terms, layout.filters, 1, group_size - whole, p.column_step]
+    team.run(product.collect, (code(x),), arguments, team.parts(p.terms * whole))
+
+
+@lru_cache(maxsize=256)
+def winograd_rows(channels: int, depth: int, whole: int) -> Table:
+    """Where the taps (fy, fx, c) are in [tap][depth][whole]."""
+    return np.add.outer(np.arange(9) * depth * whole, np.arange(channels) * whole).ravel()
+
+
+# ---- winners alone ----------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def sparse_rows(channels: int, width: int) -> Table:
+    """Where the taps (fy, fx, c) are in one filter's sums, [block][fy][fx][width]."""
+    block, lane = np.divmod(np.arange(channels), width)
+    return np.add.outer(np.arange(9) * width, block * 9 * width + lane).ravel()
+
+
+def _sparse(
+    team: Team,
+    incoming: Incoming,
+    x: Array,
+    g: WindowGeometry,
+    layout: WeightLayout,
+    dweight: Array,
+    dbias: Array,
+) -> None:
+    """Sums over the winners of 2x2 windows."""
+    n, filters, down, across = incoming.dout.shape
+    lanes = team.machine.lanes(x.itemsize)
+    vectors = 2 if team.machine.registers == 32 and g.c > lanes else 1
+    width = lanes * vectors
+    blocks = -(-g.c // width)
+    parts = team.parts(incoming.dout.size * 9 * blocks * vectors)
+    group_size = filters * (blocks * 9 * width + 1)
+    groups = teams(parts, n, group_size * x.itemsize)
+    # As many windows as fit a frame of FRAME_BYTES: rows of one image, or several images.
+    row_bytes = (2 * g.stride * across - g.stride + 3) * width * x.itemsize
+    whole_bytes = (2 * g.stride * down - g.stride + 3) * row_bytes
+    together = max(1, min(FRAME_BYTES // whole_bytes, n // groups))
+    band = max(1, (FRAME_BYTES // row_bytes + g.stride - 3) // (2 * g.stride))
+    band = -(-down // -(-down // band))
+    frame_size = (2 * g.stride * band - g.stride + 3) * row_bytes // x.itemsize
+    entries = parts * (together * band * across + lanes) * filters
+    _memory, (frames, gradients, sums) = workspace(
+        x.dtype, parts * together * frame_size, entries, groups * group_size
+    )
+    _memory_of_ints, (places, counts) = workspace(
+        np.dtype(np.int32), entries, parts * (filters + sparse.PLACES)
+    )
+    zeros = np.zeros(width, x.dtype)
+    dout, winner = addresses(incoming.dout, incoming.gate)
+    arguments = [x.ctypes.data, frames, dout, gradients, zeros.ctypes.data, sums]
+    arguments += [winner, places, counts]
+    arguments += [n, g.c, g.h, g.w, g.stride, g.pad]
+    arguments += [filters, down, across, groups, band, together]
+    team.run(sparse.accumulate_sparse, (code(x), lanes, vectors), arguments, parts)
+    p = plan.forward(g, layout, 1)
+    rows_at = sparse_rows(g.c, width)
+    step = blocks * 9 * width
+    arguments = [sums, *addresses(dweight, dbias, rows_at, p.weights)]
+    arguments += [groups, group_size, p.terms, filters, step, filters * step, p.column_step]
     team.run(product.collect, (code(x),), arguments, team.parts(groups * group_size))

@@ -1,0 +1,162 @@
+"""Weight gradient behind ReLU and 2x2 max pooling, from the winners alone. Filters are 3 x 3.
+
+    for image, or band of windows of one:
+        for filter:  list the windows that pass a gradient: where the winner is, and dout
+        for block of channels:
+            put what the windows see of these channels into a frame
+            for filter:
+                t = 0
+                for entry of the list:  t[fy, fx] += dout * frame[winner + (fy, fx)]
+                sums[filter][block] += t
+
+At most one of a window's four gradients is not zero, so this is a quarter of the products,
+and the same sum but for its order.
+
+The register tile: the 9 taps of a filter, by K vectors of channels. An entry broadcasts one
+gradient for 9*K multiply-adds, whose other factor comes straight from memory: one load each.
+That is all the hardware can load, if it finds it in the first cache; hence bands, and frames
+that hold one block of channels, where the taps of a row lie side by side. K = 2 of 32
+registers, 1 of 16. Channels that are missing of the last block are zeros in the frame.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .build import Kernel
+from .pointer import BYTE, INT, clear, copy, helper, numbers, pointers, share
+from .tile import add, plus, store, tile, window
+
+__all__ = ["PLACES", "accumulate_sparse"]
+
+CLOSED = 4
+"""Winner of a window that passes no gradient."""
+
+PLACES = CLOSED + 1
+"""What a winner may be."""
+
+
+def framed(lanes: int, vectors: int) -> Any:
+    """Words that put one block of an image's channels into a frame of zeros."""
+    width = lanes * vectors
+
+    @helper
+    def words(to, image, height, image_width, channels, there, top, left, rows, columns):
+        """Pixels from (top, left) of the image on; `there` channels of it, zeros behind them."""
+        first = min(max(-left, 0), columns)
+        last = max(min(image_width - left, columns), first)
+        for y in range(top, top + rows):
+            if y < 0 or y >= height:
+                clear(to, columns * width)
+            else:
+                clear(to, first * width)
+                pixel = image + (y * image_width + left) * channels
+                if there == width:
+                    for i in range(first, last):
+                        t = tile(pixel + i * channels, lanes, 1, vectors)
+                        store(t, to + i * width, (0,))
+                else:
+                    for i in range(first, last):
+                        copy(to + i * width, pixel + i * channels, there)
+                        clear(to + (i * width + there), width - there)
+                clear(to + last * width, (columns - last) * width)
+            to = to + columns * width
+
+    return words
+
+
+def list_sum(lanes: int) -> Any:
+    """Words for the sum of a list; `lanes` elements behind it are overwritten."""
+
+    @helper
+    def words(values, count, zeros):
+        t = tile(zeros, lanes, 1, 1)
+        store(t, values + count, (0,))
+        for k in range(0, count, lanes):
+            t = plus(t, values + k)
+        store(t, values + count, (0,))
+        total = values[count]
+        for lane in range(1, lanes):
+            total += values[count + lane]
+        return total
+
+    return words
+
+
+def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
+    """sums[group][filter][block][fy][fx][width], then [filter] of dout alone, of a group's images.
+
+    The parts form groups; a group takes some of the images, a member of it some of the
+    filters. A frame holds what `band` rows of windows see.
+    """
+    width = lanes * vectors
+    put, sum_up = framed(lanes, vectors), list_sum(lanes)
+
+    def kernel(block, part, parts):
+        x, frames, dout, gradients, zeros, sums = pointers(block, 0, 6, real)
+        (winner,) = pointers(block, 6, 1, BYTE)
+        places, counts = pointers(block, 7, 2, INT)
+        images, channels, height, image_width, stride, pad = numbers(block, 9, 6)
+        filters, down, across, groups, band, together = numbers(block, 15, 6)
+        members = parts // groups
+        group, member = part // members, part % members
+        if group >= groups:
+            return
+        # One window sees its four places' windows: 2 strides on from one to the next.
+        columns = 2 * stride * across - stride + 3
+        row_step = columns * width
+        frame_size = (2 * stride * band - stride + 3) * row_step
+        blocks = (channels + width - 1) // width
+        room = together * band * across + lanes
+        frames = frames + part * together * frame_size
+        gradients = gradients + part * room * filters
+        places = places + part * room * filters
+        counts = counts + part * (filters + PLACES)
+        shift = counts + filters
+        for place in range(PLACES):
+            shift[place] = stride * ((place >> 1) * row_step + (place & 1) * width)
+        sums = sums + group * filters * (blocks * 9 * width + 1)
+        total = sums + filters * blocks * 9 * width
+        first, last = share(filters, member, members)
+        clear(sums + first * blocks * 9 * width, (last - first) * blocks * 9 * width)
+        clear(total + first, last - first)
+        first_image, last_image = share(images, group, groups)
+        for image in range(first_image, last_image, together):
+            count = min(together, last_image - image)
+            for v in range(0, down, band):
+                rows = min(band, down - v)
+                for f in range(first, last):
+                    n = f * room
+                    for i in range(count):
+                        at = ((image + i) * down + v) * across * filters + f
+                        for row in range(rows):
+                            to = i * frame_size + 2 * row * stride * row_step
+                            for _ in range(across):
+                                # Without a branch, which would go wrong as often as not.
+                                place = winner[at]
+                                places[n] = to + shift[place]
+                                gradients[n] = dout[at]
+                                n += 1 - place // CLOSED
+                                at += filters
+                                to += 2 * stride * width
+                    counts[f] = n - f * room
+                    total[f] += sum_up(gradients + f * room, counts[f], zeros)
+                for c in range(0, channels, width):
+                    for i in range(count):
+                        put(
+                            frames + i * frame_size,
+                            x + (image + i) * height * image_width * channels + c,
+                            *(height, image_width, channels, min(width, channels - c)),
+                            *(2 * v * stride - pad, -pad),
+                            *(2 * stride * rows - stride + 3, columns),
+                        )
+                    for f in range(first, last):
+                        t = tile(zeros, lanes, 9, vectors)
+                        for k in range(f * room, f * room + counts[f]):
+                            t = window(t, frames + places[k], row_step, gradients[k])
+                        add(t, sums + (f * blocks * 9 * width + c * 9), width)
+
+    return kernel

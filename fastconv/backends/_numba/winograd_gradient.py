@@ -1,0 +1,213 @@
+"""Weight gradient by Winograd's algorithm: 3x3 filters, stride 1, tiles of m x m outputs.
+
+    for chunk of the tiles of my images:
+        for tile:  for vector of channels:  V[frequency][tile] = Bt patch B
+                   for vector of filters:   D[frequency][tile] = A dout At, gated
+        for frequency:
+            for block of filters:  for R channels:
+                t = 0;  for tile:  t[r] += V[tile][channel r] * D[tile][block]
+                sums[frequency][channels][block] += t
+    then dweight = Gt (sums of all groups) G
+
+Four (m = 2) or nine (m = 4) products of the direct way become one and 16/9, plus the
+transforms, which are shared by all filters and all channels: 2.25 and 4 times fewer in all.
+A chunk is as many tiles as make V and D fit the second cache; each adds one partial sum to
+the sums, which keeps float32 accurate over many tiles.
+
+The register tile: 8 x 2 of 32 registers, 6 x 2 of 16: channels are many, so rows need not
+fit their number as well as in `product`.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .build import Kernel
+from .gate import gated_window
+from .pointer import BYTE, clear, helper, numbers, pointers, share
+from .product import add_rows
+from .square import square, store_square, turned
+from .tile import add, muladd, rank1, scaled, store, tile
+from .winograd_transform import transform_input
+
+__all__ = ["accumulate_winograd", "gather_winograd"]
+
+
+# ---- transforms ---------------------------------------------------------------------------------
+
+
+@helper
+def spread_line_2(d0, d1):
+    """A times the values of a line; the sign of the last is left to `gathered_line_2`."""
+    return d0, d0 + d1, d0 - d1, d1
+
+
+@helper
+def spread_line_4(d0, d1, d2, d3):
+    """A times the values of a line."""
+    even2, odd2 = muladd(4, d2, d0), muladd(4, d3, d1)
+    even, odd = d0 + d2, d1 + d3
+    return d0, even + odd, even - odd, muladd(2, odd2, even2), muladd(-2, odd2, even2), d3
+
+
+@helper
+def gathered_line_2(s0, s1, s2, s3):
+    """Gt times the values of a line."""
+    half = scaled(0.5, s1 + s2)
+    return s0 + half, scaled(0.5, s1 - s2), half - s3
+
+
+@helper
+def gathered_line_4(s0, s1, s2, s3, s4, s5):
+    """Gt times the values of a line."""
+    near, far = scaled(-1 / 6, s1 + s2), s3 + s4
+    first = muladd(1 / 24, far, muladd(1 / 4, s0, near))
+    second = muladd(1 / 12, s3 - s4, scaled(-1 / 6, s1 - s2))
+    return first, second, muladd(1 / 6, far, near) + s5
+
+
+SPREAD_LINE = {2: spread_line_2, 4: spread_line_4}
+GATHERED_LINE = {2: gathered_line_2, 4: gathered_line_4}
+
+
+def spread(m: int, lanes: int) -> Any:
+    """D of one vector of filters, from a tile; to as in `transform_input`."""
+    n, line = m + 2, SPREAD_LINE[m]
+
+    @helper
+    def words(dout, row, pixel, to, step):
+        columns = line(*square(dout, row, pixel, lanes, m))
+        store_square(turned(line(*turned(columns))), to, n * step, step)
+
+    return words
+
+
+def gathered(m: int, lanes: int) -> Any:
+    """The 3x3 taps of one vector of filters, from sums[f*step], in the place of the first nine."""
+    n, line = m + 2, GATHERED_LINE[m]
+
+    @helper
+    def words(sums, step):
+        columns = line(*square(sums, n * step, step, lanes, n))
+        store_square(turned(line(*turned(columns))), sums, 3 * step, step)
+
+    return words
+
+
+# ---- kernels ------------------------------------------------------------------------------------
+
+
+def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
+    """sums[group][frequency][channel][filter], then a row of dout alone, of a group's images.
+
+    The parts form groups; a group takes some of the images, a member of it some of the
+    blocks of filters. `depth` channels are summed up, whole tiles of them; `whole` filters.
+    """
+    width = lanes * vectors
+    size = m + 2
+    frequencies = size * size
+    one_by_one = tuple(range(rows))
+    put_window, add_to_total = gated_window(lanes), add_rows(lanes, vectors)
+    transform_patch, spread_tile = transform_input(m, lanes), spread(m, lanes)
+
+    def kernel(block, part, parts):
+        x, dout, gate, patches, v, d, zeros, sums = pointers(block, 0, 8, real)
+        (winner,) = pointers(block, 2, 1, BYTE)
+        images, channels, height, image_width, pad = numbers(block, 8, 5)
+        filters, oh, ow, kind, dout_size = numbers(block, 13, 5)
+        groups, depth, whole, chunk, patch_size = numbers(block, 18, 5)
+        members = parts // groups
+        group, member = part // members, part % members
+        if group >= groups:
+            return
+        first, last = share(whole // width, member, members)
+        first, last = first * width, last * width
+        patch = patches + part * patch_size
+        gated = patch + frequencies * depth
+        v = v + part * frequencies * chunk * depth
+        d = d + part * frequencies * chunk * whole
+        sums = sums + group * (frequencies * depth + 1) * whole
+        for row in range(frequencies * depth + 1):
+            clear(sums + (row * whole + first), last - first)
+        total = sums + frequencies * depth * whole
+        across = (ow + m - 1) // m
+        tiles = (oh + m - 1) // m * across
+        first_image, last_image = share(images, group, groups)
+        for start in range(first_image * tiles, last_image * tiles, chunk):
+            count = min(chunk, last_image * tiles - start)
+            for k in range(count):
+                image, place = (start + k) // tiles, (start + k) % tiles
+                top, left = place // across * m, place % across * m
+                y, u = top - pad, left - pad
+                i = image * height * image_width * channels
+                source = x + (i + (y * image_width + u) * channels)
+                row, pixel = image_width * channels, channels
+                inside = y >= 0 and u >= 0 and y + size <= height and u + size <= image_width
+                if not inside or channels % lanes:
+                    put_window(
+                        *(0, x + i, x, winner, height, image_width, channels),
+                        *(y, u, size, size, patch, depth),
+                    )
+                    source, row, pixel = patch, size * depth, depth
+                for c in range(0, channels, lanes):
+                    transform_patch(source + c, row, pixel, v + (k * depth + c), chunk * depth)
+                i = image * dout_size
+                put_window(
+                    *(kind, dout + i, gate + i, winner + i, oh, ow, filters),
+                    *(top, left, m, m, gated, whole),
+                )
+                for c in range(first, last, lanes):
+                    spread_tile(gated + c, m * whole, whole, d + (k * whole + c), chunk * whole)
+            for f in range(frequencies):
+                for column in range(first, last, width):
+                    w = d + (f * chunk * whole + column)
+                    for c in range(0, channels, rows):
+                        t = tile(zeros, lanes, rows, vectors)
+                        pixels = v + (f * chunk * depth + c)
+                        for k in range(count):
+                            t = rank1(t, pixels, one_by_one, k * depth, w + k * whole)
+                        add(t, sums + ((f * depth + c) * whole + column), whole)
+                    if f == size + 1:
+                        # At the point 1, both ways, D is the sum of the tile.
+                        add_to_total(total + column, w, whole, count, zeros)
+
+    return kernel
+
+
+def add_groups(lanes: int) -> Any:
+    """Elements first, ..., last - 1 of all groups' sums, in those of the first group."""
+
+    @helper
+    def words(sums, first, last, groups, group_size):
+        for i in range(first, last, lanes):
+            t = tile(sums + i, lanes, 1, 1)
+            for group in range(1, groups):
+                t = t + tile(sums + (group * group_size + i), lanes, 1, 1)
+            store(t, sums + i, (0,))
+
+    return words
+
+
+def gather_winograd(real: int, lanes: int, m: int) -> Kernel:
+    """sums[tap][channel][filter] and the row of dout, in the first group's place, of all groups."""
+    size = m + 2
+    gather, add_up = gathered(m, lanes), add_groups(lanes)
+
+    def kernel(block, part, parts):
+        (sums,) = pointers(block, 0, 1, real)
+        groups, depth, whole = numbers(block, 1, 3)
+        row, frequency = whole, depth * whole
+        group_size = size * size * frequency + row
+        first, last = share(depth, part, parts)
+        for f in range(size * size):
+            start = f * frequency
+            add_up(sums, start + first * row, start + last * row, groups, group_size)
+        if part == 0:
+            add_up(sums, group_size - row, group_size, groups, group_size)
+        for i in range(first * row, last * row, lanes):
+            gather(sums + i, frequency)
+
+    return kernel
