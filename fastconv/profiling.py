@@ -191,6 +191,7 @@ class _TimedTable:
 
     def __init__(self, backend: Backend, profile: Profile) -> None:
         self.backend = backend
+        self.name, self.layout = backend.name, backend.layout  # asked for at every call
         for kernel in KERNELS:
             setattr(self, kernel, _timed(backend, kernel, profile))
 

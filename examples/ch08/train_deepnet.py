@@ -9,9 +9,9 @@ from deep_convnet import DeepConvNet
 
 np.random.seed(0)
 (x_train, t_train), (x_test, t_test) = load_mnist(flatten=False)
-# Fewer digits: all of them take an hour in plain NumPy.
-x_train, t_train = x_train[:2000], t_train[:2000]
-x_test, t_test = x_test[:500], t_test[:500]
+# Fewer digits: all of them take hours in plain NumPy.
+x_train, t_train = x_train[:1000], t_train[:1000]
+x_test, t_test = x_test[:200], t_test[:200]
 
 network = DeepConvNet()
 trainer = Trainer(
@@ -24,6 +24,6 @@ trainer = Trainer(
     mini_batch_size=100,
     optimizer="Adam",
     optimizer_param={"lr": 0.001},
-    evaluate_sample_num_per_epoch=500,
+    evaluate_sample_num_per_epoch=200,
 )
 trainer.train()

@@ -43,7 +43,7 @@ def loader(
                 data = mnist.load_mnist(normalize, flatten, one_hot_label, data_dir=folder)
             except (DataNotFound, DataCorrupt):
                 continue
-            note(f"MNIST from {Path(folder)}")
+            note(f"MNIST from {Path(folder).resolve()}")
             return data
         own: dict[str, Any] = {
             "normalize": normalize,
