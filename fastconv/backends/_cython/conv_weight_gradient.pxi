@@ -31,7 +31,7 @@ cdef inline void window_tile(
     int R, const Product* p, const real* x, ptrdiff_t row, const real* dout, real* sums
 ) noexcept nogil:
     """Sums of three filter rows of R values (kx, c) each, for one vector of filters."""
-    cdef vec[real] t[2 * TILE]
+    cdef vec[real] t[REGISTERS]
     cdef ptrdiff_t v, u
     cdef int ky
     clear[real](t, 3 * R, 1)
@@ -75,7 +75,7 @@ cdef void weight_gradient_band(
     p.rows, p.run, p.slide, p.accumulate, p.relu = height, g.ow, False, True, False
     p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * g.c, 1
     p.w_y, p.w_i, p.out_r = g.ow * columns, columns, columns
-    if g.fh == 3 and (run == 3 or run == 9 and TILE > 8):
+    if g.fh == 3 and (run == 3 or run == 9 and REGISTERS > 16):
         for first from 0 <= first < columns by lanes(dout):
             if run == 3:
                 window_tile[real](3, &p, x, row, dout + first, sums + first)

@@ -3,7 +3,7 @@
 // `vec<T>` fills one register of the instruction set that the compiler was told to use.
 // All else follows from the compiler's own vector arithmetic, so no instruction is named here.
 // R x K tiles are kept in registers (see tile.pxi), which bounds their size: 32 registers hold
-// 8 x 2 or 14 x 1 accumulators besides what feeds them, 16 registers hold 4 x 2 or 8 x 1.
+// 8 x 2 or 14 x 1 accumulators besides what feeds them, 16 registers hold 6 x 2 or 12 x 1.
 
 #ifndef FASTCONV_SIMD_H
 #define FASTCONV_SIMD_H
@@ -47,9 +47,9 @@ enum { OPENMP = 0 };
 #endif
 
 #if defined(__AVX512F__) || defined(__aarch64__)
-enum { ROWS_1 = 14, ROWS_2 = 8, TILE = 16 };
+enum { ROWS_1 = 14, ROWS_2 = 8, TILE = 16, REGISTERS = 32 };
 #else
-enum { ROWS_1 = 8, ROWS_2 = 4, TILE = 8 };
+enum { ROWS_1 = 12, ROWS_2 = 6, TILE = 12, REGISTERS = 16 };
 #endif
 
 // The argument is looked at for its type only, which Cython deduces templates from.

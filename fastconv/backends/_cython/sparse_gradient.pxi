@@ -56,7 +56,7 @@ cdef Pieces cut_pieces(
     p.count = g.n * p.down * p.across
     p.parts = max(1, min(parts_of(p.slices, threads), p.count))
     p.run = padded(g.fw * p.channels, lane_count)
-    p.vectors = evenly(p.run // lane_count, TILE // 2)
+    p.vectors = evenly(p.run // lane_count, REGISTERS // 4)
     p.filter_step = g.fh * p.run + lane_count
     return p
 
@@ -65,7 +65,7 @@ cdef inline void sparse_tile(
     int R, int K, const real* image, ptrdiff_t row, ptrdiff_t count, const int* places,
     const real* gradients, real* sums, ptrdiff_t sums_row,
 ) noexcept nogil:
-    cdef vec[real] t[3 * TILE]
+    cdef vec[real] t[REGISTERS]
     cdef ptrdiff_t i
     clear[real](t, R, K)
     for i in range(count):
@@ -86,7 +86,7 @@ cdef inline void sparse_vectors(
         sparse_tile[real](R, 3, image, row, count, places, gradients, sums, sums_row)
     elif K == 4:
         sparse_tile[real](R, 4, image, row, count, places, gradients, sums, sums_row)
-    elif TILE > 8:
+    elif REGISTERS > 16:
         if K == 5:
             sparse_tile[real](R, 5, image, row, count, places, gradients, sums, sums_row)
         elif K == 6:

@@ -19,6 +19,7 @@ cdef extern from "simd.h" nogil:
         ROWS_1
         ROWS_2
         TILE
+        REGISTERS
         VECTOR_BYTES
         OPENMP
         RUN

@@ -3,12 +3,12 @@
 #     for block of channels and filters, and part of the tiles, in parallel:
 #         S = 0
 #         for batch of tiles:
-#             for vector of channels:  pad their pixels into this thread's scratch
-#                 for tile:  V[f][c](tile) = transform of its (m+2) x (m+2) pixels
-#             for vector of filters:  gate their gradients into this thread's scratch
-#                 for tile:  D[f][filters](tile) = transform of its m x m gradients
+#             for piece of an image:  pad its pixels into this thread's scratch
+#                 for tile:  V[f](tile) = transform of its (m+2) x (m+2) pixels
+#             for piece of an image:  gate its gradients into this thread's scratch
+#                 for tile:  D[f](tile) = transform of its m x m gradients
 #             for f:  for R channels x K vectors of filters:
-#                 t = 0;  for tile:  t += V[f][c](tile) * D[f][filters](tile)
+#                 t = 0;  for tile:  t += V[f](tile, channel) * D[f](tile, filters)
 #                 S[f] += t
 #         dweight of the block = transform of S, of which the parts are added in their order
 #
@@ -20,7 +20,8 @@
 # Tiles of the products: see product.pxi, 8 x 2 with AVX-512.
 
 cdef enum:
-    BATCH_SIDE = 8  # tiles, most of a piece of an image along each side
+    PIECE_SIDE = 16  # pixels of a piece of an image along each side, at most
+    BATCH = 64  # tiles
     BLOCK_CHANNELS = 64
     BLOCK_FILTERS = 64
 
@@ -33,6 +34,8 @@ cdef struct TileSums:
     ptrdiff_t channels, filters  # of a block, whole vectors
     ptrdiff_t blocks_c, blocks_f
     ptrdiff_t parts  # of the pieces
+    ptrdiff_t volume  # of S and the bias gradient
+    ptrdiff_t v_tile, d_tile  # from tile to tile
     ptrdiff_t v_step, d_step, s_step  # from frequency to frequency
 
 
@@ -43,9 +46,9 @@ cdef TileSums tile_sums_of(
     cdef TileSums s
     cdef ptrdiff_t pieces, blocks
     s.tiles_y, s.tiles_x = ceil_div(g.oh, m), ceil_div(g.ow, m)
-    s.rows, s.cols = evenly(s.tiles_y, BATCH_SIDE), evenly(s.tiles_x, BATCH_SIDE)
+    s.rows, s.cols = evenly(s.tiles_y, PIECE_SIDE // m), evenly(s.tiles_x, PIECE_SIDE // m)
     s.pieces_y, s.pieces_x = ceil_div(s.tiles_y, s.rows), ceil_div(s.tiles_x, s.cols)
-    s.batch = max(1, BATCH_SIDE * BATCH_SIDE // (s.rows * s.cols))
+    s.batch = max(1, BATCH // (s.rows * s.cols))
     s.tiles = s.batch * s.rows * s.cols
     s.channels = padded(evenly(g.c, BLOCK_CHANNELS), lane_count)
     s.filters = evenly(g.fn, BLOCK_FILTERS)
@@ -54,10 +57,11 @@ cdef TileSums tile_sums_of(
     pieces = g.n * s.pieces_y * s.pieces_x
     blocks = s.blocks_c * s.blocks_f
     s.parts = max(1, min(parts_of(blocks, threads), pieces))
-    # Odd numbers of vectors, so that frequencies do not share one place in a cache.
-    s.v_step = s.tiles * s.channels + lane_count
-    s.d_step = s.tiles * s.filters + lane_count
+    s.v_tile, s.d_tile = odd_lines(s.channels, lane_count), odd_lines(s.filters, lane_count)
+    s.v_step = odd_lines(s.tiles * s.v_tile, lane_count)
+    s.d_step = odd_lines(s.tiles * s.d_tile, lane_count)
     s.s_step = s.channels * s.filters
+    s.volume = (m + 2) * (m + 2) * s.s_step + s.d_tile
     return s
 
 
@@ -144,45 +148,42 @@ cdef inline void transform_sums(
 
 
 cdef inline void transform_grid(
-    int m, bint gradients, const real* window, ptrdiff_t rows, ptrdiff_t cols, real* to,
-    ptrdiff_t tile, ptrdiff_t step,
+    int m, bint gradients, const real* window, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pixel,
+    real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
-    cdef ptrdiff_t pixel = lanes(window)
     cdef ptrdiff_t row = (m * cols + (0 if gradients else 2)) * pixel
-    cdef ptrdiff_t y, x
+    cdef ptrdiff_t y, x, c
+    cdef const real* patch
     for y in range(rows):
         for x in range(cols):
-            if gradients:
-                transform_gradient[real](m, window + m * (y * row + x * pixel), row, pixel, to, step)
-            else:
-                transform_input[real](m, window + m * (y * row + x * pixel), row, pixel, to, step)
+            patch = window + m * (y * row + x * pixel)
+            for c from 0 <= c < pixel by lanes(window):
+                if gradients:
+                    transform_gradient[real](m, patch + c, row, pixel, to + c, step)
+                else:
+                    transform_input[real](m, patch + c, row, pixel, to + c, step)
             to += tile
 
 
-cdef void transform_pixels(
-    int m, const Incoming* x, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows,
-    ptrdiff_t cols, ptrdiff_t pad, real* window, real* to, ptrdiff_t tile, ptrdiff_t step,
+cdef void transform_piece(
+    int m, bint gradients, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left,
+    ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pad, real* window, real* to, ptrdiff_t tile,
+    ptrdiff_t step,
 ) noexcept nogil:
-    """V of rows x cols tiles, of the one vector of channels that x has."""
+    """V or D of rows x cols tiles, for all channels that d has."""
+    cdef ptrdiff_t edge = 0 if gradients else 2
+    cdef ptrdiff_t pixel = padded(d.c, lanes(window))
     gated_window[real](
-        x, image, m * top - pad, m * left - pad, m * rows + 2, m * cols + 2, window, lanes(to)
+        d, image, m * top - pad, m * left - pad, m * rows + edge, m * cols + edge, window, pixel
     )
-    if m == 2:
-        transform_grid[real](2, False, window, rows, cols, to, tile, step)
+    if m == 2 and gradients:
+        transform_grid[real](2, True, window, rows, cols, pixel, to, tile, step)
+    elif m == 2:
+        transform_grid[real](2, False, window, rows, cols, pixel, to, tile, step)
+    elif gradients:
+        transform_grid[real](4, True, window, rows, cols, pixel, to, tile, step)
     else:
-        transform_grid[real](4, False, window, rows, cols, to, tile, step)
-
-
-cdef void transform_gradients(
-    int m, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows,
-    ptrdiff_t cols, real* window, real* to, ptrdiff_t tile, ptrdiff_t step,
-) noexcept nogil:
-    """D of rows x cols tiles, of the one vector of filters that d has."""
-    gated_window[real](d, image, m * top, m * left, m * rows, m * cols, window, lanes(to))
-    if m == 2:
-        transform_grid[real](2, True, window, rows, cols, to, tile, step)
-    else:
-        transform_grid[real](4, True, window, rows, cols, to, tile, step)
+        transform_grid[real](4, False, window, rows, cols, pixel, to, tile, step)
 
 
 cdef void multiply_tiles(
@@ -191,26 +192,21 @@ cdef void multiply_tiles(
 ) noexcept nogil:
     """sums += the products of all frequencies, and the bias gradient behind them += its own."""
     cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
-    cdef ptrdiff_t f, c, first
+    cdef ptrdiff_t f, first
     cdef Product p
     p.rows, p.run, p.slide, p.accumulate, p.relu = 1, tiles, False, True, False
-    p.x_y, p.x_i, p.x_r, p.w_y, p.out_r = 0, lanes(v), 1, 0, s.filters
+    p.x_y, p.x_i, p.x_r = 0, s.v_tile, 1
+    p.w_y, p.w_i, p.out_r = 0, s.d_tile, s.filters
     for f in range(frequencies):
         for first from 0 <= first < filters by 2 * lanes(v):
-            p.w_i = block_width(filters - first, lanes(v))
-            for c from 0 <= c < channels by lanes(v):
-                product_rows[real](
-                    &p, min(lanes(v), channels - c), v + c * s.tiles, d + first * s.tiles, zeros(v),
-                    sums + c * s.filters + first, p.w_i,
-                )
-            if f == m + 3:  # at the point (1, 1) D is the sum of the tile
-                add_column_sums[real](
-                    d + first * s.tiles, tiles, p.w_i,
-                    sums + (frequencies - f) * s.s_step + first,
-                )
-        v += s.v_step
-        d += s.d_step
-        sums += s.s_step
+            product_rows[real](
+                &p, channels, v + f * s.v_step, d + f * s.d_step + first, zeros(v),
+                sums + f * s.s_step + first, filters - first,
+            )
+    # At the point (1, 1) D is the sum of the tile.
+    add_column_sums[real](
+        d + (m + 3) * s.d_step, tiles, s.d_tile, sums + frequencies * s.s_step
+    )
 
 
 cdef void sum_tiles(
@@ -221,32 +217,29 @@ cdef void sum_tiles(
     cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
     cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
     cdef ptrdiff_t channels = min(s.channels, g.c - first_c)
-    cdef ptrdiff_t filters = padded(min(s.filters, g.fn - first_f), lanes(v))
-    cdef ptrdiff_t piece, top, left, rows, cols, image, c, width, start, tiles = 0
-    cdef Incoming some
-    memset(sums, 0, ((m + 2) * (m + 2) * s.s_step + s.filters) * sizeof(real))
+    cdef ptrdiff_t filters = min(s.filters, g.fn - first_f)
+    cdef ptrdiff_t piece, top, left, rows, cols, image, tiles = 0
+    cdef Incoming some_x = channels_of(x, first_c, channels, sizeof(real))
+    cdef Incoming some_d = channels_of(d, first_f, filters, sizeof(real))
+    memset(sums, 0, s.volume * sizeof(real))
     for piece in range(begin, end):
         left = piece % s.pieces_x * s.cols
         top = piece // s.pieces_x % s.pieces_y * s.rows
         image = piece // (s.pieces_x * s.pieces_y)
         rows, cols = min(s.rows, s.tiles_y - top), min(s.cols, s.tiles_x - left)
-        for c from 0 <= c < channels by lanes(v):
-            some = channels_of(x, first_c + c, min(lanes(v), channels - c), sizeof(real))
-            transform_pixels[real](
-                m, &some, image, top, left, rows, cols, g.pad, window,
-                v + c * s.tiles + tiles * lanes(v), lanes(v), s.v_step,
-            )
-        for c from 0 <= c < filters by lanes(v):
-            some = channels_of(d, first_f + c, min(lanes(v), g.fn - first_f - c), sizeof(real))
-            start = c // (2 * lanes(v)) * 2 * lanes(v)
-            width = block_width(filters - start, lanes(v))
-            transform_gradients[real](
-                m, &some, image, top, left, rows, cols, window,
-                gradients + start * s.tiles + tiles * width + c - start, width, s.d_step,
-            )
+        transform_piece[real](
+            m, False, &some_x, image, top, left, rows, cols, g.pad, window,
+            v + tiles * s.v_tile, s.v_tile, s.v_step,
+        )
+        transform_piece[real](
+            m, True, &some_d, image, top, left, rows, cols, 0, window,
+            gradients + tiles * s.d_tile, s.d_tile, s.d_step,
+        )
         tiles += rows * cols
         if tiles + s.rows * s.cols > s.tiles or piece + 1 == end:
-            multiply_tiles[real](s, m, tiles, v, gradients, channels, filters, sums)
+            multiply_tiles[real](
+                s, m, tiles, v, gradients, channels, padded(filters, lanes(v)), sums
+            )
             tiles = 0
 
 
@@ -268,7 +261,7 @@ cdef void finish_block(
     cdef real* taps = <real*> memory
     cdef real* to
     for part in range(1, s.parts):
-        for i from 0 <= i < bias + s.filters by lanes(sums):
+        for i from 0 <= i < s.volume by lanes(sums):
             store(sums + i, add(load(sums + i), load(sums + part * step + i)))
     for c in range(channels):
         for f from 0 <= f < filters by lanes(sums):
@@ -300,9 +293,10 @@ cdef void winograd_weight_gradient(
     cdef ptrdiff_t work = pieces * s.rows * s.cols * frequencies * g.c * ceil_div(g.fn, lanes(x))
     cdef int team = team_size(threads, units, work)
     cdef bint split = s.parts > 1
-    cdef ptrdiff_t volume = frequencies * s.s_step + s.filters
-    cdef Scratch totals = Scratch(volume * sizeof(real), units if split else team)
-    cdef Scratch windows = Scratch((m * s.rows + 2) * (m * s.cols + 2) * VECTOR_BYTES, team)
+    cdef Scratch totals = Scratch(s.volume * sizeof(real), units if split else team)
+    cdef Scratch windows = Scratch(
+        (m * s.rows + 2) * (m * s.cols + 2) * max(s.channels, s.filters) * sizeof(real), team
+    )
     cdef Scratch patches = Scratch(frequencies * s.v_step * sizeof(real), team)
     cdef Scratch tiles = Scratch(frequencies * s.d_step * sizeof(real), team)
     cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
