@@ -23,7 +23,7 @@ except ImportError as error:
         f"numba: the package cannot be imported ({error}); pip install --upgrade numba"
     ) from error
 
-from ._numba import columns, conv, dense, plan, pool
+from ._numba import columns, conv, dense, pool
 from ._numba.build import Builder, Factory
 from ._numba.gate import POOL_GATE, RELU_GATE, Incoming, Outgoing
 from ._numba.machine import machine
@@ -110,13 +110,19 @@ class NumbaBackend:
         self._columns(columns.col2im, x, geometry, col)
 
     def _columns(self, factory: Factory, x: Array, g: WindowGeometry, col: Array) -> None:
-        at, along = plan.column_tables(g)
-        frame = g.c * (g.h + 2 * g.pad) * (g.w + 2 * g.pad)
+        side = g.fh if g.fh == g.fw and g.fh in (3, 5) else 0
+        row = g.ow * g.c * g.window
+        most = max(1, min(g.ow, columns.STAGE_BYTES // (g.c * g.window * x.itemsize)))
+        scratch_size = g.c * (g.h + 2 * g.pad) * (g.w + 2 * g.pad) + 2 * columns.SLACK
+        stage_size = row + 2 * columns.SLACK
         parts = self._team.parts(col.size)
-        _memory, (scratch,) = workspace(x.dtype, parts * frame)
-        arguments = [x.ctypes.data, scratch, *addresses(col, at, along)]
-        arguments += [g.n, g.c, g.h, g.w, g.pad, len(at), len(along)]
-        self._team.run(factory, (code(x),), arguments, parts)
+        _memory, places = workspace(x.dtype, parts * scratch_size, parts * stage_size)
+        table = np.empty(parts * most * g.c * g.fh, np.int64)
+        arguments = [x.ctypes.data, *places, *addresses(col, table)]
+        arguments += [g.n, g.c, g.h, g.w, g.fh, g.fw, g.stride, g.pad, g.oh, g.ow]
+        arguments += [scratch_size, stage_size, most, int(col.nbytes >= columns.STREAM_BYTES)]
+        constants = (code(x), self._team.machine.lanes(x.itemsize), side)
+        self._team.run(factory, constants, arguments, parts)
 
     # ---- convolution --------------------------------------------------------------
 
@@ -216,7 +222,9 @@ class NumbaBackend:
         g: WindowGeometry,
         work: int,
     ) -> None:
-        constants = (code(source), code(winner), self._team.machine.lanes(source.itemsize))
+        tiled = g.fh == g.fw == g.stride <= 3 and g.pad == 0
+        side = g.fh if tiled and (g.oh * g.fh, g.ow * g.fw) == (g.h, g.w) else 0
+        constants = (code(source), code(winner), self._team.machine.lanes(source.itemsize), side)
         sizes = (g.n, g.c, g.h, g.w, g.fh, g.fw, g.stride, g.pad, g.oh, g.ow)
         self._run(factory, constants, work, *addresses(source, target, winner), *sizes)
 

@@ -221,16 +221,47 @@ inline vec<T> relu(vec<T> a) {
 
 // ---- runs: a few values, fewer than fill a vector -----------------------------------------
 
-// Values that the words below may touch behind a run, of no meaning there.
-enum { RUN = 8 };
+// Values that the words below may touch in front of a run or behind it, of no meaning there.
+enum { SLACK = 16 };
 
-// to[0 : count] = from[0 : count], and what follows up to a whole piece.
+// What is missing of vector number `o` of a row of runs comes from run r on: each is loaded so that
+// it lies where it belongs, over what is no longer of the runs before.
+template <int width, int o, int r, class T>
+inline vec<T> lay_over(vec<T> laid, const T* base, const std::ptrdiff_t* at) {
+    constexpr int first = r * width - o * int(lanes<T>());
+    if constexpr (first >= lanes<T>()) {
+        return laid;
+    } else {
+        ivec<T> before;
+        for (int i = 0; i < lanes<T>(); ++i) before[i] = i < first ? -1 : 0;
+        return lay_over<width, o, r + 1>(before ? laid : load(base + at[r] - first), base, at);
+    }
+}
+
+// `lanes` runs, from vector number `o` on.
+template <int width, int o = 0, class T>
+inline void lay_vectors(T* to, const T* base, const std::ptrdiff_t* at) {
+    if constexpr (o < width) {
+        constexpr int here = o * int(lanes<T>()), r = here / width;
+        store(to + here, lay_over<width, o, r + 1>(load(base + at[r] + here % width), base, at));
+        lay_vectors<width, o + 1>(to, base, at);
+    }
+}
+
+// to = base[at[0] : ... + width], base[at[1] : ... + width], ..., one after the other.
 template <class T>
-inline void copy_run(T* to, const T* from, std::ptrdiff_t count) {
-    if (count <= 4)
-        std::memcpy(to, from, 4 * sizeof(T));
-    else
-        for (std::ptrdiff_t i = 0; i < count; i += 8) std::memcpy(to + i, from + i, 8 * sizeof(T));
+inline void lay_runs(
+    T* to, const T* base, const std::ptrdiff_t* at, std::ptrdiff_t runs, std::ptrdiff_t width) {
+    std::ptrdiff_t r = 0;
+    if (width == 3)
+        for (; r + lanes<T>() <= runs; r += lanes<T>())
+            lay_vectors<3>(to + r * width, base, at + r);
+    else if (width == 5)
+        for (; r + lanes<T>() <= runs; r += lanes<T>())
+            lay_vectors<5>(to + r * width, base, at + r);
+    for (; r < runs; ++r)
+        for (std::ptrdiff_t i = 0; i < width; i += 4)  // too much: the next run is written over it
+            std::memcpy(to + r * width + i, base + at[r] + i, 4 * sizeof(T));
 }
 
 template <class T, std::size_t count>

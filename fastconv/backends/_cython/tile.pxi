@@ -22,7 +22,7 @@ cdef extern from "simd.h" nogil:
         REGISTERS
         VECTOR_BYTES
         OPENMP
-        RUN
+        SLACK
 
     const char* COMPILER
 
@@ -54,7 +54,7 @@ cdef extern from "simd.h" nogil:
     ivec[T] equal[T](ivec[T], ivec[T]) noexcept
     vec[T] choose[T](ivec[T], vec[T], vec[T]) noexcept
     ivec[T] choose_index[T](ivec[T], ivec[T], ivec[T]) noexcept
-    void copy_run[T](T*, const T*, ptrdiff_t) noexcept
+    void lay_runs[T](T*, const T*, const ptrdiff_t*, ptrdiff_t, ptrdiff_t) noexcept
     void add_run[T](T*, const T*, ptrdiff_t) noexcept
     void copy_past_caches[T](T*, const T*, ptrdiff_t) noexcept
     void end_past_caches() noexcept

@@ -1,11 +1,19 @@
-"""im2col and its adjoint, through the tables of offsets of the direct convolution.
+"""im2col and its adjoint, on images in the book's own memory, (N, C, H, W).
 
-    for image:  pad its channels into this thread's scratch
-        for pixel:  for tap:  col[pixel][tap] = scratch[at[pixel] + along[tap]]
+    im2col:  for row of windows:  pad its image into this thread's scratch, once
+                 for a few windows:  for channel:  for row fy:  lay down the run of FW values
+                 write these windows' rows of the column matrix
+    col2im:  for image:  for window:  for channel:  for row fy:
+                 add the run to the padded scratch;  then its inside is copied out
 
-There is no arithmetic to keep in registers, so no tile: a row of the column matrix is
-written in order, and read through the taps' table, which stays in the cache; padding has
-made every tap a plain load, without a branch. The adjoint adds where im2col reads.
+A run is one row of one filter, a few values long: too short for a call of memcpy or for a
+vector. im2col puts whole vectors together from neighbouring runs, whose places in scratch it
+keeps in a table; col2im adds a run as one piece of 4 or 8 values, zeros behind it. Both read
+or write beyond runs: scratch has room around it, rows of the column matrix are put together
+in a stage of a few kilobytes, and an image's last windows are read from there.
+
+The column matrix is many times as large as the images, and its memory is what these kernels
+wait for. One that no cache could hold is written past the caches, which spares reading it.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -13,62 +21,157 @@ made every tap a plain load, without a branch. The adjoint adds where im2col rea
 
 from __future__ import annotations
 
+from typing import Any
+
 from .build import Kernel
-from .pointer import LONG, clear, copy, numbers, pointers
-from .product import frame, share
+from .pointer import LONG, clear, copy, helper, numbers, pointers, share
+from .product import frame
+from .runs import address, end_past_caches, keep, lay, store_past_caches
+from .tile import add, tile
 
-__all__ = ["col2im", "im2col"]
+__all__ = ["SLACK", "STAGE_BYTES", "STREAM_BYTES", "col2im", "im2col"]
+
+SLACK = 16
+"""Values in front of a run and behind it that a kernel may touch, of no meaning there."""
+
+STAGE_BYTES = 1 << 12
+"""Of the column matrix, put together before they are written."""
+
+STREAM_BYTES = 1 << 24
+"""Of a column matrix from which on it is written past the caches."""
+
+MANY_RUNS = 24
+"""In a window: enough to do between two windows that overlap."""
 
 
-def im2col(real: int) -> Kernel:
-    """col [image][pixel][tap] from x [image][channel][y][x]."""
+def run_layer(lanes: int, side: int) -> Any:
+    """Lays runs down one after the other; `side` is their length, where that is a constant."""
+
+    @helper
+    def lay_runs(target, base, at, runs, width):
+        whole = runs // lanes * lanes if side else 0
+        if side:
+            for r in range(0, whole, lanes):
+                lay(target + r * side, base, at + r, side, lanes)
+        for r in range(whole, runs):
+            for i in range(width):
+                target[r * width + i] = base[at[r] + i]
+
+    return lay_runs
+
+
+def run_adder(piece: int) -> Any:
+    """Adds a run; what follows up to a whole piece is read, and written back."""
+
+    @helper
+    def add_run(target, source, count):
+        for i in range(0, count, piece):
+            add(keep(tile(source + i, piece, 1, 1), count - i), target + i, 0)
+
+    return add_run
+
+
+def past_caches(lanes: int) -> Any:
+    """Copies values that are not read again soon, by vectors of so many lanes."""
+
+    @helper
+    def copy_past_caches(target, source, count):
+        # Elements until the target lies as a whole vector must.
+        ahead = min(count, -address(target) % lanes)
+        copy(target, source, ahead)
+        whole = ahead + (count - ahead) // lanes * lanes
+        for i in range(ahead, whole, lanes):
+            store_past_caches(tile(source + i, lanes, 1, 1), target + i)
+        copy(target + whole, source + whole, count - whole)
+
+    return copy_past_caches
+
+
+def im2col(real: int, lanes: int, side: int) -> Kernel:
+    """col [image][pixel][tap] from x [image][channel][y][x]; `side` of a square filter, or 0."""
+    lay_runs, copy_past_caches = run_layer(lanes, side), past_caches(lanes)
 
     def kernel(block, part, parts):
-        x, scratch, col = pointers(block, 0, 3, real)
-        at, along = pointers(block, 3, 2, LONG)
-        images, channels, height, width, pad, pixels, taps = numbers(block, 5, 7)
+        x, scratch, stage, col = pointers(block, 0, 4, real)
+        (at,) = pointers(block, 4, 1, LONG)
+        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 5, 10)
+        scratch_size, stage_size, most, past = numbers(block, 15, 4)
+        fh, fw = side or fh, side or fw
+        runs = channels * fh
+        taps = runs * fw
         plane, frame_height, frame_width = height * width, height + 2 * pad, width + 2 * pad
         frame_plane = frame_height * frame_width
-        scratch = scratch + part * channels * frame_plane
-        clear(scratch, channels * frame_plane)
-        first, last = share(images * pixels, part, parts)
-        for image in range(first // pixels, (last + pixels - 1) // pixels):
+        scratch, stage = scratch + (part * scratch_size + SLACK), stage + part * stage_size
+        at = at + part * most * runs
+        for u in range(most):
             for c in range(channels):
-                frame(
-                    scratch + c * frame_plane,
-                    x + (image * channels + c) * plane,
-                    *(1, height, width, pad, pad, frame_height, frame_width),
-                )
-            for row in range(max(first, image * pixels), min(last, (image + 1) * pixels)):
-                source = scratch + at[row - image * pixels]
-                target = col + row * taps
-                for k in range(taps):
-                    target[k] = source[along[k]]
+                for fy in range(fh):
+                    at[u * runs + c * fh + fy] = u * stride + c * frame_plane + fy * frame_width
+        clear(scratch, channels * frame_plane)
+        first, last = share(images * oh, part, parts)
+        for row in range(first, last):
+            image, v = row // oh, row % oh
+            if row == first or v == 0:
+                for c in range(channels):
+                    frame(
+                        scratch + c * frame_plane,
+                        x + (image * channels + c) * plane,
+                        *(1, height, width, pad, pad, frame_height, frame_width),
+                    )
+            for start in range(0, ow, most):
+                count = min(most, ow - start)
+                corner = scratch + (v * frame_width + start) * stride
+                lay_runs(stage, corner, at, count * runs, fw)
+                target = col + (row * ow + start) * taps
+                if past:
+                    copy_past_caches(target, stage, count * taps)
+                else:
+                    copy(target, stage, count * taps)
+        if past:
+            end_past_caches()
 
     return kernel
 
 
-def col2im(real: int) -> Kernel:
+def col2im(real: int, lanes: int, side: int) -> Kernel:
     """x [image][channel][y][x]: the sum of the entries of col that im2col takes from there."""
+    piece = 4 if 0 < side <= 4 else 8
+    add_run = run_adder(piece)
 
     def kernel(block, part, parts):
-        x, scratch, col = pointers(block, 0, 3, real)
-        at, along = pointers(block, 3, 2, LONG)
-        images, channels, height, width, pad, pixels, taps = numbers(block, 5, 7)
+        x, scratch, stage, col = pointers(block, 0, 4, real)
+        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 5, 10)
+        scratch_size, stage_size, _, _ = numbers(block, 15, 4)
+        fh, fw = side or fh, side or fw
+        taps = channels * fh * fw
+        size = ow * taps
         frame_height, frame_width = height + 2 * pad, width + 2 * pad
-        size = channels * frame_height * frame_width
-        scratch = scratch + part * size
+        frame_plane = frame_height * frame_width
+        scratch, stage = scratch + part * scratch_size, stage + part * stage_size
+        # Behind these rows the matrix goes on for as long as a run may be read too far.
+        direct = max(0, oh - (SLACK + size - 1) // size)
+        # Neighbouring windows overlap. Where a window is small, what is read would still be on
+        # its way to the cache: others come between.
+        step = piece if channels * fh < MANY_RUNS else 1
         first, last = share(images, part, parts)
         for image in range(first, last):
-            clear(scratch, size)
-            for pixel in range(pixels):
-                target = scratch + at[pixel]
-                source = col + (image * pixels + pixel) * taps
-                for k in range(taps):
-                    target[along[k]] += source[k]
+            clear(scratch, channels * frame_plane)
+            rows = col + image * oh * size
+            copy(stage, rows + direct * size, (oh - direct) * size)
+            for v in range(oh):
+                windows = rows + v * size if v < direct else stage + (v - direct) * size
+                for phase in range(step):
+                    for u in range(phase, ow, step):
+                        corner = scratch + (v * frame_width + u) * stride
+                        source = windows + u * taps
+                        for c in range(channels):
+                            for fy in range(fh):
+                                place = c * frame_plane + fy * frame_width
+                                add_run(corner + place, source, fw)
+                                source = source + fw
             for c in range(channels):
                 for y in range(height):
-                    inside = scratch + ((c * frame_height + y + pad) * frame_width + pad)
+                    inside = scratch + (c * frame_plane + (y + pad) * frame_width + pad)
                     copy(x + ((image * channels + c) * height + y) * width, inside, width)
 
     return kernel

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...geometry import WindowGeometry
 
-__all__ = ["Frame", "Product", "WeightLayout", "column_tables", "forward", "input_gradient"]
+__all__ = ["Frame", "Product", "WeightLayout", "forward", "input_gradient"]
 
 Table = NDArray[np.int64]
 
@@ -227,13 +227,3 @@ def input_gradient(g: WindowGeometry, layout: WeightLayout, rows: int) -> tuple[
                 )
             )
     return tuple(products)
-
-
-@lru_cache(maxsize=256)
-def column_tables(g: WindowGeometry) -> tuple[Table, Table]:
-    """Of an image (C, H, W) in a frame: where each window begins, and its taps from there."""
-    height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
-    pixels = grid(np.arange(g.oh), np.arange(g.ow), width * g.stride, g.stride)
-    window = grid(np.arange(g.fh), np.arange(g.fw), width, 1)
-    taps = np.add.outer(np.arange(g.c) * (height * width), window).ravel()
-    return pixels, taps

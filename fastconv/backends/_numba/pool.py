@@ -7,6 +7,9 @@ The tile is one vector of channels and the positions of their maxima, a byte eac
 registers over the window: it is read once and written once. Channels that do not fill a
 vector go one by one, through the same text. Backward goes the same way and adds the gradient
 to the place that won, zero to the others: a masked add has no branch that could miss.
+
+Where square windows tile the image, which is the usual case, their side is a constant: their
+places unroll, and backward writes each place once, without clearing or reading it.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -17,8 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from .build import Kernel
-from .pointer import clear, helper, numbers, pointers
-from .product import share
+from .pointer import clear, helper, numbers, pointers, share
 from .tile import add, fill, store, tile, where_better, where_equal
 
 __all__ = ["pool_backward", "pool_forward"]
@@ -50,8 +52,11 @@ def keep_best(lanes: int) -> Any:
     return words
 
 
-def give_back(lanes: int) -> Any:
-    """The gradient of one window to the place that won, for `lanes` channels."""
+def give_back(lanes: int, fresh: bool) -> Any:
+    """The gradient of one window to the place that won, for `lanes` channels.
+
+    It is added to what is there, unless that is `fresh` memory.
+    """
 
     @helper
     def words(dx, dout, winner, down, across, fw, row_step, step):
@@ -61,31 +66,37 @@ def give_back(lanes: int) -> Any:
         for fy in range(down[0], down[1]):
             for fx in range(across[0], across[1]):
                 here = fill(winner, fy * fw + fx, lanes)
-                add(
-                    where_equal(place, here, gradient, nothing), dx + (fy * row_step + fx * step), 0
-                )
+                target = dx + (fy * row_step + fx * step)
+                if fresh:
+                    store(where_equal(place, here, gradient, nothing), target, (0,))
+                else:
+                    add(where_equal(place, here, gradient, nothing), target, 0)
 
     return words
 
 
-def pool_forward(real: int, index: int, lanes: int) -> Kernel:
-    """out and winner [image][v][u][channel] from x [image][y][x][channel]."""
+def pool_forward(real: int, index: int, lanes: int, side: int) -> Kernel:
+    """out and winner [image][v][u][channel] from x [image][y][x][channel].
+
+    `side` is that of windows that tile the image, or 0.
+    """
     whole_vector, one_channel = keep_best(lanes), keep_best(1)
 
     def kernel(block, part, parts):
         x, out = pointers(block, 0, 2, real)
         (winner,) = pointers(block, 2, 1, index)
         images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 3, 10)
+        fw = side or fw
         whole = channels // lanes * lanes
         row_step = width * channels
         first, last = share(images * oh, part, parts)
         for row in range(first, last):
             image, v = row // oh, row % oh
             y = v * stride - pad
-            down = real_places(y, fh, height)
+            down = (0, side) if side else real_places(y, fh, height)
             for u in range(ow):
                 left = u * stride - pad
-                across = real_places(left, fw, width)
+                across = (0, side) if side else real_places(left, fw, width)
                 window = x + (image * height + y) * row_step + left * channels
                 o, w = out + (row * ow + u) * channels, winner + (row * ow + u) * channels
                 for c in range(0, whole, lanes):
@@ -96,25 +107,30 @@ def pool_forward(real: int, index: int, lanes: int) -> Kernel:
     return kernel
 
 
-def pool_backward(real: int, index: int, lanes: int) -> Kernel:
-    """dx [image][y][x][channel] from dout and winner [image][v][u][channel]."""
-    whole_vector, one_channel = give_back(lanes), give_back(1)
+def pool_backward(real: int, index: int, lanes: int, side: int) -> Kernel:
+    """dx [image][y][x][channel] from dout and winner [image][v][u][channel].
+
+    `side` is that of windows that tile the image, or 0.
+    """
+    whole_vector, one_channel = give_back(lanes, side > 0), give_back(1, side > 0)
 
     def kernel(block, part, parts):
         dout, dx = pointers(block, 0, 2, real)
         (winner,) = pointers(block, 2, 1, index)
         images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 3, 10)
+        fw = side or fw
         whole = channels // lanes * lanes
         row_step = width * channels
         first, last = share(images, part, parts)
-        clear(dx + first * height * row_step, (last - first) * height * row_step)
+        if not side:
+            clear(dx + first * height * row_step, (last - first) * height * row_step)
         for row in range(first * oh, last * oh):
             image, v = row // oh, row % oh
             y = v * stride - pad
-            down = real_places(y, fh, height)
+            down = (0, side) if side else real_places(y, fh, height)
             for u in range(ow):
                 left = u * stride - pad
-                across = real_places(left, fw, width)
+                across = (0, side) if side else real_places(left, fw, width)
                 window = dx + (image * height + y) * row_step + left * channels
                 o, w = dout + (row * ow + u) * channels, winner + (row * ow + u) * channels
                 for c in range(0, whole, lanes):
