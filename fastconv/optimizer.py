@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import ops
 from .errors import ArgumentError, WeightsError
+from .selection import settled
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
@@ -194,14 +195,15 @@ class Adam(_Optimizer):
         self.iter += 1
         correction = np.sqrt(1.0 - self.beta2**self.iter) / (1.0 - self.beta1**self.iter)
         lr_t = float(self.lr * correction)
-        for key, param in params.items():
-            # The book also minimises functions of plain numbers, kept in a dict like these.
-            array = param if isinstance(param, np.ndarray) else np.array(param, float)
-            ops.adam_update(
-                array, grads[key], self.m[key], self.v[key], lr_t, self.beta1, self.beta2, 1e-7
-            )
-            if array is not param:
-                params[key] = array[()]
+        with settled():
+            for key, param in params.items():
+                # The book also minimises functions of plain numbers, kept in a dict like these.
+                array = param if isinstance(param, np.ndarray) else np.array(param, float)
+                ops.adam_update(
+                    array, grads[key], self.m[key], self.v[key], lr_t, self.beta1, self.beta2, 1e-7
+                )
+                if array is not param:
+                    params[key] = array[()]
 
 
 OPTIMIZERS: dict[str, type[_Optimizer]] = {

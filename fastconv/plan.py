@@ -9,6 +9,7 @@ is ``dW`` and ``db``; inside a block nothing else is there to see.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .backends.base import Layout
 from .geometry import window_geometry
 from .layers import Affine, BatchNormalization, Convolution, Dropout, Pooling, Relu
 from .ops.arrays import LINE, Allocator, images_in
+from .selection import settled
 
 __all__ = ["Plan", "RunFacts", "describe"]
 
@@ -45,12 +47,13 @@ class Plan:
     def forward(self, layers: Sequence[Any], x: Array, train_flg: bool) -> Array:
         """Return what the last layer gives for x; with `train_flg`, `backward` may follow."""
         memory = self._memory()
-        runs = list(cut(layers))
-        for run in runs:
-            # Backward reads what training keeps; in evaluation two memories in turns will do.
-            slot = f"output {run.block}" if train_flg else f"evaluation {run.block % 2}"
-            last = run is runs[-1]  # its result goes to the caller, who may keep it
-            x = run.forward(x, train_flg, ops.empty_images if last else memory.at(slot))
+        with settled():
+            runs = list(cut(layers))
+            for run in runs:
+                # Backward reads what training keeps; in evaluation two memories in turns will do.
+                slot = f"output {run.block}" if train_flg else f"evaluation {run.block % 2}"
+                last = run is runs[-1]  # its result goes to the caller, who may keep it
+                x = run.forward(x, train_flg, ops.empty_images if last else memory.at(slot))
         self._own.done = runs if train_flg else []
         return x
 
@@ -60,9 +63,10 @@ class Plan:
         Nobody reads the gradient of the first layer's input, and it is not computed.
         """
         memory = self._memory()
-        for run in reversed(self._own.done):
-            first = run is self._own.done[0]
-            dout = run.backward(dout, not first, memory.at(f"gradient {run.block % 2}"))
+        with settled():
+            for run in reversed(self._own.done):
+                first = run is self._own.done[0]
+                dout = run.backward(dout, not first, memory.at(f"gradient {run.block % 2}"))
 
     def _memory(self) -> Memory:
         if not hasattr(self._own, "memory"):
@@ -75,17 +79,23 @@ class Memory:
     """Memory by slot, as large as the largest result that was put there."""
 
     def __init__(self) -> None:
-        self._slots: dict[tuple[str, Any], NDArray[np.uint8]] = {}
+        self._slots: dict[tuple[str, str], NDArray[np.uint8]] = {}
+        self._last: dict[tuple[str, str], tuple[Any, Array]] = {}
 
     def at(self, slot: str) -> Allocator:
         """An allocator that hands out one slot, overwriting what was there."""
 
         def empty(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> Array:
-            key = slot, np.dtype(dtype).kind
-            needed = int(np.prod(shape)) * np.dtype(dtype).itemsize + LINE
+            key = slot, dtype.kind  # winners lie beside what they have won
+            wanted = shape, dtype, layout
+            if key in self._last and self._last[key][0] == wanted:
+                return self._last[key][1]
+            needed = math.prod(shape) * dtype.itemsize + LINE
             if key not in self._slots or self._slots[key].size < needed:
                 self._slots[key] = np.empty(needed, np.uint8)
-            return images_in(self._slots[key], shape, dtype, layout)
+            images = images_in(self._slots[key], shape, dtype, layout)
+            self._last[key] = wanted, images
+            return images
 
         return empty
 

@@ -14,7 +14,15 @@ from .backends import AUTO_ORDER, BackendStatus, Registry
 from .backends.base import Backend
 from .errors import ArgumentError, FallbackWarning, FastconvError, UnknownBackend
 
-__all__ = ["active", "get_backend", "list_backends", "registry", "set_backend", "use_backend"]
+__all__ = [
+    "active",
+    "get_backend",
+    "list_backends",
+    "registry",
+    "set_backend",
+    "settled",
+    "use_backend",
+]
 
 _told: dict[str, dict[str, Any]] = {}
 _lock = threading.Lock()
@@ -56,6 +64,9 @@ def active(argument: str | None = None) -> Backend:
     UnknownBackend, BackendUnavailable
         The name is not known, or cannot run here; it is never replaced by another.
     """
+    key = argument, config.context_backend.get()
+    if _settled.seen is not None and key in _settled.seen:
+        return _settled.seen[key]
     name, source = config.requested_backend(argument)
     if name == "auto":
         name = auto_choice()[0]
@@ -71,7 +82,36 @@ def active(argument: str | None = None) -> Backend:
                 config.note_parallel_work()
             backend.configure(**now)
             _told[name] = now
-    return backend if _observer is None else _observer(backend)
+    if _observer is not None:
+        backend = _observer(backend)
+    if _settled.seen is not None:
+        _settled.seen[key] = backend
+    return backend
+
+
+class _Settled(threading.local):
+    """What `active` has found in this thread since the outermost `settled` began."""
+
+    seen: dict[tuple[str | None, str | None], Backend] | None = None
+
+
+_settled = _Settled()
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Ask for the process's settings once, not at each of many calls, inside a ``with`` block.
+
+    Reading the environment takes longer than the smallest kernels do.
+    """
+    if _settled.seen is not None:
+        yield
+        return
+    _settled.seen = {}
+    try:
+        yield
+    finally:
+        _settled.seen = None
 
 
 def observe(observer: Callable[[Backend], Backend] | None) -> None:

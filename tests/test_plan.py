@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fastconv import DeepConvNet
+import fastconv
+from fastconv import DeepConvNet, config, selection
 from fastconv.errors import StateError
 from fastconv.layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
 from fastconv.network import Network
@@ -180,8 +181,8 @@ def test_a_step_allocates_no_images_once_it_has_run(backend, rng):
     if backend == "numpy":
         pytest.skip("the reference is written to be read: NumPy allocates each result")
     network = DeepConvNet(backend=backend, seed=0)
-    x, t = rng.random((50, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, 50)
-    images = 50 * 16 * 28 * 28 * 4  # bytes of the first convolution's output
+    x, t = rng.random((200, 1, 28, 28)).astype(np.float32), rng.integers(0, 10, 200)
+    images = 200 * 16 * 28 * 28 * 4  # bytes of the first convolution's output
     for _ in range(2):
         network.gradient(x, t)
     tracemalloc.start()
@@ -209,3 +210,26 @@ def test_a_network_that_has_run_can_be_copied(rng, copied):
     network.gradient(x, t)
     other = copied(network)
     np.testing.assert_array_equal(network.predict(x), other.predict(x))
+
+
+def test_a_step_reads_the_environment_a_few_times_only(rng, monkeypatch):
+    network, x, t = DeepConvNet(seed=0), rng.random((2, 1, 28, 28)), np.array([1, 2])
+    asked = []
+    original = config.get_num_threads
+    monkeypatch.setattr(config, "get_num_threads", lambda: (asked.append(1), original())[1])
+    network.gradient(x, t)
+    assert 0 < len(asked) < 10
+
+
+def test_a_backend_chosen_inside_of_a_step_counts_there(rng):
+    seen = []
+
+    class Elsewhere(Relu):
+        def forward(self, x):
+            with fastconv.use_backend("numpy"):
+                seen.append(selection.active(None).name)
+                return super().forward(x)
+
+    network = Network([conv(rng, np.float32, 4, 3), Elsewhere(), conv(rng, np.float32, 4, 4)])
+    network.predict(rng.random((1, 3, 6, 6)))
+    assert seen == ["numpy"]
