@@ -37,6 +37,7 @@ from .models import DeepConvNet
 from .optimizer import OPTIMIZERS
 from .run_folder import RunConfig, RunFolder
 from .training_run import continued_config, train_run
+from .warmup import warm_up
 
 __all__ = ["main"]
 
@@ -351,6 +352,21 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+# ---- warmup -------------------------------------------------------------------------
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    backend = selection.resolve(options.backend)
+    if options.threads is not None:
+        process.set_num_threads(options.threads)
+    model, dtype, batch_size = options.model, options.dtype, options.batch_size
+    seconds = warm_up(model, backend, dtype, batch_size)
+    _teller(options)(f"{model} is ready: {backend}, {dtype}, batch {batch_size}; {seconds:.1f} s")
+    if options.json:
+        _print_json({"backend": backend, "model": model, "dtype": dtype, "seconds": seconds})
+    return 0
+
+
 # ---- info ---------------------------------------------------------------------------
 
 
@@ -378,5 +394,6 @@ COMMANDS = {
     "convert": _convert,
     "export": _export,
     "run": _run,
+    "warmup": _warmup,
     "info": _info,
 }

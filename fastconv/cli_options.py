@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_export(commands)
     _add_run(commands)
+    _add_warmup(commands)
     _add_info(commands)
     return parser
 
@@ -245,6 +246,23 @@ def profile_without_file(arguments: Sequence[str]) -> list[str]:
             at += 1
         at += 1
     return words
+
+
+def _add_warmup(commands: Any) -> None:
+    warmup = commands.add_parser(
+        "warmup",
+        help="compile ahead what a network will need",
+        description=(
+            "Compile what training and using a network need, and keep it on disk. Only the\n"
+            "numba backend has anything to compile; it would do so on first use."
+        ),
+        epilog="example:\n  fastconv warmup --backend numba",
+    )
+    add = warmup.add_argument
+    add("--model", choices=MODELS, default="deepconvnet", help="network (default: deepconvnet)")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
+    add("--batch-size", type=_whole(1), metavar="N", default=100, help="images per step (100)")
+    _add_common(warmup, backend=True)
 
 
 def _add_info(commands: Any) -> None:
