@@ -6,12 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .pointer import BYTE, DOUBLE, FLOAT, INT
+from .pointer import BYTE, DOUBLE, FLOAT, INT, LINE
 
-__all__ = ["LINE", "addresses", "code", "workspace"]
-
-LINE = 64
-"""Bytes of a cache line, and of the longest vector: packed operands begin at one."""
+__all__ = ["addresses", "code", "workspace"]
 
 
 def code(array: np.ndarray) -> int:

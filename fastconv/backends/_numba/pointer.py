@@ -7,6 +7,7 @@ checked, nothing wraps around: kernels work on what the contract of the table pr
 pointers, numbers               what the caller put into the block of arguments
 p[i], p[i] = x, p + i           element i; the pointer moved by i elements
 copy(p, q, n), clear(p, n)      memcpy and memset of n elements
+fetch(p, n)                     ask for the next n bytes, which are read soon
 offsets(p, R)                   (p[0], ..., p[R - 1])
 steps(step, R)                  (0, step, ..., (R - 1)*step)
 share(n, part, parts)           what falls to this part of n things
@@ -34,9 +35,11 @@ __all__ = [
     "ELEMENTS",
     "FLOAT",
     "INT",
+    "LINE",
     "LONG",
     "clear",
     "copy",
+    "fetch",
     "helper",
     "invoke",
     "numbers",
@@ -49,6 +52,9 @@ __all__ = [
 BYTE, INT, LONG, FLOAT, DOUBLE = range(5)
 ELEMENTS = (types.uint8, types.int32, types.int64, types.float32, types.float64)
 """Element types by their code."""
+
+LINE = 64
+"""Bytes of a cache line, and of the longest vector: packed operands begin at one."""
 
 I32 = ir.IntType(32)
 
@@ -154,6 +160,21 @@ def clear(typing: Any, target: Any, count: Any) -> Any:
     return types.none(target, types.intp), generate
 
 
+@word
+def fetch_line(typing: Any, source: Any, offset: Any) -> Any:
+    """Ask for the cache line `offset` bytes from the pointer on."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        start = builder.bitcast(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [start.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # To be read, as data, and kept in the second cache.
+        builder.call(function, [builder.gep(start, [args[1]]), I32(0), I32(2), I32(1)])
+        return context.get_dummy_value()
+
+    return types.none(source, types.intp), generate
+
+
 # ---- a kernel's arguments -----------------------------------------------------------------
 
 
@@ -221,3 +242,10 @@ def steps(typing: Any, step: Any, rows: Any) -> Any:
 def share(total, part, parts):  # type: ignore[no-untyped-def]
     """First and last (excluded) of what falls to `part` when `parts` divide `total`."""
     return total * part // parts, total * (part + 1) // parts
+
+
+@helper
+def fetch(source, count):  # type: ignore[no-untyped-def]
+    """Ask for `count` bytes, without waiting for them."""
+    for offset in range(0, count, LINE):
+        fetch_line(source, offset)

@@ -15,8 +15,7 @@ store_part(t, p, at, n)         p[at[r] : ... + n] = t[r, 0 : n]
 add(t, p, step)                 p[r*step : ... + K*lanes] += t[r]
 a + b, a - b                    elementwise
 scaled(s, a), muladd(s, a, b)   s*a and s*a + b, for a number s
-relu(t)                         0 where t <= 0
-every(t, first, step)           rows first, first + step, ... of t
+relu(t), every(t, first, step)  0 where t <= 0; rows first, first + step, ...
 best_of_four(a, b, c, d)        the largest, and which it is: one byte an element
 where_better, where_equal, where_positive    selection of elements by comparison
 ==============================  ====================================================

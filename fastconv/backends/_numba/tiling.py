@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .pointer import LINE
 from .winograd import CAPACITY, room
 
 __all__ = ["Tiling", "tiling"]
@@ -86,6 +87,6 @@ def tiling(
     v_and_m = frequencies * (planes + vectors) * room(rows_of_tile) * lanes
     window = (m * rows + 2) * (m * columns + 2) * planes * lanes
     scratch = v_and_m + m * m * lanes + window
-    line = 64 // itemsize
+    line = LINE // itemsize
     scratch = -(-scratch // line) * line
     return Tiling(down, across, together, rows, columns, pieces, count * pieces, scratch)

@@ -6,7 +6,7 @@
             its pixels, padded and gated, into this thread's scratch
             for tile:  for vector of c:  V[vector][f][tile] = transform of the tile's patch
         for block of columns:
-            for f:  for R tiles:
+            for f:  for R tiles:  (meanwhile the next block's pixels are fetched)
                 t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
                 M[f][tile] = t
             for tile:  for vector of the block:
@@ -28,11 +28,12 @@ cache. (m = 2: V of 16 channels takes 66 KB.)
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from .build import Kernel
 from .gate import gated_window
-from .pointer import BYTE, FLOAT, copy, helper, numbers, pointers, share, steps
+from .pointer import BYTE, FLOAT, copy, fetch, helper, numbers, pointers, share, steps
 from .square import store_square
 from .tile import rank1, store, tile
 from .winograd_transform import (
@@ -90,6 +91,7 @@ def product_of_tiles(lanes: int, rows: int, vectors: int) -> Any:
     return words
 
 
+@cache  # compiled once, for all kernels
 def store_lines(size: int, lanes: int) -> Any:
     """Store a square of `size` x `size` pixels, or what exists of it."""
 
@@ -105,6 +107,15 @@ def store_lines(size: int, lanes: int) -> Any:
                     copy(to, pixels, min(channels, lanes))
 
     return words
+
+
+@helper
+def begin_of(block, blocks_x, blocks_y, images, most_images, image_size, row_size, first_row):
+    """The first element that a block reads, and the block before it does not, but for its edge."""
+    step, pad, pooled = first_row
+    image = min(images, block // (blocks_x * blocks_y) * most_images)
+    row = max(0, block // blocks_x % blocks_y * step - pad) // pooled if image < images else 0
+    return image * image_size + row * row_size
 
 
 def tiles_out(lanes: int, vectors: int, m: int, m_step: int) -> Any:
@@ -157,6 +168,9 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
         blocks_y, blocks_x = (tiles_y + most_y - 1) // most_y, (tiles_x + most_x - 1) // most_x
         blocks = (images + most_images - 1) // most_images * blocks_y * blocks_x
         size = m // 2 if kind == 2 else m
+        row_pixels = in_width // 2 if in_kind == 2 else in_width
+        first_row = most_y * m, top_pad, 2 if in_kind == 2 else 1
+        cut = blocks_x, blocks_y, images, most_images, x_size, row_pixels * depth, first_row
         first, last = share(blocks * pieces, part, parts)
         for unit in range(first, last):
             piece, b = unit % pieces, unit // pieces
@@ -181,11 +195,19 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
                             transform_patch(patch + c * lanes, row, whole, to + c * v_plane, v_step)
                         to = to + lanes
 
+            ahead, after = begin_of(b + 1, *cut), begin_of(b + 2, *cut)
             first_block, last_block = share((columns + width - 1) // width, piece, pieces)
             for j in range(first_block, last_block):
                 w = filters + j * width * frequencies * depth
                 for f in range(frequencies):
                     start = bias + j * width if f == m + 3 else zeros
+                    if j == first_block:
+                        near, end = share(after - ahead, f, frequencies)
+                        fetch(x + (ahead + near), (end - near) * bytes_)
+                        if in_kind == 1:
+                            fetch(gate + (ahead + near), (end - near) * bytes_)
+                        elif in_kind == 2:
+                            fetch(gate_winner + (ahead + near), end - near)
                     v_f, m_f = v + f * v_step, products + f * m_step
                     for t in range(0, tiles, rows):
                         if tiles - t > few:

@@ -15,6 +15,7 @@ A square of vectors is a value: LLVM decides which of them stay in registers.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from .pointer import helper
@@ -34,13 +35,32 @@ def input_line_2(d0, d1, d2, d3):
 
 
 @helper
+def input_ends_4(d0, d1, d2, d3, d4, d5):
+    """The first and the last row of Bt times the 6 values of a line."""
+    return muladd(4, d0, muladd(-5, d2, d4)), muladd(4, d1, muladd(-5, d3, d5))
+
+
+@helper
+def input_ones_4(d0, d1, d2, d3, d4, d5):
+    """The rows of the points 1 and -1."""
+    even, odd = muladd(-4, d2, d4), muladd(-4, d1, d3)
+    return even + odd, even - odd
+
+
+@helper
+def input_twos_4(d0, d1, d2, d3, d4, d5):
+    """The rows of the points 2 and -2."""
+    even, odd = d4 - d2, d3 - d1
+    return muladd(2, odd, even), muladd(-2, odd, even)
+
+
+@helper
 def input_line_4(d0, d1, d2, d3, d4, d5):
     """Bt times the 6 values of a line."""
-    even, odd = muladd(-4, d2, d4), muladd(-4, d1, d3)
-    even2, odd2 = d4 - d2, d3 - d1
-    first = muladd(4, d0, muladd(-5, d2, d4))
-    last = muladd(4, d1, muladd(-5, d3, d5))
-    return first, even + odd, even - odd, muladd(2, odd2, even2), muladd(-2, odd2, even2), last
+    first, last = input_ends_4(d0, d1, d2, d3, d4, d5)
+    one, minus_one = input_ones_4(d0, d1, d2, d3, d4, d5)
+    two, minus_two = input_twos_4(d0, d1, d2, d3, d4, d5)
+    return first, one, minus_one, two, minus_two, last
 
 
 @helper
@@ -72,7 +92,6 @@ def output_line_4(s0, s1, s2, s3, s4, s5):
     return s0 + even + even2, muladd(2, odd2, odd), muladd(4, even2, even), last
 
 
-INPUT_LINE = {2: input_line_2, 4: input_line_4}
 FILTER_LINE = {2: filter_line_2, 4: filter_line_4}
 OUTPUT_LINE = {2: output_line_2, 4: output_line_4}
 
@@ -80,18 +99,37 @@ OUTPUT_LINE = {2: output_line_2, 4: output_line_4}
 # ---- squares ----------------------------------------------------------------------------------
 
 
+@cache  # compiled once, for all kernels
 def transform_input(m: int, lanes: int) -> Any:
     """V of one vector of channels: frequency (fy, fx) goes to to[(fy*(m+2) + fx)*step]."""
-    n, line = m + 2, INPUT_LINE[m]
+    n = m + 2
 
     @helper
-    def words(patch, row, pixel, to, step):
-        columns = line(*square(patch, row, pixel, lanes, n))
-        store_square(turned(line(*turned(columns))), to, n * step, step)
+    def small(patch, row, pixel, to, step):
+        columns = input_line_2(*square(patch, row, pixel, lanes, n))
+        store_square(turned(input_line_2(*turned(columns))), to, n * step, step)
 
-    return words
+    @helper
+    def put(line, to, step):
+        store_square(turned(input_line_4(*turned((line,)))), to, n * step, step)
+
+    @helper
+    def large(patch, row, pixel, to, step):
+        # Two rows of V at a time: reading a pixel again is cheaper than storing a vector twice.
+        first, last = input_ends_4(*square(patch, row, pixel, lanes, n))
+        put(first, to, step)
+        put(last, to + 5 * n * step, step)
+        one, minus_one = input_ones_4(*square(patch, row, pixel, lanes, n))
+        put(one, to + n * step, step)
+        put(minus_one, to + 2 * n * step, step)
+        two, minus_two = input_twos_4(*square(patch, row, pixel, lanes, n))
+        put(two, to + 3 * n * step, step)
+        put(minus_two, to + 4 * n * step, step)
+
+    return small if m == 2 else large
 
 
+@cache  # compiled once, for all kernels
 def transform_filter(m: int, lanes: int) -> Any:
     """U of one vector of columns, from taps[(ky*3 + kx)*tap]; to as in `transform_input`."""
     n, line = m + 2, FILTER_LINE[m]
@@ -104,6 +142,7 @@ def transform_filter(m: int, lanes: int) -> Any:
     return words
 
 
+@cache  # compiled once, for all kernels
 def output_lines(m: int, lanes: int) -> Any:
     """The m x m outputs of one vector of channels, from products[f*step], as m tiles of m rows."""
     n, line = m + 2, OUTPUT_LINE[m]
