@@ -12,7 +12,7 @@ from ..base import Array
 from . import plan, product, sparse, winograd_gradient
 from .gate import POOL_GATE, Incoming
 from .machine import Machine
-from .memory import addresses, code, workspace
+from .memory import LINE, addresses, code, workspace
 from .plan import Table, WeightLayout
 from .team import Team
 
@@ -26,6 +26,9 @@ LEAST_CHUNK, MOST_CHUNK = 32, 128
 
 CHUNK_BYTES = 1 << 19
 """For the transformed tiles of one chunk: they must stay in the second cache, with room."""
+
+WINDOW_BYTES = 1 << 16
+"""For the pixels of tiles side by side, before they are transformed."""
 
 FRAME_BYTES = 20 << 10
 """What the sparse kernel reads again and again: it must stay in the first cache, with room."""
@@ -123,6 +126,18 @@ def _direct(
 # ---- Winograd's algorithm ---------------------------------------------------------------
 
 
+def channels_tile(
+    machine: Machine, filters: int, channels: int, itemsize: int
+) -> tuple[int, int, int]:
+    """Lanes, rows and vectors of the register tile for a product of `channels` rows."""
+    lanes, rows, vectors = machine.tile(filters, itemsize)
+    rows = min(rows, 8)
+    # Of the common numbers of channels 4 and 8 leave nothing over; 6 must not leave much.
+    if 20 * up(channels, rows) > 21 * up(channels, 4):
+        rows = 4
+    return lanes, rows, vectors
+
+
 def _winograd(
     team: Team,
     m: int,
@@ -134,8 +149,7 @@ def _winograd(
     dbias: Array,
 ) -> None:
     """Sums over tiles of m x m pixels, transformed."""
-    lanes, rows, vectors = team.machine.tile(layout.filters, x.itemsize)
-    rows = min(rows, 8)  # channels come in multiples of 8
+    lanes, rows, vectors = channels_tile(team.machine, layout.filters, g.c, x.itemsize)
     frequencies = (m + 2) ** 2
     width = lanes * vectors
     whole = up(layout.filters, width)
@@ -148,12 +162,16 @@ def _winograd(
     chunk = CHUNK_BYTES // (frequencies * (depth + whole) * x.itemsize)
     chunk = min(max(LEAST_CHUNK, min(chunk, MOST_CHUNK)), most)
     chunk = -(-most // -(-most // chunk))
-    patch_size = frequencies * depth + m * m * whole
+    line = LINE // x.itemsize
+    # Tiles side by side that share a window of pixels.
+    pixel_bytes = ((m + 2) * depth + m * whole) * x.itemsize
+    run = max(1, min(WINDOW_BYTES // (m * pixel_bytes), -(-g.ow // m)))
+    patch_size = (m + 2) * (m * run + 2) * depth + m * m * run * whole
     _memory, (patches, v, d, sums) = workspace(
         x.dtype,
         parts * patch_size,
-        parts * frequencies * chunk * depth,
-        parts * frequencies * chunk * whole,
+        parts * frequencies * (chunk * depth + line),
+        parts * frequencies * (chunk * whole + line),
         groups * group_size,
     )
     zeros = np.zeros(width, x.dtype)
@@ -161,7 +179,7 @@ def _winograd(
     arguments = [x.ctypes.data, dout, closed, patches, v, d, zeros.ctypes.data, sums]
     arguments += [g.n, g.c, g.h, g.w, g.pad]
     arguments += [layout.filters, g.oh, g.ow, incoming.kind, incoming.dout.size // g.n]
-    arguments += [groups, depth, whole, chunk, patch_size]
+    arguments += [groups, depth, whole, chunk, run, patch_size, line]
     constants = (code(x), lanes, rows, vectors, m)
     team.run(winograd_gradient.accumulate_winograd, constants, arguments, parts)
     parts = team.parts(groups * group_size)

@@ -118,17 +118,19 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
         (winner,) = pointers(block, 2, 1, BYTE)
         images, channels, height, image_width, pad = numbers(block, 8, 5)
         filters, oh, ow, kind, dout_size = numbers(block, 13, 5)
-        groups, depth, whole, chunk, patch_size = numbers(block, 18, 5)
+        groups, depth, whole, chunk, run, patch_size, line = numbers(block, 18, 7)
         members = parts // groups
         group, member = part // members, part % members
         if group >= groups:
             return
         first, last = share(whole // width, member, members)
         first, last = first * width, last * width
-        patch = patches + part * patch_size
-        gated = patch + frequencies * depth
-        v = v + part * frequencies * chunk * depth
-        d = d + part * frequencies * chunk * whole
+        pixels = patches + part * patch_size
+        gated = pixels + size * (m * run + 2) * depth
+        # One cache line more, lest all frequencies fall on the same few places of a cache.
+        v_step, d_step = chunk * depth + line, chunk * whole + line
+        v = v + part * frequencies * v_step
+        d = d + part * frequencies * d_step
         sums = sums + group * (frequencies * depth + 1) * whole
         for row in range(frequencies * depth + 1):
             clear(sums + (row * whole + first), last - first)
@@ -138,37 +140,39 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
         first_image, last_image = share(images, group, groups)
         for start in range(first_image * tiles, last_image * tiles, chunk):
             count = min(chunk, last_image * tiles - start)
-            for k in range(count):
+            k = 0
+            while k < count:
                 image, place = (start + k) // tiles, (start + k) % tiles
                 top, left = place // across * m, place % across * m
-                y, u = top - pad, left - pad
+                here = min(run, count - k, across - place % across)
                 i = image * height * image_width * channels
-                source = x + (i + (y * image_width + u) * channels)
-                row, pixel = image_width * channels, channels
-                inside = y >= 0 and u >= 0 and y + size <= height and u + size <= image_width
-                if not inside or channels % lanes:
-                    put_window(
-                        *(0, x + i, x, winner, height, image_width, channels),
-                        *(y, u, size, size, patch, depth),
-                    )
-                    source, row, pixel = patch, size * depth, depth
-                for c in range(0, channels, lanes):
-                    transform_patch(source + c, row, pixel, v + (k * depth + c), chunk * depth)
+                put_window(
+                    *(0, x + i, x, winner, height, image_width, channels),
+                    *(top - pad, left - pad, size, m * here + 2, pixels, depth),
+                )
                 i = image * dout_size
                 put_window(
                     *(kind, dout + i, gate + i, winner + i, oh, ow, filters),
-                    *(top, left, m, m, gated, whole),
+                    *(top, left, m, m * here, gated, whole),
                 )
-                for c in range(first, last, lanes):
-                    spread_tile(gated + c, m * whole, whole, d + (k * whole + c), chunk * whole)
+                for t in range(here):
+                    row = (m * here + 2) * depth
+                    for c in range(0, channels, lanes):
+                        patch = pixels + (m * t * depth + c)
+                        transform_patch(patch, row, depth, v + ((k + t) * depth + c), v_step)
+                    row = m * here * whole
+                    for c in range(first, last, lanes):
+                        patch = gated + (m * t * whole + c)
+                        spread_tile(patch, row, whole, d + ((k + t) * whole + c), d_step)
+                k += here
             for f in range(frequencies):
                 for column in range(first, last, width):
-                    w = d + (f * chunk * whole + column)
+                    w = d + (f * d_step + column)
                     for c in range(0, channels, rows):
                         t = tile(zeros, lanes, rows, vectors)
-                        pixels = v + (f * chunk * depth + c)
+                        channel = v + (f * v_step + c)
                         for k in range(count):
-                            t = rank1(t, pixels, one_by_one, k * depth, w + k * whole)
+                            t = rank1(t, channel, one_by_one, k * depth, w + k * whole)
                         add(t, sums + ((f * depth + c) * whole + column), whole)
                     if f == size + 1:
                         # At the point 1, both ways, D is the sum of the tile.
