@@ -36,7 +36,7 @@ def _tournament(task: str, threads: int, full: bool) -> tournament.Result:
         for name, contender in peers.CONTENDERS.items()
         if task in contender.tasks and not _cannot_run(name, full)
     ]
-    images, launches, turns = (100, 3, 7) if full else (2, 1, 1)
+    images, launches, turns = (100, 3, 5) if full else (2, 1, 1)
     problem = peers.new_problem(images, threads)
     return tournament.hold(names, task, problem, launches=launches, turns=turns)
 
