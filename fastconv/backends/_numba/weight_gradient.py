@@ -21,7 +21,7 @@ __all__ = ["weight_gradient"]
 SUMS_BYTES = 1 << 26
 """Memory for the threads' own sums of a weight gradient; where it is full, they share."""
 
-LEAST_CHUNK, MOST_CHUNK = 32, 128
+LEAST_CHUNK, MOST_CHUNK = 96, 128
 """Tiles that one partial sum of Winograd's algorithm spans."""
 
 CHUNK_BYTES = 1 << 19

@@ -27,7 +27,7 @@ from typing import Any
 
 from .build import Kernel
 from .gate import gated_window
-from .pointer import BYTE, clear, helper, numbers, pointers, share
+from .pointer import BYTE, clear, helper, numbers, pointers, share, steps
 from .product import add_rows
 from .square import square, store_square, turned
 from .tile import add, muladd, rank1, scaled, store, tile
@@ -132,13 +132,13 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
         v = v + part * frequencies * v_step
         d = d + part * frequencies * d_step
         sums = sums + group * (frequencies * depth + 1) * whole
-        for row in range(frequencies * depth + 1):
-            clear(sums + (row * whole + first), last - first)
         total = sums + frequencies * depth * whole
+        clear(total + first, last - first)
         across = (ow + m - 1) // m
         tiles = (oh + m - 1) // m * across
         first_image, last_image = share(images, group, groups)
-        for start in range(first_image * tiles, last_image * tiles, chunk):
+        first_tile = first_image * tiles
+        for start in range(first_tile, last_image * tiles, chunk):
             count = min(chunk, last_image * tiles - start)
             k = 0
             while k < count:
@@ -173,7 +173,11 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
                         channel = v + (f * v_step + c)
                         for k in range(count):
                             t = rank1(t, channel, one_by_one, k * depth, w + k * whole)
-                        add(t, sums + ((f * depth + c) * whole + column), whole)
+                        to = sums + ((f * depth + c) * whole + column)
+                        if start == first_tile:
+                            store(t, to, steps(whole, rows))
+                        else:
+                            add(t, to, whole)
                     if f == size + 1:
                         # At the point 1, both ways, D is the sum of the tile.
                         add_to_total(total + column, w, whole, count, zeros)
@@ -206,11 +210,12 @@ def gather_winograd(real: int, lanes: int, m: int) -> Kernel:
         row, frequency = whole, depth * whole
         group_size = size * size * frequency + row
         first, last = share(depth, part, parts)
-        for f in range(size * size):
-            start = f * frequency
-            add_up(sums, start + first * row, start + last * row, groups, group_size)
-        if part == 0:
-            add_up(sums, group_size - row, group_size, groups, group_size)
+        if groups > 1:
+            for f in range(size * size):
+                start = f * frequency
+                add_up(sums, start + first * row, start + last * row, groups, group_size)
+            if part == 0:
+                add_up(sums, group_size - row, group_size, groups, group_size)
         for i in range(first * row, last * row, lanes):
             gather(sums + i, frequency)
 
