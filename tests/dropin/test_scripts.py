@@ -46,6 +46,11 @@ def test_the_trainer_evaluates_where_the_original_does(book):
     assert "evaluated 2 times in 79 steps" in done.stdout
 
 
+def test_the_gradient_check_passes(book):
+    done = python("-m", "fastconv", "gradient_check.py", cwd=book / "ch05")
+    assert re.findall(r"agrees to 1e-6: (\w+)", done.stdout) == ["True"] * 4
+
+
 def test_the_comparison_sees_a_difference():
     assert_same_print("acc 0.25 of 4", "acc 0.25000000001 of 4", tolerance=1e-9)
     for other in ("acc 0.26 of 4", "acc 0.25 of 5", "accuracy 0.25 of 4"):
