@@ -1,20 +1,35 @@
 # Gradient of the convolution's weights, direct.
 #
-#     for band of output rows of an image, in parallel:
-#         pad the input rows it needs into this thread's scratch, and gate its output gradients
-#         for block of filters:  for ky:  for R values (kx, c):
-#             t = 0
-#             for pixel (v, u):  t += image(v + ky, u + kx, c) * dout(v, u, block)
-#             sums of this thread += t
-#     then the sums of all threads are added in their order
+#     for block of channels and filters, and part of the bands of output rows, in parallel:
+#         for band of an image:
+#             pad the input rows it needs into this thread's scratch, and gate its gradients
+#             for vectors of filters:  for ky:  for R values (kx, c):
+#                 t = 0
+#                 for pixel (v, u):  t += image(v + ky, u + kx, c) * dout(v, u, filters)
+#                 sums += t
+#     then the sums of the parts are added in their order
 #
-# Each band adds a partial sum, which keeps float32 accurate over many images.
-# Tiles: see product.pxi, 8 x 2 and up to 14 x 1 with AVX-512.
+# Each band adds a partial sum, which keeps float32 accurate over many images. A block's sums, a
+# band and its gradients together fit the second cache. Tiles: see product.pxi. A filter row of
+# 1 or 3 channels is too short for them, so there a tile is a whole filter by one vector.
 
 cdef enum:
     # Of image and dout. A tile reads a narrow strip of each, so that they need fit the second
     # cache only; shorter bands add to the sums more often, which costs more.
     SUM_BAND_BYTES = 1 << 17
+    SUM_BLOCK_BYTES = 1 << 18
+    MOST_SUMMED = 256  # channels or filters of a block
+    FEW_FILTERS = 64  # of a block where filters are large
+
+cdef struct SumBlocks:
+    ptrdiff_t channels, filters  # of a block; filters in whole vectors
+    ptrdiff_t blocks_c, blocks_f
+    ptrdiff_t parts  # of the bands
+    Bands bands
+    ptrdiff_t pixels  # of a band's rows in scratch
+    ptrdiff_t dout_pixel  # in scratch
+    ptrdiff_t run  # of a filter row
+    ptrdiff_t volume  # sums of a block
 
 
 cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, int threads) noexcept nogil:
@@ -25,6 +40,32 @@ cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, int threads) noexcept nogil:
         while blocks * parts % threads > 0 and parts < most:
             parts += 1
     return parts
+
+
+cdef SumBlocks sum_blocks_of(
+    const Conv* g, ptrdiff_t lane_count, ptrdiff_t value_bytes, int threads
+) noexcept nogil:
+    """How to cut the work."""
+    cdef SumBlocks s
+    cdef ptrdiff_t most = SUM_BLOCK_BYTES // (g.fh * g.fw * value_bytes)
+    s.filters = evenly(g.fn, max(FEW_FILTERS, min(MOST_SUMMED, most // MOST_SUMMED)))
+    s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
+    s.dout_pixel = s.filters
+    if s.filters > FEW_FILTERS:
+        s.dout_pixel = odd_lines(s.filters, lane_count)
+    s.channels = evenly(g.c, max(lane_count, min(MOST_SUMMED, most // s.filters)))
+    if s.channels < g.c:
+        s.channels = padded(s.channels, lane_count)
+    s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
+    s.pixels = (g.ow - 1) * g.stride + g.fw
+    s.bands = cut_bands(
+        g.n, g.oh, (g.stride * s.pixels * s.channels + g.ow * s.dout_pixel) * value_bytes,
+        SUM_BAND_BYTES, threads,
+    )
+    s.parts = max(1, min(parts_of(s.blocks_c * s.blocks_f, threads), g.n * s.bands.count))
+    s.run = g.fw * s.channels
+    s.volume = g.fh * s.run * s.filters + s.dout_pixel
+    return s
 
 
 cdef inline void window_tile(
@@ -46,111 +87,156 @@ cdef inline void window_tile(
     add_rows[real](t, 3 * R, 1, sums, p.out_r, lanes(sums))
 
 
-cdef void weight_gradient_band(
-    const Conv* g, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
-    const real* x, real* sums, real* scratch, real* dout_scratch,
+cdef void sum_band(
+    const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t image,
+    ptrdiff_t top, ptrdiff_t height, real* sums, real* scratch, real* dout_scratch,
 ) noexcept nogil:
-    """sums [ky][kx][c][columns], and the bias gradient behind it, += those of some output rows."""
-    cdef ptrdiff_t columns = padded(g.fn, lanes(x))
+    """sums [ky][kx][c][filters], and the bias gradient behind it, += those of some output rows.
+
+    x and d are the channels of the block.
+    """
+    cdef ptrdiff_t columns = padded(d.c, lanes(sums))
+    cdef ptrdiff_t dout_pixel = g.fn
     cdef ptrdiff_t row = g.w * g.c
-    cdef ptrdiff_t run = g.fw * g.c
-    cdef ptrdiff_t first, ky
+    cdef ptrdiff_t run = g.fw * x.c
+    cdef const real* pixels = <const real*> x.dout + (image * g.h + top * g.stride) * row
     cdef const real* dout = <const real*> d.dout + (image * g.oh + top) * g.ow * g.fn
-    cdef Incoming images
+    cdef ptrdiff_t first, ky
     cdef Product p
-    if d.kind != NO_GATE or columns != g.fn:
-        gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, columns)
-        dout = dout_scratch
-    add_column_sums[real](dout, height * g.ow, columns, sums + g.fh * run * columns)
-    if g.pad == 0:
-        x += (image * g.h + top * g.stride) * row
-    else:
-        row = ((g.ow - 1) * g.stride + g.fw) * g.c
-        images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    if g.pad > 0 or x.c < g.c:
+        row = s.pixels * x.c
         gated_window[real](
-            &images, image, top * g.stride - g.pad, -g.pad,
-            (height - 1) * g.stride + g.fh, row // g.c, scratch, g.c,
+            x, image, top * g.stride - g.pad, -g.pad, (height - 1) * g.stride + g.fh, s.pixels,
+            scratch, x.c,
         )
-        x = scratch
+        pixels = scratch
+    # In place, many filters would make neighbouring pixels share a place in the first cache.
+    if d.kind != NO_GATE or columns != g.fn or columns > FEW_FILTERS:
+        dout_pixel = s.dout_pixel
+        gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, dout_pixel)
+        dout = dout_scratch
     p.rows, p.run, p.slide, p.accumulate, p.relu = height, g.ow, False, True, False
-    p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * g.c, 1
-    p.w_y, p.w_i, p.out_r = g.ow * columns, columns, columns
+    p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * x.c, 1
+    p.w_y, p.w_i, p.out_r = g.ow * dout_pixel, dout_pixel, s.filters
+    add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)
     if g.fh == 3 and (run == 3 or run == 9 and REGISTERS > 16):
         for first from 0 <= first < columns by lanes(dout):
             if run == 3:
-                window_tile[real](3, &p, x, row, dout + first, sums + first)
+                window_tile[real](3, &p, pixels, row, dout + first, sums + first)
             else:
-                window_tile[real](9, &p, x, row, dout + first, sums + first)
+                window_tile[real](9, &p, pixels, row, dout + first, sums + first)
         return
     for first from 0 <= first < columns by 2 * lanes(dout):
         for ky in range(g.fh):
             product_rows[real](
-                &p, run, x + ky * row, dout + first, zeros(dout),
-                sums + ky * run * columns + first, columns - first,
+                &p, run, pixels + ky * row, dout + first, zeros(dout),
+                sums + ky * run * s.filters + first, columns - first,
             )
 
 
-cdef void add_sums(
-    const Conv* g, const real* sums, ptrdiff_t step, int parts, real* dweight, real* dbias, int team
+cdef void sum_block(
+    const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t block,
+    ptrdiff_t begin, ptrdiff_t end, real* sums, real* scratch, real* dout_scratch,
 ) noexcept nogil:
-    """dweight (FN, C, FH, FW) and dbias: the sums of all threads, added in their order."""
-    cdef ptrdiff_t columns = padded(g.fn, lanes(sums))
+    """The sums of a block over the bands [begin, end), counted over all images."""
+    cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
+    cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
+    cdef Incoming some_x = channels_of(x, first_c, min(s.channels, g.c - first_c), sizeof(real))
+    cdef Incoming some_d = channels_of(d, first_f, min(s.filters, g.fn - first_f), sizeof(real))
+    cdef ptrdiff_t band, top
+    memset(sums, 0, s.volume * sizeof(real))
+    for band in range(begin, end):
+        top = band % s.bands.count * s.bands.height
+        sum_band[real](
+            g, s, &some_x, &some_d, band // s.bands.count, top, min(s.bands.height, g.oh - top),
+            sums, scratch, dout_scratch,
+        )
+
+
+cdef inline void scatter_taps(
+    const real* taps, ptrdiff_t window, ptrdiff_t count, real* to, ptrdiff_t step
+) noexcept nogil:
+    """The taps [tap][lane] of `count` filters, which are `step` apart in the weights."""
+    cdef ptrdiff_t i, tap
+    for i in range(count):
+        for tap in range(window):
+            to[i * step + tap] = taps[tap * lanes(taps) + i]
+
+
+cdef void add_sums(
+    const Conv* g, const SumBlocks* s, ptrdiff_t channel, const real* sums, ptrdiff_t step,
+    real* taps, real* dweight, real* dbias,
+) noexcept nogil:
+    """dweight (FN, C, FH, FW) of one channel, with the first dbias: the parts in their order."""
     cdef ptrdiff_t window = g.fh * g.fw
-    cdef ptrdiff_t f, i, c
-    cdef int part
+    cdef ptrdiff_t channels = min(s.channels, g.c - channel // s.channels * s.channels)
+    cdef ptrdiff_t block, first, f, i, part
     cdef const real* source
-    for f in prange(g.fn, num_threads=team, use_threads_if=team > 1, schedule="static"):
-        for i in range(window):
-            for c in range(g.c):
-                source = sums + (i * g.c + c) * columns + f
-                dweight[(f * g.c + c) * window + i] = source[0]
-                for part in range(1, parts):
-                    dweight[(f * g.c + c) * window + i] += source[part * step]
-        source = sums + window * g.c * columns + f
-        dbias[f] = source[0]
-        for part in range(1, parts):
-            dbias[f] += source[part * step]
+    cdef vec[real] sum
+    for block in range(s.blocks_f):
+        source = sums + (block * s.blocks_c + channel // s.channels) * s.parts * step
+        first = block * s.filters
+        for f from 0 <= f < min(s.filters, g.fn - first) by lanes(sums):
+            for i in range(window):
+                sum = load(source + (i * channels + channel % s.channels) * s.filters + f)
+                for part in range(1, s.parts):
+                    sum = add(sum, load(
+                        source + part * step + (i * channels + channel % s.channels) * s.filters + f
+                    ))
+                store(taps + i * lanes(sums), sum)
+            scatter_taps[real](
+                taps, window, min(lanes(sums), g.fn - first - f),
+                dweight + ((first + f) * g.c + channel) * window, g.c * window,
+            )
+        if channel == 0:
+            for f in range(min(s.filters, g.fn - first)):
+                dbias[first + f] = 0
+                for part in range(s.parts):
+                    dbias[first + f] += source[part * step + g.fh * s.run * s.filters + f]
 
 
 cdef void direct_weight_gradient(
     const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
 ) except *:
     """dweight (FN, C, FH, FW) and dbias (FN,) from the gradient that comes in and x (N, H, W, C)."""
-    cdef ptrdiff_t columns = padded(g.fn, lanes(x))
-    cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * g.c * sizeof(real)
-    cdef ptrdiff_t dout_row = g.ow * columns * sizeof(real)
-    cdef Bands bands = cut_bands(
-        g.n, g.oh, g.stride * padded_row + dout_row, SUM_BAND_BYTES, threads
+    cdef SumBlocks s = sum_blocks_of(g, lanes(x), sizeof(real), threads)
+    cdef ptrdiff_t pieces = g.n * s.bands.count
+    cdef ptrdiff_t units = s.blocks_c * s.blocks_f * s.parts
+    cdef ptrdiff_t work = g.n * g.oh * g.ow * g.fh * g.fw * g.c * ceil_div(g.fn, lanes(x))
+    cdef int team = team_size(threads, units, work)
+    cdef Scratch totals = Scratch(s.volume * sizeof(real), units)
+    cdef Scratch windows = Scratch(
+        ((s.bands.height - 1) * g.stride + g.fh) * s.pixels * s.channels * sizeof(real), team
     )
-    cdef ptrdiff_t units = g.n * bands.count
-    cdef ptrdiff_t volume = g.fh * g.fw * g.c
-    cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(x))
-    cdef Scratch totals = Scratch((volume + 1) * columns * sizeof(real), team)
-    cdef Scratch windows = Scratch(((bands.height - 1) * g.stride + g.fh) * padded_row, team)
-    cdef bint copied = d.kind != NO_GATE or columns != g.fn
-    cdef Scratch gradients = Scratch(bands.height * dout_row if copied else 0, team)
+    cdef Scratch gradients = Scratch(s.bands.height * g.ow * s.dout_pixel * sizeof(real), team)
+    cdef Scratch tails = Scratch(g.fh * g.fw * VECTOR_BYTES, team)
+    cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
     cdef char* sums = totals.start
     cdef char* scratch = windows.start
     cdef char* dout_scratch = gradients.start
+    cdef char* taps = tails.start
     cdef ptrdiff_t sums_step = totals.step
     cdef ptrdiff_t scratch_step = windows.step
     cdef ptrdiff_t dout_step = gradients.step
+    cdef ptrdiff_t taps_step = tails.step
     cdef int t
-    cdef ptrdiff_t unit, image, top
+    cdef ptrdiff_t unit, channel
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            memset(sums + t * sums_step, 0, sums_step)
             for unit in range(share(units, t, team), share(units, t + 1, team)):
-                image = unit // bands.count
-                top = unit % bands.count * bands.height
-                weight_gradient_band[real](
-                    g, d, image, top, min(bands.height, g.oh - top), x,
-                    <real*> (sums + t * sums_step), <real*> (scratch + t * scratch_step),
+                sum_block[real](
+                    g, &s, &images, d, unit // s.parts,
+                    share(pieces, <int> (unit % s.parts), <int> s.parts),
+                    share(pieces, <int> (unit % s.parts) + 1, <int> s.parts),
+                    <real*> (sums + unit * sums_step), <real*> (scratch + t * scratch_step),
                     <real*> (dout_scratch + t * dout_step),
                 )
-        add_sums[real](
-            g, <const real*> sums, sums_step // sizeof(real), team, dweight, dbias, team
-        )
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            for channel in range(share(g.c, t, team), share(g.c, t + 1, team)):
+                add_sums[real](
+                    g, &s, channel, <const real*> sums, sums_step // sizeof(real),
+                    <real*> (taps + t * taps_step), dweight, dbias,
+                )
 
 
 cdef void weight_gradient(

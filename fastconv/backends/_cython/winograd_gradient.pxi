@@ -256,10 +256,9 @@ cdef void finish_block(
     cdef ptrdiff_t channels = min(s.channels, g.c - first_c)
     cdef ptrdiff_t filters = min(s.filters, g.fn - first_f)
     cdef ptrdiff_t bias = (m + 2) * (m + 2) * s.s_step
-    cdef ptrdiff_t part, c, f, i, tap
+    cdef ptrdiff_t part, c, f, i
     cdef char[9 * VECTOR_BYTES] memory
     cdef real* taps = <real*> memory
-    cdef real* to
     for part in range(1, s.parts):
         for i from 0 <= i < s.volume by lanes(sums):
             store(sums + i, add(load(sums + i), load(sums + part * step + i)))
@@ -273,10 +272,10 @@ cdef void finish_block(
                 transform_sums[real](
                     4, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
                 )
-            for i in range(min(lanes(sums), filters - f)):
-                to = dweight + ((first_f + f + i) * g.c + first_c + c) * 9
-                for tap in range(9):
-                    to[tap] = taps[tap * lanes(sums) + i]
+            scatter_taps[real](
+                taps, 9, min(lanes(sums), filters - f),
+                dweight + ((first_f + f) * g.c + first_c + c) * 9, g.c * 9,
+            )
     if first_c == 0:
         memcpy(dbias + first_f, sums + bias, filters * sizeof(real))
 
