@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import ShapeError
-from .ops.arrays import common_dtype
+from .ops.arrays import as_array, common_dtype
 from .ops.loss import class_indices
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def _real(op: str, x: ArrayLike) -> NDArray[np.floating]:
-    x = np.asarray(x)
+    x = as_array(x)
     return x.astype(common_dtype(op, x), copy=False)
 
 
@@ -42,7 +42,7 @@ def identity_function(x: Any) -> Any:
 
 def step_function(x: ArrayLike) -> NDArray[np.int_]:
     """1 where x > 0, else 0, as integers."""
-    return (np.asarray(x) > 0).astype(np.int_)
+    return (as_array(x) > 0).astype(np.int_)
 
 
 def sigmoid(x: ArrayLike) -> NDArray[np.floating]:
@@ -65,7 +65,7 @@ def relu(x: ArrayLike) -> NDArray[Any]:
 
 def relu_grad(x: ArrayLike) -> NDArray[Any]:
     """1 where x >= 0, else 0, of x's own dtype and shape."""
-    x = np.asarray(x)
+    x = as_array(x)
     return (x >= 0).astype(x.dtype)
 
 
@@ -109,7 +109,7 @@ def cross_entropy_error(y: ArrayLike, t: ArrayLike) -> float:
     LabelError
         Labels of another count or width, or out of range.
     """
-    y, t = _real("cross_entropy_error", y), np.asarray(t)
+    y, t = _real("cross_entropy_error", y), as_array(t)
     if y.ndim == 1:
         y = y.reshape(1, -1)
         t = t.reshape(1, -1) if t.size == y.size else t.reshape(-1)

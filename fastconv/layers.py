@@ -117,7 +117,7 @@ class Sigmoid(Layer):
         """Return dout * out * (1 - out)."""
         if self.out is None:
             raise StateError("Sigmoid: backward was called before forward")
-        return np.asarray(dout) * (1 - self.out) * self.out
+        return as_array(dout) * (1 - self.out) * self.out
 
 
 class Affine(Layer):
@@ -172,7 +172,7 @@ class SoftmaxWithLoss(Layer):
     def forward(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M)."""
         self.loss, self._context = ops.softmax_cross_entropy_forward(x, t, self.backend)
-        self.y, self.t = self._context.probabilities, np.asarray(t)
+        self.y, self.t = self._context.probabilities, as_array(t)
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
@@ -201,7 +201,7 @@ class Dropout(Layer):
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
         """Return x with a random share set to 0, or in evaluation x * (1 - ratio)."""
-        x = np.asarray(x)
+        x = as_array(x)
         x = x.astype(common_dtype("dropout", x), copy=False)
         if train_flg:
             self.mask = randomness.uniform(x.shape) > self.dropout_ratio
@@ -212,7 +212,7 @@ class Dropout(Layer):
         """Return dout where the input was kept, else 0."""
         if self.mask is None:
             raise StateError("Dropout: backward was called before a forward in training")
-        return np.asarray(dout) * self.mask
+        return as_array(dout) * self.mask
 
 
 class BatchNormalization(Layer):
@@ -255,7 +255,7 @@ class BatchNormalization(Layer):
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
         """Return an array like x, normalised by its own batch, or by the running statistics."""
-        x = np.asarray(x)
+        x = as_array(x)
         if x.ndim not in (2, 4):
             raise ShapeError(
                 f"BatchNormalization: expected (N, D) or (N, C, H, W), got shape {x.shape}"
@@ -289,7 +289,7 @@ class BatchNormalization(Layer):
     def backward(self, dout: ArrayLike) -> Array:
         """Set dgamma and dbeta, return dx in the input's own shape."""
         context = self._forward_context()
-        dout = np.asarray(dout)
+        dout = as_array(dout)
         expect_shape("batchnorm backward", "dout", dout, self.input_shape)
         flat = dout.reshape(context.normalized.shape)
         dx, self.dgamma, self.dbeta = ops.batchnorm_backward(flat, self.gamma, context)

@@ -16,6 +16,7 @@ from .errors import ArgumentError, WeightsError
 from .io import load_params, save_params
 from .layers import SoftmaxWithLoss
 from .ops import class_indices
+from .ops.arrays import as_array
 from .plan import Plan
 
 __all__ = ["Network", "network_dtype"]
@@ -85,7 +86,7 @@ class Network:
 
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
         """Return the scores (N, classes), before softmax, of inputs (N, ...)."""
-        out = np.asarray(x)
+        out = as_array(x)
         if out.dtype.kind in "fiub":
             out = out.astype(self.dtype, copy=False)
         return self._plan.forward(self.layers, out, train_flg)
@@ -118,7 +119,7 @@ class Network:
         batch_size : int
             How many samples to predict at a time; the last batch may be smaller.
         """
-        x, t = np.asarray(x), np.asarray(t)
+        x, t = as_array(x), as_array(t)
         if batch_size < 1:
             raise ArgumentError(f"accuracy: batch_size must be at least 1, got {batch_size}")
         correct = 0

@@ -57,8 +57,8 @@ class Plan:
         self._own.done = runs if train_flg else []
         return x
 
-    def backward(self, dout: Array) -> None:
-        """Set the gradients of all layers, from that of the last layer's output.
+    def backward(self, dout: Any) -> None:
+        """Set the gradients of all layers, from that of the last layer's output (an array).
 
         Nobody reads the gradient of the first layer's input, and it is not computed.
         """
@@ -126,7 +126,7 @@ class Block:
         )
         return out
 
-    def backward(self, dout: Array, input_gradient: bool, empty: Allocator) -> Array:
+    def backward(self, dout: Array, input_gradient: bool, empty: Allocator) -> Array | None:
         conv = self.conv
         dx, conv.dW, conv.db = ops.conv2d_block_backward(
             dout, conv.W, self._context, input_gradient, empty
@@ -146,7 +146,7 @@ class Single:
             return self.layer.forward(x, train_flg)
         return self.layer.forward(x)
 
-    def backward(self, dout: Array, input_gradient: bool, empty: Allocator) -> Array:
+    def backward(self, dout: Array, input_gradient: bool, empty: Allocator) -> Array | None:
         if not input_gradient and isinstance(self.layer, Convolution | Affine):
             return self.layer.backward(dout, input_gradient=False)
         return self.layer.backward(dout)

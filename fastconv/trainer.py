@@ -23,6 +23,7 @@ from .errors import (
 )
 from .geometry import as_int
 from .io.arrays import load_arrays, save_arrays
+from .ops.arrays import as_array
 from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
 from .optimizer import make_optimizer
@@ -376,7 +377,7 @@ def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[An
 
 
 def _pair(name: str, x: ArrayLike, t: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    x, t = np.asarray(x), np.asarray(t)
+    x, t = as_array(x), as_array(t)
     if len(x) != len(t):
         raise ShapeError(f"Trainer: {len(x)} {name} samples but {len(t)} {name} labels")
     return x, t

@@ -8,6 +8,7 @@ images at a time, so that it stays in the cache instead of filling memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 
@@ -158,7 +159,7 @@ class NumpyBackend:
     ) -> None:
         images = np.empty(geometry.output_shape(len(weight)), x.dtype)
         if pool:
-            self.maxpool2d_backward(dout, gate, halves(images), images)
+            self.maxpool2d_backward(dout, cast(Bytes, gate), halves(images), images)
         else:
             images[...] = np.where(gate > 0, dout, 0)
         self.conv2d_backward(images, x, weight, geometry, dx, dweight, dbias)

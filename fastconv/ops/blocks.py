@@ -16,7 +16,15 @@ from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..geometry import WindowGeometry
 from ..selection import active
-from .arrays import Allocator, common_dtype, contiguous, empty_images, expect_shape, in_layout
+from .arrays import (
+    Allocator,
+    as_array,
+    common_dtype,
+    contiguous,
+    empty_images,
+    expect_shape,
+    in_layout,
+)
 from .images import conv2d_arguments
 
 __all__ = [
@@ -109,7 +117,7 @@ def conv2d_block_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
     op = "conv2d_block backward"
-    dout, weight = np.asarray(dout), np.asarray(weight)
+    dout, weight = as_array(dout), as_array(weight)
     backend, geometry, x = active(context.backend), context.geometry, context.x
     expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
     expect_shape(op, "dout", dout, context.gate.shape)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..selection import active
-from .arrays import common_dtype, contiguous, expect_shape
+from .arrays import as_array, common_dtype, contiguous, expect_shape
 
 __all__ = [
     "adam_update",
@@ -46,7 +46,7 @@ def affine_forward(
 ) -> tuple[Array, AffineContext]:
     """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,)."""
     op = "affine"
-    x, weight, bias = np.asarray(x), np.asarray(weight), np.asarray(bias)
+    x, weight, bias = as_array(x), as_array(weight), as_array(bias)
     if weight.ndim != 2 or 0 in weight.shape:
         raise ShapeError(f"{op}: weight must be (D, M) with no axis empty, got {weight.shape}")
     if x.ndim < 2:
@@ -71,7 +71,7 @@ def affine_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx in the input's own shape, dweight, dbias); dx None where not asked for."""
     op = "affine backward"
-    dout, weight = np.asarray(dout), np.asarray(weight)
+    dout, weight = as_array(dout), as_array(weight)
     backend, x = active(context.backend), context.x
     expect_shape(op, "weight", weight, (x.shape[1], *weight.shape[1:2]))
     expect_shape(op, "dout", dout, (len(x), weight.shape[1]))
@@ -99,7 +99,7 @@ class ReluContext:
 
 def relu_forward(x: ArrayLike, backend: str | None = None) -> tuple[Array, ReluContext]:
     """x where x > 0, else 0, any shape; NaN stays. Keeps the order of x's axes in memory."""
-    x = np.asarray(x)
+    x = as_array(x)
     dtype = common_dtype("relu", x)
     axes = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
     back = _inverse(axes)
@@ -112,7 +112,7 @@ def relu_forward(x: ArrayLike, backend: str | None = None) -> tuple[Array, ReluC
 
 def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
     """dout where x was positive, else 0."""
-    dout = np.asarray(dout)
+    dout = as_array(dout)
     expect_shape("relu backward", "dout", dout, context.mask.shape)
     common_dtype("relu backward", dout)
     axes, dtype = context.axes, context.dtype
@@ -145,10 +145,10 @@ def _batchnorm_arrays(
 ) -> tuple[Array, dict[str, Array], np.dtype[Any]]:
     """x (N, D) and the vectors (D,), checked and of one dtype."""
     op = "batchnorm"
-    x = np.asarray(x)
+    x = as_array(x)
     if x.ndim != 2 or x.shape[1] == 0:
         raise ShapeError(f"{op}: input must be (N, D) with D at least 1, got shape {x.shape}")
-    arrays = {name: np.asarray(vector) for name, vector in vectors.items()}
+    arrays = {name: as_array(vector) for name, vector in vectors.items()}
     for name, array in arrays.items():
         if array.shape != (x.shape[1],) and array.ndim != 0:
             raise ShapeError(
@@ -207,12 +207,12 @@ def batchnorm_backward(
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx (N, D), dgamma (D,), dbeta (D,)) of `batchnorm_train`."""
     op = "batchnorm backward"
-    dout = np.asarray(dout)
+    dout = as_array(dout)
     normalized = context.normalized
     expect_shape(op, "dout", dout, normalized.shape)
     common_dtype(op, dout)
     dtype, features = normalized.dtype, normalized.shape[1]
-    gamma = contiguous(np.broadcast_to(np.asarray(gamma), (features,)), dtype)
+    gamma = contiguous(np.broadcast_to(as_array(gamma), (features,)), dtype)
     dx, dgamma, dbeta = (
         np.empty(normalized.shape, dtype),
         np.empty(features, dtype),
@@ -250,7 +250,7 @@ def adam_update(
 ) -> None:
     """Adam's step in place on param, m and v (all of one shape); lr is corrected for bias."""
     op = "adam"
-    grad = np.asarray(grad)
+    grad = as_array(grad)
     expect_shape(op, "gradient", grad, param.shape)
     # The moments of a float16 parameter live in float32, as Adam made them.
     dtype = common_dtype(op, param, m)

@@ -15,7 +15,7 @@ from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..geometry import WindowGeometry, window_geometry
 from ..selection import active
-from .arrays import common_dtype, contiguous, empty_images, expect_shape, in_layout
+from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
 
 __all__ = [
     "col2im",
@@ -34,7 +34,7 @@ def im2col(
     x: ArrayLike, fh: int, fw: int, stride: int = 1, pad: int = 0, backend: str | None = None
 ) -> Array:
     """Column matrix (N*OH*OW, C*FH*FW) of images (N, C, H, W)."""
-    x = np.asarray(x)
+    x = as_array(x)
     geometry = window_geometry("im2col", x.shape, fh, fw, stride, pad)
     dtype = common_dtype("im2col", x)
     col = np.empty(geometry.column_shape, dtype)
@@ -52,7 +52,7 @@ def col2im(
     backend: str | None = None,
 ) -> Array:
     """Images (N, C, H, W) that sum the entries of a column matrix (N*OH*OW, C*FH*FW)."""
-    col = np.asarray(col)
+    col = as_array(col)
     geometry = window_geometry("col2im", tuple(input_shape), fh, fw, stride, pad)
     dtype = common_dtype("col2im", col)
     expect_shape("col2im", "col", col, geometry.column_shape)
@@ -77,7 +77,7 @@ def conv2d_arguments(
     op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike, stride: int, pad: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, WindowGeometry, np.dtype[Any]]:
     """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in."""
-    x, weight, bias = np.asarray(x), np.asarray(weight), np.asarray(bias)
+    x, weight, bias = as_array(x), as_array(weight), as_array(bias)
     if weight.ndim != 4 or 0 in weight.shape:
         raise ShapeError(
             f"{op}: weight must be (FN, C, FH, FW) with no axis empty, got shape {weight.shape}"
@@ -116,7 +116,7 @@ def conv2d_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
     op = "conv2d backward"
-    dout, weight = np.asarray(dout), np.asarray(weight)
+    dout, weight = as_array(dout), as_array(weight)
     backend, geometry, x = active(context.backend), context.geometry, context.x
     expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
     expect_shape(op, "dout", dout, geometry.output_shape(len(weight)))
@@ -154,7 +154,7 @@ def maxpool2d_forward(
 ) -> tuple[Array, PoolContext]:
     """Maximum (N, C, OH, OW) of each window of x (N, C, H, W)."""
     op = "maxpool2d"
-    x = np.asarray(x)
+    x = as_array(x)
     geometry = window_geometry(op, x.shape, fh, fw, stride, pad)
     if pad >= min(geometry.fh, geometry.fw):
         raise ShapeError(
@@ -176,7 +176,7 @@ def maxpool2d_forward(
 def maxpool2d_backward(dout: ArrayLike, context: PoolContext) -> Array:
     """Gradient (N, C, H, W): each maximum's gradient goes to the place that won."""
     op = "maxpool2d backward"
-    dout = np.asarray(dout)
+    dout = as_array(dout)
     backend, geometry = active(context.backend), context.geometry
     expect_shape(op, "dout", dout, context.winner.shape)
     common_dtype(op, dout)

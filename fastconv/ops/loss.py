@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Labels
 from ..errors import LabelError, ShapeError
 from ..selection import active
-from .arrays import common_dtype, contiguous
+from .arrays import as_array, common_dtype, contiguous
 
 __all__ = [
     "class_indices",
@@ -31,7 +31,7 @@ def class_indices(op: str, t: ArrayLike, shape: tuple[int, int]) -> Labels:
     LabelError
         Labels that are not whole numbers, out of range, or of another count or width.
     """
-    t = np.asarray(t)
+    t = as_array(t)
     n, classes = shape
     if t.ndim == 2 and t.shape == shape:
         if t.dtype.kind not in "fiub":
@@ -73,12 +73,12 @@ def softmax_cross_entropy_forward(
     that of their largest entries, the gradient pulls towards the targets themselves.
     """
     op = "softmax_cross_entropy"
-    scores = np.asarray(scores)
+    scores = as_array(scores)
     if scores.ndim != 2 or scores.shape[1] == 0:
         raise ShapeError(f"{op}: scores must be (N, M) with M at least 1, got shape {scores.shape}")
     dtype = common_dtype(op, scores)
     labels = class_indices(op, t, scores.shape)
-    soft = _soft_targets(np.asarray(t), labels, dtype)
+    soft = _soft_targets(as_array(t), labels, dtype)
     probabilities = np.empty(scores.shape, dtype)
     chosen = active(backend)
     loss = 0.0
