@@ -89,7 +89,7 @@ def conv2d_block_forward(
     -------
     array (N, FN, OH, OW) or (N, FN, OH//2, OW//2), and the context for backward.
     """
-    op = "conv2d_block"
+    op = "conv2d"  # by the name that users know
     x, weight, bias, geometry, dtype = conv2d_arguments(op, x, weight, bias, stride, pad)
     n, filters, oh, ow = geometry.output_shape(len(weight))
     if pool and min(oh, ow) < 2:
@@ -116,7 +116,7 @@ def conv2d_block_backward(
     empty: Allocator = empty_images,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
-    op = "conv2d_block backward"
+    op = "conv2d backward"
     dout, weight = as_array(dout), as_array(weight)
     backend, geometry, x = active(context.backend), context.geometry, context.x
     expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
