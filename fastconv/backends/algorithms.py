@@ -64,10 +64,22 @@ def choose(
     """
     forward = _winograd(g, filters, g.oh, g.ow, math_mode, forced)
     input_gradient = _winograd(g, filters, g.h, g.w, math_mode, forced)
-    weight_gradient: Algorithm = forward
-    if pooled and forced == "auto":
-        weight_gradient = "sparse"
+    weight_gradient = _weight_gradient(g, pooled, math_mode, forced)
     return ConvAlgorithms(forward, input_gradient, weight_gradient)
+
+
+def _weight_gradient(g: WindowGeometry, pooled: bool, math_mode: str, forced: str) -> Algorithm:
+    """The way to sum over all tiles: no filters are transformed before, so few tiles suffice."""
+    if pooled and forced == "auto":
+        return "sparse"
+    if (g.fh, g.fw, g.stride) != (3, 3, 1) or forced == "direct":
+        return "direct"
+    if forced != "auto":
+        return "winograd4" if forced == "winograd4" else "winograd2"
+    if g.c < LEAST_CHANNELS:
+        return "direct"
+    tiles = g.n * -(-g.oh // 4) * -(-g.ow // 4)
+    return "winograd4" if math_mode == "fast" and tiles >= LEAST_TILES_FAST else "winograd2"
 
 
 def _winograd(
