@@ -12,8 +12,9 @@ from ..base import Array
 from . import plan, product, sparse, winograd_gradient
 from .gate import POOL_GATE, Incoming
 from .machine import Machine
-from .memory import LINE, addresses, code, workspace
+from .memory import addresses, code, workspace
 from .plan import Table, WeightLayout
+from .pointer import LINE
 from .team import Team
 
 __all__ = ["weight_gradient"]

@@ -1,21 +1,24 @@
 """Weight gradient by Winograd's algorithm: 3x3 filters, stride 1, tiles of m x m outputs.
 
     for chunk of the tiles of my images:
-        for tile:  for vector of channels:  V[frequency][tile] = Bt patch B
-                   for vector of filters:   D[frequency][tile] = A dout At, gated
+        for run of tiles side by side:
+            the pixels they need, padded, and their dout, gated, into this thread's scratch
+            for tile:  for vector of channels:  V[frequency][tile] = Bt patch B
+                       for vector of filters:   D[frequency][tile] = A dout At
         for frequency:
             for block of filters:  for R channels:
                 t = 0;  for tile:  t[r] += V[tile][channel r] * D[tile][block]
                 sums[frequency][channels][block] += t
     then dweight = Gt (sums of all groups) G
 
-Four (m = 2) or nine (m = 4) products of the direct way become one and 16/9, plus the
-transforms, which are shared by all filters and all channels: 2.25 and 4 times fewer in all.
-A chunk is as many tiles as make V and D fit the second cache; each adds one partial sum to
-the sums, which keeps float32 accurate over many tiles.
+For each pair of a channel and a filter, the 9*m*m products of a tile become (m + 2)^2: 2.25 times
+fewer for m = 2, 4 times for m = 4. The transforms are shared by all pairs. V and D of a chunk
+should fit the second cache, but a chunk that is short passes over the sums too often: they are
+large where channels are many. Each chunk adds one partial sum, which keeps float32 accurate over
+many tiles.
 
-The register tile: 8 x 2 of 32 registers, 6 x 2 of 16: channels are many, so rows need not
-fit their number as well as in `product`.
+The register tile is that of `product` with 8 rows at most, or 4 where 6 would leave much over:
+here rows are channels, and they come in multiples of 8.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
