@@ -85,16 +85,16 @@ cdef void product_tile_1(
         product_tile[real](7, 1, p, x, w, start, out, columns)
     elif R == 8:
         product_tile[real](8, 1, p, x, w, start, out, columns)
-    elif ROWS_1 > 8:
-        if R == 9:
-            product_tile[real](9, 1, p, x, w, start, out, columns)
-        elif R == 10:
-            product_tile[real](10, 1, p, x, w, start, out, columns)
-        elif R == 11:
-            product_tile[real](11, 1, p, x, w, start, out, columns)
-        elif R == 12:
-            product_tile[real](12, 1, p, x, w, start, out, columns)
-        elif R == 13:
+    elif R == 9:
+        product_tile[real](9, 1, p, x, w, start, out, columns)
+    elif R == 10:
+        product_tile[real](10, 1, p, x, w, start, out, columns)
+    elif R == 11:
+        product_tile[real](11, 1, p, x, w, start, out, columns)
+    elif R == 12:
+        product_tile[real](12, 1, p, x, w, start, out, columns)
+    elif ROWS_1 > 12:
+        if R == 13:
             product_tile[real](13, 1, p, x, w, start, out, columns)
         else:
             product_tile[real](14, 1, p, x, w, start, out, columns)
@@ -113,12 +113,12 @@ cdef void product_tile_2(
         product_tile[real](3, 2, p, x, w, start, out, columns)
     elif R == 4:
         product_tile[real](4, 2, p, x, w, start, out, columns)
-    elif ROWS_2 > 4:
-        if R == 5:
-            product_tile[real](5, 2, p, x, w, start, out, columns)
-        elif R == 6:
-            product_tile[real](6, 2, p, x, w, start, out, columns)
-        elif R == 7:
+    elif R == 5:
+        product_tile[real](5, 2, p, x, w, start, out, columns)
+    elif R == 6:
+        product_tile[real](6, 2, p, x, w, start, out, columns)
+    elif ROWS_2 > 6:
+        if R == 7:
             product_tile[real](7, 2, p, x, w, start, out, columns)
         else:
             product_tile[real](8, 2, p, x, w, start, out, columns)

@@ -10,19 +10,19 @@
 #                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
 #                 M[f][tile][group] = t
 #             for tile:  for vector of the group:
-#                 m x m outputs = transform of M[.](tile), ReLU, pool
+#                 m x m outputs = transform of M[.](tile) + bias, ReLU, pool
 #
 # f counts the (m+2)^2 frequencies. A block's V and M stay in the second cache and are never
 # arrays of all tiles; a block is as many tiles as make reading U once a block cheap beside the
 # products. It is a piece of a row of tiles, or some rows, or some images, so that the
-# pixels in scratch serve all its tiles. The bias enters where At has a column of ones, frequency
-# (1, 1). The input gradient is the same with turned filters and padding 2 - pad.
+# pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
+# padding 2 - pad.
 # Tiles of the products: see product.pxi, 8 x 2 and 14 x 1 with AVX-512, cut evenly.
 
 cdef enum:
     MOST_TILES = 64  # of a block
-    LEAST_TILES = 8
-    TILE_BYTES = 1 << 18  # V and M of a block
+    LEAST_TILES = 32
+    TILE_BYTES = 1 << 21  # V and M of a block of at least these
     GROUP = 64  # columns of M
 
 cdef struct Winograd:
@@ -34,7 +34,7 @@ cdef struct Winograd:
     ptrdiff_t images, rows, cols  # of a block
     ptrdiff_t parts, blocks_y, blocks_x  # of the columns, and blocks of an image
     ptrdiff_t units  # blocks in all, times parts
-    ptrdiff_t v_step, m_step  # from frequency to frequency
+    ptrdiff_t u_step, v_step, m_step  # from frequency to frequency, u_step of a whole block
 
 
 cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
@@ -74,6 +74,7 @@ cdef Winograd winograd_of(
     w.parts = min(ceil_div(threads, blocks), ceil_div(w.columns, 2 * lane_count))
     w.units = blocks * w.parts
     tiles = w.images * w.rows * w.cols
+    w.u_step = odd_lines(w.depth * 2 * lane_count, lane_count)
     w.v_step = odd_lines(tiles * w.width, lane_count)
     w.m_step = odd_lines(tiles * w.group, lane_count)
     return w
@@ -84,7 +85,7 @@ cdef Winograd winograd_of(
 
 cdef inline void transform_filters_block(
     int m, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns,
-    real* to,
+    real* to, ptrdiff_t step,
 ) noexcept nogil:
     """One block [f][c][lanes of the block], zeros behind `columns`; strides as in `pack_block`."""
     cdef ptrdiff_t width = block_width(columns, lanes(weight))
@@ -95,16 +96,16 @@ cdef inline void transform_filters_block(
     for c in range(depth):
         pack_block[real](weight + c * strides[2], shape, strides, columns, taps)
         for i from 0 <= i < width by lanes(weight):
-            transform_filter[real](m, taps + i, width, to + c * width + i, depth * width)
+            transform_filter[real](m, taps + i, width, to + c * width + i, step)
 
 
 cdef void transform_filters(
     int m, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns,
-    real* to, int team,
+    real* to, ptrdiff_t step, int team,
 ) noexcept nogil:
-    """All blocks, one after the other."""
+    """All blocks, one after the other; `step` from frequency to frequency."""
     cdef ptrdiff_t width = 2 * lanes(weight)
-    cdef ptrdiff_t volume = (m + 2) * (m + 2) * depth
+    cdef ptrdiff_t block = (m + 2) * (m + 2) * step
     cdef ptrdiff_t b
     for b in prange(
         ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
@@ -112,12 +113,12 @@ cdef void transform_filters(
         if m == 2:
             transform_filters_block[real](
                 2, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * width * volume,
+                to + b * block, step,
             )
         else:
             transform_filters_block[real](
                 4, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * width * volume,
+                to + b * block, step,
             )
 
 
@@ -129,69 +130,93 @@ cdef inline void transform_patches(
 ) noexcept nogil:
     """V of rows x cols tiles from the pixels that they need."""
     cdef ptrdiff_t row = (m * cols + 2) * w.width
-    cdef ptrdiff_t y, x, c
+    cdef ptrdiff_t y, c
     for y in range(rows):
-        for x in range(cols):
-            for c from 0 <= c < w.width by lanes(window):
-                transform_input[real](
-                    m, window + m * y * row + m * x * w.width + c, row, w.width, v + c, w.v_step
+        for c from 0 <= c < w.width by lanes(window):
+            transform_input[real](
+                m, window + m * y * row + c, row, w.width, cols, v + c, w.width, w.v_step
+            )
+        v += cols * w.width
+
+
+cdef void store_edge(
+    int m, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t columns,
+    const real* outputs,
+) noexcept nogil:
+    """The outputs [m][m][lanes] of a tile that hangs over: rows x cols of them go to `at`."""
+    cdef ptrdiff_t i, j
+    cdef ptrdiff_t width = lanes(outputs)
+    cdef const real* t
+    for i in range(rows):
+        for j in range(cols):
+            if o.kind == POOL_GATE:
+                t = outputs + 2 * (i * m + j) * width
+                store_pooled[real](
+                    load(t), load(t + width), load(t + m * width), load(t + (m + 1) * width),
+                    o, at + (i * o.pw + j) * o.c, columns,
                 )
-            v += w.width
+            else:
+                t = outputs + (i * m + j) * width
+                store_part(<real*> o.out + at + (i * o.pw + j) * o.c, load(t), columns)
 
 
 cdef inline void store_tile(
-    int m, const Outgoing* o, ptrdiff_t image, ptrdiff_t y, ptrdiff_t x, ptrdiff_t c,
+    int m, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t columns,
     vec[real]* t,
 ) noexcept nogil:
-    """The outputs of one tile from (y, x) on, as far as they are inside."""
-    cdef ptrdiff_t rest = o.c - c
-    cdef real* out = <real*> o.out
-    cdef ptrdiff_t at
+    """The outputs of one tile, as many as there are rows x cols places for."""
+    cdef int side = m // 2 if o.kind == POOL_GATE else m
+    cdef real* out = <real*> o.out + at
     cdef int i, j
-    if o.kind == POOL_GATE:
-        y, x = y // 2, x // 2
-        for i in range(m // 2):
-            for j in range(m // 2):
-                if y + i < o.ph and x + j < o.pw:
-                    at = ((image * o.ph + y + i) * o.pw + x + j) * o.c
-                    store_pooled[real](
-                        t[2 * i * m + 2 * j], t[2 * i * m + 2 * j + 1],
-                        t[(2 * i + 1) * m + 2 * j], t[(2 * i + 1) * m + 2 * j + 1],
-                        o, at + c, rest,
-                    )
-        return
+    cdef char[16 * VECTOR_BYTES] memory
     if o.kind == RELU_GATE:
         relu_all[real](t, m * m, 1)
-    for i in range(m):
-        for j in range(m):
-            if y + i < o.h and x + j < o.w:
-                at = ((image * o.h + y + i) * o.w + x + j) * o.c
-                store_part(out + at + c, t[i * m + j], rest)
+    if rows < side or cols < side or columns < lanes(out):
+        store_all[real](t, m * m, 1, <real*> memory)
+        store_edge[real](m, o, at, min(rows, side), min(cols, side), columns, <real*> memory)
+    elif o.kind == POOL_GATE:
+        for i in range(m // 2):
+            for j in range(m // 2):
+                store_pooled[real](
+                    t[2 * (i * m + j)], t[2 * (i * m + j) + 1],
+                    t[2 * (i * m + j) + m], t[2 * (i * m + j) + m + 1],
+                    o, at + (i * o.pw + j) * o.c, columns,
+                )
+    else:
+        for i in range(m):
+            for j in range(m):
+                store(out + j * o.c, t[i * m + j])
+            out += o.pw * o.c
 
 
 cdef inline void transform_tiles(
     int m, const Winograd* w, const Outgoing* o, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left,
-    ptrdiff_t rows, ptrdiff_t cols, const real* products, ptrdiff_t first, ptrdiff_t columns,
+    ptrdiff_t rows, ptrdiff_t cols, const real* products, const real* bias, ptrdiff_t first,
+    ptrdiff_t columns,
 ) noexcept nogil:
     """What goes out of rows x cols tiles, `columns` channels from `first` on."""
-    cdef ptrdiff_t y, x, c
+    cdef ptrdiff_t side = m // 2 if o.kind == POOL_GATE else m
+    cdef ptrdiff_t y, x, c, at
+    cdef int i
     cdef vec[real] t[16]
-    for y in range(top, top + rows):
-        for x in range(left, left + cols):
+    for y from side * top <= y < side * (top + rows) by side:
+        for x from side * left <= x < side * (left + cols) by side:
+            at = ((image * o.ph + y) * o.pw + x) * o.c + first
             for c from 0 <= c < columns by lanes(products):
                 transform_output[real](m, products + c, w.m_step, t)
-                store_tile[real](m, o, image, m * y, m * x, first + c, t)
+                for i in range(m * m):
+                    t[i] = add(t[i], load(bias + first + c))
+                store_tile[real](m, o, at + c, o.ph - y, o.pw - x, columns - c, t)
             products += w.group
 
 
 cdef void multiply_frequencies(
-    const Winograd* w, ptrdiff_t tiles, const real* v, const real* filters, const real* bias,
-    ptrdiff_t first, ptrdiff_t columns, real* products,
+    const Winograd* w, ptrdiff_t tiles, const real* v, const real* filters, ptrdiff_t first,
+    ptrdiff_t columns, real* products,
 ) noexcept nogil:
     """M of all frequencies for the columns [first, first + columns)."""
     cdef ptrdiff_t frequencies = (w.m + 2) * (w.m + 2)
     cdef ptrdiff_t f, c, width
-    cdef const real* start
     cdef Product p
     p.rows, p.run, p.slide, p.accumulate, p.relu = 1, w.depth, False, False, False
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
@@ -200,11 +225,10 @@ cdef void multiply_frequencies(
         for c from 0 <= c < columns by 2 * lanes(v):
             width = block_width(w.columns - first - c, lanes(v))
             p.w_i = width
-            start = bias + first + c if f == w.m + 3 else zeros(v)
             product_rows[real](
                 &p, tiles, v + f * w.v_step,
-                filters + (first + c) * frequencies * w.depth + f * w.depth * width,
-                start, products + f * w.m_step + c, width,
+                filters + ((first + c) // (2 * lanes(v)) * frequencies + f) * w.u_step,
+                zeros(v), products + f * w.m_step + c, width,
             )
 
 
@@ -237,18 +261,18 @@ cdef void winograd_block(
     while first < end:
         columns = min(w.group, end - first)
         multiply_frequencies[real](
-            w, images * rows * cols, v, filters, bias, first, columns, products
+            w, images * rows * cols, v, filters, first, columns, products
         )
         for i in range(images):
             if m == 2:
                 transform_tiles[real](
                     2, w, o, image + i, top, left, rows, cols,
-                    products + i * rows * cols * w.group, first, columns,
+                    products + i * rows * cols * w.group, bias, first, columns,
                 )
             else:
                 transform_tiles[real](
                     4, w, o, image + i, top, left, rows, cols,
-                    products + i * rows * cols * w.group, first, columns,
+                    products + i * rows * cols * w.group, bias, first, columns,
                 )
         first += columns
 
@@ -266,12 +290,13 @@ cdef void winograd(
     cdef ptrdiff_t columns = padded(w.columns, lanes(weight))
     cdef ptrdiff_t work = w.depth * columns // lanes(weight) * frequencies
     cdef int team = team_size(threads, w.units, o.n * w.tiles_y * w.tiles_x * work)
-    cdef Scratch packing = Scratch(columns * (frequencies * w.depth + 1) * sizeof(real))
+    cdef ptrdiff_t blocks = ceil_div(columns, 2 * lanes(weight))
+    cdef Scratch packing = Scratch((blocks * frequencies * w.u_step + columns) * sizeof(real))
     cdef Scratch windows = Scratch((m * w.rows + 2) * (m * w.cols + 2) * w.width * sizeof(real), team)
     cdef Scratch patches = Scratch(frequencies * w.v_step * sizeof(real), team)
     cdef Scratch sums = Scratch(frequencies * w.m_step * sizeof(real), team)
     cdef real* filters = <real*> packing.start
-    cdef real* padded_bias = filters + columns * frequencies * w.depth
+    cdef real* padded_bias = filters + blocks * frequencies * w.u_step
     cdef char* window = windows.start
     cdef char* v = patches.start
     cdef char* products = sums.start
@@ -281,7 +306,7 @@ cdef void winograd(
     cdef int t
     cdef ptrdiff_t unit
     with nogil:
-        transform_filters[real](m, weight, strides, w.depth, w.columns, filters, team)
+        transform_filters[real](m, weight, strides, w.depth, w.columns, filters, w.u_step, team)
         memset(padded_bias, 0, columns * sizeof(real))
         if bias != NULL:
             memcpy(padded_bias, bias, w.columns * sizeof(real))

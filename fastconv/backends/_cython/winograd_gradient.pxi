@@ -69,19 +69,21 @@ cdef TileSums tile_sums_of(
 
 
 cdef inline void gradient_line(int m, const vec[real]* g, vec[real]* d) noexcept nogil:
-    """The polynomial of the m gradients of a line, at 0, 1, -1, then 2, -2, then infinity."""
+    """The polynomial of the m gradients of a line, at the points of winograd_transform.pxi."""
     cdef vec[real] even, odd
     d[0] = g[0]
     d[m + 1] = g[m - 1]
     if m == 2:
         d[1], d[2] = add(g[0], g[1]), subtract(g[0], g[1])
     else:
-        even, odd = add(g[0], g[2]), add(g[1], g[3])
-        d[1], d[2] = add(even, odd), subtract(even, odd)
-        even = muladd(broadcast(<real> 4), g[2], g[0])
-        odd = muladd(broadcast(<real> 4), g[3], g[1])
-        d[3] = muladd(broadcast(<real> 2), odd, even)
-        d[4] = muladd(broadcast(<real> -2), odd, even)
+        even = muladd(broadcast(<real> 0.5), g[2], g[0])
+        odd = muladd(broadcast(<real> 0.5), g[3], g[1])
+        d[1] = muladd(broadcast(<real> HALF_ROOT), odd, even)
+        d[2] = muladd(broadcast(<real> -HALF_ROOT), odd, even)
+        even = muladd(broadcast(<real> 2), g[2], g[0])
+        odd = muladd(broadcast(<real> 2), g[3], g[1])
+        d[3] = muladd(broadcast(<real> ROOT), odd, even)
+        d[4] = muladd(broadcast(<real> -ROOT), odd, even)
 
 
 cdef inline void transform_gradient(
@@ -114,14 +116,19 @@ cdef inline void tap_line(int m, const vec[real]* s, vec[real]* w) noexcept nogi
         w[1] = times(factor, subtract(s[1], s[2]))
         w[2] = subtract(even, s[3])
     else:
-        factor = broadcast(<real> (1.0 / 24))
+        # Lagrange's denominators are 1, -3/2 and 6; even and odd are those of the two pairs.
+        factor = broadcast(<real> (-2.0 / 3))
+        even = times(factor, add(s[1], s[2]))
+        odd = times(factor, subtract(s[1], s[2]))
+        w[0] = add(s[0], even)
+        w[1] = times(broadcast(<real> HALF_ROOT), odd)
+        w[2] = muladd(broadcast(<real> 0.5), even, s[5])
+        factor = broadcast(<real> (1.0 / 6))
         even = times(factor, add(s[3], s[4]))
         odd = times(factor, subtract(s[3], s[4]))
-        factor = broadcast(<real> (-1.0 / 6))
-        w[1] = muladd(factor, subtract(s[1], s[2]), add(odd, odd))
-        w[2] = times(factor, add(s[1], s[2]))
-        w[0] = muladd(broadcast(<real> 0.25), s[0], add(w[2], even))
-        w[2] = muladd(broadcast(<real> 4), even, add(w[2], s[m + 1]))
+        w[0] = add(w[0], even)
+        w[1] = muladd(broadcast(<real> ROOT), odd, w[1])
+        w[2] = muladd(broadcast(<real> 2), even, w[2])
 
 
 cdef inline void transform_sums(
@@ -153,16 +160,18 @@ cdef inline void transform_grid(
 ) noexcept nogil:
     cdef ptrdiff_t row = (m * cols + (0 if gradients else 2)) * pixel
     cdef ptrdiff_t y, x, c
-    cdef const real* patch
+    cdef const real* line
     for y in range(rows):
-        for x in range(cols):
-            patch = window + m * (y * row + x * pixel)
-            for c from 0 <= c < pixel by lanes(window):
-                if gradients:
-                    transform_gradient[real](m, patch + c, row, pixel, to + c, step)
-                else:
-                    transform_input[real](m, patch + c, row, pixel, to + c, step)
-            to += tile
+        for c from 0 <= c < pixel by lanes(window):
+            line = window + m * y * row + c
+            if gradients:
+                for x in range(cols):
+                    transform_gradient[real](
+                        m, line + m * x * pixel, row, pixel, to + x * tile + c, step
+                    )
+            else:
+                transform_input[real](m, line, row, pixel, cols, to + c, tile, step)
+        to += cols * tile
 
 
 cdef void transform_piece(
@@ -190,7 +199,7 @@ cdef void multiply_tiles(
     const TileSums* s, int m, ptrdiff_t tiles, const real* v, const real* d, ptrdiff_t channels,
     ptrdiff_t filters, real* sums,
 ) noexcept nogil:
-    """sums += the products of all frequencies, and the bias gradient behind them += its own."""
+    """sums += the products of all frequencies."""
     cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
     cdef ptrdiff_t f, first
     cdef Product p
@@ -203,15 +212,12 @@ cdef void multiply_tiles(
                 &p, channels, v + f * s.v_step, d + f * s.d_step + first, zeros(v),
                 sums + f * s.s_step + first, filters - first,
             )
-    # At the point (1, 1) D is the sum of the tile.
-    add_column_sums[real](
-        d + (m + 3) * s.d_step, tiles, s.d_tile, sums + frequencies * s.s_step
-    )
 
 
 cdef void sum_tiles(
     int m, const TileSums* s, const Conv* g, const Incoming* x, const Incoming* d,
-    ptrdiff_t block, ptrdiff_t begin, ptrdiff_t end, real* sums, real* window, real* v, real* gradients,
+    ptrdiff_t block, ptrdiff_t begin, ptrdiff_t end, real* sums, real* window, real* v,
+    real* gradients,
 ) noexcept nogil:
     """sums [f][c][filters], and the bias gradient behind it, of the pieces [begin, end)."""
     cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
@@ -234,6 +240,10 @@ cdef void sum_tiles(
         transform_piece[real](
             m, True, &some_d, image, top, left, rows, cols, 0, window,
             gradients + tiles * s.d_tile, s.d_tile, s.d_step,
+        )
+        add_column_sums[real](
+            window, m * m * rows * cols, padded(filters, lanes(v)),
+            sums + (m + 2) * (m + 2) * s.s_step,
         )
         tiles += rows * cols
         if tiles + s.rows * s.cols > s.tiles or piece + 1 == end:

@@ -4,12 +4,22 @@
 #     patch d:   V = Bt d B      filter g:   U = G g Gt      tile:   y = At (U * V, summed) A
 #
 # Each is a line transform down the columns, then along the rows, of vectors whose lanes are
-# channels. The points are 0, 1, -1, infinity, and 2, -2 for m = 4. With m = 2 the factors are 1,
-# 1/2 and 1/4 only, so that small whole numbers stay exact.
+# channels. With m = 2 the points are 0, 1, -1 and infinity, and the factors 1, 1/2 and 1/4 only,
+# so that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and infinity:
+# with 1 and 2 in their place the largest error is four times as large.
 #
 # The rows of Bt come in pairs that share their sums: rows 0 and m+1, then 1 and 2, 3 and 4. A pair
-# for all columns is at most 12 vectors in registers beside the 6 that are read; all 36 would
-# not fit, and reading a pixel again is cheaper than storing a vector twice.
+# for all columns of a patch is at most 12 vectors in registers; all 36 would not fit, and reading
+# a pixel again is cheaper than storing a vector twice. So the loop nest of V is: for pair: for
+# tile of a row: m new columns, two are the last tile's.
+
+cdef extern from *:
+    """
+    #define ROOT 1.41421356237309504880
+    #define HALF_ROOT 0.70710678118654752440
+    """
+    const double ROOT
+    const double HALF_ROOT
 
 
 cdef inline void input_pair(
@@ -21,21 +31,21 @@ cdef inline void input_pair(
         first[0] = subtract(d[0], d[2])
         second[0] = subtract(d[1], d[3])
     elif pair == 0:
-        first[0] = muladd(broadcast(<real> 4), d[0], muladd(broadcast(<real> -5), d[2], d[4]))
-        second[0] = muladd(broadcast(<real> 4), d[1], muladd(broadcast(<real> -5), d[3], d[5]))
+        first[0] = muladd(broadcast(<real> -2.5), d[2], add(d[0], d[4]))
+        second[0] = muladd(broadcast(<real> -2.5), d[3], add(d[1], d[5]))
     elif m == 2:
         first[0] = add(d[1], d[2])
         second[0] = subtract(d[2], d[1])
     elif pair == 1:
-        a = muladd(broadcast(<real> -4), d[2], d[4])
-        b = muladd(broadcast(<real> -4), d[1], d[3])
-        first[0] = add(a, b)
-        second[0] = subtract(a, b)
+        a = muladd(broadcast(<real> -2), d[2], d[4])
+        b = muladd(broadcast(<real> -2), d[1], d[3])
+        first[0] = muladd(broadcast(<real> HALF_ROOT), b, a)
+        second[0] = muladd(broadcast(<real> -HALF_ROOT), b, a)
     else:
-        a = subtract(d[4], d[2])
-        b = subtract(d[3], d[1])
-        first[0] = muladd(broadcast(<real> 2), b, a)
-        second[0] = muladd(broadcast(<real> -2), b, a)
+        a = muladd(broadcast(<real> -0.5), d[2], d[4])
+        b = muladd(broadcast(<real> -0.5), d[1], d[3])
+        first[0] = muladd(broadcast(<real> ROOT), b, a)
+        second[0] = muladd(broadcast(<real> -ROOT), b, a)
 
 
 cdef inline int first_of(int pair) noexcept nogil:
@@ -46,49 +56,63 @@ cdef inline int second_of(int m, int pair) noexcept nogil:
     return m + 1 if pair == 0 else 2 * pair
 
 
-cdef inline void input_row_pair(
-    int m, int pair, const vec[real]* line, real* to, ptrdiff_t step
-) noexcept nogil:
-    cdef vec[real] first[1]
-    cdef vec[real] second[1]
-    input_pair[real](m, pair, line, first, second)
-    store(to + first_of(pair) * step, first[0])
-    store(to + second_of(m, pair) * step, second[0])
-
-
-cdef inline void input_row(
+cdef inline void store_row(
     int m, const vec[real]* line, real* to, ptrdiff_t step
 ) noexcept nogil:
-    input_row_pair[real](m, 0, line, to, step)
-    input_row_pair[real](m, 1, line, to, step)
+    """One row of V, from its values down the columns."""
+    cdef vec[real] first[3]
+    cdef vec[real] second[3]
+    cdef int pair
+    input_pair[real](m, 0, line, first, second)
+    input_pair[real](m, 1, line, first + 1, second + 1)
     if m == 4:
-        input_row_pair[real](m, 2, line, to, step)
+        input_pair[real](m, 2, line, first + 2, second + 2)
+    store(to, first[0])
+    for pair in range(1, m // 2 + 1):
+        store(to + (2 * pair - 1) * step, first[pair])
+        store(to + 2 * pair * step, second[pair])
+    store(to + (m + 1) * step, second[0])
 
 
-cdef inline void input_rows(
-    int m, int pair, const real* patch, ptrdiff_t row, ptrdiff_t pixel, real* to, ptrdiff_t step
+cdef inline void transform_pair(
+    int m, int pair, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
+    real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
-    """Two rows of V."""
+    """A pair of rows of V for a row of tiles; two columns of a tile are the next one's too."""
     cdef vec[real] d[6]
     cdef vec[real] first[6]
     cdef vec[real] second[6]
     cdef int x, y
-    for x in range(m + 2):
+    cdef ptrdiff_t t
+    for x in range(2):
         for y in range(m + 2):
-            d[y] = load(patch + y * row + x * pixel)
+            d[y] = load(pixels + y * row + x * pixel)
         input_pair[real](m, pair, d, first + x, second + x)
-    input_row[real](m, first, to + first_of(pair) * (m + 2) * step, step)
-    input_row[real](m, second, to + second_of(m, pair) * (m + 2) * step, step)
+    for t in range(tiles):
+        for x in range(2, m + 2):
+            for y in range(m + 2):
+                d[y] = load(pixels + y * row + x * pixel)
+            input_pair[real](m, pair, d, first + x, second + x)
+        store_row[real](m, first, to + first_of(pair) * (m + 2) * step, step)
+        store_row[real](m, second, to + second_of(m, pair) * (m + 2) * step, step)
+        for x in range(2):
+            first[x], second[x] = first[m + x], second[m + x]
+        pixels += m * pixel
+        to += tile
 
 
 cdef inline void transform_input(
-    int m, const real* patch, ptrdiff_t row, ptrdiff_t pixel, real* to, ptrdiff_t step
+    int m, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
+    real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
-    """V of one vector of channels: frequency (fy, fx) goes to to[(fy*(m+2) + fx)*step]."""
-    input_rows[real](m, 0, patch, row, pixel, to, step)
-    input_rows[real](m, 1, patch, row, pixel, to, step)
+    """V of one vector of channels for a row of tiles.
+
+    Frequency (fy, fx) of tile t goes to to[t*tile + (fy*(m+2) + fx)*step].
+    """
+    transform_pair[real](m, 0, pixels, row, pixel, tiles, to, tile, step)
+    transform_pair[real](m, 1, pixels, row, pixel, tiles, to, tile, step)
     if m == 4:
-        input_rows[real](m, 2, patch, row, pixel, to, step)
+        transform_pair[real](m, 2, pixels, row, pixel, tiles, to, tile, step)
 
 
 cdef inline void output_line(int m, const vec[real]* s, vec[real]* y) noexcept nogil:
@@ -102,10 +126,14 @@ cdef inline void output_line(int m, const vec[real]* s, vec[real]* y) noexcept n
     else:
         sum2 = add(s[3], s[4])
         difference2 = subtract(s[3], s[4])
+        difference1 = times(broadcast(<real> HALF_ROOT), difference1)
         y[0] = add(add(s[0], sum1), sum2)
-        y[1] = muladd(broadcast(<real> 2), difference2, difference1)
-        y[2] = muladd(broadcast(<real> 4), sum2, sum1)
-        y[3] = add(muladd(broadcast(<real> 8), difference2, difference1), s[5])
+        y[1] = muladd(broadcast(<real> ROOT), difference2, difference1)
+        y[2] = muladd(broadcast(<real> 2), sum2, times(broadcast(<real> 0.5), sum1))
+        y[3] = muladd(
+            broadcast(<real> (2 * ROOT)), difference2,
+            muladd(broadcast(<real> 0.5), difference1, s[5]),
+        )
 
 
 cdef inline void transform_output(
@@ -135,15 +163,13 @@ cdef inline void filter_line(int m, const vec[real]* g, vec[real]* u) noexcept n
         odd = times(factor, g[1])
         u[0], u[1], u[2], u[3] = g[0], add(even, odd), subtract(even, odd), g[2]
     else:
-        u[0] = times(broadcast(<real> 0.25), g[0])
-        factor = broadcast(<real> (-1.0 / 6))
-        even = times(factor, add(g[0], g[2]))
-        odd = times(factor, g[1])
+        u[0], u[5] = g[0], g[2]
+        even = times(broadcast(<real> (-1.0 / 3)), add(add(g[0], g[0]), g[2]))
+        odd = times(broadcast(<real> (-ROOT / 3)), g[1])
         u[1], u[2] = add(even, odd), subtract(even, odd)
-        factor = broadcast(<real> (1.0 / 24))
-        even = times(factor, muladd(broadcast(<real> 4), g[2], g[0]))
-        odd = times(broadcast(<real> (1.0 / 12)), g[1])
-        u[3], u[4], u[5] = add(even, odd), subtract(even, odd), g[2]
+        even = times(broadcast(<real> (1.0 / 6)), add(g[0], add(g[2], g[2])))
+        odd = times(broadcast(<real> (ROOT / 6)), g[1])
+        u[3], u[4] = add(even, odd), subtract(even, odd)
 
 
 cdef inline void transform_filter(

@@ -7,25 +7,71 @@
 
 cdef enum:
     ALIGNMENT = 64
+    SPARES = 16
+    SPARE_BYTES = 1 << 26  # of all spares
     GRAIN = 1 << 15  # values to touch, or vector multiply-adds, that outweigh waking a thread
+
+
+# Memory that calls are done with, for the calls to come: a page that the system has just given
+# costs more to touch for the first time than most kernels do with it. Guarded by the GIL.
+
+cdef struct Spare:
+    void* memory
+    ptrdiff_t bytes
+
+cdef Spare[SPARES] spares
+
+
+cdef void* take_memory(ptrdiff_t* bytes) noexcept:
+    """The smallest spare that has so many bytes, else new ones; NULL where there are none."""
+    cdef Spare* best = NULL
+    cdef void* memory
+    cdef int i
+    for i in range(SPARES):
+        if spares[i].bytes >= bytes[0] and (best == NULL or spares[i].bytes < best.bytes):
+            best = &spares[i]
+    if best == NULL or best.bytes // 4 > bytes[0]:
+        return malloc(bytes[0])
+    memory, bytes[0] = best.memory, best.bytes
+    best.memory, best.bytes = NULL, 0
+    return memory
+
+
+cdef void give_memory(void* memory, ptrdiff_t bytes) noexcept:
+    """Keep it in the place of the smallest spare, unless it is smaller, or too much."""
+    cdef Spare* least = &spares[0]
+    cdef ptrdiff_t kept = 0
+    cdef int i
+    for i in range(SPARES):
+        kept += spares[i].bytes
+        if spares[i].bytes < least.bytes:
+            least = &spares[i]
+    if bytes < least.bytes or kept - least.bytes + bytes > SPARE_BYTES:
+        free(memory)
+        return
+    free(least.memory)
+    least.memory, least.bytes = memory, bytes
 
 
 cdef class Scratch:
     """Uninitialised memory for one call: `parts` of at least `bytes` each."""
 
     cdef void* memory
+    cdef ptrdiff_t bytes
     cdef char* start
     cdef ptrdiff_t step
 
     def __cinit__(self, ptrdiff_t bytes, ptrdiff_t parts = 1):
         self.step = (bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-        self.memory = malloc(self.step * parts + ALIGNMENT)
+        self.bytes = self.step * parts + ALIGNMENT
+        self.memory = take_memory(&self.bytes)
         if self.memory == NULL:
             raise MemoryError(f"no memory for {self.step * parts} bytes of scratch")
         self.start = <char*> self.memory + ALIGNMENT - <size_t> self.memory % ALIGNMENT
 
     def __dealloc__(self):
-        free(self.memory)
+        if self.memory != NULL:
+            give_memory(self.memory, self.bytes)
 
 
 cdef inline int team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept nogil:
