@@ -118,16 +118,17 @@ def winograd(
     start = np.zeros((blocks + 1) * width, x.dtype)
     if bias is not None:
         start[: p.columns] = bias
-    filters_size = blocks * width * depth
-    _memory, (filters, transformed, scratch) = workspace(
-        x.dtype, 9 * filters_size, frequencies * filters_size, parts * cut.scratch
+    filters_size = frequencies * blocks * width * depth
+    transforming = team.parts(filters_size)
+    _memory, (taps, filters, scratch) = workspace(
+        x.dtype, transforming * 9 * width, filters_size, parts * cut.scratch
     )
-    pack(team, p, weight, width, filters)
-    arguments = [filters, transformed, blocks, depth]
-    constants = (code(x), lanes, vectors, m)
-    team.run(transform_filters, constants, arguments, team.parts(frequencies * filters_size))
-    zeros = start[blocks * width :]
-    arguments = [*addresses(x, in_gate), transformed, *addresses(start, zeros, result), scratch]
+    arguments = [weight.ctypes.data, taps, filters, p.addresses[3]]
+    arguments += [p.columns, depth, p.column_step]
+    team.run(transform_filters, (code(x), lanes, vectors, m), arguments, transforming)
+    begin = start.ctypes.data
+    arguments = [*addresses(x, in_gate), filters, begin, begin + blocks * width * x.itemsize]
+    arguments += [result.ctypes.data, scratch]
     arguments += addresses(winner)
     frame = p.frame
     arguments += [in_kind, frame.height, frame.width, depth, x.size // images]
@@ -135,14 +136,6 @@ def winograd(
     arguments += [*result.shape[2:], p.columns, winner is not None, images]
     arguments += [cut.down, cut.across, cut.images, cut.rows, cut.columns, cut.pieces, cut.scratch]
     team.run(kernels.winograd, (code(x), *shape, m), arguments, parts)
-
-
-def pack(team: Team, p: Product, weight: Array, width: int, packed: int) -> None:
-    """The weights of `p` in blocks of `width` columns, at the address `packed`."""
-    arguments = [weight.ctypes.data, packed, p.addresses[3]]
-    arguments += [p.columns, p.terms, p.column_step, width]
-    size = -(-p.columns // width) * width * p.terms
-    team.run(product.pack, (code(weight),), arguments, team.parts(size))
 
 
 def multiply(
@@ -170,14 +163,12 @@ def multiply(
     framed = p.frame.size > 0 or in_kind != NO_GATE
     frame_size = p.frame.area * p.frame.channels if framed else 0
     _memory, (packed, scratch) = workspace(x.dtype, len(start) * p.terms, parts * frame_size)
-    pack(team, p, weight, width, packed)
-    arguments = [
-        *addresses(x, in_gate),
-        scratch,
-        packed,
-        *addresses(start, result, winner),
-        *p.addresses[:3],
-    ]
+    *tables, weights = p.addresses
+    arguments = [weight.ctypes.data, packed, weights]
+    arguments += [p.columns, p.terms, p.column_step, width]
+    team.run(product.pack, (code(x),), arguments, team.parts(len(start) * p.terms))
+    arguments = [*addresses(x, in_gate), scratch, packed, *addresses(start, result, winner)]
+    arguments += tables
     arguments += [images, tiles, p.columns, p.terms, x.size // images, result.size // images]
     arguments += [in_kind, framed, kind, winner is not None, *p.frame.numbers[1:]]
     factory = product.multiply_pooled if kind == POOL_GATE else product.multiply

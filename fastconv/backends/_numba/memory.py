@@ -11,9 +11,17 @@ from .pointer import BYTE, DOUBLE, FLOAT, INT, LINE
 __all__ = ["addresses", "code", "workspace"]
 
 
+CODES = {
+    np.dtype(np.float32): FLOAT,
+    np.dtype(np.float64): DOUBLE,
+    np.dtype(np.uint8): BYTE,
+    np.dtype(np.int32): INT,
+}
+
+
 def code(array: np.ndarray) -> int:
     """The kernels' name of an array's element type."""
-    return {"f4": FLOAT, "f8": DOUBLE, "u1": BYTE, "i4": INT}[array.dtype.str[1:]]
+    return CODES[array.dtype]
 
 
 def addresses(*arrays: np.ndarray | None) -> list[int]:

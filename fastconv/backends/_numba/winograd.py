@@ -10,12 +10,11 @@
                 t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
                 M[f][tile] = t
             for tile:  for vector of the block:
-                m x m outputs = transform of M[.](tile), ReLU, pool
+                m x m outputs = transform of M[.](tile), bias, ReLU, pool
 
 f counts the (m+2)^2 frequencies. A block's V and M stay in the second cache and are never arrays
 of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the pixels in
-scratch serve all its tiles. The bias enters where At has a column of ones, frequency (1, 1). The
-input gradient is the same with turned filters and padding 2 - pad.
+scratch serve all its tiles. The input gradient is the same with turned filters and padding 2 - pad.
 
 The register tile is that of `product`, and half its rows for what is left over. V and M have
 room for `CAPACITY` tiles, so that the steps from row to row and from frequency to frequency are
@@ -33,10 +32,11 @@ from typing import Any
 
 from .build import Kernel
 from .gate import gated_window
-from .pointer import BYTE, FLOAT, copy, fetch, helper, numbers, pointers, share, steps
+from .pointer import BYTE, FLOAT, LONG, clear, copy, fetch, helper, numbers, pointers, share, steps
 from .square import store_square
 from .tile import rank1, store, tile
 from .winograd_transform import (
+    POINTS,
     output_lines,
     pooled_lines,
     relu_lines,
@@ -56,20 +56,31 @@ def room(rows: int) -> int:
 
 
 def transform_filters(real: int, lanes: int, vectors: int, m: int) -> Kernel:
-    """U, [block][f][c][width], from packed filters, [block][tap][c][width]."""
+    """U, [block][f][c][width], zeros in columns that do not exist.
+
+    Tap (ky, kx) of channel c and a column is weight[along[(3*ky + kx)*depth + c] + column*step].
+    """
     width, frequencies = lanes * vectors, (m + 2) * (m + 2)
     transform = transform_filter(m, lanes)
 
     def kernel(block, part, parts):
-        packed, filters = pointers(block, 0, 2, real)
-        blocks, depth = numbers(block, 2, 2)
-        first, last = share(blocks * depth, part, parts)
+        weight, taps, filters = pointers(block, 0, 3, real)
+        (along,) = pointers(block, 3, 1, LONG)
+        columns, depth, column_step = numbers(block, 4, 3)
+        taps = taps + part * 9 * width
+        first, last = share((columns + width - 1) // width * depth, part, parts)
         for i in range(first, last):
-            at = i // depth * depth * width
-            c = i % depth * width
+            j, c = i // depth, i % depth
+            there = min(width, columns - j * width)
+            if there < width:
+                clear(taps, 9 * width)
+            for lane in range(there):
+                column = weight + (j * width + lane) * column_step
+                for tap in range(9):
+                    taps[tap * width + lane] = column[along[tap * depth + c]]
+            to = filters + (j * frequencies * depth + c) * width
             for lane in range(0, width, lanes):
-                taps, to = packed + (9 * at + c + lane), filters + (frequencies * at + c + lane)
-                transform(taps, depth * width, to, depth * width)
+                transform(taps + lane, width, to + lane, depth * width)
 
     return kernel
 
@@ -79,8 +90,8 @@ def product_of_tiles(lanes: int, rows: int, vectors: int) -> Any:
     width = lanes * vectors
 
     @helper
-    def words(start, v, v_plane, depth, w, to):
-        t = tile(start, lanes, rows, vectors)
+    def words(zeros, v, v_plane, depth, w, to):
+        t = tile(zeros, lanes, rows, vectors)
         at = steps(lanes, rows)
         for c in range(0, depth, lanes):
             for k in range(min(lanes, depth - c)):
@@ -125,10 +136,10 @@ def tiles_out(lanes: int, vectors: int, m: int, m_step: int) -> Any:
     store_tile, store_windows = store_lines(m, lanes), store_lines(m // 2, lanes)
 
     @helper
-    def words(products, kind, out, winner, keep, row, pixel, rows, columns, channels, spare):
+    def words(products, bias, kind, out, winner, keep, row, pixel, rows, columns, channels, spare):
         for lane in range(0, min(width, channels), lanes):
             there, to = (rows, columns, channels - lane), out + lane
-            lines = lines_of(products + lane, m_step)
+            lines = lines_of(products + lane, m_step, bias + lane)
             if kind == 2:
                 best, place = after_pool(*lines)
                 store_windows(best, to, row, pixel, *there, spare[0])
@@ -147,7 +158,7 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
     width, frequencies, few = lanes * vectors, (m + 2) * (m + 2), rows // 2
     v_step, m_step = room(rows) * lanes, room(rows) * width
     v_plane, bytes_ = frequencies * v_step, 4 if real == FLOAT else 8
-    put_window, transform_patch = gated_window(lanes), transform_input(m, lanes)
+    put_window, transform_patch = gated_window(lanes), transform_input(m, lanes, POINTS)
     product, product_of_few = (product_of_tiles(lanes, r, vectors) for r in (rows, few))
     put_tile = tiles_out(lanes, vectors, m, m_step)
 
@@ -200,7 +211,6 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
             for j in range(first_block, last_block):
                 w = filters + j * width * frequencies * depth
                 for f in range(frequencies):
-                    start = bias + j * width if f == m + 3 else zeros
                     if j == first_block:
                         near, end = share(after - ahead, f, frequencies)
                         fetch(x + (ahead + near), (end - near) * bytes_)
@@ -211,9 +221,9 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
                     v_f, m_f = v + f * v_step, products + f * m_step
                     for t in range(0, tiles, rows):
                         if tiles - t > few:
-                            product(start, v_f, v_plane, depth, w, m_f)
+                            product(zeros, v_f, v_plane, depth, w, m_f)
                         else:
-                            product_of_few(start, v_f, v_plane, depth, w, m_f)
+                            product_of_few(zeros, v_f, v_plane, depth, w, m_f)
                         v_f, m_f = v_f + rows * lanes, m_f + rows * width
                     w = w + depth * width
 
@@ -224,7 +234,7 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
                             y, x_ = ty * size, tx * size
                             at = ((i * out_height + y) * out_width + x_) * columns + j * width
                             put_tile(
-                                *(m_t, kind, out + at, winner + at, keep),
+                                *(m_t, bias + j * width, kind, out + at, winner + at, keep),
                                 *(out_width * columns, columns, out_height - y, out_width - x_),
                                 *(columns - j * width, spare),
                             )
