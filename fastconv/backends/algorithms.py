@@ -5,7 +5,7 @@
 ``winograd2``, ``winograd4``
     Winograd's F(2x2, 3x3) and F(4x4, 3x3) (arXiv:1509.09308): 2.25 and 4 times fewer
     multiplications for 3x3 filters of stride 1. The first has the direct way's rounding
-    error; the second about ten times that, so it runs only in the math mode ``fast``.
+    error; the second about four times that, so it runs only in the math mode ``fast``.
 ``sparse``
     Weight gradient behind ReLU and 2x2 max pooling, where at most one of four gradients
     is not zero: exact, four times fewer operations.
@@ -27,14 +27,20 @@ ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 
 MATH_MODES = ("default", "fast")
 
-LEAST_CHANNELS = 8
-"""Channels, in and out, below which transforms cost more than they save."""
+LEAST_PAIRS = 256
+"""Channels in times channels out, below which transforms cost more than they save."""
 
-LEAST_TILES = 16
+LEAST_CHANNELS = 8
+"""Channels, in and out, fewer of which leave vectors empty."""
+
+LEAST_TILES = 8
 """Tiles of 4 x 4 outputs, in all images, below which transforming the filters does not pay."""
 
 LEAST_TILES_FAST = 32
-"""The same for F(4x4, 3x3), whose filters take longer to transform."""
+"""The same for the weight gradient by F(4x4, 3x3)."""
+
+CHANNELS_PER_TILE = 4
+"""Channels for which one tile more pays for the larger filters of F(4x4, 3x3)."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ def _winograd(
     if forced != "auto":
         return "winograd4" if forced == "winograd4" else "winograd2"
     tiles = g.n * -(-height // 4) * -(-width // 4)
-    if min(g.c, filters) < LEAST_CHANNELS or tiles < LEAST_TILES:
+    if min(g.c, filters) < LEAST_CHANNELS or g.c * filters < LEAST_PAIRS or tiles < LEAST_TILES:
         return "direct"
-    if math_mode == "fast" and tiles >= LEAST_TILES_FAST:
+    if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(g.c, filters):
         return "winograd4"
     return "winograd2"

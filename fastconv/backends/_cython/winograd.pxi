@@ -21,8 +21,8 @@
 
 cdef enum:
     MOST_TILES = 64  # of a block
-    LEAST_TILES = 32
-    TILE_BYTES = 1 << 21  # V and M of a block of at least these
+    LEAST_TILES = 32  # below, reading U takes longer than multiplying by it
+    TILE_BYTES = 1 << 19  # V and M of a block, where these are more tiles
     GROUP = 64  # columns of M
 
 cdef struct Winograd:
