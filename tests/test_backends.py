@@ -23,6 +23,7 @@ from fastconv.layers import (
     Relu,
     SoftmaxWithLoss,
 )
+from fastconv.ops import conv2d_block_backward, conv2d_block_forward
 
 from .stand_ins import StandIn, add, fresh_registry
 
@@ -187,8 +188,12 @@ def test_backward_runs_where_forward_ran(registry):
             layer.backward(np.ones_like(out))
     with fastconv.use_backend("a"):
         (loss := SoftmaxWithLoss()).forward(np.ones((2, 3)), [0, 1])
+    weight = np.ones((3, 3, 3, 3))
+    with fastconv.use_backend("a"):
+        out, context = conv2d_block_forward(np.ones((2, 3, 4, 4)), weight, np.ones(3), pool=True)
     with fastconv.use_backend("b"):
         loss.backward()
+        conv2d_block_backward(np.ones_like(out), weight, context)
     assert second.calls == []
     assert set(first.calls) == set(KERNELS) - {
         "im2col",

@@ -17,6 +17,7 @@ from fastconv.layers import (
     Relu,
     SoftmaxWithLoss,
 )
+from fastconv.ops import conv2d_block_backward, conv2d_block_forward
 from fastconv.optimizer import Adam
 from fastconv.testing import signature_differences
 from fastconv.util import col2im, im2col
@@ -73,16 +74,25 @@ def test_a_network_is_nothing_but_calls_of_the_table(registry, layout):
     network = DeepConvNet(backend="mine", seed=0)
     x, t = np.ones((2, 1, 28, 28)), np.array([3, 4])
     gradients = network.gradient(x, t)
-    block = ["conv2d_forward", "relu_forward"] * 2 + ["maxpool2d_forward"]
-    back = ["maxpool2d_backward"] + ["relu_backward", "conv2d_backward"] * 2
-    forward = [*block * 3, "affine_forward", "relu_forward", "affine_forward"]
-    backward = ["affine_backward", "relu_backward", "affine_backward", *back * 3]
+    hidden = ["affine_forward", "relu_forward", "affine_forward"]
     loss = ["softmax_cross_entropy_forward", "softmax_cross_entropy_backward"]
-    assert mine.calls == [*forward, *loss, *backward]
+    back = ["affine_backward", "relu_backward", "affine_backward"]
+    blocks = ["conv2d_block_forward"] * 6, ["conv2d_block_backward"] * 6
+    assert mine.calls == [*blocks[0], *hidden, *loss, *back, *blocks[1]]
     mine.calls.clear()
     with fastconv.use_backend("mine"):
         Adam().update(network.params, gradients)
     assert mine.calls == ["adam_update"] * 16
+
+
+def test_a_backend_without_blocks_runs_layer_by_layer(registry):
+    kernels = tuple(kernel for kernel in KERNELS if "block" not in kernel)
+    (mine,) = add(registry, "mine", kernels=kernels)
+    DeepConvNet(backend="mine", seed=0).gradient(np.ones((2, 1, 28, 28)), np.array([3, 4]))
+    pair = ["conv2d_forward", "relu_forward"]
+    assert mine.calls[:15] == [*pair, *pair, "maxpool2d_forward"] * 3
+    pair = ["relu_backward", "conv2d_backward"]
+    assert mine.calls[-15:] == ["maxpool2d_backward", *pair, *pair] * 3
 
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
@@ -108,6 +118,10 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
         layer.forward(draw(2, 3, 6, 5), train_flg=False)
         (loss := SoftmaxWithLoss()).forward(draw(3, 4), in_memory(memory, np.array([1, 0, 3])))
         loss.backward()
+        for pool in (False, True):
+            weight = draw(4, 3, 3, 3)
+            out, context = conv2d_block_forward(draw(2, 3, 6, 5), weight, draw(4), 1, 1, pool)
+            conv2d_block_backward(in_memory(memory, np.ones(out.shape)), weight, context)
         im2col(draw(2, 3, 6, 5), 2, 2)
         col2im(draw(2 * 5 * 4, 12), (2, 3, 6, 5), 2, 2)
         if memory not in ("read-only", "broadcast first axis"):
