@@ -198,7 +198,7 @@ cdef void add_sums(
 cdef void direct_weight_gradient(
     const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
 ) except *:
-    """dweight (FN, C, FH, FW) and dbias (FN,) from the gradient that comes in and x (N, H, W, C)."""
+    """dweight (FN, C, FH, FW) and dbias (FN,) from what comes in and x (N, H, W, C)."""
     cdef SumBlocks s = sum_blocks_of(g, lanes(x), sizeof(real), threads)
     cdef ptrdiff_t pieces = g.n * s.bands.count
     cdef ptrdiff_t units = s.blocks_c * s.blocks_f * s.parts

@@ -14,10 +14,11 @@
 #
 # The filter's gradient is a correlation of the pixels with the gradients, so a tile of m x m
 # gradients takes a filter's place: (m+2)^2 products for its 9 sums instead of 9 m^2. V is the same
-# as forward's. D is taken without fractions, which come once at the end. V, D and S of a block stay
-# in the second cache; transforming them anew for every block costs less than keeping all.
+# as forward's. The denominators of D come once at the end, so that with m = 2 D has no fractions.
+# V, D and S of a block stay in the second cache or near it; transforming them anew for every block
+# costs less than keeping all.
 # Each batch adds a partial sum, which keeps float32 accurate over many images.
-# Tiles of the products: see product.pxi, 8 x 2 with AVX-512.
+# Tiles of the products: see product.pxi.
 
 cdef enum:
     PIECE_SIDE = 16  # pixels of a piece of an image along each side, at most
