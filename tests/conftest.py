@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 import fastconv
-from fastconv import selection
+from fastconv import config, selection
 from fastconv.backends import Registry
 from fastconv.backends.base import Backend
 
@@ -68,11 +68,12 @@ def rng() -> np.random.Generator:
 @pytest.fixture(autouse=True)
 def _choices_of_the_process(monkeypatch: pytest.MonkeyPatch):
     """No test sees the backend or thread choice of the user's shell, or of another test."""
-    variables = ["FASTCONV_BACKEND", "FASTCONV_NUM_THREADS", "OMP_NUM_THREADS", "FASTCONV_MATH"]
-    for variable in variables:
+    ours = ("BACKEND", "NUM_THREADS", "MATH", "CONV_ALGORITHM")
+    for variable in ("OMP_NUM_THREADS", *(f"FASTCONV_{name}" for name in ours)):
         monkeypatch.delenv(variable, raising=False)
     yield
     fastconv.set_backend(None)
     fastconv.set_num_threads(None)
     fastconv.set_math_mode(None)
+    config.set_conv_algorithm(None)
     selection.auto_choice.cache_clear()

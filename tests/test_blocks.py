@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv
@@ -40,16 +40,9 @@ def forced(backend: str, algorithm: str, threads: int):
     return selection.active(backend)
 
 
-@pytest.fixture(autouse=True)
-def _algorithm_of_the_process():
-    yield
-    config.set_conv_algorithm(None)
-
-
 # ---- against the loops ------------------------------------------------------------------
 
 
-@settings(max_examples=100)
 @given(three_by_three(), CHANNELS, SEEDS, THREADS, FORCED)
 def test_convolution_by_every_algorithm(backend, dtype, g, filters, seed, threads, algorithm):
     draw = numbers(seed, dtype)
@@ -86,7 +79,6 @@ def gradient_by_loops(dout, gate, g, filters, pool):
     return naive.maxpool2d_gradient(np.where(gate == 4, 0, dout), won, shape, 2, 2, 0)
 
 
-@settings(max_examples=100)
 @given(st.one_of(three_by_three(), geometries()), CHANNELS, SEEDS, THREADS, FORCED, st.booleans())
 def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     pool = pool and min(g.oh, g.ow) > 1
