@@ -9,7 +9,7 @@
 #         and where a pool follows, out was scratch:  pool its rows two by two
 #
 # Memory is channels-last, so output channels fill the vectors, and a filter row of an image,
-# (kx, c), is one contiguous run. Tiles: see product.pxi, 8 x 2 and 14 x 1 with AVX-512. Weights
+# (kx, c), is one contiguous run. Tiles: see product.pxi, 8 x 2 and 12 x 1 with AVX-512. Weights
 # are packed once per call, [block][ky][kx][c][lanes of the block], and kept no longer, since they
 # may change between calls.
 
@@ -90,13 +90,12 @@ cdef void correlate(
         and image_row == pixels * depth and out_row == pixels * out_pixel
     ):
         pixels, rows = rows * pixels, 1  # 1x1 filters know no rows
-    p.rows, p.x_y, p.x_i, p.x_r = filter_rows, image_row, 1, stride * depth
+    p.rows, p.run = filter_rows, taps * depth
+    p.x_y, p.x_i, p.x_r = image_row, 1, stride * depth
     p.out_r, p.accumulate, p.relu = out_pixel, False, relu
     for first from 0 <= first < columns by 2 * lanes(packed):
         width = block_width(columns - first, lanes(packed))
         p.w_i, p.w_y = width, taps * depth * width
-        p.slide = width == lanes(packed) and taps == 3 and stride == 1
-        p.run = depth if p.slide else taps * depth
         start = zeros(packed) if bias == NULL else bias + first
         for v in range(rows):
             product_rows[real](

@@ -7,7 +7,7 @@
 #
 # With stride s a pixel of the input meets every s-th tap only, which ones depends on its place
 # modulo s: s*s phases, each a convolution of stride 1 by some taps of the turned filter.
-# Tiles: see product.pxi, 8 x 2 and up to 14 x 1 with AVX-512.
+# Tiles: see product.pxi, 8 x 2 and up to 12 x 1 with AVX-512.
 
 
 cdef void input_gradient_band(

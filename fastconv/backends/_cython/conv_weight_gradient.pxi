@@ -72,7 +72,7 @@ cdef inline void window_tile(
     int R, const Product* p, const real* x, ptrdiff_t row, const real* dout, real* sums
 ) noexcept nogil:
     """Sums of three filter rows of R values (kx, c) each, for one vector of filters."""
-    cdef vec[real] t[REGISTERS]
+    cdef vec[real] t[27]
     cdef ptrdiff_t v, u
     cdef int ky
     clear[real](t, 3 * R, 1)
@@ -115,7 +115,7 @@ cdef void sum_band(
         dout_pixel = s.dout_pixel
         gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, dout_pixel)
         dout = dout_scratch
-    p.rows, p.run, p.slide, p.accumulate, p.relu = height, g.ow, False, True, False
+    p.rows, p.run, p.accumulate, p.relu = height, g.ow, True, False
     p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * x.c, 1
     p.w_y, p.w_i, p.out_r = g.ow * dout_pixel, dout_pixel, s.filters
     add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)

@@ -177,6 +177,17 @@ cdef void gated_window(
         to += cols * to_pixel
 
 
+cdef inline void fetch_pixels(
+    const Incoming* d, ptrdiff_t first, ptrdiff_t count, const real* type_of
+) noexcept nogil:
+    """Ask for `count` elements of dout and the gate from `first` on, to be read soon."""
+    fetch(<const real*> d.dout + first, count)
+    if d.kind == RELU_GATE:
+        fetch(<const real*> d.gate + first, count)
+    elif d.kind == POOL_GATE:
+        fetch(<const unsigned char*> d.gate + first, count)
+
+
 # ---- outgoing -------------------------------------------------------------------------
 
 

@@ -21,7 +21,6 @@ cdef struct Product:
     ptrdiff_t x_y, x_i, x_r  # steps in x, in elements
     ptrdiff_t w_y, w_i  # steps in w
     ptrdiff_t out_r  # step in out
-    bint slide  # i are three taps of `run` values each, a tap being as far in x as an r
     bint accumulate  # out += t
     bint relu  # out = ReLU(t)
 
@@ -40,88 +39,86 @@ cdef inline ptrdiff_t block_width(ptrdiff_t columns, ptrdiff_t width) noexcept n
     return 2 * width if columns > width else width
 
 
-cdef inline void product_tile(
-    int R, int K, const Product* p, const real* x, const real* w, const real* start, real* out,
-    ptrdiff_t columns,
+cdef inline void product_tiles(
+    int R, int K, ptrdiff_t tiles, const Product* p, const real* x, const real* w,
+    const real* start, real* out, ptrdiff_t columns,
 ) noexcept nogil:
+    """Tiles of R rows, one below the other."""
     cdef vec[real] t[TILE]
-    cdef ptrdiff_t y, i
-    fill_rows[real](t, R, K, start)
-    for y in range(p.rows):
-        if K == 1 and p.slide:
+    cdef ptrdiff_t tile, y, i
+    cdef const real* x_y
+    cdef const real* w_y
+    for tile in range(tiles):
+        fill_rows[real](t, R, K, start)
+        x_y, w_y = x, w
+        for y in range(p.rows):
             for i in range(p.run):
-                slide3[real](t, R, x + i * p.x_i, p.x_r, w + i * p.w_i, p.run * p.w_i)
+                rank1[real](t, R, K, x_y + i * p.x_i, p.x_r, w_y + i * p.w_i)
+            x_y += p.x_y
+            w_y += p.w_y
+        if p.relu:
+            relu_all[real](t, R, K)
+        if p.accumulate:
+            add_rows[real](t, R, K, out, p.out_r, columns)
         else:
-            for i in range(p.run):
-                rank1[real](t, R, K, x + i * p.x_i, p.x_r, w + i * p.w_i)
-        x += p.x_y
-        w += p.w_y
-    if p.relu:
-        relu_all[real](t, R, K)
-    if p.accumulate:
-        add_rows[real](t, R, K, out, p.out_r, columns)
-    else:
-        store_rows[real](t, R, K, out, p.out_r, columns)
+            store_rows[real](t, R, K, out, p.out_r, columns)
+        x += R * p.x_r
+        out += R * p.out_r
 
 
-cdef void product_tile_1(
-    ptrdiff_t R, const Product* p, const real* x, const real* w, const real* start, real* out,
-    ptrdiff_t columns,
+cdef void product_tiles_1(
+    ptrdiff_t R, ptrdiff_t tiles, const Product* p, const real* x, const real* w,
+    const real* start, real* out, ptrdiff_t columns,
 ) noexcept nogil:
     """One vector of columns; R becomes a literal."""
     if R == 1:
-        product_tile[real](1, 1, p, x, w, start, out, columns)
+        product_tiles[real](1, 1, tiles, p, x, w, start, out, columns)
     elif R == 2:
-        product_tile[real](2, 1, p, x, w, start, out, columns)
+        product_tiles[real](2, 1, tiles, p, x, w, start, out, columns)
     elif R == 3:
-        product_tile[real](3, 1, p, x, w, start, out, columns)
+        product_tiles[real](3, 1, tiles, p, x, w, start, out, columns)
     elif R == 4:
-        product_tile[real](4, 1, p, x, w, start, out, columns)
+        product_tiles[real](4, 1, tiles, p, x, w, start, out, columns)
     elif R == 5:
-        product_tile[real](5, 1, p, x, w, start, out, columns)
+        product_tiles[real](5, 1, tiles, p, x, w, start, out, columns)
     elif R == 6:
-        product_tile[real](6, 1, p, x, w, start, out, columns)
+        product_tiles[real](6, 1, tiles, p, x, w, start, out, columns)
     elif R == 7:
-        product_tile[real](7, 1, p, x, w, start, out, columns)
+        product_tiles[real](7, 1, tiles, p, x, w, start, out, columns)
     elif R == 8:
-        product_tile[real](8, 1, p, x, w, start, out, columns)
+        product_tiles[real](8, 1, tiles, p, x, w, start, out, columns)
     elif R == 9:
-        product_tile[real](9, 1, p, x, w, start, out, columns)
+        product_tiles[real](9, 1, tiles, p, x, w, start, out, columns)
     elif R == 10:
-        product_tile[real](10, 1, p, x, w, start, out, columns)
+        product_tiles[real](10, 1, tiles, p, x, w, start, out, columns)
     elif R == 11:
-        product_tile[real](11, 1, p, x, w, start, out, columns)
-    elif R == 12:
-        product_tile[real](12, 1, p, x, w, start, out, columns)
-    elif ROWS_1 > 12:
-        if R == 13:
-            product_tile[real](13, 1, p, x, w, start, out, columns)
-        else:
-            product_tile[real](14, 1, p, x, w, start, out, columns)
+        product_tiles[real](11, 1, tiles, p, x, w, start, out, columns)
+    else:
+        product_tiles[real](12, 1, tiles, p, x, w, start, out, columns)
 
 
-cdef void product_tile_2(
-    ptrdiff_t R, const Product* p, const real* x, const real* w, const real* start, real* out,
-    ptrdiff_t columns,
+cdef void product_tiles_2(
+    ptrdiff_t R, ptrdiff_t tiles, const Product* p, const real* x, const real* w,
+    const real* start, real* out, ptrdiff_t columns,
 ) noexcept nogil:
     """Two vectors of columns; R becomes a literal."""
     if R == 1:
-        product_tile[real](1, 2, p, x, w, start, out, columns)
+        product_tiles[real](1, 2, tiles, p, x, w, start, out, columns)
     elif R == 2:
-        product_tile[real](2, 2, p, x, w, start, out, columns)
+        product_tiles[real](2, 2, tiles, p, x, w, start, out, columns)
     elif R == 3:
-        product_tile[real](3, 2, p, x, w, start, out, columns)
+        product_tiles[real](3, 2, tiles, p, x, w, start, out, columns)
     elif R == 4:
-        product_tile[real](4, 2, p, x, w, start, out, columns)
+        product_tiles[real](4, 2, tiles, p, x, w, start, out, columns)
     elif R == 5:
-        product_tile[real](5, 2, p, x, w, start, out, columns)
+        product_tiles[real](5, 2, tiles, p, x, w, start, out, columns)
     elif R == 6:
-        product_tile[real](6, 2, p, x, w, start, out, columns)
+        product_tiles[real](6, 2, tiles, p, x, w, start, out, columns)
     elif ROWS_2 > 6:
         if R == 7:
-            product_tile[real](7, 2, p, x, w, start, out, columns)
+            product_tiles[real](7, 2, tiles, p, x, w, start, out, columns)
         else:
-            product_tile[real](8, 2, p, x, w, start, out, columns)
+            product_tiles[real](8, 2, tiles, p, x, w, start, out, columns)
 
 
 cdef void product_rows(
@@ -131,20 +128,17 @@ cdef void product_rows(
     """One block of columns for any number of rows, cut into tiles."""
     cdef bint wide = columns > lanes(out)
     cdef ptrdiff_t tiles = ceil_div(rows, ROWS_2 if wide else ROWS_1)
-    cdef ptrdiff_t taller, R, tile
+    cdef ptrdiff_t R, count
     if tiles == 0:
         return
-    R = rows // tiles + 1
-    taller = rows % tiles
-    for tile in range(tiles):
-        if tile == taller:
-            R -= 1
+    for R from ceil_div(rows, tiles) >= R >= rows // tiles:
+        count = rows % tiles if R > rows // tiles else tiles - rows % tiles
         if wide:
-            product_tile_2[real](R, p, x, w, start, out, columns)
+            product_tiles_2[real](R, count, p, x, w, start, out, columns)
         else:
-            product_tile_1[real](R, p, x, w, start, out, columns)
-        x += R * p.x_r
-        out += R * p.out_r
+            product_tiles_1[real](R, count, p, x, w, start, out, columns)
+        x += count * R * p.x_r
+        out += count * R * p.out_r
 
 
 cdef void pack_block(

@@ -3,7 +3,8 @@
 // `vec<T>` fills one register of the instruction set that the compiler was told to use.
 // All else follows from the compiler's own vector arithmetic, so no instruction is named here.
 // R x K tiles are kept in registers (see tile.pxi), which bounds their size: 32 registers hold
-// 8 x 2 or 14 x 1 accumulators besides what feeds them, 16 registers hold 6 x 2 or 12 x 1.
+// 8 x 2 accumulators besides what feeds them, 16 registers hold 6 x 2. Of one vector, 12 rows
+// are as many as there are general registers for their addresses.
 
 #ifndef FASTCONV_SIMD_H
 #define FASTCONV_SIMD_H
@@ -34,6 +35,8 @@ enum { VECTOR_BYTES = 32 };
 enum { VECTOR_BYTES = 16 };
 #endif
 
+enum { ROWS_1 = 12, CACHE_LINE = 64 };
+
 #if defined(_OPENMP)
 enum { OPENMP = _OPENMP };
 #else
@@ -47,9 +50,9 @@ enum { OPENMP = 0 };
 #endif
 
 #if defined(__AVX512F__) || defined(__aarch64__)
-enum { ROWS_1 = 14, ROWS_2 = 8, TILE = 16, REGISTERS = 32 };
+enum { ROWS_2 = 8, TILE = 16, REGISTERS = 32 };
 #else
-enum { ROWS_1 = 12, ROWS_2 = 6, TILE = 12, REGISTERS = 16 };
+enum { ROWS_2 = 6, TILE = 12, REGISTERS = 16 };
 #endif
 
 // The argument is looked at for its type only, which Cython deduces templates from.
@@ -312,6 +315,14 @@ inline void copy_past_caches(T* to, const T* from, std::ptrdiff_t count) {
     for (; ahead + lanes<T>() <= count; ahead += lanes<T>())
         store_past_caches(to + ahead, from + ahead);
     std::memcpy(to + ahead, from + ahead, (count - ahead) * sizeof(T));
+}
+
+// Ask for `count` values, to be kept in the second cache, without waiting for them.
+template <class T>
+inline void fetch(const T* from, std::ptrdiff_t count) {
+    const char* byte = reinterpret_cast<const char*>(from);
+    const char* end = reinterpret_cast<const char*>(from + count);
+    for (; byte < end; byte += CACHE_LINE) __builtin_prefetch(byte, 0, 2);
 }
 
 // Other threads see such stores only behind this.

@@ -2,7 +2,8 @@
 #
 # A tile t has R rows of K vectors, t[r*K + k]. R and K are literals wherever these words
 # are called, and every word is inlined, so each loop below unrolls completely and t
-# becomes R*K registers. Above this file nobody sees a register.
+# becomes R*K registers. Above this file nobody sees a register. Call them inside a loop only, if
+# need be one over tiles: gcc unrolls an outermost loop too late to keep its t out of memory.
 
 from libc.stddef cimport ptrdiff_t
 
@@ -58,6 +59,7 @@ cdef extern from "simd.h" nogil:
     void add_run[T](T*, const T*, ptrdiff_t) noexcept
     void copy_past_caches[T](T*, const T*, ptrdiff_t) noexcept
     void end_past_caches() noexcept
+    void fetch[T](const T*, ptrdiff_t) noexcept
 
 
 cdef inline void fill_rows(vec[real]* t, int R, int K, const real* row) noexcept nogil:
@@ -85,22 +87,6 @@ cdef inline void rank1(
         pixel = broadcast(x[r * step])
         for k in range(K):
             t[r * K + k] = muladd(pixel, load(w + k * lanes(w)), t[r * K + k])
-
-
-cdef inline void slide3(
-    vec[real]* t, int R, const real* x, ptrdiff_t step, const real* w, ptrdiff_t tap
-) noexcept nogil:
-    """t[r] += x[(r+j)*step] * w[j*tap : j*tap + lanes] for the three taps j of a filter row.
-
-    Neighbouring rows share pixels: each is broadcast once for its three products.
-    """
-    cdef int r, j
-    cdef vec[real] pixel
-    for r in range(R + 2):
-        pixel = broadcast(x[r * step])
-        for j in range(3):
-            if 0 <= r - j < R:
-                t[r - j] = muladd(pixel, load(w + j * tap), t[r - j])
 
 
 cdef inline void add_scaled(

@@ -6,7 +6,7 @@
 #             its pixels, padded and gated, into this thread's scratch
 #             for tile:  for vector of c:  V[f][tile][c] = transform of the tile's patch
 #         for group of columns:
-#             for f:  for block:  for R tiles:
+#             for f:  for block:  for R tiles:      (meanwhile the next block's pixels are fetched)
 #                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
 #                 M[f][tile][group] = t
 #             for tile:  for vector of the group:
@@ -17,7 +17,7 @@
 # products. It is a piece of a row of tiles, or some rows, or some images, so that the
 # pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
 # padding 2 - pad.
-# Tiles of the products: see product.pxi, 8 x 2 and 14 x 1 with AVX-512, cut evenly.
+# Tiles of the products: see product.pxi, 8 x 2 and 12 x 1 with AVX-512, cut evenly.
 
 cdef enum:
     MOST_TILES = 64  # of a block
@@ -38,7 +38,7 @@ cdef struct Winograd:
 
 
 cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
-    """The size of the pieces when whole is cut into the fewest nearly equal ones of at most this."""
+    """Size of the pieces when whole is cut into the fewest nearly equal ones of at most this."""
     return ceil_div(whole, ceil_div(whole, most))
 
 
@@ -210,18 +210,35 @@ cdef inline void transform_tiles(
             products += w.group
 
 
+cdef inline ptrdiff_t begin_of(
+    const Winograd* w, const Incoming* d, ptrdiff_t block
+) noexcept nogil:
+    """The first element that a block reads, and the block before it does not, but for its edge."""
+    cdef ptrdiff_t image = block // (w.blocks_x * w.blocks_y) * w.images
+    cdef ptrdiff_t row = max(0, block // w.blocks_x % w.blocks_y * w.rows * w.m - w.pad)
+    if image >= d.n:
+        return d.n * d.ph * d.pw * d.pixel
+    return (image * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw * d.pixel
+
+
 cdef void multiply_frequencies(
     const Winograd* w, ptrdiff_t tiles, const real* v, const real* filters, ptrdiff_t first,
-    ptrdiff_t columns, real* products,
+    ptrdiff_t columns, real* products, const Incoming* d, ptrdiff_t ahead, ptrdiff_t pixels,
 ) noexcept nogil:
-    """M of all frequencies for the columns [first, first + columns)."""
+    """M of all frequencies for the columns [first, first + columns).
+
+    Meanwhile the `pixels` elements of what comes in from `ahead` on are fetched.
+    """
     cdef ptrdiff_t frequencies = (w.m + 2) * (w.m + 2)
-    cdef ptrdiff_t f, c, width
+    cdef ptrdiff_t f, c, width, near, end
     cdef Product p
-    p.rows, p.run, p.slide, p.accumulate, p.relu = 1, w.depth, False, False, False
+    p.rows, p.run, p.accumulate, p.relu = 1, w.depth, False, False
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
     p.w_y, p.out_r = 0, w.group
     for f in range(frequencies):
+        near = share(pixels, <int> f, <int> frequencies)
+        end = share(pixels, <int> f + 1, <int> frequencies)
+        fetch_pixels[real](d, ahead + near, end - near, v)
         for c from 0 <= c < columns by 2 * lanes(v):
             width = block_width(w.columns - first - c, lanes(v))
             p.w_i = width
@@ -247,6 +264,8 @@ cdef void winograd_block(
     cdef ptrdiff_t pairs = ceil_div(w.columns, pair)
     cdef ptrdiff_t first = share(pairs, <int> part, <int> w.parts) * pair
     cdef ptrdiff_t end = min(share(pairs, <int> part + 1, <int> w.parts) * pair, w.columns)
+    cdef ptrdiff_t ahead = begin_of(w, d, block + 1)
+    cdef ptrdiff_t pixels = begin_of(w, d, block + 2) - ahead
     cdef ptrdiff_t i, columns
     cdef int m = w.m
     for i in range(images):
@@ -261,8 +280,9 @@ cdef void winograd_block(
     while first < end:
         columns = min(w.group, end - first)
         multiply_frequencies[real](
-            w, images * rows * cols, v, filters, first, columns, products
+            w, images * rows * cols, v, filters, first, columns, products, d, ahead, pixels
         )
+        pixels = 0
         for i in range(images):
             if m == 2:
                 transform_tiles[real](
@@ -292,7 +312,8 @@ cdef void winograd(
     cdef int team = team_size(threads, w.units, o.n * w.tiles_y * w.tiles_x * work)
     cdef ptrdiff_t blocks = ceil_div(columns, 2 * lanes(weight))
     cdef Scratch packing = Scratch((blocks * frequencies * w.u_step + columns) * sizeof(real))
-    cdef Scratch windows = Scratch((m * w.rows + 2) * (m * w.cols + 2) * w.width * sizeof(real), team)
+    cdef ptrdiff_t window_pixels = (m * w.rows + 2) * (m * w.cols + 2)
+    cdef Scratch windows = Scratch(window_pixels * w.width * sizeof(real), team)
     cdef Scratch patches = Scratch(frequencies * w.v_step * sizeof(real), team)
     cdef Scratch sums = Scratch(frequencies * w.m_step * sizeof(real), team)
     cdef real* filters = <real*> packing.start

@@ -204,7 +204,7 @@ cdef void multiply_tiles(
     cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
     cdef ptrdiff_t f, first
     cdef Product p
-    p.rows, p.run, p.slide, p.accumulate, p.relu = 1, tiles, False, True, False
+    p.rows, p.run, p.accumulate, p.relu = 1, tiles, True, False
     p.x_y, p.x_i, p.x_r = 0, s.v_tile, 1
     p.w_y, p.w_i, p.out_r = 0, s.d_tile, s.filters
     for f in range(frequencies):

@@ -5,8 +5,8 @@
 #
 # Each is a line transform down the columns, then along the rows, of vectors whose lanes are
 # channels. With m = 2 the points are 0, 1, -1 and infinity, and the factors 1, 1/2 and 1/4 only,
-# so that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and infinity:
-# with 1 and 2 in their place the largest error is four times as large.
+# so that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and
+# infinity: with 1 and 2 in their place the largest error is four times as large.
 #
 # The rows of Bt come in pairs that share their sums: rows 0 and m+1, then 1 and 2, 3 and 4. A pair
 # for all columns of a patch is at most 12 vectors in registers; all 36 would not fit, and reading
