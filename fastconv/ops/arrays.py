@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..backends.base import Array, Layout
 from ..errors import DTypeError, ShapeError
+from .memory import LINE, array_in, empty_bytes
 
 __all__ = [
     "Allocator",
@@ -29,9 +30,6 @@ __all__ = [
 
 Allocator = Callable[[tuple[int, int, int, int], Any, Layout], NDArray[Any]]
 """Gives memory for images: `empty_images`, or memory that is used again."""
-
-LINE = 64
-"""Bytes of a cache line."""
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -103,25 +101,19 @@ def in_layout(images: np.ndarray, dtype: np.dtype[Any], layout: Layout) -> Array
 
 
 def empty_images(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> NDArray[Any]:
-    """New memory for images of this (N, C, H, W) shape, beginning at a cache line."""
+    """Memory for images of this (N, C, H, W) shape, beginning at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    return images_in(np.empty(size + LINE, np.uint8), shape, dtype, layout)
+    return images_in(empty_bytes(size + LINE), shape, dtype, layout)
 
 
 def images_in(
     memory: NDArray[np.uint8], shape: tuple[int, int, int, int], dtype: Any, layout: Layout
 ) -> NDArray[Any]:
-    """Images of this shape from the first cache line of `memory` on.
-
-    A vector that fills a cache line is read twice as fast where it lies in one.
-    """
-    start = -memory.ctypes.data % LINE
-    stop = start + math.prod(shape) * np.dtype(dtype).itemsize
-    values = memory[start:stop].view(dtype)
+    """Images of this (N, C, H, W) shape from the first cache line of `memory` on."""
     if layout == "channels_first":
-        return values.reshape(shape)
+        return array_in(memory, shape, dtype)
     n, c, h, w = shape
-    return values.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+    return array_in(memory, (n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
 
 def expect_shape(op: str, name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous, expect_shape
+from .memory import empty
 
 __all__ = [
     "adam_update",
@@ -104,7 +105,7 @@ def relu_forward(x: ArrayLike, backend: str | None = None) -> tuple[Array, ReluC
     axes = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
     back = _inverse(axes)
     dense = contiguous(x.transpose(axes), dtype)
-    out, mask = np.empty(dense.shape, dtype), np.empty(dense.shape, np.uint8)
+    out, mask = empty(dense.shape, dtype), empty(dense.shape, np.uint8)
     chosen = active(backend)
     chosen.relu_forward(dense.reshape(-1), out.reshape(-1), mask.reshape(-1))
     return out.transpose(back), ReluContext(chosen.name, mask.transpose(back), axes, dtype)
@@ -117,7 +118,7 @@ def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
     common_dtype("relu backward", dout)
     axes, dtype = context.axes, context.dtype
     dense = contiguous(dout.transpose(axes), dtype)
-    dx = np.empty(dense.shape, dtype)
+    dx = empty(dense.shape, dtype)
     mask = context.mask.transpose(axes)
     active(context.backend).relu_backward(dense.reshape(-1), mask.reshape(-1), dx.reshape(-1))
     return dx.transpose(_inverse(axes))

@@ -16,6 +16,7 @@ from ..errors import ShapeError
 from ..geometry import WindowGeometry, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
+from .memory import empty
 
 __all__ = [
     "col2im",
@@ -37,7 +38,7 @@ def im2col(
     x = as_array(x)
     geometry = window_geometry("im2col", x.shape, fh, fw, stride, pad)
     dtype = common_dtype("im2col", x)
-    col = np.empty(geometry.column_shape, dtype)
+    col = empty(geometry.column_shape, dtype)
     active(backend).im2col(contiguous(x, dtype), geometry, col)
     return col
 
@@ -56,7 +57,7 @@ def col2im(
     geometry = window_geometry("col2im", tuple(input_shape), fh, fw, stride, pad)
     dtype = common_dtype("col2im", col)
     expect_shape("col2im", "col", col, geometry.column_shape)
-    x = np.empty(geometry.input_shape, dtype)
+    x = empty(geometry.input_shape, dtype)
     active(backend).col2im(contiguous(col, dtype), geometry, x)
     return x
 

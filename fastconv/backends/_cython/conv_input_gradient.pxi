@@ -108,7 +108,9 @@ cdef void input_gradient(
     cdef ptrdiff_t[4] strides = [-3, -1, 9 * g.c, 9]
     if g.n == 0:
         return
-    if algorithm == DIRECT:
+    if algorithm == DIRECT and 2 * g.c <= lanes(dx):
+        few_channels_gradient[real](g, d, weight, dx, threads)
+    elif algorithm == DIRECT:
         direct_input_gradient[real](g, d, weight, dx, threads)
     else:
         winograd[real](

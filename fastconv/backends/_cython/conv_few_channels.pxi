@@ -1,0 +1,136 @@
+# Gradient of the convolution's input where it has few channels, as a first layer's.
+#
+#     for image, and for band of its rows, in parallel:
+#         dx = 0
+#         for row of dout that reaches the band:
+#             T[f] = its pixels, gated, filter by filter
+#             for R of the values (ky, kx, c):  for K vectors of pixels:
+#                 t = 0;  for f:  t += weight(f, ky, kx, c) * T[f](pixels)
+#                 P[ky, kx, c] = t
+#             dx(y + ky, x + kx, c) += P[ky, kx, c](pixel)
+#
+# With channels in the lanes, as elsewhere, one channel would leave fifteen of sixteen lanes empty.
+# Here pixels are in the lanes, for the price of turning dout and of adding up the taps one by one.
+# Tiles: see product.pxi.
+
+
+cdef void pack_taps(const Conv* g, const real* weight, real* packed) noexcept nogil:
+    """Weights [f][ky][kx][c]."""
+    cdef ptrdiff_t window = g.fh * g.fw
+    cdef ptrdiff_t f, tap, c
+    for f in range(g.fn):
+        for tap in range(window):
+            for c in range(g.c):
+                packed[0] = weight[(f * g.c + c) * window + tap]
+                packed += 1
+
+
+cdef void turn_row(
+    const real* row, ptrdiff_t pixels, ptrdiff_t filters, real* to, ptrdiff_t width
+) noexcept nogil:
+    """[f][pixel], `width` values from f to f, of a row [pixel][f]."""
+    cdef ptrdiff_t u, f
+    for u in range(pixels):
+        for f in range(filters):
+            to[f * width + u] = row[f]
+        row += filters
+
+
+cdef void add_taps(
+    const Conv* g, const real* taps, ptrdiff_t width, ptrdiff_t y, ptrdiff_t ky, real* dx
+) noexcept nogil:
+    """Row y of the image += the values [kx][c][pixel] of one filter row, taken pixel by pixel."""
+    cdef ptrdiff_t kx, c, u, first, end
+    cdef real* to
+    for kx in range(g.fw):
+        # Pixel u goes to x = u * stride + kx - pad, which must lie in the image.
+        first = max(0, ceil_div(g.pad - kx, g.stride))
+        end = min(g.ow, ceil_div(g.w + g.pad - kx, g.stride))
+        for c in range(g.c):
+            to = dx + (y * g.w + first * g.stride + kx - g.pad) * g.c + c
+            if g.c * g.stride == 1:
+                for u from 0 <= u < end - first by lanes(dx):
+                    store_part(
+                        to + u,
+                        add(
+                            load_part(to + u, end - first - u),
+                            load_part(taps + first + u, end - first - u),
+                        ),
+                        end - first - u,
+                    )
+            else:
+                for u in range(first, end):
+                    to[0] += taps[u]
+                    to += g.c * g.stride
+            taps += width
+
+
+cdef void few_channels_band(
+    const Conv* g, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
+    const real* packed, real* dx, real* row, real* turned, real* taps,
+) noexcept nogil:
+    """Rows [top, top + height) of dx, which is that of the image."""
+    cdef ptrdiff_t values = g.fw * g.c  # of a filter row
+    cdef ptrdiff_t width = padded(g.ow, lanes(dx))
+    cdef ptrdiff_t m, ky, y, first
+    cdef const real* pixels
+    cdef Product p
+    p.rows, p.run, p.accumulate, p.relu = 1, g.fn, False, False
+    p.x_y, p.x_i, p.x_r = 0, g.fh * values, 1
+    p.w_y, p.w_i, p.out_r = 0, width, width
+    memset(dx + top * g.w * g.c, 0, height * g.w * g.c * sizeof(real))
+    for m in range(
+        max(0, ceil_div(top + g.pad - g.fh + 1, g.stride)),
+        min(g.oh, ceil_div(top + height + g.pad, g.stride)),
+    ):
+        pixels = <const real*> d.dout + (image * g.oh + m) * g.ow * g.fn
+        if d.kind != NO_GATE:
+            gated_window[real](d, image, m, 0, 1, g.ow, row, g.fn)
+            pixels = row
+        turn_row[real](pixels, g.ow, g.fn, turned, width)
+        for first from 0 <= first < width by 2 * lanes(dx):
+            product_rows[real](
+                &p, g.fh * values, packed, turned + first, zeros(dx), taps + first, width - first
+            )
+        for ky in range(g.fh):
+            y = m * g.stride + ky - g.pad
+            if top <= y < top + height:
+                add_taps[real](g, taps + ky * values * width, width, y, ky, dx)
+
+
+cdef void few_channels_gradient(
+    const Conv* g, const Incoming* d, const real* weight, real* dx, int threads
+) except *:
+    """dx (N, H, W, C) from the gradient that comes in."""
+    cdef ptrdiff_t values = g.fh * g.fw * g.c
+    cdef ptrdiff_t width = padded(g.ow, lanes(dx))
+    # Neighbouring bands compute the rows of dout that reach both, so they are as high as can be.
+    cdef Bands bands = cut_bands(g.n, g.h, 1, g.h, threads)
+    cdef ptrdiff_t units = g.n * bands.count
+    cdef ptrdiff_t work = g.n * g.oh * width * g.fn * values // lanes(dx)
+    cdef int team = team_size(threads, units, work)
+    cdef Scratch packing = Scratch(g.fn * values * sizeof(real))
+    cdef Scratch rows = Scratch(g.ow * g.fn * sizeof(real), team)
+    cdef Scratch turns = Scratch(width * g.fn * sizeof(real), team)
+    cdef Scratch sums = Scratch(width * values * sizeof(real), team)
+    cdef real* packed = <real*> packing.start
+    cdef char* row = rows.start
+    cdef char* turned = turns.start
+    cdef char* taps = sums.start
+    cdef ptrdiff_t row_step = rows.step
+    cdef ptrdiff_t turned_step = turns.step
+    cdef ptrdiff_t taps_step = sums.step
+    cdef int t
+    cdef ptrdiff_t unit, image, top
+    with nogil:
+        pack_taps[real](g, weight, packed)
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            memset(turned + t * turned_step, 0, turned_step)  # the pixels behind the last one
+            for unit in range(share(units, t, team), share(units, t + 1, team)):
+                image = unit // bands.count
+                top = unit % bands.count * bands.height
+                few_channels_band[real](
+                    g, d, image, top, min(bands.height, g.h - top), packed,
+                    dx + image * g.h * g.w * g.c, <real*> (row + t * row_step),
+                    <real*> (turned + t * turned_step), <real*> (taps + t * taps_step),
+                )
