@@ -132,10 +132,11 @@ def _train(options: argparse.Namespace) -> int:
             raise ArgumentError("--out: a resumed run stays in its folder; leave it out")
         config = continued_config(folder.read_config(), given, _warn)
         selection.resolve(config.backend)
+    rate = f"{config.lr:g} {config.schedule}".removesuffix(" constant")
     say(
         f"{config.model} on {config.data}: {_count(config.epochs, 'epoch')}, "
-        f"batch {config.batch_size}, "
-        f"{config.optimizer} {config.lr:g}, seed {config.seed}; {_where(config)}"
+        f"batch {config.batch_size}, {config.optimizer} {rate}, "
+        f"seed {config.seed}; {_where(config)}"
     )
     outcome = train_run(
         folder, config, resume=options.resume is not None, progress=progress, say=say

@@ -12,6 +12,7 @@ from .backends.algorithms import MATH_MODES
 from .datasets import DATASETS
 from .models import MODELS
 from .optimizer import OPTIMIZERS
+from .schedules import SCHEDULES
 
 __all__ = ["build_parser", "profile_without_file"]
 
@@ -97,6 +98,7 @@ def _add_train(commands: Any) -> None:
             "examples:\n"
             "  fastconv train\n"
             "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
+            "  fastconv train --epochs 20 --lr 0.004 --schedule one-cycle\n"
             "  fastconv train --resume runs/mnist --epochs 30"
         ),
     )
@@ -109,6 +111,11 @@ def _add_train(commands: Any) -> None:
     add("--batch-size", type=_whole(1), metavar="N", help="images per step (default: 100)")
     add("--optimizer", type=str.lower, choices=OPTIMIZERS, help="default: adam")
     add("--lr", type=_rate, metavar="X", help="learning rate (default: the optimizer's own)")
+    add(
+        "--schedule",
+        choices=SCHEDULES,
+        help="how the learning rate goes over the run (default: constant)",
+    )
     add("--dtype", choices=("float32", "float64"), help="default: float32")
     add(
         "--seed",

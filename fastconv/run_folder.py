@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,13 @@ class RunConfig:
     epochs, batch_size : int
     optimizer : str
     lr : float
+        The highest learning rate.
     backend : str
         The backend that runs, never ``auto``.
     dtype : str
     threads, seed : int
+    schedule : str
+        Name in `fastconv.schedules.SCHEDULES`; runs of before there were any have none.
     """
 
     model: str
@@ -55,6 +58,7 @@ class RunConfig:
     dtype: str
     threads: int
     seed: int
+    schedule: str = "constant"
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -131,6 +135,8 @@ class RunFolder:
         values = {}
         for field in fields(RunConfig):
             name, type_name = field.name, str(field.type)
+            if name not in facts and field.default is not MISSING:
+                continue
             if name not in facts:
                 raise DataCorrupt(f"{self.config_file}: {name} is missing")
             if not isinstance(facts[name], _TYPES[type_name]):

@@ -15,6 +15,7 @@ from . import figures
 from .errors import ArgumentError
 from .evaluation import Evaluation, build_network, evaluate, load_data, try_to_draw
 from .run_folder import RunConfig, RunFolder
+from .schedules import make_schedule
 from .trainer import Record, Trainer
 
 __all__ = ["Outcome", "continued_config", "train_run"]
@@ -75,6 +76,11 @@ def continued_config(
             if value < before:
                 raise ArgumentError(
                     f"{option} {value}: the run was started for {before}; it can only be raised"
+                )
+            if stored.schedule != "constant":
+                warn(
+                    f"the {stored.schedule} schedule of {before} epochs is stretched over {value}: "
+                    "the learning rate goes on where the longer one would be"
                 )
         elif name in ("backend", "threads"):
             warn(
@@ -143,6 +149,7 @@ def train_run(
         callbacks=[after_epoch],
         progress=progress,
     )
+    trainer.lr_schedule = make_schedule(config.schedule, config.lr, trainer.max_iter)
     if resume:
         # A run that was stopped in its first steps has no checkpoint: its seed is enough.
         if folder.checkpoint.exists():

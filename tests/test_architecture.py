@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "layers": LAYERS,
     "io": LAYERS | {"_version", "io"},
     "optimizer": OPS,
+    "schedules": {"errors"},
     "plan": LAYERS | {"plan"},
     "network": NETWORK,
     "models": MODELS,

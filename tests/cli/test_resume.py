@@ -149,6 +149,7 @@ def test_resuming_a_finished_run_tells_its_result_again(whole, fastconv_command)
         (["--lr", "0.5"], "--lr 0.5: .*started with 0.001"),
         (["--batch-size", "20"], "--batch-size 20: .*started with 10"),
         (["--dtype", "float64"], "--dtype float64: .*started with float32"),
+        (["--schedule", "cosine"], "--schedule cosine: .*started with constant"),
         (["--optimizer", "sgd"], "--optimizer sgd: .*started with adam"),
         (["--data", "mnist"], "--data mnist: .*started with digits"),
         (["--out", "elsewhere"], "--out"),
@@ -175,3 +176,27 @@ def test_resume_on_other_threads_or_backend_warns(whole, fastconv_command):
     assert status == 0
     assert re.search(rf"warning: .*--threads {threads} .*last bit", err)
     assert ("--backend numpy" in err) == (fastconv.get_backend() != "numpy")
+
+
+def test_a_stopped_run_goes_on_in_its_schedule(few_digits, fastconv_command, monkeypatch):
+    options = ["train", "--epochs", "2", "--batch-size", "10", "--seed", "1"]
+    options += ["--schedule", "one-cycle", "--out"]
+    assert fastconv_command(*options, "straight")[0] == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        assert fastconv_command(*options, "stopped")[0] == 128 + signal.SIGINT
+    status, out, _ = fastconv_command("train", "--resume", "stopped")
+    assert status == 0
+    assert "adam 0.001 one-cycle, seed 1" in out
+    assert_same_run("stopped", "straight")
+    status, _, err = fastconv_command("train", "--resume", "stopped", "--epochs", "3")
+    assert status == 0
+    assert re.search("warning: the one-cycle schedule of 2 epochs is stretched over 3", err)
+
+
+def test_a_run_of_before_there_were_schedules_goes_on(whole, fastconv_command):
+    facts = json.loads(Path(whole, "config.json").read_text())
+    del facts["schedule"]
+    Path(whole, "config.json").write_text(json.dumps(facts))
+    assert fastconv_command("train", "--resume", whole)[0] == 0
+    assert config(whole)["schedule"] == "constant"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -101,7 +102,8 @@ def test_training_leaves_numpys_generator_alone(few_digits, fastconv_command):
 
 def test_every_option_reaches_the_run(few_digits, fastconv_command):
     options = "--epochs 1 --batch-size 10 --optimizer SGD --lr 0.125 --backend numpy "
-    options += "--dtype float64 --threads 1 --seed 9 --model deepconvnet --data digits --out run"
+    options += "--schedule cosine --dtype float64 --threads 1 --seed 9 "
+    options += "--model deepconvnet --data digits --out run"
     status, out, _ = fastconv_command("train", "--json", *options.split())
     assert status == 0
     expected = {
@@ -116,6 +118,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "dtype": "float64",
         "threads": 1,
         "seed": 9,
+        "schedule": "cosine",
         "fastconv": fastconv.__version__,
     }
     assert config("run") == expected
@@ -127,7 +130,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
     assert weights("run")["W1"].dtype == np.float64
     (record,) = history("run")
     assert record["iteration"] == 6  # 61 / 10
-    assert record["learning_rate"] == 0.125
+    assert record["learning_rate"] == pytest.approx(0.125 * (1 + math.cos(math.pi * 5 / 6)) / 2)
 
 
 @pytest.mark.parametrize("optimizer, lr", [("adam", 0.001), ("sgd", 0.01), ("rmsprop", 0.01)])

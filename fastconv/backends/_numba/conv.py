@@ -13,11 +13,12 @@ from ..algorithms import Algorithm
 from ..base import Array
 from . import plan, product
 from . import winograd as kernels
+from .few_channels import few_channels
 from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
 from .memory import addresses, code, workspace
 from .plan import Product, WeightLayout
 from .team import Team
-from .tiling import tiling
+from .tiling import evenly, tiling
 from .winograd import transform_filters
 
 __all__ = ["affine_geometry", "affine_layout", "conv_layout", "forward", "input_gradient"]
@@ -82,12 +83,40 @@ def input_gradient(
         size = g.h, g.w
         winograd(team, M[algorithm], p, size, g.n, incoming, weight, None, Outgoing(dx))
         return
+    if 2 * g.c <= team.machine.lanes(dx.itemsize) and g.window > 1:
+        few_channels_gradient(team, incoming, weight, g, dx)
+        return
     shape = team.machine.tile(g.c, dx.itemsize)
     products = plan.input_gradient(g, layout, shape[1])
     if sum(part.rows for part in products) < g.h * g.w:
         dx[...] = 0
     for part in products:
         multiply(team, part, shape, g.n, incoming, weight, None, Outgoing(dx))
+
+
+def few_channels_gradient(
+    team: Team, incoming: Incoming, weight: Array, g: WindowGeometry, dx: Array
+) -> None:
+    """The same where the input's channels fill less than half a vector."""
+    if not dx.size:
+        return
+    dout, gate, kind = incoming
+    lanes, most, vectors = team.machine.tile(g.ow, dx.itemsize)
+    taps, filters = g.window * g.c, len(weight)
+    rows = evenly(taps, most)
+    width, values = -(-g.ow // (lanes * vectors)) * lanes * vectors, -(-taps // rows) * rows
+    packed = np.zeros((filters, values), dx.dtype)
+    packed[:, :taps] = weight.transpose(0, 2, 3, 1).reshape(filters, taps)
+    zeros = np.zeros(lanes * vectors, dx.dtype)
+    bands = -(-team.threads // g.n)
+    work = g.n * g.oh * width * filters * values // lanes
+    parts = min(team.parts(work), g.n * bands)
+    scratch_size = g.ow * filters + (filters + values) * width
+    _memory, (scratch,) = workspace(dx.dtype, parts * scratch_size)
+    arguments = [*addresses(dout, gate, packed, zeros, dx), scratch]
+    arguments += [kind, g.n, dout.size // g.n, filters, g.oh, g.ow, width, values]
+    arguments += [g.c, g.h, g.w, g.fh, g.fw, g.stride, g.pad, bands]
+    team.run(few_channels, (code(dx), lanes, rows, vectors), arguments, parts)
 
 
 def winograd(

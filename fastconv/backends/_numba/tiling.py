@@ -8,7 +8,7 @@ from functools import lru_cache
 from .pointer import LINE
 from .winograd import CAPACITY, room
 
-__all__ = ["Tiling", "tiling"]
+__all__ = ["Tiling", "evenly", "tiling"]
 
 LEAST = 8
 """Tiles of a block at least, while there are more: fewer do not pay for reading the filters."""

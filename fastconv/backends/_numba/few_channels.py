@@ -1,0 +1,99 @@
+"""Gradient of the convolution's input where it has few channels, as a first layer's.
+
+    for image, and for band of its rows, in parallel:
+        dx = 0
+        for row of dout that reaches the band:
+            T[f] = its pixels, gated, filter by filter
+            for K vectors of pixels:  for R of the values (ky, kx, c):
+                t = 0;  for f:  t += weight(f, ky, kx, c) * T[f](pixels)
+                P[ky, kx, c] = t
+            dx(y + ky, x + kx, c) += P[ky, kx, c](pixel)
+
+With channels in the lanes, as elsewhere, one channel would leave fifteen of sixteen lanes empty.
+Here pixels are in the lanes, for the price of turning dout and of adding up the taps one by one.
+R is at most that of `product`, and cuts the values evenly; weights go on with zeros up to whole
+tiles.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .build import Kernel
+from .gate import gated_window
+from .pointer import BYTE, clear, helper, numbers, pointers, share, steps
+from .tile import add, rank1, store, tile
+
+__all__ = ["few_channels"]
+
+
+def tap_adder(lanes: int) -> Any:
+    """target[u*step] += source[u] for `count` u."""
+
+    @helper
+    def add_taps(target, source, count, step):
+        whole = count // lanes * lanes if step == 1 else 0
+        for u in range(0, whole, lanes):
+            add(tile(source + u, lanes, 1, 1), target + u, 0)
+        for u in range(whole, count):
+            target[u * step] = target[u * step] + source[u]
+
+    return add_taps
+
+
+def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
+    """dx [image][y][x][c] from dout, gated, and weights [f][ky][kx][c]."""
+    block_width = lanes * vectors
+    put_window, add_taps = gated_window(lanes), tap_adder(lanes)
+
+    def kernel(block, part, parts):
+        dout, gate, packed, zeros, dx, scratch = pointers(block, 0, 6, real)
+        (winner,) = pointers(block, 1, 1, BYTE)
+        kind, images, dout_size, filters, oh, ow, width, values = numbers(block, 6, 8)
+        channels, height, width_, fh, fw, stride, pad, bands = numbers(block, 14, 8)
+        row = scratch + part * (ow * filters + (filters + values) * width)
+        turned = row + ow * filters
+        taps = turned + filters * width
+        clear(turned, filters * width)  # also the pixels behind the last one
+        at = steps(1, rows)
+        first, last = share(images * bands, part, parts)
+        for unit in range(first, last):
+            image = unit // bands
+            top, end = share(height, unit % bands, bands)
+            to = dx + image * height * width_ * channels
+            clear(to + top * width_ * channels, (end - top) * width_ * channels)
+            i = image * dout_size
+            # Row m of dout reaches the rows m*stride - pad, ..., + fh - 1.
+            first_row = max(0, -((fh - 1 - top - pad) // stride))
+            for m in range(first_row, min(oh, (end - 1 + pad) // stride + 1)):
+                put_window(
+                    *(kind, dout + i, gate + i, winner + i, oh, ow, filters),
+                    *(m, 0, 1, ow, row, filters),
+                )
+                for u in range(ow):
+                    for f in range(filters):
+                        turned[f * width + u] = row[u * filters + f]
+                for column in range(0, width, block_width):
+                    for r in range(0, values, rows):
+                        t = tile(zeros, lanes, rows, vectors)
+                        for f in range(filters):
+                            t = rank1(t, packed + r, at, f * values, turned + (f * width + column))
+                        store(t, taps + (r * width + column), steps(width, rows))
+                for ky in range(max(0, top - m * stride + pad), min(fh, end - m * stride + pad)):
+                    y = m * stride + ky - pad
+                    for kx in range(fw):
+                        # Pixel u goes to u*stride + kx - pad, which must lie in the image.
+                        first_u = max(0, -((kx - pad) // stride))
+                        last_u = min(ow, (width_ - 1 + pad - kx) // stride + 1)
+                        x = first_u * stride + kx - pad
+                        for c in range(channels):
+                            add_taps(
+                                to + ((y * width_ + x) * channels + c),
+                                taps + (((ky * fw + kx) * channels + c) * width + first_u),
+                                *(max(0, last_u - first_u), channels * stride),
+                            )
+
+    return kernel

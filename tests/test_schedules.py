@@ -1,0 +1,132 @@
+"""Learning rate schedules, against their formulas, PyTorch's, and in a Trainer."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fastconv import schedules
+from fastconv.errors import ArgumentError
+from fastconv.models import DeepConvNet
+from fastconv.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    ExponentialDecay,
+    OneCycle,
+    StepDecay,
+    Warmup,
+    make_schedule,
+)
+from fastconv.trainer import Trainer
+
+
+def rates(schedule: schedules.Schedule, *steps: int) -> list[float]:
+    return [schedule(step) for step in steps]
+
+
+def test_rates_by_hand() -> None:
+    assert rates(Constant(0.5), 0, 1000) == [0.5, 0.5]
+    assert rates(StepDecay(1.0, 10, 0.5), 0, 9, 10, 19, 20) == [1, 1, 0.5, 0.5, 0.25]
+    assert rates(ExponentialDecay(1.0, 2, 0.25), 0, 1, 2, 4) == pytest.approx(
+        [1, 0.5, 0.25, 0.0625]
+    )
+    assert rates(Cosine(2.0, 10), 0, 5, 10, 11) == pytest.approx([2, 1, 0, 0])
+    assert rates(Cosine(2.0, 10, last=1.0), 0, 5, 10) == pytest.approx([2, 1.5, 1])
+    assert rates(Warmup(Constant(1.0), 4), 0, 1, 3, 4, 9) == [0.25, 0.5, 1, 1, 1]
+
+
+def test_one_cycle_rises_to_its_rate_and_ends_near_nothing() -> None:
+    cycle = OneCycle(0.004, 100)
+    values = rates(cycle, *range(100))
+    assert values[0] == pytest.approx(0.004 / 25)
+    assert max(values) == values[29] == pytest.approx(0.004)
+    assert values[-1] == pytest.approx(0.004 * 4e-6, rel=1e-6)
+    assert all(a < b for a, b in pairwise(values[:30]))
+    assert all(a > b for a, b in pairwise(values[29:]))
+    assert cycle(500) == values[-1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_short_runs(name: str, steps: int) -> None:
+    schedule = make_schedule(name, 0.1, steps)
+    values = rates(schedule, *range(steps + 2))
+    assert all(math.isfinite(value) and 0 <= value <= 0.1 for value in values)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_named_schedules_begin_at_their_rate_or_rise_to_it(name: str) -> None:
+    values = rates(make_schedule(name, 0.1, 90), *range(90))
+    assert max(values) == pytest.approx(0.1)
+    if name != "constant":
+        assert values[-1] < 0.03 * 0.1
+
+
+def test_as_in_pytorch() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
+    ways = torch.optim.lr_scheduler
+    pairs = [
+        (StepDecay(0.3, 7, 0.2), lambda o: ways.StepLR(o, 7, 0.2)),
+        (ExponentialDecay(0.3, 1, 0.9), lambda o: ways.ExponentialLR(o, 0.9)),
+        (Cosine(0.3, 40, 0.01), lambda o: ways.CosineAnnealingLR(o, 40, 0.01)),
+        (OneCycle(0.3, 40), lambda o: ways.OneCycleLR(o, 0.3, total_steps=40)),
+    ]
+    for ours, make in pairs:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+        theirs = make(optimizer)
+        for step in range(40):
+            assert ours(step) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6), (ours, step)
+            optimizer.step()
+            if step < 39:
+                theirs.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Constant(0), "Constant: lr must be greater than 0, got 0"),
+        (lambda: StepDecay(0.1, 0), "StepDecay: every must be greater than 0, got 0"),
+        (lambda: Cosine(0.1, 10, -1), "Cosine: last must not be negative, got -1"),
+        (lambda: Cosine(math.nan, 10), "Cosine: lr must be greater than 0, got nan"),
+        (lambda: OneCycle(0.1, 10, rise=1), "OneCycle: rise must lie between 0 and 1, got 1"),
+        (lambda: Warmup(Constant(1.0), 0), "Warmup: steps must be greater than 0, got 0"),
+        (lambda: make_schedule("spiral", 0.1, 3), "unknown learning rate schedule 'spiral'; known"),
+    ],
+)
+def test_wrong_settings(make: object, message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        make()  # type: ignore[operator]
+    assert message in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_trainer_takes_each_step_at_its_rate() -> None:
+    rng = np.random.default_rng(0)
+    x, t = rng.random((20, 1, 28, 28), np.float32), rng.integers(0, 10, 20)
+
+    class Recorder:
+        lr = 0.0
+
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def update(self, params: object, grads: object) -> None:
+            self.seen.append(self.lr)
+
+    recorder = Recorder()
+    cycle = OneCycle(0.1, 6)
+    trainer = Trainer(
+        *(DeepConvNet(), x, t, x, t),
+        epochs=3,
+        mini_batch_size=10,
+        optimizer=recorder,
+        lr_schedule=cycle,
+        verbose=False,
+        evaluate_sample_num_per_epoch=10,
+    )
+    trainer.train()
+    assert recorder.seen == [cycle(step) for step in range(6)]
