@@ -5,6 +5,7 @@
     python benchmarks/against_peers.py --task "training step" --threads 2
     python benchmarks/against_peers.py --task inference --contender PyTorch --contender fastconv
     python benchmarks/against_peers.py --task convolution --network vgg16
+    python benchmarks/against_peers.py --task convolution --network resnet50 --batch 1
     python benchmarks/against_peers.py --dtype float64 --contender eager --contender fastconv
 
 DeepConvNet at batch 100, or the distinct convolutions of a network, forward and both
@@ -22,6 +23,7 @@ if not __package__:  # run as a script
     raise SystemExit
 
 import argparse
+import dataclasses
 import statistics
 import sys
 
@@ -30,7 +32,7 @@ import numpy as np
 import fastconv
 
 from . import machine, peers, tournament
-from .shapes import ConvShape, conv_shapes
+from .shapes import IMAGES, ConvShape, conv_shapes
 
 EAGER = ("PyTorch eager NCHW", "PyTorch eager channels_last")
 
@@ -125,13 +127,15 @@ def convolutions(names: list[str], options: argparse.Namespace) -> None:
         if shape.network == options.network and (not options.size or shape.size == options.size)
     ]
     total: dict[str, list[list[float]]] = {}
-    print("| shape | " + " | ".join(names) + " |")
+    print("| ms | " + " | ".join(names) + " |")
     print("| --- |" + " ---: |" * len(names))
     for shape in shapes:
+        if options.batch:
+            shape = dataclasses.replace(shape, n=options.batch)
         problem = problem_of(shape, options.threads, options.dtype)
         seconds = race(names, "convolution", problem, options)
         cells = [
-            f"{1e3 * statistics.median(seconds[n]):.1f}" if n in seconds else "" for n in names
+            f"{1e3 * statistics.median(seconds[n]):.2f}" if n in seconds else "" for n in names
         ]
         print(f"| {shape.label} | " + " | ".join(cells) + " |", flush=True)
         for name, times in seconds.items():
@@ -158,13 +162,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="only filters of this size")
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--batch", type=int, help="images (DeepConvNet: 100, convolutions: 8)")
     parser.add_argument("--max-isa", choices=CLAMPS, help="keep every library to it")
     parser.add_argument("--launches", type=int, default=5)
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     print(
-        f"batch {options.batch}, {options.threads} threads, {options.dtype}"
+        f"{options.threads} threads, {options.dtype}, batch {options.batch or 'its own'}"
         f"{', at most ' + options.max_isa if options.max_isa else ''}; {machine.processor()}; "
         f"NumPy {np.__version__}, BLAS {machine.blas()}; fastconv {fastconv.__version__}, commit "
         f"{machine.commit()}; {options.launches} launches"
@@ -175,7 +179,7 @@ def main() -> None:
         if task == "convolution":
             convolutions(names, options)
             continue
-        problem = peers.new_problem(options.batch, options.threads, options.dtype)
+        problem = peers.new_problem(options.batch or IMAGES, options.threads, options.dtype)
         print(table(race(names, task, problem, options), task))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fastconv.geometry import WindowGeometry, window_geometry
 
-__all__ = ["DEEPCONVNET_POOLS", "ConvShape", "conv_shapes", "small_conv_shapes"]
+__all__ = ["DEEPCONVNET_POOLS", "IMAGES", "ConvShape", "conv_shapes", "small_conv_shapes"]
 
 IMAGES, LARGE_IMAGES = 100, 8
 """Batch of DeepConvNet, and of the networks that take 224 x 224 images."""
