@@ -22,7 +22,7 @@ from . import ops
 from .backends.algorithms import ConvAlgorithms
 from .backends.base import Layout
 from .geometry import window_geometry
-from .layers import Affine, BatchNormalization, Convolution, Dropout, Pooling, Relu
+from .layers import Affine, Convolution, Pooling, Relu
 from .ops.arrays import LINE, Allocator, images_in
 from .selection import settled
 
@@ -142,7 +142,7 @@ class Single:
         self.block = block
 
     def forward(self, x: Array, train_flg: bool, empty: Allocator) -> Array:
-        if isinstance(self.layer, Dropout | BatchNormalization):
+        if getattr(self.layer, "has_modes", False):
             return self.layer.forward(x, train_flg)
         return self.layer.forward(x)
 

@@ -1,80 +1,23 @@
-"""The book's layers: ``forward``, then ``backward``, with their state on the layer.
+"""Layers on features and elements: affine, activations, loss, dropout, batch normalisation.
 
-A layer says what is computed; `fastconv.ops` finds the backend that computes it,
-at each forward, and runs backward where forward ran. A ``backend`` attribute
-(None: follow `fastconv.use_backend`, `set_backend`, the environment) ties a layer to one.
-
-Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
-windows; D features, M units. Arrays keep the dtype of the input and the
-parameters (`np.result_type`; float16 is computed in float32, integers in
-float64). Results are (N, C, H, W) by shape, whatever the order of their memory.
+Notation: N samples, D features, M units.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import ops, randomness
-from .errors import ShapeError, StateError
-from .functions import *  # noqa: F403
-from .functions import __all__ as _function_names
-from .functions import sigmoid
-from .ops.arrays import as_array, common_dtype, expect_shape
-from .util import col2im, im2col
+from .. import ops, randomness
+from ..errors import ShapeError, StateError
+from ..functions import sigmoid
+from ..ops.arrays import as_array, common_dtype, expect_shape
+from .base import Array, Layer
 
-# Scripts say `from common.layers import *` and then use np, softmax, im2col and the rest.
-__all__ = [
-    "Affine",
-    "BatchNormalization",
-    "Convolution",
-    "Dropout",
-    "Layer",
-    "Pooling",
-    "Relu",
-    "Sigmoid",
-    "SoftmaxWithLoss",
-    "col2im",
-    "im2col",
-    "np",
-    *_function_names,
-]
-
-Array = NDArray[Any]
-
-
-class Layer:
-    """What the layers share.
-
-    Attributes
-    ----------
-    backend : str or None
-        Backend that this layer runs on; None follows the surrounding choice.
-    parameter_names : tuple of str
-        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``.
-    """
-
-    parameter_names: ClassVar[tuple[str, ...]] = ()
-
-    # On the class too: a subclass in the book's style calls no constructor but its own.
-    backend: str | None = None
-    _context: Any = None
-
-    def __init__(self, backend: str | None = None) -> None:
-        self.backend = backend
-        self._context = None
-
-    def forget(self) -> None:
-        """Drop what the last forward kept."""
-        self._context = None
-
-    def _forward_context(self) -> Any:
-        if self._context is None:
-            raise StateError(f"{type(self).__name__}: backward was called before forward")
-        return self._context
+__all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss"]
 
 
 class Relu(Layer):
@@ -194,6 +137,8 @@ class Dropout(Layer):
     unless a Trainer with a seed of its own runs.
     """
 
+    has_modes = True
+
     def __init__(self, dropout_ratio: float = 0.5, backend: str | None = None) -> None:
         super().__init__(backend)
         self.dropout_ratio = dropout_ratio
@@ -232,6 +177,7 @@ class BatchNormalization(Layer):
     """
 
     parameter_names = ("gamma", "beta")
+    has_modes = True
     epsilon = 1e-6
 
     def __init__(
@@ -294,107 +240,3 @@ class BatchNormalization(Layer):
         flat = dout.reshape(context.normalized.shape)
         dx, self.dgamma, self.dbeta = ops.batchnorm_backward(flat, self.gamma, context)
         return dx.reshape(dout.shape)
-
-
-class Convolution(Layer):
-    """Cross-correlation of images with filters, zeros outside.
-
-    Parameters
-    ----------
-    W : array (FN, C, FH, FW)
-    b : array (FN,)
-    stride, pad : int
-
-    Attributes
-    ----------
-    dW, db : arrays like W and b
-        Set by `backward`.
-    x : array (N, C, H, W)
-        The input of the last forward.
-    """
-
-    parameter_names = ("W", "b")
-
-    def __init__(
-        self, W: Array, b: Array, stride: int = 1, pad: int = 0, backend: str | None = None
-    ) -> None:
-        super().__init__(backend)
-        self.W = W
-        self.b = b
-        self.stride = stride
-        self.pad = pad
-        self.x: Array | None = None
-        self.dW: Array | None = None
-        self.db: Array | None = None
-
-    def forget(self) -> None:
-        """Drop what the last forward kept."""
-        super().forget()
-        self.x = None
-
-    def forward(self, x: ArrayLike) -> Array:
-        """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - FH)//stride + 1."""
-        out, self._context = ops.conv2d_forward(
-            x, self.W, self.b, self.stride, self.pad, self.backend
-        )
-        self.x = self._context.x
-        return out
-
-    def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
-        """Set dW and db, return dx (N, C, H, W) (None if it is not asked for)."""
-        context = self._forward_context()
-        dx, self.dW, self.db = ops.conv2d_backward(dout, self.W, context, input_gradient)
-        return dx
-
-
-class Pooling(Layer):
-    """Max pooling; the gradient goes to the first maximum of each window.
-
-    Parameters
-    ----------
-    pool_h, pool_w : int
-        Size of the window.
-    stride, pad : int
-        Padded places never win; pad is smaller than the window.
-
-    Attributes
-    ----------
-    x : array (N, C, H, W)
-        The input of the last forward.
-    """
-
-    def __init__(
-        self, pool_h: int, pool_w: int, stride: int = 1, pad: int = 0, backend: str | None = None
-    ) -> None:
-        super().__init__(backend)
-        self.pool_h = pool_h
-        self.pool_w = pool_w
-        self.stride = stride
-        self.pad = pad
-        self.x: Array | None = None
-
-    def forget(self) -> None:
-        """Drop what the last forward kept."""
-        super().forget()
-        self.x = None
-        self.__dict__.pop("arg_max", None)
-
-    @cached_property
-    def arg_max(self) -> NDArray[np.intp] | None:
-        """Position in its window of each maximum, one axis in the order n, y, x, c."""
-        if self._context is None:
-            return None
-        return self._context.winner.transpose(0, 2, 3, 1).ravel().astype(np.intp)
-
-    def forward(self, x: ArrayLike) -> Array:
-        """Return (N, C, OH, OW) for x (N, C, H, W)."""
-        self.forget()
-        out, self._context = ops.maxpool2d_forward(
-            x, self.pool_h, self.pool_w, self.stride, self.pad, self.backend
-        )
-        self.x = as_array(x)
-        return out
-
-    def backward(self, dout: ArrayLike) -> Array:
-        """Return dx (N, C, H, W); where windows overlap, gradients add."""
-        return ops.maxpool2d_backward(dout, self._forward_context())

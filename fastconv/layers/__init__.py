@@ -1,0 +1,39 @@
+"""The book's layers: ``forward``, then ``backward``, with their state on the layer.
+
+A layer says what is computed; `fastconv.ops` finds the backend that computes it,
+at each forward, and runs backward where forward ran. A ``backend`` attribute
+(None: follow `fastconv.use_backend`, `set_backend`, the environment) ties a layer to one.
+
+Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
+windows; D features, M units. Arrays keep the dtype of the input and the
+parameters (`np.result_type`; float16 is computed in float32, integers in
+float64). Results are (N, C, H, W) by shape, whatever the order of their memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..functions import *  # noqa: F403
+from ..functions import __all__ as _function_names
+from ..util import col2im, im2col
+from .base import Layer
+from .dense import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
+from .images import Convolution, Pooling
+
+# Scripts say `from common.layers import *` and then use np, softmax, im2col and the rest.
+__all__ = [
+    "Affine",
+    "BatchNormalization",
+    "Convolution",
+    "Dropout",
+    "Layer",
+    "Pooling",
+    "Relu",
+    "Sigmoid",
+    "SoftmaxWithLoss",
+    "col2im",
+    "im2col",
+    "np",
+    *_function_names,
+]

@@ -1,0 +1,50 @@
+"""What all layers share.
+
+A layer is ``forward``, then ``backward``, with its state on itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from ..errors import StateError
+
+__all__ = ["Array", "Layer"]
+
+Array = NDArray[Any]
+
+
+class Layer:
+    """What the layers share.
+
+    Attributes
+    ----------
+    backend : str or None
+        Backend that this layer runs on; None follows the surrounding choice.
+    parameter_names : tuple of str
+        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``.
+    has_modes : bool
+        Whether training and evaluation differ: `forward` takes ``train_flg``.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+    has_modes: ClassVar[bool] = False
+
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    backend: str | None = None
+    _context: Any = None
+
+    def __init__(self, backend: str | None = None) -> None:
+        self.backend = backend
+        self._context = None
+
+    def forget(self) -> None:
+        """Drop what the last forward kept."""
+        self._context = None
+
+    def _forward_context(self) -> Any:
+        if self._context is None:
+            raise StateError(f"{type(self).__name__}: backward was called before forward")
+        return self._context

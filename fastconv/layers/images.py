@@ -1,0 +1,122 @@
+"""Layers on images: convolution and max pooling.
+
+Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
+windows.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import ops
+from ..ops.arrays import as_array
+from .base import Array, Layer
+
+__all__ = ["Convolution", "Pooling"]
+
+
+class Convolution(Layer):
+    """Cross-correlation of images with filters, zeros outside.
+
+    Parameters
+    ----------
+    W : array (FN, C, FH, FW)
+    b : array (FN,)
+    stride, pad : int
+
+    Attributes
+    ----------
+    dW, db : arrays like W and b
+        Set by `backward`.
+    x : array (N, C, H, W)
+        The input of the last forward.
+    """
+
+    parameter_names = ("W", "b")
+
+    def __init__(
+        self, W: Array, b: Array, stride: int = 1, pad: int = 0, backend: str | None = None
+    ) -> None:
+        super().__init__(backend)
+        self.W = W
+        self.b = b
+        self.stride = stride
+        self.pad = pad
+        self.x: Array | None = None
+        self.dW: Array | None = None
+        self.db: Array | None = None
+
+    def forget(self) -> None:
+        """Drop what the last forward kept."""
+        super().forget()
+        self.x = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - FH)//stride + 1."""
+        out, self._context = ops.conv2d_forward(
+            x, self.W, self.b, self.stride, self.pad, self.backend
+        )
+        self.x = self._context.x
+        return out
+
+    def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
+        """Set dW and db, return dx (N, C, H, W) (None if it is not asked for)."""
+        context = self._forward_context()
+        dx, self.dW, self.db = ops.conv2d_backward(dout, self.W, context, input_gradient)
+        return dx
+
+
+class Pooling(Layer):
+    """Max pooling; the gradient goes to the first maximum of each window.
+
+    Parameters
+    ----------
+    pool_h, pool_w : int
+        Size of the window.
+    stride, pad : int
+        Padded places never win; pad is smaller than the window.
+
+    Attributes
+    ----------
+    x : array (N, C, H, W)
+        The input of the last forward.
+    """
+
+    def __init__(
+        self, pool_h: int, pool_w: int, stride: int = 1, pad: int = 0, backend: str | None = None
+    ) -> None:
+        super().__init__(backend)
+        self.pool_h = pool_h
+        self.pool_w = pool_w
+        self.stride = stride
+        self.pad = pad
+        self.x: Array | None = None
+
+    def forget(self) -> None:
+        """Drop what the last forward kept."""
+        super().forget()
+        self.x = None
+        self.__dict__.pop("arg_max", None)
+
+    @cached_property
+    def arg_max(self) -> NDArray[np.intp] | None:
+        """Position in its window of each maximum, one axis in the order n, y, x, c."""
+        if self._context is None:
+            return None
+        return self._context.winner.transpose(0, 2, 3, 1).ravel().astype(np.intp)
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Return (N, C, OH, OW) for x (N, C, H, W)."""
+        self.forget()
+        out, self._context = ops.maxpool2d_forward(
+            x, self.pool_h, self.pool_w, self.stride, self.pad, self.backend
+        )
+        self.x = as_array(x)
+        return out
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """Return dx (N, C, H, W); where windows overlap, gradients add."""
+        return ops.maxpool2d_backward(dout, self._forward_context())
