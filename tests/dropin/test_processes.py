@@ -36,7 +36,7 @@ def test_children_have_the_hook(book, method, named):
     options = ["--backend", "numpy", "--dtype", "float32", "--threads", "1"]
     done = python("-m", "fastconv", *options, *named, name, method, cwd=book / "ch05")
     assert done.returncode == 0, done.stderr
-    expected = [("fastconv.layers", value, "float32", "numpy") for value in (4.0, 8.0)]
+    expected = [("fastconv.layers.dense", value, "float32", "numpy") for value in (4.0, 8.0)]
     assert done.stdout == f"{expected}\n"
     # Only the parent speaks at the end.
     assert [line[:16] for line in done.stderr.splitlines()] == ["fastconv: served"]
