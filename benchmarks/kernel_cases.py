@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.backends.base import FAMILIES, Backend
+import fastconv
+from fastconv.backends.base import CHANNELS_FIRST, Backend
 from fastconv.backends.numpy_backend import NumpyBackend
 from fastconv.geometry import window_geometry
 
@@ -77,7 +78,7 @@ class Call:
 
 def prepare(case: Case, backend: Backend, dtype: str, inputs: Arguments) -> Call:
     """Lay out the inputs as the backend wants them, and make room for the outputs."""
-    last = backend.layout == "channels_last" and case.kernel not in FAMILIES["columns"]
+    last = backend.layout == "channels_last" and case.kernel not in CHANNELS_FIRST
     arguments: Arguments = {}
     for name, value in inputs.items():
         if isinstance(value, np.ndarray):
@@ -136,6 +137,8 @@ def cases(full: bool) -> list[Case]:
     found += _softmax(*((100, 10) if full else (6, 10)))
     for size in (51200, 36864, 144) if full else (50,):
         found.append(_adam(size))
+    for images in ((100, 1, 28, 28), (8, 3, 224, 224)) if full else ((3, 2, 6, 5),):
+        found += _augmentation(images)
     return found
 
 
@@ -314,3 +317,27 @@ def _adam(size: int) -> Case:
         }
 
     return Case("adam_update", str(size), inputs, {})
+
+
+def _augmentation(shape: tuple[int, int, int, int]) -> Iterator[Case]:
+    """Images turned and moved a little, alone and with an elastic field; its smoothing; tone."""
+    n, c, h, w = shape
+    label, threads = f"{c}@{h}x{w},N={n}", {"threads": fastconv.get_num_threads()}
+
+    def warp(rng: np.random.Generator, elastic: bool) -> Arguments:
+        matrix = np.float32(np.eye(2, 3) + _draw(rng, n, 2, 3) * [0.1, 0.1, 2]).astype(float)
+        field = _draw(rng, n, 2, h, w) if elastic else None
+        return {"x": _draw(rng, *shape), "matrix": matrix, "field": field, "fill": 0.0} | threads
+
+    def smooth(rng: np.random.Generator) -> Arguments:
+        return {"x": _draw(rng, n, 2, h, w), "taps": _draw(rng, 25)} | threads
+
+    def tone(rng: np.random.Generator) -> Arguments:
+        boxes = np.tile(np.array([0, 1, h // 2, w // 2], np.int64), (n, 1))
+        numbers = {"gain": _draw(rng, n), "offset": _draw(rng, n), "boxes": boxes, "fill": 0.0}
+        return {"x": _draw(rng, *shape)} | numbers | threads
+
+    yield Case("warp", label, lambda rng: warp(rng, False), {"out": shape})
+    yield Case("warp", f"{label}+field", lambda rng: warp(rng, True), {"out": shape})
+    yield Case("smooth", f"2@{h}x{w},25 taps,N={n}", smooth, {"out": (n, 2, h, w)})
+    yield Case("tone", label, tone, {"out": shape})

@@ -27,6 +27,9 @@ KERNEL_ORDER = (
     "softmax_cross_entropy_forward",
     "softmax_cross_entropy_backward",
     "adam_update",
+    "warp",
+    "smooth",
+    "tone",
 )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import randomness
+from .batches import Augment, Batches
 from .errors import (
     ArgumentError,
     FallbackWarning,
@@ -65,6 +66,9 @@ class Trainer:
         Draw batches and dropout masks from a generator of the Trainer's own, so that the
         run repeats and NumPy's global generator is left alone. None draws from the latter,
         as the book does.
+    augment : callable, optional
+        ``augment(x, rng)`` gives what to train on instead of the samples x, such as
+        `fastconv.Augmentation`. `train` calls it in a thread, a step ahead.
     evaluate : 'start' or 'end'
         'start' evaluates at the first step of each epoch, as the book does. 'end' evaluates
         after the last step of each epoch, and on the whole test set, whatever
@@ -113,6 +117,7 @@ class Trainer:
         *,
         backend: str | None = None,
         seed: int | None = None,
+        augment: Augment | None = None,
         evaluate: Literal["start", "end"] = "start",
         callbacks: Iterable[Callable[[Trainer, Record], Any]] = (),
         lr_schedule: Callable[[int], float] | None = None,
@@ -158,6 +163,7 @@ class Trainer:
         self.history: list[Record] = []
         self.stopped = False
         self._generator = None if seed is None else np.random.default_rng(seed)
+        self._batches = Batches(self.x_train, self.t_train, self.batch_size, augment, seed)
         self._evaluation: list[float | None] = [None, None]
         self._epoch_seconds = 0.0
         self._stop_requested = False
@@ -169,7 +175,7 @@ class Trainer:
         """Run the steps that are left, then print the accuracy on the whole test set."""
         self.stopped = self._stop_requested = False
         bar = ProgressBar(self.max_iter, self.current_iter, show=self.progress)
-        with self._surroundings(), bar:
+        with self._surroundings(), self._batches.ahead(self.max_iter), bar:
             while self.current_iter < self.max_iter and not self._stop_requested:
                 self.train_step()
                 bar.advance(self.images_per_second, self.train_loss_list[-1])
@@ -187,8 +193,7 @@ class Trainer:
         if self.lr_schedule is not None:
             self.optimizer.lr = self.lr_schedule(self.current_iter)
         with self._surroundings():
-            chosen = randomness.choice(self.train_size, self.batch_size)
-            x_batch, t_batch = self.x_train[chosen], self.t_train[chosen]
+            x_batch, t_batch = self._batches.take(self.current_iter)
             grads = self.network.gradient(x_batch, t_batch)
             loss = None if self.reference_loss else self._loss_of_gradient()
             self.optimizer.update(self.network.params, grads)
@@ -323,6 +328,7 @@ class Trainer:
                 "optimizer": type(self.optimizer).__name__,
                 "max_iter": self.max_iter,
                 "generator": self._generator.bit_generator.state,
+                "batch_seed": self._batches.seed,
                 "progress": progress,
             },
         )
@@ -338,7 +344,8 @@ class Trainer:
         DataNotFound, DataCorrupt
             No such file, or not a checkpoint.
         WeightsError
-            The checkpoint of another network or optimizer.
+            The checkpoint of another network or optimizer, or with augmentation if this run
+            has none, or the other way round.
         """
         if self._generator is None:
             raise StateError("load_checkpoint: only a Trainer with a seed can be continued exactly")
@@ -350,12 +357,14 @@ class Trainer:
                 f"{path}: a checkpoint of {metadata['optimizer']}, expected "
                 f"{type(self.optimizer).__name__}"
             )
+        batch_seed = self._batches.same_seed(metadata.get("batch_seed"), str(path))
         # Each of these takes everything or raises; the first try is on a copy, so that a
         # file refused by the second leaves nothing changed.
         copy.copy(self.optimizer).load_state(_under("optimizer/", arrays))
         self.network.set_params(_under("params/", arrays), source=str(path))
         self.optimizer.load_state(_under("optimizer/", arrays))
         self._generator.bit_generator.state = metadata["generator"]
+        self._batches.seed = batch_seed
         for name in _PROGRESS:
             setattr(self, name, metadata["progress"][name])
 

@@ -12,7 +12,7 @@ import pytest
 
 from fastconv import selection
 from fastconv.backends import Registry
-from fastconv.backends.base import FAMILIES, KERNELS
+from fastconv.backends.base import CHANNELS_FIRST, KERNELS
 from fastconv.backends.numpy_backend import NumpyBackend
 
 WRITTEN = {
@@ -86,12 +86,12 @@ class StandIn:
             if array.dtype.kind != "f":
                 pooled = kernel.startswith("maxpool2d")
                 window = arguments["geometry"].window if pooled else 0
-                expected = {"labels": np.int64, "mask": np.uint8}.get(name)
+                expected = {"labels": np.int64, "boxes": np.int64, "mask": np.uint8}.get(name)
                 expected = expected or (np.uint8 if window <= 256 else np.int32)
                 assert array.dtype == expected, where
             assert array.dtype.isnative and array.flags.aligned, where
             images = array.ndim == 4 and "weight" not in name
-            if images and kernel not in FAMILIES["columns"] and self.layout == "channels_last":
+            if images and kernel not in CHANNELS_FIRST and self.layout == "channels_last":
                 array = array.transpose(0, 2, 3, 1)
             assert array.flags.c_contiguous, where
         if kernel == "adam_update":

@@ -255,6 +255,9 @@ OPERATIONS = {
     "batchnorm": lambda x: BatchNormalization(np.ones(2), np.zeros(2)).forward(x.reshape(2, 2)),
     "softmax_cross_entropy": lambda x: loss(x.reshape(2, 2), [0, 1]),
     "adam": lambda x: Adam().update({"W": np.ones(4)}, {"W": x}),
+    "warp": lambda x: ops.warp(x.reshape(1, 1, 2, 2), np.eye(2, 3)[None]),
+    "smooth": lambda x: ops.smooth(x.reshape(1, 1, 2, 2), [1]),
+    "tone": lambda x: ops.tone(x.reshape(1, 1, 2, 2), [1], [0], [[0, 0, 0, 0]]),
     "conv2d backward": lambda x: gradient(
         Convolution(np.ones((1, 1, 1, 1)), np.zeros(1)), x.reshape(1, 1, 2, 2)
     ),

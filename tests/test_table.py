@@ -17,7 +17,7 @@ from fastconv.layers import (
     Relu,
     SoftmaxWithLoss,
 )
-from fastconv.ops import conv2d_block_backward, conv2d_block_forward
+from fastconv.ops import conv2d_block_backward, conv2d_block_forward, smooth, tone, warp
 from fastconv.optimizer import Adam
 from fastconv.testing import signature_differences
 from fastconv.util import col2im, im2col
@@ -124,6 +124,12 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
             conv2d_block_backward(in_memory(memory, np.ones(out.shape)), weight, context)
         im2col(draw(2, 3, 6, 5), 2, 2)
         col2im(draw(2 * 5 * 4, 12), (2, 3, 6, 5), 2, 2)
+        matrix = in_memory(memory, np.eye(2, 3)[None].repeat(2, 0))
+        for field in (None, draw(2, 2, 6, 5)):
+            warp(draw(2, 3, 6, 5), matrix, field)
+        smooth(draw(2, 3, 6, 5), draw(3))
+        boxes = in_memory(memory, np.array([[0, 1, 2, 3]] * 2))
+        tone(draw(2, 3, 6, 5), draw(2), draw(2), boxes)
         if memory not in ("read-only", "broadcast first axis"):
             Adam().update({"W": draw(3, 4)}, {"W": draw(3, 4)})
             mine.calls.append("adam_update")
@@ -154,6 +160,8 @@ def test_no_layer_computes_past_the_table(registry):
         loss = SoftmaxWithLoss()
         assert loss.forward(np.ones((2, 3)), [0, 1]) == 7
         sevens(loss.y, loss.backward())
+        matrix = np.zeros((2, 2, 3))
+        sevens(warp(x, matrix), smooth(x, [1]), tone(x, [1, 1], [0, 0], [[0] * 4] * 2))
         sevens(im2col(x, 2, 2), col2im(np.ones((18, 12)), (2, 3, 4, 4), 2, 2))
         params = {"W": np.ones(3)}
         Adam().update(params, {"W": np.ones(3)})

@@ -9,11 +9,13 @@ Contract
   ``layout`` names the memory that a backend works in: ``"channels_first"``
   (C-contiguous) or ``"channels_last"`` (the view ``a.transpose(0, 2, 3, 1)`` is
   C-contiguous). Every 4-D array of a call is in that layout, except for
-  `im2col` and `col2im`, whose images are always C-contiguous.
+  `im2col` and `col2im`, whose images are always C-contiguous, and for augmentation,
+  whose arrays are: data sets lie so in memory, and where a batch has one channel, as
+  MNIST's, the first layer takes it in either layout as it is.
   Arrays of one or two axes are C-contiguous, as are convolution weights and `dweight`.
 * One dtype throughout a call, float32 or float64, native byte order, aligned.
   `winner` and `mask` are uint8 (`winner` is int32 where a window has more than
-  256 positions), `labels` int64.
+  256 positions), `labels` and `boxes` int64.
 * Inputs are never written, and may be read-only. Outputs (listed after
   `geometry`, or named in the docstring) are allocated by the caller, overlap
   nothing, and are overwritten completely, also where no window reaches.
@@ -45,9 +47,20 @@ from numpy.typing import NDArray
 
 from ..geometry import WindowGeometry
 
-__all__ = ["FAMILIES", "KERNELS", "Array", "Backend", "Bytes", "Labels", "Layout"]
+__all__ = [
+    "CHANNELS_FIRST",
+    "FAMILIES",
+    "KERNELS",
+    "Array",
+    "Backend",
+    "Boxes",
+    "Bytes",
+    "Labels",
+    "Layout",
+]
 
 Array = NDArray[np.floating]
+Boxes = NDArray[np.int64]
 Bytes = NDArray[np.integer]
 Labels = NDArray[np.int64]
 Layout = Literal["channels_first", "channels_last"]
@@ -244,6 +257,50 @@ class Backend(Protocol):
         param -= lr*m / (sqrt(v) + epsilon).
         """
 
+    # ---- augmentation: images that differ a little from those of the data set ------
+
+    # They run beside training: `threads` says how many of the backend's they may use at most.
+
+    def warp(
+        self,
+        x: Array,
+        matrix: Array,
+        field: Array | None,
+        fill: float,
+        threads: int,
+        out: Array,
+    ) -> None:
+        """out (N, C, H, W): at row v, column u the value of x (N, C, H, W) at place (a, b).
+
+        (a, b), column and row, is matrix[n] (2, 3) times (u, v, 1), plus field[n, :, v, u]
+        where there is a field (N, 2, H, W). Values are interpolated bilinearly: with p < 1
+        between two neighbours s and t in a row, s + p*(t - s), or s itself where p is 0;
+        likewise between the rows. So whole places are copied bit for bit. Outside of the
+        image, and where a place is NaN, is `fill`.
+        """
+
+    def smooth(self, x: Array, taps: Array, threads: int, out: Array) -> None:
+        """out (N, C, H, W): x cross-correlated with taps (K,) along rows, then columns.
+
+        K is odd, its middle tap falls on the place itself; zeros outside.
+        """
+
+    def tone(
+        self,
+        x: Array,
+        gain: Array,
+        offset: Array,
+        boxes: Boxes,
+        fill: float,
+        threads: int,
+        out: Array,
+    ) -> None:
+        """out (N, C, H, W) = gain*x + offset, of (N,) each, but `fill` inside the boxes.
+
+        boxes (N, 4): first row and column, then last row and column, excluded, all of them
+        within the image; a box of no rows or columns is none.
+        """
+
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "columns": ("im2col", "col2im"),
@@ -258,8 +315,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "softmax_cross_entropy_backward",
     ),
     "adam": ("adam_update",),
+    "augment": ("warp", "smooth", "tone"),
 }
 """Kernels that belong together: a backend gives a family whole or leaves it to the reference."""
 
 KERNELS: tuple[str, ...] = tuple(kernel for family in FAMILIES.values() for kernel in family)
 """The names of all kernels, in the order of the table."""
+
+CHANNELS_FIRST: tuple[str, ...] = FAMILIES["columns"] + FAMILIES["augment"]
+"""Kernels whose 4-D arrays are C-contiguous in every backend."""

@@ -8,6 +8,7 @@ that backward runs where forward ran.
 """
 
 from .arrays import empty_images
+from .augment import smooth, tone, warp
 from .blocks import (
     conv2d_algorithms,
     conv2d_block_backward,
@@ -59,6 +60,9 @@ __all__ = [
     "relu_backward",
     "relu_forward",
     "runs_blocks",
+    "smooth",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
+    "tone",
+    "warp",
 ]

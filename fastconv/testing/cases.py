@@ -40,6 +40,9 @@ GEOMETRIES: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, in
 # (N, D, M): rows, features, units.
 MATRICES = ((100, 64, 50), (7, 50, 10), (1, 1, 1), (3, 17, 33), (16, 15, 1), (5, 1, 48), (0, 4, 3))
 
+# (N, C, H, W) of images to augment.
+IMAGES = ((3, 1, 28, 28), (2, 3, 9, 17), (1, 2, 1, 1), (2, 1, 33, 8), (0, 1, 4, 4))
+
 VALUES = np.array([0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, np.inf, -np.inf, np.nan])
 """What a ReLU must decide about."""
 
@@ -65,6 +68,8 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
         for whole in (False, True):
             yield from _affine(_drawer(rng, dtype, whole), n, d, m, whole)
         yield from _rows(reference, _drawer(rng, dtype, False), n, d)
+    for shape in IMAGES:
+        yield from _augmentation(rng, dtype, shape)
     signs = np.tile(VALUES, 7).astype(dtype)
     yield "relu_forward", {"x": signs}, True
     for mask in (signs > 0, signs <= 0):
@@ -163,3 +168,27 @@ def _rows(reference: NumpyBackend, draw: Any, n: int, d: int) -> Iterator[Case]:
     settings = {"lr": 0.003, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7}
     flat = {key: array.reshape(-1) for key, array in arrays.items()}
     yield "adam_update", {**flat, **settings}, False
+
+
+def _augmentation(
+    rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, int, int, int]
+) -> Iterator[Case]:
+    n, _, h, w = shape
+    draw = _drawer(rng, dtype, False)
+    few = {"threads": 2, "fill": 0.25}
+    turned = draw(n, 2, 3) * np.array([0.2, 0.2, 2], dtype) + np.eye(2, 3, dtype=dtype)
+    moved = np.asarray(np.eye(2, 3) + rng.integers(-2, 3, (n, 2, 1)) * [0, 0, 1], dtype)
+    for field in (None, 2 * draw(n, 2, h, w)):
+        yield "warp", {**few, "x": draw(*shape), "matrix": turned, "field": field}, False
+    broken = np.where(draw(*shape) > 1, np.nan, draw(*shape)).astype(dtype)
+    yield "warp", {**few, "x": broken, "matrix": moved, "field": None}, True
+    wild = np.full((n, 2, h, w), np.nan, dtype)
+    yield "warp", {**few, "x": broken, "matrix": moved, "field": wild}, True
+    for count in (1, 3, 13):
+        yield "smooth", {"x": draw(*shape), "taps": draw(count), "threads": 2}, False
+    boxes = np.tile(np.array([0, w // 3, (h + 1) // 2, w]), (n, 1))
+    yield (
+        "tone",
+        {**few, "x": draw(*shape), "gain": draw(n), "offset": draw(n), "boxes": boxes},
+        False,
+    )

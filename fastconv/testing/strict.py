@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.base import FAMILIES, Backend
+from ..backends.base import CHANNELS_FIRST, Backend
 
 __all__ = ["Arguments", "call_kernel", "is_array", "require"]
 
@@ -52,7 +52,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     AssertionError
         The kernel wrote into an input, or outside of an output.
     """
-    last = backend.layout == "channels_last" and kernel not in FAMILIES["columns"]
+    last = backend.layout == "channels_last" and kernel not in CHANNELS_FIRST
     dtype = next(a.dtype for a in inputs.values() if is_array(a) and a.dtype.kind == "f")
     given: Arguments = {}
     guards: list[tuple[str, Array]] = []
@@ -155,6 +155,8 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"probabilities": a["scores"].shape}
         case "softmax_cross_entropy_backward":
             return {"dscores": a["probabilities"].shape}
+        case "warp" | "smooth" | "tone":
+            return {"out": a["x"].shape}
         case "adam_update":
             return {}
     raise KeyError(kernel)

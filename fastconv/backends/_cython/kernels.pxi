@@ -23,6 +23,7 @@ include "dense.pxi"
 include "elementwise.pxi"
 include "batchnorm.pxi"
 include "loss.pxi"
+include "augment.pxi"
 
 
 def build_facts():
