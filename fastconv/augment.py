@@ -148,6 +148,11 @@ class Augmentation:
             object.__setattr__(self, name, float(value))
 
     @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What may be given a number."""
+        return tuple(field.name for field in fields(cls))
+
+    @classmethod
     def parse(cls, text: str) -> Augmentation:
         """Return the augmentation of a text such as ``rotate=10,shift=2``.
 
@@ -156,7 +161,6 @@ class Augmentation:
         ArgumentError
             Another form, an unknown or repeated name, a number out of its range.
         """
-        known = {field.name: field.name in WHOLE for field in fields(cls)}
         given: dict[str, Any] = {}
         for part in text.split(","):
             name, equals, number = (word.strip() for word in part.partition("="))
@@ -164,14 +168,15 @@ class Augmentation:
                 raise ArgumentError(
                     f"augment: expected name=number, separated by commas, got {part.strip()!r}"
                 )
-            if name not in known:
-                raise ArgumentError(f"augment: unknown {name!r}; known: {', '.join(known)}")
+            if name not in cls.names():
+                known = ", ".join(cls.names())
+                raise ArgumentError(f"augment: unknown {name!r}; known: {known}")
             if name in given:
                 raise ArgumentError(f"augment: {name} is given twice")
             try:
-                given[name] = int(number) if known[name] else float(number)
+                given[name] = int(number) if name in WHOLE else float(number)
             except ValueError:
-                kind = "whole number" if known[name] else "number"
+                kind = "whole number" if name in WHOLE else "number"
                 raise ArgumentError(f"augment: {name} must be a {kind}, got {number!r}") from None
         return cls(**given)
 
@@ -204,8 +209,11 @@ class Augmentation:
             x is not images of real numbers.
         """
         x = as_array(x)
-        if x.ndim != 4:
-            raise ShapeError(f"augment: input must be images (N, C, H, W), got shape {x.shape}")
+        if x.ndim != 4 or 0 in x.shape[1:]:
+            raise ShapeError(
+                "augment: input must be images (N, C, H, W) with at least one channel and pixel, "
+                f"got shape {x.shape}"
+            )
         x = x.astype(common_dtype("augment", x), copy=False)
         n, _, h, w = x.shape
         if any(getattr(self, name) for name in MOVES):

@@ -98,8 +98,10 @@ class Batches:
             One of the two runs changes its samples, and the other does not.
         """
         if (stored is None) != (self.augment is None):
-            has, expected = ("a", "none") if self.augment is None else ("no", "one")
-            raise WeightsError(f"{source}: a run with {has} augmentation, expected {expected}")
+            what = "without augmentation, expected one with it"
+            if self.augment is None:
+                what = "with augmentation, expected one without it"
+            raise WeightsError(f"{source}: a checkpoint of a run {what}")
         return None if stored is None else int(stored)
 
     @contextmanager

@@ -24,6 +24,7 @@ import numpy as np
 
 from . import config as process
 from . import dropin, selection
+from .cli_augment import run_augment
 from .cli_options import LARGEST_SEED, build_parser, profile_without_file
 from .cli_weights import convert_weights, export_weights
 from .datasets import DATASETS
@@ -316,9 +317,8 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    facts = convert_weights(
-        Path(options.source), Path(options.target), allow_pickle=options.allow_pickle
-    )
+    source, target = Path(options.source), Path(options.target)
+    facts = convert_weights(source, target, allow_pickle=options.allow_pickle)
     _teller(options)(
         f"{facts['output']}: {_count(facts['arrays'], 'array')}, "
         f"{_count(facts['numbers'], 'number')} ({', '.join(facts['dtypes'])})"
@@ -372,8 +372,7 @@ def _warmup(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    if options.threads is not None:
-        process.set_num_threads(options.threads)
+    process.set_num_threads(options.threads)
     if options.layers:
         rows = layer_table(DeepConvNet(seed=0, backend=options.backend), (options.batch, 1, 28, 28))
         print(json.dumps(rows) if options.json else as_table(rows), flush=True)
@@ -394,6 +393,7 @@ COMMANDS = {
     "predict": _predict,
     "convert": _convert,
     "export": _export,
+    "augment": lambda options: run_augment(options, _teller(options)),
     "run": _run,
     "warmup": _warmup,
     "info": _info,

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ._version import __version__
+from .augment import Augmentation
 from .backends.algorithms import MATH_MODES
 from .datasets import DATASETS
+from .errors import ArgumentError
 from .models import MODELS
 from .optimizer import OPTIMIZERS
 from .schedules import SCHEDULES
@@ -21,6 +23,9 @@ LARGEST_SEED = 2**32 - 1
 
 
 MATH_HELP = "fast: convolutions may round more, to about 1e-5 in float32 (default: default)"
+
+
+AUGMENT_HELP = f"random changes of each training image: {', '.join(Augmentation.names())}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,6 +70,13 @@ def _json_name(text: str) -> str:
     return text
 
 
+def _augmentation(text: str) -> str:
+    try:
+        return str(Augmentation.parse(text))
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("augment: ")) from None
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser of the ``fastconv`` command and its sub-commands.
 
@@ -83,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_convert(commands)
     _add_export(commands)
+    _add_augment(commands)
     _add_run(commands)
     _add_warmup(commands)
     _add_info(commands)
@@ -99,6 +112,7 @@ def _add_train(commands: Any) -> None:
             "  fastconv train\n"
             "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
             "  fastconv train --epochs 20 --lr 0.004 --schedule one-cycle\n"
+            "  fastconv train --augment rotate=10,shift=2,scale=0.1\n"
             "  fastconv train --resume runs/mnist --epochs 30"
         ),
     )
@@ -116,6 +130,7 @@ def _add_train(commands: Any) -> None:
         choices=SCHEDULES,
         help="how the learning rate goes over the run (default: constant)",
     )
+    add("--augment", type=_augmentation, metavar="NAME=NUMBER,...", help=AUGMENT_HELP)
     add("--dtype", choices=("float32", "float64"), help="default: float32")
     add(
         "--seed",
@@ -201,6 +216,26 @@ def _add_export(commands: Any) -> None:
     add("target", metavar="MODEL", help="the .onnx file to write")
     add("--softmax", action="store_true", help="end with the softmax: probabilities, not scores")
     _add_common(export, backend=False)
+
+
+def _add_augment(commands: Any) -> None:
+    augment = commands.add_parser(
+        "augment",
+        help="draw images as --augment would change them",
+        description="Draw an image of each class, and below it, how an augmentation changes it.",
+        epilog=(
+            "example:\n  fastconv augment --data mnist --augment rotate=15,elastic=34 samples.png"
+        ),
+    )
+    add = augment.add_argument
+    add("picture", metavar="PICTURE", help="the .png file to write")
+    add(
+        "--augment", type=_augmentation, required=True, metavar="NAME=NUMBER,...", help=AUGMENT_HELP
+    )
+    add("--data", choices=DATASETS, default="digits", help="data set (default: digits)")
+    add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
+    add("--seed", type=_whole(0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
+    _add_common(augment, backend=True)
 
 
 def _add_run(commands: Any) -> None:

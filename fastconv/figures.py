@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_confusion", "draw_curves", "draw_mistakes"]
+__all__ = ["draw_confusion", "draw_curves", "draw_mistakes", "draw_samples"]
 
 BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5f6368"
 DPI = 150
@@ -244,6 +244,47 @@ def draw_confusion(
     axes.grid(which="minor", color="#d5d8dc", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> None:
+    """Draw images, and below each of them what became of it.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    rows : ndarray
+        (R, K, C, H, W): K images, and R - 1 times what became of them; grey from 0, paper, to
+        1, ink, or colour in 3 channels.
+    title : str
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    count, columns, channels, height, width = rows.shape
+    gap = max(2, width // 7)
+    shape = count * (height + gap) + gap, columns * (width + gap) - gap
+    canvas = np.ones((*shape, 3)) if channels == 3 else np.zeros(shape)
+    tops = [row * (height + gap) + gap * (row > 0) for row in range(count)]  # the first apart
+    for (row, column), top in zip(
+        np.ndindex(count, columns), np.repeat(tops, columns), strict=True
+    ):
+        left = column * (width + gap)
+        tile = np.clip(rows[row, column], 0, 1).transpose(1, 2, 0)
+        canvas[top : top + height, left : left + width] = tile if channels == 3 else tile[..., 0]
+    figure = _figure(0.7 * columns + 0.8, 0.7 * shape[0] / (width + gap) + 0.5)
+    figure.suptitle(title, fontsize=10)
+    axes = figure.add_subplot()
+    axes.imshow(canvas, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks([top + height / 2 for top in tops[:2]], ["image", "changed"][:count])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in np.ndindex(count, columns):
+        axes.add_patch(_frame(column * (width + gap) - 0.5, tops[row] - 0.5, width, height))
     _save(figure, path)
 
 

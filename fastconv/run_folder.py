@@ -45,6 +45,8 @@ class RunConfig:
     threads, seed : int
     schedule : str
         Name in `fastconv.schedules.SCHEDULES`; runs of before there were any have none.
+    augment : str or None
+        What `fastconv.Augmentation.parse` takes; likewise.
     """
 
     model: str
@@ -59,6 +61,7 @@ class RunConfig:
     threads: int
     seed: int
     schedule: str = "constant"
+    augment: str | None = None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

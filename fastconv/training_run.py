@@ -12,6 +12,7 @@ from typing import Any
 
 from . import config as process
 from . import figures
+from .augment import Augmentation
 from .errors import ArgumentError
 from .evaluation import Evaluation, build_network, evaluate, load_data, try_to_draw
 from .run_folder import RunConfig, RunFolder
@@ -145,6 +146,7 @@ def train_run(
         verbose=False,
         backend=config.backend,
         seed=config.seed,
+        augment=None if config.augment is None else Augmentation.parse(config.augment),
         evaluate="end",
         callbacks=[after_epoch],
         progress=progress,

@@ -168,3 +168,20 @@ def test_without_matplotlib(monkeypatch, tmp_path):
     with pytest.raises(MissingDependency, match=r"fastconv\[plots\]"):
         figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_stand_below_their_image(drawn, channels):
+    rows = np.random.default_rng(0).random((3, 4, channels, 6, 8)) * 1.2 - 0.1
+    figures.draw_samples("unused.png", rows, "rotate=5")
+    (figure,) = drawn
+    assert figure.get_suptitle() == "rotate=5"
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["image", "changed"]
+    canvas = axes.images[0].get_array()
+    frames = [patch.get_xy() for patch in axes.patches]
+    assert len(frames) == 12
+    for (left, top), image in zip(frames, rows.reshape(12, channels, 6, 8), strict=True):
+        y, x = int(top + 0.5), int(left + 0.5)
+        tile = canvas[y : y + 6, x : x + 8].reshape(6, 8, channels)
+        np.testing.assert_array_equal(tile, np.clip(image, 0, 1).transpose(1, 2, 0))

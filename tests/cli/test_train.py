@@ -102,7 +102,7 @@ def test_training_leaves_numpys_generator_alone(few_digits, fastconv_command):
 
 def test_every_option_reaches_the_run(few_digits, fastconv_command):
     options = "--epochs 1 --batch-size 10 --optimizer SGD --lr 0.125 --backend numpy "
-    options += "--schedule cosine --dtype float64 --threads 1 --seed 9 "
+    options += "--schedule cosine --augment crop=1,rotate=5.0 --dtype float64 --threads 1 --seed 9 "
     options += "--model deepconvnet --data digits --out run"
     status, out, _ = fastconv_command("train", "--json", *options.split())
     assert status == 0
@@ -119,6 +119,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "threads": 1,
         "seed": 9,
         "schedule": "cosine",
+        "augment": "rotate=5,crop=1",
         "fastconv": fastconv.__version__,
     }
     assert config("run") == expected
