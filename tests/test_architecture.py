@@ -212,6 +212,8 @@ def test_public_names_exist_and_have_docstrings(name):
         assert value.__doc__, f"{name}.{public} has no docstring"
         if inspect.isclass(value) and not public.endswith("Backend"):
             for method, function in vars(value).items():
+                if method in KERNELS:  # described in base.py, for every backend
+                    continue
                 if inspect.isfunction(function) and not method.startswith("_"):
                     assert function.__doc__, f"{name}.{public}.{method} has no docstring"
 
