@@ -4,6 +4,10 @@ Without augmentation the samples of a step are drawn in the step, from the gener
 dropout masks come from, as in the book. With it, each step has a generator of its own, made of the
 run's seed and the step's number: so the next batch can be made while a step computes, and a
 run that is continued anywhere draws as one that never stopped.
+
+A thread makes the next batch only where the step's kernels leave a CPU free. Otherwise it would
+take one of theirs, and all of them wait for the last: a batch made in the step, on all threads,
+is sooner done.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import randomness
-from .config import context_beside
+from .config import context_beside, count_cpus, get_num_threads
 from .errors import WeightsError
 
 __all__ = ["Augment", "Batches"]
@@ -108,9 +112,10 @@ class Batches:
     def ahead(self, steps: int) -> Iterator[None]:
         """Make each next batch, of a run of so many steps, in a thread beside the step.
 
-        The thread is gone, and what it made ahead is dropped, when the block is left.
+        The thread is gone, and what it made ahead is dropped, when the block is left. Where
+        there is no CPU for it, batches are made in their steps.
         """
-        if self.augment is None:
+        if self.augment is None or count_cpus() <= get_num_threads():
             yield
             return
         with ThreadPoolExecutor(1, "fastconv-batches") as self._pool:

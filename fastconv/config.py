@@ -117,6 +117,11 @@ def get_num_threads() -> int:
             if number < 1:
                 raise ArgumentError(f"{variable} must be a whole number >= 1, got {text!r}")
             return number
+    return count_cpus()
+
+
+def count_cpus() -> int:
+    """Return how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -68,7 +68,8 @@ class Trainer:
         as the book does.
     augment : callable, optional
         ``augment(x, rng)`` gives what to train on instead of the samples x, such as
-        `fastconv.Augmentation`. `train` calls it in a thread, a step ahead.
+        `fastconv.Augmentation`. `train` calls it a step ahead, in a thread, where the kernels'
+        threads leave a CPU free.
     evaluate : 'start' or 'end'
         'start' evaluates at the first step of each epoch, as the book does. 'end' evaluates
         after the last step of each epoch, and on the whole test set, whatever
