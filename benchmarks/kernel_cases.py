@@ -16,7 +16,7 @@ from fastconv.backends.base import FAMILIES, Backend
 from fastconv.backends.numpy_backend import NumpyBackend
 from fastconv.geometry import window_geometry
 
-from .shapes import DEEPCONVNET_POOLS, ConvShape, conv_shapes, small_conv_shapes
+from .shapes import DEEPCONVNET_POOLS, RESNET50_NORMS, ConvShape, conv_shapes, small_conv_shapes
 
 __all__ = ["Call", "Case", "cases", "expected", "prepare"]
 
@@ -133,6 +133,8 @@ def cases(full: bool) -> list[Case]:
         found += _affine(*affine)
     for n, d in rows:
         found += _rows(n, d)
+    for norm in RESNET50_NORMS if full else ((2, 5, 6, 7),):
+        found += _norm(norm)
     found += _softmax(*((100, 10) if full else (6, 10)))
     for size in (51200, 36864, 144) if full else (50,):
         found.append(_adam(size))
@@ -285,6 +287,29 @@ def _rows(n: int, d: int) -> Iterator[Case]:
     yield Case("batchnorm_infer", label, infer, {"out": (n, d)})
     outputs = {"dx": (n, d), "dgamma": (d,), "dbeta": (d,)}
     yield Case("batchnorm_backward", label, backward, outputs)
+
+
+def _norm(shape: tuple[int, int, int, int]) -> Iterator[Case]:
+    """Batch normalisation per channel, as between two convolutions: ReLU, nothing added."""
+    n, c, h, _ = shape
+    label = f"{c}@{h},N={n}"
+
+    def vectors(rng: np.random.Generator, *names: str) -> Arguments:
+        return {name: np.abs(_draw(rng, c)) + 0.5 for name in names}
+
+    def apply(rng: np.random.Generator) -> Arguments:
+        inputs = {"x": _draw(rng, *shape), "residual": None, "relu": True}
+        return inputs | vectors(rng, "centre", "scale", "shift")
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        inputs = {name: _draw(rng, *shape) for name in ("dout", "gate", "x")}
+        return inputs | vectors(rng, "mean", "inv_std", "gamma")
+
+    outputs = {"mean": (c,), "variance": (c,)}
+    yield Case("batchnorm2d_statistics", label, lambda rng: {"x": _draw(rng, *shape)}, outputs)
+    yield Case("batchnorm2d_apply", label, apply, {"out": shape})
+    gradients = {"dx": shape, "dgamma": (c,), "dbeta": (c,), "dresidual": None}
+    yield Case("batchnorm2d_backward", label, backward, gradients)
 
 
 def _softmax(n: int, m: int) -> Iterator[Case]:

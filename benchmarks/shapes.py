@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 from fastconv.geometry import WindowGeometry, window_geometry
 
-__all__ = ["DEEPCONVNET_POOLS", "IMAGES", "ConvShape", "conv_shapes", "small_conv_shapes"]
+__all__ = [
+    "DEEPCONVNET_POOLS",
+    "IMAGES",
+    "RESNET50_NORMS",
+    "ConvShape",
+    "conv_shapes",
+    "small_conv_shapes",
+]
 
 IMAGES, LARGE_IMAGES = 100, 8
 """Batch of DeepConvNet, and of the networks that take 224 x 224 images."""
@@ -54,6 +61,9 @@ DEEPCONVNET += ((32, 8, 64, 1), (64, 8, 64, 1))
 
 DEEPCONVNET_POOLS = ((100, 16, 28, 28), (100, 32, 16, 16), (100, 64, 8, 8))
 """(N, C, H, W) in front of the three 2x2 poolings of stride 2."""
+
+RESNET50_NORMS = ((8, 64, 56, 56), (8, 256, 56, 56), (8, 1024, 14, 14), (8, 2048, 7, 7))
+"""(N, C, H, W) of some of ResNet-50's batch normalisations."""
 
 # C, H = W, FN.
 VGG16 = ((3, 224, 64), (64, 224, 64), (64, 112, 128), (128, 112, 128), (128, 56, 256))

@@ -238,6 +238,53 @@ def batchnorm_gradients(dout, x, gamma, epsilon=1e-6):
     return dx, dgamma, dbeta
 
 
+# ---- batch normalisation, per channel -----------------------------------------------
+
+
+def rows_of_channels(images):
+    """(N, C, H, W) as (N*H*W, C): a channel's pixels are the samples of an activation."""
+    images = float64(images)
+    return images.transpose(0, 2, 3, 1).reshape(-1, images.shape[1])
+
+
+def images_of_rows(rows, shape):
+    """Inverse of `rows_of_channels`, to images of this (N, C, H, W) shape."""
+    n, c, h, w = shape
+    return rows.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+
+
+def batchnorm2d(x, gamma, beta, epsilon=1e-5, statistics=None):
+    """(out, mean, variance), by x's own statistics or by those that are given."""
+    rows = rows_of_channels(x)
+    if statistics is None:
+        out, _, mean, variance = batchnorm_train(rows, gamma, beta, epsilon)
+    else:
+        mean, variance = statistics
+        out = batchnorm_infer(rows, gamma, beta, mean, variance, epsilon)
+    return images_of_rows(out, np.shape(x)), mean, variance
+
+
+def add_and_rectify(out, residual, rectified):
+    """out + residual, and 0 where that is not above 0, unless it is NaN."""
+    out = float64(out)
+    for index, value in np.ndenumerate(out):
+        if residual is not None:
+            value += float(residual[index])
+        out[index] = 0.0 if rectified and value <= 0 else value
+    return out
+
+
+def batchnorm2d_gradients(dout, x, gamma, epsilon=1e-5, gate=None):
+    """(dx, dgamma, dbeta, g); g is dout where the gate is above 0, else 0."""
+    g = float64(dout)
+    for index in np.ndindex(*g.shape):
+        if gate is not None and not gate[index] > 0:
+            g[index] = 0.0
+    rows = rows_of_channels(g), rows_of_channels(x)
+    dx, dgamma, dbeta = batchnorm_gradients(*rows, gamma, epsilon)
+    return images_of_rows(dx, np.shape(x)), dgamma, dbeta, g
+
+
 # ---- softmax with cross-entropy -----------------------------------------------------
 
 

@@ -30,12 +30,14 @@ WRITTEN = {
     "dbias",
     "dgamma",
     "dbeta",
+    "dresidual",
 }
 READ = {
     "relu_backward": {"mask"},
     "maxpool2d_backward": {"winner"},
     "batchnorm_infer": {"mean", "variance"},
     "batchnorm_backward": {"normalized", "variance"},
+    "batchnorm2d_backward": {"mean"},
     "softmax_cross_entropy_backward": {"probabilities"},
     "col2im": {"col"},
 }

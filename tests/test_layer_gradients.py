@@ -8,6 +8,7 @@ import pytest
 from fastconv.layers import (
     Affine,
     BatchNormalization,
+    BatchNormalization2d,
     Convolution,
     Dropout,
     Pooling,
@@ -41,6 +42,16 @@ CASES = {
         BatchNormalization(rng.standard_normal(12), rng.standard_normal(12), backend=b),
         rng.standard_normal((5, 3, 2, 2)),
     ),
+    "BatchNormalization2d": lambda rng, b: (
+        BatchNormalization2d(rng.standard_normal(3), rng.standard_normal(3), backend=b),
+        rng.standard_normal((2, 3, 3, 2)),
+    ),
+    "BatchNormalization2d in evaluation": lambda rng, b: (
+        Evaluated(
+            BatchNormalization2d(rng.standard_normal(3), rng.standard_normal(3), backend=b), rng
+        ),
+        rng.standard_normal((2, 3, 3, 2)),
+    ),
     "Convolution": lambda rng, b: (
         Convolution(rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(3), 1, 1, b),
         rng.standard_normal((2, 2, 5, 4)),
@@ -67,6 +78,22 @@ class Seeded:
     def forward(self, x):
         np.random.seed(1)
         return self.layer.forward(x)
+
+
+class Evaluated:
+    """A normalisation whose statistics are fixed."""
+
+    parameter_names = ("gamma", "beta")
+
+    def __init__(self, layer, rng):
+        self.layer = layer
+        layer.running_mean, layer.running_var = rng.standard_normal(3), rng.random(3) + 0.5
+
+    def __getattr__(self, name):
+        return getattr(self.layer, name)
+
+    def forward(self, x):
+        return self.layer.forward(x, train_flg=False)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -251,6 +251,7 @@ def make(name, draw, backend):
     weights = {
         "Affine": (draw(12, 7), draw(7)),
         "BatchNormalization": (draw(12), draw(12)),
+        "BatchNormalization2d": (draw(3), draw(3)),
         "Convolution": (draw(4, 3, 2, 2), draw(4)),
         "Pooling": (2, 2),
     }.get(name, ())
@@ -259,6 +260,7 @@ def make(name, draw, backend):
 
 
 NAMES = ("Relu", "Sigmoid", "Affine", "BatchNormalization", "Convolution", "Pooling", "Dropout")
+NAMES += ("BatchNormalization2d",)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -297,7 +299,9 @@ def test_an_empty_batch_works(backend, draw, name):
         assert not getattr(layer, "d" + key).any()
 
 
-@pytest.mark.parametrize("name", ["Affine", "Convolution", "BatchNormalization"])
+@pytest.mark.parametrize(
+    "name", ["Affine", "Convolution", "BatchNormalization", "BatchNormalization2d"]
+)
 @pytest.mark.parametrize("how", ["replaced", "changed in place"])
 def test_parameters_may_change_between_any_two_calls(backend, draw, name, how):
     """What load_params does, and what the optimizers do."""

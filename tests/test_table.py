@@ -12,6 +12,7 @@ from fastconv.info import configuration
 from fastconv.layers import (
     Affine,
     BatchNormalization,
+    BatchNormalization2d,
     Convolution,
     Pooling,
     Relu,
@@ -111,6 +112,7 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
             (Pooling(2, 2, 2), (2, 3, 6, 5)),
             (Pooling(17, 16), (1, 2, 18, 17)),
             (Affine(draw(90, 4), draw(4)), (2, 3, 6, 5)),
+            (BatchNormalization2d(draw(3), draw(3)), (2, 3, 6, 5)),
             (BatchNormalization(draw(90), draw(90)), (2, 3, 6, 5)),
         ]:
             out = layer.forward(draw(*shape))
@@ -145,6 +147,7 @@ def test_no_layer_computes_past_the_table(registry):
             Relu(),
             Pooling(2, 2),
             Affine(np.ones((48, 2)), np.zeros(2)),
+            BatchNormalization2d(np.ones(3), np.zeros(3)),
             BatchNormalization(np.ones(48), np.zeros(48)),
         ):
             out = layer.forward(x)

@@ -213,6 +213,51 @@ class Backend(Protocol):
     ) -> None:
         """Gradients of `batchnorm_train`: dx (N, D), dgamma and dbeta (D,)."""
 
+    # ---- batch normalisation, per channel -----------------------------------------
+
+    def batchnorm2d_statistics(self, x: Array, mean: Array, variance: Array) -> None:
+        """Mean and biased variance (C,) of x (N, C, H, W) over N, H, W; N*H*W is at least 1.
+
+        Sums are as exact as float64's, and a large mean takes nothing from the variance.
+        """
+
+    def batchnorm2d_apply(
+        self,
+        x: Array,
+        centre: Array,
+        scale: Array,
+        shift: Array,
+        residual: Array | None,
+        relu: bool,
+        out: Array,
+    ) -> None:
+        """out = (x - centre)*scale + shift [+ residual], and with `relu` 0 where that is <= 0.
+
+        centre, scale and shift (C,); x, residual and out (N, C, H, W). A NaN stays.
+        """
+
+    def batchnorm2d_backward(
+        self,
+        dout: Array,
+        gate: Array | None,
+        x: Array,
+        mean: Array,
+        inv_std: Array,
+        gamma: Array,
+        dx: Array | None,
+        dgamma: Array,
+        dbeta: Array,
+        dresidual: Array | None,
+    ) -> None:
+        """Gradients of `batchnorm2d_apply` by statistics of x itself; N*H*W is at least 1.
+
+        With g = dout where gate > 0, else 0 (gate is apply's out behind a ReLU; None: g = dout),
+        P = N*H*W and normalized = (x - mean)*inv_std, of which nobody keeps an array:
+        dbeta = sum of g, dgamma = sum of g*normalized, dresidual = g,
+        dx = gamma*inv_std*(g - dbeta/P - normalized*dgamma/P).
+        dx and dresidual are None where nobody needs them.
+        """
+
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
@@ -253,6 +298,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "affine": ("affine_forward", "affine_backward"),
     "relu": ("relu_forward", "relu_backward"),
     "batchnorm": ("batchnorm_train", "batchnorm_infer", "batchnorm_backward"),
+    "batchnorm2d": ("batchnorm2d_statistics", "batchnorm2d_apply", "batchnorm2d_backward"),
     "softmax_cross_entropy": (
         "softmax_cross_entropy_forward",
         "softmax_cross_entropy_backward",

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..geometry import WindowGeometry
 from .base import Array, Bytes, Labels, Layout
+from .numpy_batchnorm2d import BatchNorm2dReference
 
 __all__ = ["NumpyBackend", "create"]
 
@@ -64,7 +65,7 @@ def halves(images: Array) -> WindowGeometry:
     return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
 
 
-class NumpyBackend:
+class NumpyBackend(BatchNorm2dReference):
     """The kernel table in NumPy; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numpy"

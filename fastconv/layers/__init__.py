@@ -20,11 +20,13 @@ from ..util import col2im, im2col
 from .base import Layer
 from .dense import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
 from .images import Convolution, Pooling
+from .norm import BatchNormalization2d
 
 # Scripts say `from common.layers import *` and then use np, softmax, im2col and the rest.
 __all__ = [
     "Affine",
     "BatchNormalization",
+    "BatchNormalization2d",
     "Convolution",
     "Dropout",
     "Layer",

@@ -177,6 +177,7 @@ class BatchNormalization(Layer):
     """
 
     parameter_names = ("gamma", "beta")
+    buffer_names = ("running_mean", "running_var")
     has_modes = True
     epsilon = 1e-6
 

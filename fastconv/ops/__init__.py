@@ -37,11 +37,21 @@ from .loss import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
+from .norm import (
+    batchnorm2d_backward,
+    batchnorm2d_fixed,
+    batchnorm2d_infer,
+    batchnorm2d_train,
+)
 
 __all__ = [
     "adam_update",
     "affine_backward",
     "affine_forward",
+    "batchnorm2d_backward",
+    "batchnorm2d_fixed",
+    "batchnorm2d_infer",
+    "batchnorm2d_train",
     "batchnorm_backward",
     "batchnorm_infer",
     "batchnorm_train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,9 @@ GEOMETRIES: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, in
 # (N, D, M): rows, features, units.
 MATRICES = ((100, 64, 50), (7, 50, 10), (1, 1, 1), (3, 17, 33), (16, 15, 1), (5, 1, 48), (0, 4, 3))
 
+# (N, C, H, W) of images to normalise: rows that end within a vector, and pixels of all sizes.
+IMAGES = ((2, 3, 9, 7), (3, 16, 8, 8), (2, 1, 20, 15), (1, 130, 5, 5), (2, 515, 3, 4))
+
 VALUES = np.array([0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, np.inf, -np.inf, np.nan])
 """What a ReLU must decide about."""
 
@@ -65,6 +69,8 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
         for whole in (False, True):
             yield from _affine(_drawer(rng, dtype, whole), n, d, m, whole)
         yield from _rows(reference, _drawer(rng, dtype, False), n, d)
+    for shape in IMAGES:
+        yield from _channels(reference, _drawer(rng, dtype, False), shape)
     signs = np.tile(VALUES, 7).astype(dtype)
     yield "relu_forward", {"x": signs}, True
     for mask in (signs > 0, signs <= 0):
@@ -138,6 +144,28 @@ def _affine(draw: Any, n: int, d: int, m: int, exact: bool) -> Iterator[Case]:
     backward = {"dout": dout, "x": x, "weight": weight}
     yield "affine_backward", backward, exact
     yield "affine_backward", {**backward, "dx": None}, exact
+
+
+def _channels(reference: NumpyBackend, draw: Any, shape: tuple[int, ...]) -> Iterator[Case]:
+    """Batch normalisation per channel, with and without what may follow it."""
+    x, residual, dout = 3 * draw(*shape) + 1, draw(*shape), draw(*shape)
+    x[0, 0, 0, 0] = 50  # no statistic may hang on the first pixel
+    yield "batchnorm2d_statistics", {"x": x}, False
+    vectors = {name: draw(shape[1]) for name in ("centre", "scale", "shift")}
+    for added, relu in itertools.product((None, residual), (False, True)):
+        forward = {"x": x, **vectors, "residual": added, "relu": relu}
+        yield "batchnorm2d_apply", forward, False
+        out = call_kernel(reference, "batchnorm2d_apply", **forward)["out"]
+        gradient = {name: draw(shape[1]) for name in ("mean", "inv_std", "gamma")}
+        gradient |= {"dout": dout, "gate": out if relu else None, "x": x}
+        outputs = {} if relu or added is None else {"dresidual": None}
+        yield "batchnorm2d_backward", gradient | outputs, False
+        yield "batchnorm2d_backward", gradient | outputs | {"dx": None}, False
+        yield "batchnorm2d_backward", gradient | {"dresidual": None}, False
+    broken = np.where(draw(*shape) > 2, np.nan, x).astype(x.dtype)
+    yield "batchnorm2d_statistics", {"x": broken}, False
+    yield "batchnorm2d_apply", {"x": broken, **vectors, "residual": None, "relu": True}, False
+    yield "batchnorm2d_apply", {"x": x[:0], **vectors, "residual": None, "relu": True}, False
 
 
 def _rows(reference: NumpyBackend, draw: Any, n: int, d: int) -> Iterator[Case]:

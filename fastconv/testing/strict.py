@@ -40,7 +40,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     kernel : str
         A name of `fastconv.backends.base.KERNELS`.
     **inputs
-        The kernel's inputs by name. ``dx=None`` or ``winner=None`` leaves that output out.
+        The kernel's inputs by name. ``None`` for an output (dx, winner, dresidual) leaves it out.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         guards.append((name, guard))
     outputs: Arguments = {name: given[name] for name in written}
     for name, shape in _output_shapes(kernel, inputs).items():
-        if name in inputs:  # dx=None, winner=None
+        if name in inputs:  # as None
             continue
         output_dtype = {"winner": _winner_dtype(kernel, inputs), "mask": np.dtype(np.uint8)}
         outputs[name], guard = _guarded(
@@ -151,6 +151,14 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
         case "batchnorm_backward":
             features = a["dout"].shape[1:]
             return {"dx": a["dout"].shape, "dgamma": features, "dbeta": features}
+        case "batchnorm2d_statistics":
+            channels = a["x"].shape[1:2]
+            return {"mean": channels, "variance": channels}
+        case "batchnorm2d_apply":
+            return {"out": a["x"].shape}
+        case "batchnorm2d_backward":
+            shape, channels = a["x"].shape, a["x"].shape[1:2]
+            return {"dx": shape, "dgamma": channels, "dbeta": channels, "dresidual": shape}
         case "softmax_cross_entropy_forward":
             return {"probabilities": a["scores"].shape}
         case "softmax_cross_entropy_backward":

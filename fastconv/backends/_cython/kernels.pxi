@@ -22,6 +22,7 @@ include "columns.pxi"
 include "dense.pxi"
 include "elementwise.pxi"
 include "batchnorm.pxi"
+include "batchnorm2d.pxi"
 include "loss.pxi"
 
 
