@@ -16,7 +16,14 @@ from fastconv.backends.base import FAMILIES, Backend
 from fastconv.backends.numpy_backend import NumpyBackend
 from fastconv.geometry import window_geometry
 
-from .shapes import DEEPCONVNET_POOLS, RESNET50_NORMS, ConvShape, conv_shapes, small_conv_shapes
+from .shapes import (
+    AVERAGES,
+    DEEPCONVNET_POOLS,
+    RESNET50_NORMS,
+    ConvShape,
+    conv_shapes,
+    small_conv_shapes,
+)
 
 __all__ = ["Call", "Case", "cases", "expected", "prepare"]
 
@@ -129,6 +136,8 @@ def cases(full: bool) -> list[Case]:
             found += [_im2col(shape), _col2im(shape)]
     for pool in pools:
         found += _pooling(pool)
+    for shape, side in AVERAGES if full else (((2, 5, 6, 6), 3),):
+        found += _averages(shape, side)
     for affine in affines:
         found += _affine(*affine)
     for n, d in rows:
@@ -242,6 +251,25 @@ def _pooling(shape: tuple[int, int, int, int]) -> Iterator[Case]:
 
     yield Case("maxpool2d_forward", label, forward, {"out": out, "winner": out})
     yield Case("maxpool2d_backward", label, backward, {"dx": shape})
+
+
+def _averages(shape: tuple[int, int, int, int], side: int) -> Iterator[Case]:
+    """Average pooling by windows that tile the image."""
+    n, c, h, _ = shape
+    g = window_geometry("benchmark", shape, side, side, side, 0)
+    label = f"{c}@{h},{side}x{side}/{side},N={n}"
+    begin = side * np.arange(g.oh, dtype=np.int64)
+    windows = np.stack([begin, begin + side, np.full(g.oh, side)], axis=1)
+    bounds = {"rows": windows, "cols": windows}
+
+    def forward(rng: np.random.Generator) -> Arguments:
+        return {"x": _draw(rng, *shape), **bounds}
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        return {"dout": _draw(rng, *g.output_shape(c)), **bounds}
+
+    yield Case("avgpool2d_forward", label, forward, {"out": g.output_shape(c)})
+    yield Case("avgpool2d_backward", label, backward, {"dx": shape})
 
 
 def _affine(n: int, d: int, m: int) -> Iterator[Case]:

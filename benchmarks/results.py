@@ -15,6 +15,8 @@ KERNEL_ORDER = (
     "conv2d_backward",
     "maxpool2d_forward",
     "maxpool2d_backward",
+    "avgpool2d_forward",
+    "avgpool2d_backward",
     "im2col",
     "col2im",
     "affine_forward",

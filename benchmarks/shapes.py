@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fastconv.geometry import WindowGeometry, window_geometry
 
 __all__ = [
+    "AVERAGES",
     "DEEPCONVNET_POOLS",
     "IMAGES",
     "RESNET50_NORMS",
@@ -64,6 +65,9 @@ DEEPCONVNET_POOLS = ((100, 16, 28, 28), (100, 32, 16, 16), (100, 64, 8, 8))
 
 RESNET50_NORMS = ((8, 64, 56, 56), (8, 256, 56, 56), (8, 1024, 14, 14), (8, 2048, 7, 7))
 """(N, C, H, W) of some of ResNet-50's batch normalisations."""
+
+AVERAGES = (((8, 2048, 7, 7), 7), ((8, 1024, 7, 7), 7), ((8, 256, 28, 28), 2))
+"""(N, C, H, W) and the window's side: ResNet-50, GoogLeNet; between DenseNet's blocks."""
 
 # C, H = W, FN.
 VGG16 = ((3, 224, 64), (64, 224, 64), (64, 112, 128), (128, 112, 128), (128, 56, 256))

@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[Callable[..., Any], Shape, Shape]] = {
     "Convolution": (_convolution, IMAGES, SMALL_IMAGES),
     "Relu": (lambda *_: layers.Relu(), IMAGES, SMALL_IMAGES),
     "Pooling": (lambda *_: layers.Pooling(2, 2, 2), IMAGES, SMALL_IMAGES),
+    "AveragePooling": (lambda *_: layers.AveragePooling(2, 2, 2), IMAGES, SMALL_IMAGES),
     "BatchNormalization": (_batchnorm, IMAGES, SMALL_IMAGES),
     "BatchNormalization2d": (_batchnorm2d, IMAGES, SMALL_IMAGES),
     "Affine": (_affine, ROWS, SMALL_ROWS),

@@ -30,7 +30,8 @@ class WindowGeometry:
     stride, pad : int
         Step between windows and rows/columns added on each side, both axes alike.
     oh, ow : int
-        Number of windows down and across: ``(h + 2*pad - fh) // stride + 1``.
+        Number of windows down and across: ``(h + 2*pad - fh) // stride + 1``, and in ceil
+        mode one more where the last would hang over.
     """
 
     n: int
@@ -84,6 +85,7 @@ def window_geometry(
     fw: Any,
     stride: Any = 1,
     pad: Any = 0,
+    ceil_mode: bool = False,
 ) -> WindowGeometry:
     """Check the numbers of a convolution or pooling and return its geometry.
 
@@ -99,6 +101,9 @@ def window_geometry(
         At least 1.
     pad : int
         At least 0.
+    ceil_mode : bool
+        Keep a last window that hangs over the padded image, unless it would begin behind the
+        image, in its padding: the rule of PyTorch.
 
     Raises
     ------
@@ -119,12 +124,19 @@ def window_geometry(
         as_int(op, "window width", fw, 1),
         as_int(op, "stride", stride, 1),
         as_int(op, "pad", pad, 0),
+        bool(ceil_mode),
     )
 
 
 @lru_cache(maxsize=1024)
 def _checked(
-    op: str, shape: tuple[int, int, int, int], fh: int, fw: int, stride: int, pad: int
+    op: str,
+    shape: tuple[int, int, int, int],
+    fh: int,
+    fw: int,
+    stride: int,
+    pad: int,
+    ceil_mode: bool,
 ) -> WindowGeometry:
     n, c, h, w = shape
     if fh > h + 2 * pad or fw > w + 2 * pad:
@@ -133,6 +145,13 @@ def _checked(
             f"{h} + 2*{pad} = {h + 2 * pad} high, {w} + 2*{pad} = {w + 2 * pad} wide "
             f"(input {shape})"
         )
-    oh = (h + 2 * pad - fh) // stride + 1
-    ow = (w + 2 * pad - fw) // stride + 1
+    oh = _windows(h, fh, stride, pad, ceil_mode)
+    ow = _windows(w, fw, stride, pad, ceil_mode)
     return WindowGeometry(n, c, h, w, fh, fw, stride, pad, oh, ow)
+
+
+def _windows(size: int, window: int, stride: int, pad: int, ceil_mode: bool) -> int:
+    """How many windows there are along one axis."""
+    last, rest = divmod(size + 2 * pad - window, stride)
+    overhangs = ceil_mode and rest > 0 and (last + 1) * stride < size + pad
+    return last + 1 + overhangs

@@ -23,13 +23,17 @@ def float64(array):
 # ---- windows ------------------------------------------------------------------------
 
 
-def windows_along(size: int, window: int, stride: int, pad: int) -> int:
-    """How many windows fit along one axis, counted by sliding one."""
+def windows_along(size: int, window: int, stride: int, pad: int, ceil: bool = False) -> int:
+    """How many windows fit along one axis, counted by sliding one.
+
+    In ceil mode one may hang over the end that begins before the image does, or in it.
+    """
     count, start = 0, -pad
     while start + window <= size + pad:
         count += 1
         start += stride
-    return count
+    overhangs = start - stride + window < size + pad and start < size
+    return count + (ceil and overhangs)
 
 
 def padded(x: np.ndarray, pad: int) -> np.ndarray:
@@ -39,10 +43,10 @@ def padded(x: np.ndarray, pad: int) -> np.ndarray:
     return out
 
 
-def each_window(shape, fh, fw, stride, pad) -> Iterator[tuple[int, int, int, int]]:
+def each_window(shape, fh, fw, stride, pad, ceil=False) -> Iterator[tuple[int, int, int, int]]:
     """(y, x, top, left): the window's number, and its corner in the padded image."""
-    for y in range(windows_along(shape[2], fh, stride, pad)):
-        for x in range(windows_along(shape[3], fw, stride, pad)):
+    for y in range(windows_along(shape[2], fh, stride, pad, ceil)):
+        for x in range(windows_along(shape[3], fw, stride, pad, ceil)):
             yield y, x, y * stride, x * stride
 
 
@@ -116,18 +120,18 @@ def conv2d_gradients(dout, x, weight, stride=1, pad=0):
 # ---- max pooling --------------------------------------------------------------------
 
 
-def maxpool2d(x, fh, fw, stride=1, pad=0):
+def maxpool2d(x, fh, fw, stride=1, pad=0, ceil=False):
     """(out, winner): the maximum, and its position fy*fw + fx in the window.
 
     The first maximum wins, the first NaN before any number; padding never does.
     """
     x = float64(x)
     n, c, h, w = x.shape
-    oh, ow = windows_along(h, fh, stride, pad), windows_along(w, fw, stride, pad)
+    oh, ow = windows_along(h, fh, stride, pad, ceil), windows_along(w, fw, stride, pad, ceil)
     out, winner = np.zeros((n, c, oh, ow)), np.zeros((n, c, oh, ow), dtype=int)
     for i in range(n):
         for j in range(c):
-            for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad):
+            for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad, ceil):
                 best, place = None, None
                 for fy in range(fh):
                     for fx in range(fw):
@@ -236,53 +240,6 @@ def batchnorm_gradients(dout, x, gamma, epsilon=1e-6):
         dgamma[j] = sum(dout[:, j] * normalized[:, j])
         dbeta[j] = sum(dout[:, j])
     return dx, dgamma, dbeta
-
-
-# ---- batch normalisation, per channel -----------------------------------------------
-
-
-def rows_of_channels(images):
-    """(N, C, H, W) as (N*H*W, C): a channel's pixels are the samples of an activation."""
-    images = float64(images)
-    return images.transpose(0, 2, 3, 1).reshape(-1, images.shape[1])
-
-
-def images_of_rows(rows, shape):
-    """Inverse of `rows_of_channels`, to images of this (N, C, H, W) shape."""
-    n, c, h, w = shape
-    return rows.reshape(n, h, w, c).transpose(0, 3, 1, 2)
-
-
-def batchnorm2d(x, gamma, beta, epsilon=1e-5, statistics=None):
-    """(out, mean, variance), by x's own statistics or by those that are given."""
-    rows = rows_of_channels(x)
-    if statistics is None:
-        out, _, mean, variance = batchnorm_train(rows, gamma, beta, epsilon)
-    else:
-        mean, variance = statistics
-        out = batchnorm_infer(rows, gamma, beta, mean, variance, epsilon)
-    return images_of_rows(out, np.shape(x)), mean, variance
-
-
-def add_and_rectify(out, residual, rectified):
-    """out + residual, and 0 where that is not above 0, unless it is NaN."""
-    out = float64(out)
-    for index, value in np.ndenumerate(out):
-        if residual is not None:
-            value += float(residual[index])
-        out[index] = 0.0 if rectified and value <= 0 else value
-    return out
-
-
-def batchnorm2d_gradients(dout, x, gamma, epsilon=1e-5, gate=None):
-    """(dx, dgamma, dbeta, g); g is dout where the gate is above 0, else 0."""
-    g = float64(dout)
-    for index in np.ndindex(*g.shape):
-        if gate is not None and not gate[index] > 0:
-            g[index] = 0.0
-    rows = rows_of_channels(g), rows_of_channels(x)
-    dx, dgamma, dbeta = batchnorm_gradients(*rows, gamma, epsilon)
-    return images_of_rows(dx, np.shape(x)), dgamma, dbeta, g
 
 
 # ---- softmax with cross-entropy -----------------------------------------------------

@@ -88,7 +88,8 @@ class StandIn:
             if array.dtype.kind != "f":
                 pooled = kernel.startswith("maxpool2d")
                 window = arguments["geometry"].window if pooled else 0
-                expected = {"labels": np.int64, "mask": np.uint8}.get(name)
+                kinds = {"labels": np.int64, "mask": np.uint8, "rows": np.int64, "cols": np.int64}
+                expected = kinds.get(name)
                 expected = expected or (np.uint8 if window <= 256 else np.int32)
                 assert array.dtype == expected, where
             assert array.dtype.isnative and array.flags.aligned, where

@@ -15,7 +15,9 @@ import pytest
 from fastconv import errors, ops
 from fastconv.errors import ArgumentError, DTypeError, FastconvError, LabelError, ShapeError
 from fastconv.layers import (
+    AdaptiveAveragePooling,
     Affine,
+    AveragePooling,
     BatchNormalization,
     BatchNormalization2d,
     Convolution,
@@ -104,6 +106,23 @@ SHAPES = {
     "pooling dout": (
         lambda: backward(Pooling(2, 2, 2), np.ones((1, 1, 4, 4)), (1, 1, 4, 4)),
         "maxpool2d backward: dout has shape (1, 1, 4, 4), expected (1, 1, 2, 2)",
+    ),
+    "average pooling window": (
+        lambda: AveragePooling(3, 3).forward(np.ones((1, 1, 2, 2))),
+        "avgpool2d: window of 3 x 3 is larger than the padded image",
+    ),
+    "average pooling of padding alone": (
+        lambda: AveragePooling(2, 2, pad=2).forward(IMAGES),
+        "avgpool2d: pad 2 must be smaller than the window (2 x 2)",
+    ),
+    "average pooling dout": (
+        lambda: backward(AveragePooling(2, 2, 2), np.ones((1, 1, 4, 4)), (1, 1, 4, 4)),
+        "avgpool2d backward: dout has shape (1, 1, 4, 4), expected (1, 1, 2, 2)",
+    ),
+    "adaptive pooling of nothing": (
+        lambda: AdaptiveAveragePooling(2, 2).forward(np.ones((1, 3, 0, 4))),
+        "adaptive_avgpool2d: input must be (N, C, H, W) with no axis but N empty, "
+        "got shape (1, 3, 0, 4)",
     ),
     "im2col axes": (
         lambda: im2col(np.ones((3, 4)), 2, 2),
@@ -213,6 +232,10 @@ ARGUMENTS = {
         lambda: Pooling(0, 2).forward(IMAGES),
         "maxpool2d: window height must be at least 1, got 0",
     ),
+    "adaptive pooling to no rows": (
+        lambda: AdaptiveAveragePooling(0, 1).forward(IMAGES),
+        "adaptive_avgpool2d: output height must be at least 1, got 0",
+    ),
     "im2col width": (
         lambda: im2col(IMAGES, 2, "2"),
         "im2col: window width must be a whole number, got '2' (str)",
@@ -278,6 +301,8 @@ def test_the_message_has_operation_got_and_expected(error, builtin, call, messag
 OPERATIONS = {
     "conv2d": lambda x: conv(x.reshape(1, 1, 2, 2), np.ones((1, 1, 1, 1))),
     "maxpool2d": lambda x: Pooling(2, 2).forward(x.reshape(1, 1, 2, 2)),
+    "avgpool2d": lambda x: AveragePooling(2, 2).forward(x.reshape(1, 1, 2, 2)),
+    "adaptive_avgpool2d": lambda x: AdaptiveAveragePooling(1, 1).forward(x.reshape(1, 1, 2, 2)),
     "im2col": lambda x: im2col(x.reshape(1, 1, 2, 2), 2, 2),
     "col2im": lambda x: col2im(x.reshape(1, 4), (1, 1, 2, 2), 2, 2),
     "affine": lambda x: Affine(np.ones((4, 1)), np.zeros(1)).forward(x.reshape(1, 4)),
@@ -293,6 +318,7 @@ OPERATIONS = {
         Convolution(np.ones((1, 1, 1, 1)), np.zeros(1)), x.reshape(1, 1, 2, 2)
     ),
     "maxpool2d backward": lambda x: gradient(Pooling(1, 1), x.reshape(1, 1, 2, 2)),
+    "avgpool2d backward": lambda x: gradient(AveragePooling(1, 1), x.reshape(1, 1, 2, 2)),
     "affine backward": lambda x: gradient(Affine(np.ones((4, 4)), np.zeros(4)), x.reshape(1, 4)),
     "relu backward": lambda x: gradient(Relu(), x),
     "batchnorm backward": lambda x: gradient(

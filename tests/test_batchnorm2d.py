@@ -12,7 +12,7 @@ from fastconv import ops, selection
 from fastconv.layers import BatchNormalization2d, Layer
 from fastconv.testing import call_kernel
 
-from . import naive
+from . import naive_images as naive
 from .awkward import MEMORY, in_memory, unchanged
 from .compare import assert_close
 from .geometries import SEEDS, THREADS, numbers

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fastconv.layers import (
+    AdaptiveAveragePooling,
     Affine,
+    AveragePooling,
     BatchNormalization,
     BatchNormalization2d,
     Convolution,
@@ -62,6 +64,18 @@ CASES = {
     ),
     "Pooling": lambda rng, b: (Pooling(2, 2, 2, 0, b), separate(rng, 2, 2, 4, 4)),
     "Pooling that overlaps": lambda rng, b: (Pooling(3, 2, 1, 1, b), separate(rng, 1, 2, 5, 4)),
+    "Pooling that overhangs": lambda rng, b: (
+        Pooling(2, 3, 2, 1, b, ceil_mode=True),
+        separate(rng, 1, 2, 5, 4),
+    ),
+    "AveragePooling": lambda rng, b: (
+        AveragePooling(3, 2, 2, 1, True, False, b),
+        rng.standard_normal((2, 3, 6, 5)),
+    ),
+    "AdaptiveAveragePooling": lambda rng, b: (
+        AdaptiveAveragePooling(3, 2, b),
+        rng.standard_normal((2, 3, 5, 5)),
+    ),
     "Dropout": lambda rng, b: (Seeded(Dropout(0.4, b)), rng.standard_normal((3, 4))),
 }
 

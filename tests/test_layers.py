@@ -254,13 +254,16 @@ def make(name, draw, backend):
         "BatchNormalization2d": (draw(3), draw(3)),
         "Convolution": (draw(4, 3, 2, 2), draw(4)),
         "Pooling": (2, 2),
+        "AveragePooling": (2, 2),
+        "AdaptiveAveragePooling": (1, 2),
     }.get(name, ())
     arrays = [array for array in weights if isinstance(array, np.ndarray)]
     return getattr(layers, name)(*weights, backend=backend), draw(5, 3, 2, 2), arrays
 
 
 NAMES = ("Relu", "Sigmoid", "Affine", "BatchNormalization", "Convolution", "Pooling", "Dropout")
-NAMES += ("BatchNormalization2d",)
+NAMES += ("BatchNormalization2d", "AveragePooling", "AdaptiveAveragePooling")
+NAMES += ("GlobalAveragePooling",)
 
 
 @pytest.mark.parametrize("name", NAMES)

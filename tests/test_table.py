@@ -10,7 +10,9 @@ from fastconv import DeepConvNet
 from fastconv.backends.base import FAMILIES, KERNELS
 from fastconv.info import configuration
 from fastconv.layers import (
+    AdaptiveAveragePooling,
     Affine,
+    AveragePooling,
     BatchNormalization,
     BatchNormalization2d,
     Convolution,
@@ -111,6 +113,9 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
             (Relu(), (2, 3, 6, 5)),
             (Pooling(2, 2, 2), (2, 3, 6, 5)),
             (Pooling(17, 16), (1, 2, 18, 17)),
+            (Pooling(2, 2, 2, ceil_mode=True), (2, 3, 6, 5)),
+            (AveragePooling(2, 2, 2, 1), (2, 3, 6, 5)),
+            (AdaptiveAveragePooling(2, 2), (2, 3, 6, 5)),
             (Affine(draw(90, 4), draw(4)), (2, 3, 6, 5)),
             (BatchNormalization2d(draw(3), draw(3)), (2, 3, 6, 5)),
             (BatchNormalization(draw(90), draw(90)), (2, 3, 6, 5)),
@@ -146,6 +151,7 @@ def test_no_layer_computes_past_the_table(registry):
             Convolution(np.ones((2, 3, 3, 3)), np.zeros(2)),
             Relu(),
             Pooling(2, 2),
+            AveragePooling(2, 2),
             Affine(np.ones((48, 2)), np.zeros(2)),
             BatchNormalization2d(np.ones(3), np.zeros(3)),
             BatchNormalization(np.ones(48), np.zeros(48)),

@@ -213,6 +213,14 @@ def takes_the_statistics_for_constants(right, a):
     a["dx"][...] = a["gamma"] / np.sqrt(a["variance"] + a["epsilon"]) * a["dout"]
 
 
+@mistake("avgpool2d_forward")
+def divides_by_the_places(right, a):
+    places = {key: a[key].copy() for key in ("rows", "cols")}
+    for bounds in places.values():
+        bounds[:, 2] = np.maximum(bounds[:, 1] - bounds[:, 0], 1)
+    right(**{**a, **places})
+
+
 @mistake("batchnorm2d_statistics")
 def takes_the_variance_of_the_first_image(right, a):
     right(**a)

@@ -137,13 +137,27 @@ class Backend(Protocol):
         """out and winner (N, C, OH, OW): the maximum, and its position fy*FW + fx.
 
         The first maximum in row-major order wins, the first NaN before any number.
-        Padded places never win (pad < FH, FW, so each window holds a real place).
+        Padded places never win, nor do those of windows that hang over the padded image: each
+        window holds a real place (pad < FH, FW, and none begins behind the image).
         """
 
     def maxpool2d_backward(
         self, dout: Array, winner: Bytes, geometry: WindowGeometry, dx: Array
     ) -> None:
         """dx (N, C, H, W): each place sums dout over the windows that it won."""
+
+    # ---- average pooling ----------------------------------------------------------
+
+    def avgpool2d_forward(self, x: Array, rows: Labels, cols: Labels, out: Array) -> None:
+        """out (N, C, OH, OW): the sum of each window of x (N, C, H, W) over its divisor.
+
+        rows (OH, 3) and cols (OW, 3), int64: where a window begins in the image, where it ends
+        (excluded), and its part of the divisor, which is the product of both parts, at least 1.
+        Neither begins nor ends decrease; begin <= end.
+        """
+
+    def avgpool2d_backward(self, dout: Array, rows: Labels, cols: Labels, dx: Array) -> None:
+        """The adjoint: dx (N, C, H, W) sums dout over its divisor over the windows of a place."""
 
     # ---- fully connected ----------------------------------------------------------
 
@@ -295,6 +309,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "conv2d": ("conv2d_forward", "conv2d_backward"),
     "conv2d_block": ("conv2d_block_forward", "conv2d_block_backward"),
     "maxpool2d": ("maxpool2d_forward", "maxpool2d_backward"),
+    "avgpool2d": ("avgpool2d_forward", "avgpool2d_backward"),
     "affine": ("affine_forward", "affine_backward"),
     "relu": ("relu_forward", "relu_backward"),
     "batchnorm": ("batchnorm_train", "batchnorm_infer", "batchnorm_backward"),

@@ -17,6 +17,7 @@ from ..errors import ArgumentError, BackendUnavailable
 from ..geometry import WindowGeometry
 from .algorithms import Algorithm, ConvAlgorithms, choose
 from .base import Array, Bytes, Labels, Layout
+from .cython_avgpool2d import CythonAvgPool2d
 from .cython_batchnorm2d import CythonBatchNorm2d
 
 __all__ = ["CythonBackend", "create"]
@@ -95,7 +96,7 @@ def _last(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 2, 3, 1)
 
 
-class CythonBackend(CythonBatchNorm2d):
+class CythonBackend(CythonBatchNorm2d, CythonAvgPool2d):
     """The kernel table in Cython; see `fastconv.backends.base.Backend` for each contract.
 
     Parameters

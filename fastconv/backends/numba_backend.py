@@ -31,6 +31,7 @@ from ._numba.memory import addresses, code, workspace
 from ._numba.team import Team
 from ._numba.weight_gradient import weight_gradient
 from .algorithms import ConvAlgorithms, choose
+from .numba_avgpool2d import NumbaAvgPool2d
 from .numba_batchnorm2d import NumbaBatchNorm2d
 
 __all__ = ["NumbaBackend", "create"]
@@ -63,7 +64,7 @@ def create(max_isa: str | None = None, cache_dir: Path | None = None) -> NumbaBa
     return NumbaBackend(Team(Builder(cache_dir), machine(max_isa)))
 
 
-class NumbaBackend(NumbaBatchNorm2d):
+class NumbaBackend(NumbaBatchNorm2d, NumbaAvgPool2d):
     """The kernel table in Numba; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numba"

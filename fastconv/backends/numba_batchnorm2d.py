@@ -65,7 +65,7 @@ class NumbaBatchNorm2d:
         sums = np.empty((rows.parts, 2, rows.width))
         kind = code(x), self._team.machine.lanes(x.itemsize)
         constants = *kind, int(gate is not None), int(dresidual is not None)
-        (centre,) = rows.tables(np.float64, mean)
+        (centre,) = rows.tables(x.dtype, mean)
         rows.run(batchnorm2d.gradient_sums, constants, dout, gate, x, dresidual, centre, sums)
         with np.errstate(invalid="ignore", over="ignore"):
             total, product = rows.total(sums)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..geometry import WindowGeometry
 from .base import Array, Bytes, Labels, Layout
+from .numpy_avgpool2d import AvgPool2dReference
 from .numpy_batchnorm2d import BatchNorm2dReference
 
 __all__ = ["NumpyBackend", "create"]
@@ -40,7 +41,7 @@ def unfold(x: Array, g: WindowGeometry) -> Array:
 def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
     """Adjoint of `unfold`: sum columns (N, OH, OW, C, FH, FW) into x (N, C, H, W)."""
     images = columns.shape[0]
-    height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
+    height, width = reach(g)
     padded = np.zeros((images, g.c, height, width), columns.dtype)
     by_place = columns.transpose(4, 5, 0, 3, 1, 2)
     for fy in range(g.fh):
@@ -49,6 +50,14 @@ def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
             cols = slice(fx, fx + g.stride * g.ow, g.stride)
             padded[:, :, rows, cols] += by_place[fy, fx]
     x[...] = padded[:, :, g.pad : g.pad + g.h, g.pad : g.pad + g.w]
+
+
+def reach(g: WindowGeometry) -> tuple[int, int]:
+    """Height and width of the padded image, and of what windows hang over it."""
+    return (
+        max(g.h + 2 * g.pad, g.stride * (g.oh - 1) + g.fh),
+        max(g.w + 2 * g.pad, g.stride * (g.ow - 1) + g.fw),
+    )
 
 
 def image_blocks(g: WindowGeometry, itemsize: int) -> Iterator[slice]:
@@ -65,7 +74,7 @@ def halves(images: Array) -> WindowGeometry:
     return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
 
 
-class NumpyBackend(BatchNorm2dReference):
+class NumpyBackend(BatchNorm2dReference, AvgPool2dReference):
     """The kernel table in NumPy; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numpy"
@@ -176,7 +185,8 @@ class NumpyBackend(BatchNorm2dReference):
         out[...] = -np.inf
         winner[...] = 0
         unset = np.ones(out.shape, bool)
-        border = [(0, 0), (0, 0), (g.pad, g.pad), (g.pad, g.pad)]
+        height, width = reach(g)
+        border = [(0, 0), (0, 0), (g.pad, height - g.pad - g.h), (g.pad, width - g.pad - g.w)]
         padded = np.pad(x, border, constant_values=-np.inf)
         inside = np.pad(np.ones((1, 1, g.h, g.w), bool), border)
         for place in range(g.window):

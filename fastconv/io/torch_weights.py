@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MissingDependency, WeightsError
-from ..layers import Affine, Convolution, Dropout, Pooling, Relu
+from ..layers import (
+    AdaptiveAveragePooling,
+    Affine,
+    AveragePooling,
+    Convolution,
+    Dropout,
+    Pooling,
+    Relu,
+)
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -234,7 +242,7 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
 
     The book's Dropout multiplies by (1 - ratio) in evaluation and by nothing in
     training; PyTorch's by nothing and by 1 / (1 - ratio). In both modes a factor of
-    1 / (1 - ratio) lies between them. ReLU and max pooling let it through to the next
+    1 / (1 - ratio) lies between them. ReLU and pooling let it through to the next
     weight; where none follows, the last weight and bias before the Dropout take it.
     """
     layers = network.layers.values() if isinstance(network.layers, Mapping) else network.layers
@@ -254,7 +262,7 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
                 got = params[key].shape if key in params else "nothing"
                 raise WeightsError(f"{key}: the network has {layer.W.shape}, the weights {got}")
             factors[key], factor = factor, 1.0
-        elif not isinstance(layer, Relu | Pooling):
+        elif not isinstance(layer, Relu | Pooling | AveragePooling | AdaptiveAveragePooling):
             raise ArgumentError(
                 f"the scaling of Dropout does not pass through {type(layer).__name__}: "
                 "leave out network, and take the weights as they are"

@@ -21,14 +21,18 @@ from .base import Layer
 from .dense import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
 from .images import Convolution, Pooling
 from .norm import BatchNormalization2d
+from .pooling import AdaptiveAveragePooling, AveragePooling, GlobalAveragePooling
 
 # Scripts say `from common.layers import *` and then use np, softmax, im2col and the rest.
 __all__ = [
+    "AdaptiveAveragePooling",
     "Affine",
+    "AveragePooling",
     "BatchNormalization",
     "BatchNormalization2d",
     "Convolution",
     "Dropout",
+    "GlobalAveragePooling",
     "Layer",
     "Pooling",
     "Relu",

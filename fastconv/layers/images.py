@@ -78,6 +78,9 @@ class Pooling(Layer):
         Size of the window.
     stride, pad : int
         Padded places never win; pad is smaller than the window.
+    ceil_mode : bool
+        Keep a last window that hangs over the padded image, as long as it begins inside
+        the image or in front of it.
 
     Attributes
     ----------
@@ -85,14 +88,25 @@ class Pooling(Layer):
         The input of the last forward.
     """
 
+    # On the class too: a pickle of an older one, or a subclass in the book's style, lacks it.
+    ceil_mode: bool = False
+
     def __init__(
-        self, pool_h: int, pool_w: int, stride: int = 1, pad: int = 0, backend: str | None = None
+        self,
+        pool_h: int,
+        pool_w: int,
+        stride: int = 1,
+        pad: int = 0,
+        backend: str | None = None,
+        *,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__(backend)
         self.pool_h = pool_h
         self.pool_w = pool_w
         self.stride = stride
         self.pad = pad
+        self.ceil_mode = ceil_mode
         self.x: Array | None = None
 
     def forget(self) -> None:
@@ -112,7 +126,13 @@ class Pooling(Layer):
         """Return (N, C, OH, OW) for x (N, C, H, W)."""
         self.forget()
         out, self._context = ops.maxpool2d_forward(
-            x, self.pool_h, self.pool_w, self.stride, self.pad, self.backend
+            x,
+            self.pool_h,
+            self.pool_w,
+            self.stride,
+            self.pad,
+            self.backend,
+            ceil_mode=self.ceil_mode,
         )
         self.x = as_array(x)
         return out

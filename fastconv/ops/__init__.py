@@ -43,11 +43,15 @@ from .norm import (
     batchnorm2d_infer,
     batchnorm2d_train,
 )
+from .pooling import adaptive_avgpool2d_forward, avgpool2d_backward, avgpool2d_forward
 
 __all__ = [
     "adam_update",
+    "adaptive_avgpool2d_forward",
     "affine_backward",
     "affine_forward",
+    "avgpool2d_backward",
+    "avgpool2d_forward",
     "batchnorm2d_backward",
     "batchnorm2d_fixed",
     "batchnorm2d_infer",

@@ -140,6 +140,18 @@ def conv2d_backward(
 # ---- max pooling --------------------------------------------------------------------
 
 
+def expect_places(op: str, geometry: WindowGeometry) -> None:
+    """Raise a `ShapeError` unless there are channels, and places of the image in each window."""
+    g = geometry
+    if g.pad >= min(g.fh, g.fw):
+        raise ShapeError(
+            f"{op}: pad {g.pad} must be smaller than the window ({g.fh} x {g.fw}), or a window "
+            "could hold nothing but padding"
+        )
+    if g.c == 0:
+        raise ShapeError(f"{op}: input has no channels (input {g.input_shape})")
+
+
 @dataclass(frozen=True, slots=True)
 class PoolContext:
     """What `maxpool2d_backward` needs: the position that won each window."""
@@ -151,19 +163,20 @@ class PoolContext:
 
 
 def maxpool2d_forward(
-    x: ArrayLike, fh: int, fw: int, stride: int = 1, pad: int = 0, backend: str | None = None
+    x: ArrayLike,
+    fh: int,
+    fw: int,
+    stride: int = 1,
+    pad: int = 0,
+    backend: str | None = None,
+    *,
+    ceil_mode: bool = False,
 ) -> tuple[Array, PoolContext]:
-    """Maximum (N, C, OH, OW) of each window of x (N, C, H, W)."""
+    """Maximum (N, C, OH, OW) of each window of x (N, C, H, W); `window_geometry` has ceil mode."""
     op = "maxpool2d"
     x = as_array(x)
-    geometry = window_geometry(op, x.shape, fh, fw, stride, pad)
-    if pad >= min(geometry.fh, geometry.fw):
-        raise ShapeError(
-            f"{op}: pad {pad} must be smaller than the window ({fh} x {fw}), or a window "
-            "could hold nothing but padding"
-        )
-    if geometry.c == 0:
-        raise ShapeError(f"{op}: input has no channels (input {x.shape})")
+    geometry = window_geometry(op, x.shape, fh, fw, stride, pad, ceil_mode)
+    expect_places(op, geometry)
     dtype = common_dtype(op, x)
     chosen = active(backend)
     shape = geometry.output_shape(geometry.c)

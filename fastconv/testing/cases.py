@@ -65,10 +65,16 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
             if pad < min(fh, fw):
                 # Whole numbers are full of ties.
                 yield from _pooling(reference, draw, geometry)
+                ceiled = window_geometry("check_backend", shape, fh, fw, stride, pad, True)
+                if ceiled != geometry:
+                    yield from _pooling(reference, draw, ceiled)
     for n, d, m in MATRICES:
         for whole in (False, True):
             yield from _affine(_drawer(rng, dtype, whole), n, d, m, whole)
         yield from _rows(reference, _drawer(rng, dtype, False), n, d)
+    for shape, _, (fh, fw), stride, pad in GEOMETRIES:
+        geometry = window_geometry("check_backend", shape, fh, fw, stride, pad)
+        yield from _averages(_drawer(rng, dtype, False), geometry)
     for shape in IMAGES:
         yield from _channels(reference, _drawer(rng, dtype, False), shape)
     signs = np.tile(VALUES, 7).astype(dtype)
@@ -124,6 +130,28 @@ def _block(
     backward = {**images, "dout": draw(*gate.shape), "gate": gate, "pool": pool}
     yield "conv2d_block_backward", backward, exact
     yield "conv2d_block_backward", {**backward, "dx": None}, exact
+
+
+def _averages(draw: Any, geometry: WindowGeometry) -> Iterator[Case]:
+    """Windows that overlap, leave gaps, hold nothing, or are the whole image."""
+    g = geometry
+
+    def bounds(size: int, window: int, count: int) -> Any:
+        begin = np.clip(np.arange(count) * g.stride - g.pad, 0, size)
+        end = np.clip(np.arange(count) * g.stride - g.pad + window, 0, size)
+        return np.stack([begin, end, np.arange(count) % 3 + 1], axis=1).astype(np.int64)
+
+    windows = bounds(g.h, g.fh, g.oh), bounds(g.w, g.fw, g.ow)
+    whole = (np.array([[0, size, size]], np.int64) for size in (g.h, g.w))
+    for rows, cols in (windows, whole):
+        x, dout = draw(*g.input_shape), draw(g.n, g.c, len(rows), len(cols))
+        bounded = {"rows": rows, "cols": cols}
+        yield "avgpool2d_forward", {"x": x, **bounded}, False
+        yield "avgpool2d_backward", {"dout": dout, "dx": g.input_shape, **bounded}, False
+        if x.size:
+            x = x.copy()
+            x[0, -1, 0, 0], x[0, 0, -1, -1] = np.nan, np.inf
+            yield "avgpool2d_forward", {"x": x, **bounded}, False
 
 
 def _pooling(reference: NumpyBackend, draw: Any, geometry: WindowGeometry) -> Iterator[Case]:

@@ -40,7 +40,8 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     kernel : str
         A name of `fastconv.backends.base.KERNELS`.
     **inputs
-        The kernel's inputs by name. ``None`` for an output (dx, winner, dresidual) leaves it out.
+        The kernel's inputs by name. ``None`` for an output (dx, winner, dresidual) leaves it out;
+        for the dx of avgpool2d_backward, whose shape nothing else tells, it is the shape.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         guards.append((name, guard))
     outputs: Arguments = {name: given[name] for name in written}
     for name, shape in _output_shapes(kernel, inputs).items():
-        if name in inputs:  # as None
+        if inputs.get(name, shape) is None:
             continue
         output_dtype = {"winner": _winner_dtype(kernel, inputs), "mask": np.dtype(np.uint8)}
         outputs[name], guard = _guarded(
@@ -134,6 +135,10 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"out": shape, "winner": shape}
         case "maxpool2d_backward":
             return {"dx": a["geometry"].input_shape}
+        case "avgpool2d_forward":
+            return {"out": (*a["x"].shape[:2], len(a["rows"]), len(a["cols"]))}
+        case "avgpool2d_backward":
+            return {"dx": a["dx"]}
         case "affine_forward":
             return {"out": (len(a["x"]), a["weight"].shape[1])}
         case "conv2d_backward" | "conv2d_block_backward" | "affine_backward":

@@ -18,11 +18,13 @@ include "sparse_gradient.pxi"
 include "winograd_gradient.pxi"
 include "conv_backward.pxi"
 include "pool.pxi"
+include "average.pxi"
 include "columns.pxi"
 include "dense.pxi"
 include "elementwise.pxi"
 include "batchnorm.pxi"
 include "batchnorm2d.pxi"
+include "batchnorm2d_backward.pxi"
 include "loss.pxi"
 
 

@@ -114,13 +114,13 @@ inline vec<double> load_wide(const T* from, std::ptrdiff_t count) {
     return __builtin_convertvector(narrow, vec<double>);
 }
 
+// to[0 : lanes] += v.
 template <class T>
-inline void store_narrow(T* to, vec<double> v, std::ptrdiff_t count) {
-    auto narrow = __builtin_convertvector(v, typename vector_of<T, lanes<double>()>::type);
-    if (count >= lanes<double>())
-        std::memcpy(to, &narrow, sizeof narrow);
-    else
-        for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = narrow[i];
+inline void add_wide(double* to, vec<T> v) {
+    T values[lanes<T>()];
+    store(values, v);
+    for (std::ptrdiff_t i = 0; i < lanes<T>(); i += lanes<double>())
+        store(to + i, load(to + i) + load_wide(values + i, lanes<double>()));
 }
 
 // `store_part` and `load_part` for vectors of integers, narrowed to or widened from type P in

@@ -12,8 +12,9 @@ that do not fill a vector go one by one, through the same text.
 
 All this waits for memory. Statistics read x once: each value less the first pixel's, which is a
 sample of the same numbers, so that its square is never large against their variance. Sums are
-doubles, a column each and for each part; where TOGETHER rows go at a time, they are read and
-written at a quarter of the cost.
+doubles, a column each and for each part; TOGETHER rows go at a time, so that sums are read and
+written at a part of the cost. Backward adds these rows up in a register first, in the dtype of the
+images.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -26,12 +27,12 @@ from typing import Any
 from .build import Kernel
 from .pointer import DOUBLE, clear, helper, numbers, pointers, share
 from .tile import fill, relu, store, tile, where_positive
-from .wide import narrow, wide
+from .wide import add_wide, wide, zeros
 
 __all__ = ["apply", "gradient_sums", "input_gradient", "moments", "row_width"]
 
 WIDTH = 256
-TOGETHER = 4
+TOGETHER = 8
 
 
 def row_width(channels: int) -> int:
@@ -140,18 +141,18 @@ def add_gradients(rows: int, lanes: int, gated: bool, kept: bool) -> Any:
 
     @helper
     def words(dout, gate, x, to, width, mean, sums, products):
-        centre, nothing = tile(mean, lanes, 1, 1), fill(mean, 0, lanes)
-        total, product = tile(sums, lanes, 1, 1), tile(products, lanes, 1, 1)
+        centre, nothing = tile(mean, lanes, 1, 1), zeros(mean, lanes, 1)
+        total = product = nothing
         for r in range(rows):
-            g = wide(dout + r * width, lanes)
+            g = tile(dout + r * width, lanes, 1, 1)
             if gated:
                 g = where_positive(tile(gate + r * width, lanes, 1, 1), g, nothing)
             if kept:
-                store(narrow(g, to), to + r * width, (0,))
+                store(g, to + r * width, (0,))
             total = total + g
-            product = product + g * (wide(x + r * width, lanes) - centre)
-        store(total, sums, (0,))
-        store(product, products, (0,))
+            product = product + g * (tile(x + r * width, lanes, 1, 1) - centre)
+        add_wide(total, sums)
+        add_wide(product, products)
 
     return words
 
@@ -163,8 +164,8 @@ def gradient_sums(real: int, lanes: int, gated: int, kept: int) -> Kernel:
     many_tail, single_tail = add_gradients(TOGETHER, 1, *flags), add_gradients(1, 1, *flags)
 
     def kernel(block, part, parts):
-        dout, gate, x, to = pointers(block, 0, 4, real)
-        mean, tables = pointers(block, 4, 2, DOUBLE)
+        dout, gate, x, to, mean = pointers(block, 0, 5, real)
+        (tables,) = pointers(block, 5, 1, DOUBLE)
         pixels, channels, width = numbers(block, 6, 3)
         sums, products = tables + 2 * part * width, tables + (2 * part + 1) * width
         clear(sums, 2 * width)

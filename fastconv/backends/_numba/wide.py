@@ -3,7 +3,7 @@
 ==============================  ====================================================
 zeros(p, lanes, K)              one row of K vectors of p's element type, 0
 wide(p, lanes)                  one vector of p's elements, as doubles
-narrow(t, p)                    t in the element type of the pointer p
+add_wide(t, p)                  p[0 : lanes] += t, one vector, as doubles
 a * b                           elementwise
 ==============================  ====================================================
 
@@ -23,9 +23,9 @@ from numba.core.typing.templates import infer_global
 from numba.extending import lower_builtin
 
 from .pointer import literal, word
-from .tile import Tile, TileArithmetic, elementwise, load_vector, vector, vectors_of
+from .tile import Tile, TileArithmetic, elementwise, load_vector, store_vector, vector
 
-__all__ = ["narrow", "wide", "zeros"]
+__all__ = ["add_wide", "wide", "zeros"]
 
 infer_global(operator.mul)(TileArithmetic)
 lower_builtin(operator.mul, Tile, Tile)(elementwise("fmul"))
@@ -58,14 +58,16 @@ def wide(typing: Any, source: Any, lanes: Any) -> Any:
 
 
 @word
-def narrow(typing: Any, t: Any, like: Any) -> Any:
-    """The tile in the element type of the pointer `like`."""
-    kind = Tile(like.dtype, t.lanes, t.rows, t.vectors)
+def add_wide(typing: Any, t: Any, target: Any) -> Any:
+    """target[0 : lanes] += t, of one vector, where target's elements are doubles."""
+    kind = Tile(types.float64, t.lanes, 1, 1)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        values = vectors_of(builder, args[0])
-        if kind.dtype != t.dtype:
-            values = [builder.fptrunc(value, vector(kind)) for value in values]
-        return cgutils.pack_array(builder, values)
+        value = builder.extract_value(args[0], 0)
+        if t.dtype != kind.dtype:
+            value = builder.fpext(value, vector(kind))
+        total = builder.fadd(load_vector(builder, kind, args[1]), value)
+        store_vector(builder, kind, total, args[1])
+        return context.get_dummy_value()
 
-    return kind(t, like), generate
+    return types.none(t, target), generate
