@@ -128,9 +128,10 @@ class Block:
 
     def backward(self, dout: Array, input_gradient: bool, empty: Allocator) -> Array | None:
         conv = self.conv
-        dx, conv.dW, conv.db = ops.conv2d_block_backward(
+        dx, conv.dW, db = ops.conv2d_block_backward(
             dout, conv.W, self._context, input_gradient, empty
         )
+        conv.db = None if conv.b is None else db
         return dx
 
 

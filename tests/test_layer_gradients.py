@@ -49,6 +49,14 @@ CASES = {
         Convolution(rng.standard_normal((3, 2, 2, 3)), rng.standard_normal(3), 2, 2, b),
         rng.standard_normal((2, 2, 6, 5)),
     ),
+    "Affine without bias": lambda rng, b: (
+        Affine(rng.standard_normal((6, 4)), backend=b),
+        rng.standard_normal((3, 2, 3)),
+    ),
+    "Convolution without bias": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 2, 3, 3)), None, 1, 1, b),
+        rng.standard_normal((2, 2, 5, 4)),
+    ),
     "Pooling": lambda rng, b: (Pooling(2, 2, 2, 0, b), separate(rng, 2, 2, 4, 4)),
     "Pooling that overlaps": lambda rng, b: (Pooling(3, 2, 1, 1, b), separate(rng, 1, 2, 5, 4)),
     "Dropout": lambda rng, b: (Seeded(Dropout(0.4, b)), rng.standard_normal((3, 4))),

@@ -198,6 +198,21 @@ def test_convolution(backend, draw, dtype):
     np.testing.assert_array_equal(layer.x, x)
 
 
+@pytest.mark.parametrize("name", ["Affine", "Convolution"])
+def test_without_a_bias_only_the_weight_is_trained(backend, draw, dtype, name):
+    """And all else is as with a bias of zeros."""
+    weight, x = (draw(12, 7) if name == "Affine" else draw(7, 3, 2, 2)), draw(2, 3, 2, 2)
+    plain = getattr(layers, name)(weight, backend=backend)
+    zero = getattr(layers, name)(weight, np.zeros(7, dtype), backend=backend)
+    assert (plain.parameter_names, zero.parameter_names) == (("W",), ("W", "b"))
+    out = plain.forward(x)
+    assert out.dtype == dtype
+    np.testing.assert_array_equal(out, zero.forward(x))
+    np.testing.assert_array_equal(plain.backward(out), zero.backward(out))
+    np.testing.assert_array_equal(plain.dW, zero.dW)
+    assert plain.db is None
+
+
 def test_stride_and_pad_are_one_and_zero_by_default(backend, draw):
     x = draw(1, 1, 5, 5)
     assert Convolution(draw(2, 1, 3, 3), draw(2), backend=backend).forward(x).shape == (1, 2, 3, 3)

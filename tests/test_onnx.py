@@ -88,6 +88,10 @@ CHAINS = {
     "pooling 3x2, stride 1, pad 1": ([Pooling(3, 2, 1, 1)], (3, 7, 6)),
     "affine": ([affine(6)], (6,)),
     "affine of images": ([affine(24)], (2, 3, 4)),
+    "no biases": (
+        [Convolution(convolution().W), Relu(), Affine(affine(80).W)],
+        (2, 7, 6),
+    ),
     "two affine": ([affine(6, 5), Relu(), affine(5)], (6,)),
     "sigmoid": ([affine(6, 5), Sigmoid(), affine(5)], (6,)),
     "dropout": ([affine(6, 5), Dropout(0.3), affine(5), Dropout(0.5)], (6,)),

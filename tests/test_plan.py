@@ -57,6 +57,10 @@ def stacks(rng, dtype):
         "pooled blocks": [c(8, 3), Relu(), Pooling(2, 2, 2), c(16, 8), Relu(), Pooling(2, 2, 2)],
         "blocks without pooling": [c(8, 3), Relu(), c(9, 8, size=5, pad=2), Relu(), c(4, 9)],
         "other pooling": [c(8, 3), Relu(), Pooling(3, 3, 2, 1), c(16, 8), Relu()],
+        "no biases": [
+            *(Convolution(c(8, 3).W, pad=1), Relu(), Convolution(c(8, 8).W), Relu()),
+            *(Pooling(2, 2, 2), Affine(rng.standard_normal((96, 5)).astype(dtype))),
+        ],
         "no ReLU": [c(8, 3), Pooling(2, 2, 2), c(8, 8, stride=2), Relu()],
         "a layer of the user's": [c(8, 3), Doubled(), Pooling(2, 2, 2), c(8, 8), Relu()],
         "layers that copy nothing": [

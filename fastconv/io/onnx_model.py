@@ -236,6 +236,13 @@ class _Graph:
 # ---- one writer for each layer ------------------------------------------------------
 
 
+def _weight_and_bias(graph: _Graph, layer: Affine | Convolution) -> list[str]:
+    """Add a layer's trained arrays to the model and return their names."""
+    graph.trained += 1
+    names = "W" if layer.b is None else "Wb"
+    return [graph.constant(f"{name}{graph.trained}", getattr(layer, name)) for name in names]
+
+
 def _convolution(graph: _Graph, layer: Convolution) -> None:
     filters, channels, height, width = layer.W.shape
     if len(graph.shape) != 3 or graph.shape[0] not in (channels, "channels"):
@@ -243,15 +250,12 @@ def _convolution(graph: _Graph, layer: Convolution) -> None:
             f"export_onnx: {graph.layer} expects {channels} channels of images, "
             f"got the shape {graph.shape}"
         )
-    graph.trained += 1
-    weight = graph.constant(f"W{graph.trained}", layer.W)
-    bias = graph.constant(f"b{graph.trained}", layer.b)
+    trained = _weight_and_bias(graph, layer)
     stride, pad = int(layer.stride), int(layer.pad)
     size = _windows(graph, height, width, stride, pad)
     graph.add(
         "Conv",
-        weight,
-        bias,
+        *trained,
         kernel_shape=[height, width],
         strides=[stride, stride],
         pads=[pad] * 4,
@@ -287,10 +291,7 @@ def _affine(graph: _Graph, layer: Affine) -> None:
     graph.expect_features(features)
     if len(graph.shape) != 1:
         graph.add("Flatten", axis=1)
-    graph.trained += 1
-    weight = graph.constant(f"W{graph.trained}", layer.W)
-    bias = graph.constant(f"b{graph.trained}", layer.b)
-    graph.add("Gemm", weight, bias)
+    graph.add("Gemm", *_weight_and_bias(graph, layer))
     graph.shape = (units,)
 
 

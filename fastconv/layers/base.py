@@ -24,12 +24,13 @@ class Layer:
     backend : str or None
         Backend that this layer runs on; None follows the surrounding choice.
     parameter_names : tuple of str
-        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``.
+        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``. Of a layer
+        without a bias it is shorter than of its class.
     has_modes : bool
         Whether training and evaluation differ: `forward` takes ``train_flg``.
     """
 
-    parameter_names: ClassVar[tuple[str, ...]] = ()
+    parameter_names: tuple[str, ...] = ()
     has_modes: ClassVar[bool] = False
 
     # On the class too: a subclass in the book's style calls no constructor but its own.

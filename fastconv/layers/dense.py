@@ -69,22 +69,25 @@ class Affine(Layer):
     Parameters
     ----------
     W : array (D, M)
-    b : array (M,)
+    b : array (M,), optional
+        None adds nothing, and only W is trained.
 
     Attributes
     ----------
     dW, db : arrays like W and b
-        Set by `backward`.
+        Set by `backward`; db stays None where b is.
     x : array (N, D)
         The input of the last forward, flattened.
     """
 
-    parameter_names = ("W", "b")
+    parameter_names: tuple[str, ...] = ("W", "b")
 
-    def __init__(self, W: Array, b: Array, backend: str | None = None) -> None:
+    def __init__(self, W: Array, b: Array | None = None, backend: str | None = None) -> None:
         super().__init__(backend)
         self.W = W
         self.b = b
+        if b is None:
+            self.parameter_names = ("W",)
         self.x: Array | None = None
         self.original_x_shape: tuple[int, ...] | None = None
         self.dW: Array | None = None
@@ -99,7 +102,8 @@ class Affine(Layer):
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dW and db, return dx in the input's own shape (None if it is not asked for)."""
         context = self._forward_context()
-        dx, self.dW, self.db = ops.affine_backward(dout, self.W, context, input_gradient)
+        dx, self.dW, db = ops.affine_backward(dout, self.W, context, input_gradient)
+        self.db = None if self.b is None else db
         return dx
 
 

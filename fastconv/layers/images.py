@@ -24,25 +24,33 @@ class Convolution(Layer):
     Parameters
     ----------
     W : array (FN, C, FH, FW)
-    b : array (FN,)
+    b : array (FN,), optional
+        None adds nothing, and only W is trained.
     stride, pad : int
 
     Attributes
     ----------
     dW, db : arrays like W and b
-        Set by `backward`.
+        Set by `backward`; db stays None where b is.
     x : array (N, C, H, W)
         The input of the last forward.
     """
 
-    parameter_names = ("W", "b")
+    parameter_names: tuple[str, ...] = ("W", "b")
 
     def __init__(
-        self, W: Array, b: Array, stride: int = 1, pad: int = 0, backend: str | None = None
+        self,
+        W: Array,
+        b: Array | None = None,
+        stride: int = 1,
+        pad: int = 0,
+        backend: str | None = None,
     ) -> None:
         super().__init__(backend)
         self.W = W
         self.b = b
+        if b is None:
+            self.parameter_names = ("W",)
         self.stride = stride
         self.pad = pad
         self.x: Array | None = None
@@ -65,7 +73,8 @@ class Convolution(Layer):
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dW and db, return dx (N, C, H, W) (None if it is not asked for)."""
         context = self._forward_context()
-        dx, self.dW, self.db = ops.conv2d_backward(dout, self.W, context, input_gradient)
+        dx, self.dW, db = ops.conv2d_backward(dout, self.W, context, input_gradient)
+        self.db = None if self.b is None else db
         return dx
 
 

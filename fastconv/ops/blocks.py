@@ -64,7 +64,7 @@ def conv2d_algorithms(
 def conv2d_block_forward(
     x: ArrayLike,
     weight: ArrayLike,
-    bias: ArrayLike,
+    bias: ArrayLike | None,
     stride: int = 1,
     pad: int = 0,
     pool: bool = False,

@@ -43,11 +43,11 @@ class AffineContext:
 
 
 def affine_forward(
-    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, backend: str | None = None
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, backend: str | None = None
 ) -> tuple[Array, AffineContext]:
-    """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,)."""
+    """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,) if there is one."""
     op = "affine"
-    x, weight, bias = as_array(x), as_array(weight), as_array(bias)
+    x, weight = as_array(x), as_array(weight)
     if weight.ndim != 2 or 0 in weight.shape:
         raise ShapeError(f"{op}: weight must be (D, M) with no axis empty, got {weight.shape}")
     if x.ndim < 2:
@@ -58,6 +58,7 @@ def affine_forward(
             f"{op}: input has {features} features, weight expects {len(weight)} "
             f"(input {x.shape}, weight {weight.shape})"
         )
+    bias = np.zeros(weight.shape[1], weight.dtype) if bias is None else as_array(bias)
     expect_shape(op, "bias", bias, weight.shape[1:])
     dtype = common_dtype(op, x, weight, bias)
     chosen = active(backend)

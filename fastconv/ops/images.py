@@ -75,10 +75,13 @@ class ConvContext:
 
 
 def conv2d_arguments(
-    op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike, stride: int, pad: int
+    op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, stride: int, pad: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, WindowGeometry, np.dtype[Any]]:
-    """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in."""
-    x, weight, bias = as_array(x), as_array(weight), as_array(bias)
+    """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in.
+
+    No bias is one of zeros.
+    """
+    x, weight = as_array(x), as_array(weight)
     if weight.ndim != 4 or 0 in weight.shape:
         raise ShapeError(
             f"{op}: weight must be (FN, C, FH, FW) with no axis empty, got shape {weight.shape}"
@@ -89,6 +92,7 @@ def conv2d_arguments(
             f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]} "
             f"(input {x.shape}, weight {weight.shape})"
         )
+    bias = np.zeros(len(weight), weight.dtype) if bias is None else as_array(bias)
     expect_shape(op, "bias", bias, weight.shape[:1])
     dtype = common_dtype(op, x, weight, bias)
     return x, weight, bias, geometry, dtype
@@ -97,12 +101,12 @@ def conv2d_arguments(
 def conv2d_forward(
     x: ArrayLike,
     weight: ArrayLike,
-    bias: ArrayLike,
+    bias: ArrayLike | None,
     stride: int = 1,
     pad: int = 0,
     backend: str | None = None,
 ) -> tuple[Array, ConvContext]:
-    """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW) and add bias (FN,)."""
+    """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW), add bias (FN,) or nothing."""
     x, weight, bias, geometry, dtype = conv2d_arguments("conv2d", x, weight, bias, stride, pad)
     chosen = active(backend)
     x = in_layout(x, dtype, chosen.layout)
