@@ -14,7 +14,7 @@ from . import figures
 from .datasets import DATASETS, Dataset, DataSplit
 from .datasets.mnist import img_dim
 from .errors import ArgumentError, DataNotFound, MissingDependency
-from .models import make_model
+from .models import MODELS
 from .network import Network
 from .run_folder import RunConfig
 
@@ -98,11 +98,11 @@ def load_data(name: str, data_dir: str | None) -> tuple[Dataset, DataSplit]:
 
 def build_network(config: RunConfig) -> Network:
     """Make the network of a run, with its first weights."""
+    model: Any = find("model", config.model, MODELS)
     classes = len(find("data set", config.data, DATASETS).label_names)
-    return make_model(
-        config.model,
+    return model(
         img_dim,
-        classes,
+        output_size=classes,
         dtype=config.dtype,
         backend=config.backend,
         seed=config.seed,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .models import make_model
+from .models import MODELS
 from .optimizer import Adam
 from .selection import resolve, use_backend
 
 __all__ = ["warm_up"]
 
-IMAGE, CLASSES = (1, 28, 28), 10
+IMAGE = (1, 28, 28)
 
 
 def warm_up(
@@ -44,7 +45,8 @@ def warm_up(
     """
     started = time.perf_counter()
     with use_backend(resolve(backend)):
-        network = make_model(model, IMAGE, CLASSES, dtype=dtype, seed=0)
+        make: Any = MODELS[model]
+        network = make(dtype=dtype, seed=0)
         images, labels = np.zeros((batch_size, *IMAGE), network.dtype), np.zeros(batch_size, int)
         Adam().update(network.params, network.gradient(images, labels))
         network.predict(images)
