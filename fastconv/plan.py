@@ -173,6 +173,8 @@ def block_length(layers: Sequence[Any]) -> int:
     # A class derived from one of these may compute something else.
     if kinds[:2] != [Convolution, Relu] or layers[0].backend != layers[1].backend:
         return 0
+    if not layers[0].plain:
+        return 0
     if kinds[2:] != [Pooling] or layers[2].backend != layers[0].backend:
         return 2
     window = (layers[2].pool_h, layers[2].pool_w, layers[2].stride, layers[2].pad)
@@ -189,7 +191,8 @@ class RunFacts:
         Classes of the layers.
     input_shape, output_shape : tuple of int
     algorithms : ConvAlgorithms or None
-        How a convolution is computed; None for other layers, and for backends that do not say.
+        How a plain convolution is computed; None for other layers, and for backends that do
+        not say.
     """
 
     layers: tuple[str, ...]
@@ -213,8 +216,9 @@ def describe(layers: Sequence[Any], input_shape: tuple[int, ...], dtype: Any) ->
         if isinstance(inside[0], Convolution):
             conv = inside[0]
             fn, _, fh, fw = conv.W.shape
-            geometry = window_geometry("plan", before, fh, fw, conv.stride, conv.pad)
-            algorithms = ops.conv2d_algorithms(geometry, fn, len(inside) == 3, conv.backend)
+            if conv.plain:
+                geometry = window_geometry("plan", before, fh, fw, conv.stride, conv.pad)
+                algorithms = ops.conv2d_algorithms(geometry, fn, len(inside) == 3, conv.backend)
         x = run.forward(x, False, ops.empty_images)
         names = tuple(type(layer).__name__ for layer in inside)
         found.append(RunFacts(names, before, (batch, *x.shape[1:]), algorithms))

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import selection
 from .backends.algorithms import ConvAlgorithms
-from .backends.base import KERNELS, Backend
+from .backends.base import FAMILIES, KERNELS, Backend
 from .layers import Layer
 
 __all__ = ["Call", "KernelTime", "Profile"]
@@ -205,7 +205,7 @@ def _timed(backend: Backend, kernel: str, profile: Profile) -> Callable[..., Any
     names = list(inspect.signature(getattr(Backend, kernel)).parameters)[1:]
     say = getattr(backend, "conv2d_algorithms", None) if provider == backend.name else None
     counted = "weight" in names
-    convolution = kernel.startswith("conv2d")
+    convolution = kernel in FAMILIES["conv2d"] + FAMILIES["conv2d_block"]
 
     def timed(*arguments: Any, **more: Any) -> Any:
         start = perf_counter()

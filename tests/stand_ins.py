@@ -22,6 +22,7 @@ WRITTEN = {
     "normalized",
     "mean",
     "variance",
+    "scale",
     "probabilities",
     "dscores",
     "col",
@@ -35,8 +36,9 @@ READ = {
     "relu_backward": {"mask"},
     "maxpool2d_backward": {"winner"},
     "batchnorm_infer": {"mean", "variance"},
-    "batchnorm_backward": {"normalized", "variance"},
+    "lrn_backward": {"scale"},
     "softmax_cross_entropy_backward": {"probabilities"},
+    "batchnorm_backward": {"normalized", "variance"},
     "col2im": {"col"},
 }
 """Names that are outputs elsewhere, but inputs here."""

@@ -10,10 +10,16 @@ from fastconv.layers import (
     BatchNormalization,
     Convolution,
     Dropout,
+    Elu,
+    Gelu,
+    LeakyRelu,
+    LocalResponseNormalization,
     Pooling,
     Relu,
     Sigmoid,
+    Silu,
     SoftmaxWithLoss,
+    Tanh,
 )
 
 from . import naive
@@ -56,6 +62,35 @@ CASES = {
     "Convolution without bias": lambda rng, b: (
         Convolution(rng.standard_normal((3, 2, 3, 3)), None, 1, 1, b),
         rng.standard_normal((2, 2, 5, 4)),
+    ),
+    "Convolution, dilated": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 2, 3, 2)), None, 1, 2, b, dilation=2),
+        rng.standard_normal((2, 2, 5, 6)),
+    ),
+    "Convolution in groups": lambda rng, b: (
+        Convolution(rng.standard_normal((4, 2, 3, 3)), rng.standard_normal(4), 2, 1, b, groups=2),
+        rng.standard_normal((2, 4, 5, 4)),
+    ),
+    "Convolution, depthwise": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 1, 3, 3)), rng.standard_normal(3), 1, 1, b, groups=3),
+        rng.standard_normal((2, 3, 4, 7)),
+    ),
+    "Convolution, depthwise with stride": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 1, 3, 2)), None, 2, 1, b, dilation=2, groups=3),
+        rng.standard_normal((2, 3, 6, 7)),
+    ),
+    "LeakyRelu": lambda rng, b: (LeakyRelu(0.1, b), separate(rng, 3, 4)),
+    "Elu": lambda rng, b: (Elu(0.7, b), separate(rng, 3, 4)),
+    "Gelu": lambda rng, b: (Gelu(b), rng.standard_normal((3, 4))),
+    "Silu": lambda rng, b: (Silu(b), rng.standard_normal((3, 4))),
+    "Tanh": lambda rng, b: (Tanh(b), rng.standard_normal((3, 4))),
+    "LocalResponseNormalization": lambda rng, b: (
+        LocalResponseNormalization(3, 0.8, 0.75, 1.5, b),
+        rng.standard_normal((2, 5, 2, 3)),
+    ),
+    "Dropout, inverted": lambda rng, b: (
+        Seeded(Dropout(0.4, b, inverted=True)),
+        rng.standard_normal((3, 4)),
     ),
     "Pooling": lambda rng, b: (Pooling(2, 2, 2, 0, b), separate(rng, 2, 2, 4, 4)),
     "Pooling that overlaps": lambda rng, b: (Pooling(3, 2, 1, 1, b), separate(rng, 1, 2, 5, 4)),

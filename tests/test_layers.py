@@ -7,7 +7,7 @@ import pytest
 
 import fastconv
 from fastconv import layers
-from fastconv.errors import ShapeError, StateError
+from fastconv.errors import ArgumentError, ShapeError, StateError
 from fastconv.layers import (
     Affine,
     BatchNormalization,
@@ -122,6 +122,24 @@ def test_dropout_in_evaluation_scales_and_draws_nothing(draw, dtype):
     out = Dropout(0.3).forward(x, train_flg=False)
     assert_close(out, x.astype(float) * 0.7, dtype=dtype)
     assert np.random.rand() == expected
+
+
+def test_inverted_dropout_scales_in_training_and_not_in_evaluation(draw, dtype):
+    x, dout = draw(3, 4, 2), draw(3, 4, 2)
+    layer = Dropout(0.3, inverted=True)
+    np.random.seed(5)
+    out = layer.forward(x)
+    np.random.seed(5)
+    kept = np.random.rand(3, 4, 2) > 0.3
+    assert_close(out, np.where(kept, x, 0).astype(float) / 0.7, dtype=dtype)
+    assert_close(layer.backward(dout), np.where(kept, dout, 0).astype(float) / 0.7, dtype=dtype)
+    assert_close(layer.forward(x, train_flg=False), x, dtype=dtype, tolerance=0)
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1, float("nan")])
+def test_inverted_dropout_must_leave_something(ratio):
+    with pytest.raises(ArgumentError, match="cannot be inverted"):
+        Dropout(ratio, inverted=True)
 
 
 def test_dropout_ratio_is_a_half_by_default():
@@ -267,13 +285,17 @@ def make(name, draw, backend):
         "Affine": (draw(12, 7), draw(7)),
         "BatchNormalization": (draw(12), draw(12)),
         "Convolution": (draw(4, 3, 2, 2), draw(4)),
+        "LocalResponseNormalization": (3,),
         "Pooling": (2, 2),
     }.get(name, ())
     arrays = [array for array in weights if isinstance(array, np.ndarray)]
     return getattr(layers, name)(*weights, backend=backend), draw(5, 3, 2, 2), arrays
 
 
-NAMES = ("Relu", "Sigmoid", "Affine", "BatchNormalization", "Convolution", "Pooling", "Dropout")
+NAMES = (
+    *("Relu", "Sigmoid", "Affine", "BatchNormalization", "Convolution", "Pooling", "Dropout"),
+    *("LeakyRelu", "Elu", "Gelu", "Silu", "Tanh", "LocalResponseNormalization"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,9 +13,11 @@ from fastconv.layers import (
     Affine,
     BatchNormalization,
     Convolution,
+    LocalResponseNormalization,
     Pooling,
     Relu,
     SoftmaxWithLoss,
+    Tanh,
 )
 from fastconv.ops import conv2d_block_backward, conv2d_block_forward
 from fastconv.optimizer import Adam
@@ -107,7 +109,10 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
     with fastconv.use_backend("mine"):
         for layer, shape in [
             (Convolution(draw(4, 3, 3, 3), draw(4), 2, 1), (2, 3, 6, 5)),
+            (Convolution(draw(6, 1, 3, 2), None, 2, 1, groups=3), (2, 3, 6, 5)),
             (Relu(), (2, 3, 6, 5)),
+            (Tanh(), (2, 3, 6, 5)),
+            (LocalResponseNormalization(), (2, 3, 6, 5)),
             (Pooling(2, 2, 2), (2, 3, 6, 5)),
             (Pooling(17, 16), (1, 2, 18, 17)),
             (Affine(draw(90, 4), draw(4)), (2, 3, 6, 5)),
@@ -142,7 +147,10 @@ def test_no_layer_computes_past_the_table(registry):
     with fastconv.use_backend("liar"):
         for layer in (
             Convolution(np.ones((2, 3, 3, 3)), np.zeros(2)),
+            Convolution(np.ones((3, 1, 2, 2)), np.zeros(3), dilation=2, groups=3),
             Relu(),
+            Tanh(),
+            LocalResponseNormalization(),
             Pooling(2, 2),
             Affine(np.ones((48, 2)), np.zeros(2)),
             BatchNormalization(np.ones(48), np.zeros(48)),

@@ -33,7 +33,8 @@ Contract
 * The sum for the same input, thread count and machine is the same bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
-windows; D features, M units. ``geometry`` holds these numbers.
+windows; D features, M units. ``geometry`` holds these numbers; its ``dilation`` is 1
+but for `conv2d_grouped_forward` and `conv2d_grouped_backward`.
 """
 
 from __future__ import annotations
@@ -45,12 +46,22 @@ from numpy.typing import NDArray
 
 from ..geometry import WindowGeometry
 
-__all__ = ["FAMILIES", "KERNELS", "Array", "Backend", "Bytes", "Labels", "Layout"]
+__all__ = [
+    "FAMILIES",
+    "KERNELS",
+    "Activation",
+    "Array",
+    "Backend",
+    "Bytes",
+    "Labels",
+    "Layout",
+]
 
 Array = NDArray[np.floating]
 Bytes = NDArray[np.integer]
 Labels = NDArray[np.int64]
 Layout = Literal["channels_first", "channels_last"]
+Activation = Literal["leaky_relu", "elu", "gelu", "silu", "tanh"]
 
 
 class Backend(Protocol):
@@ -91,6 +102,36 @@ class Backend(Protocol):
         dbias: Array,
     ) -> None:
         """Gradients of the three inputs; dx is None where the caller does not need it."""
+
+    # ---- convolution whose channels fall into groups, or whose windows are dilated ---
+
+    def conv2d_grouped_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        geometry: WindowGeometry,
+        groups: int,
+        out: Array,
+    ) -> None:
+        """As `conv2d_forward`, for weight (FN, C/groups, FH, FW) and any dilation.
+
+        `groups` divides C and FN. Filters [g*FN/groups, (g+1)*FN/groups) see the channels
+        [g*C/groups, (g+1)*C/groups).
+        """
+
+    def conv2d_grouped_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        groups: int,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        """Gradients of `conv2d_grouped_forward`'s three inputs; dx may be None."""
 
     # ---- convolution with what often follows it, as one ----------------------------
 
@@ -168,6 +209,48 @@ class Backend(Protocol):
 
     def relu_backward(self, dout: Array, mask: Bytes, dx: Array) -> None:
         """1-D: dx = dout where mask, else 0 (also where dout is NaN)."""
+
+    def activation_forward(self, x: Array, kind: Activation, slope: float, out: Array) -> None:
+        """1-D: out = f(x), a NaN where x is one. Only the first two kinds look at `slope`.
+
+        leaky_relu: x where x > 0, else slope*x; elu: x where x > 0, else slope*(exp(x) - 1);
+        gelu: x*P(x) for the normal distribution P; silu: x/(1 + exp(-x)); tanh.
+        """
+
+    def activation_backward(
+        self, dout: Array, x: Array, kind: Activation, slope: float, dx: Array
+    ) -> None:
+        """1-D: dx = dout * f'(x), where the first two kinds have the slope of x <= 0 at 0."""
+
+    # ---- local response normalisation -----------------------------------------------
+
+    def lrn_forward(
+        self,
+        x: Array,
+        size: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        out: Array,
+        scale: Array,
+    ) -> None:
+        """out and scale (N, C, H, W), over neighbouring channels; k is above 0.
+
+        scale[c] = k + alpha/size * (sum of x*x over the channels c - size//2, ...,
+        c + (size - 1)//2 that there are); out = x * scale**-beta.
+        """
+
+    def lrn_backward(
+        self,
+        dout: Array,
+        x: Array,
+        scale: Array,
+        size: int,
+        alpha: float,
+        beta: float,
+        dx: Array,
+    ) -> None:
+        """Gradient of `lrn_forward`, from its x and scale."""
 
     # ---- batch normalisation, per activation --------------------------------------
 
@@ -248,10 +331,13 @@ class Backend(Protocol):
 FAMILIES: dict[str, tuple[str, ...]] = {
     "columns": ("im2col", "col2im"),
     "conv2d": ("conv2d_forward", "conv2d_backward"),
+    "conv2d_grouped": ("conv2d_grouped_forward", "conv2d_grouped_backward"),
     "conv2d_block": ("conv2d_block_forward", "conv2d_block_backward"),
     "maxpool2d": ("maxpool2d_forward", "maxpool2d_backward"),
     "affine": ("affine_forward", "affine_backward"),
     "relu": ("relu_forward", "relu_backward"),
+    "activation": ("activation_forward", "activation_backward"),
+    "lrn": ("lrn_forward", "lrn_backward"),
     "batchnorm": ("batchnorm_train", "batchnorm_infer", "batchnorm_backward"),
     "softmax_cross_entropy": (
         "softmax_cross_entropy_forward",

@@ -17,6 +17,8 @@ from ..errors import ArgumentError, BackendUnavailable
 from ..geometry import WindowGeometry
 from .algorithms import Algorithm, ConvAlgorithms, choose
 from .base import Array, Bytes, Labels, Layout
+from .cython_activations import CythonActivations
+from .cython_grouped import CythonGrouped
 
 __all__ = ["CythonBackend", "create"]
 
@@ -94,7 +96,7 @@ def _last(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 2, 3, 1)
 
 
-class CythonBackend:
+class CythonBackend(CythonGrouped, CythonActivations):
     """The kernel table in Cython; see `fastconv.backends.base.Backend` for each contract.
 
     Parameters

@@ -31,6 +31,8 @@ from ._numba.memory import addresses, code, workspace
 from ._numba.team import Team
 from ._numba.weight_gradient import weight_gradient
 from .algorithms import ConvAlgorithms, choose
+from .numba_activations import NumbaActivations
+from .numba_grouped import NumbaGrouped
 
 __all__ = ["NumbaBackend", "create"]
 
@@ -62,7 +64,7 @@ def create(max_isa: str | None = None, cache_dir: Path | None = None) -> NumbaBa
     return NumbaBackend(Team(Builder(cache_dir), machine(max_isa)))
 
 
-class NumbaBackend:
+class NumbaBackend(NumbaGrouped, NumbaActivations):
     """The kernel table in Numba; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numba"

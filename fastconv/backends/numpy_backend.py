@@ -14,6 +14,8 @@ import numpy as np
 
 from ..geometry import WindowGeometry
 from .base import Array, Bytes, Labels, Layout
+from .numpy_activations import Activations
+from .numpy_grouped import GroupedConvolution
 
 __all__ = ["NumpyBackend", "create"]
 
@@ -32,8 +34,9 @@ def create() -> NumpyBackend:
 def unfold(x: Array, g: WindowGeometry) -> Array:
     """Columns of x (N, C, H, W) as (N, OH, OW, C, FH, FW), zeros where windows overhang."""
     padded = np.pad(x, [(0, 0), (0, 0), (g.pad, g.pad), (g.pad, g.pad)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (g.fh, g.fw), axis=(2, 3))
-    return windows[:, :, :: g.stride, :: g.stride].transpose(0, 2, 3, 1, 4, 5)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, g.span, axis=(2, 3))
+    windows = windows[:, :, :: g.stride, :: g.stride, :: g.dilation, :: g.dilation]
+    return windows.transpose(0, 2, 3, 1, 4, 5)
 
 
 def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
@@ -44,8 +47,9 @@ def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
     by_place = columns.transpose(4, 5, 0, 3, 1, 2)
     for fy in range(g.fh):
         for fx in range(g.fw):
-            rows = slice(fy, fy + g.stride * g.oh, g.stride)
-            cols = slice(fx, fx + g.stride * g.ow, g.stride)
+            top, left = g.dilation * fy, g.dilation * fx
+            rows = slice(top, top + g.stride * g.oh, g.stride)
+            cols = slice(left, left + g.stride * g.ow, g.stride)
             padded[:, :, rows, cols] += by_place[fy, fx]
     x[...] = padded[:, :, g.pad : g.pad + g.h, g.pad : g.pad + g.w]
 
@@ -64,7 +68,7 @@ def halves(images: Array) -> WindowGeometry:
     return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
 
 
-class NumpyBackend:
+class NumpyBackend(GroupedConvolution, Activations):
     """The kernel table in NumPy; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numpy"

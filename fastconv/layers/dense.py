@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import ops, randomness
-from ..errors import ShapeError, StateError
+from ..errors import ArgumentError, ShapeError, StateError
 from ..functions import sigmoid
 from ..ops.arrays import as_array, common_dtype, expect_shape
 from .base import Array, Layer
@@ -128,12 +128,16 @@ class SoftmaxWithLoss(Layer):
 
 
 class Dropout(Layer):
-    """Zero a random share of the input in training; scale by 1 - ratio in evaluation.
+    """Zero a random share of the input in training; scale, so that the mean stays, once.
 
     Parameters
     ----------
     dropout_ratio : float
-        Share that is dropped. What is kept is not rescaled (arXiv:1207.0580).
+        Share that is dropped.
+    inverted : bool
+        Scale what is kept by 1 / (1 - ratio) in training, and nothing in evaluation, as
+        PyTorch does. If not, what is kept is not rescaled (arXiv:1207.0580), and evaluation
+        scales by 1 - ratio.
 
     Notes
     -----
@@ -143,25 +147,39 @@ class Dropout(Layer):
 
     has_modes = True
 
-    def __init__(self, dropout_ratio: float = 0.5, backend: str | None = None) -> None:
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    inverted: bool = False
+
+    def __init__(
+        self, dropout_ratio: float = 0.5, backend: str | None = None, *, inverted: bool = False
+    ) -> None:
         super().__init__(backend)
+        if inverted and not 0 <= dropout_ratio < 1:
+            raise ArgumentError(
+                f"Dropout: a ratio of {dropout_ratio} cannot be inverted: expected "
+                "one of at least 0 and below 1"
+            )
         self.dropout_ratio = dropout_ratio
+        self.inverted = inverted
         self.mask: NDArray[np.bool_] | None = None
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Return x with a random share set to 0, or in evaluation x * (1 - ratio)."""
+        """Return x with a random share set to 0, or in evaluation all of it; scaled or not."""
         x = as_array(x)
         x = x.astype(common_dtype("dropout", x), copy=False)
         if train_flg:
             self.mask = randomness.uniform(x.shape) > self.dropout_ratio
-            return x * self.mask
-        return x * (1.0 - float(self.dropout_ratio))
+            return self._scaled(x * self.mask)
+        return x if self.inverted else x * (1.0 - float(self.dropout_ratio))
 
     def backward(self, dout: ArrayLike) -> Array:
-        """Return dout where the input was kept, else 0."""
+        """Return dout where the input was kept, scaled as it was, else 0."""
         if self.mask is None:
             raise StateError("Dropout: backward was called before a forward in training")
-        return as_array(dout) * self.mask
+        return self._scaled(as_array(dout) * self.mask)
+
+    def _scaled(self, kept: Array) -> Array:
+        return kept / (1.0 - float(self.dropout_ratio)) if self.inverted else kept
 
 
 class BatchNormalization(Layer):

@@ -23,10 +23,15 @@ class Convolution(Layer):
 
     Parameters
     ----------
-    W : array (FN, C, FH, FW)
+    W : array (FN, C/groups, FH, FW)
     b : array (FN,), optional
         None adds nothing, and only W is trained.
     stride, pad : int
+    dilation : int
+        Step between the pixels of a window: it spans dilation*(FH - 1) + 1 rows.
+    groups : int
+        Divides C and FN: group number g of the filters sees group number g of the
+        channels. With C groups the convolution is depthwise.
 
     Attributes
     ----------
@@ -38,6 +43,10 @@ class Convolution(Layer):
 
     parameter_names: tuple[str, ...] = ("W", "b")
 
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    dilation: int = 1
+    groups: int = 1
+
     def __init__(
         self,
         W: Array,
@@ -45,6 +54,9 @@ class Convolution(Layer):
         stride: int = 1,
         pad: int = 0,
         backend: str | None = None,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> None:
         super().__init__(backend)
         self.W = W
@@ -53,6 +65,8 @@ class Convolution(Layer):
             self.parameter_names = ("W",)
         self.stride = stride
         self.pad = pad
+        self.dilation = dilation
+        self.groups = groups
         self.x: Array | None = None
         self.dW: Array | None = None
         self.db: Array | None = None
@@ -62,18 +76,31 @@ class Convolution(Layer):
         super().forget()
         self.x = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it has one group and no dilation."""
+        return self.dilation == 1 and self.groups == 1
+
     def forward(self, x: ArrayLike) -> Array:
-        """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - FH)//stride + 1."""
-        out, self._context = ops.conv2d_forward(
-            x, self.W, self.b, self.stride, self.pad, self.backend
-        )
+        """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - span)//stride + 1.
+
+        The span of a window is FH rows, or dilation*(FH - 1) + 1.
+        """
+        arrays, window = (x, self.W, self.b), (self.stride, self.pad)
+        if self.plain:
+            out, self._context = ops.conv2d_forward(*arrays, *window, self.backend)
+        else:
+            out, self._context = ops.conv2d_grouped_forward(
+                *arrays, *window, self.dilation, self.groups, self.backend
+            )
         self.x = self._context.x
         return out
 
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dW and db, return dx (N, C, H, W) (None if it is not asked for)."""
         context = self._forward_context()
-        dx, self.dW, db = ops.conv2d_backward(dout, self.W, context, input_gradient)
+        run = ops.conv2d_backward if context.plain else ops.conv2d_grouped_backward
+        dx, self.dW, db = run(dout, self.W, context, input_gradient)
         self.db = None if self.b is None else db
         return dx
 

@@ -7,6 +7,7 @@ returns a context that its backward function takes; it remembers the backend, so
 that backward runs where forward ran.
 """
 
+from .activations import activation_backward, activation_forward
 from .arrays import empty_images
 from .blocks import (
     conv2d_algorithms,
@@ -28,10 +29,13 @@ from .images import (
     col2im,
     conv2d_backward,
     conv2d_forward,
+    conv2d_grouped_backward,
+    conv2d_grouped_forward,
     im2col,
     maxpool2d_backward,
     maxpool2d_forward,
 )
+from .local_response import lrn_backward, lrn_forward
 from .loss import (
     class_indices,
     softmax_cross_entropy_backward,
@@ -39,6 +43,8 @@ from .loss import (
 )
 
 __all__ = [
+    "activation_backward",
+    "activation_forward",
     "adam_update",
     "affine_backward",
     "affine_forward",
@@ -52,8 +58,12 @@ __all__ = [
     "conv2d_block_backward",
     "conv2d_block_forward",
     "conv2d_forward",
+    "conv2d_grouped_backward",
+    "conv2d_grouped_forward",
     "empty_images",
     "im2col",
+    "lrn_backward",
+    "lrn_forward",
     "maxpool2d_backward",
     "maxpool2d_forward",
     "relu_backward",

@@ -26,6 +26,8 @@ __all__ = [
     "expect_shape",
     "images_in",
     "in_layout",
+    "inverse",
+    "memory_order",
 ]
 
 Allocator = Callable[[tuple[int, int, int, int], Any, Layout], NDArray[Any]]
@@ -114,6 +116,16 @@ def images_in(
         return array_in(memory, shape, dtype)
     n, c, h, w = shape
     return array_in(memory, (n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def memory_order(array: np.ndarray) -> tuple[int, ...]:
+    """The axes of `array`, the longest stride first."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+
+
+def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The order that undoes a transposition."""
+    return tuple(axes.index(axis) for axis in range(len(axes)))
 
 
 def expect_shape(op: str, name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous, expect_shape
+from .arrays import as_array, common_dtype, contiguous, expect_shape, inverse, memory_order
 from .memory import empty
 
 __all__ = [
@@ -103,8 +103,8 @@ def relu_forward(x: ArrayLike, backend: str | None = None) -> tuple[Array, ReluC
     """x where x > 0, else 0, any shape; NaN stays. Keeps the order of x's axes in memory."""
     x = as_array(x)
     dtype = common_dtype("relu", x)
-    axes = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
-    back = _inverse(axes)
+    axes = memory_order(x)
+    back = inverse(axes)
     dense = contiguous(x.transpose(axes), dtype)
     out, mask = empty(dense.shape, dtype), empty(dense.shape, np.uint8)
     chosen = active(backend)
@@ -122,11 +122,7 @@ def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
     dx = empty(dense.shape, dtype)
     mask = context.mask.transpose(axes)
     active(context.backend).relu_backward(dense.reshape(-1), mask.reshape(-1), dx.reshape(-1))
-    return dx.transpose(_inverse(axes))
-
-
-def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(axes.index(axis) for axis in range(len(axes)))
+    return dx.transpose(inverse(axes))
 
 
 # ---- batch normalisation ------------------------------------------------------------

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array, Bytes
+from ..backends.base import Array, Backend, Bytes
 from ..errors import ShapeError
-from ..geometry import WindowGeometry, window_geometry
+from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
 from .memory import empty
@@ -22,6 +22,8 @@ __all__ = [
     "col2im",
     "conv2d_backward",
     "conv2d_forward",
+    "conv2d_grouped_backward",
+    "conv2d_grouped_forward",
     "im2col",
     "maxpool2d_backward",
     "maxpool2d_forward",
@@ -67,15 +69,28 @@ def col2im(
 
 @dataclass(frozen=True, slots=True)
 class ConvContext:
-    """What `conv2d_backward` needs of the forward pass."""
+    """What `conv2d_backward` and `conv2d_grouped_backward` need of the forward pass."""
 
     backend: str
     geometry: WindowGeometry
     x: Array
+    groups: int = 1
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is for `conv2d_backward`: one group, no dilation."""
+        return self.groups == 1 and self.geometry.dilation == 1
 
 
 def conv2d_arguments(
-    op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, stride: int, pad: int
+    op: str,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    stride: int,
+    pad: int,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, WindowGeometry, np.dtype[Any]]:
     """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in.
 
@@ -86,10 +101,17 @@ def conv2d_arguments(
         raise ShapeError(
             f"{op}: weight must be (FN, C, FH, FW) with no axis empty, got shape {weight.shape}"
         )
-    geometry = window_geometry(op, x.shape, weight.shape[2], weight.shape[3], stride, pad)
-    if x.shape[1] != weight.shape[1]:
+    fh, fw = weight.shape[2:]
+    geometry = window_geometry(op, x.shape, fh, fw, stride, pad, dilation)
+    groups = as_int(op, "groups", groups, 1)
+    if len(weight) % groups:
         raise ShapeError(
-            f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]} "
+            f"{op}: {len(weight)} filters do not fall into {groups} groups (weight {weight.shape})"
+        )
+    if x.shape[1] != weight.shape[1] * groups:
+        each = f" in each of {groups} groups" if groups > 1 else ""
+        raise ShapeError(
+            f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]}{each} "
             f"(input {x.shape}, weight {weight.shape})"
         )
     bias = np.zeros(len(weight), weight.dtype) if bias is None else as_array(bias)
@@ -116,29 +138,76 @@ def conv2d_forward(
     return out, ConvContext(chosen.name, geometry, x)
 
 
+def conv2d_grouped_forward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    stride: int = 1,
+    pad: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    backend: str | None = None,
+) -> tuple[Array, ConvContext]:
+    """As `conv2d_forward`, for weight (FN, C/groups, FH, FW) and places `dilation` apart.
+
+    Raises
+    ------
+    ShapeError
+        Arrays that do not fit each other, groups that do not divide the filters, or windows
+        larger than the padded images.
+    ArgumentError
+        A stride, pad, dilation or number of groups that is not a whole number in its range.
+    """
+    x, weight, bias, geometry, dtype = conv2d_arguments(
+        "conv2d", x, weight, bias, stride, pad, dilation, groups
+    )
+    chosen = active(backend)
+    x = in_layout(x, dtype, chosen.layout)
+    out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)
+    weight, bias = contiguous(weight, dtype), contiguous(bias, dtype)
+    chosen.conv2d_grouped_forward(x, weight, bias, geometry, groups, out)
+    return out, ConvContext(chosen.name, geometry, x, groups)
+
+
 def conv2d_backward(
     dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool = True
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
+    backend, dout, weight, dx, dweight, dbias = _gradient_arrays(
+        dout, weight, context, input_gradient
+    )
+    backend.conv2d_backward(dout, context.x, weight, context.geometry, dx, dweight, dbias)
+    return dx, dweight, dbias
+
+
+def conv2d_grouped_backward(
+    dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """Gradients (dx, dweight, dbias) of `conv2d_grouped_forward`; dx may be None."""
+    backend, dout, weight, dx, dweight, dbias = _gradient_arrays(
+        dout, weight, context, input_gradient
+    )
+    x, geometry, groups = context.x, context.geometry, context.groups
+    backend.conv2d_grouped_backward(dout, x, weight, geometry, groups, dx, dweight, dbias)
+    return dx, dweight, dbias
+
+
+def _gradient_arrays(
+    dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool
+) -> tuple[Backend, Array, Array, Array | None, Array, Array]:
+    """The backend, dout and weight as it wants them, and memory for dx, dweight, dbias."""
     op = "conv2d backward"
     dout, weight = as_array(dout), as_array(weight)
     backend, geometry, x = active(context.backend), context.geometry, context.x
-    expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
+    shape = (len(weight), geometry.c // context.groups, geometry.fh, geometry.fw)
+    expect_shape(op, "weight", weight, shape)
     expect_shape(op, "dout", dout, geometry.output_shape(len(weight)))
     common_dtype(op, dout, weight)
     dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
     dweight = np.empty(weight.shape, x.dtype)
     dbias = np.empty(len(weight), x.dtype)
-    backend.conv2d_backward(
-        in_layout(dout, x.dtype, backend.layout),
-        x,
-        contiguous(weight, x.dtype),
-        geometry,
-        dx,
-        dweight,
-        dbias,
-    )
-    return dx, dweight, dbias
+    dout = in_layout(dout, x.dtype, backend.layout)
+    return backend, dout, contiguous(weight, x.dtype), dx, dweight, dbias
 
 
 # ---- max pooling --------------------------------------------------------------------

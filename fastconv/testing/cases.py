@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from ..backends.base import Activation
 from ..backends.numpy_backend import NumpyBackend
 from ..geometry import WindowGeometry, window_geometry
 from .strict import Arguments, call_kernel
@@ -37,6 +38,25 @@ GEOMETRIES: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, in
     ((1, 1, 20, 20), 1, (17, 16), 1, 0),
 )
 
+# The same, and dilation and groups: depthwise, groups that fill vectors and groups that do not,
+# one group that is only dilated, taps that see nothing but padding, strides past the image.
+GROUPED: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, int, int, int], ...] = (
+    ((2, 33, 9, 10), 33, (3, 3), 1, 1, 1, 33),
+    ((2, 16, 8, 7), 16, (3, 2), 2, 1, 2, 16),
+    ((1, 3, 5, 12), 3, (5, 3), 3, 2, 1, 3),
+    ((2, 32, 7, 9), 32, (3, 3), 1, 1, 1, 8),
+    ((1, 24, 6, 6), 48, (3, 3), 2, 1, 1, 2),
+    ((2, 6, 6, 7), 9, (2, 3), 1, 2, 2, 3),
+    ((2, 8, 9, 8), 16, (3, 3), 1, 2, 2, 1),
+    ((1, 5, 6, 11), 3, (2, 3), 1, 3, 3, 1),
+    ((1, 3, 7, 6), 5, (3, 2), 2, 2, 3, 1),
+    ((1, 4, 2, 3), 4, (1, 3), 4, 6, 5, 2),
+    ((0, 4, 6, 6), 4, (3, 3), 1, 1, 1, 4),
+)
+
+# (N, C, H, W) and size, beta: channels cross the width of a vector, windows those of channels.
+RESPONSES = (((2, 17, 3, 4), 5, 0.75), ((1, 3, 2, 2), 8, 0.5), ((0, 4, 2, 2), 3, 0.75))
+
 # (N, D, M): rows, features, units.
 MATRICES = ((100, 64, 50), (7, 50, 10), (1, 1, 1), (3, 17, 33), (16, 15, 1), (5, 1, 48), (0, 4, 3))
 
@@ -61,6 +81,12 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
             if pad < min(fh, fw):
                 # Whole numbers are full of ties.
                 yield from _pooling(reference, draw, geometry)
+    for shape, filters, window, stride, pad, dilation, groups in GROUPED:
+        geometry = window_geometry("check_backend", shape, *window, stride, pad, dilation)
+        for whole in (False, True):
+            yield from _grouped(_drawer(rng, dtype, whole), geometry, filters, groups, whole)
+    for shape, size, beta in RESPONSES:
+        yield from _response(reference, _drawer(rng, dtype, False), shape, size, beta)
     for n, d, m in MATRICES:
         for whole in (False, True):
             yield from _affine(_drawer(rng, dtype, whole), n, d, m, whole)
@@ -69,6 +95,10 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
     yield "relu_forward", {"x": signs}, True
     for mask in (signs > 0, signs <= 0):
         yield "relu_backward", {"dout": signs, "mask": np.asarray(mask, np.uint8)}, True
+    for kind in get_args(Activation):
+        activation = {"x": np.linspace(-12, 12, 101).astype(dtype), "kind": kind, "slope": 0.3}
+        yield "activation_forward", activation, False
+        yield "activation_backward", {**activation, "dout": activation["x"]}, False
 
 
 def _drawer(rng: np.random.Generator, dtype: np.dtype[Any], whole: bool) -> Any:
@@ -93,6 +123,28 @@ def _convolution(draw: Any, geometry: WindowGeometry, filters: int, exact: bool)
         broken = x.copy()
         broken[0, -1, 0, 0] = np.nan
         yield "conv2d_forward", {**forward, "x": broken}, exact
+
+
+def _grouped(
+    draw: Any, geometry: WindowGeometry, filters: int, groups: int, exact: bool
+) -> Iterator[Case]:
+    g = geometry
+    images = {"x": draw(*g.input_shape), "geometry": g, "groups": groups}
+    images["weight"] = draw(filters, g.c // groups, g.fh, g.fw)
+    yield "conv2d_grouped_forward", {**images, "bias": draw(filters)}, exact
+    backward = {**images, "dout": draw(*g.output_shape(filters))}
+    yield "conv2d_grouped_backward", backward, exact
+    yield "conv2d_grouped_backward", {**backward, "dx": None}, exact
+
+
+def _response(
+    reference: NumpyBackend, draw: Any, shape: tuple[int, ...], size: int, beta: float
+) -> Iterator[Case]:
+    settings = {"x": draw(*shape), "size": size, "alpha": 0.5, "beta": beta}
+    forward = {**settings, "k": 2.0}
+    yield "lrn_forward", forward, False
+    scale = call_kernel(reference, "lrn_forward", **forward)["scale"]
+    yield "lrn_backward", {**settings, "scale": scale, "dout": draw(*shape)}, False
 
 
 def _block(

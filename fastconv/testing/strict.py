@@ -121,7 +121,7 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"col": a["geometry"].column_shape}
         case "col2im":
             return {"x": a["geometry"].input_shape}
-        case "conv2d_forward":
+        case "conv2d_forward" | "conv2d_grouped_forward":
             return {"out": a["geometry"].output_shape(len(a["weight"]))}
         case "conv2d_block_forward":
             n, filters, oh, ow = a["geometry"].output_shape(len(a["weight"]))
@@ -136,13 +136,24 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"dx": a["geometry"].input_shape}
         case "affine_forward":
             return {"out": (len(a["x"]), a["weight"].shape[1])}
-        case "conv2d_backward" | "conv2d_block_backward" | "affine_backward":
+        case (
+            "conv2d_backward"
+            | "conv2d_grouped_backward"
+            | "conv2d_block_backward"
+            | "affine_backward"
+        ):
             dbias = a["dout"].shape[1:2]
             return {"dx": a["x"].shape, "dweight": a["weight"].shape, "dbias": dbias}
         case "relu_forward":
             return {"out": a["x"].shape, "mask": a["x"].shape}
         case "relu_backward":
             return {"dx": a["dout"].shape}
+        case "activation_forward":
+            return {"out": a["x"].shape}
+        case "lrn_forward":
+            return {"out": a["x"].shape, "scale": a["x"].shape}
+        case "activation_backward" | "lrn_backward":
+            return {"dx": a["x"].shape}
         case "batchnorm_train":
             rows, features = a["x"].shape, a["x"].shape[1:]
             return {"out": rows, "normalized": rows, "mean": features, "variance": features}
