@@ -8,15 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from fastconv.backends.base import FAMILIES, Backend
+from fastconv.backends.base import FAMILIES, Activation, Backend
 from fastconv.backends.numpy_backend import NumpyBackend
 from fastconv.geometry import window_geometry
 
-from .shapes import DEEPCONVNET_POOLS, ConvShape, conv_shapes, small_conv_shapes
+from .shapes import (
+    DEEPCONVNET_POOLS,
+    GROUPED,
+    SMALL_GROUPED,
+    ConvShape,
+    conv_shapes,
+    small_conv_shapes,
+)
 
 __all__ = ["Call", "Case", "cases", "expected", "prepare"]
 
@@ -127,6 +134,11 @@ def cases(full: bool) -> list[Case]:
         # A 1x1 window is the image itself, transposed: nobody unfolds it.
         if shape.size > 1 and columns <= LARGEST_COLUMNS:
             found += [_im2col(shape), _col2im(shape)]
+    for grouped in GROUPED if full else SMALL_GROUPED:
+        found += _grouped(*grouped)
+    found += _response(*((8, 96, 55, 55) if full else (2, 9, 4, 4)))
+    for kind in get_args(Activation):
+        found += _activation(kind, 100 * 12544 if full else 72)
     for pool in pools:
         found += _pooling(pool)
     for affine in affines:
@@ -203,6 +215,65 @@ def _block(s: ConvShape) -> Iterator[Case]:
     yield Case("conv2d_block_forward", label, forward, outputs, _conv_flops(s))
     gradients = _conv_backward(s)
     yield Case("conv2d_block_backward", label, backward, gradients.outputs, gradients.flops)
+
+
+def _grouped(
+    name: str,
+    shape: tuple[int, int, int, int],
+    fn: int,
+    stride: int,
+    dilation: int,
+    groups: int,
+) -> Iterator[Case]:
+    """Windows of 3x3 that keep the images' size at stride 1."""
+    g = window_geometry("benchmark", shape, 3, 3, stride, dilation, dilation)
+    label = f"{name}:{g.c}@{g.h}->{fn},3x3" + f"/{stride}" * (stride > 1)
+    label += f",{groups} groups" if groups > 1 else f",dilation {dilation}"
+    weight, out = (fn, g.c // groups, 3, 3), g.output_shape(fn)
+    flops = 2 * math.prod(out) * math.prod(weight[1:])
+
+    def images(rng: np.random.Generator) -> Arguments:
+        arrays = {"x": _draw(rng, *shape), "weight": _draw(rng, *weight)}
+        return arrays | {"geometry": g, "groups": groups}
+
+    yield Case(
+        "conv2d_grouped_forward",
+        label,
+        lambda rng: images(rng) | {"bias": _draw(rng, fn)},
+        {"out": out},
+        flops,
+    )
+    yield Case(
+        "conv2d_grouped_backward",
+        label,
+        lambda rng: images(rng) | {"dout": _draw(rng, *out)},
+        {"dx": shape, "dweight": weight, "dbias": (fn,)},
+        2 * flops,
+    )
+
+
+def _response(*shape: int) -> Iterator[Case]:
+    settings: Arguments = {"size": 5, "alpha": 5e-4, "beta": 0.75}
+    label = f"{shape[1]}@{shape[2]},5 channels,N={shape[0]}"
+
+    def forward(rng: np.random.Generator) -> Arguments:
+        return {"x": _draw(rng, *shape), "k": 2.0} | settings
+
+    def backward(rng: np.random.Generator) -> Arguments:
+        arrays = {name: _draw(rng, *shape) for name in ("dout", "x")}
+        return arrays | {"scale": np.abs(_draw(rng, *shape)) + 2} | settings
+
+    yield Case("lrn_forward", label, forward, {"out": shape, "scale": shape})
+    yield Case("lrn_backward", label, backward, {"dx": shape})
+
+
+def _activation(kind: Activation, size: int) -> Iterator[Case]:
+    def inputs(rng: np.random.Generator, *names: str) -> Arguments:
+        return {name: _draw(rng, size) for name in names} | {"kind": kind, "slope": 0.3}
+
+    label = f"{kind},{size}"
+    yield Case("activation_forward", label, lambda rng: inputs(rng, "x"), {"out": (size,)})
+    yield Case("activation_backward", label, lambda rng: inputs(rng, "dout", "x"), {"dx": (size,)})
 
 
 def _im2col(s: ConvShape) -> Case:

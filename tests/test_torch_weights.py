@@ -289,6 +289,19 @@ def test_a_bias_may_be_missing():
         np.testing.assert_allclose(back[key], value)
 
 
+def test_inverted_dropout_is_pytorchs():
+    network = small(Dropout(0.2, inverted=True), Affine(np.ones((2, 3)), np.ones(3)))
+    for key, value in to_torch(network.params, ["conv", "fc"], network).items():
+        np.testing.assert_array_equal(value, np.ones(value.shape), err_msg=key)
+
+
+def test_groups_are_seen_in_the_chain():
+    arrays = state(("conv", (8, 3, 3, 3)), ("depthwise", (8, 1, 3, 3)), ("groups", (6, 4, 1, 1)))
+    assert from_torch(arrays)["W2"].shape == (8, 1, 3, 3)
+    with pytest.raises(WeightsError, match=r"groups takes 4 inputs, but .* gives 8"):
+        from_torch({**arrays, "groups.weight": np.ones((5, 4, 1, 1)), "groups.bias": np.ones(5)})
+
+
 def test_rescaling_is_undone_by_its_inverse():
     network = small(
         Relu(), Dropout(0.2), Pooling(2, 2, 2), Affine(np.ones((8, 3)), np.ones(3)), Dropout(0.25)

@@ -29,6 +29,7 @@ from ..layers import (
     SoftmaxWithLoss,
 )
 from .atomic import replace_file
+from .onnx_elementwise import ELEMENTWISE
 
 __all__ = ["export_onnx"]
 
@@ -144,7 +145,7 @@ def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> tuple[int 
         return sizes
     for layer in layers:
         if isinstance(layer, Convolution):
-            return (layer.W.shape[1], "height", "width")
+            return (layer.W.shape[1] * layer.groups, "height", "width")
         if isinstance(layer, Affine):
             return (layer.W.shape[0],)
         if isinstance(layer, BatchNormalization):
@@ -245,20 +246,23 @@ def _weight_and_bias(graph: _Graph, layer: Affine | Convolution) -> list[str]:
 
 def _convolution(graph: _Graph, layer: Convolution) -> None:
     filters, channels, height, width = layer.W.shape
+    channels *= layer.groups
     if len(graph.shape) != 3 or graph.shape[0] not in (channels, "channels"):
         raise ShapeError(
             f"export_onnx: {graph.layer} expects {channels} channels of images, "
             f"got the shape {graph.shape}"
         )
     trained = _weight_and_bias(graph, layer)
-    stride, pad = int(layer.stride), int(layer.pad)
-    size = _windows(graph, height, width, stride, pad)
+    stride, pad, dilation = int(layer.stride), int(layer.pad), int(layer.dilation)
+    size = _windows(graph, height, width, stride, pad, dilation)
     graph.add(
         "Conv",
         *trained,
         kernel_shape=[height, width],
         strides=[stride, stride],
         pads=[pad] * 4,
+        dilations=[dilation, dilation],
+        group=int(layer.groups),
     )
     graph.shape = (filters, *size)
 
@@ -274,13 +278,14 @@ def _pooling(graph: _Graph, layer: Pooling) -> None:
 
 
 def _windows(
-    graph: _Graph, height: int, width: int, stride: int, pad: int
+    graph: _Graph, height: int, width: int, stride: int, pad: int, dilation: int = 1
 ) -> tuple[int | str, int | str]:
     """Rows and columns of windows, by number or, of an image of unknown size, by name."""
     _, rows, columns = graph.shape
     if isinstance(rows, int) and isinstance(columns, int):
         image = (1, 1, rows, columns)
-        found = window_geometry(f"export_onnx {graph.layer}", image, height, width, stride, pad)
+        window = (height, width, stride, pad, dilation)
+        found = window_geometry(f"export_onnx {graph.layer}", image, *window)
         return found.oh, found.ow
     number = len(graph.nodes)
     return f"height_{number}", f"width_{number}"
@@ -323,6 +328,8 @@ def _batch_normalization(graph: _Graph, layer: BatchNormalization) -> None:
 
 
 def _dropout(graph: _Graph, layer: Dropout) -> None:
+    if layer.inverted:  # evaluation does nothing
+        return
     kept = graph.constant(f"kept_{len(graph.nodes)}", 1.0 - float(layer.dropout_ratio))
     graph.add("Mul", kept)
 
@@ -343,6 +350,7 @@ _WRITERS: dict[type, Callable[[_Graph, Any], None]] = {
     Pooling: _pooling,
     Relu: _relu,
     Sigmoid: _sigmoid,
+    **ELEMENTWISE,
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MissingDependency, WeightsError
-from ..layers import Affine, Convolution, Dropout, Pooling, Relu
+from ..layers import Affine, Convolution, Dropout, LeakyRelu, Pooling, Relu
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -42,7 +42,8 @@ def from_torch(
     network : Network, optional
         The network that the weights are for, where the module has ``torch.nn.Dropout``. That
         scales in training, where the book's Dropout scales in evaluation; the weights
-        behind each Dropout of `network` are rescaled, and both give equal outputs.
+        behind each Dropout of `network` are rescaled, and both give equal outputs. A
+        Dropout with ``inverted=True`` scales as PyTorch's, and leaves them as they are.
         None takes the weights as they are: right for modules without dropout, and for
         those that scale as the book does.
     order : sequence of str, optional
@@ -227,8 +228,7 @@ def _expect_chain(params: dict[str, NDArray[Any]], names: list[str]) -> None:
                 "then linear layers (2 axes)"
             )
         takes, gives = weight.shape[:2] if weight.ndim == 2 else weight.shape[1::-1]
-        flattened = weight.ndim == 2 and not flat and given is not None
-        if given is not None and (takes % given if flattened else takes != given):
+        if given is not None and not _follows(weight, takes, gives, given, flat):
             raise WeightsError(
                 f"{name} takes {takes} inputs, but the layer before it gives {given}: "
                 "another order of layers, or another architecture"
@@ -236,6 +236,13 @@ def _expect_chain(params: dict[str, NDArray[Any]], names: list[str]) -> None:
         if bias is not None and bias.shape != (gives,):
             raise WeightsError(f"{name}: a bias of shape {bias.shape}, expected ({gives},)")
         given, flat = gives, weight.ndim == 2
+
+
+def _follows(weight: NDArray[Any], takes: int, gives: int, given: int, flat: bool) -> bool:
+    """Whether a layer takes what is given: each filter may see one group of the channels."""
+    if weight.ndim == 4:
+        return given % takes == 0 and gives % (given // takes) == 0
+    return takes == given if flat else takes % given == 0
 
 
 def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> None:
@@ -247,12 +254,14 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
     weight; where none follows, the last weight and bias before the Dropout take it.
     """
     layers = network.layers.values() if isinstance(network.layers, Mapping) else network.layers
-    if not any(isinstance(layer, Dropout) for layer in layers):
+    if not any(isinstance(layer, Dropout) and not layer.inverted for layer in layers):
         return
     number, factor = 0, 1.0
     factors: dict[str, float] = {}
     for layer in layers:
         if isinstance(layer, Dropout):
+            if layer.inverted:
+                continue  # it scales as PyTorch's does
             if not 0 <= layer.dropout_ratio < 1:
                 raise ArgumentError(f"Dropout of ratio {layer.dropout_ratio} cannot be rescaled")
             factor /= 1.0 - float(layer.dropout_ratio)
@@ -263,7 +272,7 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
                 got = params[key].shape if key in params else "nothing"
                 raise WeightsError(f"{key}: the network has {layer.W.shape}, the weights {got}")
             factors[key], factor = factor, 1.0
-        elif not isinstance(layer, Relu | Pooling):
+        elif not isinstance(layer, Relu | LeakyRelu | Pooling):
             raise ArgumentError(
                 f"the scaling of Dropout does not pass through {type(layer).__name__}: "
                 "leave out network, and take the weights as they are"
