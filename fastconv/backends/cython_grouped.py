@@ -8,7 +8,7 @@ import numpy as np
 
 from .base import Array
 from .grouped import GroupedConvolution, up
-from .window_tables import Runs, Tables
+from .window_tables import Runs, Table, Tables
 
 __all__ = ["CythonGrouped"]
 
@@ -29,6 +29,9 @@ class CythonGrouped(GroupedConvolution):
 
     def _vector(self, itemsize: int) -> int:
         return int(self._kernels.build_facts()["vector_bytes"]) // itemsize
+
+    def _most_threads(self) -> int:
+        return self._threads
 
     def _parts(self, work: int, units: int) -> int:
         """Threads, each with sums of its own, that so much work is worth."""
@@ -55,20 +58,25 @@ class CythonGrouped(GroupedConvolution):
         )
         return sums[:, :, :c]
 
-    def _taps(self, source: Array, taps: Array, start: Array, t: Tables, target: Array) -> None:
+    def _taps(
+        self, source: Array, taps: Array, start: Array, t: Tables, cut: Table, target: Array
+    ) -> None:
         self._kernels.grouped(
-            *(last(source), taps, start, t.rows, t.columns, t.target_step, t.source_step),
-            *(last(target), self._threads),
+            *(last(source), taps, start, t.rows, t.columns, cut, t.target_step, t.source_step),
+            *(t.joined, t.left, t.frame, last(target), self._threads),
         )
 
-    def _taps_sums(self, dout: Array, x: Array, groups: int, t: Tables) -> tuple[Array, Array]:
-        n, filters, oh, _ = dout.shape
-        volume = x.shape[1] // groups * filters * t.rows.shape[1] * len(t.columns)
-        work = dout.size // filters * volume // self._vector(x.itemsize)
-        parts = self._parts(work, n * oh)
-        sums, totals = np.empty((parts, volume), x.dtype), np.empty((parts, filters), x.dtype)
+    def _taps_sums(
+        self, dout: Array, x: Array, t: Tables, cut: Table, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        groups, taps, channels, filters = shape
+        pixels = dout.size // dout.shape[1]
+        work = pixels * groups * taps * channels * filters // self._vector(x.itemsize)
+        parts = self._parts(work, len(dout) * len(cut))
+        sums = np.empty((parts, *shape), x.dtype)
+        totals = np.empty((parts, groups, filters), x.dtype)
         self._kernels.grouped_sums(
-            *(last(dout), last(x), t.rows, t.columns, groups, t.source_step),
-            *(sums, totals, self._threads),
+            *(last(dout), last(x), t.rows, t.columns, cut, t.source_step),
+            *(t.joined, t.left, t.frame, sums, totals, self._threads),
         )
         return sums, totals

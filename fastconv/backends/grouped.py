@@ -27,9 +27,12 @@ import numpy as np
 
 from ..geometry import WindowGeometry
 from .base import Array
-from .window_tables import Runs, Tables, runs, tables
+from .window_tables import Runs, Table, Tables, bands, runs, tables
 
 __all__ = ["GroupedConvolution"]
+
+BAND_BYTES = 1 << 15
+"""Of a group's rows that are worked on at a time: they stay in the first cache."""
 
 
 # ---- weights ------------------------------------------------------------------------------
@@ -141,6 +144,10 @@ class GroupedConvolution:
         """Elements of a vector."""
         raise NotImplementedError
 
+    def _most_threads(self) -> int:
+        """Threads that may be used."""
+        raise NotImplementedError
+
     def conv2d_forward(
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
     ) -> None:
@@ -173,18 +180,23 @@ class GroupedConvolution:
         """(parts, FH*FW + 1, C): sums of x times dout by tap, then of dout; runs of forward."""
         raise NotImplementedError
 
-    def _taps(self, source: Array, taps: Array, start: Array, t: Tables, target: Array) -> None:
+    def _taps(
+        self, source: Array, taps: Array, start: Array, t: Tables, cut: Table, target: Array
+    ) -> None:
         """Target = start + sum over taps of a group's source channels times taps.
 
-        Taps are (group, tap, source channels, target channels up to whole vectors).
+        Taps are (group, tap, source channels, target channels up to whole vectors), start
+        (group, target channels up to whole vectors).
         """
         raise NotImplementedError
 
-    def _taps_sums(self, dout: Array, x: Array, groups: int, t: Tables) -> tuple[Array, Array]:
-        """(parts, group, tap, channels of a group, filters of it) and (parts, FN): sums.
+    def _taps_sums(
+        self, dout: Array, x: Array, t: Tables, cut: Table, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Sums of x times dout and of dout, for each of several parts.
 
-        The first of x times dout, the second of dout; tables of forward. Filters of a group
-        fill whole vectors.
+        The first is (parts, *shape), where shape is (groups, taps, channels of a group, its
+        filters up to whole vectors), the second (parts, groups, filters). Tables of forward.
         """
         raise NotImplementedError
 
@@ -269,8 +281,22 @@ class GroupedConvolution:
     ) -> None:
         together = self._together(weight, groups)
         wide = merged(weight, groups, together)
+        if gradient and t.joined > 1:
+            wide = wide[..., ::-1]  # the source's columns are read from left to right
         taps = by_tap(wide, groups // together, self._vector(weight.itemsize), gradient)
-        self._taps(source, taps, start, t, target)
+        fewer, _, depth, whole = taps.shape
+        begin = np.zeros((fewer, whole), start.dtype)
+        begin[:, : len(start) // fewer] = start.reshape(fewer, -1)
+        cut = self._bands(source, target, depth, whole, t)
+        self._taps(source, taps, begin, t, cut, target)
+
+    def _bands(self, source: Array, target: Array, depth: int, columns: int, t: Tables) -> Table:
+        """Bands of target rows that suit the first cache, and are enough for all threads."""
+        rows = target.shape[2]
+        row_bytes = (t.frame * depth + target.shape[3] * columns) * source.itemsize
+        least = -(-self._most_threads() // len(target))
+        count = max(-(-rows * row_bytes // BAND_BYTES), min(rows, least))
+        return bands(t, -(-rows // min(rows, count)))
 
     def _weight_gradient(
         self,
@@ -283,15 +309,12 @@ class GroupedConvolution:
     ) -> None:
         together = self._together(dweight, groups)
         fewer = groups // together
-        filters = len(dweight) // fewer
+        filters, channels = len(dweight) // fewer, g.c // fewer
         whole = up(filters, self._vector(x.itemsize))
-        if whole > filters:  # kernels read whole vectors of filters
-            wide = np.zeros((g.n, g.oh, g.ow, fewer, whole), x.dtype)
-            wide[..., :filters] = dout.transpose(0, 2, 3, 1).reshape(*wide.shape[:4], filters)
-            dout = wide.reshape(g.n, g.oh, g.ow, fewer * whole).transpose(0, 3, 1, 2)
-        sums, totals = self._taps_sums(dout, x, fewer, tables(g, False))
-        channels = g.c // fewer
-        found = sums.sum(axis=0).reshape(fewer, g.fh, g.fw, channels, whole)[..., :filters]
-        found = found.transpose(0, 4, 3, 1, 2)
+        t = tables(g, False)
+        cut = self._bands(x, dout, channels, whole, t)
+        shape = (fewer, g.fh * g.fw, channels, whole)
+        sums, totals = self._taps_sums(dout, x, t, cut, shape)
+        found = sums.sum(axis=0)[..., :filters].transpose(0, 3, 2, 1)
         unmerged(np.ascontiguousarray(found), groups, together, dweight)
-        dbias.reshape(fewer, filters)[...] = totals.sum(axis=0).reshape(fewer, whole)[:, :filters]
+        dbias.reshape(fewer, filters)[...] = totals.sum(axis=0)[:, :filters]

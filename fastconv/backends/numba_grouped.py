@@ -9,7 +9,7 @@ from ._numba.memory import addresses, code
 from ._numba.team import Team
 from .base import Array
 from .grouped import GroupedConvolution, up
-from .window_tables import Runs, Tables
+from .window_tables import Runs, Table, Tables
 
 __all__ = ["NumbaGrouped"]
 
@@ -21,6 +21,9 @@ class NumbaGrouped(GroupedConvolution):
 
     def _vector(self, itemsize: int) -> int:
         return self._team.machine.lanes(itemsize)
+
+    def _most_threads(self) -> int:
+        return self._team.threads
 
     def _depthwise(
         self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array
@@ -50,39 +53,55 @@ class NumbaGrouped(GroupedConvolution):
         self._team.run(depthwise.depthwise_sums, (code(x), lanes), arguments, parts)
         return totals[:, :, :c]
 
-    def _taps(self, source: Array, taps: Array, start: Array, t: Tables, target: Array) -> None:
-        n, channels, height, width = target.shape
-        shape = self._team.machine.tile(channels // len(taps), source.itemsize)
-        parts = min(self._team.parts(n * height * width * taps.size // shape[0]), n * height)
-        zeros, spare = self._tile_memory(source, shape, parts)
-        row = source.shape[1] * source.shape[3]
-        arguments = addresses(source, taps, start, zeros, spare, target, t.rows, t.columns)
-        arguments += [n, height, width, len(taps), t.rows.shape[1], len(t.columns)]
-        arguments += [taps.shape[3], source.shape[1], row, source.shape[2] * row, channels]
-        arguments += [t.source_step, t.target_step]
+    def _taps(
+        self, source: Array, taps: Array, start: Array, t: Tables, cut: Table, target: Array
+    ) -> None:
+        images, channels, _, columns = target.shape
+        groups, _, depth, width = taps.shape
+        shape = self._tile(width, source.itemsize)
+        work = target.size // channels * taps.size // shape[0]
+        parts = min(self._team.parts(work), images * len(cut))
+        source_pixels, target_pixels = band_pixels(cut, t, target)
+        size = source_pixels * depth + target_pixels * width
+        zeros, scratch = np.zeros(width, source.dtype), np.empty((parts, size), source.dtype)
+        arguments = addresses(source, taps, start, zeros, scratch, target)
+        arguments += addresses(t.rows, t.columns, cut)
+        arguments += [images, len(cut), groups, t.rows.shape[1], len(t.columns), width]
+        arguments += [source.shape[1], source.shape[3], source[0].size, t.source_step]
+        arguments += [channels, columns, target[0].size, t.target_step]
+        arguments += [source_pixels, target_pixels, t.joined, t.left, t.frame]
         self._team.run(grouped.grouped, (code(source), *shape), arguments, parts)
 
-    def _taps_sums(self, dout: Array, x: Array, groups: int, t: Tables) -> tuple[Array, Array]:
-        n, filters, height, width = dout.shape
-        lanes, rows, vectors = self._team.machine.tile(filters // groups, x.itemsize)
-        if filters // groups % (lanes * vectors):  # vectors of dout are read whole
-            vectors = 1
-        volume = x.shape[1] // groups * filters * t.rows.shape[1] * len(t.columns)
-        parts = min(self._team.parts(n * height * width * volume // lanes), n * height)
-        sums, totals = np.empty((parts, volume), x.dtype), np.empty((parts, filters), x.dtype)
-        shape = (lanes, rows, vectors)
-        zeros, spare = self._tile_memory(x, shape, parts)
-        row = x.shape[1] * x.shape[3]
-        arguments = addresses(dout, x, zeros, spare, sums, totals, t.rows, t.columns)
-        arguments += [n, height, width, groups, t.rows.shape[1], len(t.columns)]
-        arguments += [x.shape[1], row, x.shape[2] * row, filters, t.source_step]
-        self._team.run(grouped.grouped_sums, (code(x), *shape), arguments, parts)
+    def _taps_sums(
+        self, dout: Array, x: Array, t: Tables, cut: Table, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        images, filters, _, columns = dout.shape
+        groups, taps, depth, width = shape
+        tile = self._tile(width, x.itemsize)
+        work = dout.size // filters * groups * taps * depth * width // tile[0]
+        parts = min(self._team.parts(work), images * len(cut))
+        sums, totals = np.empty((parts, *shape), x.dtype), np.empty((parts, groups, width), x.dtype)
+        source_pixels, dout_pixels = band_pixels(cut, t, dout)
+        size = source_pixels * depth + dout_pixels * width
+        zeros, scratch = np.zeros(width, x.dtype), np.empty((parts, size), x.dtype)
+        arguments = addresses(dout, x, zeros, scratch, sums, totals, t.rows, t.columns, cut)
+        arguments += [images, len(cut), groups, t.rows.shape[1], len(t.columns), width]
+        arguments += [x.shape[1], x.shape[3], x[0].size, t.source_step]
+        arguments += [filters, columns, dout[0].size, source_pixels, dout_pixels]
+        arguments += [t.joined, t.left, t.frame]
+        self._team.run(grouped.grouped_sums, (code(x), *tile), arguments, parts)
         return sums, totals
 
-    def _tile_memory(
-        self, like: Array, shape: tuple[int, int, int], parts: int
-    ) -> tuple[Array, Array]:
-        """Zeros to start a tile from, and for each part memory of a tile."""
-        lanes, rows, vectors = shape
-        width = lanes * vectors
-        return np.zeros(width, like.dtype), np.empty((parts, rows, width), like.dtype)
+    def _tile(self, width: int, itemsize: int) -> tuple[int, int, int]:
+        """Lanes, rows and vectors of a register tile that `width` columns fill."""
+        machine = self._team.machine
+        lanes, rows, vectors = machine.tile(width, itemsize)
+        return (
+            (lanes, rows, vectors) if width % (lanes * vectors) == 0 else machine.tile(1, itemsize)
+        )
+
+
+def band_pixels(cut: Table, t: Tables, target: Array) -> tuple[int, int]:
+    """Pixels of the largest band, of the source's frames and of the target."""
+    rows = (cut[:, 1::2] - cut[:, ::2]).max(axis=0)
+    return int(rows[1]) * t.frame, int(rows[0]) * target.shape[3]

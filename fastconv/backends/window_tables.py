@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..geometry import WindowGeometry
 
-__all__ = ["Runs", "Tables", "runs", "tables"]
+__all__ = ["Runs", "Tables", "bands", "runs", "tables"]
 
 Table = NDArray[np.int64]
 
@@ -30,16 +30,26 @@ class Tables:
     ----------
     rows : array (target rows, FH)
         The source row, or -1 where there is none.
-    columns : array (FW, 3)
-        Of each fx: first target column, first source column, how many.
+    columns : array (FW, 3), or (1, 3)
+        Of each fx: first target column, first column of the frame, how many. Or of all of
+        them at once, where they read neighbours.
     target_step, source_step : int
         Columns from one to the next of these.
+    joined : int
+        How many fx an entry of `columns` stands for.
+    left, frame : int
+        A source row is read out of a frame of so many columns, zeros where it has none, and
+        its own column 0 at `left` there (cut where that is negative). Clipped taps need no
+        zeros, joined ones do.
     """
 
     rows: Table
     columns: Table
     target_step: int
     source_step: int
+    joined: int
+    left: int
+    frame: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +93,35 @@ def turned(at: Table, size: int) -> Table:
 def tables(g: WindowGeometry, gradient: bool) -> Tables:
     """Tables of the forward pass, or of the input gradient."""
     rows, columns = reached(g, g.h, g.oh, g.fh), reached(g, g.w, g.ow, g.fw)
+    if gradient:
+        rows = turned(rows, g.h)
+    if g.dilation == 1 and (g.stride == 1 or not gradient):
+        count = g.w if gradient else g.ow
+        left = g.fw - 1 - g.pad if gradient else g.pad
+        frame = (count - 1) * g.stride + g.fw
+        joined = np.array([[0, 0, count]], np.int64)
+        return Tables(rows, joined, 1, g.stride, g.fw, left, frame)
     found = np.zeros((g.fw, 3), np.int64)
     for fx in range(g.fw):
         windows = np.flatnonzero(columns[:, fx] >= 0)
         if len(windows):
             found[fx] = windows[0], columns[windows[0], fx], len(windows)
     if gradient:
-        return Tables(turned(rows, g.h), np.ascontiguousarray(found[:, [1, 0, 2]]), g.stride, 1)
-    return Tables(rows, found, 1, g.stride)
+        found = np.ascontiguousarray(found[:, [1, 0, 2]])
+        return Tables(rows, found, g.stride, 1, 1, 0, g.ow)
+    return Tables(rows, found, 1, g.stride, 1, 0, g.w)
+
+
+@lru_cache(maxsize=256)
+def bands(t: Tables, height: int) -> Table:
+    """Bands of at most `height` target rows: first row, end, first source row, end."""
+    found = []
+    for top in range(0, len(t.rows), height):
+        band = t.rows[top : top + height]
+        read = band[band >= 0]
+        first, end = (read.min(), read.max() + 1) if len(read) else (0, 0)
+        found.append((top, top + len(band), first, end))
+    return np.array(found, np.int64)
 
 
 def stretches(at: Table, step: int) -> Table:

@@ -47,10 +47,13 @@ cdef Walk walk_of(
 
 
 cdef inline void depthwise_vector(
-    int R, const Walk* g, const ptrdiff_t* down, const ptrdiff_t* across, const real* source,
-    const real* taps, ptrdiff_t taps_step, const real* start, ptrdiff_t count, real* target,
+    int R, ptrdiff_t NY, ptrdiff_t NX, const Walk* g, const real* source, const real* taps,
+    ptrdiff_t taps_step, const real* start, ptrdiff_t count, real* target,
 ) noexcept nogil:
-    """`count` channels of R pixels, at most a vector of them; source is at the first tap."""
+    """`count` channels of R pixels, at most a vector of them; source is at the first tap.
+
+    NY x NX taps may be literal.
+    """
     cdef vec[real] t[PIXELS]
     cdef vec[real] weight
     cdef ptrdiff_t y, x
@@ -58,8 +61,8 @@ cdef inline void depthwise_vector(
     cdef const real* pixel
     for r in range(R):
         t[r] = load(start)
-    for y in range(down[4]):
-        for x in range(across[4]):
+    for y in range(NY):
+        for x in range(NX):
             pixel = source + g.tap_source * (y * g.source_row + x * g.c)
             weight = load(taps + g.tap_step * (y * g.lines + x) * taps_step)
             for r in range(R):
@@ -69,19 +72,19 @@ cdef inline void depthwise_vector(
 
 
 cdef inline void depthwise_pixels(
-    int R, const Walk* g, const ptrdiff_t* down, const ptrdiff_t* across, const real* source,
-    const real* taps, const real* start, real* target,
+    int R, ptrdiff_t NY, ptrdiff_t NX, const Walk* g, const real* source, const real* taps,
+    const real* start, real* target,
 ) noexcept nogil:
     """All channels of R pixels."""
     cdef ptrdiff_t width = padded(g.c, lanes(source)), whole = g.c // lanes(source) * lanes(source)
     cdef ptrdiff_t c
     for c from 0 <= c < whole by lanes(source):
         depthwise_vector[real](
-            R, g, down, across, source + c, taps + c, width, start + c, lanes(source), target + c
+            R, NY, NX, g, source + c, taps + c, width, start + c, lanes(source), target + c
         )
     if whole < g.c:
         depthwise_vector[real](
-            R, g, down, across, source + whole, taps + whole, width, start + whole, g.c - whole,
+            R, NY, NX, g, source + whole, taps + whole, width, start + whole, g.c - whole,
             target + whole,
         )
 
@@ -103,14 +106,20 @@ cdef void depthwise_row(
         to = target + across[0] * g.c
         u = 0
         while u + PIXELS <= across[1]:
-            depthwise_pixels[real](
-                PIXELS, g, down, across, place + u * g.source_step, weight, start,
-                to + u * g.target_step,
-            )
+            if down[4] == 3 and across[4] == 3:
+                depthwise_pixels[real](
+                    PIXELS, 3, 3, g, place + u * g.source_step, weight, start,
+                    to + u * g.target_step,
+                )
+            else:
+                depthwise_pixels[real](
+                    PIXELS, down[4], across[4], g, place + u * g.source_step, weight, start,
+                    to + u * g.target_step,
+                )
             u += PIXELS
         while u < across[1]:
             depthwise_pixels[real](
-                1, g, down, across, place + u * g.source_step, weight, start,
+                1, down[4], across[4], g, place + u * g.source_step, weight, start,
                 to + u * g.target_step,
             )
             u += 1

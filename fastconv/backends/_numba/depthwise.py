@@ -37,16 +37,19 @@ PIXELS = 4
 """R."""
 
 
-def vector_of_pixels(rows: int, lanes: int) -> Any:
-    """`lanes` channels of `rows` pixels; source is at the first tap."""
+def vector_of_pixels(rows: int, lanes: int, side: int) -> Any:
+    """`lanes` channels of `rows` pixels; source is at the first tap.
+
+    `side` is that of a square of taps, or 0.
+    """
 
     @helper
     def words(source, taps, start, target, down, across, sizes):
         channels, width, lines, source_row, target_step, source_step, tap_step, tap_source = sizes
         at = steps(source_step * channels, rows)
         t = tile(start, lanes, rows, 1)
-        for y in range(down[4]):
-            for x in range(across[4]):
+        for y in range(side or down[4]):
+            for x in range(side or across[4]):
                 pixel = source + tap_source * (y * source_row + x * channels)
                 t = times(t, pixel, at, taps + tap_step * (y * lines + x) * width)
         store(t, target, steps(target_step * channels, rows))
@@ -54,9 +57,9 @@ def vector_of_pixels(rows: int, lanes: int) -> Any:
     return words
 
 
-def pixels_of(rows: int, lanes: int) -> Any:
+def pixels_of(rows: int, lanes: int, side: int = 0) -> Any:
     """All channels of `rows` pixels."""
-    whole_vector, one_channel = vector_of_pixels(rows, lanes), vector_of_pixels(rows, 1)
+    whole_vector, one_channel = vector_of_pixels(rows, lanes, side), vector_of_pixels(rows, 1, side)
 
     @helper
     def words(source, taps, start, target, down, across, sizes):
@@ -72,6 +75,7 @@ def pixels_of(rows: int, lanes: int) -> Any:
 def depthwise(real: int, lanes: int) -> Kernel:
     """target [image][row][column][c] from source, by runs; taps [tap][width]."""
     some_pixels, one_pixel = pixels_of(PIXELS, lanes), pixels_of(1, lanes)
+    three_by_three = pixels_of(PIXELS, lanes, 3)
 
     def kernel(block, part, parts):
         source, taps, start, target = pointers(block, 0, 4, real)
@@ -90,11 +94,18 @@ def depthwise(real: int, lanes: int) -> Kernel:
                 place = image + across[2] * channels
                 goes = to + across[0] * channels
                 tiled = across[1] // PIXELS * PIXELS
-                for u in range(0, tiled, PIXELS):
-                    some_pixels(
-                        *(place + u * source_step * channels, weight, start),
-                        *(goes + u * target_step * channels, down, across, sizes),
-                    )
+                if down[4] == 3 and across[4] == 3:
+                    for u in range(0, tiled, PIXELS):
+                        three_by_three(
+                            *(place + u * source_step * channels, weight, start),
+                            *(goes + u * target_step * channels, down, across, sizes),
+                        )
+                else:
+                    for u in range(0, tiled, PIXELS):
+                        some_pixels(
+                            *(place + u * source_step * channels, weight, start),
+                            *(goes + u * target_step * channels, down, across, sizes),
+                        )
                 for u in range(tiled, across[1]):
                     one_pixel(
                         *(place + u * source_step * channels, weight, start),

@@ -1,17 +1,22 @@
 """Grouped convolution with any stride and dilation: one product for each place of the window.
 
-    for row of the target, in parallel:
-        target = start
-        for group:  for tap (ky, kx) that reaches the row:
-            target(pixels that the tap reaches) += source(their pixels, c) * weight(tap, c)
+    for band of rows of the target, in parallel:
+        for group:
+            s = the source rows that the band reads, t = start: this group's channels alone
+            for row of the band:  for ky that reaches it:  for kx, or for all kx at once:
+                t(pixels that the taps reach) += s(their pixels, c) * weight(taps, c)
+            target = t
 
-What is added to, a group's channels of one row, stays in the first cache. Which pixels a tap
-reaches, and where it reads, are in the tables of `window_tables`; the input gradient has the
-same loops and other tables. The weight gradient turns the product round,
+The channels of one group lie far apart from pixel to pixel, at steps that share few places of
+the first cache; copied together they stay in it. Which pixels a tap reaches, and where it
+reads, are in the tables of `window_tables`; the input gradient has the same loops and other
+tables. Where the taps of a filter row read neighbours they are one product, over source rows
+with zeros around them; else each is clipped to what it reaches. The weight gradient turns the
+product round,
 
-    sums(tap, c) += x(pixels, c) * dout(pixels)
+    sums(taps, c) += s(pixels, c) * dout(pixels)
 
-with sums of its own for each thread, since all rows add to the same. The register tile is that
+with sums of its own for each thread, since all bands add to the same. The register tile is that
 of `product`; pixels that do not fill it go by half of it, and one by one.
 """
 
@@ -30,127 +35,169 @@ from .tile import add, rank1, store, tile
 __all__ = ["grouped", "grouped_sums"]
 
 
-def add_product(lanes: int, rows: int, vectors: int) -> Any:
-    """target[r] += sum over i of x[r*x_r + i*x_i] * w[i*w_i : ... + width], some columns of it."""
-    width = lanes * vectors
+def pixel_copier(lanes: int) -> Any:
+    """`count` channels of each pixel; both sides are that far apart from pixel to pixel."""
 
     @helper
-    def words(x, x_r, x_i, count, w, w_i, zeros, spare, target, step, columns):
+    def copy_pixels(source, source_step, pixels, count, target, target_step):
+        whole = count // lanes * lanes
+        for u in range(pixels):
+            x, to = source + u * source_step, target + u * target_step
+            for c in range(0, whole, lanes):
+                store(tile(x + c, lanes, 1, 1), to + c, (0,))
+            for c in range(whole, count):
+                to[c] = x[c]
+
+    return copy_pixels
+
+
+def row_framer(lanes: int) -> Any:
+    """The source rows of a band, the channels of one group, in frames: see `window_tables`."""
+    copy_pixels = pixel_copier(lanes)
+
+    @helper
+    def frame_rows(image, count, source_w, source_c, depth, left, frame, s):
+        first = min(frame, max(0, left))
+        end = max(first, min(frame, left + source_w))
+        for y in range(count):
+            to = s + y * frame * depth
+            clear(to, first * depth)
+            copy_pixels(
+                *(image + (y * source_w + first - left) * source_c, source_c, end - first, depth),
+                *(to + first * depth, depth),
+            )
+            clear(to + end * depth, (frame - end) * depth)
+
+    return frame_rows
+
+
+def add_product(lanes: int, rows: int, vectors: int) -> Any:
+    """target[r] += sum over i of x[r*x_r + i*x_i] * w[i*w_i : ... + vectors*lanes]."""
+
+    @helper
+    def words(x, x_r, x_i, count, w, w_i, zeros, target, step):
         t = tile(zeros, lanes, rows, vectors)
         at = steps(x_r, rows)
         for i in range(count):
             t = rank1(t, x, at, i * x_i, w + i * w_i)
-        if columns >= width:
-            add(t, target, step)
-        else:
-            store(t, spare, steps(width, rows))
-            for r in range(rows):
-                for j in range(columns):
-                    target[r * step + j] = target[r * step + j] + spare[r * width + j]
+        add(t, target, step)
 
     return words
 
 
 def add_products(lanes: int, rows: int, vectors: int) -> Any:
-    """The same for any number of rows, cut into tiles, and any number of columns."""
-    width, half = lanes * vectors, max(1, rows // 2)
+    """The same for any number of rows, cut into tiles, and `columns` that fill these."""
+    half = max(1, rows // 2)
     whole_tile, half_tile, one_row = (add_product(lanes, r, vectors) for r in (rows, half, 1))
 
     @helper
-    def words(x, x_r, x_i, count, w, w_i, zeros, spare, target, step, height, columns):
+    def words(x, x_r, x_i, count, w, w_i, zeros, target, step, height, columns):
         tiled = height // rows * rows
         halved = tiled + (height - tiled) // half * half
-        for j in range(0, columns, width):
-            left = columns - j
+        for j in range(0, columns, lanes * vectors):
+            to = target + j
             for r in range(0, tiled, rows):
-                whole_tile(
-                    *(x + r * x_r, x_r, x_i, count, w + j, w_i, zeros, spare),
-                    *(target + (r * step + j), step, left),
-                )
+                whole_tile(x + r * x_r, x_r, x_i, count, w + j, w_i, zeros, to + r * step, step)
             for r in range(tiled, halved, half):
-                half_tile(
-                    *(x + r * x_r, x_r, x_i, count, w + j, w_i, zeros, spare),
-                    *(target + (r * step + j), step, left),
-                )
+                half_tile(x + r * x_r, x_r, x_i, count, w + j, w_i, zeros, to + r * step, step)
             for r in range(halved, height):
-                one_row(
-                    *(x + r * x_r, x_r, x_i, count, w + j, w_i, zeros, spare),
-                    *(target + (r * step + j), step, left),
-                )
+                one_row(x + r * x_r, x_r, x_i, count, w + j, w_i, zeros, to + r * step, step)
 
     return words
 
 
 def grouped(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """target [image][row][column][c] from source, and taps [group][tap][c][width]."""
-    add_tap = add_products(lanes, rows, vectors)
+    add_taps, copy_pixels = add_products(lanes, rows, vectors), pixel_copier(lanes)
+    frame_rows = row_framer(lanes)
 
     def kernel(block, part, parts):
-        source, taps, start, zeros, spare, target = pointers(block, 0, 6, real)
-        row_table, column_table = pointers(block, 6, 2, LONG)
-        images, height, columns, groups, fh, fw, width = numbers(block, 8, 7)
-        source_c, source_row, source_size, target_c = numbers(block, 15, 4)
-        source_step, target_step = numbers(block, 19, 2)
-        depth, wide = source_c // groups, target_c // groups
-        spare = spare + part * rows * lanes * vectors
-        first, last = share(images * height, part, parts)
-        for row in range(first, last):
-            image = source + row // height * source_size
-            to = target + row * columns * target_c
-            for u in range(columns):
-                copy(to + u * target_c, start, target_c)
+        source, taps, start, zeros, scratch, target = pointers(block, 0, 6, real)
+        row_table, column_table, bands = pointers(block, 6, 3, LONG)
+        images, count, groups, fh, fw, width = numbers(block, 9, 6)
+        source_c, source_w, source_size, source_step = numbers(block, 15, 4)
+        target_c, target_w, target_size, target_step = numbers(block, 19, 4)
+        source_pixels, target_pixels, joined, left, frame = numbers(block, 23, 5)
+        depth, columns = source_c // groups, target_c // groups
+        s = scratch + part * (source_pixels * depth + target_pixels * width)
+        t = s + source_pixels * depth
+        first, last = share(images * count, part, parts)
+        for unit in range(first, last):
+            band = bands + 4 * (unit % count)
+            image = source + (unit // count * source_size + band[2] * source_w * source_c)
+            goes = target + (unit // count * target_size + band[0] * target_w * target_c)
+            pixels = (band[1] - band[0]) * target_w
             for group in range(groups):
-                for ky in range(fh):
-                    y = row_table[row % height * fh + ky]
-                    if y >= 0:
-                        for kx in range(fw):
-                            across = column_table + 3 * kx
-                            add_tap(
-                                image + (y * source_row + across[1] * source_c + group * depth),
-                                *(source_step * source_c, 1, depth),
-                                *(taps + ((group * fh + ky) * fw + kx) * depth * width, width),
-                                *(zeros, spare, to + (across[0] * target_c + group * wide)),
-                                *(target_step * target_c, across[2], wide),
-                            )
+                read, mine = band[3] - band[2], image + group * depth
+                frame_rows(mine, read, source_w, source_c, depth, left, frame, s)
+                for u in range(pixels):
+                    copy(t + u * width, start + group * width, width)
+                for v in range(band[0], band[1]):
+                    for ky in range(fh):
+                        y = row_table[v * fh + ky]
+                        if y >= 0:
+                            for kx in range(fw):
+                                across = column_table + 3 * kx
+                                place = (y - band[2]) * frame + across[1]
+                                to = (v - band[0]) * target_w + across[0]
+                                tap = ((group * fh + ky) * fw + kx) * joined
+                                add_taps(
+                                    *(s + place * depth, source_step * depth, 1, joined * depth),
+                                    *(taps + tap * depth * width, width, zeros),
+                                    *(t + to * width, target_step * width, across[2], width),
+                                )
+                copy_pixels(t, width, pixels, columns, goes + group * columns, target_c)
 
     return kernel
 
 
 def grouped_sums(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
-    """sums [part][group][tap][c][filter] and totals [part][filter]; filters fill vectors."""
-    add_tap, add_to_total = add_products(lanes, rows, vectors), add_rows(lanes, 1)
+    """sums [part][group][tap][c][width] and totals [part][group][width]."""
+    add_taps, copy_pixels = add_products(lanes, rows, vectors), pixel_copier(lanes)
+    frame_rows = row_framer(lanes)
+    add_to_total = add_rows(lanes, 1)
 
     def kernel(block, part, parts):
-        dout, x, zeros, spare, sums, totals = pointers(block, 0, 6, real)
-        row_table, column_table = pointers(block, 6, 2, LONG)
-        images, height, columns, groups, fh, fw = numbers(block, 8, 6)
-        source_c, source_row, source_size, filters, source_step = numbers(block, 14, 5)
-        depth, wide = source_c // groups, filters // groups
-        spare = spare + part * rows * lanes * vectors
-        volume = fh * fw * depth * filters
-        sums = sums + part * volume
-        total = totals + part * filters
-        clear(sums, volume)
-        clear(total, filters)
-        first, last = share(images * height, part, parts)
-        for row in range(first, last):
-            image = x + row // height * source_size
-            gradient = dout + row * columns * filters
-            for f in range(0, filters, lanes):
-                add_to_total(total + f, gradient + f, filters, columns, zeros)
+        dout, x, zeros, scratch, sums, totals = pointers(block, 0, 6, real)
+        row_table, column_table, bands = pointers(block, 6, 3, LONG)
+        images, count, groups, fh, fw, width = numbers(block, 9, 6)
+        source_c, source_w, source_size, source_step = numbers(block, 15, 4)
+        dout_c, dout_w, dout_size, source_pixels, dout_pixels = numbers(block, 19, 5)
+        joined, left, frame = numbers(block, 24, 3)
+        depth, columns = source_c // groups, dout_c // groups
+        s = scratch + part * (source_pixels * depth + dout_pixels * width)
+        t = s + source_pixels * depth
+        clear(t, dout_pixels * width)
+        volume = fh * fw * joined * depth * width
+        sums = sums + part * groups * volume
+        totals = totals + part * groups * width
+        clear(sums, groups * volume)
+        clear(totals, groups * width)
+        first, last = share(images * count, part, parts)
+        for unit in range(first, last):
+            band = bands + 4 * (unit % count)
+            image = x + (unit // count * source_size + band[2] * source_w * source_c)
+            comes = dout + (unit // count * dout_size + band[0] * dout_w * dout_c)
+            pixels = (band[1] - band[0]) * dout_w
             for group in range(groups):
-                for ky in range(fh):
-                    y = row_table[row % height * fh + ky]
-                    if y >= 0:
-                        for kx in range(fw):
-                            across = column_table + 3 * kx
-                            add_tap(
-                                image + (y * source_row + across[1] * source_c + group * depth),
-                                *(1, source_step * source_c, across[2]),
-                                *(gradient + (across[0] * filters + group * wide), filters),
-                                *(zeros, spare),
-                                sums + ((group * fh + ky) * fw + kx) * depth * wide,
-                                *(wide, depth, wide),
-                            )
+                read, mine = band[3] - band[2], image + group * depth
+                frame_rows(mine, read, source_w, source_c, depth, left, frame, s)
+                copy_pixels(comes + group * columns, dout_c, pixels, columns, t, width)
+                for f in range(0, width, lanes):
+                    add_to_total(totals + (group * width + f), t + f, width, pixels, zeros)
+                for v in range(band[0], band[1]):
+                    for ky in range(fh):
+                        y = row_table[v * fh + ky]
+                        if y >= 0:
+                            for kx in range(fw):
+                                across = column_table + 3 * kx
+                                place = (y - band[2]) * frame + across[1]
+                                at = (v - band[0]) * dout_w + across[0]
+                                tap = (ky * fw + kx) * joined * depth * width
+                                add_taps(
+                                    *(s + place * depth, 1, source_step * depth, across[2]),
+                                    *(t + at * width, width, zeros),
+                                    *(sums + (group * volume + tap), width, joined * depth, width),
+                                )
 
     return kernel
