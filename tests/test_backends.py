@@ -19,9 +19,11 @@ from fastconv.layers import (
     Affine,
     BatchNormalization,
     Convolution,
+    LocalResponseNormalization,
     Pooling,
     Relu,
     SoftmaxWithLoss,
+    Tanh,
 )
 from fastconv.ops import conv2d_block_backward, conv2d_block_forward
 
@@ -176,7 +178,10 @@ def test_backward_runs_where_forward_ran(registry):
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
     layers = [
         Convolution(np.ones((2, 3, 3, 3)), np.zeros(2)),
+        Convolution(np.ones((3, 1, 3, 3)), groups=3),
         Relu(),
+        Tanh(),
+        LocalResponseNormalization(),
         Pooling(2, 2),
         BatchNormalization(np.ones(48), np.zeros(48)),
         Affine(np.ones((48, 2)), np.zeros(2)),
