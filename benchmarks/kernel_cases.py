@@ -291,10 +291,11 @@ def _softmax(n: int, m: int) -> Iterator[Case]:
     label, labels = f"{n}x{m}", np.arange(n, dtype=np.int64) % m
 
     def forward(rng: np.random.Generator) -> Arguments:
-        return {"scores": _draw(rng, n, m), "labels": labels}
+        return {"scores": _draw(rng, n, m), "labels": labels, "smoothing": 0.1}
 
     def backward(rng: np.random.Generator) -> Arguments:
-        return {"probabilities": np.abs(_draw(rng, n, m)), "labels": labels, "scale": 1 / n}
+        settings = {"labels": labels, "smoothing": 0.1, "scale": 1 / n}
+        return {"probabilities": np.abs(_draw(rng, n, m)), **settings}
 
     yield Case("softmax_cross_entropy_forward", label, forward, {"probabilities": (n, m)})
     yield Case("softmax_cross_entropy_backward", label, backward, {"dscores": (n, m)})

@@ -256,10 +256,23 @@ def cross_entropy(y, labels):
     return sum(-math.log(row[label] + 1e-7) for row, label in zip(y, labels, strict=True)) / len(y)
 
 
-def softmax_cross_entropy_gradient(y, labels, scale):
+def smoothed_cross_entropy(scores, labels, smoothing):
+    """Mean of -sum(q * log(p)), where q takes a share of the label for all classes alike."""
+    loss = 0.0
+    for row, label in zip(float64(scores), labels, strict=True):
+        largest = max(row)
+        log_total = math.log(sum(math.exp(value - largest) for value in row))
+        for j, value in enumerate(row):
+            q = smoothing / len(row) + (1 - smoothing if j == label else 0)
+            loss -= q * (value - largest - log_total)
+    return loss / len(scores)
+
+
+def softmax_cross_entropy_gradient(y, labels, scale, smoothing=0.0):
     out = float64(y)
     for row, label in zip(out, labels, strict=True):
-        row[label] -= 1
+        for j in range(len(row)):
+            row[j] -= smoothing / len(row) + (1 - smoothing if j == label else 0)
     return out * scale
 
 
@@ -304,6 +317,14 @@ def adam(p, g, state, lr=0.001, beta1=0.9, beta2=0.999):
     state.setdefault("v", 0.0)
     lr_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
     return adam_step(p, g, state, lr_t, beta1, beta2, 1e-7)
+
+
+def adamw(p, g, state, lr=0.001, beta1=0.9, beta2=0.999, weight_decay=0.01, eps=1e-8):
+    t = state["t"] = state.get("t", 0) + 1
+    state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
+    state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g * g
+    first, second = state["m"] / (1 - beta1**t), state["v"] / (1 - beta2**t)
+    return p - lr * weight_decay * p - lr * first / (math.sqrt(second) + eps)
 
 
 # ---- gradients by finite differences ------------------------------------------------

@@ -95,3 +95,12 @@ def test_loss_gradient_is_that_of_finite_differences(backend, rng):
     expected = naive.numerical_gradient(lambda: layer.forward(scores, t), scores)
     # The 1e-7 in the logarithm is not in the gradient (y - onehot)/N.
     assert_close(got, expected, tolerance=1e-5)
+
+
+def test_smoothed_loss_gradient_is_that_of_finite_differences(backend, rng):
+    scores, t = 10 * rng.standard_normal((4, 3)), np.array([2, 0, 1, 1])
+    layer = SoftmaxWithLoss(backend, label_smoothing=0.1)
+    layer.forward(scores, t)
+    got = layer.backward()
+    expected = naive.numerical_gradient(lambda: layer.forward(scores, t), scores)
+    assert_close(got, expected, tolerance=1e-8)

@@ -7,7 +7,7 @@ import pytest
 
 import fastconv
 from fastconv import layers
-from fastconv.errors import ShapeError, StateError
+from fastconv.errors import ArgumentError, ShapeError, StateError
 from fastconv.layers import (
     Affine,
     BatchNormalization,
@@ -97,6 +97,36 @@ def test_softmax_with_loss_takes_indices_and_one_hot(backend, draw, dtype):
 def test_softmax_with_loss_of_a_hopeless_score_is_finite(backend, dtype):
     loss = SoftmaxWithLoss(backend=backend).forward(np.array([[1e4, 0]], dtype), np.array([1]))
     assert loss == pytest.approx(-np.log(1e-7), rel=1e-6)
+
+
+def test_label_smoothing_spreads_a_share_of_each_label(backend, draw, dtype):
+    scores, labels = draw(6, 5), np.array([4, 0, 2, 2, 1, 3])
+    for t in (labels, np.eye(5)[labels]):
+        layer = SoftmaxWithLoss(backend, label_smoothing=0.1)
+        expected = naive.smoothed_cross_entropy(scores, labels, 0.1)
+        assert_close(np.asarray(layer.forward(scores, t)), expected, tolerance=1e-6)
+        gradient = naive.softmax_cross_entropy_gradient(naive.softmax(scores), labels, 1 / 6, 0.1)
+        assert_close(layer.backward(), gradient, dtype=dtype)
+    soft = np.full((6, 5), 0.2)
+    layer.forward(scores, soft)
+    assert_close(layer.backward(), (naive.softmax(scores) - 0.2) / 6, dtype=dtype)
+
+
+def test_the_smoothed_loss_of_a_hopeless_score_is_exact(backend, dtype):
+    """The book's 1e-7 would hide the very classes that smoothing is about."""
+    layer = SoftmaxWithLoss(backend, label_smoothing=0.2)
+    assert layer.forward(np.array([[1000, 0]], dtype), np.array([0])) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1, np.nan, "some"])
+def test_smoothing_out_of_range(smoothing):
+    message = f"label_smoothing must be from 0 to below 1, got {smoothing!r}"
+    with pytest.raises(ArgumentError, match=f"SoftmaxWithLoss: {message}"):
+        SoftmaxWithLoss(label_smoothing=smoothing)
+    layer = SoftmaxWithLoss()
+    layer.label_smoothing = smoothing
+    with pytest.raises(ArgumentError, match=f"softmax_cross_entropy: {message}"):
+        layer.forward(np.ones((1, 2)), [0])
 
 
 def test_dropout_draws_the_mask_of_a_seeded_script(draw, dtype):

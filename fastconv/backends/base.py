@@ -216,14 +216,24 @@ class Backend(Protocol):
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
-        self, scores: Array, labels: Labels, probabilities: Array
+        self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
-        """Mean of -log(p[label] + 1e-7), N at least 1; probabilities (N, M) is written."""
+        """Mean over N (at least 1) samples of a loss; probabilities (N, M) is written.
+
+        Without smoothing the loss is -log(p[label] + 1e-7), the book's. With smoothing, 0 to
+        below 1, it is -sum(q * log(p)) with q = (1 - smoothing)*onehot(label) + smoothing/M,
+        and log(p) is taken from the scores: it is finite where p is 0.
+        """
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+        self,
+        probabilities: Array,
+        labels: Labels,
+        smoothing: float,
+        scale: float,
+        dscores: Array,
     ) -> None:
-        """dscores = (probabilities - onehot(labels)) * scale."""
+        """dscores = (probabilities - q) * scale, with the q of forward."""
 
     # ---- the optimizer's step -----------------------------------------------------
 

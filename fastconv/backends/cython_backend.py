@@ -343,18 +343,25 @@ class CythonBackend:
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
-        self, scores: Array, labels: Labels, probabilities: Array
+        self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
         return float(
             self._kernels.softmax_cross_entropy_forward(
-                scores, labels, probabilities, self._threads
+                scores, labels, smoothing, probabilities, self._threads
             )
         )
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+        self,
+        probabilities: Array,
+        labels: Labels,
+        smoothing: float,
+        scale: float,
+        dscores: Array,
     ) -> None:
-        self._kernels.softmax_cross_entropy_backward(probabilities, labels, scale, dscores)
+        self._kernels.softmax_cross_entropy_backward(
+            probabilities, labels, smoothing, scale, dscores
+        )
 
     # ---- the optimizer's step -----------------------------------------------------
 

@@ -312,17 +312,23 @@ class NumbaBackend:
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
-        self, scores: Array, labels: Labels, probabilities: Array
+        self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
         losses = np.empty(len(labels))
-        arrays = [scores, probabilities, labels, losses]
+        arrays = [scores, probabilities, labels, losses, np.array([float(smoothing)])]
         self._dense(dense.softmax_forward, scores.size, arrays, *scores.shape)
         return float(losses.mean())
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+        self,
+        probabilities: Array,
+        labels: Labels,
+        smoothing: float,
+        scale: float,
+        dscores: Array,
     ) -> None:
-        arrays = [probabilities, dscores, labels, np.array([float(scale)])]
+        settings = np.array([smoothing, scale], np.float64)
+        arrays = [probabilities, dscores, labels, settings]
         self._dense(dense.softmax_backward, dscores.size, arrays, *dscores.shape)
 
     # ---- the optimizer's step -----------------------------------------------------

@@ -25,11 +25,14 @@ class Layer:
         Backend that this layer runs on; None follows the surrounding choice.
     parameter_names : tuple of str
         Attributes that an optimizer trains; the gradient of ``W`` is ``dW``.
+    buffer_names : tuple of str
+        Attributes that are kept with the weights, but not trained: statistics of the data.
     has_modes : bool
         Whether training and evaluation differ: `forward` takes ``train_flg``.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
+    buffer_names: ClassVar[tuple[str, ...]] = ()
     has_modes: ClassVar[bool] = False
 
     # On the class too: a subclass in the book's style calls no constructor but its own.

@@ -104,22 +104,36 @@ class Affine(Layer):
 
 
 class SoftmaxWithLoss(Layer):
-    """Softmax and mean cross-entropy; keeps ``y`` (N, M), ``t`` and ``loss``."""
+    """Softmax and mean cross-entropy; keeps ``y`` (N, M), ``t`` and ``loss``.
 
-    def __init__(self, backend: str | None = None) -> None:
+    Parameters
+    ----------
+    label_smoothing : float
+        Share of each label that is spread over all classes (arXiv:1512.00567), 0 to below 1.
+        It may be changed later: ``network.last_layer.label_smoothing = 0.1``.
+    """
+
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    label_smoothing: float = 0.0
+
+    def __init__(self, backend: str | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__(backend)
+        ops.expect_smoothing("SoftmaxWithLoss", label_smoothing)
+        self.label_smoothing = label_smoothing
         self.loss: float | None = None
         self.y: Array | None = None
         self.t: Array | None = None
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M)."""
-        self.loss, self._context = ops.softmax_cross_entropy_forward(x, t, self.backend)
+        self.loss, self._context = ops.softmax_cross_entropy_forward(
+            x, t, self.backend, smoothing=self.label_smoothing
+        )
         self.y, self.t = self._context.probabilities, as_array(t)
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """Return (y - onehot(t)) * dout / N."""
+        """Return (y - smoothed onehot(t)) * dout / N."""
         return ops.softmax_cross_entropy_backward(self._forward_context(), dout)
 
 
@@ -177,6 +191,7 @@ class BatchNormalization(Layer):
     """
 
     parameter_names = ("gamma", "beta")
+    buffer_names = ("running_mean", "running_var")
     has_modes = True
     epsilon = 1e-6
 

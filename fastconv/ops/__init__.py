@@ -34,6 +34,7 @@ from .images import (
 )
 from .loss import (
     class_indices,
+    expect_smoothing,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "conv2d_block_forward",
     "conv2d_forward",
     "empty_images",
+    "expect_smoothing",
     "im2col",
     "maxpool2d_backward",
     "maxpool2d_forward",

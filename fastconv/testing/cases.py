@@ -154,11 +154,12 @@ def _rows(reference: NumpyBackend, draw: Any, n: int, d: int) -> Iterator[Case]:
         done = call_kernel(reference, "batchnorm_train", **train)
         kept = {key: done[key] for key in ("normalized", "variance")}
         yield "batchnorm_backward", {**numbers, **kept, "dout": dout}, False
-        scores = {"scores": 30 * x, "labels": labels}
-        yield "softmax_cross_entropy_forward", scores, False
-        p = call_kernel(reference, "softmax_cross_entropy_forward", **scores)["probabilities"]
-        loss = {"probabilities": p, "labels": labels, "scale": 1 / n}
-        yield "softmax_cross_entropy_backward", loss, False
+        for smoothing in (0.0, 0.1):
+            scores = {"scores": 30 * x, "labels": labels, "smoothing": smoothing}
+            yield "softmax_cross_entropy_forward", scores, False
+            p = call_kernel(reference, "softmax_cross_entropy_forward", **scores)["probabilities"]
+            loss = {"probabilities": p, "labels": labels, "smoothing": smoothing, "scale": 1 / n}
+            yield "softmax_cross_entropy_backward", loss, False
     arrays = {"param": x, "grad": dout, "m": draw(n, d), "v": draw(n, d) ** 2}
     settings = {"lr": 0.003, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7}
     flat = {key: array.reshape(-1) for key, array in arrays.items()}
