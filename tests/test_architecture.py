@@ -28,7 +28,8 @@ OPS = CHOICE | {"ops"}
 LAYERS = OPS | {"functions", "util", "randomness", "layers"}
 NETWORK = LAYERS | {"io", "plan", "network"}
 MODELS = NETWORK | {"models"}
-TRAINER = MODELS | {"optimizer", "progress", "trainer"}
+WEIGHTS = {"learned", "averaging", "validation", "run_weights", "checkpoint"}
+TRAINER = MODELS | WEIGHTS | {"optimizer", "parameter_groups", "clipping", "progress", "trainer"}
 DATA = FOUNDATION | {"config", "io", "datasets"}
 MAY_IMPORT = {
     "errors": set(),
@@ -44,8 +45,15 @@ MAY_IMPORT = {
     "gradient": {"errors"},
     "layers": LAYERS,
     "io": LAYERS | {"_version", "io"},
-    "optimizer": OPS,
+    "parameter_groups": {"errors"},
+    "optimizer": OPS | {"parameter_groups"},
     "schedules": {"errors"},
+    "clipping": set(),
+    "learned": {"errors"},
+    "averaging": FOUNDATION | {"learned"},
+    "validation": OPS | {"learned"},
+    "run_weights": FOUNDATION | WEIGHTS - {"checkpoint"},
+    "checkpoint": FOUNDATION | WEIGHTS | {"io"},
     "plan": LAYERS | {"plan"},
     "network": NETWORK,
     "models": MODELS,

@@ -1,0 +1,90 @@
+"""What a network has learned: its parameters and its running statistics, out and in again.
+
+The arrays have names: ``params/W1``, ``statistics/3/running_mean``, where 3 is the layer's place,
+or its name where the network keeps its layers in a dict, as the book's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import WeightsError
+
+__all__ = ["exchanged", "expect_statistics", "learned", "put", "under"]
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def learned(network: Any) -> Arrays:
+    """Return the arrays themselves, no copies; statistics that do not exist yet are left out."""
+    arrays = {f"params/{key}": value for key, value in network.params.items()}
+    for name, (layer, attribute) in _statistics(network).items():
+        if (value := getattr(layer, attribute)) is not None:
+            arrays[name] = value
+    return arrays
+
+
+def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Copy into the network what `learned` returned, in the dtypes that it has there."""
+    places = _statistics(network)
+    for name, value in arrays.items():
+        if name in places:
+            _set(places[name], value)
+        else:
+            network.params[name.removeprefix("params/")][...] = value
+
+
+def expect_statistics(network: Any, arrays: Mapping[str, NDArray[Any]], source: str) -> None:
+    """Raise a `WeightsError` unless these running statistics of a file fit the network."""
+    places = _statistics(network)
+    for name, value in arrays.items():
+        if name not in places:
+            raise WeightsError(f"{source}: {name} belongs to no layer of this network")
+        own = getattr(*places[name])
+        if own is not None and own.shape != value.shape:
+            raise WeightsError(f"{source}: {name} has shape {value.shape}, expected {own.shape}")
+
+
+@contextmanager
+def exchanged(network: Any, arrays: Mapping[str, NDArray[Any]] | None) -> Iterator[None]:
+    """`arrays` in the network inside the block, and what it had before behind it; None: no change.
+
+    It is for evaluation: what the block teaches the network is lost.
+    """
+    if arrays is None:
+        yield
+        return
+    before = {name: value.copy() for name, value in learned(network).items()}
+    put(network, arrays)
+    try:
+        yield
+    finally:
+        put(network, before)
+
+
+def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Return the arrays whose names begin with `prefix`, by the rest of their names."""
+    return {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def _statistics(holder: Any, prefix: str = "statistics/") -> dict[str, tuple[Any, str]]:
+    """Layer and attribute of each running statistic, by its name; layers may hold layers."""
+    layers = getattr(holder, "layers", ())
+    places = {}
+    for key, layer in layers.items() if isinstance(layers, Mapping) else enumerate(layers):
+        for attribute in getattr(layer, "buffer_names", ()):
+            places[f"{prefix}{key}/{attribute}"] = layer, attribute
+        places |= _statistics(layer, f"{prefix}{key}/")
+    return places
+
+
+def _set(place: tuple[Any, str], value: NDArray[Any]) -> None:
+    """A new array: layers replace their statistics, and others may hold the old one."""
+    layer, attribute = place
+    own = getattr(layer, attribute)
+    setattr(layer, attribute, np.array(value, None if own is None else own.dtype))
