@@ -49,14 +49,19 @@ def _whole(least: int, most: float = math.inf) -> Any:
     return whole_number
 
 
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be greater than 0, got {text}")
+def _number(least: float, below: float, *, least_too: bool) -> Any:
+    def number(text: str) -> float:
+        value = float(text)
+        if not (least < value < below or (least_too and value == least)):
+            lower = f"at least {least:g}" if least_too else f"greater than {least:g}"
+            upper = "" if below == math.inf else f" and below {below:g}"
+            raise argparse.ArgumentTypeError(f"must be {lower}{upper}, got {text}")
+        return value
+
     return number
 
 
-_rate.__name__ = "number"
+_rate = _number(0, math.inf, least_too=False)
 
 
 def _json_name(text: str) -> str:
@@ -99,6 +104,8 @@ def _add_train(commands: Any) -> None:
             "  fastconv train\n"
             "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
             "  fastconv train --epochs 20 --lr 0.004 --schedule one-cycle\n"
+            "  fastconv train --optimizer adamw --weight-decay 0.05 --ema 0.999\n"
+            "  fastconv train --epochs 50 --validation 0.1 --patience 5\n"
             "  fastconv train --resume runs/mnist --epochs 30"
         ),
     )
@@ -116,6 +123,7 @@ def _add_train(commands: Any) -> None:
         choices=SCHEDULES,
         help="how the learning rate goes over the run (default: constant)",
     )
+    _add_regularisation(train)
     add("--dtype", choices=("float32", "float64"), help="default: float32")
     add(
         "--seed",
@@ -126,6 +134,50 @@ def _add_train(commands: Any) -> None:
     add("--out", metavar="FOLDER", help="run folder (default: runs/MODEL-DATA-DATE-TIME)")
     add("--resume", metavar="RUN", help="continue the run in this folder")
     _add_common(train, backend=True)
+
+
+def _add_regularisation(train: Any) -> None:
+    """Options that keep a network from learning its training images by heart."""
+    add, share = train.add_argument, _number(0, 1, least_too=False)
+    not_negative = _number(0, math.inf, least_too=True)
+    add(
+        "--weight-decay",
+        type=not_negative,
+        metavar="X",
+        help="shrink the weights: sgd, momentum, adamw (default: the optimizer's own)",
+    )
+    add(
+        "--label-smoothing",
+        type=_number(0, 1, least_too=True),
+        metavar="X",
+        help="spread this share of each label over all classes (default: 0)",
+    )
+    add("--clip-norm", type=_rate, metavar="X", help="limit the norm of each step's gradients")
+    averages = train.add_mutually_exclusive_group()
+    averages.add_argument(
+        "--ema",
+        type=share,
+        metavar="DECAY",
+        help="test and keep a moving average of the weights, such as 0.999",
+    )
+    averages.add_argument(
+        "--swa",
+        type=_whole(1),
+        metavar="EPOCH",
+        help="test and keep the mean of the weights at the ends of epochs, from this one on",
+    )
+    add(
+        "--validation",
+        type=share,
+        metavar="SHARE",
+        help="set this share of the training images apart, and watch the run on them",
+    )
+    add(
+        "--patience",
+        type=_whole(1),
+        metavar="N",
+        help="end after N epochs that validation finds no better; keep the best epoch's weights",
+    )
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_confusion", "draw_curves", "draw_mistakes"]
 
 BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5f6368"
+PURPLE = "#6a3d9a"
 DPI = 150
 MOST_TILES = 60
 FEWEST_COLUMNS, MOST_COLUMNS = 7, 10  # fewer leave no room for the title
@@ -68,9 +69,11 @@ def draw_curves(
 
     for key, name, colour in (
         ("train_accuracy", "training images", ORANGE),
+        ("validation_accuracy", "validation images", PURPLE),
         ("test_accuracy", "test images", GREEN),
     ):
-        points = [(r["epoch"], 100 * r[key]) for r in history if r[key] is not None]
+        # A run of before there was validation has no such key.
+        points = [(r["epoch"], 100 * r[key]) for r in history if r.get(key) is not None]
         if points:
             label = f"{name} (last: {points[-1][1]:.2f} %)"
             accuracy.plot(

@@ -45,6 +45,17 @@ class RunConfig:
     threads, seed : int
     schedule : str
         Name in `fastconv.schedules.SCHEDULES`; runs of before there were any have none.
+    weight_decay : float or None
+        None: the optimizer's own.
+    label_smoothing : float
+    clip_norm, ema : float or None
+        Limit of the gradients' norm; decay of the average of weights.
+    swa : int or None
+        First epoch of the average of weights.
+    validation : float or None
+        Share of the training images that is set apart.
+    patience : int or None
+        Epochs without a better one that end the run.
     """
 
     model: str
@@ -59,13 +70,22 @@ class RunConfig:
     threads: int
     seed: int
     schedule: str = "constant"
+    weight_decay: float | None = None
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    ema: float | None = None
+    swa: int | None = None
+    validation: float | None = None
+    patience: int | None = None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
     "int": (int,),
+    "int | None": (int, type(None)),
     "float": (float, int),
+    "float | None": (float, int, type(None)),
 }
 
 

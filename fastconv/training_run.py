@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from typing import Any
 
 from . import config as process
 from . import figures
+from .averaging import EMA, SWA
 from .errors import ArgumentError
 from .evaluation import Evaluation, build_network, evaluate, load_data, try_to_draw
+from .optimizer import OPTIMIZERS
 from .run_folder import RunConfig, RunFolder
 from .schedules import make_schedule
 from .trainer import Record, Trainer
@@ -72,6 +75,7 @@ def continued_config(
     changed = {name: value for name, value in given.items() if value != getattr(stored, name)}
     for name, value in changed.items():
         before, option = getattr(stored, name), "--" + name.replace("_", "-")
+        started = "without" if before is None else f"with {before}"
         if name == "epochs":
             if value < before:
                 raise ArgumentError(
@@ -90,7 +94,7 @@ def continued_config(
         # The data are checked by content, so their folder may have moved.
         elif name != "data_dir":
             raise ArgumentError(
-                f"{option} {value}: the run to resume was started with {before}; "
+                f"{option} {value}: the run to resume was started {started}; "
                 "leave it out, or start another run"
             )
     return dataclasses.replace(stored, **changed)
@@ -123,6 +127,7 @@ def train_run(
     """
     if not resume:
         folder.expect_new()
+    options = regularisation(config)
     dataset, ((x_train, t_train), (x_test, t_test)) = load_data(config.data, config.data_dir)
     process.set_num_threads(config.threads)
 
@@ -140,7 +145,7 @@ def train_run(
         epochs=config.epochs,
         mini_batch_size=config.batch_size,
         optimizer=config.optimizer,
-        optimizer_param={"lr": config.lr},
+        **options,
         evaluate_sample_num_per_epoch=TRAIN_SAMPLE,
         verbose=False,
         backend=config.backend,
@@ -158,12 +163,16 @@ def train_run(
     else:
         folder.create(config)
     folder.write_history(trainer.history)
+    if words := _regularisation_line(config):
+        say(words)
 
     with _stop_on_signal(trainer) as caught:
         trainer.train()
     stopped_by = caught[0] if trainer.stopped else 0
     _save(folder, trainer)
     evaluation = None
+    if trainer.finished and trainer.validation is not None and trainer.validation.best_epoch:
+        say(f"kept: the weights of epoch {trainer.validation.best_epoch}, best on validation")
     if not stopped_by:  # who stops a run is not to wait for pictures of it
         title = f"{type(trainer.network).__name__} on {config.data}"
         curves = (trainer.train_loss_list, trainer.history, title)
@@ -180,17 +189,75 @@ def train_run(
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:
     trainer.save_checkpoint(folder.checkpoint)
-    trainer.network.save_params(folder.weights)
+    with trainer.final_weights():
+        trainer.network.save_params(folder.weights)
 
 
 def _epoch_line(record: Record, epochs: int) -> str:
     width = len(str(epochs))
+    accuracies = [
+        f"{name} {100 * record[f'{name}_accuracy']:6.2f} %"
+        for name in ("train", "validation", "test")
+        if record[f"{name}_accuracy"] is not None
+    ]
     return (
         f"epoch {record['epoch']:{width}}/{epochs}  loss {record['train_loss']:.4f}  "
-        f"accuracy: train {100 * record['train_accuracy']:6.2f} %, "
-        f"test {100 * record['test_accuracy']:6.2f} %  "
+        f"accuracy: {', '.join(accuracies)}  "
         f"{record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s"
     )
+
+
+def regularisation(config: RunConfig) -> dict[str, Any]:
+    """Return what a Trainer is told of learning rate, weight decay, averages and validation.
+
+    Raises
+    ------
+    ArgumentError
+        Options that do not go together.
+    """
+    settings = {"lr": config.lr}
+    if config.weight_decay is not None:
+        takers = [name for name, make in OPTIMIZERS.items() if _takes_decay(make)]
+        if config.optimizer not in takers:
+            raise ArgumentError(
+                f"--weight-decay: {config.optimizer} has none; {', '.join(takers)} have"
+            )
+        settings["weight_decay"] = config.weight_decay
+    if config.patience is not None and config.validation is None:
+        raise ArgumentError("--patience needs --validation: images by which to tell a better epoch")
+    averaging: EMA | SWA | None = None
+    if config.ema is not None:
+        averaging = EMA(config.ema)
+    elif config.swa is not None:
+        if config.swa > config.epochs:
+            raise ArgumentError(f"--swa {config.swa}: the run ends with epoch {config.epochs}")
+        averaging = SWA(config.swa)
+    return {
+        "optimizer_param": settings,
+        "label_smoothing": config.label_smoothing,
+        "clip_norm": config.clip_norm,
+        "averaging": averaging,
+        "validation": config.validation,
+        "early_stopping": config.patience,
+    }
+
+
+def _takes_decay(make: type) -> bool:
+    return "weight_decay" in inspect.signature(make).parameters
+
+
+def _regularisation_line(config: RunConfig) -> str:
+    """What of it is on, in words."""
+    parts = {
+        "weight decay {:g}": config.weight_decay,
+        "label smoothing {:g}": config.label_smoothing or None,
+        "gradients clipped at norm {:g}": config.clip_norm,
+        "weights averaged with decay {:g}": config.ema,
+        "weights averaged from epoch {} on": config.swa,
+        "{:.3g} of the training images for validation": config.validation,
+        "patience {}": config.patience,
+    }
+    return ", ".join(text.format(value) for text, value in parts.items() if value is not None)
 
 
 @contextmanager

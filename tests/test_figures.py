@@ -56,6 +56,16 @@ def test_curves_show_every_step_and_every_epoch(drawn):
     assert "85.00 %" in test.get_label()
 
 
+def test_curves_show_validation_where_there_is_one(drawn):
+    history = [record(1, 10, 0.5, 0.4) | {"validation_accuracy": 0.45}]
+    history += [record(2, 20, 0.75, 0.7) | {"validation_accuracy": 0.65}]
+    figures.draw_curves("unused.png", np.linspace(2.3, 0.1, 20), history, "validated")
+    train, validation, test = drawn[0].axes[1].lines
+    assert list(validation.get_ydata()) == [45, 65]
+    assert validation.get_label() == "validation images (last: 65.00 %)"
+    assert len({line.get_color() for line in (train, validation, test)}) == 3
+
+
 def test_curves_of_a_run_without_a_finished_epoch_or_some_accuracies(drawn):
     figures.draw_curves("unused.png", [2.3, 2.2], [], "stopped early")
     figures.draw_curves("unused.png", [2.3, 2.2], [record(1, 2, None, 0.5)], "no train accuracy")
