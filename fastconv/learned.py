@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from .errors import WeightsError
 
-__all__ = ["exchanged", "expect_statistics", "learned", "put", "under"]
+__all__ = ["PREFIXES", "exchanged", "expect_fitting", "learned", "put", "under"]
 
 Arrays = dict[str, NDArray[Any]]
+
+PREFIXES = ("params/", "statistics/")
+"""How the names begin."""
 
 
 def learned(network: Any) -> Arrays:
@@ -39,15 +42,24 @@ def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
             network.params[name.removeprefix("params/")][...] = value
 
 
-def expect_statistics(network: Any, arrays: Mapping[str, NDArray[Any]], source: str) -> None:
-    """Raise a `WeightsError` unless these running statistics of a file fit the network."""
-    places = _statistics(network)
+def expect_fitting(network: Any, arrays: Mapping[str, NDArray[Any]], source: str) -> None:
+    """Raise a `WeightsError` unless `put` can copy these arrays of a file into the network.
+
+    Statistics that the file lacks stay as they are: it may be from before they were kept.
+    """
+    own, places = learned(network), _statistics(network)
+    missing = [name for name in own if name not in arrays and name not in places]
+    unknown = [name for name in arrays if name not in own and name not in places]
+    if missing or unknown:
+        raise WeightsError(
+            f"{source}: weights of another architecture: "
+            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unknown) or 'none'}"
+        )
     for name, value in arrays.items():
-        if name not in places:
-            raise WeightsError(f"{source}: {name} belongs to no layer of this network")
-        own = getattr(*places[name])
-        if own is not None and own.shape != value.shape:
-            raise WeightsError(f"{source}: {name} has shape {value.shape}, expected {own.shape}")
+        if name in own and value.shape != own[name].shape:
+            raise WeightsError(
+                f"{source}: {name} has shape {value.shape}, expected {own[name].shape}"
+            )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .averaging import WeightAverage
 from .errors import WeightsError
-from .learned import exchanged, expect_statistics, learned, put, under
+from .learned import PREFIXES, exchanged, expect_fitting, learned, put, under
 from .validation import Validation
 
 __all__ = ["RunWeights"]
@@ -100,10 +100,9 @@ class RunWeights:
                 raise WeightsError(f"{source}: of a run {there} {name}, but this one is {here}")
         for name, part in parts.items():
             copy.copy(part).load_state(given[name])  # raises before anything has changed
-        statistics = {key: a for key, a in arrays.items() if key.startswith("statistics/")}
-        expect_statistics(self.network, statistics, source)
-        self.network.set_params(under("params/", arrays), source=source)
-        put(self.network, statistics)
+        own = {key: a for key, a in arrays.items() if key.startswith(PREFIXES)}
+        expect_fitting(self.network, own, source)
+        put(self.network, own)
         for name, part in parts.items():
             part.load_state(given[name])
         self._trained = None
