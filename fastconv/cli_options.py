@@ -59,6 +59,28 @@ def _rate(text: str) -> float:
 _rate.__name__ = "number"
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text}")
+    return number
+
+
+_share.__name__ = "number"
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    """``64`` as (64, 64), ``48x64`` as (48, 64)."""
+    height, _, width = text.lower().partition("x")
+    try:
+        size = int(height), int(width or height)
+    except ValueError:
+        size = (0, 0)
+    if min(size) < 1:
+        raise argparse.ArgumentTypeError(f"must be a height, or HxW, of at least 1, got {text}")
+    return size
+
+
 def _json_name(text: str) -> str:
     if text and not text.endswith(".json"):
         raise argparse.ArgumentTypeError(f"must end in .json, got {text}")
@@ -99,14 +121,23 @@ def _add_train(commands: Any) -> None:
             "  fastconv train\n"
             "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
             "  fastconv train --epochs 20 --lr 0.004 --schedule one-cycle\n"
+            "  fastconv train --data photos --image-size 64   # a folder for each class\n"
             "  fastconv train --resume runs/mnist --epochs 30"
         ),
     )
     epochs = ", ".join(f"{name} {dataset.epochs}" for name, dataset in DATASETS.items())
+    epochs += ", your own 20"
     add = train.add_argument
     add("--model", choices=MODELS, help="network to train (default: deepconvnet)")
-    add("--data", choices=DATASETS, help="data set (default: digits)")
+    _add_data(train)
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
+    add(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="images of your own with mean 0 and deviation 1 by channel (default: do)",
+    )
+    add("--test-share", type=_share, metavar="X", help="of your images, to test on (0.2)")
+    add("--strict-data", action="store_true", help="stop at an image that cannot be read")
     add("--epochs", type=_whole(1), metavar="N", help=f"epochs (default: {epochs})")
     add("--batch-size", type=_whole(1), metavar="N", help="images per step (default: 100)")
     add("--optimizer", type=str.lower, choices=OPTIMIZERS, help="default: adam")
@@ -145,7 +176,8 @@ def _add_evaluate(commands: Any) -> None:
     add = evaluate.add_argument
     add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
     add("--model", choices=MODELS, help="network of a weights file (default: deepconvnet)")
-    add("--data", choices=DATASETS, help="data set (default: the run's own)")
+    add("--data", metavar="DATA", help="data set, or path as for train (default: the run's own)")
+    add("--strict-data", action="store_true", help="stop at an image that cannot be read")
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
     add("--out", metavar="FOLDER", help="where to put the pictures (default: the run folder)")
     _add_common(evaluate, backend=True)
@@ -154,12 +186,18 @@ def _add_evaluate(commands: Any) -> None:
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
-        help="read digits from image files",
+        help="say what image files show",
         description=(
-            "Read one digit from each PNG or JPEG file: dark on light or light on dark, of\n"
-            "any size; it is scaled and centred as MNIST's images are."
+            "Say what each image file shows. A network of digits reads one digit from a PNG or\n"
+            "JPEG file: dark on light or light on dark, of any size; it is scaled and centred\n"
+            "as MNIST's images are. One that was trained on images of your own gets them as it\n"
+            "got those."
         ),
-        epilog="example:\n  fastconv predict runs/mnist three.png seven.jpg",
+        epilog=(
+            "examples:\n"
+            "  fastconv predict runs/mnist three.png seven.jpg\n"
+            "  fastconv predict runs/photos new/*.jpg"
+        ),
     )
     add = predict.add_argument
     add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
@@ -269,6 +307,7 @@ def _add_warmup(commands: Any) -> None:
     add("--model", choices=MODELS, default="deepconvnet", help="network (default: deepconvnet)")
     add("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
     add("--batch-size", type=_whole(1), metavar="N", default=100, help="images per step (100)")
+    _add_data(warmup)
     _add_common(warmup, backend=True)
 
 
@@ -285,7 +324,20 @@ def _add_info(commands: Any) -> None:
         help="show which layers of DeepConvNet run as one, and by which algorithm",
     )
     info.add_argument("--batch", type=_whole(1), metavar="N", default=100, help="images (100)")
+    _add_data(info)
     _add_common(info, backend=True)
+
+
+def _add_data(parser: Any) -> None:
+    add = parser.add_argument
+    add(
+        "--data",
+        metavar="DATA",
+        help=f"{', '.join(DATASETS)}, or images of your own: a folder with one for each class, "
+        "a .csv of paths and labels, an .npz (default: digits)",
+    )
+    add("--image-size", type=_image_size, metavar="H[xW]", help="bring your images to this size")
+    add("--grey", action="store_true", default=None, help="read your images without colour")
 
 
 def _add_common(parser: Any, *, backend: bool) -> None:

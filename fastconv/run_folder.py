@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ._version import __version__
+from .datasets.record import ImageFacts
 from .errors import ArgumentError, DataCorrupt
 from .io.atomic import replace_file
 
@@ -32,7 +33,8 @@ class RunConfig:
     Attributes
     ----------
     model, data : str
-        Names in `fastconv.models.MODELS` and `fastconv.datasets.DATASETS`.
+        Names in `fastconv.models.MODELS` and `fastconv.datasets.DATASETS`; `data` may be the
+        path of images of the user's own instead.
     data_dir : str or None
         Folder of the data files; None: the data set's own place.
     epochs, batch_size : int
@@ -45,6 +47,8 @@ class RunConfig:
     threads, seed : int
     schedule : str
         Name in `fastconv.schedules.SCHEDULES`; runs of before there were any have none.
+    image_facts : ImageFacts or None
+        What the user's own images are, as they were found; None for a named data set.
     """
 
     model: str
@@ -59,6 +63,7 @@ class RunConfig:
     threads: int
     seed: int
     schedule: str = "constant"
+    image_facts: ImageFacts | None = None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -66,6 +71,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str | None": (str, type(None)),
     "int": (int,),
     "float": (float, int),
+    "ImageFacts | None": (dict, type(None)),
 }
 
 
@@ -144,6 +150,10 @@ class RunFolder:
                     f"{self.config_file}: {name} is {facts[name]!r}, expected {type_name}"
                 )
             values[name] = facts[name]
+        if values.get("image_facts") is not None:
+            values["image_facts"] = ImageFacts.from_plain(
+                values["image_facts"], str(self.config_file)
+            )
         return RunConfig(**values)
 
     def append_epoch(self, record: dict[str, Any]) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 from . import config as process
 from . import figures
+from .datasets import DATASETS
 from .errors import ArgumentError
-from .evaluation import Evaluation, build_network, evaluate, load_data, try_to_draw
+from .evaluation import Evaluation, build_network, evaluate, mistakes_drawer, try_to_draw
+from .run_data import ImageOptions, data_name, image_facts, load_for_training
 from .run_folder import RunConfig, RunFolder
 from .schedules import make_schedule
 from .trainer import Record, Trainer
@@ -22,6 +24,8 @@ __all__ = ["Outcome", "continued_config", "train_run"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is taken at the end of each epoch."""
+
+TAKEN_BY_DEFAULT = ImageOptions()
 
 STOPPING = b"\nstopping after this step; once more to stop at once without saving\n"
 
@@ -41,6 +45,8 @@ class Outcome:
     seconds : float
         Of the training steps alone, over all epochs.
     images_per_second : float
+    config : RunConfig
+        With what was found of the images, where they are the user's own.
     """
 
     stopped_by: int
@@ -48,6 +54,7 @@ class Outcome:
     evaluation: Evaluation | None
     seconds: float
     images_per_second: float
+    config: RunConfig
 
 
 def continued_config(
@@ -88,7 +95,7 @@ def continued_config(
                 "those of an uninterrupted run to the last bit"
             )
         # The data are checked by content, so their folder may have moved.
-        elif name != "data_dir":
+        elif name != "data_dir" and (name != "data" or {value, before} & DATASETS.keys()):
             raise ArgumentError(
                 f"{option} {value}: the run to resume was started with {before}; "
                 "leave it out, or start another run"
@@ -103,6 +110,7 @@ def train_run(
     resume: bool,
     progress: bool,
     say: Callable[[str], None],
+    image_options: ImageOptions = TAKEN_BY_DEFAULT,
 ) -> Outcome:
     """Train as `config` says, from the beginning or from the folder's checkpoint.
 
@@ -116,6 +124,8 @@ def train_run(
         Show a bar on standard error.
     say : callable
         Told, in one line each, how the run goes.
+    image_options : ImageOptions
+        How images of the user's own are to be taken.
 
     Returns
     -------
@@ -123,8 +133,8 @@ def train_run(
     """
     if not resume:
         folder.expect_new()
-    dataset, ((x_train, t_train), (x_test, t_test)) = load_data(config.data, config.data_dir)
     process.set_num_threads(config.threads)
+    config, data = load_for_training(config, image_options, progress=progress, say=say)
 
     def after_epoch(trainer: Trainer, record: Record) -> None:
         folder.append_epoch(record)
@@ -133,10 +143,10 @@ def train_run(
 
     trainer = Trainer(
         build_network(config),
-        x_train,
-        t_train,
-        x_test,
-        t_test,
+        data.train.images,
+        data.train.labels,
+        data.test.images,
+        data.test.labels,
         epochs=config.epochs,
         mini_batch_size=config.batch_size,
         optimizer=config.optimizer,
@@ -165,17 +175,17 @@ def train_run(
     _save(folder, trainer)
     evaluation = None
     if not stopped_by:  # who stops a run is not to wait for pictures of it
-        title = f"{type(trainer.network).__name__} on {config.data}"
+        title = f"{type(trainer.network).__name__} on {data_name(config.data)}"
         curves = (trainer.train_loss_list, trainer.history, title)
         try_to_draw(say, figures.draw_curves, folder.curves, *curves)
-        names = dataset.label_names
-        evaluation = evaluate(trainer.network, x_test, t_test, len(names))
-        answers = (x_test, evaluation.labels, evaluation.answers, names)
-        try_to_draw(say, figures.draw_mistakes, folder.mistakes, *answers)
+        names, test = data.class_names, data.test
+        evaluation = evaluate(trainer.network, test.images, test.labels, len(names))
+        answers = (test.images, evaluation.labels, evaluation.answers, names)
+        try_to_draw(say, mistakes_drawer(image_facts(config)), folder.mistakes, *answers)
     seconds = sum(record["seconds"] for record in trainer.history)
     steps = trainer.history[-1]["iteration"] if trainer.history else 0
     speed = steps * config.batch_size / seconds if seconds else 0.0
-    return Outcome(stopped_by, len(trainer.history), evaluation, seconds, speed)
+    return Outcome(stopped_by, len(trainer.history), evaluation, seconds, speed, config)
 
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:

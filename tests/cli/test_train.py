@@ -119,6 +119,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "threads": 1,
         "seed": 9,
         "schedule": "cosine",
+        "image_facts": None,
         "fastconv": fastconv.__version__,
     }
     assert config("run") == expected
