@@ -57,7 +57,7 @@ def draw_curves(
     """
     figure = _figure(10, 4.2)
     loss, accuracy = figure.subplots(1, 2)
-    figure.suptitle(title, fontsize=13)
+    figure.suptitle(title, fontsize=13, parse_math=False)  # the name of a user's folder
     epochs = [record["epoch"] for record in history]
     steps_per_epoch = history[-1]["iteration"] / epochs[-1] if history else 1
     where = (np.arange(len(step_losses)) + 1) / steps_per_epoch
@@ -209,7 +209,9 @@ def _corner_style(longest: int) -> dict[str, Any]:
     from matplotlib.patheffects import withStroke
 
     rim = withStroke(linewidth=2.5, foreground="white")
-    return {"fontsize": min(10, max(5, 70 / longest)), "fontweight": "bold", "path_effects": [rim]}
+    size = min(10, max(5, 70 / longest))
+    # Names of classes are the user's: a dollar sign in them begins no formula.
+    return {"fontsize": size, "fontweight": "bold", "path_effects": [rim], "parse_math": False}
 
 
 def _frame(left: float, top: float, width: int, height: int) -> Any:
@@ -263,8 +265,8 @@ def draw_confusion(
             axes.text(column, row, f"{count}", color="black", **_CELL)
     names = [_short(name) for name in label_names]
     upright = max(map(len, names)) > 3
-    axes.set_xticks(range(classes), names, rotation=90 if upright else 0)
-    axes.set_yticks(range(classes), names)
+    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, parse_math=False)
+    axes.set_yticks(range(classes), names, parse_math=False)
     axes.set_xlabel("the network's answer")
     axes.set_ylabel("true label")
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)

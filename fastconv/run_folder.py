@@ -7,19 +7,20 @@
     weights.npz       the parameters
     checkpoint.npz    all that continuing needs
     curves.png  mistakes.png  confusion.png
+    unreadable.txt    the user's files that were left out, where there were any
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ._version import __version__
-from .datasets.record import ImageFacts
+from .datasets.record import ImageFacts, Unreadable
 from .errors import ArgumentError, DataCorrupt
 from .io.atomic import replace_file
 
@@ -92,6 +93,7 @@ class RunFolder:
         self.curves = self.path / "curves.png"
         self.mistakes = self.path / "mistakes.png"
         self.confusion = self.path / "confusion.png"
+        self.unreadable = self.path / "unreadable.txt"
 
     def expect_new(self) -> None:
         """Raise `ArgumentError` where something is in the folder's place already."""
@@ -166,3 +168,11 @@ class RunFolder:
         with replace_file(self.history) as file:
             for record in records:
                 file.write((json.dumps(record) + "\n").encode())
+
+    def write_unreadable(self, files: Sequence[Unreadable]) -> None:
+        """List the user's files that were left out; without any, there is no such list."""
+        if not files:
+            self.unreadable.unlink(missing_ok=True)
+            return
+        with replace_file(self.unreadable) as out:
+            out.write("".join(f"{file}\n" for file in files).encode())

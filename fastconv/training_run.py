@@ -168,6 +168,7 @@ def train_run(
     else:
         folder.create(config)
     folder.write_history(trainer.history)
+    folder.write_unreadable(data.unreadable)
 
     with _stop_on_signal(trainer) as caught:
         trainer.train()

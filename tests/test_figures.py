@@ -101,6 +101,47 @@ def test_mistakes_carry_the_true_label_top_left_and_the_answer_bottom_right(draw
         assert np.array_equal(canvas[top : top + 28, left : left + 28], images[index, 0])
 
 
+def test_mistakes_in_colour_are_shown_as_they_were(drawn, rng):
+    images = rng.random((9, 3, 6, 8), np.float32)
+    labels = np.arange(9) % 3
+    names = ("cat", "a name that is too long for a tile", "$5 to $9")
+    figures.draw_mistakes(
+        "unused.png",
+        images * 2 - 1,
+        labels,
+        (labels + 1) % 3,
+        names,
+        ink=False,
+        restore=lambda seen: (seen + 1) / 2,
+    )
+    (figure,) = drawn
+    canvas = figure.axes[0].images[0].get_array()
+    for frame, image in zip(figure.axes[0].patches, images, strict=True):
+        left, top = (round(place + 0.5) for place in frame.get_xy())
+        shown = canvas[top : top + 6, left : left + 8]
+        np.testing.assert_allclose(shown, image.transpose(1, 2, 0), atol=1e-6)
+    assert canvas[0, 9].tolist() == [1, 1, 1]  # between two images
+    assert tiles(figure)[1] == ("a name that i…", "$5 to $9")
+
+
+def test_photographs_without_colour_are_no_negatives(drawn):
+    images, labels = np.zeros((2, 1, 6, 6)), np.zeros(2, int)
+    figures.draw_mistakes("unused.png", images, labels, labels + 1, NAMES, ink=False)
+    shown = drawn[0].axes[0].images[0]
+    assert shown.to_rgba(shown.get_array())[0, 0, :3].tolist() == [0, 0, 0]
+
+
+def test_names_of_any_script_and_many_classes(tmp_path):
+    """Drawn for good: Matplotlib warns of letters that its font lacks, and of odd formulas."""
+    names = [f"猫 ${index}_" for index in range(45)]
+    figures.draw_confusion(tmp_path / "c.png", np.eye(45, dtype=int), names)
+    labels = np.arange(45)
+    images = np.zeros((45, 3, 5, 5))
+    figures.draw_mistakes(tmp_path / "m.png", images, labels, labels[::-1], names, ink=False)
+    figures.draw_curves(tmp_path / "t.png", [2.0], [record(1, 1, 0.5, 0.5)], "DeepConvNet on $a_")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_more_mistakes_than_fit(drawn):
     images = np.zeros((80, 1, 28, 28), np.float32)
     labels = np.zeros(80, int)

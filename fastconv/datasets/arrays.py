@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataCorrupt
-from ..io.arrays import load_arrays
+from ..io.arrays import DAMAGE, load_arrays
 from .record import PART_NAMES, Source, Unreadable, index_labels, printable
 from .room import expect_room
 
@@ -119,7 +119,7 @@ def _read_folder(folder: Path) -> dict[str, NDArray[Any]]:
     for path in sorted(folder.glob("*.npy")):
         try:
             arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except DAMAGE as error:
             raise DataCorrupt(f"{printable(str(path))}: not a plain array ({error})") from None
     return arrays
 

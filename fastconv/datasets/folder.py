@@ -69,7 +69,8 @@ def list_folder(root: Path) -> Listing:
     if parts:
         beside = [printable(f.name) for f in folders if f not in parts.values()]
         if beside:
-            notes.append(f"not read, as they lie beside {', '.join(parts)}: {_some(beside)}")
+            own = ", ".join(f.name for f in parts.values())
+            notes.append(f"not read, as they lie beside {own}: {_some(beside)}")
     else:
         parts = {"train": root}
 

@@ -17,7 +17,7 @@ from ..io.atomic import replace_file
 
 __all__ = ["Normalization"]
 
-CHUNK = 256
+CHUNK = 64
 """Images whose float64 copy is made at a time."""
 
 CONSTANT = 1e-6

@@ -120,13 +120,22 @@ def examine(path: Path) -> PictureFacts:
             if file.tell() == 0:
                 return PictureFacts((0, 0), False, digest, "empty file")
             with pillow().open(file, formats=formats()) as opened:
-                width, height = opened.size
+                mode, size = opened.mode, opened.size
                 # Of a PNG, the camera's note may follow the pixels: asked where it matters.
-                if width != height and opened.getexif().get(ORIENTATION, 1) >= 5:
-                    width, height = height, width
-                return PictureFacts((height, width), _is_grey(opened.mode), digest)
+                if size[0] != size[1] and opened.getexif().get(ORIENTATION, 1) >= 5:
+                    size = _turned(opened)
+                return PictureFacts((size[1], size[0]), _is_grey(mode), digest)
     except Exception as error:
         return PictureFacts((0, 0), False, digest, why(error))
+
+
+def _turned(opened: Image) -> tuple[int, int]:
+    """(W, H) of a picture that lies on its side, upright."""
+    if opened.format == "TIFF":  # which some releases of Pillow turn when they open it
+        from PIL import ImageOps
+
+        return ImageOps.exif_transpose(opened).size
+    return opened.size[1], opened.size[0]
 
 
 def why(error: Exception) -> str:
