@@ -91,7 +91,7 @@ class BuildKernels(build_ext):
         path.write_text(reason + "\n", encoding="utf-8")
 
 
-headers = [str(SOURCE / "simd.h"), *map(str, SOURCE.glob("*.pxi"))]
+headers = [str(path) for kind in ("*.h", "*.pxi") for path in SOURCE.glob(kind)]
 extensions = [
     Extension(
         f"{PACKAGE}.kernels_{isa}",

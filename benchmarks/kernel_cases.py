@@ -8,50 +8,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from fastconv.backends.base import FAMILIES, Backend
+from fastconv.backends.base import CHANNELS_FIRST, Activation, Backend
 from fastconv.backends.numpy_backend import NumpyBackend
 from fastconv.geometry import window_geometry
 
-from .shapes import DEEPCONVNET_POOLS, ConvShape, conv_shapes, small_conv_shapes
+from .kernel_case import Arguments, Case, draw
+from .kernel_cases_later import activation, augmentation, averages, grouped, norm, response
+from .shapes import (
+    AVERAGES,
+    DEEPCONVNET_POOLS,
+    GROUPED,
+    RESNET50_NORMS,
+    SMALL_GROUPED,
+    ConvShape,
+    conv_shapes,
+    small_conv_shapes,
+)
 
 __all__ = ["Call", "Case", "cases", "expected", "prepare"]
 
-Arguments = dict[str, Any]
 REFERENCE = NumpyBackend()
 LARGEST_COLUMNS = 1 << 28
 """Bytes of a column matrix, in float64, above which im2col and col2im are left out."""
 
 IN_PLACE = {"adam_update": ("param", "m", "v")}
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One kernel on one shape.
-
-    Attributes
-    ----------
-    kernel, label : str
-        Name in the table, and the shape in words.
-    inputs : callable
-        Draws the inputs from a generator, in float64 but exact in float32.
-    outputs : dict
-        Shapes by name; None for a gradient that nobody needs.
-    flops : int
-        Convolutions counted as direct; 0 where moving data is all that counts.
-    """
-
-    kernel: str
-    label: str
-    inputs: Callable[[np.random.Generator], Arguments]
-    outputs: dict[str, tuple[int, ...] | None]
-    flops: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.kernel}-{self.label}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +61,7 @@ class Call:
 
 def prepare(case: Case, backend: Backend, dtype: str, inputs: Arguments) -> Call:
     """Lay out the inputs as the backend wants them, and make room for the outputs."""
-    last = backend.layout == "channels_last" and case.kernel not in FAMILIES["columns"]
+    last = backend.layout == "channels_last" and case.kernel not in CHANNELS_FIRST
     arguments: Arguments = {}
     for name, value in inputs.items():
         if isinstance(value, np.ndarray):
@@ -127,20 +111,27 @@ def cases(full: bool) -> list[Case]:
         # A 1x1 window is the image itself, transposed: nobody unfolds it.
         if shape.size > 1 and columns <= LARGEST_COLUMNS:
             found += [_im2col(shape), _col2im(shape)]
+    for numbers in GROUPED if full else SMALL_GROUPED:
+        found += grouped(*numbers)
+    found += response(*((8, 96, 55, 55) if full else (2, 9, 4, 4)))
+    for kind in get_args(Activation):
+        found += activation(kind, 100 * 12544 if full else 72)
     for pool in pools:
         found += _pooling(pool)
+    for shape, side in AVERAGES if full else (((2, 5, 6, 6), 3),):
+        found += averages(shape, side)
     for affine in affines:
         found += _affine(*affine)
     for n, d in rows:
         found += _rows(n, d)
+    for images in RESNET50_NORMS if full else ((2, 5, 6, 7),):
+        found += norm(images)
     found += _softmax(*((100, 10) if full else (6, 10)))
     for size in (51200, 36864, 144) if full else (50,):
         found.append(_adam(size))
+    for images in ((100, 1, 28, 28), (8, 3, 224, 224)) if full else ((3, 2, 6, 5),):
+        found += augmentation(images)
     return found
-
-
-def _draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    return rng.standard_normal(shape, np.float32).astype(np.float64)
 
 
 def _conv_flops(s: ConvShape) -> int:
@@ -151,9 +142,9 @@ def _conv_flops(s: ConvShape) -> int:
 def _conv_forward(s: ConvShape) -> Case:
     def inputs(rng: np.random.Generator) -> Arguments:
         return {
-            "x": _draw(rng, *s.geometry.input_shape),
-            "weight": _draw(rng, s.fn, s.c, s.size, s.size),
-            "bias": _draw(rng, s.fn),
+            "x": draw(rng, *s.geometry.input_shape),
+            "weight": draw(rng, s.fn, s.c, s.size, s.size),
+            "bias": draw(rng, s.fn),
             "geometry": s.geometry,
         }
 
@@ -164,9 +155,9 @@ def _conv_forward(s: ConvShape) -> Case:
 def _conv_backward(s: ConvShape) -> Case:
     def inputs(rng: np.random.Generator) -> Arguments:
         return {
-            "dout": _draw(rng, *s.geometry.output_shape(s.fn)),
-            "x": _draw(rng, *s.geometry.input_shape),
-            "weight": _draw(rng, s.fn, s.c, s.size, s.size),
+            "dout": draw(rng, *s.geometry.output_shape(s.fn)),
+            "x": draw(rng, *s.geometry.input_shape),
+            "weight": draw(rng, s.fn, s.c, s.size, s.size),
             "geometry": s.geometry,
         }
 
@@ -198,7 +189,7 @@ def _block(s: ConvShape) -> Iterator[Case]:
         out, winner = np.zeros(shape), np.zeros(shape, np.uint8) if pool else None
         REFERENCE.conv2d_block_forward(**inputs, out=out, winner=winner)
         del inputs["bias"]
-        return inputs | {"dout": _draw(rng, *shape), "gate": winner if pool else out}
+        return inputs | {"dout": draw(rng, *shape), "gate": winner if pool else out}
 
     yield Case("conv2d_block_forward", label, forward, outputs, _conv_flops(s))
     gradients = _conv_backward(s)
@@ -210,7 +201,7 @@ def _im2col(s: ConvShape) -> Case:
     return Case(
         "im2col",
         s.label,
-        lambda rng: {"x": _draw(rng, *g.input_shape), "geometry": g},
+        lambda rng: {"x": draw(rng, *g.input_shape), "geometry": g},
         {"col": g.column_shape},
     )
 
@@ -220,7 +211,7 @@ def _col2im(s: ConvShape) -> Case:
     return Case(
         "col2im",
         s.label,
-        lambda rng: {"col": _draw(rng, *g.column_shape), "geometry": g},
+        lambda rng: {"col": draw(rng, *g.column_shape), "geometry": g},
         {"x": g.input_shape},
     )
 
@@ -231,12 +222,12 @@ def _pooling(shape: tuple[int, int, int, int]) -> Iterator[Case]:
     label = f"{g.c}@{g.h},2x2/2,N={g.n}"
 
     def forward(rng: np.random.Generator) -> Arguments:
-        return {"x": _draw(rng, *shape), "geometry": g}
+        return {"x": draw(rng, *shape), "geometry": g}
 
     def backward(rng: np.random.Generator) -> Arguments:
         winner = np.zeros(out, np.uint8)
         REFERENCE.maxpool2d_forward(**forward(rng), out=np.zeros(out), winner=winner)
-        return {"dout": _draw(rng, *out), "winner": winner, "geometry": g}
+        return {"dout": draw(rng, *out), "winner": winner, "geometry": g}
 
     yield Case("maxpool2d_forward", label, forward, {"out": out, "winner": out})
     yield Case("maxpool2d_backward", label, backward, {"dx": shape})
@@ -246,10 +237,10 @@ def _affine(n: int, d: int, m: int) -> Iterator[Case]:
     label, flops = f"{n}x{d}->{m}", 2 * n * d * m
 
     def forward(rng: np.random.Generator) -> Arguments:
-        return {"x": _draw(rng, n, d), "weight": _draw(rng, d, m), "bias": _draw(rng, m)}
+        return {"x": draw(rng, n, d), "weight": draw(rng, d, m), "bias": draw(rng, m)}
 
     def backward(rng: np.random.Generator) -> Arguments:
-        return {"dout": _draw(rng, n, m), "x": _draw(rng, n, d), "weight": _draw(rng, d, m)}
+        return {"dout": draw(rng, n, m), "x": draw(rng, n, d), "weight": draw(rng, d, m)}
 
     yield Case("affine_forward", label, forward, {"out": (n, m)}, flops)
     gradients = {"dx": (n, d), "dweight": (d, m), "dbias": (m,)}
@@ -261,24 +252,24 @@ def _rows(n: int, d: int) -> Iterator[Case]:
     label, size = f"{n}x{d}", n * d
 
     def vectors(rng: np.random.Generator, *names: str) -> Arguments:
-        return {name: np.abs(_draw(rng, d)) + 0.5 for name in names} | {"epsilon": 1e-6}
+        return {name: np.abs(draw(rng, d)) + 0.5 for name in names} | {"epsilon": 1e-6}
 
     def infer(rng: np.random.Generator) -> Arguments:
-        return {"x": _draw(rng, n, d)} | vectors(rng, "gamma", "beta", "mean", "variance")
+        return {"x": draw(rng, n, d)} | vectors(rng, "gamma", "beta", "mean", "variance")
 
     def train(rng: np.random.Generator) -> Arguments:
-        return {"x": _draw(rng, n, d)} | vectors(rng, "gamma", "beta")
+        return {"x": draw(rng, n, d)} | vectors(rng, "gamma", "beta")
 
     def backward(rng: np.random.Generator) -> Arguments:
-        arrays = {"dout": _draw(rng, n, d), "normalized": _draw(rng, n, d)}
+        arrays = {"dout": draw(rng, n, d), "normalized": draw(rng, n, d)}
         return arrays | vectors(rng, "gamma", "variance")
 
     def relu_backward(rng: np.random.Generator) -> Arguments:
-        mask = (_draw(rng, size) > 0).astype(np.uint8)
-        return {"dout": _draw(rng, size), "mask": mask}
+        mask = (draw(rng, size) > 0).astype(np.uint8)
+        return {"dout": draw(rng, size), "mask": mask}
 
     outputs = {"out": (size,), "mask": (size,)}
-    yield Case("relu_forward", label, lambda rng: {"x": _draw(rng, size)}, outputs)
+    yield Case("relu_forward", label, lambda rng: {"x": draw(rng, size)}, outputs)
     yield Case("relu_backward", label, relu_backward, {"dx": (size,)})
     outputs = {"out": (n, d), "normalized": (n, d), "mean": (d,), "variance": (d,)}
     yield Case("batchnorm_train", label, train, outputs)
@@ -291,10 +282,11 @@ def _softmax(n: int, m: int) -> Iterator[Case]:
     label, labels = f"{n}x{m}", np.arange(n, dtype=np.int64) % m
 
     def forward(rng: np.random.Generator) -> Arguments:
-        return {"scores": _draw(rng, n, m), "labels": labels}
+        return {"scores": draw(rng, n, m), "labels": labels, "smoothing": 0.1}
 
     def backward(rng: np.random.Generator) -> Arguments:
-        return {"probabilities": np.abs(_draw(rng, n, m)), "labels": labels, "scale": 1 / n}
+        settings = {"labels": labels, "smoothing": 0.1, "scale": 1 / n}
+        return {"probabilities": np.abs(draw(rng, n, m)), **settings}
 
     yield Case("softmax_cross_entropy_forward", label, forward, {"probabilities": (n, m)})
     yield Case("softmax_cross_entropy_backward", label, backward, {"dscores": (n, m)})
@@ -303,10 +295,10 @@ def _softmax(n: int, m: int) -> Iterator[Case]:
 def _adam(size: int) -> Case:
     def inputs(rng: np.random.Generator) -> Arguments:
         return {
-            "param": _draw(rng, size),
-            "grad": _draw(rng, size),
-            "m": _draw(rng, size),
-            "v": np.abs(_draw(rng, size)),
+            "param": draw(rng, size),
+            "grad": draw(rng, size),
+            "m": draw(rng, size),
+            "v": np.abs(draw(rng, size)),
             "lr": 0.001,
             "beta1": 0.9,
             "beta2": 0.999,

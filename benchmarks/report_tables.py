@@ -147,8 +147,8 @@ def furthest_from_roofline(results: Results, backend: str, count: int = 10) -> s
 
 
 def layer_table(results: Results) -> str:
-    """Layers through the public API."""
-    rows = results.of("test_layer")
+    """Layers through the public API, and augmentation."""
+    rows = [*results.of("test_layer"), *results.of("test_augmentation")]
     backends = _backends(rows)
     keys = distinct((r.operation, r.shape, r.dtype, r.threads) for r in rows)
     lines = []

@@ -15,6 +15,8 @@ KERNEL_ORDER = (
     "conv2d_backward",
     "maxpool2d_forward",
     "maxpool2d_backward",
+    "avgpool2d_forward",
+    "avgpool2d_backward",
     "im2col",
     "col2im",
     "affine_forward",
@@ -24,9 +26,15 @@ KERNEL_ORDER = (
     "batchnorm_train",
     "batchnorm_infer",
     "batchnorm_backward",
+    "batchnorm2d_statistics",
+    "batchnorm2d_apply",
+    "batchnorm2d_backward",
     "softmax_cross_entropy_forward",
     "softmax_cross_entropy_backward",
     "adam_update",
+    "warp",
+    "smooth",
+    "tone",
 )
 
 

@@ -1,4 +1,4 @@
-"""Each layer of the book, forward and backward, at its place in DeepConvNet, batch 100.
+"""Each layer, forward and backward, at its place in DeepConvNet, batch 100.
 
 Through the public layer API: checks, layout, allocation and kernel together.
 """
@@ -35,13 +35,19 @@ def _batchnorm(rng: np.random.Generator, x: Shape, dtype: str) -> Any:
     return layers.BatchNormalization(np.ones(features, dtype), np.zeros(features, dtype))
 
 
+def _batchnorm2d(rng: np.random.Generator, x: Shape, dtype: str) -> Any:
+    return layers.BatchNormalization2d(np.ones(x[1], dtype), np.zeros(x[1], dtype))
+
+
 IMAGES, SMALL_IMAGES = (100, 16, 28, 28), (20, 3, 6, 6)
 ROWS, SMALL_ROWS = (100, 1024), (3, 20)
 LAYERS: dict[str, tuple[Callable[..., Any], Shape, Shape]] = {
     "Convolution": (_convolution, IMAGES, SMALL_IMAGES),
     "Relu": (lambda *_: layers.Relu(), IMAGES, SMALL_IMAGES),
     "Pooling": (lambda *_: layers.Pooling(2, 2, 2), IMAGES, SMALL_IMAGES),
+    "AveragePooling": (lambda *_: layers.AveragePooling(2, 2, 2), IMAGES, SMALL_IMAGES),
     "BatchNormalization": (_batchnorm, IMAGES, SMALL_IMAGES),
+    "BatchNormalization2d": (_batchnorm2d, IMAGES, SMALL_IMAGES),
     "Affine": (_affine, ROWS, SMALL_ROWS),
     "Sigmoid": (lambda *_: layers.Sigmoid(), ROWS, SMALL_ROWS),
     "Dropout": (lambda *_: layers.Dropout(), ROWS, SMALL_ROWS),

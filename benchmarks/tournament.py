@@ -21,7 +21,7 @@ import numpy as np
 from fastconv.layers import Convolution
 
 from . import peers
-from .check import EXACT_TO, assert_same, assert_same_gradients
+from .check import EXACT_TO, PEERS_EXACT_TO, assert_same, assert_same_gradients
 from .data import network_of
 from .launch import command, environment
 
@@ -178,7 +178,8 @@ def _check(
             if task == "training step":
                 assert_same_gradients(dict(arrays), wanted, dtype, name)
             else:
-                assert_same(dict(arrays), wanted, EXACT_TO[dtype], name)
+                limit = EXACT_TO if name.startswith("fastconv") else PEERS_EXACT_TO
+                assert_same(dict(arrays), wanted, limit[dtype], name)
         except AssertionError as error:
             return str(error)
     return ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import datasets, errors, functions, gradient, io, layers, optimizer, trainer, util
 from ._version import __version__
+from .augment import Augmentation
 from .config import get_math_mode, get_num_threads, set_math_mode, set_num_threads
 from .info import show_config
 from .models import DeepConvNet
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Augmentation",
     "DeepConvNet",
     "Trainer",
     "__version__",

@@ -5,16 +5,30 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from ._version import __version__
+from .augment import Augmentation
 from .backends.algorithms import MATH_MODES
+from .cli_types import (
+    Parser,
+    augmentation,
+    image_shape,
+    image_size,
+    json_name,
+    number,
+    rate,
+    share,
+    whole,
+)
 from .datasets import DATASETS
 from .models import MODELS
 from .optimizer import OPTIMIZERS
 from .schedules import SCHEDULES
 
 __all__ = ["build_parser", "profile_without_file"]
+
+MODEL_HELP = f"network: {', '.join(MODELS)} (default: deepconvnet)"
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's RandomState, which draws the first weights, takes no larger one."""
@@ -23,46 +37,7 @@ LARGEST_SEED = 2**32 - 1
 MATH_HELP = "fast: convolutions may round more, to about 1e-5 in float32 (default: default)"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and takes no abbreviated options."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            **settings,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
-def _whole(least: int, most: float = math.inf) -> Any:
-    def whole_number(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            limits = f"at least {least}" if most == math.inf else f"between {least} and {most}"
-            raise argparse.ArgumentTypeError(f"must be {limits}, got {number}")
-        return number
-
-    whole_number.__name__ = "whole number"
-    return whole_number
-
-
-def _rate(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"must be greater than 0, got {text}")
-    return number
-
-
-_rate.__name__ = "number"
-
-
-def _json_name(text: str) -> str:
-    if text and not text.endswith(".json"):
-        raise argparse.ArgumentTypeError(f"must end in .json, got {text}")
-    return text
+AUGMENT_HELP = f"random changes of each training image: {', '.join(Augmentation.names())}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     Options of ``train`` that were not given are None: the defaults of a new run and of
     a resumed one differ.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="fastconv",
         description="The CNN of Deep Learning from Scratch, fast: train it, test it, use it.",
         epilog="example:\n  fastconv train        # DeepConvNet on handwritten digits",
@@ -83,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_convert(commands)
     _add_export(commands)
+    _add_augment(commands)
+    _add_summary(commands)
     _add_run(commands)
     _add_warmup(commands)
     _add_info(commands)
@@ -99,33 +76,94 @@ def _add_train(commands: Any) -> None:
             "  fastconv train\n"
             "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
             "  fastconv train --epochs 20 --lr 0.004 --schedule one-cycle\n"
+            "  fastconv train --data photos --image-size 64   # a folder for each class\n"
+            "  fastconv train --optimizer adamw --weight-decay 0.05 --ema 0.999\n"
+            "  fastconv train --epochs 50 --validation 0.1 --patience 5\n"
+            "  fastconv train --augment rotate=10,shift=2,scale=0.1\n"
+            "  fastconv train --init weights.npz --freeze 'W[1-6]'   # convolutions as they are\n"
             "  fastconv train --resume runs/mnist --epochs 30"
         ),
     )
     epochs = ", ".join(f"{name} {dataset.epochs}" for name, dataset in DATASETS.items())
+    epochs += ", your own 20"
     add = train.add_argument
-    add("--model", choices=MODELS, help="network to train (default: deepconvnet)")
-    add("--data", choices=DATASETS, help="data set (default: digits)")
+    add("--model", choices=MODELS, metavar="NAME", help=MODEL_HELP)
+    _add_data(train)
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
-    add("--epochs", type=_whole(1), metavar="N", help=f"epochs (default: {epochs})")
-    add("--batch-size", type=_whole(1), metavar="N", help="images per step (default: 100)")
+    add(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="images of your own with mean 0 and deviation 1 by channel (default: do)",
+    )
+    add("--test-share", type=share, metavar="X", help="of your images, to test on (0.2)")
+    add("--strict-data", action="store_true", help="stop at an image that cannot be read")
+    add("--epochs", type=whole(1), metavar="N", help=f"epochs (default: {epochs})")
+    add("--batch-size", type=whole(1), metavar="N", help="images per step (default: 100)")
     add("--optimizer", type=str.lower, choices=OPTIMIZERS, help="default: adam")
-    add("--lr", type=_rate, metavar="X", help="learning rate (default: the optimizer's own)")
+    add("--lr", type=rate, metavar="X", help="learning rate (default: the optimizer's own)")
     add(
         "--schedule",
         choices=SCHEDULES,
         help="how the learning rate goes over the run (default: constant)",
     )
+    add("--augment", type=augmentation, metavar="NAME=NUMBER,...", help=AUGMENT_HELP)
+    _add_regularisation(train)
+    add("--init", metavar="WEIGHTS", help="start from a file's weights, where name and shape agree")
+    add("--freeze", metavar="PATTERN,...", help="train no more what these match: W1, features.*")
     add("--dtype", choices=("float32", "float64"), help="default: float32")
     add(
         "--seed",
-        type=_whole(0, LARGEST_SEED),
+        type=whole(0, LARGEST_SEED),
         metavar="N",
         help="repeat the run of this seed (default: drawn, and kept in the run's config.json)",
     )
     add("--out", metavar="FOLDER", help="run folder (default: runs/MODEL-DATA-DATE-TIME)")
     add("--resume", metavar="RUN", help="continue the run in this folder")
     _add_common(train, backend=True)
+
+
+def _add_regularisation(train: Any) -> None:
+    """Options that keep a network from learning its training images by heart."""
+    add, share = train.add_argument, number(0, 1, least_too=False)
+    not_negative = number(0, math.inf, least_too=True)
+    add(
+        "--weight-decay",
+        type=not_negative,
+        metavar="X",
+        help="shrink the weights: sgd, momentum, adamw (default: the optimizer's own)",
+    )
+    add(
+        "--label-smoothing",
+        type=number(0, 1, least_too=True),
+        metavar="X",
+        help="spread this share of each label over all classes (default: 0)",
+    )
+    add("--clip-norm", type=rate, metavar="X", help="limit the norm of each step's gradients")
+    averages = train.add_mutually_exclusive_group()
+    averages.add_argument(
+        "--ema",
+        type=share,
+        metavar="DECAY",
+        help="test and keep a moving average of the weights, such as 0.999",
+    )
+    averages.add_argument(
+        "--swa",
+        type=whole(1),
+        metavar="EPOCH",
+        help="test and keep the mean of the weights at the ends of epochs, from this one on",
+    )
+    add(
+        "--validation",
+        type=share,
+        metavar="SHARE",
+        help="set this share of the training images apart, and watch the run on them",
+    )
+    add(
+        "--patience",
+        type=whole(1),
+        metavar="N",
+        help="end after N epochs that validation finds no better; keep the best epoch's weights",
+    )
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -144,8 +182,9 @@ def _add_evaluate(commands: Any) -> None:
     )
     add = evaluate.add_argument
     add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
-    add("--model", choices=MODELS, help="network of a weights file (default: deepconvnet)")
-    add("--data", choices=DATASETS, help="data set (default: the run's own)")
+    add("--model", choices=MODELS, metavar="NAME", help=MODEL_HELP)
+    add("--data", metavar="DATA", help="data set, or path as for train (default: the run's own)")
+    add("--strict-data", action="store_true", help="stop at an image that cannot be read")
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
     add("--out", metavar="FOLDER", help="where to put the pictures (default: the run folder)")
     _add_common(evaluate, backend=True)
@@ -154,17 +193,23 @@ def _add_evaluate(commands: Any) -> None:
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
-        help="read digits from image files",
+        help="say what image files show",
         description=(
-            "Read one digit from each PNG or JPEG file: dark on light or light on dark, of\n"
-            "any size; it is scaled and centred as MNIST's images are."
+            "Say what each image file shows. A network of digits reads one digit from a PNG or\n"
+            "JPEG file: dark on light or light on dark, of any size; it is scaled and centred\n"
+            "as MNIST's images are. One that was trained on images of your own gets them as it\n"
+            "got those."
         ),
-        epilog="example:\n  fastconv predict runs/mnist three.png seven.jpg",
+        epilog=(
+            "examples:\n"
+            "  fastconv predict runs/mnist three.png seven.jpg\n"
+            "  fastconv predict runs/photos new/*.jpg"
+        ),
     )
     add = predict.add_argument
     add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
     add("images", metavar="IMAGE", nargs="+", help="image files")
-    add("--model", choices=MODELS, help="network of a weights file (default: deepconvnet)")
+    add("--model", choices=MODELS, metavar="NAME", help=MODEL_HELP)
     _add_common(predict, backend=True)
 
 
@@ -203,6 +248,47 @@ def _add_export(commands: Any) -> None:
     _add_common(export, backend=False)
 
 
+def _add_augment(commands: Any) -> None:
+    augment = commands.add_parser(
+        "augment",
+        help="draw images as --augment would change them",
+        description="Draw an image of each class, and below it, how an augmentation changes it.",
+        epilog=(
+            "example:\n  fastconv augment --data mnist --augment rotate=15,elastic=34 samples.png"
+        ),
+    )
+    add = augment.add_argument
+    add("picture", metavar="PICTURE", help="the .png file to write")
+    add("--augment", type=augmentation, required=True, metavar="NAME=NUMBER,...", help=AUGMENT_HELP)
+    add("--data", choices=DATASETS, default="digits", help="data set (default: digits)")
+    add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
+    add("--seed", type=whole(0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
+    _add_common(augment, backend=True)
+
+
+def _add_summary(commands: Any) -> None:
+    table = commands.add_parser(
+        "summary",
+        help="show a model's layers, parameters, work and receptive fields",
+        description=(
+            "Show a model as a table: shape, parameters, multiply-adds and receptive field of\n"
+            "each layer for one image; or draw its graph."
+        ),
+        epilog=(
+            "examples:\n"
+            "  fastconv summary --model vgg16 --input 3x224x224 --classes 1000\n"
+            "  fastconv summary --model googlenet --input 3x224x224 --draw googlenet.png"
+        ),
+    )
+    add = table.add_argument
+    add("--model", choices=MODELS, default="deepconvnet", metavar="NAME", help=MODEL_HELP)
+    shape = (1, 28, 28)
+    add("--input", type=image_shape, default=shape, metavar="CxHxW", help="image (1x28x28)")
+    add("--classes", type=whole(1), default=10, metavar="N", help="classes (10)")
+    add("--draw", metavar="PICTURE", help="the .png file to draw the graph to")
+    _add_common(table, backend=False)
+
+
 def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
@@ -225,12 +311,12 @@ def _add_run(commands: Any) -> None:
         choices=("float32", "float64"),
         help="compute in it whatever the script's arrays are (default: what they are)",
     )
-    add("--threads", type=_whole(1), metavar="N", help="threads (default: one for each CPU)")
+    add("--threads", type=whole(1), metavar="N", help="threads (default: one for each CPU)")
     add("--math", choices=MATH_MODES, help=MATH_HELP)
     add(
         "--profile",
         nargs="?",
-        type=_json_name,
+        type=json_name,
         const="",
         metavar="FILE.json",
         help="show times by layer at the end, and write a trace of the calls to the file",
@@ -266,9 +352,10 @@ def _add_warmup(commands: Any) -> None:
         epilog="example:\n  fastconv warmup --backend numba",
     )
     add = warmup.add_argument
-    add("--model", choices=MODELS, default="deepconvnet", help="network (default: deepconvnet)")
+    add("--model", choices=MODELS, default="deepconvnet", metavar="NAME", help=MODEL_HELP)
     add("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
-    add("--batch-size", type=_whole(1), metavar="N", default=100, help="images per step (100)")
+    add("--batch-size", type=whole(1), metavar="N", default=100, help="images per step (100)")
+    _add_data(warmup)
     _add_common(warmup, backend=True)
 
 
@@ -284,15 +371,28 @@ def _add_info(commands: Any) -> None:
         action="store_true",
         help="show which layers of DeepConvNet run as one, and by which algorithm",
     )
-    info.add_argument("--batch", type=_whole(1), metavar="N", default=100, help="images (100)")
+    info.add_argument("--batch", type=whole(1), metavar="N", default=100, help="images (100)")
+    _add_data(info)
     _add_common(info, backend=True)
+
+
+def _add_data(parser: Any) -> None:
+    add = parser.add_argument
+    add(
+        "--data",
+        metavar="DATA",
+        help=f"{', '.join(DATASETS)}, or images of your own: a folder with one for each class, "
+        "a .csv of paths and labels, an .npz (default: digits)",
+    )
+    add("--image-size", type=image_size, metavar="H[xW]", help="bring your images to this size")
+    add("--grey", action="store_true", default=None, help="read your images without colour")
 
 
 def _add_common(parser: Any, *, backend: bool) -> None:
     add = parser.add_argument
     if backend:
         add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
-        add("--threads", type=_whole(1), metavar="N", help="threads (default: one for each CPU)")
+        add("--threads", type=whole(1), metavar="N", help="threads (default: one for each CPU)")
         add("--math", choices=MATH_MODES, help=MATH_HELP)
     add("--json", action="store_true", help="end standard output with one JSON object")
     add("--debug", action="store_true", help="show the traceback of an error")

@@ -14,6 +14,7 @@ from .io import export_onnx, load_params, save_params
 from .models import DeepConvNet
 from .models.deep_convnet import CONV_16, CONV_32, CONV_32_PAD_2, CONV_64
 from .network import Network
+from .run_data import image_facts
 from .run_folder import RunFolder
 
 __all__ = ["convert_weights", "export_weights"]
@@ -80,7 +81,8 @@ def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, An
         folder = RunFolder(source)
         config = dataclasses.replace(folder.read_config(), backend=selection.resolve(None))
         network, model = load_network(config, folder.weights), config.model
-        shape, fixed = list(img_dim), img_dim
+        fixed = image_facts(config).shape
+        shape = list(fixed)
     elif not source.exists():
         raise ArgumentError(f"{source} does not exist: expected a run folder or a weights file")
     else:

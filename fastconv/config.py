@@ -42,6 +42,9 @@ ISA_LEVELS = ("baseline", "avx2", "avx512")
 context_backend: ContextVar[str | None] = ContextVar("fastconv_backend", default=None)
 """Backend named by the innermost `use_backend` block."""
 
+context_beside: ContextVar[bool] = ContextVar("fastconv_beside", default=False)
+"""Whether this thread works beside another one, whose kernels have the CPUs."""
+
 
 class _Process:
     """What `set_backend` and its like change, and what a fork must know."""
@@ -114,9 +117,19 @@ def get_num_threads() -> int:
             if number < 1:
                 raise ArgumentError(f"{variable} must be a whole number >= 1, got {text!r}")
             return number
+    return count_cpus()
+
+
+def count_cpus() -> int:
+    """Return how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads_here() -> int:
+    """How many threads a call made here may use that others may run beside."""
+    return 1 if context_beside.get() else get_num_threads()
 
 
 def set_math_mode(mode: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import figures
-from .datasets import DATASETS, Dataset, DataSplit
-from .datasets.mnist import img_dim
-from .errors import ArgumentError, DataNotFound, MissingDependency
-from .models import MODELS
+from .datasets.record import ImageFacts
+from .errors import DataNotFound, MissingDependency
+from .models import make_model
 from .network import Network
+from .run_data import image_facts
 from .run_folder import RunConfig
 
-__all__ = ["Evaluation", "build_network", "evaluate", "find", "load_data", "try_to_draw"]
+__all__ = ["Evaluation", "build_network", "evaluate", "mistakes_drawer", "try_to_draw"]
 
 BATCH = 100
 
@@ -69,40 +70,13 @@ def evaluate(
     return Evaluation(labels, answers, confusion)
 
 
-def find(kind: str, name: str, table: dict[str, Any]) -> Any:
-    """``table[name]``, or an `ArgumentError` that says which names there are."""
-    if name not in table:
-        raise ArgumentError(f"unknown {kind} {name!r}; known: {', '.join(table)}")
-    return table[name]
-
-
-def load_data(name: str, data_dir: str | None) -> tuple[Dataset, DataSplit]:
-    """Load a data set as networks take it: images (N, 1, 28, 28) in [0, 1], labels (N,).
-
-    Raises
-    ------
-    ArgumentError
-        An unknown data set, a folder for one that has no use for it, or no such folder.
-    DataNotFound, DataCorrupt, MissingDependency
-        As the data set's loader says.
-    """
-    dataset: Dataset = find("data set", name, DATASETS)
-    if data_dir is None:
-        return dataset, dataset.load(flatten=False)
-    if not dataset.takes_folder:
-        raise ArgumentError(f"data set {name} comes with a package and takes no --data-dir")
-    if not Path(data_dir).expanduser().is_dir():
-        raise ArgumentError(f"the data folder {data_dir} does not exist")
-    return dataset, dataset.load(flatten=False, data_dir=data_dir)
-
-
 def build_network(config: RunConfig) -> Network:
     """Make the network of a run, with its first weights."""
-    model: Any = find("model", config.model, MODELS)
-    classes = len(find("data set", config.data, DATASETS).label_names)
-    return model(
-        img_dim,
-        output_size=classes,
+    facts = image_facts(config)
+    return make_model(
+        config.model,
+        facts.shape,
+        len(facts.class_names),
         dtype=config.dtype,
         backend=config.backend,
         seed=config.seed,
@@ -134,19 +108,27 @@ def try_to_draw(say: Callable[[str], None], draw: Callable[..., None], *argument
     return True
 
 
+def mistakes_drawer(facts: ImageFacts) -> Callable[..., None]:
+    """`figures.draw_mistakes` for images of this kind: ink on paper, or as they were taken."""
+    if facts.fingerprint is None:
+        return figures.draw_mistakes
+    restore = None if facts.normalization is None else facts.normalization.undo
+    return partial(figures.draw_mistakes, ink=False, restore=restore)
+
+
 def draw_evaluation(
     result: Evaluation,
     images: NDArray[Any],
-    label_names: tuple[str, ...],
+    facts: ImageFacts,
     mistakes: Path,
     confusion: Path,
     say: Callable[[str], None],
 ) -> list[Path]:
     """Draw mistakes and confusion matrix; return the pictures that were made."""
-    drawn = []
-    arguments = (images, result.labels, result.answers, label_names)
-    if try_to_draw(say, figures.draw_mistakes, mistakes, *arguments):
+    drawn, names = [], facts.class_names
+    arguments = (images, result.labels, result.answers, names)
+    if try_to_draw(say, mistakes_drawer(facts), mistakes, *arguments):
         drawn.append(mistakes)
-    if try_to_draw(say, figures.draw_confusion, confusion, result.confusion, label_names):
+    if try_to_draw(say, figures.draw_confusion, confusion, result.confusion, names):
         drawn.append(confusion)
     return drawn

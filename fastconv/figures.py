@@ -7,7 +7,8 @@ state, and no figures left behind in the process of the caller.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_confusion", "draw_curves", "draw_mistakes"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
+    "draw_confusion",
+    "draw_curves",
+    "draw_mistakes",
+    "draw_samples",
+    "new_figure",
+    "save_figure",
+]
 
 BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5f6368"
+PURPLE = "#6a3d9a"
 DPI = 150
 MOST_TILES = 60
 FEWEST_COLUMNS, MOST_COLUMNS = 7, 10  # fewer leave no room for the title
+LONGEST_NAME = 14
+MOST_COUNTS = 40  # classes of a confusion matrix whose cells still hold a number
 
 
 def draw_curves(
@@ -52,9 +68,9 @@ def draw_curves(
     MissingDependency
         Matplotlib is not installed.
     """
-    figure = _figure(10, 4.2)
+    figure = new_figure(10, 4.2)
     loss, accuracy = figure.subplots(1, 2)
-    figure.suptitle(title, fontsize=13)
+    figure.suptitle(title, fontsize=13, parse_math=False)  # the name of a user's folder
     epochs = [record["epoch"] for record in history]
     steps_per_epoch = history[-1]["iteration"] / epochs[-1] if history else 1
     where = (np.arange(len(step_losses)) + 1) / steps_per_epoch
@@ -68,9 +84,11 @@ def draw_curves(
 
     for key, name, colour in (
         ("train_accuracy", "training images", ORANGE),
+        ("validation_accuracy", "validation images", PURPLE),
         ("test_accuracy", "test images", GREEN),
     ):
-        points = [(r["epoch"], 100 * r[key]) for r in history if r[key] is not None]
+        # A run of before there was validation has no such key.
+        points = [(r["epoch"], 100 * r[key]) for r in history if r.get(key) is not None]
         if points:
             label = f"{name} (last: {points[-1][1]:.2f} %)"
             accuracy.plot(
@@ -81,7 +99,7 @@ def draw_curves(
                 label=label,
             )
     _finish_panel(accuracy, "Accuracy in %", epochs)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _marker(epochs: Sequence[int]) -> str:
@@ -109,6 +127,9 @@ def draw_mistakes(
     labels: NDArray[np.integer],
     answers: NDArray[np.integer],
     label_names: Sequence[str],
+    *,
+    ink: bool = True,
+    restore: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> None:
     """Draw the images whose answer is wrong, as chapter 8 of the book shows them.
 
@@ -117,11 +138,15 @@ def draw_mistakes(
     path : path
         The PNG file.
     images : ndarray
-        (N, 1, H, W), the whole test set, 0 background to 1 ink.
+        (N, C, H, W), the whole test set: grey, or colour in 3 channels.
     labels, answers : ndarray of int
         (N,), the true class of each image and what the network said.
     label_names : sequence of str
         By class.
+    ink : bool
+        Grey goes from 0, paper, to 1, ink; else from black to white.
+    restore : callable, optional
+        Brings images to 0..1, where they are not in it.
 
     Raises
     ------
@@ -139,16 +164,21 @@ def draw_mistakes(
             title += f", the first {len(shown)} shown"
     columns = min(MOST_COLUMNS, max(FEWEST_COLUMNS, math.ceil(math.sqrt(1.6 * len(shown)))))
     rows = math.ceil(len(shown) / columns)
-    height, width = images.shape[2:]
+    channels, height, width = images.shape[1:]
     gap = max(2, width // 7)
-    canvas = np.full((max(1, rows * (height + gap) - gap), columns * (width + gap) - gap), np.nan)
+    size = max(1, rows * (height + gap) - gap), columns * (width + gap) - gap
+    colour = channels == 3
+    canvas = np.full((*size, 3), 1.0) if colour else np.full(size, np.nan)
+    tiles = images[shown] if restore is None else restore(images[shown])
     corners = [
         ((i // columns) * (height + gap), (i % columns) * (width + gap)) for i in range(len(shown))
     ]
-    for (top, left), index in zip(corners, shown, strict=True):
-        canvas[top : top + height, left : left + width] = images[index, 0]
+    for (top, left), tile in zip(corners, tiles, strict=True):
+        # Restored images may leave 0..1 by a rounding, which Matplotlib warns of.
+        pixels = np.clip(tile, 0, 1).transpose(1, 2, 0) if colour else tile[0]
+        canvas[top : top + height, left : left + width] = pixels
 
-    figure = _figure(0.85 * columns, 0.85 * rows + 0.8)
+    figure = new_figure(0.85 * columns, 0.85 * rows * height / width + 0.8)
     figure.suptitle(title, fontsize=12)
     if len(shown):
         axes = figure.add_subplot()
@@ -156,14 +186,18 @@ def draw_mistakes(
         axes.set_title(
             "true label top left, the network's answer bottom right", fontsize=9, color=GREY
         )
-        axes.imshow(canvas, cmap="Greys", vmin=0, vmax=1.25, interpolation="nearest")
-        corner = _corner_style()
+        # Ink is drawn lighter than it is, for the labels in its corners; a photograph is not.
+        greys: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 1.25}
+        greys = greys if ink else {"cmap": "gray", "vmin": 0, "vmax": 1}
+        axes.imshow(canvas, interpolation="nearest", **greys)
+        used = np.concatenate([labels[shown], answers[shown]])
+        corner = _corner_style(max(len(_short(label_names[label])) for label in used))
         for (top, left), index in zip(corners, shown, strict=True):
             axes.add_patch(_frame(left - 0.5, top - 0.5, width, height))
             axes.text(
                 left + 0.4,
                 top + 0.2,
-                label_names[labels[index]],
+                _short(label_names[labels[index]]),
                 color=GREEN,
                 va="top",
                 **corner,
@@ -171,21 +205,28 @@ def draw_mistakes(
             axes.text(
                 left + width - 1.4,
                 top + height - 0.8,
-                label_names[answers[index]],
+                _short(label_names[answers[index]]),
                 color=RED,
                 va="bottom",
                 ha="right",
                 **corner,
             )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _corner_style() -> dict[str, Any]:
+def _short(name: str) -> str:
+    """A name that fits across an image."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def _corner_style(longest: int) -> dict[str, Any]:
     """Bold with a white rim, to be read where a stroke runs into the corner."""
     from matplotlib.patheffects import withStroke
 
     rim = withStroke(linewidth=2.5, foreground="white")
-    return {"fontsize": 10, "fontweight": "bold", "path_effects": [rim]}
+    size = min(10, max(5, 70 / longest))
+    # Names of classes are the user's: a dollar sign in them begins no formula.
+    return {"fontsize": size, "fontweight": "bold", "path_effects": [rim], "parse_math": False}
 
 
 def _frame(left: float, top: float, width: int, height: int) -> Any:
@@ -219,7 +260,9 @@ def draw_confusion(
     MissingDependency
         Matplotlib is not installed.
     """
-    figure = _figure(6.4, 6.4)
+    classes = len(label_names)
+    side = min(max(6.4, 0.45 * classes), 18)
+    figure = new_figure(side, side)
     axes = figure.add_subplot()
     right, total = int(np.trace(confusion)), int(confusion.sum())
     share = f" ({100 * right / total:.2f} %)" if total else ""
@@ -229,28 +272,72 @@ def draw_confusion(
     np.fill_diagonal(mistakes, np.nan)
     axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(8.0, 1.6 * np.nanmax(mistakes, initial=0)))
     axes.set_facecolor("#eaf3ec")
-    for row, column in np.ndindex(*confusion.shape):
+    for row, column in np.ndindex(*confusion.shape) if classes <= MOST_COUNTS else ():
         count = int(confusion[row, column])
         if row == column:
             axes.text(column, row, f"{count}", color=GREEN, fontweight="bold", **_CELL)
         elif count:
             axes.text(column, row, f"{count}", color="black", **_CELL)
-    axes.set_xticks(range(len(label_names)), label_names)
-    axes.set_yticks(range(len(label_names)), label_names)
+    names = [_short(name) for name in label_names]
+    upright = max(map(len, names)) > 3
+    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, parse_math=False)
+    axes.set_yticks(range(classes), names, parse_math=False)
     axes.set_xlabel("the network's answer")
     axes.set_ylabel("true label")
-    axes.set_xticks(np.arange(len(label_names) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(label_names) + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#d5d8dc", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
+
+
+def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> None:
+    """Draw images, and below each of them what became of it.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    rows : ndarray
+        (R, K, C, H, W): K images, and R - 1 times what became of them; grey from 0, paper, to
+        1, ink, or colour in 3 channels.
+    title : str
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    count, columns, channels, height, width = rows.shape
+    gap = max(2, width // 7)
+    shape = count * (height + gap) + gap, columns * (width + gap) - gap
+    canvas = np.ones((*shape, 3)) if channels == 3 else np.zeros(shape)
+    tops = [row * (height + gap) + gap * (row > 0) for row in range(count)]  # the first apart
+    for (row, column), top in zip(
+        np.ndindex(count, columns), np.repeat(tops, columns), strict=True
+    ):
+        left = column * (width + gap)
+        tile = np.clip(rows[row, column], 0, 1).transpose(1, 2, 0)
+        canvas[top : top + height, left : left + width] = tile if channels == 3 else tile[..., 0]
+    figure = new_figure(0.7 * columns + 0.8, 0.7 * shape[0] / (width + gap) + 0.5)
+    figure.suptitle(title, fontsize=10)
+    axes = figure.add_subplot()
+    axes.imshow(canvas, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks([top + height / 2 for top in tops[:2]], ["image", "changed"][:count])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in np.ndindex(count, columns):
+        axes.add_patch(_frame(column * (width + gap) - 0.5, tops[row] - 0.5, width, height))
+    save_figure(figure, path)
 
 
 _CELL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches, or a `MissingDependency`."""
     try:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -260,6 +347,9 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=layout)
 
 
-def _save(figure: Figure, path: str | PathLike[str]) -> None:
-    with replace_file(path) as file:
+def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
+    """Write a figure as a PNG file, atomically."""
+    with replace_file(path) as file, warnings.catch_warnings():
+        # Names of classes may be of any script; what the font lacks becomes a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(file, format="png", dpi=DPI)

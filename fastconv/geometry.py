@@ -2,7 +2,7 @@
 
 Notation: N images, C channels, H height, W width; windows of FH x FW moved by
 ``stride`` over an image with ``pad`` zeros (convolution) or nothing (pooling) on
-each side; OH x OW windows fit.
+each side; OH x OW windows fit. The places of a window are ``dilation`` apart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class WindowGeometry:
     stride, pad : int
         Step between windows and rows/columns added on each side, both axes alike.
     oh, ow : int
-        Number of windows down and across: ``(h + 2*pad - fh) // stride + 1``.
+        Number of windows down and across: ``(h + 2*pad - span) // stride + 1``, and in ceil
+        mode one more where the last would hang over.
+    dilation : int
+        Step between the places of a window, both axes alike.
     """
 
     n: int
@@ -43,6 +46,12 @@ class WindowGeometry:
     pad: int
     oh: int
     ow: int
+    dilation: int = 1
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Rows and columns from a window's first place to its last, these included."""
+        return span(self.fh, self.dilation), span(self.fw, self.dilation)
 
     @property
     def window(self) -> int:
@@ -62,6 +71,11 @@ class WindowGeometry:
     def output_shape(self, channels: int) -> tuple[int, int, int, int]:
         """(N, channels, OH, OW)."""
         return (self.n, channels, self.oh, self.ow)
+
+
+def span(places: int, dilation: int) -> int:
+    """Pixels from the first to the last of so many places, these included."""
+    return dilation * (places - 1) + 1
 
 
 def as_int(op: str, name: str, value: Any, minimum: int) -> int:
@@ -84,6 +98,8 @@ def window_geometry(
     fw: Any,
     stride: Any = 1,
     pad: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> WindowGeometry:
     """Check the numbers of a convolution or pooling and return its geometry.
 
@@ -99,13 +115,18 @@ def window_geometry(
         At least 1.
     pad : int
         At least 0.
+    dilation : int
+        At least 1.
+    ceil_mode : bool
+        Keep a last window that hangs over the padded image, unless it would begin behind the
+        image, in its padding: the rule of PyTorch.
 
     Raises
     ------
     ShapeError
         The input is not 4-D, or the window is larger than the padded image.
     ArgumentError
-        A window size, stride or pad that is not a whole number in its range.
+        A window size, stride, pad or dilation that is not a whole number in its range.
     """
     if len(input_shape) != 4:
         raise ShapeError(
@@ -119,20 +140,38 @@ def window_geometry(
         as_int(op, "window width", fw, 1),
         as_int(op, "stride", stride, 1),
         as_int(op, "pad", pad, 0),
+        as_int(op, "dilation", dilation, 1),
+        bool(ceil_mode),
     )
 
 
 @lru_cache(maxsize=1024)
 def _checked(
-    op: str, shape: tuple[int, int, int, int], fh: int, fw: int, stride: int, pad: int
+    op: str,
+    shape: tuple[int, int, int, int],
+    fh: int,
+    fw: int,
+    stride: int,
+    pad: int,
+    dilation: int,
+    ceil_mode: bool,
 ) -> WindowGeometry:
     n, c, h, w = shape
-    if fh > h + 2 * pad or fw > w + 2 * pad:
+    height, width = span(fh, dilation), span(fw, dilation)
+    if height > h + 2 * pad or width > w + 2 * pad:
+        dilated = f", dilated to {height} x {width}," if dilation > 1 else ""
         raise ShapeError(
-            f"{op}: window of {fh} x {fw} is larger than the padded image: "
+            f"{op}: window of {fh} x {fw}{dilated} is larger than the padded image: "
             f"{h} + 2*{pad} = {h + 2 * pad} high, {w} + 2*{pad} = {w + 2 * pad} wide "
             f"(input {shape})"
         )
-    oh = (h + 2 * pad - fh) // stride + 1
-    ow = (w + 2 * pad - fw) // stride + 1
-    return WindowGeometry(n, c, h, w, fh, fw, stride, pad, oh, ow)
+    oh = _windows(h, height, stride, pad, ceil_mode)
+    ow = _windows(w, width, stride, pad, ceil_mode)
+    return WindowGeometry(n, c, h, w, fh, fw, stride, pad, oh, ow, dilation)
+
+
+def _windows(size: int, window: int, stride: int, pad: int, ceil_mode: bool) -> int:
+    """How many windows there are along one axis."""
+    last, rest = divmod(size + 2 * pad - window, stride)
+    overhangs = ceil_mode and rest > 0 and (last + 1) * stride < size + pad
+    return last + 1 + overhangs

@@ -1,38 +1,89 @@
-"""The book's optimizers (its chapter 6): ``update(params, grads)``, in place, key by key.
+"""The book's optimizers (its chapter 6) and AdamW: ``update(params, grads)``, in place, key by key.
 
-``lr`` and the other settings are plain attributes and may change between updates.
+``lr`` and the other settings are plain attributes and may change between updates. Weight decay
+shrinks weights, not biases and scales: by default it takes the parameters of two or more axes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import ops
 from .errors import ArgumentError, WeightsError
+from .parameter_groups import matching
 from .selection import settled
 
-__all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
+__all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "RMSprop"]
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class _Optimizer:
-    """What the optimizers share: arrays kept from step to step, one per parameter."""
+    """What the optimizers share: arrays kept from step to step, one per parameter.
 
-    kept: tuple[str, ...] = ()
+    Attributes
+    ----------
+    lr_factors : mapping of str to float
+        What multiplies `lr` for a parameter; 1 for those that it does not name. 0 freezes a
+        parameter: it is not touched, and its gradient not asked for.
+    """
+
+    kept: ClassVar[tuple[str, ...]] = ()
+    lr: float
+    lr_factors: Mapping[str, float] = MappingProxyType({})
+    weight_decay: float = 0.0
+    decayed: Sequence[str] | None = None
 
     def __init__(self) -> None:
         for name in self.kept:
             setattr(self, name, None)
 
+    def _set_decay(self, weight_decay: float, decayed: Sequence[str] | None) -> None:
+        op = type(self).__name__
+        if not 0 <= weight_decay < math.inf:
+            raise ArgumentError(f"{op}: weight_decay must be at least 0, got {weight_decay}")
+        if isinstance(decayed, str):
+            raise ArgumentError(f"{op}: decayed must be several patterns, got {decayed!r}")
+        self.weight_decay = weight_decay
+        self.decayed = decayed
+
+    def _rates(self, params: Arrays) -> Iterator[tuple[str, float]]:
+        """The parameters that are trained, each with its learning rate."""
+        self._start(params)
+        for key in params:
+            factor = self.lr_factors.get(key, 1.0)
+            if factor:
+                yield key, self.lr * factor
+
     def _start(self, params: Arrays) -> None:
-        """Make the kept arrays, zeros, when the first update shows the parameters."""
+        """Make the kept arrays, zeros, of parameters that are trained for the first time."""
         for name in self.kept:
-            if getattr(self, name) is None:
-                setattr(self, name, {key: _zeros_like(value) for key, value in params.items()})
+            arrays = getattr(self, name) or {}
+            setattr(self, name, arrays)
+            for key, value in params.items():
+                if key not in arrays and self.lr_factors.get(key, 1.0):
+                    arrays[key] = _zeros_like(value)
+
+    def _decaying(self, params: Arrays) -> set[str]:
+        """Names of the parameters that weight decay takes."""
+        if not self.weight_decay:
+            return set()
+        if self.decayed is None:
+            return {key for key, value in params.items() if np.ndim(value) >= 2}
+        op = f"{type(self).__name__}: decayed"
+        return {name for pattern in self.decayed for name in matching(op, pattern, params)}
+
+    def _slope(self, key: str, params: Arrays, grads: Arrays, decaying: set[str]) -> NDArray[Any]:
+        """The gradient, with that of weight_decay/2 * p^2 where the parameter decays."""
+        if key in decaying:
+            return grads[key] + self.weight_decay * params[key]
+        return grads[key]
 
     def state(self) -> Arrays:
         """Return what is kept between steps as arrays, for a checkpoint."""
@@ -72,36 +123,68 @@ def _zeros_like(param: ArrayLike) -> NDArray[Any]:
 
 
 class SGD(_Optimizer):
-    """Stochastic gradient descent: p -= lr*g."""
+    """Stochastic gradient descent: p -= lr*g.
 
-    def __init__(self, lr: float = 0.01) -> None:
+    Parameters
+    ----------
+    lr : float
+    weight_decay : float
+        L2: weight_decay*p is added to g.
+    decayed : sequence of str, optional
+        Patterns (`fnmatch`) of the parameters that decay; None: those of two or more axes.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        weight_decay: float = 0.0,
+        decayed: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         self.lr = lr
+        self._set_decay(weight_decay, decayed)
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Take one step on every parameter, in place."""
-        for key in params:
-            params[key] -= self.lr * grads[key]
+        decaying = self._decaying(params)
+        for key, lr in self._rates(params):
+            params[key] -= lr * self._slope(key, params, grads, decaying)
 
 
 class Momentum(_Optimizer):
-    """Momentum: v = momentum*v - lr*g; p += v."""
+    """Momentum: v = momentum*v - lr*g; p += v.
+
+    Parameters
+    ----------
+    lr, momentum : float
+    weight_decay : float
+        L2: weight_decay*p is added to g.
+    decayed : sequence of str, optional
+        Patterns (`fnmatch`) of the parameters that decay; None: those of two or more axes.
+    """
 
     kept = ("v",)
     v: Arrays
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+    def __init__(
+        self,
+        lr: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        decayed: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         self.lr = lr
         self.momentum = momentum
+        self._set_decay(weight_decay, decayed)
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Take one step on every parameter, in place."""
-        self._start(params)
-        for key in params:
+        decaying = self._decaying(params)
+        for key, lr in self._rates(params):
             v = self.v[key]
             v *= self.momentum
-            v -= self.lr * grads[key]
+            v -= lr * self._slope(key, params, grads, decaying)
             params[key] += v
 
 
@@ -122,10 +205,9 @@ class Nesterov(_Optimizer):
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Take one step on every parameter, in place."""
-        self._start(params)
-        for key in params:
+        for key, lr in self._rates(params):
             v = self.v[key]
-            step = self.lr * grads[key]
+            step = lr * grads[key]
             params[key] += self.momentum * self.momentum * v - (1 + self.momentum) * step
             v *= self.momentum
             v -= step
@@ -143,11 +225,10 @@ class AdaGrad(_Optimizer):
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Take one step on every parameter, in place."""
-        self._start(params)
-        for key in params:
+        for key, lr in self._rates(params):
             h = self.h[key]
             h += grads[key] * grads[key]
-            params[key] -= self.lr * grads[key] / (np.sqrt(h) + 1e-7)
+            params[key] -= lr * grads[key] / (np.sqrt(h) + 1e-7)
 
 
 class RMSprop(_Optimizer):
@@ -163,12 +244,11 @@ class RMSprop(_Optimizer):
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Take one step on every parameter, in place."""
-        self._start(params)
-        for key in params:
+        for key, lr in self._rates(params):
             h = self.h[key]
             h *= self.decay_rate
             h += (1 - self.decay_rate) * grads[key] * grads[key]
-            params[key] -= self.lr * grads[key] / (np.sqrt(h) + 1e-7)
+            params[key] -= lr * grads[key] / (np.sqrt(h) + 1e-7)
 
 
 class Adam(_Optimizer):
@@ -191,19 +271,73 @@ class Adam(_Optimizer):
 
     def update(self, params: Arrays, grads: Arrays) -> None:
         """Take one step on every parameter, in place."""
-        self._start(params)
         self.iter += 1
         correction = np.sqrt(1.0 - self.beta2**self.iter) / (1.0 - self.beta1**self.iter)
-        lr_t = float(self.lr * correction)
+        epsilon = self._epsilon()
         with settled():
-            for key, param in params.items():
+            for key, lr in self._rates(params):
+                param, m, v = params[key], self.m[key], self.v[key]
+                lr_t = float(lr * correction)
                 # The book also minimises functions of plain numbers, kept in a dict like these.
                 array = param if isinstance(param, np.ndarray) else np.array(param, float)
-                ops.adam_update(
-                    array, grads[key], self.m[key], self.v[key], lr_t, self.beta1, self.beta2, 1e-7
-                )
+                ops.adam_update(array, grads[key], m, v, lr_t, self.beta1, self.beta2, epsilon)
                 if array is not param:
                     params[key] = array[()]
+
+    def _epsilon(self) -> float:
+        """What is added to sqrt(v), which is not corrected for bias."""
+        return 1e-7
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (arXiv:1711.05101), number by number that of PyTorch.
+
+    p *= 1 - lr*weight_decay; then, with m and v as in `Adam`,
+    p -= lr * m/(1 - beta1^t) / (sqrt(v/(1 - beta2^t)) + eps).
+
+    Parameters
+    ----------
+    lr, beta1, beta2 : float
+    weight_decay : float
+    eps : float
+        Added to the root of v when v is corrected for bias; `Adam`, the book's, corrects later.
+    decayed : sequence of str, optional
+        Patterns (`fnmatch`) of the parameters that decay; None: those of two or more axes.
+
+    Raises
+    ------
+    ArgumentError
+        A number out of range; in `update`, a pattern that matches no parameter.
+    """
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        weight_decay: float = 0.01,
+        eps: float = 1e-8,
+        decayed: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(lr, beta1, beta2)
+        for name, beta in (("beta1", beta1), ("beta2", beta2)):
+            if not 0 <= beta < 1:
+                raise ArgumentError(f"AdamW: {name} must be at least 0 and below 1, got {beta}")
+        if not 0 < eps < math.inf:
+            raise ArgumentError(f"AdamW: eps must be greater than 0, got {eps}")
+        self.eps = eps
+        self._set_decay(weight_decay, decayed)
+
+    def update(self, params: Arrays, grads: Arrays) -> None:
+        """Take one step on every parameter, in place."""
+        decaying = self._decaying(params)
+        for key, lr in self._rates(params):
+            if key in decaying:
+                params[key] *= 1.0 - lr * self.weight_decay
+        super().update(params, grads)
+
+    def _epsilon(self) -> float:
+        return self.eps * math.sqrt(1.0 - self.beta2**self.iter)
 
 
 OPTIMIZERS: dict[str, type[_Optimizer]] = {
@@ -213,6 +347,7 @@ OPTIMIZERS: dict[str, type[_Optimizer]] = {
     "adagrad": AdaGrad,
     "rmsprop": RMSprop,
     "adam": Adam,
+    "adamw": AdamW,
 }
 """The optimizers by the names that a Trainer takes, in lower case."""
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import selection
 from .backends.algorithms import ConvAlgorithms
-from .backends.base import KERNELS, Backend
+from .backends.base import FAMILIES, KERNELS, Backend
 from .layers import Layer
 
 __all__ = ["Call", "KernelTime", "Profile"]
@@ -205,7 +205,7 @@ def _timed(backend: Backend, kernel: str, profile: Profile) -> Callable[..., Any
     names = list(inspect.signature(getattr(Backend, kernel)).parameters)[1:]
     say = getattr(backend, "conv2d_algorithms", None) if provider == backend.name else None
     counted = "weight" in names
-    convolution = kernel.startswith("conv2d")
+    convolution = kernel in FAMILIES["conv2d"] + FAMILIES["conv2d_block"]
 
     def timed(*arguments: Any, **more: Any) -> Any:
         start = perf_counter()
@@ -240,7 +240,7 @@ def operations(arguments: dict[str, Any]) -> int:
         product = 2 * geometry.n * geometry.oh * geometry.ow * weight.size
     if "dweight" not in arguments:
         return product
-    return product * (1 + (arguments["dx"] is not None))
+    return product * ((arguments["dweight"] is not None) + (arguments["dx"] is not None))
 
 
 def _algorithm(say: Callable[..., ConvAlgorithms], arguments: dict[str, Any]) -> str:
@@ -250,4 +250,6 @@ def _algorithm(say: Callable[..., ConvAlgorithms], arguments: dict[str, Any]) ->
         return way.forward
     if arguments["dx"] is None:
         return way.weight_gradient
+    if arguments["dweight"] is None:
+        return way.input_gradient
     return f"{way.input_gradient}, {way.weight_gradient}"

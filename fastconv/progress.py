@@ -1,4 +1,4 @@
-"""The bar that shows how far a training run is."""
+"""The bar that shows how far a long piece of work is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """A bar on standard error with images per second and loss, or nothing at all.
+    """A bar on standard error, or nothing at all.
 
     Parameters
     ----------
     total, done : int
-        Steps of the whole run, and those that an earlier part of it took.
+        Steps of the whole work, and those that an earlier part of it took.
     show : bool
+    unit : str
+        What to call a step.
+    delay : float
+        Seconds before it appears: what is done sooner needs none.
 
     Raises
     ------
@@ -24,7 +28,9 @@ class ProgressBar:
         It is to be shown, but tqdm is not installed.
     """
 
-    def __init__(self, total: int, done: int, *, show: bool) -> None:
+    def __init__(
+        self, total: int, done: int, *, show: bool, unit: str = "step", delay: float = 0
+    ) -> None:
         self._bar: Any = None
         if show:
             try:
@@ -33,13 +39,18 @@ class ProgressBar:
                 raise MissingDependency(
                     "a progress bar needs tqdm: pip install 'fastconv[data]'"
                 ) from None
-            self._bar = tqdm(total=total, initial=done, unit="step", smoothing=0.1)
+            self._bar = tqdm(total=total, initial=done, unit=unit, delay=delay, smoothing=0.1)
 
     def advance(self, images_per_second: float, loss: float) -> None:
-        """One more step is done."""
+        """One more step of a training is done."""
         if self._bar is not None:
             text = f"{images_per_second:,.0f} images/s, loss {loss:.3f}"
             self._bar.set_postfix_str(text, refresh=False)
+        self.tick()
+
+    def tick(self) -> None:
+        """One more step is done."""
+        if self._bar is not None:
             self._bar.update(1)
 
     def __enter__(self) -> ProgressBar:

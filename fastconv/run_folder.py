@@ -7,18 +7,20 @@
     weights.npz       the parameters
     checkpoint.npz    all that continuing needs
     curves.png  mistakes.png  confusion.png
+    unreadable.txt    the user's files that were left out, where there were any
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ._version import __version__
+from .datasets.record import ImageFacts, Unreadable
 from .errors import ArgumentError, DataCorrupt
 from .io.atomic import replace_file
 
@@ -32,7 +34,8 @@ class RunConfig:
     Attributes
     ----------
     model, data : str
-        Names in `fastconv.models.MODELS` and `fastconv.datasets.DATASETS`.
+        Names in `fastconv.models.MODELS` and `fastconv.datasets.DATASETS`; `data` may be the
+        path of images of the user's own instead.
     data_dir : str or None
         Folder of the data files; None: the data set's own place.
     epochs, batch_size : int
@@ -45,6 +48,25 @@ class RunConfig:
     threads, seed : int
     schedule : str
         Name in `fastconv.schedules.SCHEDULES`; runs of before there were any have none.
+    image_facts : ImageFacts or None
+        What the user's own images are, as they were found; None for a named data set.
+    weight_decay : float or None
+        None: the optimizer's own.
+    label_smoothing : float
+    clip_norm, ema : float or None
+        Limit of the gradients' norm; decay of the average of weights.
+    swa : int or None
+        First epoch of the average of weights.
+    validation : float or None
+        Share of the training images that is set apart.
+    patience : int or None
+        Epochs without a better one that end the run.
+    augment : str or None
+        What `fastconv.Augmentation.parse` takes; likewise.
+    init : str or None
+        File of weights that the run starts from.
+    freeze : str or None
+        Patterns of what is not trained, with commas between them.
     """
 
     model: str
@@ -59,13 +81,27 @@ class RunConfig:
     threads: int
     seed: int
     schedule: str = "constant"
+    image_facts: ImageFacts | None = None
+    weight_decay: float | None = None
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    ema: float | None = None
+    swa: int | None = None
+    validation: float | None = None
+    patience: int | None = None
+    augment: str | None = None
+    init: str | None = None
+    freeze: str | None = None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
     "int": (int,),
+    "int | None": (int, type(None)),
     "float": (float, int),
+    "ImageFacts | None": (dict, type(None)),
+    "float | None": (float, int, type(None)),
 }
 
 
@@ -86,6 +122,7 @@ class RunFolder:
         self.curves = self.path / "curves.png"
         self.mistakes = self.path / "mistakes.png"
         self.confusion = self.path / "confusion.png"
+        self.unreadable = self.path / "unreadable.txt"
 
     def expect_new(self) -> None:
         """Raise `ArgumentError` where something is in the folder's place already."""
@@ -144,6 +181,10 @@ class RunFolder:
                     f"{self.config_file}: {name} is {facts[name]!r}, expected {type_name}"
                 )
             values[name] = facts[name]
+        if values.get("image_facts") is not None:
+            values["image_facts"] = ImageFacts.from_plain(
+                values["image_facts"], str(self.config_file)
+            )
         return RunConfig(**values)
 
     def append_epoch(self, record: dict[str, Any]) -> None:
@@ -156,3 +197,11 @@ class RunFolder:
         with replace_file(self.history) as file:
             for record in records:
                 file.write((json.dumps(record) + "\n").encode())
+
+    def write_unreadable(self, files: Sequence[Unreadable]) -> None:
+        """List the user's files that were left out; without any, there is no such list."""
+        if not files:
+            self.unreadable.unlink(missing_ok=True)
+            return
+        with replace_file(self.unreadable) as out:
+            out.write("".join(f"{file}\n" for file in files).encode())

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from os import PathLike
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import randomness
-from .errors import (
-    ArgumentError,
-    FallbackWarning,
-    ShapeError,
-    StateError,
-    WeightsError,
-)
+from .averaging import EMA, SWA, WeightAverage
+from .batches import Augment, Batches
+from .checkpoint import Checkpoints
+from .clipping import clip_gradients
+from .errors import ArgumentError, FallbackWarning, ShapeError
 from .geometry import as_int
-from .io.arrays import load_arrays, save_arrays
-from .ops.arrays import as_array
+from .ops import expect_smoothing
 from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
 from .optimizer import make_optimizer
+from .parameter_groups import rate_factors
 from .progress import ProgressBar
+from .run_weights import RunWeights
 from .selection import use_backend
+from .validation import samples, set_apart
 
 # Scripts say `from common.trainer import *` and expect the optimizers with it.
 __all__ = ["Record", "Trainer", *_optimizer_names]
@@ -37,7 +36,7 @@ Record = dict[str, Any]
 """One finished epoch; the keys are listed under `Trainer.history`."""
 
 
-class Trainer:
+class Trainer(Checkpoints):
     """Train a network by mini-batches.
 
     Parameters
@@ -51,8 +50,8 @@ class Trainer:
     mini_batch_size : int
         Samples of one step, drawn with replacement.
     optimizer : str or object
-        'SGD', 'Momentum', 'Nesterov', 'AdaGrad', 'RMSprop' or 'Adam', in any case; or an
-        object with ``update(params, grads)``.
+        'SGD', 'Momentum', 'Nesterov', 'AdaGrad', 'RMSprop', 'Adam' or 'AdamW', in any case;
+        or an object with ``update(params, grads)``.
     optimizer_param : dict, optional
         Settings of the optimizer; ``{'lr': 0.01}`` by default.
     evaluate_sample_num_per_epoch : int, optional
@@ -65,6 +64,10 @@ class Trainer:
         Draw batches and dropout masks from a generator of the Trainer's own, so that the
         run repeats and NumPy's global generator is left alone. None draws from the latter,
         as the book does.
+    augment : callable, optional
+        ``augment(x, rng)`` gives what to train on instead of the samples x, such as
+        `fastconv.Augmentation`. `train` calls it a step ahead, in a thread, where the kernels'
+        threads leave a CPU free.
     evaluate : 'start' or 'end'
         'start' evaluates at the first step of each epoch, as the book does. 'end' evaluates
         after the last step of each epoch, and on the whole test set, whatever
@@ -78,23 +81,43 @@ class Trainer:
     reference_loss : bool
         Record the loss of the original: of a second forward pass, after the update. It costs
         a third of the step. By default the loss of the gradient's own pass is recorded.
+    lr_factors : mapping of str to float, optional
+        Factor on the learning rate by pattern (`fnmatch`) of parameters' names, as
+        ``{"W1": 0, "W*": 0.1}``; the first that matches decides, 0 freezes.
+    label_smoothing : float, optional
+        Set on the network's last layer, a `SoftmaxWithLoss`; None leaves it as it is.
+    clip_norm : float, optional
+        Scale the gradients of each step to this global norm where theirs is larger.
+    averaging : EMA or SWA, optional
+        Evaluate, and end with, averages of the weights.
+    validation : float or (x, t), optional
+        Samples to watch the run on, evaluated after each epoch by ``network.predict``: a share
+        of the training set, by class and by the seed, which is trained on no more; or others.
+    early_stopping : int, optional
+        End the run when so many epochs in a row have brought no better accuracy (or the same
+        at a lower loss) on the validation samples, with the weights of the best epoch.
 
     Attributes
     ----------
     train_loss_list, train_acc_list, test_acc_list : lists of float
     history : list of dict
         For each finished epoch: ``epoch`` (from 1), ``iteration``, ``train_loss`` (mean over
-        the epoch), ``train_accuracy`` and ``test_accuracy`` (None where not evaluated),
-        ``learning_rate``, ``seconds`` (of the steps alone) and ``images_per_second``.
+        the epoch), ``train_accuracy``, ``validation_accuracy``, ``validation_loss`` and
+        ``test_accuracy`` (None where not evaluated), ``gradient_norm`` (mean before clipping,
+        None without), ``learning_rate``, ``seconds`` (of the steps alone) and
+        ``images_per_second``.
     current_iter, current_epoch, max_iter : int
     iter_per_epoch : float
     stopped : bool
         Whether `stop` ended the last `train`.
+    validation : Validation or None
+        Its ``best_epoch`` is the one whose weights early stopping keeps.
 
     Raises
     ------
     ArgumentError, ShapeError
-        An unknown optimizer, a number out of range, sets of different lengths.
+        An unknown optimizer, a number out of range, sets of different lengths, a pattern
+        that matches no parameter, early stopping without validation.
     """
 
     def __init__(
@@ -113,17 +136,28 @@ class Trainer:
         *,
         backend: str | None = None,
         seed: int | None = None,
+        augment: Augment | None = None,
         evaluate: Literal["start", "end"] = "start",
         callbacks: Iterable[Callable[[Trainer, Record], Any]] = (),
         lr_schedule: Callable[[int], float] | None = None,
         progress: bool = False,
         reference_loss: bool = False,
+        lr_factors: Mapping[str, float] | None = None,
+        label_smoothing: float | None = None,
+        clip_norm: float | None = None,
+        averaging: EMA | SWA | None = None,
+        validation: float | tuple[ArrayLike, ArrayLike] | None = None,
+        early_stopping: int | None = None,
     ) -> None:
         self.network = network
-        self.x_train, self.t_train = _pair("training", x_train, t_train)
-        self.x_test, self.t_test = _pair("test", x_test, t_test)
-        if len(self.x_train) == 0:
+        training = samples("training", x_train, t_train)
+        self.x_test, self.t_test = samples("test", x_test, t_test)
+        if len(training[0]) == 0:
             raise ShapeError("Trainer: the training set is empty")
+        training, self.validation = set_apart(
+            network, training, validation, patience=early_stopping, seed=seed
+        )
+        self.x_train, self.t_train = training
         if evaluate not in ("start", "end"):
             raise ArgumentError(f"Trainer: evaluate must be 'start' or 'end', got {evaluate!r}")
         if epochs < 0:
@@ -131,6 +165,9 @@ class Trainer:
         own = getattr(network, "backend", None)
         if backend is not None and own is not None and own != backend:
             raise ArgumentError(f"Trainer: backend={backend!r}, but the network is tied to {own!r}")
+        if clip_norm is not None and not 0 < clip_norm < math.inf:
+            raise ArgumentError(f"Trainer: clip_norm must be greater than 0, got {clip_norm}")
+        self.clip_norm = clip_norm
         self.epochs = epochs
         self.batch_size = as_int("Trainer", "mini_batch_size", mini_batch_size, 1)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
@@ -146,6 +183,16 @@ class Trainer:
             self.optimizer = make_optimizer(optimizer, settings)
         else:
             self.optimizer = optimizer
+        if lr_factors is not None:
+            if not hasattr(self.optimizer, "lr_factors"):
+                raise ArgumentError(f"Trainer: {type(optimizer).__name__} takes no lr_factors")
+            names = network.params
+            self.optimizer.lr_factors = rate_factors("Trainer: lr_factors", lr_factors, names)
+        if label_smoothing is not None:
+            expect_smoothing("Trainer", label_smoothing)
+            if not hasattr(self._last_layer, "label_smoothing"):
+                raise ArgumentError("Trainer: the network's last layer takes no label_smoothing")
+            self._last_layer.label_smoothing = label_smoothing
 
         self.train_size = len(self.x_train)
         self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
@@ -158,22 +205,35 @@ class Trainer:
         self.history: list[Record] = []
         self.stopped = False
         self._generator = None if seed is None else np.random.default_rng(seed)
+        self._batches = Batches(self.x_train, self.t_train, self.batch_size, augment, seed)
         self._evaluation: list[float | None] = [None, None]
         self._epoch_seconds = 0.0
+        self._epoch_norms: list[float] = []
         self._stop_requested = False
         self._told_second_pass = False
+        average = None if averaging is None else WeightAverage(averaging)
+        whole = self._epoch_of(self.max_iter - 1) + 1
+        if isinstance(averaging, SWA) and averaging.start_epoch > whole:
+            raise ArgumentError(f"Trainer: {averaging} in a run of {whole} epochs averages nothing")
+        self._weights = RunWeights(network, average, self.validation)
 
     # ---- the run ------------------------------------------------------------------
 
     def train(self) -> None:
-        """Run the steps that are left, then print the accuracy on the whole test set."""
+        """Run the steps that are left, then print the accuracy on the whole test set.
+
+        The network then has the averaged weights, or those of the best epoch, where the run
+        asked for them. A step that goes on starts from those that were trained.
+        """
         self.stopped = self._stop_requested = False
         bar = ProgressBar(self.max_iter, self.current_iter, show=self.progress)
-        with self._surroundings(), bar:
-            while self.current_iter < self.max_iter and not self._stop_requested:
+        with self._surroundings(), self._batches.ahead(self.max_iter), bar:
+            while not self.finished and not self._stop_requested:
                 self.train_step()
                 bar.advance(self.images_per_second, self.train_loss_list[-1])
-            self.stopped = self.current_iter < self.max_iter
+            self.stopped = not self.finished
+            if self.finished:
+                self._weights.finish()
             if self.verbose and not self.stopped and len(self.x_test):
                 test_acc = self.network.accuracy(self.x_test, self.t_test)
                 print("=============== Final Test Accuracy ===============")
@@ -187,11 +247,14 @@ class Trainer:
         if self.lr_schedule is not None:
             self.optimizer.lr = self.lr_schedule(self.current_iter)
         with self._surroundings():
-            chosen = randomness.choice(self.train_size, self.batch_size)
-            x_batch, t_batch = self.x_train[chosen], self.t_train[chosen]
+            x_batch, t_batch = self._batches.take(self.current_iter)
+            self._weights.before_step()
             grads = self.network.gradient(x_batch, t_batch)
             loss = None if self.reference_loss else self._loss_of_gradient()
+            if self.clip_norm is not None:
+                grads = self._clipped(grads, self.clip_norm)
             self.optimizer.update(self.network.params, grads)
+            self._weights.after_step()
             if loss is None:
                 loss = self.network.loss(x_batch, t_batch)
             self.train_loss_list.append(float(loss))
@@ -206,6 +269,28 @@ class Trainer:
             if self.current_iter == self.max_iter or self._epoch_of(self.current_iter) != epoch:
                 self._finish_epoch()
 
+    def _clipped(self, grads: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
+        """The gradients of what is trained, clipped; their norm is noted."""
+        factors = getattr(self.optimizer, "lr_factors", {})
+        trained = {key: grads[key] for key in self.network.params if factors.get(key, 1)}
+        clipped, norm = clip_gradients(trained, limit)
+        self._epoch_norms.append(norm)
+        return clipped
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or early stopping has ended the run."""
+        exhausted = self.validation is not None and self.validation.exhausted
+        return exhausted or self.current_iter >= self.max_iter
+
+    def final_weights(self) -> AbstractContextManager[None]:
+        """Inside the block the network has the weights with which the run would end now.
+
+        Those of the best epoch so far with early stopping, else the averages, else those that
+        are trained. It is for looking at them and saving them.
+        """
+        return self._weights.final()
+
     def stop(self) -> None:
         """Let a running `train` return after its current step; another `train` goes on."""
         self._stop_requested = True
@@ -218,10 +303,13 @@ class Trainer:
         """
         return ((iteration + 1) * self.batch_size - 1) // max(self.train_size, self.batch_size)
 
+    @property
+    def _last_layer(self) -> Any:
+        return getattr(self.network, "last_layer", getattr(self.network, "lastLayer", None))
+
     def _loss_of_gradient(self) -> float | None:
         """The loss that the gradient's own forward pass left on the network, if it did."""
-        last = getattr(self.network, "last_layer", getattr(self.network, "lastLayer", None))
-        loss = getattr(last, "loss", None)
+        loss = getattr(self._last_layer, "loss", None)
         if loss is None and not self._told_second_pass:
             self._told_second_pass = True
             warnings.warn(
@@ -234,8 +322,10 @@ class Trainer:
 
     def _evaluate(self, test_samples: int | None) -> None:
         train_samples = self.evaluate_sample_num_per_epoch
-        train_acc = self._accuracy(self.x_train, self.t_train, train_samples, self.train_acc_list)
-        test_acc = self._accuracy(self.x_test, self.t_test, test_samples, self.test_acc_list)
+        train = self.x_train, self.t_train, train_samples, self.train_acc_list
+        with self._weights.evaluated():
+            train_acc = self._accuracy(*train)
+            test_acc = self._accuracy(self.x_test, self.t_test, test_samples, self.test_acc_list)
         self._evaluation = [train_acc, test_acc]
         if self.verbose and (train_acc is not None or test_acc is not None):
             print(f"=== epoch:{self.current_epoch}, train acc:{train_acc}, test acc:{test_acc} ===")
@@ -251,8 +341,14 @@ class Trainer:
         return record[-1]
 
     def _finish_epoch(self) -> None:
+        self._weights.after_epoch(len(self.history) + 1)
         if self.evaluate == "end":
             self._evaluate(None)
+        validated: tuple[float | None, float | None] = None, None
+        if self.validation is not None:
+            with self._weights.evaluated():
+                validated = self.validation.measure(self.network)
+                self.validation.note(self.network, *validated)
         train_acc, test_acc = self._evaluation
         self.history.append(
             {
@@ -260,13 +356,17 @@ class Trainer:
                 "iteration": self.current_iter,
                 "train_loss": float(np.mean(self.train_loss_list[self._finished_steps() :])),
                 "train_accuracy": train_acc,
+                "validation_accuracy": validated[0],
+                "validation_loss": validated[1],
                 "test_accuracy": test_acc,
+                "gradient_norm": float(np.mean(self._epoch_norms)) if self._epoch_norms else None,
                 "learning_rate": getattr(self.optimizer, "lr", None),
                 "seconds": self._epoch_seconds,
                 "images_per_second": self.images_per_second,
             }
         )
         self._epoch_seconds = 0.0
+        self._epoch_norms = []
         self._evaluation = [None, None]
         for callback in self.callbacks:
             callback(self, self.history[-1])
@@ -289,95 +389,3 @@ class Trainer:
         chosen = nullcontext() if self.backend is None else use_backend(self.backend)
         with chosen, randomness.own_generator(self._generator):
             yield
-
-    # ---- checkpoints --------------------------------------------------------------
-
-    def save_checkpoint(self, path: str | PathLike[str]) -> None:
-        """Write everything that the rest of the run depends on, atomically.
-
-        Parameters
-        ----------
-        path : path
-            An ``.npz`` file.
-
-        Raises
-        ------
-        StateError
-            The optimizer has no ``state`` to save, or the run draws from NumPy's global
-            generator, whose state is not the Trainer's to keep.
-        """
-        if not hasattr(self.optimizer, "state"):
-            raise StateError(
-                f"save_checkpoint: {type(self.optimizer).__name__} has no state() to save"
-            )
-        if self._generator is None:
-            raise StateError("save_checkpoint: only a Trainer with a seed can be continued exactly")
-        arrays = {f"params/{key}": value for key, value in self.network.params.items()}
-        for key, value in self.optimizer.state().items():
-            arrays[f"optimizer/{key}"] = value
-        progress = {name: getattr(self, name) for name in _PROGRESS}
-        save_arrays(
-            path,
-            arrays,
-            {
-                "optimizer": type(self.optimizer).__name__,
-                "max_iter": self.max_iter,
-                "generator": self._generator.bit_generator.state,
-                "progress": progress,
-            },
-        )
-
-    def load_checkpoint(self, path: str | PathLike[str]) -> None:
-        """Go back to where `save_checkpoint` was called; `train` then continues from there.
-
-        The weights at the end are those of the run that was not interrupted, bit for bit, on
-        the same machine with the same backend and number of threads.
-
-        Raises
-        ------
-        DataNotFound, DataCorrupt
-            No such file, or not a checkpoint.
-        WeightsError
-            The checkpoint of another network or optimizer.
-        """
-        if self._generator is None:
-            raise StateError("load_checkpoint: only a Trainer with a seed can be continued exactly")
-        arrays, metadata = load_arrays(path)
-        if "progress" not in metadata or "generator" not in metadata:
-            raise WeightsError(f"{path}: not a checkpoint of a Trainer")
-        if metadata["optimizer"] != type(self.optimizer).__name__:
-            raise WeightsError(
-                f"{path}: a checkpoint of {metadata['optimizer']}, expected "
-                f"{type(self.optimizer).__name__}"
-            )
-        # Each of these takes everything or raises; the first try is on a copy, so that a
-        # file refused by the second leaves nothing changed.
-        copy.copy(self.optimizer).load_state(_under("optimizer/", arrays))
-        self.network.set_params(_under("params/", arrays), source=str(path))
-        self.optimizer.load_state(_under("optimizer/", arrays))
-        self._generator.bit_generator.state = metadata["generator"]
-        for name in _PROGRESS:
-            setattr(self, name, metadata["progress"][name])
-
-
-_PROGRESS = (
-    "current_iter",
-    "current_epoch",
-    "train_loss_list",
-    "train_acc_list",
-    "test_acc_list",
-    "history",
-    "_epoch_seconds",
-    "_evaluation",
-)
-
-
-def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
-
-
-def _pair(name: str, x: ArrayLike, t: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    x, t = as_array(x), as_array(t)
-    if len(x) != len(t):
-        raise ShapeError(f"Trainer: {len(x)} {name} samples but {len(t)} {name} labels")
-    return x, t

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,16 +13,25 @@ from typing import Any
 
 from . import config as process
 from . import figures
+from .augment import Augmentation
+from .averaging import EMA, SWA
+from .datasets import DATASETS
 from .errors import ArgumentError
-from .evaluation import Evaluation, build_network, evaluate, load_data, try_to_draw
+from .evaluation import Evaluation, build_network, evaluate, mistakes_drawer, try_to_draw
+from .io import load_params
+from .optimizer import OPTIMIZERS
+from .run_data import ImageOptions, data_name, image_facts, load_for_training
 from .run_folder import RunConfig, RunFolder
 from .schedules import make_schedule
 from .trainer import Record, Trainer
+from .transfer import take_weights
 
 __all__ = ["Outcome", "continued_config", "train_run"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is taken at the end of each epoch."""
+
+TAKEN_BY_DEFAULT = ImageOptions()
 
 STOPPING = b"\nstopping after this step; once more to stop at once without saving\n"
 
@@ -41,6 +51,8 @@ class Outcome:
     seconds : float
         Of the training steps alone, over all epochs.
     images_per_second : float
+    config : RunConfig
+        With what was found of the images, where they are the user's own.
     """
 
     stopped_by: int
@@ -48,6 +60,7 @@ class Outcome:
     evaluation: Evaluation | None
     seconds: float
     images_per_second: float
+    config: RunConfig
 
 
 def continued_config(
@@ -72,6 +85,7 @@ def continued_config(
     changed = {name: value for name, value in given.items() if value != getattr(stored, name)}
     for name, value in changed.items():
         before, option = getattr(stored, name), "--" + name.replace("_", "-")
+        started = "without" if before is None else f"with {before}"
         if name == "epochs":
             if value < before:
                 raise ArgumentError(
@@ -88,9 +102,9 @@ def continued_config(
                 "those of an uninterrupted run to the last bit"
             )
         # The data are checked by content, so their folder may have moved.
-        elif name != "data_dir":
+        elif name != "data_dir" and (name != "data" or {value, before} & DATASETS.keys()):
             raise ArgumentError(
-                f"{option} {value}: the run to resume was started with {before}; "
+                f"{option} {value}: the run to resume was started {started}; "
                 "leave it out, or start another run"
             )
     return dataclasses.replace(stored, **changed)
@@ -103,6 +117,7 @@ def train_run(
     resume: bool,
     progress: bool,
     say: Callable[[str], None],
+    image_options: ImageOptions = TAKEN_BY_DEFAULT,
 ) -> Outcome:
     """Train as `config` says, from the beginning or from the folder's checkpoint.
 
@@ -116,6 +131,8 @@ def train_run(
         Show a bar on standard error.
     say : callable
         Told, in one line each, how the run goes.
+    image_options : ImageOptions
+        How images of the user's own are to be taken.
 
     Returns
     -------
@@ -123,28 +140,39 @@ def train_run(
     """
     if not resume:
         folder.expect_new()
-    dataset, ((x_train, t_train), (x_test, t_test)) = load_data(config.data, config.data_dir)
+    options = regularisation(config)
     process.set_num_threads(config.threads)
+    config, data = load_for_training(config, image_options, progress=progress, say=say)
+    if config.validation is None and data.validation is not None:
+        options["validation"] = data.validation.images, data.validation.labels
+    if config.patience is not None and options["validation"] is None:
+        raise ArgumentError("--patience needs --validation: images by which to tell a better epoch")
 
     def after_epoch(trainer: Trainer, record: Record) -> None:
         folder.append_epoch(record)
         _save(folder, trainer)
         say(_epoch_line(record, config.epochs))
 
+    network = build_network(config)
+    if config.init is not None and not (resume and folder.checkpoint.exists()):
+        say(str(take_weights(network, load_params(config.init), config.init)))
+    if config.freeze is not None:
+        say(f"frozen: {', '.join(network.freeze(*config.freeze.split(',')))}")
     trainer = Trainer(
-        build_network(config),
-        x_train,
-        t_train,
-        x_test,
-        t_test,
+        network,
+        data.train.images,
+        data.train.labels,
+        data.test.images,
+        data.test.labels,
         epochs=config.epochs,
         mini_batch_size=config.batch_size,
         optimizer=config.optimizer,
-        optimizer_param={"lr": config.lr},
+        **options,
         evaluate_sample_num_per_epoch=TRAIN_SAMPLE,
         verbose=False,
         backend=config.backend,
         seed=config.seed,
+        augment=None if config.augment is None else Augmentation.parse(config.augment),
         evaluate="end",
         callbacks=[after_epoch],
         progress=progress,
@@ -158,39 +186,100 @@ def train_run(
     else:
         folder.create(config)
     folder.write_history(trainer.history)
+    folder.write_unreadable(data.unreadable)
+    if words := _regularisation_line(config):
+        say(words)
 
     with _stop_on_signal(trainer) as caught:
         trainer.train()
     stopped_by = caught[0] if trainer.stopped else 0
     _save(folder, trainer)
     evaluation = None
+    if trainer.finished and trainer.validation is not None and trainer.validation.best_epoch:
+        say(f"kept: the weights of epoch {trainer.validation.best_epoch}, best on validation")
     if not stopped_by:  # who stops a run is not to wait for pictures of it
-        title = f"{type(trainer.network).__name__} on {config.data}"
+        title = f"{type(trainer.network).__name__} on {data_name(config.data)}"
         curves = (trainer.train_loss_list, trainer.history, title)
         try_to_draw(say, figures.draw_curves, folder.curves, *curves)
-        names = dataset.label_names
-        evaluation = evaluate(trainer.network, x_test, t_test, len(names))
-        answers = (x_test, evaluation.labels, evaluation.answers, names)
-        try_to_draw(say, figures.draw_mistakes, folder.mistakes, *answers)
+        names, test = data.class_names, data.test
+        evaluation = evaluate(trainer.network, test.images, test.labels, len(names))
+        answers = (test.images, evaluation.labels, evaluation.answers, names)
+        try_to_draw(say, mistakes_drawer(image_facts(config)), folder.mistakes, *answers)
     seconds = sum(record["seconds"] for record in trainer.history)
     steps = trainer.history[-1]["iteration"] if trainer.history else 0
     speed = steps * config.batch_size / seconds if seconds else 0.0
-    return Outcome(stopped_by, len(trainer.history), evaluation, seconds, speed)
+    return Outcome(stopped_by, len(trainer.history), evaluation, seconds, speed, config)
 
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:
     trainer.save_checkpoint(folder.checkpoint)
-    trainer.network.save_params(folder.weights)
+    with trainer.final_weights():
+        trainer.network.save_params(folder.weights)
 
 
 def _epoch_line(record: Record, epochs: int) -> str:
     width = len(str(epochs))
+    accuracies = [
+        f"{name} {100 * record[f'{name}_accuracy']:6.2f} %"
+        for name in ("train", "validation", "test")
+        if record[f"{name}_accuracy"] is not None
+    ]
     return (
         f"epoch {record['epoch']:{width}}/{epochs}  loss {record['train_loss']:.4f}  "
-        f"accuracy: train {100 * record['train_accuracy']:6.2f} %, "
-        f"test {100 * record['test_accuracy']:6.2f} %  "
+        f"accuracy: {', '.join(accuracies)}  "
         f"{record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s"
     )
+
+
+def regularisation(config: RunConfig) -> dict[str, Any]:
+    """Return what a Trainer is told of learning rate, weight decay, averages and validation.
+
+    Raises
+    ------
+    ArgumentError
+        Options that do not go together.
+    """
+    settings = {"lr": config.lr}
+    if config.weight_decay is not None:
+        takers = [name for name, make in OPTIMIZERS.items() if _takes_decay(make)]
+        if config.optimizer not in takers:
+            raise ArgumentError(
+                f"--weight-decay: {config.optimizer} has none; {', '.join(takers)} have"
+            )
+        settings["weight_decay"] = config.weight_decay
+    averaging: EMA | SWA | None = None
+    if config.ema is not None:
+        averaging = EMA(config.ema)
+    elif config.swa is not None:
+        if config.swa > config.epochs:
+            raise ArgumentError(f"--swa {config.swa}: the run ends with epoch {config.epochs}")
+        averaging = SWA(config.swa)
+    return {
+        "optimizer_param": settings,
+        "label_smoothing": config.label_smoothing,
+        "clip_norm": config.clip_norm,
+        "averaging": averaging,
+        "validation": config.validation,
+        "early_stopping": config.patience,
+    }
+
+
+def _takes_decay(make: type) -> bool:
+    return "weight_decay" in inspect.signature(make).parameters
+
+
+def _regularisation_line(config: RunConfig) -> str:
+    """What of it is on, in words."""
+    parts = {
+        "weight decay {:g}": config.weight_decay,
+        "label smoothing {:g}": config.label_smoothing or None,
+        "gradients clipped at norm {:g}": config.clip_norm,
+        "weights averaged with decay {:g}": config.ema,
+        "weights averaged from epoch {} on": config.swa,
+        "{:.3g} of the training images for validation": config.validation,
+        "patience {}": config.patience,
+    }
+    return ", ".join(text.format(value) for text, value in parts.items() if value is not None)
 
 
 @contextmanager

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .models import MODELS
+from .datasets.mnist import img_dim
+from .models import make_model
 from .optimizer import Adam
 from .selection import resolve, use_backend
 
 __all__ = ["warm_up"]
-
-IMAGE = (1, 28, 28)
 
 
 def warm_up(
@@ -22,6 +20,8 @@ def warm_up(
     backend: str | None = None,
     dtype: DTypeLike = "float32",
     batch_size: int = 100,
+    image_shape: tuple[int, int, int] = img_dim,
+    classes: int = 10,
 ) -> float:
     """Take one training step and make one prediction on a batch of empty images.
 
@@ -37,6 +37,8 @@ def warm_up(
     dtype : float32 or float64
     batch_size : int
         Images of the batch: small batches may run by other algorithms than large ones.
+    image_shape : (C, H, W)
+    classes : int
 
     Returns
     -------
@@ -45,9 +47,9 @@ def warm_up(
     """
     started = time.perf_counter()
     with use_backend(resolve(backend)):
-        make: Any = MODELS[model]
-        network = make(dtype=dtype, seed=0)
-        images, labels = np.zeros((batch_size, *IMAGE), network.dtype), np.zeros(batch_size, int)
+        network = make_model(model, image_shape, classes, dtype=dtype, seed=0)
+        images = np.zeros((batch_size, *image_shape), network.dtype)
+        labels = np.zeros(batch_size, int)
         Adam().update(network.params, network.gradient(images, labels))
         network.predict(images)
     return time.perf_counter() - started

@@ -23,13 +23,17 @@ def float64(array):
 # ---- windows ------------------------------------------------------------------------
 
 
-def windows_along(size: int, window: int, stride: int, pad: int) -> int:
-    """How many windows fit along one axis, counted by sliding one."""
+def windows_along(size: int, window: int, stride: int, pad: int, ceil: bool = False) -> int:
+    """How many windows fit along one axis, counted by sliding one.
+
+    In ceil mode one may hang over the end that begins before the image does, or in it.
+    """
     count, start = 0, -pad
     while start + window <= size + pad:
         count += 1
         start += stride
-    return count
+    overhangs = start - stride + window < size + pad and start < size
+    return count + (ceil and overhangs)
 
 
 def padded(x: np.ndarray, pad: int) -> np.ndarray:
@@ -39,10 +43,10 @@ def padded(x: np.ndarray, pad: int) -> np.ndarray:
     return out
 
 
-def each_window(shape, fh, fw, stride, pad) -> Iterator[tuple[int, int, int, int]]:
+def each_window(shape, fh, fw, stride, pad, ceil=False) -> Iterator[tuple[int, int, int, int]]:
     """(y, x, top, left): the window's number, and its corner in the padded image."""
-    for y in range(windows_along(shape[2], fh, stride, pad)):
-        for x in range(windows_along(shape[3], fw, stride, pad)):
+    for y in range(windows_along(shape[2], fh, stride, pad, ceil)):
+        for x in range(windows_along(shape[3], fw, stride, pad, ceil)):
             yield y, x, y * stride, x * stride
 
 
@@ -116,18 +120,18 @@ def conv2d_gradients(dout, x, weight, stride=1, pad=0):
 # ---- max pooling --------------------------------------------------------------------
 
 
-def maxpool2d(x, fh, fw, stride=1, pad=0):
+def maxpool2d(x, fh, fw, stride=1, pad=0, ceil=False):
     """(out, winner): the maximum, and its position fy*fw + fx in the window.
 
     The first maximum wins, the first NaN before any number; padding never does.
     """
     x = float64(x)
     n, c, h, w = x.shape
-    oh, ow = windows_along(h, fh, stride, pad), windows_along(w, fw, stride, pad)
+    oh, ow = windows_along(h, fh, stride, pad, ceil), windows_along(w, fw, stride, pad, ceil)
     out, winner = np.zeros((n, c, oh, ow)), np.zeros((n, c, oh, ow), dtype=int)
     for i in range(n):
         for j in range(c):
-            for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad):
+            for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad, ceil):
                 best, place = None, None
                 for fy in range(fh):
                     for fx in range(fw):
@@ -256,10 +260,23 @@ def cross_entropy(y, labels):
     return sum(-math.log(row[label] + 1e-7) for row, label in zip(y, labels, strict=True)) / len(y)
 
 
-def softmax_cross_entropy_gradient(y, labels, scale):
+def smoothed_cross_entropy(scores, labels, smoothing):
+    """Mean of -sum(q * log(p)), where q takes a share of the label for all classes alike."""
+    loss = 0.0
+    for row, label in zip(float64(scores), labels, strict=True):
+        largest = max(row)
+        log_total = math.log(sum(math.exp(value - largest) for value in row))
+        for j, value in enumerate(row):
+            q = smoothing / len(row) + (1 - smoothing if j == label else 0)
+            loss -= q * (value - largest - log_total)
+    return loss / len(scores)
+
+
+def softmax_cross_entropy_gradient(y, labels, scale, smoothing=0.0):
     out = float64(y)
     for row, label in zip(out, labels, strict=True):
-        row[label] -= 1
+        for j in range(len(row)):
+            row[j] -= smoothing / len(row) + (1 - smoothing if j == label else 0)
     return out * scale
 
 
@@ -304,6 +321,14 @@ def adam(p, g, state, lr=0.001, beta1=0.9, beta2=0.999):
     state.setdefault("v", 0.0)
     lr_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
     return adam_step(p, g, state, lr_t, beta1, beta2, 1e-7)
+
+
+def adamw(p, g, state, lr=0.001, beta1=0.9, beta2=0.999, weight_decay=0.01, eps=1e-8):
+    t = state["t"] = state.get("t", 0) + 1
+    state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
+    state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g * g
+    first, second = state["m"] / (1 - beta1**t), state["v"] / (1 - beta2**t)
+    return p - lr * weight_decay * p - lr * first / (math.sqrt(second) + eps)
 
 
 # ---- gradients by finite differences ------------------------------------------------

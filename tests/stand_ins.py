@@ -12,7 +12,7 @@ import pytest
 
 from fastconv import selection
 from fastconv.backends import Registry
-from fastconv.backends.base import FAMILIES, KERNELS
+from fastconv.backends.base import CHANNELS_FIRST, KERNELS
 from fastconv.backends.numpy_backend import NumpyBackend
 
 WRITTEN = {
@@ -22,6 +22,7 @@ WRITTEN = {
     "normalized",
     "mean",
     "variance",
+    "scale",
     "probabilities",
     "dscores",
     "col",
@@ -30,12 +31,16 @@ WRITTEN = {
     "dbias",
     "dgamma",
     "dbeta",
+    "dresidual",
 }
 READ = {
     "relu_backward": {"mask"},
     "maxpool2d_backward": {"winner"},
     "batchnorm_infer": {"mean", "variance"},
     "batchnorm_backward": {"normalized", "variance"},
+    "batchnorm2d_apply": {"scale"},
+    "batchnorm2d_backward": {"mean"},
+    "lrn_backward": {"scale"},
     "softmax_cross_entropy_backward": {"probabilities"},
     "col2im": {"col"},
 }
@@ -86,12 +91,13 @@ class StandIn:
             if array.dtype.kind != "f":
                 pooled = kernel.startswith("maxpool2d")
                 window = arguments["geometry"].window if pooled else 0
-                expected = {"labels": np.int64, "mask": np.uint8}.get(name)
+                kinds = dict.fromkeys(("labels", "boxes", "rows", "cols"), np.int64)
+                expected = (kinds | {"mask": np.uint8}).get(name)
                 expected = expected or (np.uint8 if window <= 256 else np.int32)
                 assert array.dtype == expected, where
             assert array.dtype.isnative and array.flags.aligned, where
             images = array.ndim == 4 and "weight" not in name
-            if images and kernel not in FAMILIES["columns"] and self.layout == "channels_last":
+            if images and kernel not in CHANNELS_FIRST and self.layout == "channels_last":
                 array = array.transpose(0, 2, 3, 1)
             assert array.flags.c_contiguous, where
         if kernel == "adam_update":

@@ -384,7 +384,7 @@ def test_the_table_of_the_command_line(folder):
     for name, dataset in DATASETS.items():
         options = {"data_dir": folder} if dataset.takes_folder else {}
         (x_train, t_train), _ = dataset.load(flatten=False, **options)
-        assert x_train.shape[1:] == (1, 28, 28), name
+        assert x_train.shape[1:] == (1, 28, 28) == dataset.image_shape, name
         assert x_train.dtype == np.float32
         assert t_train.max() < len(dataset.label_names)
         assert dataset.epochs >= 1

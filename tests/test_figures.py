@@ -23,7 +23,7 @@ NAMES = tuple("0123456789")
 def drawn(monkeypatch):
     """The figures that would have been saved."""
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: kept.append(figure))
     return kept
 
 
@@ -54,6 +54,16 @@ def test_curves_show_every_step_and_every_epoch(drawn):
     assert list(train.get_ydata()) == [50, 75, 90]
     assert list(test.get_ydata()) == [40, 70, 85]
     assert "85.00 %" in test.get_label()
+
+
+def test_curves_show_validation_where_there_is_one(drawn):
+    history = [record(1, 10, 0.5, 0.4) | {"validation_accuracy": 0.45}]
+    history += [record(2, 20, 0.75, 0.7) | {"validation_accuracy": 0.65}]
+    figures.draw_curves("unused.png", np.linspace(2.3, 0.1, 20), history, "validated")
+    train, validation, test = drawn[0].axes[1].lines
+    assert list(validation.get_ydata()) == [45, 65]
+    assert validation.get_label() == "validation images (last: 65.00 %)"
+    assert len({line.get_color() for line in (train, validation, test)}) == 3
 
 
 def test_curves_of_a_run_without_a_finished_epoch_or_some_accuracies(drawn):
@@ -99,6 +109,47 @@ def test_mistakes_carry_the_true_label_top_left_and_the_answer_bottom_right(draw
     for frame, index in zip(figure.axes[0].patches, misread, strict=True):
         left, top = (round(place + 0.5) for place in frame.get_xy())
         assert np.array_equal(canvas[top : top + 28, left : left + 28], images[index, 0])
+
+
+def test_mistakes_in_colour_are_shown_as_they_were(drawn, rng):
+    images = rng.random((9, 3, 6, 8), np.float32)
+    labels = np.arange(9) % 3
+    names = ("cat", "a name that is too long for a tile", "$5 to $9")
+    figures.draw_mistakes(
+        "unused.png",
+        images * 2 - 1,
+        labels,
+        (labels + 1) % 3,
+        names,
+        ink=False,
+        restore=lambda seen: (seen + 1) / 2,
+    )
+    (figure,) = drawn
+    canvas = figure.axes[0].images[0].get_array()
+    for frame, image in zip(figure.axes[0].patches, images, strict=True):
+        left, top = (round(place + 0.5) for place in frame.get_xy())
+        shown = canvas[top : top + 6, left : left + 8]
+        np.testing.assert_allclose(shown, image.transpose(1, 2, 0), atol=1e-6)
+    assert canvas[0, 9].tolist() == [1, 1, 1]  # between two images
+    assert tiles(figure)[1] == ("a name that i…", "$5 to $9")
+
+
+def test_photographs_without_colour_are_no_negatives(drawn):
+    images, labels = np.zeros((2, 1, 6, 6)), np.zeros(2, int)
+    figures.draw_mistakes("unused.png", images, labels, labels + 1, NAMES, ink=False)
+    shown = drawn[0].axes[0].images[0]
+    assert shown.to_rgba(shown.get_array())[0, 0, :3].tolist() == [0, 0, 0]
+
+
+def test_names_of_any_script_and_many_classes(tmp_path):
+    """Drawn for good: Matplotlib warns of letters that its font lacks, and of odd formulas."""
+    names = [f"猫 ${index}_" for index in range(45)]
+    figures.draw_confusion(tmp_path / "c.png", np.eye(45, dtype=int), names)
+    labels = np.arange(45)
+    images = np.zeros((45, 3, 5, 5))
+    figures.draw_mistakes(tmp_path / "m.png", images, labels, labels[::-1], names, ink=False)
+    figures.draw_curves(tmp_path / "t.png", [2.0], [record(1, 1, 0.5, 0.5)], "DeepConvNet on $a_")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_more_mistakes_than_fit(drawn):
@@ -168,3 +219,20 @@ def test_without_matplotlib(monkeypatch, tmp_path):
     with pytest.raises(MissingDependency, match=r"fastconv\[plots\]"):
         figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_stand_below_their_image(drawn, channels):
+    rows = np.random.default_rng(0).random((3, 4, channels, 6, 8)) * 1.2 - 0.1
+    figures.draw_samples("unused.png", rows, "rotate=5")
+    (figure,) = drawn
+    assert figure.get_suptitle() == "rotate=5"
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["image", "changed"]
+    canvas = axes.images[0].get_array()
+    frames = [patch.get_xy() for patch in axes.patches]
+    assert len(frames) == 12
+    for (left, top), image in zip(frames, rows.reshape(12, channels, 6, 8), strict=True):
+        y, x = int(top + 0.5), int(left + 0.5)
+        tile = canvas[y : y + 6, x : x + 8].reshape(6, 8, channels)
+        np.testing.assert_array_equal(tile, np.clip(image, 0, 1).transpose(1, 2, 0))

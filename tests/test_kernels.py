@@ -251,29 +251,39 @@ def test_batchnorm_backward(backend, dtype, n, d, seed, threads):
 # ---- softmax with cross-entropy -------------------------------------------------------
 
 
-@given(st.integers(1, 20), SIZES, SEEDS, THREADS, st.sampled_from([1.0, 30.0, 1000.0]))
-def test_softmax_cross_entropy(backend, dtype, n, m, seed, threads, spread):
+SPREADS = st.sampled_from([1.0, 30.0, 1000.0])
+
+
+@given(st.integers(1, 20), SIZES, SEEDS, THREADS, SPREADS, st.sampled_from([0.0, 0.1, 0.9]))
+def test_softmax_cross_entropy(backend, dtype, n, m, seed, threads, spread, smoothing):
     rng = np.random.default_rng(seed)
     scores = (spread * rng.standard_normal((n, m))).astype(dtype)
     labels = rng.integers(0, m, n)
     table = on_threads(backend, threads)
-    out = call_kernel(table, "softmax_cross_entropy_forward", scores=scores, labels=labels)
+    how = {"labels": labels, "smoothing": smoothing}
+    out = call_kernel(table, "softmax_cross_entropy_forward", scores=scores, **how)
     expected = naive.softmax(scores)
     # exp(score - largest) is off by the rounding of the difference, absolute and not relative.
     scale = max(1.0, np.abs(scores).max())
     assert_close(out["probabilities"], expected, dtype=dtype, scale=scale)
     probabilities = out["probabilities"].astype(float)
     assert isinstance(out["loss"], float)
-    assert math.isclose(out["loss"], naive.cross_entropy(probabilities, labels), rel_tol=1e-12)
+    if smoothing:
+        expected = naive.smoothed_cross_entropy(scores, labels, smoothing)
+        assert abs(out["loss"] - expected) <= 50 * np.finfo(dtype).eps * scale
+    else:
+        expected = naive.cross_entropy(probabilities, labels)
+        assert math.isclose(out["loss"], expected, rel_tol=1e-12)
     out = call_kernel(
         table,
         "softmax_cross_entropy_backward",
         probabilities=out["probabilities"],
-        labels=labels,
         scale=0.25,
+        **how,
     )
-    expected = naive.softmax_cross_entropy_gradient(probabilities, labels, 0.25)
-    assert_close(out["dscores"], expected, dtype=dtype)
+    expected = naive.softmax_cross_entropy_gradient(probabilities, labels, 0.25, smoothing)
+    # Near 0 the rounding of the smoothed label, a number of about 1, is what is left.
+    assert_close(out["dscores"], expected, dtype=dtype, scale=0.25 if smoothing else None)
 
 
 # ---- Adam -----------------------------------------------------------------------------

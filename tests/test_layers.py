@@ -7,7 +7,7 @@ import pytest
 
 import fastconv
 from fastconv import layers
-from fastconv.errors import ShapeError, StateError
+from fastconv.errors import ArgumentError, ShapeError, StateError
 from fastconv.layers import (
     Affine,
     BatchNormalization,
@@ -99,6 +99,36 @@ def test_softmax_with_loss_of_a_hopeless_score_is_finite(backend, dtype):
     assert loss == pytest.approx(-np.log(1e-7), rel=1e-6)
 
 
+def test_label_smoothing_spreads_a_share_of_each_label(backend, draw, dtype):
+    scores, labels = draw(6, 5), np.array([4, 0, 2, 2, 1, 3])
+    for t in (labels, np.eye(5)[labels]):
+        layer = SoftmaxWithLoss(backend, label_smoothing=0.1)
+        expected = naive.smoothed_cross_entropy(scores, labels, 0.1)
+        assert_close(np.asarray(layer.forward(scores, t)), expected, tolerance=1e-6)
+        gradient = naive.softmax_cross_entropy_gradient(naive.softmax(scores), labels, 1 / 6, 0.1)
+        assert_close(layer.backward(), gradient, dtype=dtype)
+    soft = np.full((6, 5), 0.2)
+    layer.forward(scores, soft)
+    assert_close(layer.backward(), (naive.softmax(scores) - 0.2) / 6, dtype=dtype)
+
+
+def test_the_smoothed_loss_of_a_hopeless_score_is_exact(backend, dtype):
+    """The book's 1e-7 would hide the very classes that smoothing is about."""
+    layer = SoftmaxWithLoss(backend, label_smoothing=0.2)
+    assert layer.forward(np.array([[1000, 0]], dtype), np.array([0])) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1, np.nan, "some"])
+def test_smoothing_out_of_range(smoothing):
+    message = f"label_smoothing must be from 0 to below 1, got {smoothing!r}"
+    with pytest.raises(ArgumentError, match=f"SoftmaxWithLoss: {message}"):
+        SoftmaxWithLoss(label_smoothing=smoothing)
+    layer = SoftmaxWithLoss()
+    layer.label_smoothing = smoothing
+    with pytest.raises(ArgumentError, match=f"softmax_cross_entropy: {message}"):
+        layer.forward(np.ones((1, 2)), [0])
+
+
 def test_dropout_draws_the_mask_of_a_seeded_script(draw, dtype):
     x, dout = draw(3, 4, 2), draw(3, 4, 2)
     layer = Dropout(0.3)
@@ -122,6 +152,24 @@ def test_dropout_in_evaluation_scales_and_draws_nothing(draw, dtype):
     out = Dropout(0.3).forward(x, train_flg=False)
     assert_close(out, x.astype(float) * 0.7, dtype=dtype)
     assert np.random.rand() == expected
+
+
+def test_inverted_dropout_scales_in_training_and_not_in_evaluation(draw, dtype):
+    x, dout = draw(3, 4, 2), draw(3, 4, 2)
+    layer = Dropout(0.3, inverted=True)
+    np.random.seed(5)
+    out = layer.forward(x)
+    np.random.seed(5)
+    kept = np.random.rand(3, 4, 2) > 0.3
+    assert_close(out, np.where(kept, x, 0).astype(float) / 0.7, dtype=dtype)
+    assert_close(layer.backward(dout), np.where(kept, dout, 0).astype(float) / 0.7, dtype=dtype)
+    assert_close(layer.forward(x, train_flg=False), x, dtype=dtype, tolerance=0)
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1, float("nan")])
+def test_inverted_dropout_must_leave_something(ratio):
+    with pytest.raises(ArgumentError, match="cannot be inverted"):
+        Dropout(ratio, inverted=True)
 
 
 def test_dropout_ratio_is_a_half_by_default():
@@ -198,6 +246,21 @@ def test_convolution(backend, draw, dtype):
     np.testing.assert_array_equal(layer.x, x)
 
 
+@pytest.mark.parametrize("name", ["Affine", "Convolution"])
+def test_without_a_bias_only_the_weight_is_trained(backend, draw, dtype, name):
+    """And all else is as with a bias of zeros."""
+    weight, x = (draw(12, 7) if name == "Affine" else draw(7, 3, 2, 2)), draw(2, 3, 2, 2)
+    plain = getattr(layers, name)(weight, backend=backend)
+    zero = getattr(layers, name)(weight, np.zeros(7, dtype), backend=backend)
+    assert (plain.parameter_names, zero.parameter_names) == (("W",), ("W", "b"))
+    out = plain.forward(x)
+    assert out.dtype == dtype
+    np.testing.assert_array_equal(out, zero.forward(x))
+    np.testing.assert_array_equal(plain.backward(out), zero.backward(out))
+    np.testing.assert_array_equal(plain.dW, zero.dW)
+    assert plain.db is None
+
+
 def test_stride_and_pad_are_one_and_zero_by_default(backend, draw):
     x = draw(1, 1, 5, 5)
     assert Convolution(draw(2, 1, 3, 3), draw(2), backend=backend).forward(x).shape == (1, 2, 3, 3)
@@ -251,14 +314,22 @@ def make(name, draw, backend):
     weights = {
         "Affine": (draw(12, 7), draw(7)),
         "BatchNormalization": (draw(12), draw(12)),
+        "BatchNormalization2d": (draw(3), draw(3)),
         "Convolution": (draw(4, 3, 2, 2), draw(4)),
+        "LocalResponseNormalization": (3,),
         "Pooling": (2, 2),
+        "AveragePooling": (2, 2),
+        "AdaptiveAveragePooling": (1, 2),
     }.get(name, ())
     arrays = [array for array in weights if isinstance(array, np.ndarray)]
     return getattr(layers, name)(*weights, backend=backend), draw(5, 3, 2, 2), arrays
 
 
-NAMES = ("Relu", "Sigmoid", "Affine", "BatchNormalization", "Convolution", "Pooling", "Dropout")
+NAMES = (
+    *("Relu", "Sigmoid", "Affine", "BatchNormalization", "Convolution", "Pooling", "Dropout"),
+    *("LeakyRelu", "Elu", "Gelu", "Silu", "Tanh", "LocalResponseNormalization"),
+    *("BatchNormalization2d", "AveragePooling", "AdaptiveAveragePooling", "GlobalAveragePooling"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -297,7 +368,9 @@ def test_an_empty_batch_works(backend, draw, name):
         assert not getattr(layer, "d" + key).any()
 
 
-@pytest.mark.parametrize("name", ["Affine", "Convolution", "BatchNormalization"])
+@pytest.mark.parametrize(
+    "name", ["Affine", "Convolution", "BatchNormalization", "BatchNormalization2d"]
+)
 @pytest.mark.parametrize("how", ["replaced", "changed in place"])
 def test_parameters_may_change_between_any_two_calls(backend, draw, name, how):
     """What load_params does, and what the optimizers do."""

@@ -18,7 +18,7 @@ def address(array: np.ndarray) -> int:
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_kept", [])
+    monkeypatch.setattr(memory._current, "pool", memory.Pool(memory.MOST))
 
 
 def test_memory_that_nobody_holds_is_used_again() -> None:
@@ -42,20 +42,20 @@ def test_memory_that_nobody_holds_is_used_again() -> None:
 )
 def test_memory_that_somebody_holds_is_left_alone(hold: object) -> None:
     held = hold(memory.empty(LARGE, np.float32))  # type: ignore[operator]
-    (kept,) = memory._kept
+    (kept,) = memory._current.pool.kept
     kept[:] = 1
     for _ in range(3):
         memory.empty(LARGE, np.float32)[:] = 2
     assert (kept == 1).all()
-    assert len(memory._kept) == 2
+    assert len(memory._current.pool.kept) == 2
     del held, kept
     memory.empty(LARGE, np.float32)
-    assert len(memory._kept) == 2
+    assert len(memory._current.pool.kept) == 2
 
 
 def test_memory_kept_has_a_limit() -> None:
     held = [memory.empty((memory.MOST // 8,), np.uint8) for _ in range(20)]
-    assert sum(kept.size for kept in memory._kept) <= memory.MOST
+    assert sum(kept.size for kept in memory._current.pool.kept) <= memory.MOST
     for i, array in enumerate(held):
         array[:] = i
     assert [int(array[-1]) for array in held] == list(range(20))

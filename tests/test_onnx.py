@@ -20,10 +20,16 @@ from fastconv.layers import (
     BatchNormalization,
     Convolution,
     Dropout,
+    Elu,
+    Gelu,
+    LeakyRelu,
+    LocalResponseNormalization,
     Pooling,
     Relu,
     Sigmoid,
+    Silu,
     SoftmaxWithLoss,
+    Tanh,
 )
 from fastconv.network import Network
 
@@ -88,6 +94,23 @@ CHAINS = {
     "pooling 3x2, stride 1, pad 1": ([Pooling(3, 2, 1, 1)], (3, 7, 6)),
     "affine": ([affine(6)], (6,)),
     "affine of images": ([affine(24)], (2, 3, 4)),
+    "no biases": (
+        [Convolution(convolution().W), Relu(), Affine(affine(80).W)],
+        (2, 7, 6),
+    ),
+    "groups": (
+        [Convolution(convolution(6, 1).W, groups=3), Convolution(convolution(4, 3).W, groups=2)],
+        (3, 9, 8),
+    ),
+    "dilation": ([Convolution(convolution().W, None, 2, 1, dilation=2)], (2, 9, 8)),
+    "local response": (
+        [Pooling(2, 2), LocalResponseNormalization(3, 0.8, 0.6, 1.5)],
+        (5, 3, 4),
+    ),
+    "activations": (
+        [affine(6, 9), Tanh(), LeakyRelu(0.3), Elu(1.2), Gelu(), Silu(), Dropout(inverted=True)],
+        (6,),
+    ),
     "two affine": ([affine(6, 5), Relu(), affine(5)], (6,)),
     "sigmoid": ([affine(6, 5), Sigmoid(), affine(5)], (6,)),
     "dropout": ([affine(6, 5), Dropout(0.3), affine(5), Dropout(0.5)], (6,)),

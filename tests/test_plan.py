@@ -15,7 +15,8 @@ from fastconv import DeepConvNet, config, selection
 from fastconv.errors import StateError
 from fastconv.layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
 from fastconv.network import Network
-from fastconv.plan import Block, Plan, cut
+from fastconv.plan import Plan
+from fastconv.runs import cut
 
 from .compare import assert_close
 
@@ -57,6 +58,10 @@ def stacks(rng, dtype):
         "pooled blocks": [c(8, 3), Relu(), Pooling(2, 2, 2), c(16, 8), Relu(), Pooling(2, 2, 2)],
         "blocks without pooling": [c(8, 3), Relu(), c(9, 8, size=5, pad=2), Relu(), c(4, 9)],
         "other pooling": [c(8, 3), Relu(), Pooling(3, 3, 2, 1), c(16, 8), Relu()],
+        "no biases": [
+            *(Convolution(c(8, 3).W, pad=1), Relu(), Convolution(c(8, 8).W), Relu()),
+            *(Pooling(2, 2, 2), Affine(rng.standard_normal((96, 5)).astype(dtype))),
+        ],
         "no ReLU": [c(8, 3), Pooling(2, 2, 2), c(8, 8, stride=2), Relu()],
         "a layer of the user's": [c(8, 3), Doubled(), Pooling(2, 2, 2), c(8, 8), Relu()],
         "layers that copy nothing": [
@@ -124,7 +129,7 @@ def test_evaluation_gives_what_the_layers_give(backend, dtype, rng, name):
 
 def runs(layers):
     """How many layers each run of the plan has."""
-    return [len(run.layers) if isinstance(run, Block) else 1 for run in cut(layers)]
+    return [len(run.layers) for run in cut(layers, train_flg=True)]
 
 
 def test_what_becomes_a_block(rng, backend):

@@ -10,14 +10,19 @@ from fastconv import DeepConvNet
 from fastconv.backends.base import FAMILIES, KERNELS
 from fastconv.info import configuration
 from fastconv.layers import (
+    AdaptiveAveragePooling,
     Affine,
+    AveragePooling,
     BatchNormalization,
+    BatchNormalization2d,
     Convolution,
+    LocalResponseNormalization,
     Pooling,
     Relu,
     SoftmaxWithLoss,
+    Tanh,
 )
-from fastconv.ops import conv2d_block_backward, conv2d_block_forward
+from fastconv.ops import conv2d_block_backward, conv2d_block_forward, smooth, tone, warp
 from fastconv.optimizer import Adam
 from fastconv.testing import signature_differences
 from fastconv.util import col2im, im2col
@@ -40,7 +45,8 @@ def test_the_projects_own_backends_are_complete(backend, table):
 
 
 def test_families_are_the_whole_table():
-    names = [name for name in vars(fastconv.backends.base.Backend) if not name.startswith("_")]
+    table = fastconv.backends.base.Backend, fastconv.backends.base_later.LaterKernels
+    names = [name for part in table for name in vars(part) if not name.startswith("_")]
     assert set(KERNELS) == set(names) - {"configure", "describe"}
 
 
@@ -107,10 +113,17 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
     with fastconv.use_backend("mine"):
         for layer, shape in [
             (Convolution(draw(4, 3, 3, 3), draw(4), 2, 1), (2, 3, 6, 5)),
+            (Convolution(draw(6, 1, 3, 2), None, 2, 1, groups=3), (2, 3, 6, 5)),
             (Relu(), (2, 3, 6, 5)),
+            (Tanh(), (2, 3, 6, 5)),
+            (LocalResponseNormalization(), (2, 3, 6, 5)),
             (Pooling(2, 2, 2), (2, 3, 6, 5)),
             (Pooling(17, 16), (1, 2, 18, 17)),
+            (Pooling(2, 2, 2, ceil_mode=True), (2, 3, 6, 5)),
+            (AveragePooling(2, 2, 2, 1), (2, 3, 6, 5)),
+            (AdaptiveAveragePooling(2, 2), (2, 3, 6, 5)),
             (Affine(draw(90, 4), draw(4)), (2, 3, 6, 5)),
+            (BatchNormalization2d(draw(3), draw(3)), (2, 3, 6, 5)),
             (BatchNormalization(draw(90), draw(90)), (2, 3, 6, 5)),
         ]:
             out = layer.forward(draw(*shape))
@@ -124,6 +137,12 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
             conv2d_block_backward(in_memory(memory, np.ones(out.shape)), weight, context)
         im2col(draw(2, 3, 6, 5), 2, 2)
         col2im(draw(2 * 5 * 4, 12), (2, 3, 6, 5), 2, 2)
+        matrix = in_memory(memory, np.eye(2, 3)[None].repeat(2, 0))
+        for field in (None, draw(2, 2, 6, 5)):
+            warp(draw(2, 3, 6, 5), matrix, field)
+        smooth(draw(2, 3, 6, 5), draw(3))
+        boxes = in_memory(memory, np.array([[0, 1, 2, 3]] * 2))
+        tone(draw(2, 3, 6, 5), draw(2), draw(2), boxes)
         if memory not in ("read-only", "broadcast first axis"):
             Adam().update({"W": draw(3, 4)}, {"W": draw(3, 4)})
             mine.calls.append("adam_update")
@@ -142,9 +161,14 @@ def test_no_layer_computes_past_the_table(registry):
     with fastconv.use_backend("liar"):
         for layer in (
             Convolution(np.ones((2, 3, 3, 3)), np.zeros(2)),
+            Convolution(np.ones((3, 1, 2, 2)), np.zeros(3), dilation=2, groups=3),
             Relu(),
+            Tanh(),
+            LocalResponseNormalization(),
             Pooling(2, 2),
+            AveragePooling(2, 2),
             Affine(np.ones((48, 2)), np.zeros(2)),
+            BatchNormalization2d(np.ones(3), np.zeros(3)),
             BatchNormalization(np.ones(48), np.zeros(48)),
         ):
             out = layer.forward(x)
@@ -154,6 +178,8 @@ def test_no_layer_computes_past_the_table(registry):
         loss = SoftmaxWithLoss()
         assert loss.forward(np.ones((2, 3)), [0, 1]) == 7
         sevens(loss.y, loss.backward())
+        matrix = np.zeros((2, 2, 3))
+        sevens(warp(x, matrix), smooth(x, [1]), tone(x, [1, 1], [0, 0], [[0] * 4] * 2))
         sevens(im2col(x, 2, 2), col2im(np.ones((18, 12)), (2, 3, 4, 4), 2, 2))
         params = {"W": np.ones(3)}
         Adam().update(params, {"W": np.ones(3)})

@@ -213,6 +213,32 @@ def takes_the_statistics_for_constants(right, a):
     a["dx"][...] = a["gamma"] / np.sqrt(a["variance"] + a["epsilon"]) * a["dout"]
 
 
+@mistake("avgpool2d_forward")
+def divides_by_the_places(right, a):
+    places = {key: a[key].copy() for key in ("rows", "cols")}
+    for bounds in places.values():
+        bounds[:, 2] = np.maximum(bounds[:, 1] - bounds[:, 0], 1)
+    right(**{**a, **places})
+
+
+@mistake("batchnorm2d_statistics")
+def takes_the_variance_of_the_first_image(right, a):
+    right(**a)
+    a["variance"][...] = np.var(a["x"][0], axis=(1, 2))
+
+
+@mistake("batchnorm2d_apply")
+def adds_behind_the_relu(right, a):
+    right(**{**a, "residual": None})
+    if a["residual"] is not None:
+        a["out"] += a["residual"]
+
+
+@mistake("batchnorm2d_backward")
+def leaves_the_gate_open(right, a):
+    right(**{**a, "gate": None})
+
+
 @mistake("softmax_cross_entropy_forward")
 def sums_the_loss(right, a):
     return right(**a) * len(a["labels"])

@@ -1,4 +1,4 @@
-"""Convolution and pooling against PyTorch, where it is installed."""
+"""Convolution, pooling and smoothed loss against PyTorch, where it is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from fastconv.layers import Convolution, Pooling
+from fastconv.layers import Convolution, Pooling, SoftmaxWithLoss
 
 from .compare import assert_close
 from .geometries import FEW_CHANNELS, SEEDS, geometries, numbers
@@ -46,3 +46,16 @@ def test_pooling(backend, dtype, g, seed):
     ours = Pooling(g.fh, g.fw, g.stride, g.pad, backend)
     assert_close(ours.forward(x), out.detach().numpy(), dtype=dtype, tolerance=0)
     assert_close(ours.backward(dout), theirs.grad.numpy(), dtype=dtype)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("smoothing", [0.05, 0.5])
+def test_label_smoothing(backend, dtype, rng, smoothing, one_hot):
+    scores, t = (20 * rng.standard_normal((9, 7))).astype(dtype), rng.integers(0, 7, 9)
+    theirs = leaf(scores)
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(theirs, torch.tensor(t))
+    loss.backward()
+    layer = SoftmaxWithLoss(backend, label_smoothing=smoothing)
+    got = np.asarray(layer.forward(scores, np.eye(7)[t] if one_hot else t), dtype)
+    assert_close(got, loss.detach().numpy(), dtype=dtype)
+    assert_close(layer.backward(), theirs.grad.numpy(), dtype=dtype)

@@ -213,7 +213,7 @@ def test_an_order_that_cannot_be_told_is_asked_for():
     ("arrays", "message"),
     [
         ({}, "missing none"),
-        ({"fc.weight": np.ones((2, 3))}, r"missing fc\.bias"),
+        ({"fc.bias": np.ones(3)}, r"missing fc\.weight"),
         ({"fc.weight": np.ones((2, 3)), "fc.bias": np.ones(3)}, r"bias of shape \(3,\), expected"),
         ({"weight": np.ones((2, 3))}, "weight is neither weight nor bias"),
         (state(("fc1", (4, 3)), ("fc2", (2, 5))), "fc2 takes 5 inputs, but .* gives 4"),
@@ -261,6 +261,45 @@ def test_to_torch_refuses(params, names, error, message):
 
 def small(*layers) -> Network:
     return Network([Convolution(np.ones((2, 1, 3, 3)), np.ones(2)), *layers], "float64")
+
+
+def test_a_bias_may_be_missing():
+    """As in modules made with ``bias=False``."""
+    arrays = state(("conv1", (4, 1, 3, 3)), ("fc1", (6, 16)), ("fc2", (3, 6)))
+    del arrays["conv1.bias"], arrays["fc2.bias"]
+    network = Network(
+        [
+            Convolution(np.ones((4, 1, 3, 3))),
+            Relu(),
+            Dropout(0.2),
+            Affine(np.ones((16, 6)), np.ones(6)),
+            Affine(np.ones((6, 3))),
+            Dropout(0.5),
+        ],
+        "float64",
+    )
+    params = from_torch(arrays, network)
+    assert list(params) == ["W1", "W2", "b2", "W3"]
+    np.testing.assert_allclose(params["W2"], arrays["fc1.weight"].T / 0.8)
+    np.testing.assert_allclose(params["W3"], arrays["fc2.weight"].T / 0.5)
+    network.set_params(params)
+    back = to_torch(network.params, ["conv1", "fc1", "fc2"], network)
+    assert list(back) == list(arrays)
+    for key, value in arrays.items():
+        np.testing.assert_allclose(back[key], value)
+
+
+def test_inverted_dropout_is_pytorchs():
+    network = small(Dropout(0.2, inverted=True), Affine(np.ones((2, 3)), np.ones(3)))
+    for key, value in to_torch(network.params, ["conv", "fc"], network).items():
+        np.testing.assert_array_equal(value, np.ones(value.shape), err_msg=key)
+
+
+def test_groups_are_seen_in_the_chain():
+    arrays = state(("conv", (8, 3, 3, 3)), ("depthwise", (8, 1, 3, 3)), ("groups", (6, 4, 1, 1)))
+    assert from_torch(arrays)["W2"].shape == (8, 1, 3, 3)
+    with pytest.raises(WeightsError, match=r"groups takes 4 inputs, but .* gives 8"):
+        from_torch({**arrays, "groups.weight": np.ones((5, 4, 1, 1)), "groups.bias": np.ones(5)})
 
 
 def test_rescaling_is_undone_by_its_inverse():

@@ -317,7 +317,7 @@ def test_it_learns(backend, dtype, clouds, name):
     [
         ({"t": T[:-1]}, ShapeError, "250 training samples but 249 training labels"),
         ({"x": X[:0], "t": T[:0]}, ShapeError, "the training set is empty"),
-        ({"optimizer": "adamw"}, ArgumentError, "unknown optimizer 'adamw'"),
+        ({"optimizer": "lion"}, ArgumentError, "unknown optimizer 'lion'"),
         ({"optimizer_param": {"rate": 1}}, ArgumentError, "optimizer 'SGD'.*rate"),
         ({"evaluate": "middle"}, ArgumentError, "evaluate must be 'start' or 'end', got 'middle'"),
         ({"epochs": -1}, ArgumentError, "epochs must not be negative, got -1"),

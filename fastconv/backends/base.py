@@ -9,11 +9,13 @@ Contract
   ``layout`` names the memory that a backend works in: ``"channels_first"``
   (C-contiguous) or ``"channels_last"`` (the view ``a.transpose(0, 2, 3, 1)`` is
   C-contiguous). Every 4-D array of a call is in that layout, except for
-  `im2col` and `col2im`, whose images are always C-contiguous.
+  `im2col` and `col2im`, whose images are always C-contiguous, and for augmentation,
+  whose arrays are: data sets lie so in memory, and where a batch has one channel, as
+  MNIST's, the first layer takes it in either layout as it is.
   Arrays of one or two axes are C-contiguous, as are convolution weights and `dweight`.
 * One dtype throughout a call, float32 or float64, native byte order, aligned.
   `winner` and `mask` are uint8 (`winner` is int32 where a window has more than
-  256 positions), `labels` int64.
+  256 positions), `labels` and `boxes` int64.
 * Inputs are never written, and may be read-only. Outputs (listed after
   `geometry`, or named in the docstring) are allocated by the caller, overlap
   nothing, and are overwritten completely, also where no window reaches.
@@ -33,7 +35,8 @@ Contract
 * The sum for the same input, thread count and machine is the same bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
-windows; D features, M units. ``geometry`` holds these numbers.
+windows; D features, M units. ``geometry`` holds these numbers; its ``dilation`` is 1
+but for `conv2d_grouped_forward` and `conv2d_grouped_backward`.
 """
 
 from __future__ import annotations
@@ -44,16 +47,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import WindowGeometry
+from .base_later import Activation, Array, Boxes, LaterKernels
 
-__all__ = ["FAMILIES", "KERNELS", "Array", "Backend", "Bytes", "Labels", "Layout"]
+__all__ = [
+    "CHANNELS_FIRST",
+    "FAMILIES",
+    "KERNELS",
+    "Activation",
+    "Array",
+    "Backend",
+    "Boxes",
+    "Bytes",
+    "Labels",
+    "Layout",
+]
 
-Array = NDArray[np.floating]
 Bytes = NDArray[np.integer]
 Labels = NDArray[np.int64]
 Layout = Literal["channels_first", "channels_last"]
 
 
-class Backend(Protocol):
+class Backend(LaterKernels, Protocol):
     """The table. A backend is an object with these attributes and methods."""
 
     name: str
@@ -87,10 +101,13 @@ class Backend(Protocol):
         weight: Array,
         geometry: WindowGeometry,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
-        """Gradients of the three inputs; dx is None where the caller does not need it."""
+        """Gradients of the three inputs.
+
+        dx is None where the caller does not need it, and so are dweight and dbias, together.
+        """
 
     # ---- convolution with what often follows it, as one ----------------------------
 
@@ -120,8 +137,8 @@ class Backend(Protocol):
         geometry: WindowGeometry,
         pool: bool,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         """Gradients of `conv2d_block_forward`; dout has the shape of its output.
 
@@ -137,7 +154,8 @@ class Backend(Protocol):
         """out and winner (N, C, OH, OW): the maximum, and its position fy*FW + fx.
 
         The first maximum in row-major order wins, the first NaN before any number.
-        Padded places never win (pad < FH, FW, so each window holds a real place).
+        Padded places never win, nor do those of windows that hang over the padded image: each
+        window holds a real place (pad < FH, FW, and none begins behind the image).
         """
 
     def maxpool2d_backward(
@@ -168,6 +186,18 @@ class Backend(Protocol):
 
     def relu_backward(self, dout: Array, mask: Bytes, dx: Array) -> None:
         """1-D: dx = dout where mask, else 0 (also where dout is NaN)."""
+
+    def activation_forward(self, x: Array, kind: Activation, slope: float, out: Array) -> None:
+        """1-D: out = f(x), a NaN where x is one. Only the first two kinds look at `slope`.
+
+        leaky_relu: x where x > 0, else slope*x; elu: x where x > 0, else slope*(exp(x) - 1);
+        gelu: x*P(x) for the normal distribution P; silu: x/(1 + exp(-x)); tanh.
+        """
+
+    def activation_backward(
+        self, dout: Array, x: Array, kind: Activation, slope: float, dx: Array
+    ) -> None:
+        """1-D: dx = dout * f'(x), where the first two kinds have the slope of x <= 0 at 0."""
 
     # ---- batch normalisation, per activation --------------------------------------
 
@@ -216,14 +246,24 @@ class Backend(Protocol):
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
-        self, scores: Array, labels: Labels, probabilities: Array
+        self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
-        """Mean of -log(p[label] + 1e-7), N at least 1; probabilities (N, M) is written."""
+        """Mean over N (at least 1) samples of a loss; probabilities (N, M) is written.
+
+        Without smoothing the loss is -log(p[label] + 1e-7), the book's. With smoothing, 0 to
+        below 1, it is -sum(q * log(p)) with q = (1 - smoothing)*onehot(label) + smoothing/M,
+        and log(p) is taken from the scores: it is finite where p is 0.
+        """
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+        self,
+        probabilities: Array,
+        labels: Labels,
+        smoothing: float,
+        scale: float,
+        dscores: Array,
     ) -> None:
-        """dscores = (probabilities - onehot(labels)) * scale."""
+        """dscores = (probabilities - q) * scale, with the q of forward."""
 
     # ---- the optimizer's step -----------------------------------------------------
 
@@ -248,18 +288,27 @@ class Backend(Protocol):
 FAMILIES: dict[str, tuple[str, ...]] = {
     "columns": ("im2col", "col2im"),
     "conv2d": ("conv2d_forward", "conv2d_backward"),
+    "conv2d_grouped": ("conv2d_grouped_forward", "conv2d_grouped_backward"),
     "conv2d_block": ("conv2d_block_forward", "conv2d_block_backward"),
     "maxpool2d": ("maxpool2d_forward", "maxpool2d_backward"),
+    "avgpool2d": ("avgpool2d_forward", "avgpool2d_backward"),
     "affine": ("affine_forward", "affine_backward"),
     "relu": ("relu_forward", "relu_backward"),
+    "activation": ("activation_forward", "activation_backward"),
+    "lrn": ("lrn_forward", "lrn_backward"),
     "batchnorm": ("batchnorm_train", "batchnorm_infer", "batchnorm_backward"),
+    "batchnorm2d": ("batchnorm2d_statistics", "batchnorm2d_apply", "batchnorm2d_backward"),
     "softmax_cross_entropy": (
         "softmax_cross_entropy_forward",
         "softmax_cross_entropy_backward",
     ),
     "adam": ("adam_update",),
+    "augment": ("warp", "smooth", "tone"),
 }
 """Kernels that belong together: a backend gives a family whole or leaves it to the reference."""
 
 KERNELS: tuple[str, ...] = tuple(kernel for family in FAMILIES.values() for kernel in family)
 """The names of all kernels, in the order of the table."""
+
+CHANNELS_FIRST: tuple[str, ...] = FAMILIES["columns"] + FAMILIES["augment"]
+"""Kernels whose 4-D arrays are C-contiguous in every backend."""

@@ -17,6 +17,11 @@ from ..errors import ArgumentError, BackendUnavailable
 from ..geometry import WindowGeometry
 from .algorithms import Algorithm, ConvAlgorithms, choose
 from .base import Array, Bytes, Labels, Layout
+from .cython_activations import CythonActivations
+from .cython_augment import CythonAugment
+from .cython_avgpool2d import CythonAvgPool2d
+from .cython_batchnorm2d import CythonBatchNorm2d
+from .cython_grouped import CythonGrouped
 
 __all__ = ["CythonBackend", "create"]
 
@@ -94,7 +99,9 @@ def _last(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 2, 3, 1)
 
 
-class CythonBackend:
+class CythonBackend(
+    CythonActivations, CythonAugment, CythonAvgPool2d, CythonBatchNorm2d, CythonGrouped
+):
     """The kernel table in Cython; see `fastconv.backends.base.Backend` for each contract.
 
     Parameters
@@ -168,8 +175,8 @@ class CythonBackend:
         weight: Array,
         geometry: WindowGeometry,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         g = geometry
         ways = self.conv2d_algorithms(g, len(weight), False)
@@ -231,8 +238,8 @@ class CythonBackend:
         geometry: WindowGeometry,
         pool: bool,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         g = geometry
         ways = self.conv2d_algorithms(g, len(weight), pool)
@@ -343,18 +350,25 @@ class CythonBackend:
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
-        self, scores: Array, labels: Labels, probabilities: Array
+        self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
         return float(
             self._kernels.softmax_cross_entropy_forward(
-                scores, labels, probabilities, self._threads
+                scores, labels, smoothing, probabilities, self._threads
             )
         )
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+        self,
+        probabilities: Array,
+        labels: Labels,
+        smoothing: float,
+        scale: float,
+        dscores: Array,
     ) -> None:
-        self._kernels.softmax_cross_entropy_backward(probabilities, labels, scale, dscores)
+        self._kernels.softmax_cross_entropy_backward(
+            probabilities, labels, smoothing, scale, dscores
+        )
 
     # ---- the optimizer's step -----------------------------------------------------
 

@@ -31,6 +31,11 @@ from ._numba.memory import addresses, code, workspace
 from ._numba.team import Team
 from ._numba.weight_gradient import weight_gradient
 from .algorithms import ConvAlgorithms, choose
+from .numba_activations import NumbaActivations
+from .numba_augment import NumbaAugment
+from .numba_avgpool2d import NumbaAvgPool2d
+from .numba_batchnorm2d import NumbaBatchNorm2d
+from .numba_grouped import NumbaGrouped
 
 __all__ = ["NumbaBackend", "create"]
 
@@ -62,7 +67,7 @@ def create(max_isa: str | None = None, cache_dir: Path | None = None) -> NumbaBa
     return NumbaBackend(Team(Builder(cache_dir), machine(max_isa)))
 
 
-class NumbaBackend:
+class NumbaBackend(NumbaActivations, NumbaAugment, NumbaAvgPool2d, NumbaBatchNorm2d, NumbaGrouped):
     """The kernel table in Numba; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numba"
@@ -145,8 +150,8 @@ class NumbaBackend:
         weight: Array,
         geometry: WindowGeometry,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         incoming = Incoming(dout)
         algorithms = self.conv2d_algorithms(geometry, len(weight), False)
@@ -160,15 +165,16 @@ class NumbaBackend:
         g: WindowGeometry,
         algorithms: ConvAlgorithms,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         layout = conv.conv_layout(weight)
         if dx is not None:
             how = algorithms.input_gradient
             conv.input_gradient(self._team, how, incoming, weight, g, layout, dx)
         how = algorithms.weight_gradient
-        weight_gradient(self._team, how, incoming, x, g, layout, dweight, dbias)
+        if dweight is not None and dbias is not None:
+            weight_gradient(self._team, how, incoming, x, g, layout, dweight, dbias)
 
     # ---- convolution blocks -------------------------------------------------------
 
@@ -194,8 +200,8 @@ class NumbaBackend:
         geometry: WindowGeometry,
         pool: bool,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         incoming = Incoming(dout, gate, POOL_GATE if pool else RELU_GATE)
         algorithms = self.conv2d_algorithms(geometry, len(weight), pool)
@@ -312,17 +318,23 @@ class NumbaBackend:
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
-        self, scores: Array, labels: Labels, probabilities: Array
+        self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
         losses = np.empty(len(labels))
-        arrays = [scores, probabilities, labels, losses]
+        arrays = [scores, probabilities, labels, losses, np.array([float(smoothing)])]
         self._dense(dense.softmax_forward, scores.size, arrays, *scores.shape)
         return float(losses.mean())
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+        self,
+        probabilities: Array,
+        labels: Labels,
+        smoothing: float,
+        scale: float,
+        dscores: Array,
     ) -> None:
-        arrays = [probabilities, dscores, labels, np.array([float(scale)])]
+        settings = np.array([smoothing, scale], np.float64)
+        arrays = [probabilities, dscores, labels, settings]
         self._dense(dense.softmax_backward, dscores.size, arrays, *dscores.shape)
 
     # ---- the optimizer's step -----------------------------------------------------

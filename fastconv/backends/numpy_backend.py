@@ -14,6 +14,11 @@ import numpy as np
 
 from ..geometry import WindowGeometry
 from .base import Array, Bytes, Labels, Layout
+from .numpy_activations import Activations
+from .numpy_augment import NumpyAugment
+from .numpy_avgpool2d import AvgPool2dReference
+from .numpy_batchnorm2d import BatchNorm2dReference
+from .numpy_grouped import GroupedConvolution
 
 __all__ = ["NumpyBackend", "create"]
 
@@ -32,22 +37,32 @@ def create() -> NumpyBackend:
 def unfold(x: Array, g: WindowGeometry) -> Array:
     """Columns of x (N, C, H, W) as (N, OH, OW, C, FH, FW), zeros where windows overhang."""
     padded = np.pad(x, [(0, 0), (0, 0), (g.pad, g.pad), (g.pad, g.pad)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (g.fh, g.fw), axis=(2, 3))
-    return windows[:, :, :: g.stride, :: g.stride].transpose(0, 2, 3, 1, 4, 5)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, g.span, axis=(2, 3))
+    windows = windows[:, :, :: g.stride, :: g.stride, :: g.dilation, :: g.dilation]
+    return windows.transpose(0, 2, 3, 1, 4, 5)
 
 
 def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
     """Adjoint of `unfold`: sum columns (N, OH, OW, C, FH, FW) into x (N, C, H, W)."""
     images = columns.shape[0]
-    height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
+    height, width = reach(g)
     padded = np.zeros((images, g.c, height, width), columns.dtype)
     by_place = columns.transpose(4, 5, 0, 3, 1, 2)
     for fy in range(g.fh):
         for fx in range(g.fw):
-            rows = slice(fy, fy + g.stride * g.oh, g.stride)
-            cols = slice(fx, fx + g.stride * g.ow, g.stride)
+            top, left = g.dilation * fy, g.dilation * fx
+            rows = slice(top, top + g.stride * g.oh, g.stride)
+            cols = slice(left, left + g.stride * g.ow, g.stride)
             padded[:, :, rows, cols] += by_place[fy, fx]
     x[...] = padded[:, :, g.pad : g.pad + g.h, g.pad : g.pad + g.w]
+
+
+def reach(g: WindowGeometry) -> tuple[int, int]:
+    """Height and width of the padded image, and of what windows hang over it."""
+    return (
+        max(g.h + 2 * g.pad, g.stride * (g.oh - 1) + g.fh),
+        max(g.w + 2 * g.pad, g.stride * (g.ow - 1) + g.fw),
+    )
 
 
 def image_blocks(g: WindowGeometry, itemsize: int) -> Iterator[slice]:
@@ -64,7 +79,9 @@ def halves(images: Array) -> WindowGeometry:
     return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
 
 
-class NumpyBackend:
+class NumpyBackend(
+    Activations, NumpyAugment, AvgPool2dReference, BatchNorm2dReference, GroupedConvolution
+):
     """The kernel table in NumPy; see `fastconv.backends.base.Backend` for each contract."""
 
     name = "numpy"
@@ -106,21 +123,23 @@ class NumpyBackend:
         weight: Array,
         geometry: WindowGeometry,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         g = geometry
         filters = weight.reshape(len(weight), -1)
-        dfilters = dweight.reshape(filters.shape)
-        dfilters[...] = 0
+        dfilters = np.zeros(filters.shape, x.dtype)
         for block in image_blocks(g, x.itemsize):
             columns = unfold(x[block], g)
             images, oh, ow = columns.shape[:3]
             gradient = dout[block].transpose(0, 2, 3, 1).reshape(images * oh * ow, -1)
-            dfilters += gradient.T @ columns.reshape(images * oh * ow, -1)
+            if dweight is not None:
+                dfilters += gradient.T @ columns.reshape(images * oh * ow, -1)
             if dx is not None:
                 fold((gradient @ filters).reshape(columns.shape), g, dx[block])
-        dbias[...] = dout.sum(axis=(0, 2, 3))
+        if dweight is not None and dbias is not None:
+            dweight[...] = dfilters.reshape(weight.shape)
+            dbias[...] = dout.sum(axis=(0, 2, 3))
 
     # ---- convolution blocks -------------------------------------------------------
 
@@ -154,8 +173,8 @@ class NumpyBackend:
         geometry: WindowGeometry,
         pool: bool,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         images = np.empty(geometry.output_shape(len(weight)), x.dtype)
         if pool:
@@ -175,7 +194,8 @@ class NumpyBackend:
         out[...] = -np.inf
         winner[...] = 0
         unset = np.ones(out.shape, bool)
-        border = [(0, 0), (0, 0), (g.pad, g.pad), (g.pad, g.pad)]
+        height, width = reach(g)
+        border = [(0, 0), (0, 0), (g.pad, height - g.pad - g.h), (g.pad, width - g.pad - g.w)]
         padded = np.pad(x, border, constant_values=-np.inf)
         inside = np.pad(np.ones((1, 1, g.h, g.w), bool), border)
         for place in range(g.window):
@@ -277,18 +297,30 @@ class NumpyBackend:
     # ---- softmax with cross-entropy -----------------------------------------------
 
     def softmax_cross_entropy_forward(
-        self, scores: Array, labels: Labels, probabilities: Array
+        self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
-        np.exp(scores - scores.max(axis=1, keepdims=True), out=probabilities)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-        return float(-np.log(chosen + 1e-7).mean())
+        rows = np.arange(len(labels))
+        below = scores - scores.max(axis=1, keepdims=True)
+        np.exp(below, out=probabilities)
+        totals = probabilities.sum(axis=1, keepdims=True)
+        probabilities /= totals
+        if smoothing == 0:
+            return float(-np.log(probabilities[rows, labels].astype(np.float64) + 1e-7).mean())
+        # log(p) = below - log(total), and q sums to 1.
+        pulled = (1 - smoothing) * below[rows, labels] + smoothing * below.mean(axis=1)
+        return float((np.log(totals[:, 0]) - pulled).mean(dtype=np.float64))
 
     def softmax_cross_entropy_backward(
-        self, probabilities: Array, labels: Labels, scale: float, dscores: Array
+        self,
+        probabilities: Array,
+        labels: Labels,
+        smoothing: float,
+        scale: float,
+        dscores: Array,
     ) -> None:
-        dscores[...] = probabilities
-        dscores[np.arange(len(labels)), labels] -= 1
+        rows, everyone = np.arange(len(labels)), smoothing / probabilities.shape[1]
+        np.subtract(probabilities, everyone, out=dscores)
+        dscores[rows, labels] = probabilities[rows, labels] - (1 - smoothing + everyone)
         dscores *= scale
 
     # ---- the optimizer's step -----------------------------------------------------

@@ -7,9 +7,22 @@ from dataclasses import dataclass
 
 from .digits import load_digits
 from .finish import DataSplit
-from .mnist import init_mnist, load_mnist
+from .mnist import img_dim, init_mnist, load_mnist
+from .normalization import Normalization
+from .record import ImageSet, Part
+from .user_images import load_images
 
-__all__ = ["DATASETS", "Dataset", "init_mnist", "load_digits", "load_mnist"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "ImageSet",
+    "Normalization",
+    "Part",
+    "init_mnist",
+    "load_digits",
+    "load_images",
+    "load_mnist",
+]
 
 
 @dataclass(frozen=True)
@@ -26,12 +39,14 @@ class Dataset:
         For how long to train where nobody says.
     label_names : tuple of str
         What to call the classes, in the order of their indices.
+    image_shape : (C, H, W)
     """
 
     load: Callable[..., DataSplit]
     takes_folder: bool
     epochs: int
     label_names: tuple[str, ...]
+    image_shape: tuple[int, int, int] = img_dim
 
 
 DIGIT_NAMES = tuple("0123456789")

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataCorrupt, DataNotFound, MissingDependency
+from ..errors import DataCorrupt, DataNotFound
+from .picture import flatten, pillow, quiet_pillow, why
 
 __all__ = ["frame_digit", "read_image"]
 
@@ -50,27 +51,21 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
     MissingDependency
         Pillow is not installed.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise MissingDependency(
-            "reading images needs Pillow: pip install 'fastconv[data]'"
-        ) from None
+    image_module = pillow()
+    from PIL import ImageOps
+
     path = Path(path)
     if not path.is_file():
         raise DataNotFound(f"read_image: no such file: {path}")
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow reports damage by any of these, depending on where it is.
-        raise DataCorrupt(f"read_image: {path}: not a readable PNG or JPEG: {error}") from None
-    if picture.mode.startswith("I"):  # 16 bits of grey, which a conversion to 8 would clip
-        return np.asarray(picture, np.float32) / np.float32(65535)
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    with quiet_pillow():
+        try:
+            with image_module.open(path, formats=("PNG", "JPEG")) as opened:
+                picture = flatten(ImageOps.exif_transpose(opened))
+        except Exception as error:
+            text = f"read_image: {path}: not a readable PNG or JPEG: {why(error)}"
+            raise DataCorrupt(text) from None
+    if picture.mode == "F":
+        return np.asarray(picture)
     return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
 
 

@@ -84,8 +84,11 @@ def _difference(theirs: Definition, ours: Any) -> str:
         if not isinstance(node, ast.FunctionDef):
             continue
         if node.name == "__init__":
-            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1:]
-            more = [argument.arg for argument in arguments if argument.arg not in known]
+            # What ours takes by keyword alone cannot be given by its place.
+            places = [name for name, p in known.items() if p.kind is not p.KEYWORD_ONLY]
+            by_place = [*node.args.posonlyargs, *node.args.args][1:]
+            more = [argument.arg for argument in by_place if argument.arg not in places]
+            more += [argument.arg for argument in node.args.kwonlyargs if argument.arg not in known]
             if more:
                 return f"takes {', '.join(more)}"
         elif not node.name.startswith("_") and not hasattr(ours, node.name):

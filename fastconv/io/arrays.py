@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 import zlib
 from os import PathLike
@@ -18,6 +19,19 @@ from .atomic import replace_file
 __all__ = ["load_arrays", "save_arrays"]
 
 METADATA = "metadata.json"
+
+DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    MemoryError,  # a header that speaks of more than there is
+    RuntimeError,  # encrypted, or packed in a way that zipfile does not know
+    tokenize.TokenError,  # a header that breaks off
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises for files that are not its own, or no longer whole."""
 
 
 def save_arrays(
@@ -64,16 +78,7 @@ def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
             with archive:
                 arrays = {name: archive[name] for name in archive.files}
         metadata = json.loads(arrays.pop(METADATA).tobytes()) if METADATA in arrays else {}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        KeyError,
-        MemoryError,  # a header that speaks of more than there is
-        RuntimeError,  # encrypted, or packed in a way that zipfile does not know
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         if isinstance(error, DataCorrupt):
             raise
         raise DataCorrupt(f"{path}: not an .npz file of plain arrays ({error})") from error

@@ -7,7 +7,6 @@ images where the caller does not fix them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,27 +14,28 @@ from typing import Any
 
 import numpy as np
 
-from .._version import __version__
-from ..errors import ArgumentError, DTypeError, MissingDependency, ShapeError, StateError
+from ..errors import ArgumentError, MissingDependency, ShapeError, StateError
 from ..geometry import as_int, window_geometry
 from ..layers import (
     Affine,
+    AveragePooling,
     BatchNormalization,
+    BatchNormalization2d,
     Convolution,
     Dropout,
+    GlobalAveragePooling,
     Pooling,
     Relu,
     Sigmoid,
     SoftmaxWithLoss,
 )
 from .atomic import replace_file
+from .onnx_elementwise import ELEMENTWISE
+from .onnx_graph import Graph
 
 __all__ = ["export_onnx"]
 
-OPSET, IR_VERSION = 17, 8
-"""The versions of 2022: whatever reads ONNX today reads these."""
-
-_TWO_MODES = (BatchNormalization, Dropout)
+_TWO_MODES = (BatchNormalization, BatchNormalization2d, Dropout)
 
 
 def export_onnx(
@@ -88,7 +88,7 @@ def export_onnx(
         raise MissingDependency(
             "exporting to ONNX needs the package onnx: pip install 'fastconv[onnx]'"
         ) from error
-    graph = _Graph(onnx)
+    graph = Graph(onnx)
     layers = _layers(network)
     shape = _input_shape(layers, input_shape)
     graph.begin(shape)
@@ -144,173 +144,143 @@ def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> tuple[int 
         return sizes
     for layer in layers:
         if isinstance(layer, Convolution):
-            return (layer.W.shape[1], "height", "width")
+            return (layer.W.shape[1] * layer.groups, "height", "width")
         if isinstance(layer, Affine):
             return (layer.W.shape[0],)
         if isinstance(layer, BatchNormalization):
             return (np.size(layer.gamma),)
-        if isinstance(layer, Pooling):
+        if isinstance(layer, BatchNormalization2d):
+            return (np.size(layer.gamma), "height", "width")
+        if isinstance(layer, Pooling | AveragePooling | GlobalAveragePooling):
             return ("channels", "height", "width")
     raise ArgumentError("export_onnx: no layer tells the shape of the input: pass input_shape")
-
-
-class _Graph:
-    """An ONNX graph in the making: one chain of operators.
-
-    Attributes
-    ----------
-    shape : tuple of int or str
-        Of one sample at the end of the chain; str where it is not known.
-    layer : str
-        The layer that is being written, for messages.
-    """
-
-    def __init__(self, onnx: Any) -> None:
-        self.onnx = onnx
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self.trained = 0
-        self.layer = "input"
-        self.shape: tuple[int | str, ...] = ()
-
-    def begin(self, shape: tuple[int | str, ...]) -> None:
-        """Start from the input."""
-        self.shape = shape
-        self.inputs = [self.described("input", shape)]
-        self.end = "input"
-
-    def described(self, name: str, shape: tuple[int | str, ...]) -> Any:
-        """A value of the graph's interface, whose first axis is the batch."""
-        float32 = self.onnx.TensorProto.FLOAT
-        return self.onnx.helper.make_tensor_value_info(name, float32, ("batch", *shape))
-
-    def constant(self, name: str, values: Any) -> str:
-        """Add an array to the model, as float32, and return its name."""
-        array = np.asarray(values)
-        with np.errstate(over="ignore"):
-            array32 = np.array(array, np.float32, order="C")
-        if not np.array_equal(np.isfinite(array32), np.isfinite(array)):
-            raise DTypeError(
-                f"export_onnx: {name} of {self.layer} has numbers beyond the range of float32"
-            )
-        self.constants.append(self.onnx.numpy_helper.from_array(array32, name))
-        return name
-
-    def add(self, operator: str, *operands: str, source: str | None = None, **settings: Any) -> str:
-        """Add an operator at the end of the chain (or at `source`) and return its output."""
-        output = f"{operator}_{len(self.nodes)}"
-        self.nodes.append(
-            self.onnx.helper.make_node(
-                operator, [source or self.end, *operands], [output], name=output, **settings
-            )
-        )
-        self.end = output
-        return output
-
-    def finish(self, output: str, name: str) -> Any:
-        """The whole as a model, with the chain's end as its output."""
-        helper = self.onnx.helper
-        self.nodes.append(helper.make_node("Identity", [self.end], [output], name=output))
-        graph = helper.make_graph(
-            self.nodes, name, self.inputs, [self.described(output, self.shape)], self.constants
-        )
-        return helper.make_model(
-            graph,
-            ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            producer_name="fastconv",
-            producer_version=__version__,
-        )
-
-    def expect_features(self, expected: int) -> None:
-        """Raise `ShapeError` where a sample is known not to have this many numbers."""
-        if all(isinstance(size, int) for size in self.shape):
-            got = math.prod(int(size) for size in self.shape)
-            if got != expected:
-                raise ShapeError(
-                    f"export_onnx: {self.layer} expects {expected} numbers for each sample, "
-                    f"got {got} (shape {self.shape})"
-                )
 
 
 # ---- one writer for each layer ------------------------------------------------------
 
 
-def _convolution(graph: _Graph, layer: Convolution) -> None:
+def _weight_and_bias(graph: Graph, layer: Affine | Convolution) -> list[str]:
+    """Add a layer's trained arrays to the model and return their names."""
+    graph.trained += 1
+    names = "W" if layer.b is None else "Wb"
+    return [graph.constant(f"{name}{graph.trained}", getattr(layer, name)) for name in names]
+
+
+def _convolution(graph: Graph, layer: Convolution) -> None:
     filters, channels, height, width = layer.W.shape
+    channels *= layer.groups
     if len(graph.shape) != 3 or graph.shape[0] not in (channels, "channels"):
         raise ShapeError(
             f"export_onnx: {graph.layer} expects {channels} channels of images, "
             f"got the shape {graph.shape}"
         )
-    graph.trained += 1
-    weight = graph.constant(f"W{graph.trained}", layer.W)
-    bias = graph.constant(f"b{graph.trained}", layer.b)
-    stride, pad = int(layer.stride), int(layer.pad)
-    size = _windows(graph, height, width, stride, pad)
+    trained = _weight_and_bias(graph, layer)
+    stride, pad, dilation = int(layer.stride), int(layer.pad), int(layer.dilation)
+    size = _windows(graph, height, width, stride, pad, dilation)
     graph.add(
         "Conv",
-        weight,
-        bias,
+        *trained,
         kernel_shape=[height, width],
         strides=[stride, stride],
         pads=[pad] * 4,
+        dilations=[dilation, dilation],
+        group=int(layer.groups),
     )
     graph.shape = (filters, *size)
 
 
-def _pooling(graph: _Graph, layer: Pooling) -> None:
-    if len(graph.shape) != 3:
-        raise ShapeError(f"export_onnx: {graph.layer} expects images, got shape {graph.shape}")
+def _pooling(graph: Graph, layer: Pooling) -> None:
+    _add_pooling(graph, "MaxPool", layer)
+
+
+def _average_pooling(graph: Graph, layer: AveragePooling) -> None:
+    _add_pooling(graph, "AveragePool", layer, count_include_pad=int(layer.count_padding))
+
+
+def _add_pooling(
+    graph: Graph, operator: str, layer: Pooling | AveragePooling, **settings: Any
+) -> None:
+    _expect_images(graph)
     height, width = int(layer.pool_h), int(layer.pool_w)
     stride, pad = int(layer.stride), int(layer.pad)
-    size = _windows(graph, height, width, stride, pad)
-    graph.add("MaxPool", kernel_shape=[height, width], strides=[stride, stride], pads=[pad] * 4)
+    size = _windows(graph, height, width, stride, pad, ceil_mode=layer.ceil_mode)
+    axes = zip(graph.shape[1:], (height, width), size, strict=True)
+    ends = [_end_pad(graph, *axis, stride, pad) if layer.ceil_mode else pad for axis in axes]
+    graph.add(
+        operator,
+        kernel_shape=[height, width],
+        strides=[stride, stride],
+        pads=[pad, pad, *ends],
+        ceil_mode=int(layer.ceil_mode),
+        **settings,
+    )
     graph.shape = (graph.shape[0], *size)
 
 
+def _end_pad(
+    graph: Graph, size: int | str, window: int, count: int | str, stride: int, pad: int
+) -> int:
+    """Padding behind an axis with which ONNX's ceil mode finds `count` windows.
+
+    That of these versions also keeps a last window that begins in the padding. Where we have
+    left one out, the padding ends with the last of ours. (Of images of unknown size ONNX
+    Runtime leaves it out itself.)
+    """
+    if isinstance(size, str) or isinstance(count, str):
+        return pad
+    behind = size + pad - ((count - 1) * stride - pad + window)  # negative: it overhangs
+    end = pad - max(behind, 0)
+    if end < 0:
+        raise ArgumentError(
+            f"export_onnx: ONNX would give {graph.layer} one window more in ceil mode, which "
+            f"begins behind the image: a stride of {stride} leaves gaps between its windows"
+        )
+    return end
+
+
+def _global_average_pooling(graph: Graph, layer: GlobalAveragePooling) -> None:
+    _expect_images(graph)
+    graph.add("GlobalAveragePool")
+    graph.shape = (graph.shape[0], 1, 1)
+
+
+def _expect_images(graph: Graph) -> None:
+    if len(graph.shape) != 3:
+        raise ShapeError(f"export_onnx: {graph.layer} expects images, got shape {graph.shape}")
+
+
 def _windows(
-    graph: _Graph, height: int, width: int, stride: int, pad: int
+    graph: Graph,
+    height: int,
+    width: int,
+    stride: int,
+    pad: int,
+    dilation: int = 1,
+    ceil_mode: bool = False,
 ) -> tuple[int | str, int | str]:
     """Rows and columns of windows, by number or, of an image of unknown size, by name."""
     _, rows, columns = graph.shape
     if isinstance(rows, int) and isinstance(columns, int):
         image = (1, 1, rows, columns)
-        found = window_geometry(f"export_onnx {graph.layer}", image, height, width, stride, pad)
+        window = (height, width, stride, pad, dilation, ceil_mode)
+        found = window_geometry(f"export_onnx {graph.layer}", image, *window)
         return found.oh, found.ow
     number = len(graph.nodes)
     return f"height_{number}", f"width_{number}"
 
 
-def _affine(graph: _Graph, layer: Affine) -> None:
+def _affine(graph: Graph, layer: Affine) -> None:
     features, units = layer.W.shape
     graph.expect_features(features)
     if len(graph.shape) != 1:
         graph.add("Flatten", axis=1)
-    graph.trained += 1
-    weight = graph.constant(f"W{graph.trained}", layer.W)
-    bias = graph.constant(f"b{graph.trained}", layer.b)
-    graph.add("Gemm", weight, bias)
+    graph.add("Gemm", *_weight_and_bias(graph, layer))
     graph.shape = (units,)
 
 
-def _batch_normalization(graph: _Graph, layer: BatchNormalization) -> None:
-    if layer.running_mean is None or layer.running_var is None:
-        raise StateError(
-            f"export_onnx: {graph.layer} has no running statistics: they come with training, "
-            "or as its arguments running_mean and running_var"
-        )
+def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
     graph.expect_features(np.size(layer.gamma))
-    graph.trained += 1
-    operands = [
-        graph.constant(f"{name}{graph.trained}", values)
-        for name, values in (
-            ("gamma", layer.gamma),
-            ("beta", layer.beta),
-            ("running_mean", layer.running_mean),
-            ("running_var", layer.running_var),
-        )
-    ]
+    operands = _statistics(graph, layer)
     images = len(graph.shape) == 3
     source = graph.end
     if images:  # statistics for each activation, not for each channel
@@ -321,31 +291,61 @@ def _batch_normalization(graph: _Graph, layer: BatchNormalization) -> None:
         graph.add("Reshape", shape)
 
 
-def _dropout(graph: _Graph, layer: Dropout) -> None:
+def _batch_normalization_2d(graph: Graph, layer: BatchNormalization2d) -> None:
+    channels = np.size(layer.gamma)
+    _expect_images(graph)
+    if graph.shape[0] not in (channels, "channels"):
+        raise ShapeError(
+            f"export_onnx: {graph.layer} expects {channels} channels, got the shape {graph.shape}"
+        )
+    operands = _statistics(graph, layer)
+    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
+    graph.shape = (channels, *graph.shape[1:])
+
+
+def _statistics(graph: Graph, layer: BatchNormalization | BatchNormalization2d) -> list[str]:
+    """Operands of a normalisation in evaluation."""
+    if layer.running_mean is None or layer.running_var is None:
+        raise StateError(
+            f"export_onnx: {graph.layer} has no running statistics: they come with training, "
+            "or as its arguments running_mean and running_var"
+        )
+    graph.trained += 1
+    names = (*layer.parameter_names, *layer.buffer_names)
+    return [graph.constant(f"{name}{graph.trained}", getattr(layer, name)) for name in names]
+
+
+def _dropout(graph: Graph, layer: Dropout) -> None:
+    if layer.inverted:  # evaluation does nothing
+        return
     kept = graph.constant(f"kept_{len(graph.nodes)}", 1.0 - float(layer.dropout_ratio))
     graph.add("Mul", kept)
 
 
-def _relu(graph: _Graph, layer: Relu) -> None:
+def _relu(graph: Graph, layer: Relu) -> None:
     graph.add("Relu")
 
 
-def _sigmoid(graph: _Graph, layer: Sigmoid) -> None:
+def _sigmoid(graph: Graph, layer: Sigmoid) -> None:
     graph.add("Sigmoid")
 
 
-_WRITERS: dict[type, Callable[[_Graph, Any], None]] = {
+_WRITERS: dict[type, Callable[[Graph, Any], None]] = {
     Affine: _affine,
+    AveragePooling: _average_pooling,
     BatchNormalization: _batch_normalization,
+    BatchNormalization2d: _batch_normalization_2d,
     Convolution: _convolution,
     Dropout: _dropout,
+    GlobalAveragePooling: _global_average_pooling,
     Pooling: _pooling,
     Relu: _relu,
     Sigmoid: _sigmoid,
+    **ELEMENTWISE,
 }
 
 
-def _writer(graph: _Graph, layer: Any) -> Callable[[_Graph, Any], None]:
+def _writer(graph: Graph, layer: Any) -> Callable[[Graph, Any], None]:
     # A subclass with a forward of its own may compute anything.
     for kind, write in _WRITERS.items():
         if isinstance(layer, kind) and type(layer).forward is kind.forward:  # type: ignore[attr-defined]

@@ -14,9 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MissingDependency, WeightsError
-from ..layers import Affine, Convolution, Dropout, Pooling, Relu
+from ..layers import (
+    AdaptiveAveragePooling,
+    Affine,
+    AveragePooling,
+    Convolution,
+    Dropout,
+    LeakyRelu,
+    Pooling,
+    Relu,
+)
 
 __all__ = ["from_torch", "to_torch"]
+
+PASSING = (Relu, LeakyRelu, Pooling, AveragePooling, AdaptiveAveragePooling)
+"""Layers that let a positive factor through."""
 
 DEEP_CONVNET_NAMES = (
     *(f"features.{number}" for number in (0, 2, 5, 7, 10, 12)),
@@ -37,11 +49,13 @@ def from_torch(
     ----------
     state_dict : mapping of str to tensor or array
         ``module.state_dict()``, or what `load_params` gives of a safetensors file of it:
-        ``NAME.weight`` and ``NAME.bias`` of ``Conv2d`` and ``Linear`` modules.
+        ``NAME.weight`` and ``NAME.bias`` of ``Conv2d`` and ``Linear`` modules, only the
+        weight of those without a bias.
     network : Network, optional
         The network that the weights are for, where the module has ``torch.nn.Dropout``. That
         scales in training, where the book's Dropout scales in evaluation; the weights
-        behind each Dropout of `network` are rescaled, and both give equal outputs.
+        behind each Dropout of `network` are rescaled, and both give equal outputs. A
+        Dropout with ``inverted=True`` scales as PyTorch's, and leaves them as they are.
         None takes the weights as they are: right for modules without dropout, and for
         those that scale as the book does.
     order : sequence of str, optional
@@ -52,7 +66,8 @@ def from_torch(
     Returns
     -------
     dict of str to array
-        ``W1``, ``b1``, ``W2`` and so on, for `Network.set_params`.
+        ``W1``, ``b1``, ``W2`` and so on, for `Network.set_params`; no ``b1`` where the
+        first module has no bias.
 
     Raises
     ------
@@ -68,7 +83,8 @@ def from_torch(
     for number, name in enumerate(names, start=1):
         weight = arrays[f"{name}.weight"]
         params[f"W{number}"] = np.array(weight.T if weight.ndim == 2 else weight, order="C")
-        params[f"b{number}"] = arrays[f"{name}.bias"].copy()
+        if f"{name}.bias" in arrays:
+            params[f"b{number}"] = arrays[f"{name}.bias"].copy()
     _expect_chain(params, names)
     if network is not None:
         _rescale(params, network, invert=False)
@@ -113,7 +129,13 @@ def to_torch(
     MissingDependency
         Tensors without PyTorch.
     """
-    count = len(params) // 2
+    count = _layer_count(params)
+    expected = [f"{kind}{number}" for number in range(1, count + 1) for kind in "Wb"]
+    if not set(params) <= set(expected) or not all(key in params for key in expected[::2]):
+        raise WeightsError(
+            f"to_torch: expected weights and biases {', '.join(expected) or 'W1, b1'}, "
+            f"got {', '.join(params)}"
+        )
     if names is None and count != len(DEEP_CONVNET_NAMES):
         raise ArgumentError(
             f"to_torch: {count} layers are not DeepConvNet's {len(DEEP_CONVNET_NAMES)}: pass the "
@@ -124,13 +146,7 @@ def to_torch(
     names = list(DEEP_CONVNET_NAMES if names is None else names)
     if len(names) != count:
         raise ArgumentError(f"to_torch: {len(names)} names for {count} layers: {', '.join(names)}")
-    expected = [f"{kind}{number}" for number in range(1, count + 1) for kind in "Wb"]
-    if sorted(params) != sorted(expected):
-        raise WeightsError(
-            f"to_torch: expected weights and biases {', '.join(expected) or 'W1, b1'}, "
-            f"got {', '.join(params)}"
-        )
-    arrays = {key: _array(params[key]) for key in expected}
+    arrays = {key: _array(params[key]) for key in expected if key in params}
     _expect_chain(arrays, names)
     if network is not None:
         _rescale(arrays, network, invert=True)
@@ -138,7 +154,8 @@ def to_torch(
     for number, name in enumerate(names, start=1):
         weight = arrays[f"W{number}"]
         state[f"{name}.weight"] = np.array(weight.T if weight.ndim == 2 else weight, order="C")
-        state[f"{name}.bias"] = arrays[f"b{number}"].copy()
+        if f"b{number}" in arrays:
+            state[f"{name}.bias"] = arrays[f"b{number}"].copy()
     if not tensors:
         return state
     try:
@@ -148,6 +165,11 @@ def to_torch(
             "to_torch(tensors=True) needs PyTorch: pip install torch"
         ) from error
     return {key: torch.from_numpy(array) for key, array in state.items()}
+
+
+def _layer_count(params: Mapping[str, Any]) -> int:
+    """How many layers these are the weights of; a bias may be missing."""
+    return sum(key.startswith("W") for key in params)
 
 
 def _array(value: Any) -> NDArray[Any]:
@@ -160,13 +182,13 @@ def _array(value: Any) -> NDArray[Any]:
 
 
 def _module_names(op: str, state: Mapping[str, Any], order: Sequence[str] | None) -> list[str]:
-    """Names of the modules in the order in which they run, each with a weight and a bias."""
+    """Names of the modules in the order in which they run, each with a weight."""
     names = _as_they_come(op, state) if order is None else list(order)
-    expected = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
-    missing, extra = sorted(expected - set(state)), sorted(set(state) - expected)
+    weights, biases = ({f"{name}.{kind}" for name in names} for kind in ("weight", "bias"))
+    missing, extra = sorted(weights - set(state)), sorted(set(state) - weights - biases)
     if missing or extra or not names:
         raise WeightsError(
-            f"{op}: expected weight and bias of each layer: "
+            f"{op}: expected the weight of each layer, and perhaps its bias: "
             f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
         )
     # In the alphabet bias comes before weight, in a state_dict after it.
@@ -211,22 +233,28 @@ def _expect_chain(params: dict[str, NDArray[Any]], names: list[str]) -> None:
     """Raise `WeightsError` where a layer does not take what the one before gives."""
     given, flat = None, False
     for number, name in enumerate(names, start=1):
-        weight, bias = params[f"W{number}"], params[f"b{number}"]
+        weight, bias = params[f"W{number}"], params.get(f"b{number}")
         if weight.ndim not in (2, 4) or (weight.ndim == 4 and flat):
             raise WeightsError(
                 f"{name}: a weight of shape {weight.shape}; expected convolutions (4 axes), "
                 "then linear layers (2 axes)"
             )
         takes, gives = weight.shape[:2] if weight.ndim == 2 else weight.shape[1::-1]
-        flattened = weight.ndim == 2 and not flat and given is not None
-        if given is not None and (takes % given if flattened else takes != given):
+        if given is not None and not _follows(weight, takes, gives, given, flat):
             raise WeightsError(
                 f"{name} takes {takes} inputs, but the layer before it gives {given}: "
                 "another order of layers, or another architecture"
             )
-        if bias.shape != (gives,):
+        if bias is not None and bias.shape != (gives,):
             raise WeightsError(f"{name}: a bias of shape {bias.shape}, expected ({gives},)")
         given, flat = gives, weight.ndim == 2
+
+
+def _follows(weight: NDArray[Any], takes: int, gives: int, given: int, flat: bool) -> bool:
+    """Whether a layer takes what is given: each filter may see one group of the channels."""
+    if weight.ndim == 4:
+        return given % takes == 0 and gives % (given // takes) == 0
+    return takes == given if flat else takes % given == 0
 
 
 def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> None:
@@ -234,16 +262,18 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
 
     The book's Dropout multiplies by (1 - ratio) in evaluation and by nothing in
     training; PyTorch's by nothing and by 1 / (1 - ratio). In both modes a factor of
-    1 / (1 - ratio) lies between them. ReLU and max pooling let it through to the next
+    1 / (1 - ratio) lies between them. ReLU and pooling let it through to the next
     weight; where none follows, the last weight and bias before the Dropout take it.
     """
     layers = network.layers.values() if isinstance(network.layers, Mapping) else network.layers
-    if not any(isinstance(layer, Dropout) for layer in layers):
+    if not any(isinstance(layer, Dropout) and not layer.inverted for layer in layers):
         return
     number, factor = 0, 1.0
     factors: dict[str, float] = {}
     for layer in layers:
         if isinstance(layer, Dropout):
+            if layer.inverted:
+                continue  # it scales as PyTorch's does
             if not 0 <= layer.dropout_ratio < 1:
                 raise ArgumentError(f"Dropout of ratio {layer.dropout_ratio} cannot be rescaled")
             factor /= 1.0 - float(layer.dropout_ratio)
@@ -254,14 +284,15 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
                 got = params[key].shape if key in params else "nothing"
                 raise WeightsError(f"{key}: the network has {layer.W.shape}, the weights {got}")
             factors[key], factor = factor, 1.0
-        elif not isinstance(layer, Relu | Pooling):
+        elif not isinstance(layer, PASSING):
             raise ArgumentError(
                 f"the scaling of Dropout does not pass through {type(layer).__name__}: "
                 "leave out network, and take the weights as they are"
             )
-    if number == 0 or len(params) != 2 * number:
-        raise WeightsError(f"weights of {len(params) // 2} layers for a network of {number}")
+    if number == 0 or _layer_count(params) != number:
+        raise WeightsError(f"weights of {_layer_count(params)} layers for a network of {number}")
     factors[f"W{number}"] *= factor
-    factors[f"b{number}"] = factor
+    if f"b{number}" in params:
+        factors[f"b{number}"] = factor
     for key, value in factors.items():
         params[key] = params[key] / value if invert else params[key] * value

@@ -1,4 +1,4 @@
-"""The book's layers: ``forward``, then ``backward``, with their state on the layer.
+"""The book's layers, and others: ``forward``, then ``backward``, with their state on the layer.
 
 A layer says what is computed; `fastconv.ops` finds the backend that computes it,
 at each forward, and runs backward where forward ran. A ``backend`` attribute
@@ -17,21 +17,42 @@ import numpy as np
 from ..functions import *  # noqa: F403
 from ..functions import __all__ as _function_names
 from ..util import col2im, im2col
+from .activations import Elu, Gelu, LeakyRelu, Silu, Tanh
 from .base import Layer
+from .containers import AuxiliaryHead, Branches, Chain, Shortcut
 from .dense import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
 from .images import Convolution, Pooling
+from .local_response import LocalResponseNormalization
+from .norm import BatchNormalization2d
+from .pooling import AdaptiveAveragePooling, AveragePooling, GlobalAveragePooling
+from .subsampling import Subsampling
 
 # Scripts say `from common.layers import *` and then use np, softmax, im2col and the rest.
 __all__ = [
+    "AdaptiveAveragePooling",
     "Affine",
+    "AuxiliaryHead",
+    "AveragePooling",
     "BatchNormalization",
+    "BatchNormalization2d",
+    "Branches",
+    "Chain",
     "Convolution",
     "Dropout",
+    "Elu",
+    "Gelu",
+    "GlobalAveragePooling",
     "Layer",
+    "LeakyRelu",
+    "LocalResponseNormalization",
     "Pooling",
     "Relu",
+    "Shortcut",
     "Sigmoid",
+    "Silu",
     "SoftmaxWithLoss",
+    "Subsampling",
+    "Tanh",
     "col2im",
     "im2col",
     "np",

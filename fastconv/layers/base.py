@@ -24,14 +24,21 @@ class Layer:
     backend : str or None
         Backend that this layer runs on; None follows the surrounding choice.
     parameter_names : tuple of str
-        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``.
+        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``. Of a layer
+        without a bias it is shorter than of its class.
+    buffer_names : tuple of str
+        Attributes that are kept with the weights, but not trained: statistics of the data.
+    frozen : bool
+        Whether the parameters stay as they are; see `fastconv.network.Network.freeze`.
     has_modes : bool
         Whether training and evaluation differ: `forward` takes ``train_flg``.
     """
 
-    parameter_names: ClassVar[tuple[str, ...]] = ()
+    parameter_names: tuple[str, ...] = ()
+    buffer_names: ClassVar[tuple[str, ...]] = ()
     has_modes: ClassVar[bool] = False
 
+    frozen: bool = False
     # On the class too: a subclass in the book's style calls no constructor but its own.
     backend: str | None = None
     _context: Any = None

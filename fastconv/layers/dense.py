@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import ops, randomness
-from ..errors import ShapeError, StateError
+from ..errors import ArgumentError, ShapeError, StateError
 from ..functions import sigmoid
 from ..ops.arrays import as_array, common_dtype, expect_shape
 from .base import Array, Layer
@@ -69,22 +69,25 @@ class Affine(Layer):
     Parameters
     ----------
     W : array (D, M)
-    b : array (M,)
+    b : array (M,), optional
+        None adds nothing, and only W is trained.
 
     Attributes
     ----------
     dW, db : arrays like W and b
-        Set by `backward`.
+        Set by `backward`; db stays None where b is.
     x : array (N, D)
         The input of the last forward, flattened.
     """
 
-    parameter_names = ("W", "b")
+    parameter_names: tuple[str, ...] = ("W", "b")
 
-    def __init__(self, W: Array, b: Array, backend: str | None = None) -> None:
+    def __init__(self, W: Array, b: Array | None = None, backend: str | None = None) -> None:
         super().__init__(backend)
         self.W = W
         self.b = b
+        if b is None:
+            self.parameter_names = ("W",)
         self.x: Array | None = None
         self.original_x_shape: tuple[int, ...] | None = None
         self.dW: Array | None = None
@@ -99,37 +102,56 @@ class Affine(Layer):
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dW and db, return dx in the input's own shape (None if it is not asked for)."""
         context = self._forward_context()
-        dx, self.dW, self.db = ops.affine_backward(dout, self.W, context, input_gradient)
+        dx, self.dW, db = ops.affine_backward(dout, self.W, context, input_gradient)
+        self.db = None if self.b is None else db
         return dx
 
 
 class SoftmaxWithLoss(Layer):
-    """Softmax and mean cross-entropy; keeps ``y`` (N, M), ``t`` and ``loss``."""
+    """Softmax and mean cross-entropy; keeps ``y`` (N, M), ``t`` and ``loss``.
 
-    def __init__(self, backend: str | None = None) -> None:
+    Parameters
+    ----------
+    label_smoothing : float
+        Share of each label that is spread over all classes (arXiv:1512.00567), 0 to below 1.
+        It may be changed later: ``network.last_layer.label_smoothing = 0.1``.
+    """
+
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    label_smoothing: float = 0.0
+
+    def __init__(self, backend: str | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__(backend)
+        ops.expect_smoothing("SoftmaxWithLoss", label_smoothing)
+        self.label_smoothing = label_smoothing
         self.loss: float | None = None
         self.y: Array | None = None
         self.t: Array | None = None
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M)."""
-        self.loss, self._context = ops.softmax_cross_entropy_forward(x, t, self.backend)
+        self.loss, self._context = ops.softmax_cross_entropy_forward(
+            x, t, self.backend, smoothing=self.label_smoothing
+        )
         self.y, self.t = self._context.probabilities, as_array(t)
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """Return (y - onehot(t)) * dout / N."""
+        """Return (y - smoothed onehot(t)) * dout / N."""
         return ops.softmax_cross_entropy_backward(self._forward_context(), dout)
 
 
 class Dropout(Layer):
-    """Zero a random share of the input in training; scale by 1 - ratio in evaluation.
+    """Zero a random share of the input in training; scale, so that the mean stays, once.
 
     Parameters
     ----------
     dropout_ratio : float
-        Share that is dropped. What is kept is not rescaled (arXiv:1207.0580).
+        Share that is dropped.
+    inverted : bool
+        Scale what is kept by 1 / (1 - ratio) in training, and nothing in evaluation, as
+        PyTorch does. If not, what is kept is not rescaled (arXiv:1207.0580), and evaluation
+        scales by 1 - ratio.
 
     Notes
     -----
@@ -139,25 +161,39 @@ class Dropout(Layer):
 
     has_modes = True
 
-    def __init__(self, dropout_ratio: float = 0.5, backend: str | None = None) -> None:
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    inverted: bool = False
+
+    def __init__(
+        self, dropout_ratio: float = 0.5, backend: str | None = None, *, inverted: bool = False
+    ) -> None:
         super().__init__(backend)
+        if inverted and not 0 <= dropout_ratio < 1:
+            raise ArgumentError(
+                f"Dropout: a ratio of {dropout_ratio} cannot be inverted: expected "
+                "one of at least 0 and below 1"
+            )
         self.dropout_ratio = dropout_ratio
+        self.inverted = inverted
         self.mask: NDArray[np.bool_] | None = None
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Return x with a random share set to 0, or in evaluation x * (1 - ratio)."""
+        """Return x with a random share set to 0, or in evaluation all of it; scaled or not."""
         x = as_array(x)
         x = x.astype(common_dtype("dropout", x), copy=False)
         if train_flg:
             self.mask = randomness.uniform(x.shape) > self.dropout_ratio
-            return x * self.mask
-        return x * (1.0 - float(self.dropout_ratio))
+            return self._scaled(x * self.mask)
+        return x if self.inverted else x * (1.0 - float(self.dropout_ratio))
 
     def backward(self, dout: ArrayLike) -> Array:
-        """Return dout where the input was kept, else 0."""
+        """Return dout where the input was kept, scaled as it was, else 0."""
         if self.mask is None:
             raise StateError("Dropout: backward was called before a forward in training")
-        return as_array(dout) * self.mask
+        return self._scaled(as_array(dout) * self.mask)
+
+    def _scaled(self, kept: Array) -> Array:
+        return kept / (1.0 - float(self.dropout_ratio)) if self.inverted else kept
 
 
 class BatchNormalization(Layer):
@@ -177,6 +213,7 @@ class BatchNormalization(Layer):
     """
 
     parameter_names = ("gamma", "beta")
+    buffer_names = ("running_mean", "running_var")
     has_modes = True
     epsilon = 1e-6
 

@@ -23,28 +23,50 @@ class Convolution(Layer):
 
     Parameters
     ----------
-    W : array (FN, C, FH, FW)
-    b : array (FN,)
+    W : array (FN, C/groups, FH, FW)
+    b : array (FN,), optional
+        None adds nothing, and only W is trained.
     stride, pad : int
+    dilation : int
+        Step between the pixels of a window: it spans dilation*(FH - 1) + 1 rows.
+    groups : int
+        Divides C and FN: group number g of the filters sees group number g of the
+        channels. With C groups the convolution is depthwise.
 
     Attributes
     ----------
     dW, db : arrays like W and b
-        Set by `backward`.
+        Set by `backward`; db stays None where b is.
     x : array (N, C, H, W)
         The input of the last forward.
     """
 
-    parameter_names = ("W", "b")
+    parameter_names: tuple[str, ...] = ("W", "b")
+
+    # On the class too: a subclass in the book's style calls no constructor but its own.
+    dilation: int = 1
+    groups: int = 1
 
     def __init__(
-        self, W: Array, b: Array, stride: int = 1, pad: int = 0, backend: str | None = None
+        self,
+        W: Array,
+        b: Array | None = None,
+        stride: int = 1,
+        pad: int = 0,
+        backend: str | None = None,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> None:
         super().__init__(backend)
         self.W = W
         self.b = b
+        if b is None:
+            self.parameter_names = ("W",)
         self.stride = stride
         self.pad = pad
+        self.dilation = dilation
+        self.groups = groups
         self.x: Array | None = None
         self.dW: Array | None = None
         self.db: Array | None = None
@@ -54,18 +76,32 @@ class Convolution(Layer):
         super().forget()
         self.x = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it has one group and no dilation."""
+        return self.dilation == 1 and self.groups == 1
+
     def forward(self, x: ArrayLike) -> Array:
-        """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - FH)//stride + 1."""
-        out, self._context = ops.conv2d_forward(
-            x, self.W, self.b, self.stride, self.pad, self.backend
-        )
+        """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - span)//stride + 1.
+
+        The span of a window is FH rows, or dilation*(FH - 1) + 1.
+        """
+        arrays, window = (x, self.W, self.b), (self.stride, self.pad)
+        if self.plain:
+            out, self._context = ops.conv2d_forward(*arrays, *window, self.backend)
+        else:
+            out, self._context = ops.conv2d_grouped_forward(
+                *arrays, *window, self.dilation, self.groups, self.backend
+            )
         self.x = self._context.x
         return out
 
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dW and db, return dx (N, C, H, W) (None if it is not asked for)."""
         context = self._forward_context()
-        dx, self.dW, self.db = ops.conv2d_backward(dout, self.W, context, input_gradient)
+        run = ops.conv2d_backward if context.plain else ops.conv2d_grouped_backward
+        dx, self.dW, db = run(dout, self.W, context, input_gradient)
+        self.db = None if self.b is None else db
         return dx
 
 
@@ -78,6 +114,9 @@ class Pooling(Layer):
         Size of the window.
     stride, pad : int
         Padded places never win; pad is smaller than the window.
+    ceil_mode : bool
+        Keep a last window that hangs over the padded image, as long as it begins inside
+        the image or in front of it.
 
     Attributes
     ----------
@@ -85,14 +124,25 @@ class Pooling(Layer):
         The input of the last forward.
     """
 
+    # On the class too: a pickle of an older one, or a subclass in the book's style, lacks it.
+    ceil_mode: bool = False
+
     def __init__(
-        self, pool_h: int, pool_w: int, stride: int = 1, pad: int = 0, backend: str | None = None
+        self,
+        pool_h: int,
+        pool_w: int,
+        stride: int = 1,
+        pad: int = 0,
+        backend: str | None = None,
+        *,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__(backend)
         self.pool_h = pool_h
         self.pool_w = pool_w
         self.stride = stride
         self.pad = pad
+        self.ceil_mode = ceil_mode
         self.x: Array | None = None
 
     def forget(self) -> None:
@@ -112,7 +162,13 @@ class Pooling(Layer):
         """Return (N, C, OH, OW) for x (N, C, H, W)."""
         self.forget()
         out, self._context = ops.maxpool2d_forward(
-            x, self.pool_h, self.pool_w, self.stride, self.pad, self.backend
+            x,
+            self.pool_h,
+            self.pool_w,
+            self.stride,
+            self.pad,
+            self.backend,
+            ceil_mode=self.ceil_mode,
         )
         self.x = as_array(x)
         return out

@@ -1,9 +1,111 @@
 """Networks that are ready to train, by name."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from numpy.typing import DTypeLike
+
+from ..errors import ArgumentError
 from ..network import Network
+from .build import image_shape
 from .deep_convnet import DeepConvNet
+from .googlenet import googlenet
+from .lenet import lenet
+from .resnet import (
+    resnet18,
+    resnet20,
+    resnet34,
+    resnet50,
+    resnet56,
+    resnet101,
+    resnet110,
+    resnet152,
+)
+from .vgg import vgg11, vgg13, vgg16, vgg19
 
-__all__ = ["MODELS", "DeepConvNet"]
+__all__ = [
+    "MODELS",
+    "DeepConvNet",
+    "googlenet",
+    "lenet",
+    "make_model",
+    "resnet18",
+    "resnet20",
+    "resnet34",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "resnet110",
+    "resnet152",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+]
 
-MODELS: dict[str, type[Network]] = {"deepconvnet": DeepConvNet}
+_VGG = {"vgg11": vgg11, "vgg13": vgg13, "vgg16": vgg16, "vgg19": vgg19}
+
+MODELS: dict[str, Callable[..., Network]] = {
+    "deepconvnet": DeepConvNet,
+    "lenet": lenet,
+    **_VGG,
+    **{f"{name}_bn": partial(model, batch_norm=True) for name, model in _VGG.items()},
+    "googlenet": googlenet,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet152": resnet152,
+    "resnet20": resnet20,
+    "resnet56": resnet56,
+    "resnet110": resnet110,
+}
 """The models by the names that the command line takes."""
+
+
+def make_model(
+    name: str,
+    input_dim: tuple[int, int, int],
+    classes: int,
+    *,
+    dtype: DTypeLike = "float32",
+    backend: str | None = None,
+    seed: int | None = None,
+) -> Network:
+    """Make a model for images of one shape.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODELS`.
+    input_dim : (C, H, W)
+    classes : int
+    dtype, backend, seed
+        As for each of the models.
+
+    Raises
+    ------
+    ArgumentError, ShapeError
+        An unknown model, or images too small for it.
+    """
+    if name not in MODELS:
+        raise ArgumentError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+    channels, height, width = image_shape(name, input_dim)
+    options: dict[str, Any] = {"dtype": dtype, "backend": backend, "seed": seed}
+    network: Network
+    if name == "deepconvnet":
+        network = DeepConvNet((channels, height, width), output_size=classes, **options)
+    elif name == "lenet":
+        network = lenet(classes, channels, input_size=(height, width), **options)
+    else:
+        network = MODELS[name](classes, channels, **options)
+    network.spec = {
+        "name": name,
+        "input_dim": [channels, height, width],
+        "classes": classes,
+        "dtype": network.dtype.name,
+    }
+    return network

@@ -7,7 +7,9 @@ returns a context that its backward function takes; it remembers the backend, so
 that backward runs where forward ran.
 """
 
+from .activations import activation_backward, activation_forward
 from .arrays import empty_images
+from .augment import smooth, tone, warp
 from .blocks import (
     conv2d_algorithms,
     conv2d_block_backward,
@@ -28,37 +30,70 @@ from .images import (
     col2im,
     conv2d_backward,
     conv2d_forward,
+    conv2d_grouped_backward,
+    conv2d_grouped_forward,
     im2col,
     maxpool2d_backward,
     maxpool2d_forward,
 )
+from .joins import add, concatenate, subsample, subsample_backward
+from .local_response import lrn_backward, lrn_forward
 from .loss import (
     class_indices,
+    expect_smoothing,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
+from .norm import (
+    batchnorm2d_backward,
+    batchnorm2d_fixed,
+    batchnorm2d_infer,
+    batchnorm2d_train,
+)
+from .pooling import adaptive_avgpool2d_forward, avgpool2d_backward, avgpool2d_forward
 
 __all__ = [
+    "activation_backward",
+    "activation_forward",
     "adam_update",
+    "adaptive_avgpool2d_forward",
+    "add",
     "affine_backward",
     "affine_forward",
+    "avgpool2d_backward",
+    "avgpool2d_forward",
+    "batchnorm2d_backward",
+    "batchnorm2d_fixed",
+    "batchnorm2d_infer",
+    "batchnorm2d_train",
     "batchnorm_backward",
     "batchnorm_infer",
     "batchnorm_train",
     "class_indices",
     "col2im",
+    "concatenate",
     "conv2d_algorithms",
     "conv2d_backward",
     "conv2d_block_backward",
     "conv2d_block_forward",
     "conv2d_forward",
+    "conv2d_grouped_backward",
+    "conv2d_grouped_forward",
     "empty_images",
+    "expect_smoothing",
     "im2col",
+    "lrn_backward",
+    "lrn_forward",
     "maxpool2d_backward",
     "maxpool2d_forward",
     "relu_backward",
     "relu_forward",
     "runs_blocks",
+    "smooth",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
+    "subsample",
+    "subsample_backward",
+    "tone",
+    "warp",
 ]

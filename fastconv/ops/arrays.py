@@ -6,7 +6,6 @@ Notation: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from ..errors import DTypeError, ShapeError
 from .memory import LINE, array_in, empty_bytes
 
 __all__ = [
-    "Allocator",
     "as_array",
     "common_dtype",
     "compute_in",
@@ -26,10 +24,9 @@ __all__ = [
     "expect_shape",
     "images_in",
     "in_layout",
+    "inverse",
+    "memory_order",
 ]
-
-Allocator = Callable[[tuple[int, int, int, int], Any, Layout], NDArray[Any]]
-"""Gives memory for images: `empty_images`, or memory that is used again."""
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -114,6 +111,16 @@ def images_in(
         return array_in(memory, shape, dtype)
     n, c, h, w = shape
     return array_in(memory, (n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def memory_order(array: np.ndarray) -> tuple[int, ...]:
+    """The axes of `array`, the longest stride first."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+
+
+def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The order that undoes a transposition."""
+    return tuple(axes.index(axis) for axis in range(len(axes)))
 
 
 def expect_shape(op: str, name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -17,7 +17,6 @@ from ..errors import ShapeError
 from ..geometry import WindowGeometry
 from ..selection import active
 from .arrays import (
-    Allocator,
     as_array,
     common_dtype,
     contiguous,
@@ -26,6 +25,7 @@ from .arrays import (
     in_layout,
 )
 from .images import conv2d_arguments
+from .memory import empty
 
 __all__ = [
     "BlockContext",
@@ -64,13 +64,12 @@ def conv2d_algorithms(
 def conv2d_block_forward(
     x: ArrayLike,
     weight: ArrayLike,
-    bias: ArrayLike,
+    bias: ArrayLike | None,
     stride: int = 1,
     pad: int = 0,
     pool: bool = False,
     backend: str | None = None,
     gradient: bool = True,
-    empty: Allocator = empty_images,
 ) -> tuple[Array, BlockContext | None]:
     """ReLU of the convolution of x (N, C, H, W), and with `pool` its 2x2 maxima at stride 2.
 
@@ -82,8 +81,6 @@ def conv2d_block_forward(
         Keep the maximum of each window of 2x2; a last odd row or column is left out.
     gradient : bool
         Whether backward follows; if not, the context is None.
-    empty : callable
-        Gives memory for the results, as `empty_images` does.
 
     Returns
     -------
@@ -97,8 +94,8 @@ def conv2d_block_forward(
     chosen = active(backend)
     x = in_layout(x, dtype, chosen.layout)
     shape = (n, filters, oh // 2, ow // 2) if pool else (n, filters, oh, ow)
-    out = empty(shape, dtype, chosen.layout)
-    winner = empty(shape, np.dtype(np.uint8), chosen.layout) if pool and gradient else None
+    out = empty_images(shape, dtype, chosen.layout)
+    winner = empty_images(shape, np.dtype(np.uint8), chosen.layout) if pool and gradient else None
     chosen.conv2d_block_forward(
         x, contiguous(weight, dtype), contiguous(bias, dtype), geometry, pool, out, winner
     )
@@ -113,18 +110,18 @@ def conv2d_block_backward(
     weight: ArrayLike,
     context: BlockContext,
     input_gradient: bool = True,
-    empty: Allocator = empty_images,
-) -> tuple[Array | None, Array, Array]:
-    """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
+    weight_gradient: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients (dx, dweight, dbias); what is not asked for is None."""
     op = "conv2d backward"
     dout, weight = as_array(dout), as_array(weight)
     backend, geometry, x = active(context.backend), context.geometry, context.x
     expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
     expect_shape(op, "dout", dout, context.gate.shape)
     common_dtype(op, dout, weight)
-    dx = empty(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
-    dweight = np.empty(weight.shape, x.dtype)
-    dbias = np.empty(len(weight), x.dtype)
+    dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
+    dweight = empty(weight.shape, x.dtype) if weight_gradient else None
+    dbias = np.empty(len(weight), x.dtype) if weight_gradient else None
     backend.conv2d_block_backward(
         in_layout(dout, x.dtype, backend.layout),
         context.gate,

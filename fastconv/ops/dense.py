@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous, expect_shape
+from .arrays import as_array, common_dtype, contiguous, expect_shape, inverse, memory_order
 from .memory import empty
 
 __all__ = [
@@ -43,11 +43,11 @@ class AffineContext:
 
 
 def affine_forward(
-    x: ArrayLike, weight: ArrayLike, bias: ArrayLike, backend: str | None = None
+    x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, backend: str | None = None
 ) -> tuple[Array, AffineContext]:
-    """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,)."""
+    """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,) if there is one."""
     op = "affine"
-    x, weight, bias = as_array(x), as_array(weight), as_array(bias)
+    x, weight = as_array(x), as_array(weight)
     if weight.ndim != 2 or 0 in weight.shape:
         raise ShapeError(f"{op}: weight must be (D, M) with no axis empty, got {weight.shape}")
     if x.ndim < 2:
@@ -58,6 +58,7 @@ def affine_forward(
             f"{op}: input has {features} features, weight expects {len(weight)} "
             f"(input {x.shape}, weight {weight.shape})"
         )
+    bias = np.zeros(weight.shape[1], weight.dtype) if bias is None else as_array(bias)
     expect_shape(op, "bias", bias, weight.shape[1:])
     dtype = common_dtype(op, x, weight, bias)
     chosen = active(backend)
@@ -102,8 +103,8 @@ def relu_forward(x: ArrayLike, backend: str | None = None) -> tuple[Array, ReluC
     """x where x > 0, else 0, any shape; NaN stays. Keeps the order of x's axes in memory."""
     x = as_array(x)
     dtype = common_dtype("relu", x)
-    axes = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
-    back = _inverse(axes)
+    axes = memory_order(x)
+    back = inverse(axes)
     dense = contiguous(x.transpose(axes), dtype)
     out, mask = empty(dense.shape, dtype), empty(dense.shape, np.uint8)
     chosen = active(backend)
@@ -121,11 +122,7 @@ def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
     dx = empty(dense.shape, dtype)
     mask = context.mask.transpose(axes)
     active(context.backend).relu_backward(dense.reshape(-1), mask.reshape(-1), dx.reshape(-1))
-    return dx.transpose(_inverse(axes))
-
-
-def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(axes.index(axis) for axis in range(len(axes)))
+    return dx.transpose(inverse(axes))
 
 
 # ---- batch normalisation ------------------------------------------------------------

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array, Bytes
+from ..backends.base import Array, Backend, Bytes
 from ..errors import ShapeError
-from ..geometry import WindowGeometry, window_geometry
+from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
 from .memory import empty
@@ -22,6 +22,8 @@ __all__ = [
     "col2im",
     "conv2d_backward",
     "conv2d_forward",
+    "conv2d_grouped_backward",
+    "conv2d_grouped_forward",
     "im2col",
     "maxpool2d_backward",
     "maxpool2d_forward",
@@ -67,28 +69,52 @@ def col2im(
 
 @dataclass(frozen=True, slots=True)
 class ConvContext:
-    """What `conv2d_backward` needs of the forward pass."""
+    """What `conv2d_backward` and `conv2d_grouped_backward` need of the forward pass."""
 
     backend: str
     geometry: WindowGeometry
     x: Array
+    groups: int = 1
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is for `conv2d_backward`: one group, no dilation."""
+        return self.groups == 1 and self.geometry.dilation == 1
 
 
 def conv2d_arguments(
-    op: str, x: ArrayLike, weight: ArrayLike, bias: ArrayLike, stride: int, pad: int
+    op: str,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    stride: int,
+    pad: int,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, WindowGeometry, np.dtype[Any]]:
-    """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in."""
-    x, weight, bias = as_array(x), as_array(weight), as_array(bias)
+    """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in.
+
+    No bias is one of zeros.
+    """
+    x, weight = as_array(x), as_array(weight)
     if weight.ndim != 4 or 0 in weight.shape:
         raise ShapeError(
             f"{op}: weight must be (FN, C, FH, FW) with no axis empty, got shape {weight.shape}"
         )
-    geometry = window_geometry(op, x.shape, weight.shape[2], weight.shape[3], stride, pad)
-    if x.shape[1] != weight.shape[1]:
+    fh, fw = weight.shape[2:]
+    geometry = window_geometry(op, x.shape, fh, fw, stride, pad, dilation)
+    groups = as_int(op, "groups", groups, 1)
+    if len(weight) % groups:
         raise ShapeError(
-            f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]} "
+            f"{op}: {len(weight)} filters do not fall into {groups} groups (weight {weight.shape})"
+        )
+    if x.shape[1] != weight.shape[1] * groups:
+        each = f" in each of {groups} groups" if groups > 1 else ""
+        raise ShapeError(
+            f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]}{each} "
             f"(input {x.shape}, weight {weight.shape})"
         )
+    bias = np.zeros(len(weight), weight.dtype) if bias is None else as_array(bias)
     expect_shape(op, "bias", bias, weight.shape[:1])
     dtype = common_dtype(op, x, weight, bias)
     return x, weight, bias, geometry, dtype
@@ -97,12 +123,12 @@ def conv2d_arguments(
 def conv2d_forward(
     x: ArrayLike,
     weight: ArrayLike,
-    bias: ArrayLike,
+    bias: ArrayLike | None,
     stride: int = 1,
     pad: int = 0,
     backend: str | None = None,
 ) -> tuple[Array, ConvContext]:
-    """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW) and add bias (FN,)."""
+    """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW), add bias (FN,) or nothing."""
     x, weight, bias, geometry, dtype = conv2d_arguments("conv2d", x, weight, bias, stride, pad)
     chosen = active(backend)
     x = in_layout(x, dtype, chosen.layout)
@@ -112,32 +138,96 @@ def conv2d_forward(
     return out, ConvContext(chosen.name, geometry, x)
 
 
-def conv2d_backward(
-    dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool = True
-) -> tuple[Array | None, Array, Array]:
-    """Gradients (dx, dweight, dbias); dx is None where it is not asked for."""
-    op = "conv2d backward"
-    dout, weight = as_array(dout), as_array(weight)
-    backend, geometry, x = active(context.backend), context.geometry, context.x
-    expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
-    expect_shape(op, "dout", dout, geometry.output_shape(len(weight)))
-    common_dtype(op, dout, weight)
-    dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
-    dweight = np.empty(weight.shape, x.dtype)
-    dbias = np.empty(len(weight), x.dtype)
-    backend.conv2d_backward(
-        in_layout(dout, x.dtype, backend.layout),
-        x,
-        contiguous(weight, x.dtype),
-        geometry,
-        dx,
-        dweight,
-        dbias,
+def conv2d_grouped_forward(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    stride: int = 1,
+    pad: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    backend: str | None = None,
+) -> tuple[Array, ConvContext]:
+    """As `conv2d_forward`, for weight (FN, C/groups, FH, FW) and places `dilation` apart.
+
+    Raises
+    ------
+    ShapeError
+        Arrays that do not fit each other, groups that do not divide the filters, or windows
+        larger than the padded images.
+    ArgumentError
+        A stride, pad, dilation or number of groups that is not a whole number in its range.
+    """
+    x, weight, bias, geometry, dtype = conv2d_arguments(
+        "conv2d", x, weight, bias, stride, pad, dilation, groups
     )
+    chosen = active(backend)
+    x = in_layout(x, dtype, chosen.layout)
+    out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)
+    weight, bias = contiguous(weight, dtype), contiguous(bias, dtype)
+    chosen.conv2d_grouped_forward(x, weight, bias, geometry, groups, out)
+    return out, ConvContext(chosen.name, geometry, x, groups)
+
+
+def conv2d_backward(
+    dout: ArrayLike,
+    weight: ArrayLike,
+    context: ConvContext,
+    input_gradient: bool = True,
+    weight_gradient: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients (dx, dweight, dbias); what is not asked for is None."""
+    backend, dout, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
+    dweight, dbias = _weight_gradients(weight) if weight_gradient else (None, None)
+    backend.conv2d_backward(dout, context.x, weight, context.geometry, dx, dweight, dbias)
     return dx, dweight, dbias
 
 
+def conv2d_grouped_backward(
+    dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """Gradients (dx, dweight, dbias) of `conv2d_grouped_forward`; dx may be None."""
+    backend, dout, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
+    dweight, dbias = _weight_gradients(weight)
+    x, geometry, groups = context.x, context.geometry, context.groups
+    backend.conv2d_grouped_backward(dout, x, weight, geometry, groups, dx, dweight, dbias)
+    return dx, dweight, dbias
+
+
+def _weight_gradients(weight: Array) -> tuple[Array, Array]:
+    """Memory for dweight and dbias."""
+    return empty(weight.shape, weight.dtype), np.empty(len(weight), weight.dtype)
+
+
+def _gradient_arrays(
+    dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool
+) -> tuple[Backend, Array, Array, Array | None]:
+    """The backend, dout and weight as it wants them, and memory for dx."""
+    op = "conv2d backward"
+    dout, weight = as_array(dout), as_array(weight)
+    backend, geometry, x = active(context.backend), context.geometry, context.x
+    shape = (len(weight), geometry.c // context.groups, geometry.fh, geometry.fw)
+    expect_shape(op, "weight", weight, shape)
+    expect_shape(op, "dout", dout, geometry.output_shape(len(weight)))
+    common_dtype(op, dout, weight)
+    dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
+    dout = in_layout(dout, x.dtype, backend.layout)
+    return backend, dout, contiguous(weight, x.dtype), dx
+
+
 # ---- max pooling --------------------------------------------------------------------
+
+
+def expect_places(op: str, geometry: WindowGeometry) -> None:
+    """Raise a `ShapeError` unless there are channels, and places of the image in each window."""
+    g = geometry
+    if g.pad >= min(g.fh, g.fw):
+        raise ShapeError(
+            f"{op}: pad {g.pad} must be smaller than the window ({g.fh} x {g.fw}), or a window "
+            "could hold nothing but padding"
+        )
+    if g.c == 0:
+        raise ShapeError(f"{op}: input has no channels (input {g.input_shape})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +241,20 @@ class PoolContext:
 
 
 def maxpool2d_forward(
-    x: ArrayLike, fh: int, fw: int, stride: int = 1, pad: int = 0, backend: str | None = None
+    x: ArrayLike,
+    fh: int,
+    fw: int,
+    stride: int = 1,
+    pad: int = 0,
+    backend: str | None = None,
+    *,
+    ceil_mode: bool = False,
 ) -> tuple[Array, PoolContext]:
-    """Maximum (N, C, OH, OW) of each window of x (N, C, H, W)."""
+    """Maximum (N, C, OH, OW) of each window of x (N, C, H, W); `window_geometry` has ceil mode."""
     op = "maxpool2d"
     x = as_array(x)
-    geometry = window_geometry(op, x.shape, fh, fw, stride, pad)
-    if pad >= min(geometry.fh, geometry.fw):
-        raise ShapeError(
-            f"{op}: pad {pad} must be smaller than the window ({fh} x {fw}), or a window "
-            "could hold nothing but padding"
-        )
-    if geometry.c == 0:
-        raise ShapeError(f"{op}: input has no channels (input {x.shape})")
+    geometry = window_geometry(op, x.shape, fh, fw, stride, pad, ceil_mode=ceil_mode)
+    expect_places(op, geometry)
     dtype = common_dtype(op, x)
     chosen = active(backend)
     shape = geometry.output_shape(geometry.c)

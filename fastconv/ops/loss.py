@@ -6,18 +6,20 @@ Notation: N samples, M classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..backends.base import Array, Labels
-from ..errors import LabelError, ShapeError
+from ..errors import ArgumentError, LabelError, ShapeError
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous
 
 __all__ = [
     "class_indices",
+    "expect_smoothing",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
 ]
@@ -54,6 +56,12 @@ def class_indices(op: str, t: ArrayLike, shape: tuple[int, int]) -> Labels:
     return np.require(t.reshape(n), np.int64, ["C", "ALIGNED"])
 
 
+def expect_smoothing(op: str, smoothing: float) -> None:
+    """Raise an `ArgumentError` unless `smoothing` can be taken from a label for all classes."""
+    if not isinstance(smoothing, Real) or not 0 <= smoothing < 1:
+        raise ArgumentError(f"{op}: label_smoothing must be from 0 to below 1, got {smoothing!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class LossContext:
     """What `softmax_cross_entropy_backward` needs of the forward pass."""
@@ -61,36 +69,44 @@ class LossContext:
     backend: str
     probabilities: Array
     labels: Labels
-    soft: Array | None  # targets (N, M) that are not one-hot
+    smoothing: float
+    soft: Array | None  # targets (N, M) that are not one-hot, smoothed
 
 
 def softmax_cross_entropy_forward(
-    scores: ArrayLike, t: ArrayLike, backend: str | None = None
+    scores: ArrayLike, t: ArrayLike, backend: str | None = None, *, smoothing: float = 0.0
 ) -> tuple[float, LossContext]:
     """Mean cross-entropy of softmax(scores (N, M)) against labels; 0.0 for no samples.
+
+    With `smoothing` (arXiv:1512.00567, section 7) that share of each label is spread over
+    all M classes. The book's loss, without smoothing, adds 1e-7 to probabilities; the
+    smoothed one takes the logarithm exactly, as it is about classes of small probability.
 
     Targets (N, M) that are not one-hot are treated as the book's code does: the loss is
     that of their largest entries, the gradient pulls towards the targets themselves.
     """
     op = "softmax_cross_entropy"
+    expect_smoothing(op, smoothing)
     scores = as_array(scores)
     if scores.ndim != 2 or scores.shape[1] == 0:
         raise ShapeError(f"{op}: scores must be (N, M) with M at least 1, got shape {scores.shape}")
     dtype = common_dtype(op, scores)
     labels = class_indices(op, t, scores.shape)
     soft = _soft_targets(as_array(t), labels, dtype)
+    if soft is not None:
+        soft = (1 - smoothing) * soft + smoothing / soft.shape[1]
     probabilities = np.empty(scores.shape, dtype)
     chosen = active(backend)
     loss = 0.0
     if len(scores):
         loss = chosen.softmax_cross_entropy_forward(
-            contiguous(scores, dtype), labels, probabilities
+            contiguous(scores, dtype), labels, float(smoothing), probabilities
         )
-    return loss, LossContext(chosen.name, probabilities, labels, soft)
+    return loss, LossContext(chosen.name, probabilities, labels, float(smoothing), soft)
 
 
 def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> Array:
-    """Gradient (N, M) of the scores: (probabilities - onehot) * dout / N."""
+    """Gradient (N, M) of the scores: (probabilities - smoothed onehot) * dout / N."""
     probabilities = context.probabilities
     dscores = np.empty(probabilities.shape, probabilities.dtype)
     scale = float(dout) / max(len(probabilities), 1)
@@ -99,7 +115,7 @@ def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> A
         dscores *= scale
     elif len(probabilities):
         active(context.backend).softmax_cross_entropy_backward(
-            probabilities, context.labels, scale, dscores
+            probabilities, context.labels, context.smoothing, scale, dscores
         )
     return dscores
 

@@ -1,7 +1,8 @@
 """Memory of large results, used again once nobody holds them.
 
 A page that the system has just given costs more to touch for the first time than most kernels
-do with it, and a loop over layers asks for the same sizes in every step.
+do with it, and a step of training asks for the same sizes as the step before. Every thread draws
+from one `Pool` of the process, or inside `drawing_from` from another.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import math
 import sys
 import sysconfig
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LINE", "array_in", "empty", "empty_bytes"]
+__all__ = ["LINE", "Pool", "array_in", "drawing_from", "empty", "empty_bytes"]
 
 LINE = 64
 """Bytes of a cache line."""
@@ -24,13 +27,10 @@ LEAST = 1 << 16
 """Bytes of a result below which memory is not kept: the C library keeps it well."""
 
 MOST = 1 << 27
-"""Bytes kept in all, those in use included."""
+"""Bytes that the process keeps in all, those in use included."""
 
 ROOM = 4
 """A result may lie in memory that is larger by a part in so many."""
-
-_kept: list[NDArray[np.uint8]] = []
-_lock = threading.Lock()
 
 
 def _references(kept: list[NDArray[np.uint8]], i: int) -> int:
@@ -45,25 +45,62 @@ _COUNTED = sys.implementation.name == "cpython" and not sysconfig.get_config_var
 """Whether counts of references say who holds an object."""
 
 
-def empty_bytes(size: int) -> NDArray[np.uint8]:
-    """At least `size` bytes, the oldest that are free and fit, else new ones.
+class Pool:
+    """Memory that is free where nothing but the pool refers to it.
 
-    They are free where nothing but this module refers to them: every view of an array,
-    and every tensor of another library on its memory, holds a reference.
+    Every view of an array, and every tensor of another library on its memory, holds a
+    reference.
+
+    Parameters
+    ----------
+    most : int, optional
+        Bytes to keep, those in use included; a quarter of it at most for one result.
+        None: all that was ever asked for, until the pool itself goes.
     """
-    if not _COUNTED or not LEAST <= size <= MOST // 4:
-        return np.empty(size, np.uint8)
-    with _lock:
-        for i in range(len(_kept)):
-            fits = size <= _kept[i].size <= size + size // ROOM
-            if fits and _references(_kept, i) == _UNUSED:
-                _kept.append(_kept.pop(i))
-                return _kept[-1]
-        memory = np.empty(size, np.uint8)
-        _kept.append(memory)
-        while sum(kept.size for kept in _kept) > MOST:
-            _kept.pop(0)
-        return memory
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+        self.kept: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+
+    def empty_bytes(self, size: int) -> NDArray[np.uint8]:
+        """At least `size` bytes, the oldest that are free and fit, else new ones."""
+        if not _COUNTED or size < LEAST or (self.most is not None and size > self.most // 4):
+            return np.empty(size, np.uint8)
+        with self._lock:
+            for i in range(len(self.kept)):
+                fits = size <= self.kept[i].size <= size + size // ROOM
+                if fits and _references(self.kept, i) == _UNUSED:
+                    self.kept.append(self.kept.pop(i))
+                    return self.kept[-1]
+            memory = np.empty(size, np.uint8)
+            self.kept.append(memory)
+            while self.most is not None and sum(kept.size for kept in self.kept) > self.most:
+                self.kept.pop(0)
+            return memory
+
+
+class _Current(threading.local):
+    pool = Pool(MOST)
+
+
+_current = _Current()
+
+
+@contextmanager
+def drawing_from(pool: Pool) -> Iterator[None]:
+    """Let what this thread asks for come from another pool, inside a ``with`` block."""
+    before = _current.pool
+    _current.pool = pool
+    try:
+        yield
+    finally:
+        _current.pool = before
+
+
+def empty_bytes(size: int) -> NDArray[np.uint8]:
+    """At least `size` bytes that may have been used before."""
+    return _current.pool.empty_bytes(size)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.base import FAMILIES, Backend
+from ..backends.base import CHANNELS_FIRST, Backend
 
 __all__ = ["Arguments", "call_kernel", "is_array", "require"]
 
@@ -40,7 +40,8 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     kernel : str
         A name of `fastconv.backends.base.KERNELS`.
     **inputs
-        The kernel's inputs by name. ``dx=None`` or ``winner=None`` leaves that output out.
+        The kernel's inputs by name. ``None`` for an output (dx, winner, dresidual) leaves it out;
+        for the dx of avgpool2d_backward, whose shape nothing else tells, it is the shape.
 
     Returns
     -------
@@ -52,7 +53,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     AssertionError
         The kernel wrote into an input, or outside of an output.
     """
-    last = backend.layout == "channels_last" and kernel not in FAMILIES["columns"]
+    last = backend.layout == "channels_last" and kernel not in CHANNELS_FIRST
     dtype = next(a.dtype for a in inputs.values() if is_array(a) and a.dtype.kind == "f")
     given: Arguments = {}
     guards: list[tuple[str, Array]] = []
@@ -67,7 +68,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         guards.append((name, guard))
     outputs: Arguments = {name: given[name] for name in written}
     for name, shape in _output_shapes(kernel, inputs).items():
-        if name in inputs:  # dx=None, winner=None
+        if inputs.get(name, shape) is None:
             continue
         output_dtype = {"winner": _winner_dtype(kernel, inputs), "mask": np.dtype(np.uint8)}
         outputs[name], guard = _guarded(
@@ -121,7 +122,7 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"col": a["geometry"].column_shape}
         case "col2im":
             return {"x": a["geometry"].input_shape}
-        case "conv2d_forward":
+        case "conv2d_forward" | "conv2d_grouped_forward":
             return {"out": a["geometry"].output_shape(len(a["weight"]))}
         case "conv2d_block_forward":
             n, filters, oh, ow = a["geometry"].output_shape(len(a["weight"]))
@@ -134,15 +135,30 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
             return {"out": shape, "winner": shape}
         case "maxpool2d_backward":
             return {"dx": a["geometry"].input_shape}
+        case "avgpool2d_forward":
+            return {"out": (*a["x"].shape[:2], len(a["rows"]), len(a["cols"]))}
+        case "avgpool2d_backward":
+            return {"dx": a["dx"]}
         case "affine_forward":
             return {"out": (len(a["x"]), a["weight"].shape[1])}
-        case "conv2d_backward" | "conv2d_block_backward" | "affine_backward":
+        case (
+            "conv2d_backward"
+            | "conv2d_grouped_backward"
+            | "conv2d_block_backward"
+            | "affine_backward"
+        ):
             dbias = a["dout"].shape[1:2]
             return {"dx": a["x"].shape, "dweight": a["weight"].shape, "dbias": dbias}
         case "relu_forward":
             return {"out": a["x"].shape, "mask": a["x"].shape}
         case "relu_backward":
             return {"dx": a["dout"].shape}
+        case "activation_forward":
+            return {"out": a["x"].shape}
+        case "lrn_forward":
+            return {"out": a["x"].shape, "scale": a["x"].shape}
+        case "activation_backward" | "lrn_backward":
+            return {"dx": a["x"].shape}
         case "batchnorm_train":
             rows, features = a["x"].shape, a["x"].shape[1:]
             return {"out": rows, "normalized": rows, "mean": features, "variance": features}
@@ -151,10 +167,20 @@ def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
         case "batchnorm_backward":
             features = a["dout"].shape[1:]
             return {"dx": a["dout"].shape, "dgamma": features, "dbeta": features}
+        case "batchnorm2d_statistics":
+            channels = a["x"].shape[1:2]
+            return {"mean": channels, "variance": channels}
+        case "batchnorm2d_apply":
+            return {"out": a["x"].shape}
+        case "batchnorm2d_backward":
+            shape, channels = a["x"].shape, a["x"].shape[1:2]
+            return {"dx": shape, "dgamma": channels, "dbeta": channels, "dresidual": shape}
         case "softmax_cross_entropy_forward":
             return {"probabilities": a["scores"].shape}
         case "softmax_cross_entropy_backward":
             return {"dscores": a["probabilities"].shape}
+        case "warp" | "smooth" | "tone":
+            return {"out": a["x"].shape}
         case "adam_update":
             return {}
     raise KeyError(kernel)

@@ -14,7 +14,7 @@ import pytest
 
 import fastconv
 from fastconv import trainer
-from fastconv.io.arrays import load_arrays
+from fastconv.io.arrays import load_arrays, save_arrays
 
 from .conftest import assert_same_run, config, environment, history, weights
 
@@ -152,6 +152,13 @@ def test_resuming_a_finished_run_tells_its_result_again(whole, fastconv_command)
         (["--schedule", "cosine"], "--schedule cosine: .*started with constant"),
         (["--optimizer", "sgd"], "--optimizer sgd: .*started with adam"),
         (["--data", "mnist"], "--data mnist: .*started with digits"),
+        (["--weight-decay", "0.1"], "--weight-decay 0.1: .*started without; leave it out"),
+        (["--label-smoothing", "0.1"], "--label-smoothing 0.1: .*started with 0.0"),
+        (["--clip-norm", "1"], "--clip-norm 1.0: .*started without"),
+        (["--ema", "0.9"], "--ema 0.9: .*started without"),
+        (["--swa", "2"], "--swa 2: .*started without"),
+        (["--validation", "0.1"], "--validation 0.1: .*started without"),
+        (["--patience", "2"], "--patience 2: .*started without"),
         (["--out", "elsewhere"], "--out"),
     ],
 )
@@ -194,9 +201,41 @@ def test_a_stopped_run_goes_on_in_its_schedule(few_digits, fastconv_command, mon
     assert re.search("warning: the one-cycle schedule of 2 epochs is stretched over 3", err)
 
 
-def test_a_run_of_before_there_were_schedules_goes_on(whole, fastconv_command):
+def test_a_run_of_before_there_were_schedules_and_regularisation_goes_on(whole, fastconv_command):
     facts = json.loads(Path(whole, "config.json").read_text())
-    del facts["schedule"]
+    later = ("weight_decay", "label_smoothing", "clip_norm", "ema", "swa", "validation", "patience")
+    for name in ("schedule", *later):
+        del facts[name]
     Path(whole, "config.json").write_text(json.dumps(facts))
-    assert fastconv_command("train", "--resume", whole)[0] == 0
+    lines = [json.loads(line) for line in Path(whole, "history.jsonl").read_text().splitlines()]
+    arrays, metadata = load_arrays(Path(whole, "checkpoint.npz"))
+    del metadata["progress"]["_epoch_norms"]
+    for record in (*lines, *metadata["progress"]["history"]):
+        for name in ("validation_accuracy", "validation_loss", "gradient_norm"):
+            del record[name]
+    Path(whole, "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    save_arrays(Path(whole, "checkpoint.npz"), arrays, metadata)
+    assert fastconv_command("train", "--resume", whole, "--epochs", "4")[0] == 0
     assert config(whole)["schedule"] == "constant"
+    assert config(whole)["ema"] is None
+    assert len(history(whole)) == 4
+
+
+REGULARISED = {
+    "EMA": "--optimizer adamw --weight-decay 0.05 --label-smoothing 0.1 --clip-norm 5 --ema 0.9",
+    "SWA": "--optimizer momentum --weight-decay 0.001 --swa 2 --validation 0.2 --patience 1",
+}
+
+
+@pytest.mark.parametrize("name", REGULARISED)
+def test_a_stopped_regularised_run_goes_on_bit_for_bit(
+    few_digits, fastconv_command, monkeypatch, name
+):
+    options = ["train", "--epochs", "3", "--batch-size", "10", "--seed", "1"]
+    options += [*REGULARISED[name].split(), "--out"]
+    assert fastconv_command(*options, "straight")[0] == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)
+        assert fastconv_command(*options, "stopped")[0] == 128 + signal.SIGINT
+    assert fastconv_command("train", "--resume", "stopped")[0] == 0
+    assert_same_run("stopped", "straight")

@@ -102,7 +102,9 @@ def test_training_leaves_numpys_generator_alone(few_digits, fastconv_command):
 
 def test_every_option_reaches_the_run(few_digits, fastconv_command):
     options = "--epochs 1 --batch-size 10 --optimizer SGD --lr 0.125 --backend numpy "
-    options += "--schedule cosine --dtype float64 --threads 1 --seed 9 "
+    options += "--schedule cosine --augment crop=1,rotate=5.0 --dtype float64 --threads 1 --seed 9 "
+    options += "--weight-decay 0.25 --label-smoothing 0.125 --clip-norm 0.5 --swa 1 "
+    options += "--validation 0.25 --patience 3 --freeze W1,W2 "
     options += "--model deepconvnet --data digits --out run"
     status, out, _ = fastconv_command("train", "--json", *options.split())
     assert status == 0
@@ -119,6 +121,17 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "threads": 1,
         "seed": 9,
         "schedule": "cosine",
+        "image_facts": None,
+        "weight_decay": 0.25,
+        "label_smoothing": 0.125,
+        "clip_norm": 0.5,
+        "ema": None,
+        "swa": 1,
+        "validation": 0.25,
+        "patience": 3,
+        "augment": "rotate=5,crop=1",
+        "init": None,
+        "freeze": "W1,W2",
         "fastconv": fastconv.__version__,
     }
     assert config("run") == expected
@@ -129,11 +142,11 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
     }
     assert weights("run")["W1"].dtype == np.float64
     (record,) = history("run")
-    assert record["iteration"] == 6  # 61 / 10
-    assert record["learning_rate"] == pytest.approx(0.125 * (1 + math.cos(math.pi * 5 / 6)) / 2)
+    assert record["iteration"] == 4  # of 46 images, 10 at a time: the others validate
+    assert record["learning_rate"] == pytest.approx(0.125 * (1 + math.cos(math.pi * 3 / 4)) / 2)
 
 
-@pytest.mark.parametrize("optimizer, lr", [("adam", 0.001), ("sgd", 0.01), ("rmsprop", 0.01)])
+@pytest.mark.parametrize("optimizer, lr", [("adam", 0.001), ("adamw", 0.001), ("sgd", 0.01)])
 def test_the_learning_rate_is_the_optimizers_own(few_digits, fastconv_command, optimizer, lr):
     options = ["--optimizer", optimizer, "--batch-size", "61", "--epochs", "1", "--out", "run"]
     assert fastconv_command("train", *options)[0] == 0

@@ -14,14 +14,15 @@ def conv2d_backward(
     int for_weight,
     int threads,
 ):
-    """Gradients of the inputs of `conv2d_forward`, each by its algorithm; dx may be None."""
+    """Gradients of the inputs of `conv2d_forward`, each by its algorithm; dx or dweight may be None."""
     cdef Conv g = conv_of[real](x, weight, dout.shape[1], dout.shape[2], stride, pad)
     cdef Incoming d = incoming(NO_GATE, g.n, g.oh, g.ow, g.fn, &dout[0, 0, 0, 0], NULL)
     if dx is not None:
         input_gradient[real](&g, &d, &weight[0, 0, 0, 0], &dx[0, 0, 0, 0], for_input, threads)
-    weight_gradient[real](
-        &g, &d, &x[0, 0, 0, 0], &dweight[0, 0, 0, 0], &dbias[0], for_weight, threads
-    )
+    if dweight is not None:
+        weight_gradient[real](
+            &g, &d, &x[0, 0, 0, 0], &dweight[0, 0, 0, 0], &dbias[0], for_weight, threads
+        )
 
 
 def conv2d_block_backward(
@@ -50,6 +51,7 @@ def conv2d_block_backward(
         d = incoming(POOL_GATE, g.n, oh, ow, g.fn, &dout[0, 0, 0, 0], &winner[0, 0, 0, 0])
     if dx is not None:
         input_gradient[real](&g, &d, &weight[0, 0, 0, 0], &dx[0, 0, 0, 0], for_input, threads)
-    weight_gradient[real](
-        &g, &d, &x[0, 0, 0, 0], &dweight[0, 0, 0, 0], &dbias[0], for_weight, threads
-    )
+    if dweight is not None:
+        weight_gradient[real](
+            &g, &d, &x[0, 0, 0, 0], &dweight[0, 0, 0, 0], &dbias[0], for_weight, threads
+        )

@@ -1,7 +1,9 @@
 # Softmax with cross-entropy.
 #
 #     for sample, in parallel:  largest = max(scores);  p = exp(scores - largest);  p /= sum(p)
-#     loss = mean over samples, in their order, of -log(p[label] + 1e-7)
+#                               its loss = -log(p[label] + 1e-7)
+#                               or, smoothed, -sum(q * log(p)) by the scores
+#     loss = mean over samples, in their order
 #
 # A row of scores is a few classes long and its time is that of `exp`: no tile. Sums are kept
 # in double for both dtypes.
@@ -16,10 +18,13 @@ cdef inline real exponential(real x) noexcept nogil:
         return double_exp(x)
 
 
-cdef void softmax_row(const real* scores, ptrdiff_t classes, real* p) noexcept nogil:
+cdef double softmax_row(
+    const real* scores, ptrdiff_t classes, ptrdiff_t label, double smoothing, real* p
+) noexcept nogil:
+    """Writes the probabilities; the row's loss."""
     cdef ptrdiff_t j
     cdef real largest = scores[0]
-    cdef double total = 0
+    cdef double total = 0, below = 0
     for j in range(1, classes):
         if scores[j] > largest:
             largest = scores[j]
@@ -28,38 +33,51 @@ cdef void softmax_row(const real* scores, ptrdiff_t classes, real* p) noexcept n
         total += p[j]
     for j in range(classes):
         p[j] = <real> (p[j] / total)
+    if smoothing == 0:
+        return -log(p[label] + 1e-7)
+    # The mean of log(p) is that of score - largest, less log(total).
+    for j in range(classes):
+        below += scores[j] - largest
+    return log(total) - (1 - smoothing) * (scores[label] - largest) - smoothing * below / classes
 
 
 def softmax_cross_entropy_forward(
     const real[:, ::1] scores,
     const long long[::1] labels,
+    double smoothing,
     real[:, ::1] probabilities,
     int threads,
 ):
-    """Mean of -log(p[label] + 1e-7) over samples; probabilities (N, M) is written."""
+    """Mean loss of the samples; probabilities (N, M) is written."""
     cdef ptrdiff_t samples = scores.shape[0], classes = scores.shape[1]
     cdef int team = team_size(threads, samples, 10 * samples * classes)
+    cdef Scratch rows = Scratch(samples * sizeof(double))
+    cdef double* losses = <double*> rows.start
     cdef ptrdiff_t i
     cdef double loss = 0
     with nogil:
         for i in prange(samples, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            softmax_row(&scores[i, 0], classes, &probabilities[i, 0])
+            losses[i] = softmax_row(
+                &scores[i, 0], classes, labels[i], smoothing, &probabilities[i, 0]
+            )
         for i in range(samples):
-            loss = loss - log(probabilities[i, labels[i]] + 1e-7)
+            loss = loss + losses[i]
     return loss / samples
 
 
 def softmax_cross_entropy_backward(
     const real[:, ::1] probabilities,
     const long long[::1] labels,
+    double smoothing,
     double scale,
     real[:, ::1] dscores,
 ):
-    """dscores = (probabilities - onehot(labels)) * scale."""
+    """dscores = (probabilities - smoothed onehot(labels)) * scale."""
     cdef ptrdiff_t i, j
-    cdef real factor = <real> scale
+    cdef double everyone = smoothing / probabilities.shape[1], label = 1 - smoothing + everyone
+    cdef real low = <real> everyone, factor = <real> scale
     with nogil:
         for i in range(probabilities.shape[0]):
             for j in range(probabilities.shape[1]):
-                dscores[i, j] = probabilities[i, j] * factor
-            dscores[i, labels[i]] = (probabilities[i, labels[i]] - 1) * factor
+                dscores[i, j] = (probabilities[i, j] - low) * factor
+            dscores[i, labels[i]] = <real> ((probabilities[i, labels[i]] - label) * factor)

@@ -103,9 +103,29 @@ inline void store_part(T* to, vec<T> v, std::ptrdiff_t count) {
     for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = v[i];
 }
 
-// The same for vectors of integers, narrowed to or widened from type P in memory. gcc converts well
-// only by doubling or halving, hence the steps. Where a result's type names no T, an
-// argument of vec<T> is there for Cython to deduce it from.
+// Values of T as doubles, a vector of doubles at a time, for sums of many terms.
+template <class T>
+inline vec<double> load_wide(const T* from, std::ptrdiff_t count) {
+    typename vector_of<T, lanes<double>()>::type narrow{};
+    if (count >= lanes<double>())
+        std::memcpy(&narrow, from, sizeof narrow);
+    else
+        for (std::ptrdiff_t i = 0; i < count; ++i) narrow[i] = from[i];
+    return __builtin_convertvector(narrow, vec<double>);
+}
+
+// to[0 : lanes] += v.
+template <class T>
+inline void add_wide(double* to, vec<T> v) {
+    T values[lanes<T>()];
+    store(values, v);
+    for (std::ptrdiff_t i = 0; i < lanes<T>(); i += lanes<double>())
+        store(to + i, load(to + i) + load_wide(values + i, lanes<double>()));
+}
+
+// `store_part` and `load_part` for vectors of integers, narrowed to or widened from type P in
+// memory. gcc converts well only by doubling or halving, hence the steps. Where a result's type
+// names no T, an argument of vec<T> is there for Cython to deduce it from.
 template <class P>
 struct between {
     typedef P type;

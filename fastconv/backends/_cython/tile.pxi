@@ -39,6 +39,8 @@ cdef extern from "simd.h" nogil:
     vec[T] load_part[T](const T*, ptrdiff_t) noexcept
     void store[T](T*, vec[T]) noexcept
     void store_part[T](T*, vec[T], ptrdiff_t) noexcept
+    vec[double] load_wide[T](const T*, ptrdiff_t) noexcept
+    void add_wide[T](double*, vec[T]) noexcept
     ivec[T] load_index[T, P](vec[T], const P*, ptrdiff_t) noexcept
     void store_index[T, P](P*, ivec[T], ptrdiff_t) noexcept
     vec[T] broadcast[T](T) noexcept

@@ -5,6 +5,7 @@ The words, and the only files that know vectors:
 tile                the words for arithmetic
 square              the words for squares of pixels
 runs                the words for runs of elements
+lanewise            the words for channels that stay in their lanes
 pointer             the words for memory: pointers, tables, a kernel's arguments
 
 Kernels, which read as their loops:
@@ -15,8 +16,12 @@ winograd            Winograd's convolution, forward and for the input gradient
 winograd_transform  its transforms of patches, filters and tiles
 winograd_gradient   weight gradient by Winograd's algorithm
 sparse              weight gradient behind ReLU and pooling, from the winners alone
+depthwise           depthwise convolution and its gradients
+grouped             convolution in groups, with any stride and dilation
 pool                max pooling
 columns             im2col and its adjoint
+activations         activations of one formula
+lrn                 local response normalisation
 dense               elementwise, batch normalisation, softmax with cross-entropy, Adam
 
 Calls of kernels:

@@ -149,14 +149,15 @@ def batchnorm_backward(real: int) -> Kernel:
 
 
 def softmax_forward(real: int) -> Kernel:
-    """Probabilities [row][column], and of each row -log(p[label] + 1e-7) in float64."""
+    """Probabilities [row][column], and of each row its loss in float64."""
     number: Any = ELEMENTS[real]
 
     def kernel(block, part, parts):
         scores, probabilities = pointers(block, 0, 2, real)
         (labels,) = pointers(block, 2, 1, LONG)
-        (losses,) = pointers(block, 3, 1, DOUBLE)
-        rows, columns = numbers(block, 4, 2)
+        losses, settings = pointers(block, 3, 2, DOUBLE)
+        rows, columns = numbers(block, 5, 2)
+        smoothing = settings[0]
         first, last = share(rows, part, parts)
         for r in range(first, last):
             x, p = scores + r * columns, probabilities + r * columns
@@ -169,27 +170,36 @@ def softmax_forward(real: int) -> Kernel:
                 total += p[c]
             for c in range(columns):
                 p[c] /= total
-            losses[r] = -math.log(p[labels[r]] + 1e-7)
+            if smoothing == 0:
+                losses[r] = -math.log(p[labels[r]] + 1e-7)
+            else:
+                below = 0.0  # the mean of log(p) is that of x - top, less log(total)
+                for c in range(columns):
+                    below += x[c] - top
+                pulled = (1 - smoothing) * (x[labels[r]] - top) + smoothing * below / columns
+                losses[r] = math.log(total) - pulled
 
     return kernel
 
 
 def softmax_backward(real: int) -> Kernel:
-    """dscores = (probabilities - onehot(labels)) * scale."""
+    """dscores = (probabilities - smoothed onehot(labels)) * scale."""
     number: Any = ELEMENTS[real]
 
     def kernel(block, part, parts):
         probabilities, dscores = pointers(block, 0, 2, real)
         (labels,) = pointers(block, 2, 1, LONG)
-        (scale,) = pointers(block, 3, 1, DOUBLE)
+        (settings,) = pointers(block, 3, 1, DOUBLE)
         rows, columns = numbers(block, 4, 2)
         first, last = share(rows, part, parts)
-        factor = number(scale[0])
+        everyone = settings[0] / columns
+        low, high = number(everyone), number(1 - settings[0] + everyone)
+        factor = number(settings[1])
         for r in range(first, last):
             p, d = probabilities + r * columns, dscores + r * columns
             for c in range(columns):
-                d[c] = p[c] * factor
-            d[labels[r]] = (p[labels[r]] - number(1)) * factor
+                d[c] = (p[c] - low) * factor
+            d[labels[r]] = (p[labels[r]] - high) * factor
 
     return kernel
 

@@ -19,8 +19,12 @@ from .team import Team
 
 __all__ = ["weight_gradient"]
 
-SUMS_BYTES = 1 << 26
-"""Memory for the threads' own sums of a weight gradient; where it is full, they share."""
+SUMS_BYTES = 1 << 22
+"""Memory for the threads' own sums of a weight gradient; where it is full, they share.
+
+Each thread then lays out every image for itself, which takes less time than going through
+twice as many sums at every image.
+"""
 
 LEAST_CHUNK, MOST_CHUNK = 96, 128
 """Tiles that one partial sum of Winograd's algorithm spans."""

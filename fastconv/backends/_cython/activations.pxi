@@ -1,0 +1,170 @@
+# Activations: one pass over memory, and forward again on the way back.
+#
+#     for vector, in parallel:  out = f(x);  dx = dout * f'(x)
+#
+# Backward computes from x, so that nothing but the input is kept. The exponential function is
+# that of exponential.h, of a whole vector; only the error function is the C library's, one value
+# at a time.
+
+from libc.math cimport erf as double_erf, erff
+
+cdef enum:
+    LEAKY_RELU  # numbered as in cython_activations.py
+    ELU
+    GELU
+    SILU
+    TANH
+
+cdef extern from "exponential.h" nogil:
+    vec[T] vector_exp[T](vec[T]) noexcept
+    vec[T] vector_expm1[T](vec[T]) noexcept
+    vec[T] vector_tanh[T](vec[T]) noexcept
+    vec[T] divide[T](vec[T], vec[T]) noexcept
+
+
+cdef inline real error_function(real x) noexcept nogil:
+    if real is float:
+        return erff(x)
+    else:
+        return double_erf(x)
+
+
+cdef inline vec[real] normal_share(const real* x, ptrdiff_t count) noexcept nogil:
+    """The share of the normal distribution below each of `count` values."""
+    cdef char[VECTOR_BYTES] memory
+    cdef real* shares = <real*> memory
+    cdef ptrdiff_t i
+    for i in range(count):
+        shares[i] = <real> 0.5 * (1 + error_function(x[i] * <real> 0.7071067811865476))
+    return load_part(<const real*> shares, count)
+
+
+cdef inline vec[real] logistic(vec[real] x) noexcept nogil:
+    """1 / (1 + exp(-x))."""
+    cdef vec[real] one = broadcast(<real> 1)
+    return divide(one, add(one, vector_exp(subtract(broadcast(<real> 0), x))))
+
+
+cdef inline vec[real] activation(
+    int KIND, const real* x, ptrdiff_t count, real slope
+) noexcept nogil:
+    """f of `count` values, at most a vector; KIND is literal."""
+    cdef vec[real] value = load_part(x, count)
+    if KIND == LEAKY_RELU:
+        return choose(positive(value), value, times(value, broadcast(slope)))
+    if KIND == ELU:
+        return choose(
+            positive(value), value, times(broadcast(slope), vector_expm1(value))
+        )
+    if KIND == GELU:
+        return times(value, normal_share(x, count))
+    if KIND == SILU:
+        return times(value, logistic(value))
+    return vector_tanh(value)
+
+
+cdef inline vec[real] derivative(
+    int KIND, const real* x, ptrdiff_t count, real slope
+) noexcept nogil:
+    """f' of `count` values, at most a vector; KIND is literal."""
+    cdef vec[real] value = load_part(x, count), one = broadcast(<real> 1), share
+    if KIND == LEAKY_RELU:
+        return choose(positive(value), one, broadcast(slope))
+    if KIND == ELU:
+        return choose(positive(value), one, times(broadcast(slope), vector_exp(value)))
+    if KIND == GELU:
+        share = vector_exp(times(times(value, value), broadcast(<real> -0.5)))
+        share = times(times(value, broadcast(<real> 0.3989422804014327)), share)
+        return add(normal_share(x, count), share)
+    if KIND == SILU:
+        share = logistic(value)
+        return times(share, muladd(value, subtract(one, share), one))
+    share = vector_tanh(value)
+    return subtract(one, times(share, share))
+
+
+cdef inline void activation_vectors(
+    int KIND, const real* x, ptrdiff_t count, real slope, real* out
+) noexcept nogil:
+    cdef ptrdiff_t i
+    for i from 0 <= i < count by lanes(x):
+        store_part(
+            out + i, activation[real](KIND, x + i, min(lanes(x), count - i), slope), count - i
+        )
+
+
+cdef inline void derivative_vectors(
+    int KIND, const real* dout, const real* x, ptrdiff_t count, real slope, real* dx
+) noexcept nogil:
+    cdef ptrdiff_t i
+    for i from 0 <= i < count by lanes(x):
+        store_part(
+            dx + i,
+            times(
+                load_part(dout + i, count - i),
+                derivative[real](KIND, x + i, min(lanes(x), count - i), slope),
+            ),
+            count - i,
+        )
+
+
+cdef void activation_part(
+    int kind, const real* x, ptrdiff_t count, real slope, real* out
+) noexcept nogil:
+    """`kind` becomes a literal."""
+    if kind == LEAKY_RELU:
+        activation_vectors[real](LEAKY_RELU, x, count, slope, out)
+    elif kind == ELU:
+        activation_vectors[real](ELU, x, count, slope, out)
+    elif kind == GELU:
+        activation_vectors[real](GELU, x, count, slope, out)
+    elif kind == SILU:
+        activation_vectors[real](SILU, x, count, slope, out)
+    else:
+        activation_vectors[real](TANH, x, count, slope, out)
+
+
+cdef void derivative_part(
+    int kind, const real* dout, const real* x, ptrdiff_t count, real slope, real* dx
+) noexcept nogil:
+    """`kind` becomes a literal."""
+    if kind == LEAKY_RELU:
+        derivative_vectors[real](LEAKY_RELU, dout, x, count, slope, dx)
+    elif kind == ELU:
+        derivative_vectors[real](ELU, dout, x, count, slope, dx)
+    elif kind == GELU:
+        derivative_vectors[real](GELU, dout, x, count, slope, dx)
+    elif kind == SILU:
+        derivative_vectors[real](SILU, dout, x, count, slope, dx)
+    else:
+        derivative_vectors[real](TANH, dout, x, count, slope, dx)
+
+
+def activation_forward(const real[::1] x, int kind, double slope, real[::1] out, int threads):
+    """out = f(x)."""
+    cdef ptrdiff_t size = x.shape[0], begin
+    cdef int team = team_size(threads, size, 4 * size)
+    cdef int t
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            begin = share(size, t, team)
+            activation_part[real](
+                kind, &x[0] + begin, share(size, t + 1, team) - begin, <real> slope,
+                &out[0] + begin,
+            )
+
+
+def activation_backward(
+    const real[::1] dout, const real[::1] x, int kind, double slope, real[::1] dx, int threads
+):
+    """dx = dout * f'(x)."""
+    cdef ptrdiff_t size = x.shape[0], begin
+    cdef int team = team_size(threads, size, 4 * size)
+    cdef int t
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            begin = share(size, t, team)
+            derivative_part[real](
+                kind, &dout[0] + begin, &x[0] + begin, share(size, t + 1, team) - begin,
+                <real> slope, &dx[0] + begin,
+            )

@@ -1,0 +1,216 @@
+# Batch normalisation per channel: statistics over all pixels of all images.
+#
+#     statistics:  for pixels, in parallel:  sums += x - first;  squares += (x - first)**2
+#     apply:       for pixels, in parallel:  out = (x - centre)*scale + shift [+ residual] [ReLU]
+#
+# Memory is channels-last, so channels fill the vectors. A pixel of few channels would fill few:
+# what runs here is a row of whole pixels, of about WIDTH columns or more, and what belongs to a
+# channel lies in a table as often as the row has pixels. Only the last row may be shorter.
+#
+# All this waits for memory. Statistics read x once: each value less the first pixel's, which is a
+# sample of the same numbers, so that its square is never large against their variance. Sums are
+# doubles, a column each and for each thread; several rows go at a time, so that sums are
+# read and written at a part of the cost.
+
+cdef enum:
+    WIDTH = 256
+    TOGETHER = 8  # rows
+    ROOM = 16  # values that a table is rounded up to: the longest vector
+
+
+cdef inline ptrdiff_t row_width(ptrdiff_t channels) noexcept nogil:
+    """Columns of a row: whole pixels."""
+    return channels * max(1, WIDTH // channels)
+
+
+cdef inline ptrdiff_t table_size(ptrdiff_t width) noexcept nogil:
+    return ceil_div(width, ROOM) * ROOM
+
+
+cdef double column_sum(
+    Scratch parts, int team, ptrdiff_t table, ptrdiff_t channel, ptrdiff_t channels,
+    ptrdiff_t width,
+):
+    """Sum of a channel over the pixels of a row and over all threads, in table number `table`."""
+    cdef double total = 0
+    cdef const double* row
+    cdef ptrdiff_t j
+    cdef int t
+    for t in range(team):
+        row = <const double*> (parts.start + t * parts.step) + table * table_size(width)
+        for j from channel <= j < width by channels:
+            total += row[j]
+    return total
+
+
+# ---- statistics -----------------------------------------------------------------------
+
+
+cdef inline void add_moments(
+    int ROWS, const real* x, ptrdiff_t width, const double* first, ptrdiff_t count,
+    double* sums, double* squares,
+) noexcept nogil:
+    """ROWS rows are added to `count` columns, at most a vector of them; columns behind stay."""
+    cdef vec[double] total = load(sums), square = load(squares), value
+    cdef int r
+    for r in range(ROWS):
+        value = subtract(load_wide(x + r * width, count), load_wide(first, count))
+        total = add(total, value)
+        square = muladd(value, value, square)
+    store(sums, total)
+    store(squares, square)
+
+
+cdef inline void add_moments_of_rows(
+    int ROWS, const real* x, ptrdiff_t width, const double* first, ptrdiff_t columns,
+    double* sums, double* squares,
+) noexcept nogil:
+    cdef ptrdiff_t whole = columns // lanes(sums) * lanes(sums)
+    cdef ptrdiff_t j
+    for j from 0 <= j < whole by lanes(sums):
+        add_moments[real](
+            ROWS, x + j, width, first + j, lanes(sums), sums + j, squares + j
+        )
+    if whole < columns:
+        add_moments[real](
+            ROWS, x + whole, width, first + whole, columns - whole, sums + whole, squares + whole
+        )
+
+
+cdef void moments(
+    const real* x, ptrdiff_t size, ptrdiff_t width, const double* first, double* sums
+) noexcept nogil:
+    """Sums of `size` values less `first`, and in the next table those of their squares."""
+    cdef double* squares = sums + table_size(width)
+    memset(sums, 0, 2 * table_size(width) * sizeof(double))
+    while size >= TOGETHER * width:
+        add_moments_of_rows[real](TOGETHER, x, width, first, width, sums, squares)
+        x += TOGETHER * width
+        size -= TOGETHER * width
+    while size > 0:
+        add_moments_of_rows[real](1, x, width, first, min(size, width), sums, squares)
+        x += width
+        size -= width
+
+
+def batchnorm2d_statistics(
+    const real[:, :, :, ::1] x, real[::1] mean, real[::1] variance, int threads
+):
+    """Mean and biased variance (C,) of x (N, H, W, C)."""
+    cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
+    cdef ptrdiff_t width = row_width(channels), j, c
+    cdef int team = team_size(threads, pixels, pixels * channels)
+    cdef Scratch table = Scratch(table_size(width) * sizeof(double))
+    cdef Scratch sums = Scratch(2 * table_size(width) * sizeof(double), team)
+    cdef double* first = <double*> table.start
+    cdef char* parts = sums.start
+    cdef ptrdiff_t step = sums.step, begin, end
+    cdef const real* pixel = &x[0, 0, 0, 0]
+    cdef double off, squares
+    cdef int t
+    for j in range(table_size(width)):
+        first[j] = pixel[j % channels]
+        if first[j] - first[j] != 0:  # NaN or infinite: it would make all others NaN
+            first[j] = 0
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            begin, end = share(pixels, t, team), share(pixels, t + 1, team)
+            moments(
+                pixel + begin * channels, (end - begin) * channels, width, first,
+                <double*> (parts + t * step),
+            )
+    for c in range(channels):
+        off = column_sum(sums, team, 0, c, channels, width) / pixels
+        squares = column_sum(sums, team, 1, c, channels, width) / pixels - off * off
+        mean[c] = <real> (first[c] + off)
+        variance[c] = <real> (0 if squares < 0 else squares)
+
+
+# ---- normalised, scaled, shifted --------------------------------------------------------
+
+
+cdef inline void apply_vector(
+    bint ADDED, bint RELU, const real* x, const real* residual, const real* centre,
+    const real* scale, const real* shift, ptrdiff_t count, real* out,
+) noexcept nogil:
+    """`count` columns of one row, at most a vector of them."""
+    cdef vec[real] value = subtract(load_part(x, count), load(centre))
+    value = muladd(value, load(scale), load(shift))
+    if ADDED:
+        value = add(value, load_part(residual, count))
+    if RELU:
+        value = relu(value)
+    store_part(out, value, count)
+
+
+cdef inline void apply_rows(
+    bint ADDED, bint RELU, const real* x, const real* residual, ptrdiff_t size, ptrdiff_t width,
+    const real* centre, const real* scale, const real* shift, real* out,
+) noexcept nogil:
+    cdef ptrdiff_t start, columns, whole, j
+    for start from 0 <= start < size by width:
+        columns = min(width, size - start)
+        whole = columns // lanes(x) * lanes(x)
+        for j from 0 <= j < whole by lanes(x):
+            apply_vector[real](
+                ADDED, RELU, x + start + j, residual + start + j, centre + j, scale + j,
+                shift + j, lanes(x), out + start + j,
+            )
+        if whole < columns:
+            j = start + whole
+            apply_vector[real](
+                ADDED, RELU, x + j, residual + j, centre + whole, scale + whole, shift + whole,
+                columns - whole, out + j,
+            )
+
+
+cdef void apply_part(
+    const real* x, const real* residual, bint rectified, ptrdiff_t begin, ptrdiff_t end,
+    ptrdiff_t width, const real* centre, real* out,
+) noexcept nogil:
+    """Values [begin, end); residual may be NULL. Tables of scale and shift lie behind centre's."""
+    cdef const real* scale = centre + table_size(width)
+    cdef const real* shift = scale + table_size(width)
+    cdef ptrdiff_t size = end - begin
+    x += begin
+    out += begin
+    if residual != NULL and rectified:
+        apply_rows[real](True, True, x, residual + begin, size, width, centre, scale, shift, out)
+    elif residual != NULL:
+        apply_rows[real](True, False, x, residual + begin, size, width, centre, scale, shift, out)
+    elif rectified:
+        apply_rows[real](False, True, x, x, size, width, centre, scale, shift, out)
+    else:
+        apply_rows[real](False, False, x, x, size, width, centre, scale, shift, out)
+
+
+def batchnorm2d_apply(
+    const real[:, :, :, ::1] x,
+    const real[::1] centre,
+    const real[::1] scale,
+    const real[::1] shift,
+    const real[:, :, :, ::1] residual,
+    bint rectified,
+    real[:, :, :, ::1] out,
+    int threads,
+):
+    """out (N, H, W, C) = (x - centre)*scale + shift, plus residual unless that is None."""
+    cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
+    cdef ptrdiff_t width = row_width(channels), room = table_size(width), begin, end, j
+    cdef int team = team_size(threads, pixels, pixels * channels)
+    cdef Scratch memory = Scratch(3 * room * sizeof(real))
+    cdef real* table = <real*> memory.start
+    cdef const real* source = &x[0, 0, 0, 0]
+    cdef const real* added = NULL
+    cdef real* target = &out[0, 0, 0, 0]
+    cdef int t
+    if residual is not None:
+        added = &residual[0, 0, 0, 0]
+    for j in range(room):
+        table[j] = centre[j % channels]
+        table[room + j] = scale[j % channels]
+        table[2 * room + j] = shift[j % channels]
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            begin, end = share(pixels, t, team) * channels, share(pixels, t + 1, team) * channels
+            apply_part(source, added, rectified, begin, end, width, table, target)

@@ -1,0 +1,206 @@
+# Gradients of batch normalisation per channel, through a ReLU behind it.
+#
+#     for pixels, in parallel:  sums += g;  products += g*(x - mean)
+#     for pixels, in parallel:  dx = slope*(g - level - (x - mean)*tilt)
+#
+# g is dout where the gate lets it pass. Rows and tables are those of batchnorm2d.pxi. What
+# TOGETHER rows add to a column is summed in a register, in the dtype of the images, and goes to
+# the column's sum as a double.
+
+
+cdef inline void add_gradients(
+    int ROWS, bint GATED, bint KEPT, const real* dout, const real* gate, const real* x,
+    ptrdiff_t width, const real* mean, ptrdiff_t count, double* sums, double* products,
+    real* kept,
+) noexcept nogil:
+    """ROWS rows are added to `count` columns, at most a vector of them; columns behind stay."""
+    cdef vec[real] total = broadcast(<real> 0), product = broadcast(<real> 0), g
+    cdef int r
+    for r in range(ROWS):
+        g = load_part(dout + r * width, count)
+        if GATED:
+            g = choose(positive(load_part(gate + r * width, count)), g, broadcast(<real> 0))
+        if KEPT:
+            store_part(kept + r * width, g, count)
+        total = add(total, g)
+        product = muladd(
+            g, subtract(load_part(x + r * width, count), load_part(mean, count)), product
+        )
+    add_wide(sums, total)
+    add_wide(products, product)
+
+
+cdef inline void add_gradients_of_rows(
+    int ROWS, bint GATED, bint KEPT, const real* dout, const real* gate, const real* x,
+    ptrdiff_t width, const real* mean, ptrdiff_t columns, double* sums, double* products,
+    real* kept,
+) noexcept nogil:
+    cdef ptrdiff_t whole = columns // lanes(x) * lanes(x)
+    cdef ptrdiff_t j
+    for j from 0 <= j < whole by lanes(x):
+        add_gradients[real](
+            ROWS, GATED, KEPT, dout + j, gate + j, x + j, width, mean + j, lanes(x), sums + j,
+            products + j, kept + j,
+        )
+    if whole < columns:
+        j = whole
+        add_gradients[real](
+            ROWS, GATED, KEPT, dout + j, gate + j, x + j, width, mean + j, columns - whole,
+            sums + j, products + j, kept + j,
+        )
+
+
+cdef inline void gradient_sums(
+    bint GATED, bint KEPT, const real* dout, const real* gate, const real* x, ptrdiff_t size,
+    ptrdiff_t width, const real* mean, double* sums, real* kept,
+) noexcept nogil:
+    """Sums of g, and in the next table those of g*(x - mean); g itself where it is `KEPT`."""
+    cdef double* products = sums + table_size(width)
+    cdef ptrdiff_t i = 0
+    memset(sums, 0, 2 * table_size(width) * sizeof(double))
+    while size - i >= TOGETHER * width:
+        add_gradients_of_rows[real](
+            TOGETHER, GATED, KEPT, dout + i, gate + i, x + i, width, mean, width, sums, products,
+            kept + i,
+        )
+        i += TOGETHER * width
+    while i < size:
+        add_gradients_of_rows[real](
+            1, GATED, KEPT, dout + i, gate + i, x + i, width, mean, min(size - i, width), sums,
+            products, kept + i,
+        )
+        i += width
+
+
+cdef void gradient_sums_part(
+    const real* dout, const real* gate, const real* x, ptrdiff_t begin, ptrdiff_t end,
+    ptrdiff_t width, const real* mean, double* sums, real* kept,
+) noexcept nogil:
+    """Values [begin, end); gate and kept may be NULL."""
+    cdef ptrdiff_t size = end - begin
+    dout += begin
+    x += begin
+    if gate != NULL and kept != NULL:
+        gradient_sums[real](
+            True, True, dout, gate + begin, x, size, width, mean, sums, kept + begin
+        )
+    elif gate != NULL:
+        gradient_sums[real](True, False, dout, gate + begin, x, size, width, mean, sums, NULL)
+    elif kept != NULL:
+        gradient_sums[real](False, True, dout, dout, x, size, width, mean, sums, kept + begin)
+    else:
+        gradient_sums[real](False, False, dout, dout, x, size, width, mean, sums, NULL)
+
+
+cdef inline void input_gradient_vector(
+    bint GATED, const real* dout, const real* gate, const real* x, const real* mean,
+    const real* slope, const real* level, const real* tilt, ptrdiff_t count, real* dx,
+) noexcept nogil:
+    cdef vec[real] g = load_part(dout, count)
+    if GATED:
+        g = choose(positive(load_part(gate, count)), g, broadcast(<real> 0))
+    g = subtract(g, load(level))
+    g = subtract(g, times(subtract(load_part(x, count), load(mean)), load(tilt)))
+    store_part(dx, times(g, load(slope)), count)
+
+
+cdef inline void input_gradient_rows(
+    bint GATED, const real* dout, const real* gate, const real* x, ptrdiff_t size,
+    ptrdiff_t width, const real* mean, real* dx,
+) noexcept nogil:
+    """The tables of slope, level and tilt lie behind that of mean."""
+    cdef ptrdiff_t room = table_size(width), start, columns, whole, i, j
+    for start from 0 <= start < size by width:
+        columns = min(width, size - start)
+        whole = columns // lanes(x) * lanes(x)
+        for j from 0 <= j < whole by lanes(x):
+            i = start + j
+            input_gradient_vector[real](
+                GATED, dout + i, gate + i, x + i, mean + j, mean + room + j, mean + 2 * room + j,
+                mean + 3 * room + j, lanes(x), dx + i,
+            )
+        if whole < columns:
+            i, j = start + whole, whole
+            input_gradient_vector[real](
+                GATED, dout + i, gate + i, x + i, mean + j, mean + room + j, mean + 2 * room + j,
+                mean + 3 * room + j, columns - whole, dx + i,
+            )
+
+
+cdef void input_gradient_part(
+    const real* dout, const real* gate, const real* x, ptrdiff_t begin, ptrdiff_t end,
+    ptrdiff_t width, const real* tables, real* dx,
+) noexcept nogil:
+    """Values [begin, end); gate may be NULL."""
+    if gate != NULL:
+        input_gradient_rows[real](
+            True, dout + begin, gate + begin, x + begin, end - begin, width, tables, dx + begin
+        )
+    else:
+        input_gradient_rows[real](
+            False, dout + begin, dout, x + begin, end - begin, width, tables, dx + begin
+        )
+
+
+def batchnorm2d_backward(
+    const real[:, :, :, ::1] dout,
+    const real[:, :, :, ::1] gate,
+    const real[:, :, :, ::1] x,
+    const real[::1] mean,
+    const real[::1] inv_std,
+    const real[::1] gamma,
+    real[:, :, :, ::1] dx,
+    real[::1] dgamma,
+    real[::1] dbeta,
+    real[:, :, :, ::1] dresidual,
+    int threads,
+):
+    """dx and dresidual (N, H, W, C), unless they are None, dgamma and dbeta (C,)."""
+    cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
+    cdef ptrdiff_t width = row_width(channels), room = table_size(width), begin, end, j, c
+    cdef int team = team_size(threads, pixels, 2 * pixels * channels)
+    cdef Scratch sums = Scratch(2 * room * sizeof(double), team)
+    cdef Scratch tables = Scratch(4 * room * sizeof(real))
+    cdef real* table = <real*> tables.start
+    cdef char* parts = sums.start
+    cdef ptrdiff_t step = sums.step
+    cdef const real* g = &dout[0, 0, 0, 0]
+    cdef const real* gates = NULL
+    cdef const real* source = &x[0, 0, 0, 0]
+    cdef real* target = NULL
+    cdef real* kept = NULL
+    cdef double total, product
+    cdef int t
+    if gate is not None:
+        gates = &gate[0, 0, 0, 0]
+    if dx is not None:
+        target = &dx[0, 0, 0, 0]
+    if dresidual is not None:
+        kept = &dresidual[0, 0, 0, 0]
+    for j in range(room):
+        table[j] = mean[j % channels]
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            begin, end = share(pixels, t, team) * channels, share(pixels, t + 1, team) * channels
+            gradient_sums_part(
+                g, gates, source, begin, end, width, table, <double*> (parts + t * step), kept
+            )
+    for c in range(channels):
+        total = column_sum(sums, team, 0, c, channels, width)
+        product = column_sum(sums, team, 1, c, channels, width) * inv_std[c]
+        dbeta[c], dgamma[c] = <real> total, <real> product
+        # The mean and the variance depend on x too: their share of the gradient is the part
+        # of g that is constant over the pixels, or proportional to x - mean.
+        for j from c <= j < room by channels:
+            table[room + j] = gamma[c] * inv_std[c]
+            table[2 * room + j] = <real> (total / pixels)
+            table[3 * room + j] = <real> (product * inv_std[c] / pixels)
+    if target == NULL:
+        return
+    if kept != NULL:  # g as it is needed, from one array and not two
+        g = kept
+        gates = NULL
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            begin, end = share(pixels, t, team) * channels, share(pixels, t + 1, team) * channels
+            input_gradient_part(g, gates, source, begin, end, width, table, target)

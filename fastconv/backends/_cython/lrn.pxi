@@ -1,0 +1,140 @@
+# Local response normalisation over neighbouring channels.
+#
+#     for pixel, in parallel:
+#         squares = x*x, zeros around
+#         for vector of channels:  scale = k + alpha/size * sum of `size` neighbours;
+#                                  out = x * scale**-beta
+#
+# Channels fill the vectors; a neighbour is the same row of squares, moved by one. Backward
+# has the same loops, with the window turned round. The power is two roots where beta is 3/4, as
+# in every network that is known for this layer, and the C library's else.
+
+from libc.math cimport pow as double_pow, powf
+
+cdef struct Window:
+    ptrdiff_t c, before, after
+    double alpha, beta, k  # alpha divided by the size
+
+
+cdef inline real power(real x, real exponent) noexcept nogil:
+    if real is float:
+        return powf(x, exponent)
+    else:
+        return double_pow(x, exponent)
+
+
+cdef void inverse_powers(
+    const real* scale, ptrdiff_t count, double beta, real* powers
+) noexcept nogil:
+    """powers = scale**-beta."""
+    cdef ptrdiff_t i
+    if beta == 0.75:
+        for i in range(count):
+            powers[i] = 1 / root(scale[i] * root(scale[i]))
+    else:
+        for i in range(count):
+            powers[i] = power(scale[i], <real> -beta)
+
+
+cdef inline vec[real] neighbours(
+    const real* values, ptrdiff_t size, ptrdiff_t count
+) noexcept nogil:
+    """Sums of `size` neighbours from each of `count` places on."""
+    cdef vec[real] sum = load_part(values, count)
+    cdef ptrdiff_t i
+    for i in range(1, size):
+        sum = add(sum, load_part(values + i, count))
+    return sum
+
+
+cdef void lrn_pixel(
+    const Window* g, const real* x, real* out, real* scale, real* squares
+) noexcept nogil:
+    """All channels of one pixel; squares are zero around what is written."""
+    cdef ptrdiff_t size = g.before + 1 + g.after
+    cdef ptrdiff_t c
+    cdef vec[real] sum
+    for c in range(g.c):
+        squares[g.before + c] = x[c] * x[c]
+    for c from 0 <= c < g.c by lanes(x):
+        sum = neighbours[real](squares + c, size, g.c - c)
+        sum = muladd(sum, broadcast(<real> g.alpha), broadcast(<real> g.k))
+        store_part(scale + c, sum, g.c - c)
+    inverse_powers[real](scale, g.c, g.beta, out)
+    for c in range(g.c):
+        out[c] *= x[c]
+
+
+cdef void lrn_pixel_gradient(
+    const Window* g, const real* dout, const real* x, const real* scale, real* dx, real* terms
+) noexcept nogil:
+    """dx of one pixel; terms are zero around what is written."""
+    cdef ptrdiff_t size = g.before + 1 + g.after
+    cdef real factor = <real> (2 * g.alpha * g.beta)
+    cdef ptrdiff_t c
+    cdef vec[real] sum, product
+    inverse_powers[real](scale, g.c, g.beta, dx)
+    for c in range(g.c):
+        dx[c] *= dout[c]
+        terms[g.after + c] = dx[c] * x[c] / scale[c]
+    for c from 0 <= c < g.c by lanes(x):
+        sum = times(broadcast(-factor), neighbours[real](terms + c, size, g.c - c))
+        product = muladd(load_part(x + c, g.c - c), sum, load_part(dx + c, g.c - c))
+        store_part(dx + c, product, g.c - c)
+
+
+def lrn_forward(
+    const real[:, ::1] x,
+    ptrdiff_t size,
+    double alpha,
+    double beta,
+    double k,
+    real[:, ::1] out,
+    real[:, ::1] scale,
+    int threads,
+):
+    """out and scale (pixels, C) from x (pixels, C)."""
+    cdef Window g = Window(x.shape[1], size // 2, (size - 1) // 2, alpha / size, beta, k)
+    cdef ptrdiff_t units = x.shape[0]
+    cdef int team = team_size(threads, units, 4 * units * g.c)
+    cdef Scratch rows = Scratch((g.c + size) * sizeof(real), team)
+    cdef char* scratch = rows.start
+    cdef ptrdiff_t step = rows.step
+    cdef int t
+    cdef ptrdiff_t unit
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            memset(scratch + t * step, 0, step)
+            for unit in range(share(units, t, team), share(units, t + 1, team)):
+                lrn_pixel[real](
+                    &g, &x[unit, 0], &out[unit, 0], &scale[unit, 0], <real*> (scratch + t * step)
+                )
+
+
+def lrn_backward(
+    const real[:, ::1] dout,
+    const real[:, ::1] x,
+    const real[:, ::1] scale,
+    ptrdiff_t size,
+    double alpha,
+    double beta,
+    real[:, ::1] dx,
+    int threads,
+):
+    """dx (pixels, C) from dout, x and scale (pixels, C)."""
+    cdef Window g = Window(x.shape[1], size // 2, (size - 1) // 2, alpha / size, beta, 0)
+    cdef ptrdiff_t units = x.shape[0]
+    cdef int team = team_size(threads, units, 4 * units * g.c)
+    cdef Scratch rows = Scratch((g.c + size) * sizeof(real), team)
+    cdef char* scratch = rows.start
+    cdef ptrdiff_t step = rows.step
+    cdef int t
+    cdef ptrdiff_t unit
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            memset(scratch + t * step, 0, step)
+            for unit in range(share(units, t, team), share(units, t + 1, team)):
+                lrn_pixel_gradient[real](
+                    &g, &dout[unit, 0], &x[unit, 0], &scale[unit, 0], &dx[unit, 0],
+                    <real*> (scratch + t * step),
+                )

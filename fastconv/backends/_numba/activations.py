@@ -1,0 +1,175 @@
+"""Activations: one pass over memory, and forward again on the way back.
+
+    for my elements:  out = f(x);  dx = dout * f'(x)
+
+Backward computes from x, so that nothing but the input is kept. LLVM turns these plain loops into
+vectors; for that the exponential function is written out here, since a call of the C library's
+would end the loop's vectors. The error function is such a call.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from llvmlite import ir
+
+from .build import Kernel
+from .pointer import DOUBLE, ELEMENTS, FLOAT, element, helper, numbers, pointers, share, word
+
+__all__ = ["KINDS", "activation_backward", "activation_forward"]
+
+KINDS = ("leaky_relu", "elu", "gelu", "silu", "tanh")
+LEAKY_RELU, ELU, GELU, SILU, TANH = range(5)
+
+LIMITS = {FLOAT: (-87.0, 88.0), DOUBLE: (-708.0, 709.0)}
+"""Where exp is neither 0 nor infinite."""
+
+LN2 = {
+    FLOAT: (0.693359375, -2.12194440e-4),
+    DOUBLE: (0.693145751953125, 1.42860682030941723212e-6),
+}
+"""ln 2 as a sum, whose first part times a whole number is exact."""
+
+MAGIC = {FLOAT: 1.5 * 2**23, DOUBLE: 1.5 * 2**52}
+"""Added to a number, it leaves the next whole number in the low bits."""
+
+TERMS = {FLOAT: 7, DOUBLE: 13}
+"""Of the Taylor series, for half of ln 2 at most."""
+
+
+@word
+def power_of_two(typing: Any, shifted: Any) -> Any:
+    """2^n for the whole number n in the low bits of a number to which `MAGIC` was added."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits, mantissa = shifted.bitwidth, 23 if shifted.bitwidth == 32 else 52
+        kind = ir.IntType(bits)
+        one = ir.Constant(kind, ((1 << (bits - mantissa - 2)) - 1) << mantissa)
+        n = builder.bitcast(args[0], kind)
+        power = builder.add(builder.shl(n, ir.Constant(kind, mantissa)), one)
+        return builder.bitcast(power, element(shifted))
+
+    return shifted(shifted), generate
+
+
+def exponentials(real: int) -> tuple[Any, Any]:
+    """exp(x), and exp(x) - 1, whose digits are right near 0 too."""
+    number: Any = ELEMENTS[real]
+    (least, most), (high, low), magic, terms = LIMITS[real], LN2[real], MAGIC[real], TERMS[real]
+
+    @helper
+    def parts_of(x):
+        """(scale, rest): exp(x) = scale + scale*rest, for x cut to the limits."""
+        x = x if x > number(least) else number(least)
+        x = x if x < number(most) else number(most)
+        shifted = x * number(1.4426950408889634) + number(magic)
+        n = shifted - number(magic)
+        r = x - n * number(high) - n * number(low)
+        rest = number(0)
+        for i in range(terms, 0, -1):
+            rest = (rest + number(1)) * (r * (number(1) / number(i)))
+        return power_of_two(shifted), rest
+
+    @helper
+    def exponential(x):
+        scale, rest = parts_of(x)
+        result = scale + scale * rest
+        result = number(0) if x < number(least) else result
+        result = number(math.inf) if x > number(most) else result
+        return result if x == x else x
+
+    @helper
+    def minus_1(x):
+        scale, rest = parts_of(x)
+        result = scale * rest + (scale - number(1))
+        return result if x == x else x
+
+    return exponential, minus_1
+
+
+def formulas(real: int, kind: int) -> tuple[Any, Any]:
+    """f and its derivative, of x and the slope."""
+    number: Any = ELEMENTS[real]
+    exponential, minus_1 = exponentials(real)
+
+    @helper
+    def logistic(x):
+        return number(1) / (number(1) + exponential(-x))
+
+    @helper
+    def normal_share(x):
+        return number(0.5) * (number(1) + number(math.erf(x * number(math.sqrt(0.5)))))
+
+    @helper
+    def tanh(x):
+        size = -x if x < number(0) else x
+        less = minus_1(size * number(-2))
+        result = -less / (less + number(2))
+        return -result if x < number(0) else result
+
+    @helper
+    def f(x, slope):
+        if kind == LEAKY_RELU:
+            return x if x > number(0) else slope * x
+        if kind == ELU:
+            return x if x > number(0) else slope * minus_1(x)
+        if kind == GELU:
+            return x * normal_share(x)
+        if kind == SILU:
+            return x * logistic(x)
+        return tanh(x)
+
+    @helper
+    def derivative(x, slope):
+        if kind == LEAKY_RELU:
+            return number(1) if x > number(0) else slope
+        if kind == ELU:
+            return number(1) if x > number(0) else slope * exponential(x)
+        if kind == GELU:
+            density = exponential(x * x * number(-0.5)) * number(1 / math.sqrt(2 * math.pi))
+            return normal_share(x) + x * density
+        if kind == SILU:
+            part = logistic(x)
+            return part * (number(1) + x * (number(1) - part))
+        height = tanh(x)
+        return number(1) - height * height
+
+    return f, derivative
+
+
+def activation_forward(real: int, kind: int) -> Kernel:
+    """out = f(x)."""
+    number: Any = ELEMENTS[real]
+    f, _ = formulas(real, kind)
+
+    def kernel(block, part, parts):
+        x, out = pointers(block, 0, 2, real)
+        (slope,) = pointers(block, 2, 1, DOUBLE)
+        (count,) = numbers(block, 3, 1)
+        first, last = share(count, part, parts)
+        some = number(slope[0])
+        for i in range(first, last):
+            out[i] = f(x[i], some)
+
+    return kernel
+
+
+def activation_backward(real: int, kind: int) -> Kernel:
+    """dx = dout * f'(x)."""
+    number: Any = ELEMENTS[real]
+    _, derivative = formulas(real, kind)
+
+    def kernel(block, part, parts):
+        dout, x, dx = pointers(block, 0, 3, real)
+        (slope,) = pointers(block, 3, 1, DOUBLE)
+        (count,) = numbers(block, 4, 1)
+        first, last = share(count, part, parts)
+        some = number(slope[0])
+        for i in range(first, last):
+            dx[i] = dout[i] * derivative(x[i], some)
+
+    return kernel

@@ -1,0 +1,156 @@
+"""Augmentation: warps with bilinear interpolation, smoothing of random fields, tone and boxes.
+
+    warp:    for image:  copy it into scratch, within a frame of `fill`
+                 for pixel:  its place;  for channel:  two neighbours above, two below, blended
+    smooth:  for plane:  for row:  for vector:  for tap:  sum, into scratch
+                 for row:  for vector:  for tap:  sum
+    tone:    for image:  gain*x + offset, then the box
+
+A place outside of the image is brought to the frame, so that nothing branches on where it is,
+and no place, however wild, leads out of scratch. The four neighbours of a pixel are loaded one by
+one: places of neighbouring pixels lie anywhere. The tile of smoothing is one vector, kept in a
+register over all taps; scratch is wide enough for whole vectors.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .build import Kernel
+from .pointer import ELEMENTS, LONG, clear, copy, helper, numbers, pointers, share
+from .tile import fill, muladd, store, store_part, tile
+
+__all__ = ["FRAME", "WARP_WORK", "smooth", "tone", "warp"]
+
+IN_FRONT = 1
+"""Rows and columns of the frame before the image: the place -1."""
+
+FRAME = 3
+"""Rows and columns of the frame in all: the places W and W + 1 too, whose weight is 0."""
+
+WARP_WORK = 8
+"""What a pixel of a warp costs, in units of `team.GRAIN`'s."""
+
+
+@helper
+def clamped(place, low, size):
+    """The place brought to low..size, NaN to low."""
+    if place > size:
+        return size
+    return place if place > low else low
+
+
+@helper
+def whole(place):
+    """The largest whole number that is not above the place."""
+    number = int(place)
+    return number - 1 if number > place else number
+
+
+@helper
+def between(s, t, part):
+    return s if part == 0 else s + part * (t - s)
+
+
+def warp(real: int, with_field: int) -> Kernel:
+    """out [image][channel][v][u]: x at the places that matrix [image][2][3] and field say."""
+    number: Any = ELEMENTS[real]
+
+    def kernel(block, part, parts):
+        x, matrix, field, out, value, scratch = pointers(block, 0, 6, real)
+        images, channels, height, width, scratch_size = numbers(block, 6, 5)
+        first, last = share(images, part, parts)
+        step, size = width + FRAME, height * width
+        plane = (height + FRAME) * step
+        low, high, bottom = number(-1), number(width), number(height)
+        framed = scratch + part * scratch_size
+        for i in range(scratch_size):
+            framed[i] = value[0]
+        for image in range(first, last):
+            m = matrix + image * 6
+            for c in range(channels):
+                for v in range(height):
+                    target = framed + c * plane + (v + IN_FRONT) * step + IN_FRONT
+                    copy(target, x + ((image * channels + c) * height + v) * width, width)
+            for v in range(height):
+                row_a = m[1] * number(v) + m[2]
+                row_b = m[4] * number(v) + m[5]
+                o = out + (image * channels * height + v) * width
+                for u in range(width):
+                    a = m[0] * number(u) + row_a
+                    b = m[3] * number(u) + row_b
+                    if with_field:
+                        d = field + (2 * image * height + v) * width + u
+                        a += d[0]
+                        b += d[size]
+                    a, b = clamped(a, low, high), clamped(b, low, bottom)
+                    column, row = whole(a), whole(b)
+                    right, down = a - number(column), b - number(row)
+                    corner = framed + (row + IN_FRONT) * step + column + IN_FRONT
+                    for c in range(channels):
+                        p = corner + c * plane
+                        above = between(p[0], p[1], right)
+                        below = between(p[step], p[step + 1], right)
+                        o[c * size + u] = between(above, below, down)
+
+    return kernel
+
+
+def smooth(real: int, lanes: int) -> Kernel:
+    """out [plane][v][u]: x correlated with the taps along rows, then columns."""
+
+    def kernel(block, part, parts):
+        x, taps, out, scratch = pointers(block, 0, 4, real)
+        planes, height, width, count, line, scratch_size = numbers(block, 4, 6)
+        first, last = share(planes, part, parts)
+        radius = count // 2
+        rows = scratch + part * scratch_size
+        row = rows + (height + count - 1) * line
+        clear(rows, scratch_size)
+        for plane in range(first, last):
+            for v in range(height):
+                copy(row + radius, x + (plane * height + v) * width, width)
+                for u in range(0, width, lanes):
+                    total = fill(row, 0, lanes)
+                    for k in range(count):
+                        total = muladd(taps[k], tile(row + (u + k), lanes, 1, 1), total)
+                    store(total, rows + ((radius + v) * line + u), (0,))
+            for v in range(height):
+                for u in range(0, width, lanes):
+                    total = fill(row, 0, lanes)
+                    for k in range(count):
+                        below = tile(rows + ((v + k) * line + u), lanes, 1, 1)
+                        total = muladd(taps[k], below, total)
+                    o = out + ((plane * height + v) * width + u)
+                    if width - u >= lanes:
+                        store(total, o, (0,))
+                    else:
+                        store_part(total, o, (0,), width - u)
+
+    return kernel
+
+
+def tone(real: int) -> Kernel:
+    """out [image][channel][v][u] = gain*x + offset, but the fill value inside of the boxes."""
+
+    def kernel(block, part, parts):
+        x, gain, offset, out, value = pointers(block, 0, 5, real)
+        (boxes,) = pointers(block, 5, 1, LONG)
+        images, channels, height, width = numbers(block, 6, 4)
+        size = channels * height * width
+        first, last = share(images, part, parts)
+        for image in range(first, last):
+            factor, more = gain[image], offset[image]
+            for i in range(image * size, (image + 1) * size):
+                out[i] = factor * x[i] + more
+            box = boxes + image * 4
+            for c in range(channels):
+                for v in range(box[0], box[2]):
+                    for u in range(box[1], box[3]):
+                        row = (image * channels + c) * height + v
+                        out[row * width + u] = value[0]
+
+    return kernel

@@ -1,0 +1,228 @@
+"""Batch normalisation per channel: statistics over all pixels of all images.
+
+    statistics:  for pixels, in parallel:  sums += x - first;  squares += (x - first)**2
+    apply:       for pixels, in parallel:  out = (x - centre)*scale + shift [+ residual] [ReLU]
+    backward:    for pixels, in parallel:  sums += g;  products += g*(x - mean)
+                 for pixels, in parallel:  dx = slope*(g - level - (x - mean)*tilt)
+
+Memory is channels-last, so channels fill the vectors. A pixel of few channels would fill few:
+what runs here is a row of whole pixels, of about WIDTH columns or more, and what belongs to a
+channel lies in a table as often as the row has pixels. Only the last row may be shorter. Columns
+that do not fill a vector go one by one, through the same text.
+
+All this waits for memory. Statistics read x once: each value less the first pixel's, which is a
+sample of the same numbers, so that its square is never large against their variance. Sums are
+doubles, a column each and for each part; TOGETHER rows go at a time, so that sums are read and
+written at a part of the cost. Backward adds these rows up in a register first, in the dtype of the
+images.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .build import Kernel
+from .pointer import DOUBLE, clear, helper, numbers, pointers, share
+from .tile import fill, relu, store, tile, where_positive
+from .wide import add_wide, wide, zeros
+
+__all__ = ["apply", "gradient_sums", "input_gradient", "moments", "row_width"]
+
+WIDTH = 256
+TOGETHER = 8
+
+
+def row_width(channels: int) -> int:
+    """Columns of a row: whole pixels."""
+    return channels * max(1, WIDTH // channels)
+
+
+# ---- statistics -----------------------------------------------------------------------------
+
+
+def add_moments(rows: int, lanes: int) -> Any:
+    """`rows` rows of x are added to one vector of columns."""
+
+    @helper
+    def words(x, width, first, sums, squares):
+        start = tile(first, lanes, 1, 1)
+        total, square = tile(sums, lanes, 1, 1), tile(squares, lanes, 1, 1)
+        for r in range(rows):
+            value = wide(x + r * width, lanes) - start
+            total = total + value
+            square = square + value * value
+        store(total, sums, (0,))
+        store(square, squares, (0,))
+
+    return words
+
+
+def moments(real: int, lanes: int) -> Kernel:
+    """Of my pixels of x [pixel][channel]: sums of x - first, and of their squares."""
+    many, single = add_moments(TOGETHER, lanes), add_moments(1, lanes)
+    many_tail, single_tail = add_moments(TOGETHER, 1), add_moments(1, 1)
+
+    def kernel(block, part, parts):
+        (images,) = pointers(block, 0, 1, real)
+        first, tables = pointers(block, 1, 2, DOUBLE)
+        pixels, channels, width = numbers(block, 3, 3)
+        sums, squares = tables + 2 * part * width, tables + (2 * part + 1) * width
+        clear(sums, 2 * width)
+        begin, end = share(pixels, part, parts)
+        begin, end = begin * channels, end * channels
+        together = begin + (end - begin) // (TOGETHER * width) * TOGETHER * width
+        whole = width // lanes * lanes
+        for i in range(begin, together, TOGETHER * width):
+            x = images + i
+            for c in range(0, whole, lanes):
+                many(x + c, width, first + c, sums + c, squares + c)
+            for c in range(whole, width):
+                many_tail(x + c, width, first + c, sums + c, squares + c)
+        for i in range(together, end, width):
+            x, columns = images + i, min(width, end - i)
+            whole = columns // lanes * lanes
+            for c in range(0, whole, lanes):
+                single(x + c, width, first + c, sums + c, squares + c)
+            for c in range(whole, columns):
+                single_tail(x + c, width, first + c, sums + c, squares + c)
+
+    return kernel
+
+
+# ---- normalised, scaled, shifted --------------------------------------------------------------
+
+
+def apply_vector(lanes: int, added: bool, rectified: bool) -> Any:
+    """One vector of columns of one row."""
+
+    @helper
+    def words(x, residual, centre, scale, shift, out):
+        value = tile(x, lanes, 1, 1) - tile(centre, lanes, 1, 1)
+        value = value * tile(scale, lanes, 1, 1) + tile(shift, lanes, 1, 1)
+        if added:
+            value = value + tile(residual, lanes, 1, 1)
+        if rectified:
+            value = relu(value)
+        store(value, out, (0,))
+
+    return words
+
+
+def apply(real: int, lanes: int, added: int, rectified: int) -> Kernel:
+    """out [pixel][channel] = (x - centre)*scale + shift, plus residual, through ReLU."""
+    vector = apply_vector(lanes, added > 0, rectified > 0)
+    single = apply_vector(1, added > 0, rectified > 0)
+
+    def kernel(block, part, parts):
+        x, residual, out, centre, scale, shift = pointers(block, 0, 6, real)
+        pixels, channels, width = numbers(block, 6, 3)
+        begin, end = share(pixels, part, parts)
+        begin, end = begin * channels, end * channels
+        for i in range(begin, end, width):
+            columns = min(width, end - i)
+            whole = columns // lanes * lanes
+            a, b, to = x + i, residual + i, out + i
+            for c in range(0, whole, lanes):
+                vector(a + c, b + c, centre + c, scale + c, shift + c, to + c)
+            for c in range(whole, columns):
+                single(a + c, b + c, centre + c, scale + c, shift + c, to + c)
+
+    return kernel
+
+
+# ---- backward -------------------------------------------------------------------------------
+
+
+def add_gradients(rows: int, lanes: int, gated: bool, kept: bool) -> Any:
+    """`rows` rows are added to one vector of columns."""
+
+    @helper
+    def words(dout, gate, x, to, width, mean, sums, products):
+        centre, nothing = tile(mean, lanes, 1, 1), zeros(mean, lanes, 1)
+        total = product = nothing
+        for r in range(rows):
+            g = tile(dout + r * width, lanes, 1, 1)
+            if gated:
+                g = where_positive(tile(gate + r * width, lanes, 1, 1), g, nothing)
+            if kept:
+                store(g, to + r * width, (0,))
+            total = total + g
+            product = product + g * (tile(x + r * width, lanes, 1, 1) - centre)
+        add_wide(total, sums)
+        add_wide(product, products)
+
+    return words
+
+
+def gradient_sums(real: int, lanes: int, gated: int, kept: int) -> Kernel:
+    """Of my pixels: sums of g, and of g*(x - mean); g itself where it is `kept`."""
+    flags = gated > 0, kept > 0
+    many, single = add_gradients(TOGETHER, lanes, *flags), add_gradients(1, lanes, *flags)
+    many_tail, single_tail = add_gradients(TOGETHER, 1, *flags), add_gradients(1, 1, *flags)
+
+    def kernel(block, part, parts):
+        dout, gate, x, to, mean = pointers(block, 0, 5, real)
+        (tables,) = pointers(block, 5, 1, DOUBLE)
+        pixels, channels, width = numbers(block, 6, 3)
+        sums, products = tables + 2 * part * width, tables + (2 * part + 1) * width
+        clear(sums, 2 * width)
+        begin, end = share(pixels, part, parts)
+        begin, end = begin * channels, end * channels
+        together = begin + (end - begin) // (TOGETHER * width) * TOGETHER * width
+        whole = width // lanes * lanes
+        for i in range(begin, together, TOGETHER * width):
+            d, o, v, k = dout + i, gate + i, x + i, to + i
+            for c in range(0, whole, lanes):
+                many(d + c, o + c, v + c, k + c, width, mean + c, sums + c, products + c)
+            for c in range(whole, width):
+                many_tail(d + c, o + c, v + c, k + c, width, mean + c, sums + c, products + c)
+        for i in range(together, end, width):
+            columns = min(width, end - i)
+            whole = columns // lanes * lanes
+            d, o, v, k = dout + i, gate + i, x + i, to + i
+            for c in range(0, whole, lanes):
+                single(d + c, o + c, v + c, k + c, width, mean + c, sums + c, products + c)
+            for c in range(whole, columns):
+                single_tail(d + c, o + c, v + c, k + c, width, mean + c, sums + c, products + c)
+
+    return kernel
+
+
+def input_gradient_vector(lanes: int, gated: bool) -> Any:
+    """One vector of columns of one row."""
+
+    @helper
+    def words(dout, gate, x, mean, slope, level, tilt, dx):
+        g = tile(dout, lanes, 1, 1)
+        if gated:
+            g = where_positive(tile(gate, lanes, 1, 1), g, fill(dout, 0, lanes))
+        centred = tile(x, lanes, 1, 1) - tile(mean, lanes, 1, 1)
+        rest = g - tile(level, lanes, 1, 1) - centred * tile(tilt, lanes, 1, 1)
+        store(rest * tile(slope, lanes, 1, 1), dx, (0,))
+
+    return words
+
+
+def input_gradient(real: int, lanes: int, gated: int) -> Kernel:
+    """dx [pixel][channel] = slope*(g - level - (x - mean)*tilt)."""
+    vector = input_gradient_vector(lanes, gated > 0)
+    single = input_gradient_vector(1, gated > 0)
+
+    def kernel(block, part, parts):
+        dout, gate, x, dx, mean, slope, level, tilt = pointers(block, 0, 8, real)
+        pixels, channels, width = numbers(block, 8, 3)
+        begin, end = share(pixels, part, parts)
+        begin, end = begin * channels, end * channels
+        for i in range(begin, end, width):
+            columns = min(width, end - i)
+            whole = columns // lanes * lanes
+            d, o, v, to = dout + i, gate + i, x + i, dx + i
+            for c in range(0, whole, lanes):
+                vector(d + c, o + c, v + c, mean + c, slope + c, level + c, tilt + c, to + c)
+            for c in range(whole, columns):
+                single(d + c, o + c, v + c, mean + c, slope + c, level + c, tilt + c, to + c)
+
+    return kernel

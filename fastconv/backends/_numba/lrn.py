@@ -1,0 +1,100 @@
+"""Local response normalisation over neighbouring channels.
+
+    for pixel, in parallel:
+        squares = x*x, zeros around
+        for channel:  scale = k + alpha/size * sum of `size` neighbours;  out = x * scale**-beta
+
+Channels are next to each other, so LLVM turns these loops into vectors; a neighbour is the same
+row of squares, moved by one. Backward has the same loops, with the window turned round. The
+power is two roots where beta is 3/4, as in every network that is known for this layer.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .build import Kernel
+from .pointer import DOUBLE, ELEMENTS, clear, helper, numbers, pointers, share
+
+__all__ = ["lrn_backward", "lrn_forward"]
+
+
+def inverse_power(real: int, roots: int) -> Any:
+    """x**-beta; with `roots`, beta is 3/4."""
+    number: Any = ELEMENTS[real]
+
+    @helper
+    def words(x, beta):
+        if roots:
+            return number(1) / math.sqrt(x * math.sqrt(x))
+        return x ** (-beta)
+
+    return words
+
+
+def lrn_forward(real: int, roots: int) -> Kernel:
+    """out and scale [pixel][c]; squares is a row of each part's own."""
+    number: Any = ELEMENTS[real]
+    power = inverse_power(real, roots)
+
+    def kernel(block, part, parts):
+        x, out, scale, squares = pointers(block, 0, 4, real)
+        (settings,) = pointers(block, 4, 1, DOUBLE)
+        pixels, channels, size = numbers(block, 5, 3)
+        alpha, beta, k = number(settings[0]), number(settings[1]), number(settings[2])
+        squares = squares + part * (channels + size)
+        clear(squares, channels + size)
+        middle = squares + size // 2
+        first, last = share(pixels, part, parts)
+        for pixel in range(first, last):
+            source, sums = x + pixel * channels, scale + pixel * channels
+            target = out + pixel * channels
+            for c in range(channels):
+                middle[c] = source[c] * source[c]
+                sums[c] = number(0)
+            for i in range(size):
+                neighbour = squares + i
+                for c in range(channels):
+                    sums[c] += neighbour[c]
+            for c in range(channels):
+                total = k + alpha * sums[c]
+                sums[c] = total
+                target[c] = source[c] * power(total, beta)
+
+    return kernel
+
+
+def lrn_backward(real: int, roots: int) -> Kernel:
+    """dx [pixel][c]; terms and sums are rows of each part's own."""
+    number: Any = ELEMENTS[real]
+    power = inverse_power(real, roots)
+
+    def kernel(block, part, parts):
+        dout, x, scale, dx, terms, sums = pointers(block, 0, 6, real)
+        (settings,) = pointers(block, 6, 1, DOUBLE)
+        pixels, channels, size = numbers(block, 7, 3)
+        alpha, beta = number(settings[0]), number(settings[1])
+        factor = number(2) * alpha * beta
+        terms, sums = terms + part * (channels + size), sums + part * channels
+        clear(terms, channels + size)
+        middle = terms + (size - 1) // 2
+        first, last = share(pixels, part, parts)
+        for pixel in range(first, last):
+            at = pixel * channels
+            for c in range(channels):
+                through = dout[at + c] * power(scale[at + c], beta)
+                dx[at + c] = through
+                middle[c] = through * x[at + c] / scale[at + c]
+                sums[c] = number(0)
+            for i in range(size):
+                neighbour = terms + i
+                for c in range(channels):
+                    sums[c] += neighbour[c]
+            for c in range(channels):
+                dx[at + c] -= factor * x[at + c] * sums[c]
+
+    return kernel

@@ -1,0 +1,83 @@
+"""What the options of the command line ask for, as the configuration of a run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import secrets
+from pathlib import Path
+from typing import Any
+
+from . import config as process
+from . import selection
+from .cli_options import LARGEST_SEED
+from .cli_output import count
+from .datasets import DATASETS
+from .errors import ArgumentError
+from .optimizer import OPTIMIZERS
+from .run_data import ImageOptions
+from .run_folder import RunConfig
+
+__all__ = ["given_fields", "image_options", "new_config", "where"]
+
+OWN_EPOCHS = 20
+"""For how long to train on images of a user's own where nobody says."""
+
+
+def given_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a `RunConfig` that the user named, brought to the form they are kept in."""
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    every = {name: getattr(options, name, None) for name in names}
+    given: dict[str, Any] = {name: value for name, value in every.items() if value is not None}
+    if (data := given.get("data")) is not None and data not in DATASETS:
+        place = Path(data).expanduser().absolute()
+        if not place.exists():
+            raise ArgumentError(
+                f"--data {data}: no such file or folder, and no data set; known data sets: "
+                f"{', '.join(DATASETS)}"
+            )
+        given["data"] = str(place)
+    if "data_dir" in given:
+        given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
+    if "init" in given:
+        given["init"] = str(Path(given["init"]).expanduser().absolute())
+    if "backend" in given:
+        given["backend"] = selection.resolve(given["backend"])
+    return given
+
+
+def new_config(given: dict[str, Any]) -> RunConfig:
+    """What the user named, and the defaults for the rest."""
+    data, optimizer = given.get("data", "digits"), given.get("optimizer", "adam")
+    with_its_settings: Any = OPTIMIZERS[optimizer]()
+    defaults: dict[str, Any] = {
+        "model": "deepconvnet",
+        "data": data,
+        "data_dir": None,
+        "epochs": DATASETS[data].epochs if data in DATASETS else OWN_EPOCHS,
+        "batch_size": 100,
+        "optimizer": optimizer,
+        "lr": with_its_settings.lr,
+        "dtype": "float32",
+        "threads": process.get_num_threads(),
+        "seed": secrets.randbelow(LARGEST_SEED + 1),
+    }
+    if "backend" not in given:
+        defaults["backend"] = selection.resolve(None)
+    return RunConfig(**(defaults | given))
+
+
+def image_options(options: argparse.Namespace) -> ImageOptions:
+    """How images of the user's own are to be taken, where the sub-command has such options."""
+    return ImageOptions(
+        size=options.image_size,
+        grey=options.grey,
+        normalize=getattr(options, "normalize", None),
+        test_share=getattr(options, "test_share", None),
+        strict=getattr(options, "strict_data", False),
+    )
+
+
+def where(config: RunConfig) -> str:
+    """By what a run computes, for people."""
+    return f"{config.backend}, {config.dtype}, {count(config.threads, 'thread')}"

@@ -1,0 +1,59 @@
+"""What every sub-command of ``fastconv`` prints alike: lines for people, JSON, complaints."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .errors import FastconvError
+
+__all__ = ["complain", "count", "one_line", "print_json", "shows_progress", "teller", "warn"]
+
+
+def one_line(error: Exception) -> str:
+    """An error's message with its notes; one that is not the user's says so."""
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    text = " ".join(f"{error}{notes}".split())
+    if isinstance(error, FastconvError | OSError):
+        return text
+    return f"{type(error).__name__}: {text} (a fault of fastconv's; --debug shows where)"
+
+
+def complain(command: str, text: str) -> None:
+    """Print an error of a sub-command."""
+    print(f"fastconv {command}: error: {text}", file=sys.stderr)
+
+
+def warn(message: Warning | str, *place: Any, **more: Any) -> None:
+    """Stand in for `warnings.showwarning`, whose lines are for programmers."""
+    text = " ".join(str(message).split()).removeprefix("fastconv: ")
+    print(f"fastconv: warning: {text}", file=sys.stderr)
+
+
+def shows_progress() -> bool:
+    """Whether bars are drawn: for a person at a terminal, where tqdm is installed."""
+    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+
+
+def teller(options: argparse.Namespace, progress: bool = False) -> Callable[[str], None]:
+    """How to print a line for people: on stderr where stdout is to end with JSON."""
+    stream = sys.stderr if options.json else sys.stdout
+    if progress:
+        from tqdm import tqdm
+
+        return lambda text: tqdm.write(text, file=stream)
+    return lambda text: print(text, file=stream, flush=True)
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print the one JSON object of ``--json``."""
+    print(json.dumps(facts), flush=True)
+
+
+def count(number: int, what: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,111 @@
+"""What the options of the ``fastconv`` command are made of: the parser, and types of values."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any, NoReturn
+
+from .augment import Augmentation
+from .errors import ArgumentError
+
+__all__ = [
+    *("Parser", "augmentation", "image_shape", "image_size", "json_name"),
+    *("number", "rate", "share", "whole"),
+]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and takes no abbreviated options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2 and a line that says why."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def whole(least: int, most: float = math.inf) -> Any:
+    """The type of whole numbers in these limits."""
+
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            limits = f"at least {least}" if most == math.inf else f"between {least} and {most}"
+            raise argparse.ArgumentTypeError(f"must be {limits}, got {number}")
+        return number
+
+    whole_number.__name__ = "whole number"
+    return whole_number
+
+
+def number(least: float, below: float, *, least_too: bool) -> Any:
+    """The type of numbers in these limits."""
+
+    def number(text: str) -> float:
+        """A number in the limits."""
+        value = float(text)
+        if not (least < value < below or (least_too and value == least)):
+            lower = f"at least {least:g}" if least_too else f"greater than {least:g}"
+            upper = "" if below == math.inf else f" and below {below:g}"
+            raise argparse.ArgumentTypeError(f"must be {lower}{upper}, got {text}")
+        return value
+
+    return number
+
+
+rate = number(0, math.inf, least_too=False)
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, neither of them."""
+    number = float(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text}")
+    return number
+
+
+share.__name__ = "number"
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """``64`` as (64, 64), ``48x64`` as (48, 64)."""
+    height, _, width = text.lower().partition("x")
+    try:
+        size = int(height), int(width or height)
+    except ValueError:
+        size = (0, 0)
+    if min(size) < 1:
+        raise argparse.ArgumentTypeError(f"must be a height, or HxW, of at least 1, got {text}")
+    return size
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """``3x224x224`` as (3, 224, 224)."""
+    try:
+        channels, height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise argparse.ArgumentTypeError(f"must be CxHxW, such as 3x224x224, got {text}")
+    return channels, height, width
+
+
+def json_name(text: str) -> str:
+    """The name of a ``.json`` file, or nothing."""
+    if text and not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"must end in .json, got {text}")
+    return text
+
+
+def augmentation(text: str) -> str:
+    """What `Augmentation.parse` takes, in its canonical form."""
+    try:
+        return str(Augmentation.parse(text))
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("augment: ")) from None

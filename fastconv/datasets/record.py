@@ -1,0 +1,217 @@
+"""What every loader of a user's own images gives, and what a run keeps of it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError, DataCorrupt
+from .normalization import Normalization
+
+__all__ = ["ImageFacts", "ImageSet", "Part", "Source", "Unreadable"]
+
+PART_NAMES = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""What folders, columns and arrays may call the parts of a set, in lower case."""
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images for training, validation or testing, with their labels.
+
+    Attributes
+    ----------
+    images : ndarray of float32
+        (N, C, H, W), in 0..1 unless a `Normalization` was applied.
+    labels : ndarray of int
+        (N,), indices into the names of the classes.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that was left out: its name and why."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of a data set, ready for a network.
+
+    Attributes
+    ----------
+    train, test : Part
+        The training images are in an order drawn from the seed, the others in theirs.
+    validation : Part or None
+        Where the data hold such a part of their own.
+    class_names : tuple of str
+        In the order of the labels.
+    unreadable : tuple of Unreadable
+        The files that were left out.
+    notes : tuple of str
+        What else was not taken as it is, a sentence each.
+    fingerprint : str or None
+        SHA-256 over names, labels and contents; None for data sets that check their own.
+    test_share : float or None
+        Share of the images that was set apart for testing; None where the data say which.
+    """
+
+    train: Part
+    test: Part
+    validation: Part | None
+    class_names: tuple[str, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    test_share: float | None = None
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a run keeps of a user's images: all that their like must be brought to.
+
+    Attributes
+    ----------
+    shape : (C, H, W)
+    class_names : tuple of str
+    normalization : Normalization or None
+    test_share : float or None
+    fingerprint : str or None
+        As in `ImageSet`.
+    """
+
+    shape: Shape
+    class_names: tuple[str, ...]
+    normalization: Normalization | None
+    test_share: float | None
+    fingerprint: str | None
+
+    @classmethod
+    def from_plain(cls, facts: Any, source: str) -> ImageFacts:
+        """Make one of what JSON gives.
+
+        Raises
+        ------
+        DataCorrupt
+            Something is missing or of another type; `source` says where it was read.
+        """
+        try:
+            channels, height, width = (int(length) for length in facts["shape"])
+            names = tuple(facts["class_names"])
+            share, fingerprint = facts["test_share"], facts["fingerprint"]
+            norm = facts["normalization"]
+            sound = min(channels, height, width, len(names)) > 0 and isinstance(fingerprint, str)
+            sound = sound and all(isinstance(name, str) for name in names)
+            if not sound or not (share is None or 0 < share < 1):
+                raise ValueError("out of range")
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataCorrupt(f"{source}: the images are not described: {error!r}") from None
+        statistics = None if norm is None else Normalization.from_plain(norm, source)
+        return cls((channels, height, width), names, statistics, share, fingerprint)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A user's data, looked through but not read yet.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    labels : dict of str to ndarray
+        By part (``train``, ``val``, ``test``; not all need be there), the labels of its images.
+    shape : (C, H, W)
+        Of every image once it is read.
+    fingerprint : str
+    read : callable
+        ``read(part, rows)`` -> images float32 of these rows, a mask of the rows that could be
+        read (the images are of those alone), and a list of `Unreadable` for the others.
+    unreadable, notes : tuple
+        As in `ImageSet`.
+    """
+
+    class_names: tuple[str, ...]
+    labels: dict[str, NDArray[np.int64]]
+    shape: Shape
+    fingerprint: str
+    read: Callable[
+        [str, NDArray[np.int64]],
+        tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable]],
+    ]
+    unreadable: tuple[Unreadable, ...]
+    notes: tuple[str, ...]
+
+
+def printable(text: str) -> str:
+    """Bring a name of the file system to a form that every terminal and JSON file can hold.
+
+    Accents are composed, since one system writes them in two characters where another writes
+    one; what is no text, or moves a terminal's cursor, is escaped.
+    """
+    text = unicodedata.normalize("NFC", text)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def index_labels(
+    names: dict[str, list[str]], classes: Sequence[str] | None, source: str
+) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
+    """Turn the class names of each part's images into indices.
+
+    Parameters
+    ----------
+    names : dict of str to list of str
+        By part, the class of each image.
+    classes : sequence of str, optional
+        The classes of a trained network, which are then the only ones. By default those
+        that occur, sorted: as numbers where all are whole numbers, else as text.
+    source : str
+        For messages.
+
+    Raises
+    ------
+    ArgumentError
+        A class that is not among `classes`.
+    """
+    found = {name for part in names.values() for name in part}
+    if classes is None:
+        classes = _sorted_classes(found)
+    elif unknown := sorted(found - set(classes)):
+        raise ArgumentError(
+            f"{source}: the network knows no class {', '.join(unknown[:5])}; "
+            f"it knows {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+        )
+    order = {name: index for index, name in enumerate(classes)}
+    labels = {
+        part: np.array([order[name] for name in part_names], np.int64)
+        for part, part_names in names.items()
+    }
+    return tuple(classes), labels
+
+
+def _sorted_classes(names: Iterable[str]) -> list[str]:
+    names = sorted(names)
+    if all(name.isdecimal() for name in names):
+        return sorted(names, key=int)
+    return names

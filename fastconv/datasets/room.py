@@ -1,0 +1,52 @@
+"""Whether a set of images fits into memory: asked before it is read, not when it is too late."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import ArgumentError
+
+__all__ = ["available_memory", "expect_room"]
+
+USABLE = 0.75
+"""Share of the free memory that images may take; training needs some for itself."""
+
+MEMINFO = Path("/proc/meminfo")
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still use, or None where the system does not say.
+
+    Linux says what is free, and what its container may have at most; of other systems,
+    the whole memory is known at best.
+    """
+    free: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        for line in MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free.append(int(line.split()[1]) * 1024)
+    if not free:
+        try:
+            free.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (AttributeError, ValueError, OSError):
+            return None
+    with suppress(OSError, ValueError):  # no container, or "max": no limit
+        free.append(int(CGROUP_LIMIT.read_text()))
+    return min(free)
+
+
+def expect_room(what: str, need: int) -> None:
+    """Raise `ArgumentError` where that many bytes are more than may be used; `what` takes them."""
+    free = available_memory()
+    if free is not None and need > USABLE * free:
+        raise ArgumentError(
+            f"{what} take {_size(need)} of memory; {_size(free)} are free, of which {USABLE:.0%} "
+            "may be used: choose a smaller --image-size (size= in Python), or fewer images"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

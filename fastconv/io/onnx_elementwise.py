@@ -1,0 +1,66 @@
+"""Activations and local response normalisation as ONNX operators: one writer for each layer.
+
+A writer takes the graph of `onnx_model` and adds to its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ArgumentError, ShapeError
+from ..layers import Elu, Gelu, LeakyRelu, LocalResponseNormalization, Silu, Tanh
+
+__all__ = ["ELEMENTWISE"]
+
+
+def _local_response(graph: Any, layer: LocalResponseNormalization) -> None:
+    if len(graph.shape) != 3:
+        raise ShapeError(f"export_onnx: {graph.layer} expects images, got shape {graph.shape}")
+    if layer.size % 2 == 0:  # ONNX's window has the channel more on the other side
+        raise ArgumentError(
+            f"export_onnx: {graph.layer} has a window of {layer.size} channels, and ONNX has "
+            "it only for odd numbers"
+        )
+    settings = {"alpha": layer.alpha, "beta": layer.beta, "bias": layer.k}
+    settings = {name: float(value) for name, value in settings.items()}
+    graph.add("LRN", size=int(layer.size), **settings)
+
+
+def _leaky_relu(graph: Any, layer: LeakyRelu) -> None:
+    graph.add("LeakyRelu", alpha=float(layer.slope))
+
+
+def _elu(graph: Any, layer: Elu) -> None:
+    graph.add("Elu", alpha=float(layer.alpha))
+
+
+def _gelu(graph: Any, layer: Gelu) -> None:
+    x, number = graph.end, len(graph.nodes)
+    graph.add("Mul", graph.constant(f"scale_{number}", math.sqrt(0.5)))
+    graph.add("Erf")
+    graph.add("Add", graph.constant(f"one_{number}", 1.0))
+    graph.add("Mul", x)
+    graph.add("Mul", graph.constant(f"half_{number}", 0.5))
+
+
+def _silu(graph: Any, layer: Silu) -> None:
+    x = graph.end
+    graph.add("Sigmoid")
+    graph.add("Mul", x)
+
+
+def _tanh(graph: Any, layer: Tanh) -> None:
+    graph.add("Tanh")
+
+
+ELEMENTWISE: dict[type, Callable[[Any, Any], None]] = {
+    Elu: _elu,
+    Gelu: _gelu,
+    LeakyRelu: _leaky_relu,
+    LocalResponseNormalization: _local_response,
+    Silu: _silu,
+    Tanh: _tanh,
+}
+"""The writer by the class of the layer."""

@@ -1,0 +1,231 @@
+"""Layers made of layers: chains, branches, shortcuts, auxiliary heads.
+
+Each runs forward and backward as any layer does, so that they nest. A child has a name;
+names joined by dots name the parameters of a network. A child named ``""`` adds nothing
+to the names below it.
+
+Notation: N images, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import ops
+from ..errors import ArgumentError, ShapeError, StateError
+from ..ops.arrays import as_array
+from .base import Array, Layer
+from .dense import SoftmaxWithLoss
+
+__all__ = ["AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut", "leaves", "run_layer"]
+
+
+def run_layer(layer: Any, x: Any, train_flg: bool) -> Any:
+    """`layer.forward`, told of the mode where it has modes."""
+    if getattr(layer, "has_modes", False):
+        return layer.forward(x, train_flg)
+    return layer.forward(x)
+
+
+def leaves(layer: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every layer in `layer` that holds no others, in the order they run, by dotted name."""
+    if not isinstance(layer, Container):
+        yield name, layer
+        return
+    for own, child in layer.layers.items():
+        yield from leaves(child, ".".join(part for part in (name, own) if part))
+
+
+class Container(Layer):
+    """What the layers made of layers share.
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer, or sequence of Layer
+        The children; those of a sequence are named ``"0"``, ``"1"`` and so on.
+
+    Attributes
+    ----------
+    layers : dict of str to Layer
+    """
+
+    has_modes = True
+
+    def __init__(self, layers: Mapping[str, Any] | Sequence[Any]) -> None:
+        super().__init__()
+        named = layers if isinstance(layers, Mapping) else dict(enumerate(layers))
+        self.layers: dict[str, Any] = {str(name): layer for name, layer in named.items()}
+
+    def forget(self) -> None:
+        """Drop what the last forward kept, in all layers."""
+        super().forget()
+        for _, layer in leaves(self):
+            if hasattr(layer, "forget"):
+                layer.forget()
+
+
+class Chain(Container):
+    """Layers one after the other."""
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
+        """Return what the last layer gives."""
+        out = as_array(x)
+        for layer in self.layers.values():
+            out = run_layer(layer, out, train_flg)
+        return out
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """Run the layers' backward from the last to the first; return dx."""
+        grad = as_array(dout)
+        for layer in reversed(self.layers.values()):
+            grad = layer.backward(grad)
+        return grad
+
+
+class Branches(Container):
+    """The same input through each child; the outputs are joined along the channels.
+
+    The Inception block of GoogLeNet (arXiv:1409.4842) is four chains in one of these.
+    """
+
+    def __init__(self, layers: Mapping[str, Any] | Sequence[Any]) -> None:
+        super().__init__(layers)
+        if not self.layers:
+            raise ArgumentError("Branches: expected at least one branch, got none")
+        self.widths: list[int] = []
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
+        """Return (N, sum of the branches' channels, H, W)."""
+        x = as_array(x)
+        return self.join([run_layer(layer, x, train_flg) for layer in self.layers.values()])
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """Hand each branch its channels of dout; return the sum of their dx."""
+        parts = zip(self.layers.values(), self.split(dout), strict=True)
+        return sum_of(layer.backward(part) for layer, part in parts)
+
+    def join(self, outputs: Sequence[Array]) -> Array:
+        """The branches' outputs, joined; their widths are kept for `split`."""
+        if len({(out.shape[0], *out.shape[2:]) for out in outputs}) > 1:
+            shapes = ", ".join(
+                f"{name or 'unnamed'} {out.shape}"
+                for name, out in zip(self.layers, outputs, strict=True)
+            )
+            raise ShapeError(f"Branches: outputs differ in more than channels: {shapes}")
+        self.widths = [out.shape[1] for out in outputs]
+        return ops.concatenate(outputs)
+
+    def split(self, dout: ArrayLike) -> list[Array]:
+        """Each branch's channels of dout."""
+        dout = as_array(dout)
+        if not self.widths:
+            raise StateError("Branches: backward was called before forward")
+        if dout.shape[1] != sum(self.widths):
+            raise ShapeError(
+                f"Branches: dout has {dout.shape[1]} channels, expected {sum(self.widths)} "
+                f"({' + '.join(map(str, self.widths))})"
+            )
+        return np.split(dout, np.cumsum(self.widths)[:-1], axis=1)
+
+
+class Shortcut(Container):
+    """body(x) + shortcut(x); without a second child, body(x) + x (arXiv:1512.03385).
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer, or sequence of Layer
+        The body, and perhaps a projection that gives x the shape of the body's output.
+    """
+
+    def __init__(self, layers: Mapping[str, Any] | Sequence[Any]) -> None:
+        super().__init__(layers)
+        if not 1 <= len(self.layers) <= 2:
+            raise ArgumentError(
+                f"Shortcut: expected a body and perhaps a projection, got {len(self.layers)} layers"
+            )
+
+    @property
+    def body(self) -> Any:
+        """The layers that the shortcut goes around."""
+        return next(iter(self.layers.values()))
+
+    @property
+    def projection(self) -> Any | None:
+        """The layers on the shortcut; None for the identity."""
+        return list(self.layers.values())[1] if len(self.layers) == 2 else None
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
+        """Return the sum, of the body's shape."""
+        x = as_array(x)
+        beside = x if self.projection is None else run_layer(self.projection, x, train_flg)
+        out = run_layer(self.body, x, train_flg)
+        expect_sum(out, beside)
+        return ops.add(out, beside, self.backend)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """Run both ways' backward on dout; return the sum of their dx."""
+        dout = as_array(dout)
+        beside = dout if self.projection is None else self.projection.backward(dout)
+        return sum_of((self.body.backward(dout), beside))
+
+
+class AuxiliaryHead(Container):
+    """Hands x on; in training a head of its own on x is scored too (GoogLeNet).
+
+    The network adds ``weight`` times the head's loss to its own.
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer, or sequence of Layer
+        From the images to scores (N, classes), in a row.
+    weight : float
+        Share of the head's loss in the network's.
+    """
+
+    def __init__(self, layers: Mapping[str, Any] | Sequence[Any], weight: float = 0.3) -> None:
+        super().__init__(layers)
+        self.head = Chain(self.layers)
+        self.weight = weight
+        self.scores: Array | None = None
+        self.last_layer = SoftmaxWithLoss()
+
+    def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
+        """Return x; in training, keep the head's scores of it."""
+        x = as_array(x)
+        self.scores = self.head.forward(x, True) if train_flg else None
+        return x
+
+    def loss(self, t: ArrayLike) -> float:
+        """Return the weighted loss of the head's scores for labels t."""
+        if self.scores is None:
+            raise StateError("AuxiliaryHead: loss was called before a forward in training")
+        return self.weight * self.last_layer.forward(self.scores, t)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """Return dout plus the gradient of the head's loss."""
+        gradient = self.head.backward(self.last_layer.backward(self.weight))
+        return sum_of((gradient, as_array(dout)))
+
+
+def sum_of(arrays: Iterable[Array]) -> Array:
+    """The sum of arrays of one shape; none of them is written to."""
+    first, *rest = arrays
+    if not rest:
+        return first
+    total = first + rest[0]
+    for array in rest[1:]:
+        total += array
+    return total
+
+
+def expect_sum(out: Array, beside: Array) -> None:
+    """Raise a `ShapeError` where a shortcut does not fit what it goes around."""
+    if out.shape != beside.shape:
+        raise ShapeError(
+            f"Shortcut: the body gives {out.shape}, the shortcut {beside.shape}; a projection "
+            "must give the body's shape"
+        )

@@ -1,0 +1,75 @@
+"""What the models are built from: first weights, and layers of a given number of channels.
+
+Weights are drawn as *He et al.* (arXiv:1502.01852) do behind ReLU: normal, with variance
+2 / fan, where fan counts the connections of one output (``fan_in``, as in the book) or of one
+input (``fan_out``, as PyTorch's models do).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..errors import ArgumentError
+from ..geometry import as_int
+from ..layers import Affine, BatchNormalization2d, Convolution
+from ..network import network_dtype
+
+__all__ = ["Builder", "image_shape"]
+
+
+def image_shape(op: str, input_dim: Any) -> tuple[int, int, int]:
+    """(C, H, W), checked."""
+    if len(input_dim) != 3:
+        raise ArgumentError(f"{op}: the shape of an image must be (C, H, W), got {input_dim!r}")
+    channels, height, width = (as_int(op, "image shape", size, 1) for size in input_dim)
+    return channels, height, width
+
+
+class Builder:
+    """Makes layers whose weights come from one seed.
+
+    Parameters
+    ----------
+    op : str
+        The model's name, for messages.
+    dtype : float32 or float64
+    seed : int, optional
+        None draws from NumPy's global generator.
+    """
+
+    def __init__(self, op: str, dtype: DTypeLike, seed: int | None) -> None:
+        self.op = op
+        self.dtype = network_dtype(dtype)
+        self.randn = np.random.randn if seed is None else np.random.RandomState(seed).randn
+
+    def count(self, name: str, value: Any) -> int:
+        """A whole number of at least 1."""
+        return as_int(self.op, name, value, 1)
+
+    def normal(self, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+        """Normal numbers around 0, drawn a row at a time: in float64 some would fill the memory."""
+        out = np.empty(shape, self.dtype)
+        for row in out:
+            row[...] = deviation * self.randn(*shape[1:])
+        return out
+
+    def conv(
+        self, c: int, fn: int, size: int, stride: int = 1, pad: int = 0, *, bias: bool = False
+    ) -> Convolution:
+        """A convolution of C channels to FN, by filters of size x size."""
+        weight = self.normal((fn, c, size, size), np.sqrt(2.0 / (fn * size * size)))
+        return Convolution(weight, np.zeros(fn, self.dtype) if bias else None, stride, pad)
+
+    def norm(self, channels: int, epsilon: float = 1e-5) -> BatchNormalization2d:
+        """Batch normalisation that first changes no more than it must."""
+        ones, zeros = np.ones(channels, self.dtype), np.zeros(channels, self.dtype)
+        return BatchNormalization2d(ones, zeros, epsilon=epsilon)
+
+    def affine(self, features: int, units: int, deviation: float | None = None) -> Affine:
+        """A fully connected layer; by default with the deviation of fan_in."""
+        scale = np.sqrt(2.0 / features) if deviation is None else deviation
+        weight = self.normal((features, units), scale)
+        return Affine(weight, np.zeros(units, self.dtype))

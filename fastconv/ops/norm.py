@@ -1,0 +1,217 @@
+"""Batch normalisation per channel (arXiv:1502.03167), with an addition and a ReLU behind it.
+
+Notation: N images, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..backends.base import Array, Backend, Layout
+from ..errors import ShapeError
+from ..selection import active
+from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
+
+__all__ = [
+    "BatchNorm2dContext",
+    "batchnorm2d_backward",
+    "batchnorm2d_fixed",
+    "batchnorm2d_infer",
+    "batchnorm2d_train",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm2dContext:
+    """What `batchnorm2d_backward` needs of the forward pass.
+
+    Attributes
+    ----------
+    gate : array or None
+        The output, where a ReLU made it: the gradient passes where it is above 0.
+    mean, inv_std : arrays (C,)
+        What x was normalised by.
+    residual : bool
+        Whether something was added, whose gradient is wanted too.
+    fixed : bool
+        Whether mean and inv_std were given, and so do not depend on x.
+    """
+
+    backend: str
+    x: Array
+    gate: Array | None
+    mean: Array
+    inv_std: Array
+    residual: bool
+    fixed: bool
+
+
+def batchnorm2d_train(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    epsilon: float,
+    residual: ArrayLike | None = None,
+    relu: bool = False,
+    backend: str | None = None,
+) -> tuple[Array, Array, Array, BatchNorm2dContext]:
+    """Normalise each channel of x (N, C, H, W) by its own mean and variance over N, H, W.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W)
+    gamma, beta : arrays (C,)
+        Scale and shift.
+    epsilon : float
+        Added to the variance.
+    residual : array (N, C, H, W), optional
+        Added to the result.
+    relu : bool
+        Set the result, with the residual, to 0 where it is not above 0; a NaN stays.
+
+    Returns
+    -------
+    array (N, C, H, W), the mean and the biased variance (C,), both 0 for no pixels, and the
+    context for backward.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Arrays that do not fit together, or that no kernel can compute with.
+    """
+    chosen = active(backend)
+    x, added, vectors = _arguments(chosen.layout, x, residual, gamma=gamma, beta=beta)
+    mean, variance = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
+    if x.size:
+        chosen.batchnorm2d_statistics(x, mean, variance)
+    vectors |= {"mean": mean, "variance": variance}
+    out, context = _apply(chosen, x, added, vectors, epsilon, relu, fixed=False)
+    return out, mean, variance, context
+
+
+def batchnorm2d_fixed(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    epsilon: float,
+    residual: ArrayLike | None = None,
+    relu: bool = False,
+    backend: str | None = None,
+) -> tuple[Array, BatchNorm2dContext]:
+    """As `batchnorm2d_infer`, with the context for a gradient through fixed statistics."""
+    chosen = active(backend)
+    given = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+    x, added, vectors = _arguments(chosen.layout, x, residual, **given)
+    return _apply(chosen, x, added, vectors, epsilon, relu, fixed=True)
+
+
+def batchnorm2d_infer(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    epsilon: float,
+    residual: ArrayLike | None = None,
+    relu: bool = False,
+    backend: str | None = None,
+) -> Array:
+    """Normalise x (N, C, H, W) by the mean and variance (C,) that are given.
+
+    The other parameters are those of `batchnorm2d_train`.
+    """
+    return batchnorm2d_fixed(x, gamma, beta, mean, variance, epsilon, residual, relu, backend)[0]
+
+
+def batchnorm2d_backward(
+    dout: ArrayLike, gamma: ArrayLike, context: BatchNorm2dContext, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array, Array | None]:
+    """Gradients of `batchnorm2d_train`, or of `batchnorm2d_fixed`.
+
+    Returns
+    -------
+    dx (N, C, H, W), or None where it is not asked for; dgamma and dbeta (C,); the residual's
+    gradient, or None where none was added.
+    """
+    op = "batchnorm2d backward"
+    dout, gamma = as_array(dout), as_array(gamma)
+    backend, x, inv_std = active(context.backend), context.x, context.inv_std
+    expect_shape(op, "dout", dout, x.shape)
+    expect_shape(op, "gamma", gamma, inv_std.shape)
+    common_dtype(op, dout, gamma)
+    dout, gamma = in_layout(dout, x.dtype, backend.layout), contiguous(gamma, x.dtype)
+
+    def images(wanted: bool) -> Array | None:
+        return empty_images(x.shape, x.dtype, backend.layout) if wanted else None
+
+    dx = images(input_gradient)
+    through_gate = context.gate is not None and context.fixed and input_gradient
+    passed = images(context.residual or through_gate)
+    dgamma, dbeta = np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
+    if x.size:
+        backend.batchnorm2d_backward(
+            dout,
+            context.gate,
+            x,
+            context.mean,
+            inv_std,
+            gamma,
+            None if context.fixed else dx,
+            dgamma,
+            dbeta,
+            passed,
+        )
+        if context.fixed and dx is not None:
+            nothing = np.zeros(gamma.shape, x.dtype)
+            scale = gamma * inv_std
+            g = dout if passed is None else passed
+            backend.batchnorm2d_apply(g, nothing, scale, nothing, None, False, dx)
+    return dx, dgamma, dbeta, passed if context.residual else None
+
+
+def _arguments(
+    layout: Layout, x: ArrayLike, residual: ArrayLike | None, **vectors: ArrayLike
+) -> tuple[Array, Array | None, dict[str, Array]]:
+    """x and the residual in the layout, the vectors (C,) by name: checked, and of one dtype."""
+    op = "batchnorm2d"
+    x = as_array(x)
+    if x.ndim != 4 or x.shape[1] == 0:
+        raise ShapeError(f"{op}: input must be (N, C, H, W) with C at least 1, got shape {x.shape}")
+    arrays = {name: as_array(vector) for name, vector in vectors.items()}
+    for name, array in arrays.items():
+        if array.shape != x.shape[1:2]:
+            raise ShapeError(
+                f"{op}: {name} has shape {array.shape}, expected {x.shape[1:2]} for input {x.shape}"
+            )
+    added = None if residual is None else as_array(residual)
+    if added is not None:
+        expect_shape(op, "residual", added, x.shape)
+    images = [x] if added is None else [x, added]
+    dtype = common_dtype(op, *images, *arrays.values())
+    laid = [in_layout(array, dtype, layout) for array in images]
+    prepared = {name: contiguous(array, dtype) for name, array in arrays.items()}
+    return laid[0], None if added is None else laid[1], prepared
+
+
+def _apply(
+    chosen: Backend,
+    x: Array,
+    residual: Array | None,
+    vectors: dict[str, Array],
+    epsilon: float,
+    relu: bool,
+    fixed: bool,
+) -> tuple[Array, BatchNorm2dContext]:
+    mean, variance = vectors["mean"], vectors["variance"]
+    inv_std = (1 / np.sqrt(variance.astype(np.float64) + epsilon)).astype(x.dtype)
+    out = empty_images(x.shape, x.dtype, chosen.layout)
+    chosen.batchnorm2d_apply(
+        x, mean, vectors["gamma"] * inv_std, vectors["beta"], residual, relu, out
+    )
+    gate = out if relu else None
+    return out, BatchNorm2dContext(chosen.name, x, gate, mean, inv_std, residual is not None, fixed)

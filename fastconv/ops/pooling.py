@@ -1,0 +1,126 @@
+"""Average pooling: windows of one size, and windows that share out an image.
+
+Notation: N images, C channels, H x W pixels; windows of FH x FW; OH x OW windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..backends.base import Array, Labels
+from ..errors import ShapeError
+from ..geometry import as_int, window_geometry
+from ..selection import active
+from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout
+from .images import expect_places
+
+__all__ = [
+    "AvgPoolContext",
+    "adaptive_avgpool2d_forward",
+    "avgpool2d_backward",
+    "avgpool2d_forward",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPoolContext:
+    """What `avgpool2d_backward` needs: where the windows lie, and what they divide by."""
+
+    backend: str
+    rows: Labels
+    cols: Labels
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+
+
+def avgpool2d_forward(
+    x: ArrayLike,
+    fh: int,
+    fw: int,
+    stride: int = 1,
+    pad: int = 0,
+    ceil_mode: bool = False,
+    count_padding: bool = True,
+    backend: str | None = None,
+) -> tuple[Array, AvgPoolContext]:
+    """Average (N, C, OH, OW) of each window of x (N, C, H, W).
+
+    Parameters
+    ----------
+    ceil_mode : bool
+        Keep a last window that hangs over the padded image; see `window_geometry`.
+    count_padding : bool
+        Whether padding counts as zeros; else a window is divided by its real places. What
+        hangs over the padding never counts.
+    """
+    op = "avgpool2d"
+    x = as_array(x)
+    g = window_geometry(op, x.shape, fh, fw, stride, pad, ceil_mode=ceil_mode)
+    expect_places(op, g)
+    rows = _bounds(g.h, g.fh, g.stride, g.pad, g.oh, count_padding)
+    cols = _bounds(g.w, g.fw, g.stride, g.pad, g.ow, count_padding)
+    return _average(op, x, rows, cols, backend)
+
+
+def adaptive_avgpool2d_forward(
+    x: ArrayLike, oh: int, ow: int, backend: str | None = None
+) -> tuple[Array, AvgPoolContext]:
+    """Average (N, C, OH, OW) of OH x OW windows that share out x (N, C, H, W).
+
+    Window i takes the rows from floor(i*H/OH) to ceil((i + 1)*H/OH), as PyTorch's does.
+    """
+    op = "adaptive_avgpool2d"
+    x = as_array(x)
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise ShapeError(
+            f"{op}: input must be (N, C, H, W) with no axis but N empty, got shape {x.shape}"
+        )
+    counts = as_int(op, "output height", oh, 1), as_int(op, "output width", ow, 1)
+    rows, cols = (_shares(size, count) for size, count in zip(x.shape[2:], counts, strict=True))
+    return _average(op, x, rows, cols, backend)
+
+
+def avgpool2d_backward(dout: ArrayLike, context: AvgPoolContext) -> Array:
+    """Gradient (N, C, H, W): each window's is shared out to its places."""
+    op = "avgpool2d backward"
+    dout = as_array(dout)
+    backend, shape = active(context.backend), context.shape
+    expect_shape(op, "dout", dout, (*shape[:2], len(context.rows), len(context.cols)))
+    common_dtype(op, dout)
+    dx = empty_images(shape, context.dtype, backend.layout)
+    dout = in_layout(dout, context.dtype, backend.layout)
+    backend.avgpool2d_backward(dout, context.rows, context.cols, dx)
+    return dx
+
+
+def _average(
+    op: str, x: np.ndarray, rows: Labels, cols: Labels, backend: str | None
+) -> tuple[Array, AvgPoolContext]:
+    dtype = common_dtype(op, x)
+    chosen = active(backend)
+    n, c, h, w = x.shape
+    out = empty_images((n, c, len(rows), len(cols)), dtype, chosen.layout)
+    chosen.avgpool2d_forward(in_layout(x, dtype, chosen.layout), rows, cols, out)
+    return out, AvgPoolContext(chosen.name, rows, cols, (n, c, h, w), dtype)
+
+
+def _bounds(
+    size: int, window: int, stride: int, pad: int, count: int, count_padding: bool
+) -> Labels:
+    """(count, 3): begin and end of each window's real places, and what it is divided by."""
+    begin = stride * np.arange(count, dtype=np.int64) - pad
+    end = np.minimum(begin + window, size + pad)
+    inside = np.maximum(begin, 0), np.minimum(end, size)
+    divisor = end - begin if count_padding else inside[1] - inside[0]
+    return np.stack([*inside, divisor], axis=1)
+
+
+def _shares(size: int, count: int) -> Labels:
+    """(count, 3) as `_bounds`, of windows that share out `size` places."""
+    i = np.arange(count, dtype=np.int64)
+    begin, end = i * size // count, -(-(i + 1) * size // count)
+    return np.stack([begin, end, end - begin], axis=1)

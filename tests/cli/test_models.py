@@ -1,0 +1,84 @@
+"""``fastconv summary``, ``--model``, ``--init`` and ``--freeze``."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fastconv.io import load_params
+
+
+def test_summary_is_a_table_of_the_layers(fastconv_command):
+    status, out, _ = fastconv_command("summary", "--model", "lenet")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0].split() == [
+        *("layer", "kind", "output", "parameters", "multiply-adds", "receptive", "field")
+    ]
+    assert lines[1].split() == [
+        "conv1",
+        *["Convolution", "5x5", "6", "x", "28", "x", "28", "156", "117,600", "5"],
+    ]
+    assert lines[-1].split() == ["in", "all", "61,706", "416,520"]
+
+
+def test_summary_as_plain_data(fastconv_command):
+    status, out, _ = fastconv_command("summary", "--input", "3x32x32", "--classes", "7", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert (facts["model"], facts["input"]) == ("deepconvnet", [3, 32, 32])
+    assert facts["layers"][0]["output_shape"] == [16, 32, 32]
+    assert facts["layers"][-2]["output_shape"] == [7]
+
+
+@pytest.mark.parametrize("model", ["resnet20", "googlenet"])
+def test_a_graph_is_drawn(fastconv_command, model, tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures need Matplotlib")
+    options = ["--model", model, "--input", "1x32x32", "--draw", "graph.png"]
+    status, out, _ = fastconv_command("summary", *options)
+    assert status == 0 and out.endswith("drawn: graph.png\n")
+    assert (tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("text", ["28x28", "3x0x5", "axbxc"])
+def test_a_shape_is_three_numbers(fastconv_command, text):
+    status, _, err = fastconv_command("summary", "--input", text)
+    assert status == 2
+    assert f"must be CxHxW, such as 3x224x224, got {text}" in err
+
+
+def test_a_run_starts_from_the_weights_of_another(fastconv_command, few_digits, whole):
+    options = ["--epochs", "1", "--batch-size", "10", "--seed", "2", "--out", "next"]
+    status, out, _ = fastconv_command(
+        "train", *options, "--init", f"{whole}/weights.npz", "--freeze", "W[1-6]"
+    )
+    assert status == 0
+    assert "16 arrays taken over" in out and "frozen: W1, b1, W2, b2" in out
+    before, after = load_params(f"{whole}/weights.npz"), load_params("next/weights.npz")
+    for number in range(1, 9):
+        same = np.array_equal(before[f"W{number}"], after[f"W{number}"])
+        assert same == (number <= 6)
+    status, out, _ = fastconv_command("train", "--resume", "next", "--epochs", "2")
+    assert status == 0 and "taken over" not in out
+    np.testing.assert_array_equal(load_params("next/weights.npz")["W3"], before["W3"])
+
+
+def test_another_model_trains_is_tested_and_used(fastconv_command, few_digits):
+    options = [
+        "--model",
+        "lenet",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "10",
+        "--seed",
+        "2",
+        "--out",
+        "lenet",
+    ]
+    assert fastconv_command("train", *options)[0] == 0
+    assert "fc3.weight" in load_params("lenet/weights.npz")
+    status, out, _ = fastconv_command("evaluate", "lenet", "--json")
+    assert status == 0 and json.loads(out.splitlines()[-1])["model"] == "lenet"
