@@ -314,10 +314,8 @@ def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> N
     shape = count * (height + gap) + gap, columns * (width + gap) - gap
     canvas = np.ones((*shape, 3)) if channels == 3 else np.zeros(shape)
     tops = [row * (height + gap) + gap * (row > 0) for row in range(count)]  # the first apart
-    for (row, column), top in zip(
-        np.ndindex(count, columns), np.repeat(tops, columns), strict=True
-    ):
-        left = column * (width + gap)
+    for row, column in np.ndindex(count, columns):
+        top, left = tops[row], column * (width + gap)
         tile = np.clip(rows[row, column], 0, 1).transpose(1, 2, 0)
         canvas[top : top + height, left : left + width] = tile if channels == 3 else tile[..., 0]
     figure = new_figure(0.7 * columns + 0.8, 0.7 * shape[0] / (width + gap) + 0.5)
