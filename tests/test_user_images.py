@@ -352,7 +352,7 @@ def test_of_other_data_all_or_their_test_part(tmp_path, trained):
     assert test.test.images.shape == (7, 3, 6, 5)
     assert test.test.labels.tolist() == [1, 1, 1, 2, 2, 2, 2]  # the network's own classes
     assert test.class_names == ("a", "b", "c")
-    assert "all of the images are tested" in test.notes[-1]
+    assert "all images are tested" in test.notes[-1]
     (tmp_path / "split").mkdir()
     (tmp_path / "other").rename(tmp_path / "split" / "train")
     write_classes(tmp_path / "split" / "test", {"a": 2})
@@ -361,6 +361,9 @@ def test_of_other_data_all_or_their_test_part(tmp_path, trained):
     write_classes(tmp_path / "split" / "test", {"d": 2})
     with pytest.raises(ArgumentError, match="knows no class d; it knows a, b, c"):
         load_test_images(tmp_path / "split", facts, seed=5, own_place=False)
+    write_classes(tmp_path / "third" / "val", {"a": 2})
+    with pytest.raises(DataCorrupt, match="no images to test on: only val"):
+        load_test_images(tmp_path / "third", facts, seed=5, own_place=False)
 
 
 # ---- what is no data at all ----------------------------------------------------------------------

@@ -195,12 +195,16 @@ def load_test_images(
             f"{name}: {CHANGED}, so which of them it has not seen is not known: "
             "name other images by --data"
         )
-    chosen = ("train", np.arange(len(source.labels.get("train", ()))))
-    note = "no test part, and not the data of the training: all of the images are tested"
-    if "test" in source.labels:
-        chosen, note = ("test", np.arange(len(source.labels["test"]))), ""
-    elif own:
-        chosen, note = _rows(source, facts.test_share, seed)["test"], ""
+    notes = source.notes
+    if own and facts.test_share is not None:
+        chosen = _rows(source, facts.test_share, seed)["test"]
+    else:
+        part = "test" if "test" in source.labels else "train"
+        if part == "train":
+            notes += ("no test part, and not the data of the training: all images are tested",)
+        chosen = part, np.arange(len(source.labels.get(part, ())))
+    if not len(chosen[1]):
+        raise DataCorrupt(f"{name}: no images to test on: only {', '.join(source.labels)}")
     _expect_room(name, source, {"test": chosen})
     test, failed = _read(source, *chosen)
     unreadable = (*source.unreadable, *failed)
@@ -209,7 +213,6 @@ def load_test_images(
     if not len(test):
         raise DataCorrupt(f"{name}: no images to test on")
     nothing = Part(test.images[:0], test.labels[:0])
-    notes = (*source.notes, note) if note else source.notes
     return ImageSet(nothing, test, None, facts.class_names, unreadable, notes)
 
 
