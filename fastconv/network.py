@@ -6,6 +6,7 @@ list or a graph of them (`fastconv.layers.containers`); the parameters' names fo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from os import PathLike
@@ -41,12 +42,12 @@ def network_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return resolved
 
 
-class Predictor:
+class Predictor(ABC):
     """What answers on images: a network, or several."""
 
+    @abstractmethod
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
         """Return the scores (N, classes) of inputs (N, ...)."""
-        raise NotImplementedError
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int = 100) -> float:
         """Return the share of correct predictions (nan for no samples).

@@ -11,15 +11,15 @@ taps
     Everything else: for each group and each place of the window, a product of the pixels that
     this place reaches. Padding is left out, not added up.
 
-A backend gives the plain convolution and four kernels (the methods below that raise
-`NotImplementedError`), which walk by the tables of `window_tables`; what **source**, **target**
-and **tap** are is said there.
+A backend gives the plain convolution and four kernels (the abstract methods below), which walk by
+the tables of `window_tables`; what **source**, **target** and **tap** are is said there.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -137,23 +137,24 @@ def empty_last(shape: tuple[int, int, int, int], dtype: Any) -> Array:
 # ---- the kernels ---------------------------------------------------------------------------
 
 
-class GroupedConvolution:
+class GroupedConvolution(ABC):
     """What the fast backends share of the family `conv2d_grouped`."""
 
+    @abstractmethod
     def _vector(self, itemsize: int) -> int:
         """Elements of a vector."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _most_threads(self) -> int:
         """Threads that may be used."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conv2d_forward(
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
     ) -> None:
         """See `fastconv.backends.base.Backend`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conv2d_backward(
         self,
         dout: Array,
@@ -161,12 +162,12 @@ class GroupedConvolution:
         weight: Array,
         geometry: WindowGeometry,
         dx: Array | None,
-        dweight: Array,
-        dbias: Array,
+        dweight: Array | None,
+        dbias: Array | None,
     ) -> None:
         """See `fastconv.backends.base.Backend`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _depthwise(
         self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array
     ) -> None:
@@ -174,12 +175,12 @@ class GroupedConvolution:
 
         `lines` is FW.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _depthwise_sums(self, dout: Array, x: Array, r: Runs, window: tuple[int, int]) -> Array:
         """(parts, FH*FW + 1, C): sums of x times dout by tap, then of dout; runs of forward."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _taps(
         self, source: Array, taps: Array, start: Array, t: Tables, cut: Table, target: Array
     ) -> None:
@@ -188,8 +189,8 @@ class GroupedConvolution:
         Taps are (group, tap, source channels, target channels up to whole vectors), start
         (group, target channels up to whole vectors).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _taps_sums(
         self, dout: Array, x: Array, t: Tables, cut: Table, shape: tuple[int, ...]
     ) -> tuple[Array, Array]:
@@ -198,7 +199,6 @@ class GroupedConvolution:
         The first is (parts, *shape), where shape is (groups, taps, channels of a group, its
         filters up to whole vectors), the second (parts, groups, filters). Tables of forward.
         """
-        raise NotImplementedError
 
     def conv2d_grouped_forward(
         self,

@@ -47,6 +47,6 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C as well must not leave half a file; it goes on its way
         temporary.unlink(missing_ok=True)
         raise
