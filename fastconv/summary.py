@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .layers import Affine, Convolution
+from .layers import (
+    AdaptiveAveragePooling,
+    Affine,
+    AveragePooling,
+    Convolution,
+    Pooling,
+    Subsampling,
+)
 from .layers.containers import AuxiliaryHead, Branches, Chain, Shortcut, run_layer
 from .network import Network
 
@@ -121,11 +128,11 @@ def _behind(layer: Any, x: Any, field: _Field, whole: int) -> _Field:
     if isinstance(layer, Convolution):
         reach = layer.dilation * (max(layer.W.shape[2:]) - 1) + 1
         return field.behind(reach, layer.stride)
-    if hasattr(layer, "pool_h"):
+    if isinstance(layer, Pooling | AveragePooling):
         return field.behind(max(layer.pool_h, layer.pool_w), layer.stride)
-    if hasattr(layer, "more_channels"):
+    if isinstance(layer, Subsampling):
         return field.behind(1, layer.stride)
-    if isinstance(layer, Affine) or hasattr(layer, "out_h"):
+    if isinstance(layer, Affine | AdaptiveAveragePooling):
         return _Field(whole, field.step)
     return field
 
@@ -136,7 +143,7 @@ def _kind(layer: Any) -> str:
         height, width = layer.W.shape[2:]
         stride = f"/{layer.stride}" if layer.stride > 1 else ""
         return f"{name} {height}x{width}{stride}"
-    if hasattr(layer, "pool_h"):
+    if isinstance(layer, Pooling | AveragePooling):
         return f"{name} {layer.pool_h}x{layer.pool_w}/{layer.stride}"
     return name
 
