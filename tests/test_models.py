@@ -31,7 +31,16 @@ COUNTS = {
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
 }
-SMALL_COUNTS = {"lenet": 61_706, "resnet20": 269_722, "resnet56": 853_018, "resnet110": 1_727_962}
+SMALL_COUNTS = {
+    "lenet": 61_706,
+    "resnet20": 269_722,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    # The same layers, built in PyTorch.
+    "digitnet4": 68_678,
+    "digitnet5": 110_682,
+    "digitnet6": 77_786,
+}
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ def test_first_weights_have_the_variance_of_he(rng):
     assert weight.std() == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["lenet", "resnet20", "deepconvnet"])
+@pytest.mark.parametrize("name", ["lenet", "digitnet4", "digitnet5", "resnet20", "deepconvnet"])
 def test_models_take_images_of_many_shapes(name, rng):
     network = models.make_model(name, (2, 36, 33), 7, seed=0)
     x, t = rng.random((3, 2, 36, 33)).astype(np.float32), np.array([0, 6, 3])
@@ -100,6 +109,8 @@ def test_bad_models_and_shapes():
         models.make_model("lenet", (28, 28), 10)
     with pytest.raises(ShapeError, match=r"lenet convolution 2: window of 5 x 5 is larger"):
         models.make_model("lenet", (1, 8, 8), 10)
+    with pytest.raises(ShapeError, match=r"digitnet6 pooling 1: "):
+        models.make_model("digitnet6", (1, 5, 5), 10)
     with pytest.raises(ArgumentError, match="num_classes must be at least 1, got 0"):
         models.resnet20(0)
 

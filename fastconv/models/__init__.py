@@ -12,6 +12,7 @@ from ..errors import ArgumentError
 from ..network import Network
 from .build import image_shape
 from .deep_convnet import DeepConvNet
+from .digitnet import digitnet4, digitnet5, digitnet6
 from .googlenet import googlenet
 from .lenet import lenet
 from .resnet import (
@@ -29,6 +30,9 @@ from .vgg import vgg11, vgg13, vgg16, vgg19
 __all__ = [
     "MODELS",
     "DeepConvNet",
+    "digitnet4",
+    "digitnet5",
+    "digitnet6",
     "googlenet",
     "lenet",
     "make_model",
@@ -51,6 +55,9 @@ _VGG = {"vgg11": vgg11, "vgg13": vgg13, "vgg16": vgg16, "vgg19": vgg19}
 MODELS: dict[str, Callable[..., Network]] = {
     "deepconvnet": DeepConvNet,
     "lenet": lenet,
+    "digitnet4": digitnet4,
+    "digitnet5": digitnet5,
+    "digitnet6": digitnet6,
     **_VGG,
     **{f"{name}_bn": partial(model, batch_norm=True) for name, model in _VGG.items()},
     "googlenet": googlenet,
@@ -64,6 +71,9 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet110": resnet110,
 }
 """The models by the names that the command line takes."""
+
+_OF_ONE_SIZE = ("lenet", "digitnet4", "digitnet5", "digitnet6")
+"""Those that are told the images' size, since their affine layers depend on it."""
 
 
 def make_model(
@@ -98,8 +108,8 @@ def make_model(
     network: Network
     if name == "deepconvnet":
         network = DeepConvNet((channels, height, width), output_size=classes, **options)
-    elif name == "lenet":
-        network = lenet(classes, channels, input_size=(height, width), **options)
+    elif name in _OF_ONE_SIZE:
+        network = MODELS[name](classes, channels, input_size=(height, width), **options)
     else:
         network = MODELS[name](classes, channels, **options)
     network.spec = {

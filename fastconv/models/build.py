@@ -57,10 +57,19 @@ class Builder:
         return out
 
     def conv(
-        self, c: int, fn: int, size: int, stride: int = 1, pad: int = 0, *, bias: bool = False
+        self,
+        c: int,
+        fn: int,
+        size: int,
+        stride: int = 1,
+        pad: int = 0,
+        *,
+        bias: bool = False,
+        fan_in: bool = False,
     ) -> Convolution:
         """A convolution of C channels to FN, by filters of size x size."""
-        weight = self.normal((fn, c, size, size), np.sqrt(2.0 / (fn * size * size)))
+        fan = (c if fan_in else fn) * size * size
+        weight = self.normal((fn, c, size, size), np.sqrt(2.0 / fan))
         return Convolution(weight, np.zeros(fn, self.dtype) if bias else None, stride, pad)
 
     def norm(self, channels: int, epsilon: float = 1e-5) -> BatchNormalization2d:
