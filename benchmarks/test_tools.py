@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from . import guard, peers, tournament
+from . import guard, mnist_epochs, peers, tournament
 from .check import assert_same
 from .data import batch_of, network_of
 from .kernel_cases import cases
@@ -29,6 +29,18 @@ def test_book_agrees_with_the_reference_backend() -> None:
     np.random.seed(5)
     assert_same(book.gradient(x, t), wanted, 1e-12, "the book's way")
     assert_same({"scores": book.predict(x)}, {"scores": network.predict(x)}, 1e-12, "scores")
+
+
+@pytest.mark.parametrize("name", mnist_epochs.NAMES)
+def test_contenders_go_on_with_other_images(name: str) -> None:
+    if reason := peers.missing(name):
+        pytest.skip(reason)
+    contender = peers.make(name, peers.new_problem(5, 1))
+    x, t = batch_of(5, "float32")
+    contender.take(1 - x, t)
+    wanted = network_of("float64", "numpy").predict(1 - x.astype(np.float64))
+    assert_same({"scores": contender.scores()}, {"scores": wanted}, 1e-4, name)
+    contender.step()
 
 
 def test_shapes_are_those_of_the_papers() -> None:

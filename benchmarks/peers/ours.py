@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,10 @@ class Ours:
         self.problem, self.backend, self.math_mode = problem, backend, math_mode
         self.network, self.adam = network_of(problem.x.dtype.name, backend), Adam()
         self.network.set_params(problem.params)
+
+    def take(self, x: np.ndarray, t: np.ndarray) -> None:
+        """Go on with other images and labels."""
+        self.problem = replace(self.problem, x=x, t=t)
 
     def scores(self) -> np.ndarray:
         fastconv.set_math_mode(self.math_mode)  # another contender may have changed it

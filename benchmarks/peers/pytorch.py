@@ -56,13 +56,18 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 class PyTorch:
     def __init__(self, way: str, memory: str, problem: Problem) -> None:
-        self.x = torch.from_numpy(problem.x).to(memory_format=FORMATS[memory])
-        self.network = DeepConvNet(problem.params).to(self.x.dtype, memory_format=FORMATS[memory])
-        self.t = torch.from_numpy(problem.t)
+        self.memory = FORMATS[memory]
+        self.take(problem.x, problem.t)
+        self.network = DeepConvNet(problem.params).to(self.x.dtype, memory_format=self.memory)
         self.masks = [torch.from_numpy(mask) for mask in problem.masks]
         # The faster of its forms for a network of sixteen small arrays.
         self.adam = torch.optim.Adam(self.network.parameters(), lr=0.001, eps=1e-7, fused=True)
         self.run = torch.compile(self.network) if way == "compile" else self.network
+
+    def take(self, x: np.ndarray, t: np.ndarray) -> None:
+        """Go on with other images and labels."""
+        self.x = torch.from_numpy(x).to(memory_format=self.memory)
+        self.t = torch.from_numpy(t.astype(np.int64))
 
     @torch.inference_mode()
     def scores(self) -> np.ndarray:
