@@ -6,12 +6,9 @@ Exit status: 0 done; 1 failed; 2 wrong use; 130 and 143 ended by Ctrl-C and SIGT
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
-import shlex
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -20,19 +17,20 @@ from pathlib import Path
 from . import config as process
 from . import dropin, selection
 from .cli_augment import run_augment
-from .cli_config import given_fields, image_options, new_config, where
+from .cli_config import given_fields, image_options
+from .cli_ensemble import run_ensemble
 from .cli_models import run_summary
 from .cli_options import build_parser, profile_without_file
 from .cli_output import complain, count, one_line, print_json, shows_progress, teller, warn
+from .cli_recipes import run_recipes
+from .cli_train import run_train
 from .cli_use import run_evaluate, run_predict
 from .cli_weights import convert_weights, export_weights
 from .dropin.script import prepare
 from .errors import ArgumentError, FastconvError, UnknownBackend
 from .info import as_table, configuration, layer_table, show_config
 from .models import DeepConvNet
-from .run_data import data_name, describe_data
-from .run_folder import RunFolder
-from .training_run import continued_config, train_run
+from .run_data import describe_data
 from .warmup import warm_up
 
 __all__ = ["main"]
@@ -81,64 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 complain(options.command, one_line(error))
             return 2 if isinstance(error, ArgumentError | UnknownBackend) else 1
-
-
-# ---- train --------------------------------------------------------------------------
-
-
-def _train(options: argparse.Namespace) -> int:
-    progress = shows_progress()
-    say = teller(options, progress)
-    given = given_fields(options)
-    if options.resume is None:
-        config = new_config(given)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{config.model}-{data_name(config.data)}-{stamp}"
-        folder = RunFolder(options.out or Path("runs", name))
-    else:
-        folder = RunFolder(options.resume)
-        if options.out is not None and Path(options.out).resolve() != folder.path.resolve():
-            raise ArgumentError("--out: a resumed run stays in its folder; leave it out")
-        config = continued_config(folder.read_config(), given, warn)
-        selection.resolve(config.backend)
-    rate = f"{config.lr:g} {config.schedule}".removesuffix(" constant")
-    say(
-        f"{config.model} on {data_name(config.data)}: {count(config.epochs, 'epoch')}, "
-        f"batch {config.batch_size}, {config.optimizer} {rate}, "
-        f"seed {config.seed}; {where(config)}"
-    )
-    outcome = train_run(
-        folder,
-        config,
-        resume=options.resume is not None,
-        progress=progress,
-        say=say,
-        image_options=image_options(options),
-    )
-    result = outcome.evaluation
-    if result is None:
-        again = shlex.quote(str(folder.path))
-        say(f"stopped and saved; continue with: fastconv train --resume {again}")
-        return 128 + outcome.stopped_by
-    say(
-        f"test accuracy {100 * result.accuracy:.2f} % ({result.correct}/{result.total}) after "
-        f"{count(outcome.epochs, 'epoch')}, {outcome.seconds:.1f} s of training, "
-        f"{outcome.images_per_second:,.0f} images/s"
-    )
-    say(f"run folder: {folder.path}")
-    if options.json:
-        print_json(
-            {
-                "test_accuracy": result.accuracy,
-                "correct": result.correct,
-                "total": result.total,
-                "seconds": outcome.seconds,
-                "images_per_second": outcome.images_per_second,
-            }
-            | dataclasses.asdict(outcome.config)
-            | {"epochs": outcome.epochs, "run": str(folder.path)}
-        )
-    return 0
 
 
 # ---- convert and export -------------------------------------------------------------
@@ -221,7 +161,9 @@ def _shape_and_classes(options: argparse.Namespace) -> tuple[tuple[int, int, int
 
 
 COMMANDS = {
-    "train": _train,
+    "train": run_train,
+    "recipes": run_recipes,
+    "ensemble": run_ensemble,
     "evaluate": run_evaluate,
     "predict": run_predict,
     "convert": _convert,

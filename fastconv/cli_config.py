@@ -10,15 +10,15 @@ from typing import Any
 
 from . import config as process
 from . import selection
-from .cli_options import LARGEST_SEED
 from .cli_output import count
+from .cli_types import LARGEST_SEED
 from .datasets import DATASETS
 from .errors import ArgumentError
 from .optimizer import OPTIMIZERS
 from .run_data import ImageOptions
 from .run_folder import RunConfig
 
-__all__ = ["given_fields", "image_options", "new_config", "where"]
+__all__ = ["given_fields", "image_options", "new_config", "where", "with_members"]
 
 OWN_EPOCHS = 20
 """For how long to train on images of a user's own where nobody says."""
@@ -46,8 +46,39 @@ def given_fields(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def with_members(given: dict[str, Any], model: str) -> dict[str, Any]:
+    """What the user named, with the models of an ensemble's members: `model` where only counted.
+
+    Raises
+    ------
+    ArgumentError
+        A model besides those of the members.
+    """
+    members = given.get("members")
+    if members is None:
+        return given
+    if isinstance(members, int):
+        return given | {"members": (given.get("model", model),) * members}
+    if given.get("model", members[0]) != members[0]:
+        raise ArgumentError("--members names models already; leave --model out")
+    return given | {"model": members[0]}
+
+
 def new_config(given: dict[str, Any]) -> RunConfig:
-    """What the user named, and the defaults for the rest."""
+    """What the user named, and the defaults for the rest.
+
+    Raises
+    ------
+    ArgumentError
+        Members of an ensemble whose seeds would be too large, or a model besides theirs.
+    """
+    given = with_members(given, "deepconvnet")
+    largest = LARGEST_SEED - len(given.get("members", (0,))) + 1
+    if given.get("seed", 0) > largest:
+        raise ArgumentError(
+            f"--seed {given['seed']}: each member takes the next one, and the last may be "
+            f"{LARGEST_SEED}; expected at most {largest}"
+        )
     data, optimizer = given.get("data", "digits"), given.get("optimizer", "adam")
     with_its_settings: Any = OPTIMIZERS[optimizer]()
     defaults: dict[str, Any] = {
@@ -60,7 +91,8 @@ def new_config(given: dict[str, Any]) -> RunConfig:
         "lr": with_its_settings.lr,
         "dtype": "float32",
         "threads": process.get_num_threads(),
-        "seed": secrets.randbelow(LARGEST_SEED + 1),
+        "seed": secrets.randbelow(largest + 1),
+        "math": process.get_math_mode(),
     }
     if "backend" not in given:
         defaults["backend"] = selection.resolve(None)
@@ -80,4 +112,5 @@ def image_options(options: argparse.Namespace) -> ImageOptions:
 
 def where(config: RunConfig) -> str:
     """By what a run computes, for people."""
-    return f"{config.backend}, {config.dtype}, {count(config.threads, 'thread')}"
+    math = ", math fast" if config.math == "fast" else ""
+    return f"{config.backend}, {config.dtype}, {count(config.threads, 'thread')}{math}"

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from ._version import __version__
-from .augment import Augmentation
 from .backends.algorithms import MATH_MODES
-from .cli_types import (
-    Parser,
-    augmentation,
-    image_shape,
-    image_size,
-    json_name,
-    number,
-    rate,
-    share,
-    whole,
+from .cli_options_common import (
+    AUGMENT_HELP,
+    MATH_HELP,
+    MODEL_HELP,
+    VIEWS_HELP,
+    add_common,
+    add_data,
 )
+from .cli_options_train import add_train
+from .cli_types import LARGEST_SEED, Parser, augmentation, image_shape, json_name, views, whole
 from .datasets import DATASETS
 from .models import MODELS
-from .optimizer import OPTIMIZERS
-from .schedules import SCHEDULES
 
 __all__ = ["build_parser", "profile_without_file"]
 
-MODEL_HELP = f"network: {', '.join(MODELS)} (default: deepconvnet)"
-
-LARGEST_SEED = 2**32 - 1
-"""NumPy's RandomState, which draws the first weights, takes no larger one."""
-
-
-MATH_HELP = "fast: convolutions may round more, to about 1e-5 in float32 (default: default)"
-
-
-AUGMENT_HELP = f"random changes of each training image: {', '.join(Augmentation.names())}"
+RUN_HELP = "a run folder, an ensemble's file, or weights: a .npz, .safetensors or .pkl"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_train(commands)
+    add_train(commands)
+    _add_recipes(commands)
+    _add_ensemble(commands)
     _add_evaluate(commands)
     _add_predict(commands)
     _add_convert(commands)
@@ -66,104 +54,36 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_train(commands: Any) -> None:
-    train = commands.add_parser(
-        "train",
-        help="train a network",
-        description="Train a network and keep the run in a folder. Ctrl-C saves before it ends.",
+def _add_recipes(commands: Any) -> None:
+    recipes = commands.add_parser(
+        "recipes",
+        help="list or show the recipes of fastconv train --recipe",
+        description="List the recipes that come with fastconv, or show one as it is written.",
+        epilog="examples:\n  fastconv recipes\n  fastconv recipes mnist-book > mine.toml",
+    )
+    recipes.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="a recipe's name, or a .toml file"
+    )
+    add_common(recipes, backend=False)
+
+
+def _add_ensemble(commands: Any) -> None:
+    ensemble = commands.add_parser(
+        "ensemble",
+        help="join trained networks to one that answers on average",
+        description=(
+            "Join runs that are trained to one file, an ensemble: its answers are the mean of\n"
+            "its members' probabilities. fastconv evaluate and predict take it."
+        ),
         epilog=(
-            "examples:\n"
-            "  fastconv train\n"
-            "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
-            "  fastconv train --epochs 20 --lr 0.004 --schedule one-cycle\n"
-            "  fastconv train --data photos --image-size 64   # a folder for each class\n"
-            "  fastconv train --optimizer adamw --weight-decay 0.05 --ema 0.999\n"
-            "  fastconv train --epochs 50 --validation 0.1 --patience 5\n"
-            "  fastconv train --augment rotate=10,shift=2,scale=0.1\n"
-            "  fastconv train --init weights.npz --freeze 'W[1-6]'   # convolutions as they are\n"
-            "  fastconv train --resume runs/mnist --epochs 30"
+            "example:\n  fastconv ensemble runs/first runs/second --views shift=1 --out both.npz"
         ),
     )
-    epochs = ", ".join(f"{name} {dataset.epochs}" for name, dataset in DATASETS.items())
-    epochs += ", your own 20"
-    add = train.add_argument
-    add("--model", choices=MODELS, metavar="NAME", help=MODEL_HELP)
-    _add_data(train)
-    add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
-    add(
-        "--normalize",
-        action=argparse.BooleanOptionalAction,
-        help="images of your own with mean 0 and deviation 1 by channel (default: do)",
-    )
-    add("--test-share", type=share, metavar="X", help="of your images, to test on (0.2)")
-    add("--strict-data", action="store_true", help="stop at an image that cannot be read")
-    add("--epochs", type=whole(1), metavar="N", help=f"epochs (default: {epochs})")
-    add("--batch-size", type=whole(1), metavar="N", help="images per step (default: 100)")
-    add("--optimizer", type=str.lower, choices=OPTIMIZERS, help="default: adam")
-    add("--lr", type=rate, metavar="X", help="learning rate (default: the optimizer's own)")
-    add(
-        "--schedule",
-        choices=SCHEDULES,
-        help="how the learning rate goes over the run (default: constant)",
-    )
-    add("--augment", type=augmentation, metavar="NAME=NUMBER,...", help=AUGMENT_HELP)
-    _add_regularisation(train)
-    add("--init", metavar="WEIGHTS", help="start from a file's weights, where name and shape agree")
-    add("--freeze", metavar="PATTERN,...", help="train no more what these match: W1, features.*")
-    add("--dtype", choices=("float32", "float64"), help="default: float32")
-    add(
-        "--seed",
-        type=whole(0, LARGEST_SEED),
-        metavar="N",
-        help="repeat the run of this seed (default: drawn, and kept in the run's config.json)",
-    )
-    add("--out", metavar="FOLDER", help="run folder (default: runs/MODEL-DATA-DATE-TIME)")
-    add("--resume", metavar="RUN", help="continue the run in this folder")
-    _add_common(train, backend=True)
-
-
-def _add_regularisation(train: Any) -> None:
-    """Options that keep a network from learning its training images by heart."""
-    add, share = train.add_argument, number(0, 1, least_too=False)
-    not_negative = number(0, math.inf, least_too=True)
-    add(
-        "--weight-decay",
-        type=not_negative,
-        metavar="X",
-        help="shrink the weights: sgd, momentum, adamw (default: the optimizer's own)",
-    )
-    add(
-        "--label-smoothing",
-        type=number(0, 1, least_too=True),
-        metavar="X",
-        help="spread this share of each label over all classes (default: 0)",
-    )
-    add("--clip-norm", type=rate, metavar="X", help="limit the norm of each step's gradients")
-    averages = train.add_mutually_exclusive_group()
-    averages.add_argument(
-        "--ema",
-        type=share,
-        metavar="DECAY",
-        help="test and keep a moving average of the weights, such as 0.999",
-    )
-    averages.add_argument(
-        "--swa",
-        type=whole(1),
-        metavar="EPOCH",
-        help="test and keep the mean of the weights at the ends of epochs, from this one on",
-    )
-    add(
-        "--validation",
-        type=share,
-        metavar="SHARE",
-        help="set this share of the training images apart, and watch the run on them",
-    )
-    add(
-        "--patience",
-        type=whole(1),
-        metavar="N",
-        help="end after N epochs that validation finds no better; keep the best epoch's weights",
-    )
+    add = ensemble.add_argument
+    add("runs", metavar="RUN", nargs="+", help="run folders; of an ensemble's, all members")
+    add("--out", metavar="FILE", required=True, help="the .npz file to write")
+    add("--views", type=views, metavar="NAME=NUMBER,...", help=VIEWS_HELP)
+    add_common(ensemble, backend=False)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -177,17 +97,19 @@ def _add_evaluate(commands: Any) -> None:
         epilog=(
             "examples:\n"
             "  fastconv evaluate runs/mnist\n"
-            "  fastconv evaluate deep_convnet_params.pkl --data mnist --out pictures"
+            "  fastconv evaluate deep_convnet_params.pkl --data mnist --out pictures\n"
+            "  fastconv evaluate three.npz --views shift=1     # an ensemble"
         ),
     )
     add = evaluate.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
+    add("run", metavar="RUN_OR_WEIGHTS", help=RUN_HELP)
     add("--model", choices=MODELS, metavar="NAME", help=MODEL_HELP)
     add("--data", metavar="DATA", help="data set, or path as for train (default: the run's own)")
     add("--strict-data", action="store_true", help="stop at an image that cannot be read")
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
+    add("--views", type=views, metavar="NAME=NUMBER,...", help=VIEWS_HELP)
     add("--out", metavar="FOLDER", help="where to put the pictures (default: the run folder)")
-    _add_common(evaluate, backend=True)
+    add_common(evaluate, backend=True)
 
 
 def _add_predict(commands: Any) -> None:
@@ -207,10 +129,11 @@ def _add_predict(commands: Any) -> None:
         ),
     )
     add = predict.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a .npz, .safetensors or .pkl")
+    add("run", metavar="RUN_OR_WEIGHTS", help=RUN_HELP)
     add("images", metavar="IMAGE", nargs="+", help="image files")
+    add("--views", type=views, metavar="NAME=NUMBER,...", help=VIEWS_HELP)
     add("--model", choices=MODELS, metavar="NAME", help=MODEL_HELP)
-    _add_common(predict, backend=True)
+    add_common(predict, backend=True)
 
 
 def _add_convert(commands: Any) -> None:
@@ -231,7 +154,7 @@ def _add_convert(commands: Any) -> None:
         action="store_true",
         help="write a .pkl if OUT is one; whoever unpickles a file runs what is in it",
     )
-    _add_common(convert, backend=False)
+    add_common(convert, backend=False)
 
 
 def _add_export(commands: Any) -> None:
@@ -245,7 +168,7 @@ def _add_export(commands: Any) -> None:
     add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a file of DeepConvNet's weights")
     add("target", metavar="MODEL", help="the .onnx file to write")
     add("--softmax", action="store_true", help="end with the softmax: probabilities, not scores")
-    _add_common(export, backend=False)
+    add_common(export, backend=False)
 
 
 def _add_augment(commands: Any) -> None:
@@ -263,7 +186,7 @@ def _add_augment(commands: Any) -> None:
     add("--data", choices=DATASETS, default="digits", help="data set (default: digits)")
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
     add("--seed", type=whole(0, LARGEST_SEED), default=0, metavar="N", help="default: 0")
-    _add_common(augment, backend=True)
+    add_common(augment, backend=True)
 
 
 def _add_summary(commands: Any) -> None:
@@ -286,7 +209,7 @@ def _add_summary(commands: Any) -> None:
     add("--input", type=image_shape, default=shape, metavar="CxHxW", help="image (1x28x28)")
     add("--classes", type=whole(1), default=10, metavar="N", help="classes (10)")
     add("--draw", metavar="PICTURE", help="the .png file to draw the graph to")
-    _add_common(table, backend=False)
+    add_common(table, backend=False)
 
 
 def _add_run(commands: Any) -> None:
@@ -355,8 +278,8 @@ def _add_warmup(commands: Any) -> None:
     add("--model", choices=MODELS, default="deepconvnet", metavar="NAME", help=MODEL_HELP)
     add("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
     add("--batch-size", type=whole(1), metavar="N", default=100, help="images per step (100)")
-    _add_data(warmup)
-    _add_common(warmup, backend=True)
+    add_data(warmup)
+    add_common(warmup, backend=True)
 
 
 def _add_info(commands: Any) -> None:
@@ -372,27 +295,5 @@ def _add_info(commands: Any) -> None:
         help="show which layers of DeepConvNet run as one, and by which algorithm",
     )
     info.add_argument("--batch", type=whole(1), metavar="N", default=100, help="images (100)")
-    _add_data(info)
-    _add_common(info, backend=True)
-
-
-def _add_data(parser: Any) -> None:
-    add = parser.add_argument
-    add(
-        "--data",
-        metavar="DATA",
-        help=f"{', '.join(DATASETS)}, or images of your own: a folder with one for each class, "
-        "a .csv of paths and labels, an .npz (default: digits)",
-    )
-    add("--image-size", type=image_size, metavar="H[xW]", help="bring your images to this size")
-    add("--grey", action="store_true", default=None, help="read your images without colour")
-
-
-def _add_common(parser: Any, *, backend: bool) -> None:
-    add = parser.add_argument
-    if backend:
-        add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
-        add("--threads", type=whole(1), metavar="N", help="threads (default: one for each CPU)")
-        add("--math", choices=MATH_MODES, help=MATH_HELP)
-    add("--json", action="store_true", help="end standard output with one JSON object")
-    add("--debug", action="store_true", help="show the traceback of an error")
+    add_data(info)
+    add_common(info, backend=True)

@@ -8,11 +8,16 @@ from typing import Any, NoReturn
 
 from .augment import Augmentation
 from .errors import ArgumentError
+from .models import MODELS
+from .views import Views
 
 __all__ = [
-    *("Parser", "augmentation", "image_shape", "image_size", "json_name"),
-    *("number", "rate", "share", "whole"),
+    *("LARGEST_SEED", "Parser", "augmentation", "image_shape", "image_size", "json_name"),
+    *("members", "number", "rate", "share", "views", "whole"),
 ]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's RandomState, which draws the first weights, takes no larger one."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -109,3 +114,28 @@ def augmentation(text: str) -> str:
         return str(Augmentation.parse(text))
     except ArgumentError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("augment: ")) from None
+
+
+def views(text: str) -> str:
+    """What `Views.parse` takes, in its canonical form."""
+    try:
+        return str(Views.parse(text))
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("views: ")) from None
+
+
+def members(text: str) -> int | tuple[str, ...]:
+    """``5`` as 5, ``deepconvnet,lenet`` as the models' names."""
+    try:
+        names, count = tuple[str, ...](), int(text)
+    except ValueError:
+        names = tuple(name.strip() for name in text.split(","))
+        count = len(names)
+        if unknown := [name for name in names if name not in MODELS]:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number or names of models, got {unknown[0]!r}; known: "
+                f"{', '.join(MODELS)}"
+            ) from None
+    if count < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2, got {count}")
+    return names or count

@@ -13,13 +13,15 @@ import numpy as np
 from . import config as process
 from . import selection
 from .cli_config import given_fields, new_config, where
-from .cli_output import complain, one_line, print_json, shows_progress, teller
+from .cli_output import complain, count, one_line, print_json, shows_progress, teller
 from .datasets import DATASETS
+from .ensemble import Ensemble, is_ensemble_file
+from .ensemble_run import load_ensemble
 from .errors import ArgumentError, DataCorrupt, DataNotFound
 from .evaluation import draw_evaluation, evaluate, load_network
-from .functions import softmax
 from .run_data import data_name, image_facts, load_for_test, prepare_picture
 from .run_folder import RunConfig, RunFolder
+from .views import Views
 
 __all__ = ["run_evaluate", "run_predict"]
 
@@ -28,64 +30,107 @@ MOST_SHARES = 10
 FEW_SHARES = 5
 
 
-def _trained(options: argparse.Namespace) -> tuple[RunConfig, Path, RunFolder | None]:
-    """Configuration and weights file of what was named, and its run folder if it is one.
+def _trained(
+    options: argparse.Namespace, *, tests: bool
+) -> tuple[RunConfig, Ensemble, RunFolder | None]:
+    """What was named: its configuration, its networks with their views, its folder if it has one.
 
-    A weights file says neither its model nor its data set: the options do. Of a run, both
-    are known, and backend and threads are chosen anew.
+    A weights file says neither its model nor its data set: the options do, and for a test have
+    to. Of a run, both are known, and backend and threads are chosen anew.
     """
     given = given_fields(options)
     path = Path(options.run).expanduser()
-    folder = None
+    if path.is_dir():
+        folder = RunFolder(path)
+        stored = folder.read_config()
+        if stored.members is None:
+            config = _as_stored(stored, given)
+            return config, _alone(config, folder.weights), folder
+        if not folder.ensemble.exists():
+            raise DataNotFound(
+                f"{folder.ensemble}: no ensemble: not all members are trained yet; "
+                f"fastconv train --resume {path} goes on, and {folder.member(1).path} and the "
+                "like are members' own runs"
+            )
+        return *_ensemble(folder.ensemble, given), folder
+    if not path.exists():
+        raise ArgumentError(
+            f"{path} does not exist: expected a run folder, an ensemble or a weights file"
+        )
+    if is_ensemble_file(path):
+        return *_ensemble(path, given), None
+    if given.get("data", "digits") not in DATASETS:
+        raise ArgumentError(
+            f"{path}: weights alone do not say to what size and colours images are to be "
+            "brought: name the run's folder"
+        )
+    if tests and options.data is None:
+        raise ArgumentError("a weights file does not say what it was trained on: name it by --data")
+    config = new_config(given)
+    _set_process(config)
+    return config, _alone(config, path), None
+
+
+def _as_stored(stored: RunConfig, given: dict[str, Any]) -> RunConfig:
+    """A run's configuration, with what is chosen anew."""
+    if "model" in given:
+        raise ArgumentError("--model is for weights files; a run and an ensemble know their own")
     now: dict[str, Any] = {
         "backend": selection.resolve(None),
         "threads": process.get_num_threads(),
+        "math": process.get_math_mode() if stored.math is None else stored.math,
     }
-    if path.is_dir():
-        if "model" in given:
-            raise ArgumentError("--model is for weights files; a run knows its own")
-        folder = RunFolder(path)
-        stored = folder.read_config()
-        # What it is tested on is not what it was trained on: the run's data stay its own.
-        how = {name: value for name, value in given.items() if name not in ("data", "data_dir")}
-        config = dataclasses.replace(stored, **(now | how))
-        weights = folder.weights
-    elif path.exists():
-        if given.get("data", "digits") not in DATASETS:
-            raise ArgumentError(
-                f"{path}: weights alone do not say to what size and colours images are to be "
-                "brought: name the run's folder"
-            )
-        config = new_config(now | given)
-        weights = path
-    else:
-        raise ArgumentError(f"{path} does not exist: expected a run folder or a weights file")
+    # What it is tested on is not what it was trained on: the run's data stay its own.
+    how = {name: value for name, value in given.items() if name not in ("data", "data_dir")}
+    config = dataclasses.replace(stored, **(now | how))
+    _set_process(config)
+    return config
+
+
+def _set_process(config: RunConfig) -> None:
     process.set_num_threads(config.threads)
-    return config, weights, folder
+    process.set_math_mode(config.math)
+
+
+def _alone(config: RunConfig, weights: Path) -> Ensemble:
+    """One network, in the views of its configuration."""
+    return Ensemble([load_network(config, weights)], Views.parse(config.views).views)
+
+
+def _ensemble(path: Path, given: dict[str, Any]) -> tuple[RunConfig, Ensemble]:
+    """An ensemble's file, and the configuration of its first member."""
+    backend = given.get("backend", selection.resolve(None))
+    ensemble, stored = load_ensemble(path, backend)
+    if stored is None:
+        raise ArgumentError(
+            f"{path}: saved in Python, it does not say what it was trained on; "
+            "use fastconv.ensemble.Ensemble.load"
+        )
+    config = _as_stored(stored, given)
+    return config, Ensemble(ensemble.members, Views.parse(config.views).views)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Test a trained network, draw what it got wrong; return the exit status."""
     say = teller(options)
-    config, weights, folder = _trained(options)
-    if folder is None and options.data is None:
-        raise ArgumentError("a weights file does not say what it was trained on: name it by --data")
-    network = load_network(config, weights)
+    config, ensemble, folder = _trained(options, tests=True)
     given = given_fields(options)
     data = given.get("data", config.data)
     data_dir = given.get("data_dir", config.data_dir if data == config.data else None)
+    progress = shows_progress()
     images = load_for_test(
-        config, data, data_dir, strict=options.strict_data, progress=shows_progress(), say=say
+        config, data, data_dir, strict=options.strict_data, progress=progress, say=say
     )
     started = time.perf_counter()
     test = images.test
-    result = evaluate(network, test.images, test.labels, len(images.class_names))
+    result = evaluate(ensemble, test.images, test.labels, backend=config.backend, progress=progress)
     seconds = time.perf_counter() - started
     speed = result.total / seconds
+    asked = _asked(ensemble)
     say(
         f"{data_name(data)}: test accuracy {100 * result.accuracy:.2f} % "
         f"({result.correct}/{result.total}), {seconds:.2f} s, {speed:,.0f} images/s; "
-        f"{where(config)}"
+        f"{where(config)}{asked}"
     )
     place = RunFolder(options.out) if options.out is not None else folder
     drawn: list[Path] = []
@@ -111,19 +156,24 @@ def run_evaluate(options: argparse.Namespace) -> int:
                 "pictures": [str(path) for path in drawn],
                 "data": data,
             }
-            | {name: getattr(config, name) for name in ("model", *_HOW)}
+            | {name: getattr(config, name) for name in _HOW}
         )
     return 0
 
 
-_HOW = ("backend", "dtype", "threads")
+_HOW = ("model", "members", "views", "backend", "dtype", "threads", "math")
+
+
+def _asked(ensemble: Ensemble) -> str:
+    """How many answer, on how many views, where it is not one network on the image alone."""
+    parts = {"member": len(ensemble.members), "view": len(ensemble.views)}
+    return "".join(f"; {count(number, what)}" for what, number in parts.items() if number > 1)
 
 
 def run_predict(options: argparse.Namespace) -> int:
     """Let a trained network read pictures; return the exit status."""
     say = teller(options)
-    config, weights, _ = _trained(options)
-    network = load_network(config, weights)
+    config, ensemble, _ = _trained(options, tests=False)
     facts = image_facts(config)
     names = facts.class_names
     predictions: list[dict[str, Any]] = []
@@ -134,7 +184,8 @@ def run_predict(options: argparse.Namespace) -> int:
             complain("predict", one_line(error))
             predictions.append({"file": path, "error": str(error)})
             continue
-        shares = softmax(network.predict(image[None])[0].astype(np.float64))
+        with selection.use_backend(config.backend):
+            shares = ensemble.probabilities(image[None])[0]
         label = names[int(shares.argmax())]
         probabilities = dict(zip(names, shares.tolist(), strict=True))
         predictions.append({"file": path, "label": label, "probabilities": probabilities})
@@ -143,6 +194,6 @@ def run_predict(options: argparse.Namespace) -> int:
         shown = np.argsort(-shares)[:FEW_SHARES] if many else np.arange(len(names))
         say("   " + "".join(f"  {names[i]}: {100 * shares[i]:.2f} %" for i in shown))
     if options.json:
-        how = {name: getattr(config, name) for name in ("model", *_HOW)}
+        how = {name: getattr(config, name) for name in _HOW}
         print_json({"predictions": predictions} | how)
     return 1 if any("error" in prediction for prediction in predictions) else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import selection
 from .datasets.mnist import img_dim
+from .ensemble import is_ensemble_file
 from .errors import ArgumentError, ShapeError, WeightsError
 from .evaluation import load_network
 from .io import export_onnx, load_params, save_params
@@ -80,11 +81,21 @@ def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, An
     if source.is_dir():
         folder = RunFolder(source)
         config = dataclasses.replace(folder.read_config(), backend=selection.resolve(None))
+        if config.members is not None:
+            raise ArgumentError(
+                f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
+                f"member's run, such as {folder.member(1).path}"
+            )
         network, model = load_network(config, folder.weights), config.model
         fixed = image_facts(config).shape
         shape = list(fixed)
     elif not source.exists():
         raise ArgumentError(f"{source} does not exist: expected a run folder or a weights file")
+    elif is_ensemble_file(source):
+        raise ArgumentError(
+            f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
+            "member's run"
+        )
     else:
         params = load_params(source)
         network, model = _deep_convnet(params, str(source)), "deepconvnet"

@@ -9,67 +9,25 @@ Notation: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ArgumentError, DataCorrupt, WeightsError
+from .errors import ArgumentError, DataCorrupt, FastconvError, WeightsError
 from .functions import softmax
-from .io.arrays import load_arrays, save_arrays
+from .io.arrays import load_arrays, load_metadata, save_arrays
 from .models import make_model
 from .network import Network, Predictor
 from .ops.arrays import as_array
+from .views import View
 
-__all__ = ["Ensemble", "View", "shifted_views"]
+__all__ = ["Ensemble", "is_ensemble_file"]
 
 KIND = "fastconv ensemble"
-
-
-@dataclass(frozen=True)
-class View:
-    """An image seen in another way.
-
-    Attributes
-    ----------
-    down, right : int
-        Pixels that it is moved by; zeros come in.
-    mirrored : bool
-        Left and right changed, before it is moved.
-    """
-
-    down: int = 0
-    right: int = 0
-    mirrored: bool = False
-
-    def of(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Images (N, C, H, W), seen so."""
-        if self.mirrored:
-            x = x[..., ::-1]
-        if not (self.down or self.right):
-            return x
-        out = np.zeros(x.shape, x.dtype)
-        height, width = x.shape[2:]
-        to_y, from_y = _overlap(self.down, height)
-        to_x, from_x = _overlap(self.right, width)
-        out[:, :, to_y, to_x] = x[:, :, from_y, from_x]
-        return out
-
-
-def _overlap(step: int, size: int) -> tuple[slice, slice]:
-    """Where pixels come to lie, and where they come from, along one axis."""
-    step = max(-size, min(step, size))
-    return slice(max(step, 0), size + min(step, 0)), slice(max(-step, 0), size - max(step, 0))
-
-
-def shifted_views(pixels: int) -> tuple[View, ...]:
-    """The image as it is, and moved by so many pixels up, down, left and right."""
-    if pixels == 0:
-        return (View(),)
-    moves = ((0, 0), (-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels))
-    return tuple(View(down, right) for down, right in moves)
 
 
 class Ensemble(Predictor):
@@ -81,6 +39,8 @@ class Ensemble(Predictor):
         For images of one shape, with the same classes.
     views : sequence of View
         Each member sees each image in each of these ways.
+    about : dict, optional
+        Plain data (as JSON can hold) that files keep with it, such as what it was trained on.
 
     Raises
     ------
@@ -88,7 +48,12 @@ class Ensemble(Predictor):
         No members, or no views.
     """
 
-    def __init__(self, members: Sequence[Network], views: Sequence[View] = (View(),)) -> None:
+    def __init__(
+        self,
+        members: Sequence[Network],
+        views: Sequence[View] = (View(),),
+        about: dict[str, Any] | None = None,
+    ) -> None:
         if not members or not views:
             raise ArgumentError(
                 f"Ensemble: expected at least one member and one view, got {len(members)} "
@@ -96,21 +61,21 @@ class Ensemble(Predictor):
             )
         self.members = list(members)
         self.views = tuple(views)
+        self.about = {} if about is None else about
 
     def probabilities(self, x: ArrayLike) -> NDArray[Any]:
         """Mean over members and views of the probabilities (N, classes) of images (N, C, H, W)."""
         x = as_array(x)
+        seen = [view.of(x) for view in self.views]
         total: Any = 0
-        for view in self.views:
-            seen = view.of(x)
-            for member in self.members:
-                scores = member.predict(seen)
-                if np.ndim(total) and scores.shape != total.shape:
-                    raise WeightsError(
-                        f"Ensemble: members give scores of shapes {total.shape} and {scores.shape}"
-                    )
-                total = total + softmax(scores.astype(np.float64))
-        return total / (len(self.members) * len(self.views))
+        for member in self.members:
+            scores = [member.predict(images).astype(np.float64) for images in seen]
+            if np.ndim(total) and scores[0].shape != total.shape:
+                raise WeightsError(
+                    f"Ensemble: members give scores of shapes {total.shape} and {scores[0].shape}"
+                )
+            total = total + sum(softmax(each) for each in scores) / len(seen)
+        return total / len(self.members)
 
     def predict(self, x: ArrayLike, train_flg: bool = False) -> NDArray[Any]:
         """Return the logarithm of `probabilities`: scores (N, classes) as a network's are."""
@@ -140,6 +105,7 @@ class Ensemble(Predictor):
                 "kind": KIND,
                 "members": [member.spec for member in self.members],
                 "views": [asdict(view) for view in self.views],
+                "about": self.about,
             },
         )
 
@@ -168,8 +134,21 @@ class Ensemble(Predictor):
                 }
                 member.set_state(state, f"{path}, member {number}")
                 members.append(member)
-        except (KeyError, TypeError) as error:
+            about = metadata.get("about", {})
+            if not isinstance(about, dict):
+                raise TypeError(f"about is {about!r}, expected an object")
+            return cls(members, views, about)
+        except (KeyError, TypeError, ArgumentError) as error:
             raise DataCorrupt(
                 f"{path}: not an ensemble that fastconv has saved ({error})"
             ) from error
-        return cls(members, views)
+
+
+def is_ensemble_file(path: str | PathLike[str]) -> bool:
+    """Whether there is a file at this path that `Ensemble.save` has written."""
+    if Path(path).suffix != ".npz" or not Path(path).is_file():
+        return False
+    try:
+        return bool(load_metadata(path).get("kind") == KIND)
+    except FastconvError:
+        return False

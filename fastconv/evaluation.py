@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,53 @@ from numpy.typing import NDArray
 
 from . import figures
 from .datasets.record import ImageFacts
+from .ensemble import Ensemble
 from .errors import DataNotFound, MissingDependency
 from .models import make_model
 from .network import Network
+from .progress import ProgressBar
 from .run_data import image_facts
 from .run_folder import RunConfig
+from .selection import use_backend
 
-__all__ = ["Evaluation", "build_network", "evaluate", "mistakes_drawer", "try_to_draw"]
+__all__ = [
+    *("Evaluation", "build_network", "draw_evaluation", "evaluate", "load_network"),
+    *("mistakes_drawer", "try_to_draw"),
+]
 
 BATCH = 100
+
+PATIENCE = 3.0
+"""Seconds after which an evaluation shows how far it is."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network answered on a test set.
+    """What a network, or several, answered on a test set.
 
     Attributes
     ----------
-    labels, answers : ndarray of int
-        (N,), the true classes and the network's.
-    confusion : ndarray of int
-        (K, K), images of each true class (row) that were given each answer (column).
+    labels : ndarray of int
+        (N,), the true classes.
+    probabilities : ndarray
+        (N, K), those that each class was given.
     """
 
     labels: NDArray[np.integer]
-    answers: NDArray[np.integer]
-    confusion: NDArray[np.integer]
+    probabilities: NDArray[Any]
+
+    @cached_property
+    def answers(self) -> NDArray[np.integer]:
+        """The likeliest classes, (N,)."""
+        return self.probabilities.argmax(axis=1)
+
+    @cached_property
+    def confusion(self) -> NDArray[np.integer]:
+        """Images (K, K) of each true class (row) that were given each answer (column)."""
+        classes = self.probabilities.shape[1]
+        confusion = np.zeros((classes, classes), np.int64)
+        np.add.at(confusion, (self.labels, self.answers), 1)
+        return confusion
 
     @property
     def correct(self) -> int:
@@ -57,17 +78,26 @@ class Evaluation:
 
 
 def evaluate(
-    network: Network, images: NDArray[Any], labels: NDArray[np.integer], classes: int
+    ensemble: Ensemble,
+    images: NDArray[Any],
+    labels: NDArray[np.integer],
+    *,
+    backend: str,
+    progress: bool = False,
 ) -> Evaluation:
-    """Let the network answer on each of the images (N, C, H, W) with labels (N,)."""
-    batches = [
-        network.predict(images[start : start + BATCH]).argmax(axis=1)
-        for start in range(0, len(images), BATCH)
-    ]
-    answers = np.concatenate(batches)
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, answers), 1)
-    return Evaluation(labels, answers, confusion)
+    """Let one network or several answer on each of the images (N, C, H, W) with labels (N,).
+
+    `backend` is the one that makes the views; with `progress`, a bar shows on standard error
+    where it takes more than a few seconds.
+    """
+    starts = range(0, len(images), BATCH)
+    found = []
+    bar = ProgressBar(len(starts), 0, show=progress, unit="batch", delay=PATIENCE)
+    with use_backend(backend), bar:
+        for start in starts:
+            found.append(ensemble.probabilities(images[start : start + BATCH]))
+            bar.tick()
+    return Evaluation(labels, np.concatenate(found))
 
 
 def build_network(config: RunConfig) -> Network:

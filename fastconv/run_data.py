@@ -154,7 +154,7 @@ def load_for_training(
         size=options.size,
         grey=options.grey,
         test_share=options.test_share,
-        seed=config.seed,
+        seed=config.split_seed,
         strict=options.strict,
         progress=progress,
     )
@@ -219,7 +219,7 @@ def load_for_test(
         raise ArgumentError("--data-dir: --data names the place of these images itself")
     own_place = config.data not in DATASETS and Path(data).resolve() == Path(config.data).resolve()
     images = load_test_images(
-        data, facts, seed=config.seed, own_place=own_place, strict=strict, progress=progress
+        data, facts, seed=config.split_seed, own_place=own_place, strict=strict, progress=progress
     )
     _tell(data, images, say)
     if facts.normalization is not None:

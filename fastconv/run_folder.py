@@ -6,8 +6,14 @@
     history.jsonl     one line of JSON for each finished epoch
     weights.npz       the parameters
     checkpoint.npz    all that continuing needs
+    result.json       how it ended, on the whole test set; a run that is not at its end has none
     curves.png  mistakes.png  confusion.png
     unreadable.txt    the user's files that were left out, where there were any
+
+A run of several members has its own config.json, result.json and pictures, and besides::
+
+    member-1/  ...    the run of each member
+    ensemble.npz      all members' parameters, once the last one is trained
 """
 
 from __future__ import annotations
@@ -67,6 +73,20 @@ class RunConfig:
         File of weights that the run starts from.
     freeze : str or None
         Patterns of what is not trained, with commas between them.
+    math : str or None
+        Math mode; runs of before it was kept have none, and take the process's.
+    rise : float or None
+        Part of a one-cycle schedule that goes up; None: the schedule's own.
+    views : str or None
+        What `fastconv.views.Views.parse` takes: in what ways the test images are seen.
+    members : tuple of str or None
+        Models of an ensemble's members, whose seeds are `seed`, `seed` + 1, ...; None: a run
+        of one network.
+    data_seed : int or None
+        By which the user's own images are split; None: by `seed`. An ensemble's members
+        share one, so that none is trained on what another is tested on.
+    recipe : str or None
+        Name or path of the recipe that the run was started by.
     """
 
     model: str
@@ -92,6 +112,50 @@ class RunConfig:
     augment: str | None = None
     init: str | None = None
     freeze: str | None = None
+    math: str | None = None
+    rise: float | None = None
+    views: str | None = None
+    members: tuple[str, ...] | None = None
+    data_seed: int | None = None
+    recipe: str | None = None
+
+    @property
+    def split_seed(self) -> int:
+        """By which images that have no test part of their own are split."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it, with the version of fastconv."""
+        return {"fastconv": __version__} | asdict(self)
+
+    @classmethod
+    def from_plain(cls, facts: Any, source: str) -> RunConfig:
+        """Make one of what `plain` gave, or an older version's.
+
+        Raises
+        ------
+        DataCorrupt
+            Something is missing or of another type; `source` says where it was read.
+        """
+        if not isinstance(facts, dict):
+            raise DataCorrupt(f"{source}: expected an object, got {facts!r}")
+        values = {}
+        for field in fields(cls):
+            name, type_name = field.name, str(field.type)
+            if name not in facts and field.default is not MISSING:
+                continue
+            if name not in facts:
+                raise DataCorrupt(f"{source}: {name} is missing")
+            if not isinstance(facts[name], _TYPES[type_name]):
+                raise DataCorrupt(f"{source}: {name} is {facts[name]!r}, expected {type_name}")
+            values[name] = facts[name]
+        if values.get("image_facts") is not None:
+            values["image_facts"] = ImageFacts.from_plain(values["image_facts"], source)
+        if (members := values.get("members")) is not None:
+            if not members or not all(isinstance(member, str) for member in members):
+                raise DataCorrupt(f"{source}: members is {members!r}, expected names of models")
+            values["members"] = tuple(members)
+        return cls(**values)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -102,6 +166,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "ImageFacts | None": (dict, type(None)),
     "float | None": (float, int, type(None)),
+    "tuple[str, ...] | None": (list, tuple, type(None)),
 }
 
 
@@ -123,6 +188,12 @@ class RunFolder:
         self.mistakes = self.path / "mistakes.png"
         self.confusion = self.path / "confusion.png"
         self.unreadable = self.path / "unreadable.txt"
+        self.result = self.path / "result.json"
+        self.ensemble = self.path / "ensemble.npz"
+
+    def member(self, number: int) -> RunFolder:
+        """The folder of a member's own run; they are counted from 1."""
+        return RunFolder(self.path / f"member-{number}")
 
     def expect_new(self) -> None:
         """Raise `ArgumentError` where something is in the folder's place already."""
@@ -146,9 +217,7 @@ class RunFolder:
 
     def write_config(self, config: RunConfig) -> None:
         """Write the configuration, in place of an older one."""
-        facts = {"fastconv": __version__} | asdict(config)
-        with replace_file(self.config_file) as file:
-            file.write((json.dumps(facts, indent=2) + "\n").encode())
+        _write_json(self.config_file, config.plain())
 
     def read_config(self) -> RunConfig:
         """Return the configuration that the folder was made with.
@@ -163,29 +232,26 @@ class RunFolder:
         if not self.config_file.is_file():
             what = "has no config.json" if self.path.is_dir() else "does not exist"
             raise ArgumentError(f"{self.path} {what}: expected the folder of a training run")
-        try:
-            facts: Any = json.loads(self.config_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataCorrupt(f"{self.config_file}: not JSON: {error}") from None
-        if not isinstance(facts, dict):
-            raise DataCorrupt(f"{self.config_file}: expected an object, got {facts!r}")
-        values = {}
-        for field in fields(RunConfig):
-            name, type_name = field.name, str(field.type)
-            if name not in facts and field.default is not MISSING:
-                continue
-            if name not in facts:
-                raise DataCorrupt(f"{self.config_file}: {name} is missing")
-            if not isinstance(facts[name], _TYPES[type_name]):
-                raise DataCorrupt(
-                    f"{self.config_file}: {name} is {facts[name]!r}, expected {type_name}"
-                )
-            values[name] = facts[name]
-        if values.get("image_facts") is not None:
-            values["image_facts"] = ImageFacts.from_plain(
-                values["image_facts"], str(self.config_file)
-            )
-        return RunConfig(**values)
+        return RunConfig.from_plain(_read_json(self.config_file), str(self.config_file))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Write how the run ended."""
+        _write_json(self.result, result)
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return what `write_result` wrote; None of a run that is not at its end.
+
+        Raises
+        ------
+        DataCorrupt
+            ``result.json`` is not what `write_result` writes.
+        """
+        if not self.result.is_file():
+            return None
+        result = _read_json(self.result)
+        if not isinstance(result, dict):
+            raise DataCorrupt(f"{self.result}: expected an object, got {result!r}")
+        return result
 
     def append_epoch(self, record: dict[str, Any]) -> None:
         """Add one finished epoch to the history."""
@@ -205,3 +271,15 @@ class RunFolder:
             return
         with replace_file(self.unreadable) as out:
             out.write("".join(f"{file}\n" for file in files).encode())
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    with replace_file(path) as file:
+        file.write((json.dumps(facts, indent=2) + "\n").encode())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataCorrupt(f"{path}: not JSON: {error}") from None

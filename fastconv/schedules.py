@@ -150,18 +150,32 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
 """
 
 
-def make_schedule(name: str, lr: float, steps: int) -> Schedule:
+def make_schedule(name: str, lr: float, steps: int, rise: float | None = None) -> Schedule:
     """Return the schedule of this name for a run of so many steps.
+
+    Parameters
+    ----------
+    name : str
+        One of `SCHEDULES`.
+    lr : float
+        The highest learning rate.
+    steps : int
+    rise : float, optional
+        That of `OneCycle`.
 
     Raises
     ------
     ArgumentError
-        No such name, or a learning rate that is not above 0.
+        No such name, a learning rate that is not above 0, or ``rise`` of another schedule.
     """
     if name not in SCHEDULES:
         known = ", ".join(SCHEDULES)
         raise ArgumentError(f"unknown learning rate schedule {name!r}; known: {known}")
-    return SCHEDULES[name](lr, steps)
+    if rise is None:
+        return SCHEDULES[name](lr, steps)
+    if name != "one-cycle":
+        raise ArgumentError(f"rise={rise:g}: only the one-cycle schedule has it, got {name}")
+    return OneCycle(lr, max(1, steps), rise)
 
 
 def _between(first: float, last: float, way: float) -> float:

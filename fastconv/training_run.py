@@ -16,6 +16,8 @@ from . import figures
 from .augment import Augmentation
 from .averaging import EMA, SWA
 from .datasets import DATASETS
+from .datasets.record import ImageSet
+from .ensemble import Ensemble
 from .errors import ArgumentError
 from .evaluation import Evaluation, build_network, evaluate, mistakes_drawer, try_to_draw
 from .io import load_params
@@ -25,8 +27,9 @@ from .run_folder import RunConfig, RunFolder
 from .schedules import make_schedule
 from .trainer import Record, Trainer
 from .transfer import take_weights
+from .views import Views
 
-__all__ = ["Outcome", "continued_config", "train_run"]
+__all__ = ["Outcome", "continued_config", "prepare", "train_on", "train_run"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is taken at the end of each epoch."""
@@ -44,6 +47,8 @@ class Outcome:
     ----------
     stopped_by : int
         The signal that ended it early, after saving; 0 if none did.
+    signal : int
+        The signal that came, be it too late to end anything early; 0 if none did.
     epochs : int
         Finished epochs.
     evaluation : Evaluation or None
@@ -56,6 +61,7 @@ class Outcome:
     """
 
     stopped_by: int
+    signal: int
     epochs: int
     evaluation: Evaluation | None
     seconds: float
@@ -96,13 +102,16 @@ def continued_config(
                     f"the {stored.schedule} schedule of {before} epochs is stretched over {value}: "
                     "the learning rate goes on where the longer one would be"
                 )
-        elif name in ("backend", "threads"):
+        elif name in ("backend", "threads", "math"):
+            instead = "what it was started with" if before is None else before
             warn(
-                f"continuing with {option} {value} instead of {before}: the weights will not be "
+                f"continuing with {option} {value} instead of {instead}: the weights will not be "
                 "those of an uninterrupted run to the last bit"
             )
-        # The data are checked by content, so their folder may have moved.
-        elif name != "data_dir" and (name != "data" or {value, before} & DATASETS.keys()):
+        # The data are checked by content, so their folder may have moved; views teach nothing.
+        elif name not in ("data_dir", "views") and (
+            name != "data" or {value, before} & DATASETS.keys()
+        ):
             raise ArgumentError(
                 f"{option} {value}: the run to resume was started {started}; "
                 "leave it out, or start another run"
@@ -140,9 +149,40 @@ def train_run(
     """
     if not resume:
         folder.expect_new()
-    options = regularisation(config)
+    config, data = prepare(config, image_options, progress=progress, say=say)
+    return train_on(data, folder, config, resume=resume, progress=progress, say=say)
+
+
+def prepare(
+    config: RunConfig, image_options: ImageOptions, *, progress: bool, say: Callable[[str], None]
+) -> tuple[RunConfig, ImageSet]:
+    """Check that a run's settings go together, set the process to them, and load the data.
+
+    Returns the configuration with what was found of the images, and the images.
+    """
+    regularisation(config)
+    make_schedule(config.schedule, config.lr, 1, config.rise)
     process.set_num_threads(config.threads)
-    config, data = load_for_training(config, image_options, progress=progress, say=say)
+    process.set_math_mode(config.math)
+    return load_for_training(config, image_options, progress=progress, say=say)
+
+
+def train_on(
+    data: ImageSet,
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Callable[[str], None],
+    before: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Do as `train_run`, on data that `prepare` has loaded.
+
+    `before` is called where nothing can be wrong with the settings any more, and nothing is
+    written yet.
+    """
+    options = regularisation(config)
     if config.validation is None and data.validation is not None:
         options["validation"] = data.validation.images, data.validation.labels
     if config.patience is not None and options["validation"] is None:
@@ -177,7 +217,8 @@ def train_run(
         callbacks=[after_epoch],
         progress=progress,
     )
-    trainer.lr_schedule = make_schedule(config.schedule, config.lr, trainer.max_iter)
+    trainer.lr_schedule = make_schedule(config.schedule, config.lr, trainer.max_iter, config.rise)
+    before()
     if resume:
         # A run that was stopped in its first steps has no checkpoint: its seed is enough.
         if folder.checkpoint.exists():
@@ -186,6 +227,7 @@ def train_run(
     else:
         folder.create(config)
     folder.write_history(trainer.history)
+    folder.result.unlink(missing_ok=True)
     folder.write_unreadable(data.unreadable)
     if words := _regularisation_line(config):
         say(words)
@@ -202,13 +244,32 @@ def train_run(
         curves = (trainer.train_loss_list, trainer.history, title)
         try_to_draw(say, figures.draw_curves, folder.curves, *curves)
         names, test = data.class_names, data.test
-        evaluation = evaluate(trainer.network, test.images, test.labels, len(names))
+        evaluation = evaluate(
+            Ensemble([trainer.network], Views.parse(config.views).views),
+            test.images,
+            test.labels,
+            backend=config.backend,
+            progress=progress,
+        )
         answers = (test.images, evaluation.labels, evaluation.answers, names)
         try_to_draw(say, mistakes_drawer(image_facts(config)), folder.mistakes, *answers)
     seconds = sum(record["seconds"] for record in trainer.history)
     steps = trainer.history[-1]["iteration"] if trainer.history else 0
     speed = steps * config.batch_size / seconds if seconds else 0.0
-    return Outcome(stopped_by, len(trainer.history), evaluation, seconds, speed, config)
+    epochs = len(trainer.history)
+    if evaluation is not None:
+        folder.write_result(
+            {
+                "test_accuracy": evaluation.accuracy,
+                "correct": evaluation.correct,
+                "total": evaluation.total,
+                "epochs": epochs,
+                "seconds": seconds,
+                "images_per_second": speed,
+            }
+        )
+    came = caught[0] if caught else 0
+    return Outcome(stopped_by, came, epochs, evaluation, seconds, speed, config)
 
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastconv.ensemble import Ensemble, View, shifted_views
+from fastconv.ensemble import Ensemble, is_ensemble_file
 from fastconv.errors import ArgumentError, DataCorrupt, WeightsError
 from fastconv.functions import softmax
+from fastconv.io.arrays import load_arrays, load_metadata, save_arrays
 from fastconv.models import DeepConvNet, lenet, make_model
+from fastconv.views import View, Views
 
 
 @pytest.fixture
@@ -40,28 +42,37 @@ def test_one_member_with_one_view_is_that_member(members, rng):
     np.testing.assert_allclose(got, softmax(members[0].predict(x)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("down", [-13, -12, -1, 0, 2, 12, 40])
-def test_views_move_pixels_and_let_zeros_in(rng, down):
-    x = rng.random((2, 1, 12, 5))
-    expected = np.zeros_like(x)
-    for y in range(12):
-        if 0 <= y - down < 12:
-            expected[:, :, y] = x[:, :, y - down]
-    np.testing.assert_array_equal(View(down=down).of(x), expected)
-
-
-def test_shifted_views():
-    assert shifted_views(0) == (View(),)
-    assert set(shifted_views(2)) == {View(), View(2, 0), View(-2, 0), View(0, 2), View(0, -2)}
-
-
 def test_an_ensemble_goes_to_a_file_and_back(members, rng, tmp_path):
     x = rng.random((3, 1, 12, 12)).astype(np.float32)
     members[2].gradient(x, [0, 1, 2])  # moves running statistics
-    ensemble = Ensemble(members, shifted_views(1))
+    about = {"data": "digits"}
+    ensemble = Ensemble(members, Views(shift=1, rotate=5).views, about)
     ensemble.save(tmp_path / "three.npz")
+    assert is_ensemble_file(tmp_path / "three.npz")
     again = Ensemble.load(tmp_path / "three.npz", backend=members[0].backend)
+    assert again.views == ensemble.views
+    assert again.about == about
     np.testing.assert_array_equal(again.predict(x), ensemble.predict(x))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("views", [{"down": "low"}]),
+        ("views", [{"sideways": 1}]),
+        ("views", []),
+        ("members", [{"name": "transformer", "input_dim": [1, 12, 12], "classes": 3}]),
+        ("members", [["lenet"]]),
+        ("about", [1]),
+    ],
+)
+def test_a_damaged_file(members, tmp_path, name, value):
+    Ensemble(members[:1]).save(tmp_path / "one.npz")
+    arrays, metadata = load_arrays(tmp_path / "one.npz")
+    assert load_metadata(tmp_path / "one.npz") == metadata
+    save_arrays(tmp_path / "one.npz", arrays, metadata | {name: value})
+    with pytest.raises(DataCorrupt, match="not an ensemble that fastconv has saved"):
+        Ensemble.load(tmp_path / "one.npz")
 
 
 def test_bad_ensembles(members, tmp_path, rng):
@@ -73,5 +84,6 @@ def test_bad_ensembles(members, tmp_path, rng):
     with pytest.raises(WeightsError, match=r"scores of shapes \(2, 3\) and \(2, 4\)"):
         Ensemble([members[0], other]).predict(rng.random((2, 1, 12, 12)))
     members[0].save_params(tmp_path / "weights.npz")
+    assert not is_ensemble_file(tmp_path / "weights.npz")
     with pytest.raises(DataCorrupt, match="not an ensemble that fastconv has saved"):
         Ensemble.load(tmp_path / "weights.npz")

@@ -6,6 +6,7 @@ import json
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import DataCorrupt, DataNotFound
 from .atomic import replace_file
 
-__all__ = ["load_arrays", "save_arrays"]
+__all__ = ["load_arrays", "load_metadata", "save_arrays"]
 
 METADATA = "metadata.json"
 
@@ -66,7 +67,23 @@ def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
     DataCorrupt
         The file is no ``.npz`` of plain arrays.
     """
-    path = Path(path)
+    return _load(Path(path), lambda name: True)
+
+
+def load_metadata(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read what `save_arrays` wrote besides the arrays.
+
+    Raises
+    ------
+    DataNotFound, DataCorrupt
+        As for `load_arrays`.
+    """
+    return _load(Path(path), lambda name: name == METADATA)[1]
+
+
+def _load(
+    path: Path, wanted: Callable[[str], bool]
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if not path.is_file():
         raise DataNotFound(f"{path}: no such file")
     try:
@@ -76,8 +93,10 @@ def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataCorrupt(f"{path}: a single array, expected an .npz of named arrays")
             with archive:
-                arrays = {name: archive[name] for name in archive.files}
+                arrays = {name: archive[name] for name in archive.files if wanted(name)}
         metadata = json.loads(arrays.pop(METADATA).tobytes()) if METADATA in arrays else {}
+        if not isinstance(metadata, dict):
+            raise DataCorrupt(f"{path}: {METADATA} is no object")
     except DAMAGE as error:
         if isinstance(error, DataCorrupt):
             raise

@@ -19,7 +19,7 @@ from fastconv.datasets import DATASETS
 from fastconv.io.arrays import load_arrays
 
 ROOT = Path(fastconv.__file__).resolve().parents[1]
-FILES = {"config.json", "history.jsonl", "weights.npz", "checkpoint.npz"}
+FILES = {"config.json", "history.jsonl", "weights.npz", "checkpoint.npz", "result.json"}
 PICTURES = {"curves.png", "mistakes.png"}
 
 Run = Callable[..., tuple[int, str, str]]

@@ -105,7 +105,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
     options += "--schedule cosine --augment crop=1,rotate=5.0 --dtype float64 --threads 1 --seed 9 "
     options += "--weight-decay 0.25 --label-smoothing 0.125 --clip-norm 0.5 --swa 1 "
     options += "--validation 0.25 --patience 3 --freeze W1,W2 "
-    options += "--model deepconvnet --data digits --out run"
+    options += "--model deepconvnet --data digits --math fast --views mirror,shift=1 --out run"
     status, out, _ = fastconv_command("train", "--json", *options.split())
     assert status == 0
     expected = {
@@ -132,6 +132,12 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "augment": "rotate=5,crop=1",
         "init": None,
         "freeze": "W1,W2",
+        "math": "fast",
+        "rise": None,
+        "views": "shift=1,mirror",
+        "members": None,
+        "data_seed": None,
+        "recipe": None,
         "fastconv": fastconv.__version__,
     }
     assert config("run") == expected

@@ -107,7 +107,9 @@ def test_info_of_the_layers(fastconv_command):
     assert "100 x 1 x 28 x 28" in out
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "convert", "export", "info"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "convert", "export", "info", "ensemble", "recipes"]
+)
 def test_help_has_an_example(fastconv_command, command):
     status, out, _ = fastconv_command(command, "--help")
     assert status == 0
