@@ -95,6 +95,11 @@ def test_as_in_pytorch() -> None:
         (lambda: OneCycle(0.1, 10, rise=1), "OneCycle: rise must lie between 0 and 1, got 1"),
         (lambda: Warmup(Constant(1.0), 0), "Warmup: steps must be greater than 0, got 0"),
         (lambda: make_schedule("spiral", 0.1, 3), "unknown learning rate schedule 'spiral'; known"),
+        (lambda: make_schedule("one-cycle", 0.1, 3, 1.5), "rise must lie between 0 and 1, got 1.5"),
+        (
+            lambda: make_schedule("step", 0.1, 3, 0.5),
+            "only the one-cycle schedule has it, got step",
+        ),
     ],
 )
 def test_wrong_settings(make: object, message: str) -> None:
@@ -102,6 +107,12 @@ def test_wrong_settings(make: object, message: str) -> None:
         make()  # type: ignore[operator]
     assert message in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_one_cycle_goes_up_for_as_long_as_it_is_told() -> None:
+    assert make_schedule("one-cycle", 0.1, 40, 0.75) == OneCycle(0.1, 40, rise=0.75)
+    rates = [make_schedule("one-cycle", 0.1, 40, 0.75)(step) for step in range(40)]
+    assert rates.index(max(rates)) == 29  # the 30th of 40 steps
 
 
 def test_a_trainer_takes_each_step_at_its_rate() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastconv import cli, figures, trainer
-from fastconv.datasets import DATASETS
+from fastconv.datasets import DATASETS, Normalization, load_images
 from fastconv.datasets.image_file import frame_digit, read_image
 from fastconv.ensemble import Ensemble
 from fastconv.functions import softmax
@@ -19,6 +19,7 @@ from fastconv.models import make_model
 from fastconv.views import View
 
 from .conftest import FILES, PICTURES, assert_same_run, config, history, weights
+from .test_user_data import colours
 
 TRAIN = ["train", "--model", "lenet", "--epochs", "2", "--batch-size", "10", "--lr", "0.01"]
 THREE = [*TRAIN, "--seed", "4", "--members", "3"]
@@ -275,6 +276,40 @@ def test_views_of_a_single_run(few_digits, fastconv_command):
     assert fastconv_command(*TRAIN, "--seed", "1", "--out", "plain")[0] == 0
     for name, value in weights("run").items():  # views are for tests alone
         np.testing.assert_array_equal(value, weights("plain")[name])
+
+
+def test_members_share_one_split_of_images_of_ones_own(tmp_path, fastconv_command):
+    """Else a member would be tested on what another, and so the ensemble, was trained on."""
+    colours(tmp_path / "pictures", 6)
+    words = ["train", "--model", "lenet", "--data", "pictures", "--image-size", "16"]
+    words += ["--epochs", "2", "--batch-size", "4", "--seed", "3", "--out"]
+    assert fastconv_command(*words, "own", "--members", "2")[0] == 0
+    images = load_images("pictures", size=(16, 16), seed=3)
+    facts = config("own/member-2")
+    assert (facts["seed"], facts["data_seed"]) == (4, 3)
+    norm = Normalization.of(images.train.images)
+    for folder in ("own", "own/member-1", "own/member-2"):
+        assert config(folder)["image_facts"]["normalization"]["mean"] == list(norm.mean)
+    x, t = norm.apply(images.test.images), images.test.labels
+    found = []
+    for folder in ("own/member-1", "own/member-2"):
+        network = make_model("lenet", (3, 16, 16), 3, seed=0)
+        network.load_params(Path(folder, "weights.npz"))
+        scores = network.predict(x)
+        found.append(softmax(scores.astype(np.float64)))
+        told = last_line(fastconv_command("evaluate", folder, "--json")[1])
+        assert told["correct"] == np.sum(scores.argmax(axis=1) == t)
+    expected = np.sum(np.mean(found, axis=0).argmax(axis=1) == t)
+    for path in ("own", "own/ensemble.npz"):
+        told = last_line(fastconv_command("evaluate", path, "--json")[1])
+        assert (told["correct"], told["total"]) == (expected, len(t))
+    assert fastconv_command("train", "--resume", "own", "--epochs", "3")[0] == 0
+    words[-2] = "4"
+    assert fastconv_command(*words, "other")[0] == 0
+    status, _, err = fastconv_command("ensemble", "own", "other", "--out", "three.npz")
+    assert status == 2
+    assert "other: its images were split by the seed 4, those of own/member-1 by 3" in err
+    assert not Path("three.npz").exists()
 
 
 def test_what_cannot_be_done_with_an_ensemble(three, few_digits, fastconv_command):
