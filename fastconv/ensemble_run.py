@@ -227,16 +227,17 @@ def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble
 def _expect_alike(first: tuple[RunConfig, RunFolder], other: tuple[RunConfig, RunFolder]) -> None:
     (here, this), (there, that) = first, other
     ours, theirs = image_facts(here), image_facts(there)
+    # Another split also gives another normalization, and is what to tell of.
+    same = ours.fingerprint == theirs.fingerprint and ours.test_share is not None
+    if same and here.split_seed != there.split_seed:
+        raise ArgumentError(
+            f"{that.path}: its images were split by the seed {there.split_seed}, those of "
+            f"{this.path} by {here.split_seed}: one was trained on what the other is tested on; "
+            "train them by --members, or on data with a test part of their own"
+        )
     for name in ("shape", "class_names", "normalization"):
         if getattr(ours, name) != getattr(theirs, name):
             raise ArgumentError(
                 f"{that.path}: its images differ in {name.replace('_', ' ')} from those of "
                 f"{this.path}; an ensemble's members see the same"
             )
-    split = ours.test_share is not None or theirs.test_share is not None
-    if split and here.split_seed != there.split_seed:
-        raise ArgumentError(
-            f"{that.path}: its images were split by the seed {there.split_seed}, those of "
-            f"{this.path} by {here.split_seed}: one was trained on what the other is tested on; "
-            "train them by --members, or on data with a test part of their own"
-        )
