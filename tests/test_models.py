@@ -157,29 +157,26 @@ def test_summary_is_that_of_the_paper(no_weights):
 
 @pytest.fixture
 def twins(monkeypatch):
+    """By name, what makes a network and its twin."""
     pytest.importorskip("torch")
-    from fastconv.models import vgg
-
     from . import torch_twins
 
-    monkeypatch.setattr(vgg, "HIDDEN", 32)
+    monkeypatch.setattr(models.vgg, "HIDDEN", 32)
+    options = {"dtype": "float64", "seed": 0}
     return {
-        "vgg11": (
-            models.vgg11(5, dropout=0.0, dtype="float64", seed=0),
+        "vgg11": lambda: (
+            models.vgg11(5, dropout=0.0, **options),
             torch_twins.vgg(11, False, 5, 3, 32).eval(),
         ),
-        "vgg16_bn": (
-            models.vgg16(5, batch_norm=True, dropout=0.0, dtype="float64", seed=0),
+        "vgg16_bn": lambda: (
+            models.vgg16(5, batch_norm=True, dropout=0.0, **options),
             torch_twins.vgg(16, True, 5, 3, 32),
         ),
-        "resnet18": (models.resnet18(5, dtype="float64", seed=0), torch_twins.ResNet(18, 5, 3)),
-        "resnet50": (models.resnet50(5, dtype="float64", seed=0), torch_twins.ResNet(50, 5, 3)),
-        "resnet20": (
-            models.resnet20(5, dtype="float64", seed=0),
-            torch_twins.SmallResNet(20, 5, 3),
-        ),
-        "googlenet": (
-            models.googlenet(5, aux_logits=True, dropout=0.0, dtype="float64", seed=0),
+        "resnet18": lambda: (models.resnet18(5, **options), torch_twins.ResNet(18, 5, 3)),
+        "resnet50": lambda: (models.resnet50(5, **options), torch_twins.ResNet(50, 5, 3)),
+        "resnet20": lambda: (models.resnet20(5, **options), torch_twins.SmallResNet(20, 5, 3)),
+        "googlenet": lambda: (
+            models.googlenet(5, aux_logits=True, dropout=0.0, **options),
             torch_twins.GoogLeNet(5, 3),
         ),
     }
@@ -193,7 +190,7 @@ def test_a_model_is_its_twin_in_pytorch(twins, backend, rng, name):
 
     if backend == "numpy" and name not in ("resnet20", "googlenet"):
         pytest.skip("slow on the reference; the layers are compared one by one elsewhere")
-    network, twin = twins[name]
+    network, twin = twins[name]()
     network.backend = backend
     for head in network.heads:
         head.layers["dropout"].dropout_ratio = 0.0
