@@ -132,6 +132,11 @@ class Network(Predictor):
         """Every layer that holds no others, in the order they run, by dotted name."""
         return iter(self._leaves.items())
 
+    def named_arrays(self) -> Iterator[tuple[str, Any, str]]:
+        """Every parameter and buffer by its name: the layer that has it, and its name there."""
+        for key, (layer, name) in (self._owners | self._buffers).items():
+            yield key, layer, name
+
     def _named(self, kind: str) -> Iterator[tuple[str, tuple[Any, str]]]:
         """Each array of a kind, by its name in the network: its layer and its name there."""
         number = 0

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastconv import DeepConvNet, cli
+from fastconv import DeepConvNet
 from fastconv.errors import ArgumentError, DTypeError, MissingDependency, ShapeError, StateError
 from fastconv.functions import softmax
 from fastconv.io import export_onnx
@@ -33,46 +30,9 @@ from fastconv.layers import (
 )
 from fastconv.network import Network
 
+from .onnx_session import Session, affine, assert_same, convolution, images
+
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed")
-
-TOLERANCE = 1e-5
-"""Of the largest output."""
-
-
-class Session:
-    """A model in ONNX Runtime."""
-
-    def __init__(self, path: Path) -> None:
-        runtime = pytest.importorskip(
-            "onnxruntime", reason="ONNX Runtime is not installed: nothing to compare with"
-        )
-        self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        (out,) = self.session.run(None, {"input": x.astype(np.float32)})
-        return out
-
-
-def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
-    assert got.shape == expected.shape
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
-
-
-def images(n: int, *shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, *shape)).astype(np.float32)
-
-
-def convolution(filters=4, channels=2, size=(3, 3), stride=1, pad=0, seed=0) -> Convolution:
-    rng = np.random.default_rng(seed)
-    weight = rng.standard_normal((filters, channels, *size)).astype(np.float32)
-    return Convolution(weight, rng.standard_normal(filters).astype(np.float32), stride, pad)
-
-
-def affine(features: int, units=3, dtype="float32") -> Affine:
-    rng = np.random.default_rng(features)
-    weight = rng.standard_normal((features, units)).astype(dtype)
-    return Affine(weight, rng.standard_normal(units).astype(dtype))
 
 
 def batch_normalization(features: int, *, trained=True) -> BatchNormalization:
@@ -310,105 +270,3 @@ def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependency, match=r"pip install 'fastconv\[onnx\]'"):
         export_onnx(DeepConvNet(), tmp_path / "m.onnx")
-
-
-# ---- the command ----------------------------------------------------------------------
-
-
-def command(*arguments) -> int:
-    return cli.main([str(argument) for argument in arguments])
-
-
-SMALL = [{"filter_num": 2, "filter_size": 3, "pad": pad, "stride": 1} for pad in (1, 1, 1, 2, 1, 1)]
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        DeepConvNet(seed=1),
-        DeepConvNet((3, 28, 28), *SMALL, hidden_size=7, output_size=4, seed=2, dtype="float64"),
-    ],
-    ids=["default", "small"],
-)
-def test_export_a_file_of_weights(tmp_path, capsys, network):
-    network.save_params(tmp_path / "w.npz")
-    done = command("export", tmp_path / "w.npz", tmp_path / "m.onnx", "--json")
-    shown = capsys.readouterr()
-    channels = network.params["W1"].shape[1]
-    assert done == 0, shown.err
-    assert json.loads(shown.out) == {
-        "output": str(tmp_path / "m.onnx"),
-        "model": "deepconvnet",
-        "input_shape": [channels, "height", "width"],
-    }
-    x = images(3, channels, 28, 28)
-    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
-
-
-def test_images_of_a_size_that_the_weights_do_not_tell(tmp_path):
-    """Both 28 x 28 and 32 x 32 give 4 x 4 at the end; the model takes what the network did."""
-    network = DeepConvNet((1, 32, 32), seed=1)
-    network.save_params(tmp_path / "w.npz")
-    assert command("export", tmp_path / "w.npz", tmp_path / "m.onnx") == 0
-    x = images(2, 1, 32, 32)
-    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
-
-
-def test_export_a_run(tmp_path, capsys):
-    config = {
-        "model": "deepconvnet",
-        "data": "digits",
-        "data_dir": None,
-        "epochs": 1,
-        "batch_size": 100,
-        "optimizer": "adam",
-        "lr": 0.001,
-        "backend": "numpy",
-        "dtype": "float32",
-        "threads": 1,
-        "seed": 3,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    network = DeepConvNet(seed=4)
-    network.save_params(tmp_path / "weights.npz")
-    done = command("export", tmp_path, tmp_path / "m.onnx", "--softmax")
-    shown = capsys.readouterr()
-    assert done == 0, shown.err
-    assert "deepconvnet, float32, input (N, 1, 28, 28)" in shown.out
-    x = images(3, 1, 28, 28)
-    assert_same(Session(tmp_path / "m.onnx")(x), softmax(network.predict(x)))
-
-
-PAD_2 = [{"filter_num": 2, "filter_size": 3, "pad": 2, "stride": 1}] * 6
-OTHERS = {
-    "two layers": (Network([affine(6, 5), affine(5)], "float32"), "not the weights of a DeepConvN"),
-    "other pads": (DeepConvNet((1, 28, 28), *PAD_2), "does not tell pads, strides and the size"),
-    "larger images": (DeepConvNet((1, 36, 36), *SMALL), "W7 has shape .* these do not fit"),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_export_refuses_weights_of_another_network(tmp_path, capsys, name):
-    network, message = OTHERS[name]
-    network.save_params(tmp_path / "w.npz")
-    assert command("export", tmp_path / "w.npz", tmp_path / "m.onnx") == 1
-    assert not (tmp_path / "m.onnx").exists()
-    shown = capsys.readouterr()
-    assert re.search(message, shown.err)
-    assert r"fastconv.io.export_onnx(network, path)" in shown.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        ("export absent m.onnx", 2, "absent does not exist: expected a run folder or a weights"),
-        ("export . m.onnx", 2, "has no config.json: expected the folder of a training run"),
-        ("export w.npz m.txt", 2, "m.txt must end in .onnx"),
-        ("export w.npz absent/m.onnx", 1, "no folder absent to write it to"),
-    ],
-)
-def test_export_refuses(tmp_path, monkeypatch, capsys, arguments, status, message):
-    monkeypatch.chdir(tmp_path)
-    DeepConvNet(seed=0).save_params("w.npz")
-    assert command(*arguments.split()) == status
-    assert message in capsys.readouterr().err

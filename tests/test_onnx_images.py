@@ -14,12 +14,13 @@ from fastconv.layers import (
     GlobalAveragePooling,
     Pooling,
     Relu,
+    Subsampling,
 )
 from fastconv.network import Network
 
-pytest.importorskip("onnx", reason="the package onnx is not installed")
+from .onnx_session import Session, affine, assert_same, convolution, images
 
-from .test_onnx import Session, affine, assert_same, convolution, images
+pytest.importorskip("onnx", reason="the package onnx is not installed")
 
 
 def normalization(channels: int) -> BatchNormalization2d:
@@ -38,6 +39,10 @@ CHAINS = {
     "average pooling in ceil mode of real places": [AveragePooling(3, 3, 2, 1, True, False)],
     "average pooling in ceil mode, no window in the padding": [AveragePooling(2, 2, 2, 1, True)],
     "normalization": [normalization(2), Relu()],
+    "adaptive pooling to one": [AdaptiveAveragePooling(1, 1)],
+    "subsampling": [Subsampling(2, 0)],
+    "subsampling in steps of 3, an odd number of channels more": [Subsampling(3, 5)],
+    "channels alone": [Subsampling(1, 4), Relu()],
     "global average pooling": [
         convolution(),
         normalization(4),
@@ -71,7 +76,17 @@ def test_a_window_that_only_onnx_has_is_refused(tmp_path):
         export_onnx(network, tmp_path / "m.onnx", input_shape=(2, 8, 7))
 
 
-def test_adaptive_pooling_has_no_counterpart(tmp_path):
-    network = Network([AdaptiveAveragePooling(2, 3)], "float32")
-    with pytest.raises(ArgumentError, match=r"AdaptiveAveragePooling\) cannot be exported"):
-        export_onnx(network, tmp_path / "m.onnx", input_shape=(2, 8, 7))
+@pytest.mark.parametrize("counts", [(2, 3), (8, 7), (4, 1), (5, 5), (11, 16), (1, 7)])
+def test_adaptive_pooling(tmp_path, counts):
+    """Windows that overlap, that are the pixels, that are one, and more of them than pixels."""
+    network = Network([Relu(), AdaptiveAveragePooling(*counts)], "float32")
+    export_onnx(network, tmp_path / "m.onnx", input_shape=(3, 8, 7))
+    x = images(5, 3, 8, 7)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+
+
+def test_adaptive_pooling_of_unknown_images_is_refused(tmp_path):
+    network = Network([convolution(), AdaptiveAveragePooling(2, 3)], "float32")
+    message = r"windows of layer 2 \(AdaptiveAveragePooling\) depend on the size"
+    with pytest.raises(ArgumentError, match=message):
+        export_onnx(network, tmp_path / "m.onnx")

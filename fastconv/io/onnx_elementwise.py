@@ -1,23 +1,21 @@
 """Activations and local response normalisation as ONNX operators: one writer for each layer.
 
-A writer takes the graph of `onnx_model` and adds to its end.
+A writer takes the graph of `onnx_graph` and adds to its end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
 from ..layers import Elu, Gelu, LeakyRelu, LocalResponseNormalization, Silu, Tanh
+from .onnx_graph import Graph, Writer
 
 __all__ = ["ELEMENTWISE"]
 
 
-def _local_response(graph: Any, layer: LocalResponseNormalization) -> None:
-    if len(graph.shape) != 3:
-        raise ShapeError(f"export_onnx: {graph.layer} expects images, got shape {graph.shape}")
+def _local_response(graph: Graph, layer: LocalResponseNormalization) -> None:
+    graph.expect_images()
     if layer.size % 2 == 0:  # ONNX's window has the channel more on the other side
         raise ArgumentError(
             f"export_onnx: {graph.layer} has a window of {layer.size} channels, and ONNX has "
@@ -28,15 +26,15 @@ def _local_response(graph: Any, layer: LocalResponseNormalization) -> None:
     graph.add("LRN", size=int(layer.size), **settings)
 
 
-def _leaky_relu(graph: Any, layer: LeakyRelu) -> None:
+def _leaky_relu(graph: Graph, layer: LeakyRelu) -> None:
     graph.add("LeakyRelu", alpha=float(layer.slope))
 
 
-def _elu(graph: Any, layer: Elu) -> None:
+def _elu(graph: Graph, layer: Elu) -> None:
     graph.add("Elu", alpha=float(layer.alpha))
 
 
-def _gelu(graph: Any, layer: Gelu) -> None:
+def _gelu(graph: Graph, layer: Gelu) -> None:
     x, number = graph.end, len(graph.nodes)
     graph.add("Mul", graph.constant(f"scale_{number}", math.sqrt(0.5)))
     graph.add("Erf")
@@ -45,17 +43,17 @@ def _gelu(graph: Any, layer: Gelu) -> None:
     graph.add("Mul", graph.constant(f"half_{number}", 0.5))
 
 
-def _silu(graph: Any, layer: Silu) -> None:
+def _silu(graph: Graph, layer: Silu) -> None:
     x = graph.end
     graph.add("Sigmoid")
     graph.add("Mul", x)
 
 
-def _tanh(graph: Any, layer: Tanh) -> None:
+def _tanh(graph: Graph, layer: Tanh) -> None:
     graph.add("Tanh")
 
 
-ELEMENTWISE: dict[type, Callable[[Any, Any], None]] = {
+ELEMENTWISE: dict[type, Writer] = {
     Elu: _elu,
     Gelu: _gelu,
     LeakyRelu: _leaky_relu,

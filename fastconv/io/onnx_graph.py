@@ -1,50 +1,97 @@
-"""An ONNX graph in the making, one operator behind the other."""
+"""An ONNX graph in the making: operators behind each other, and side by side."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from .._version import __version__
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..layers import SoftmaxWithLoss
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "Shape", "Writer"]
 
 OPSET, IR_VERSION = 17, 8
 """The versions of 2022: whatever reads ONNX today reads these."""
 
 
+Shape = tuple[int | str, ...]
+"""Of one sample; lengths that are not known have names."""
+
+Writer = Callable[["Graph", Any], None]
+"""Adds a layer's operators to the end of a graph."""
+
+
 class Graph:
-    """One chain of operators, and what the layers that write it must know.
+    """Operators, and what the layers that write them must know.
+
+    Parameters
+    ----------
+    onnx : module
+    writers : dict of type to Writer
+    network : Network, or an object with ``layers``
+        A Network says what its layers and arrays are called.
 
     Attributes
     ----------
+    end : str
+        The value behind the operator that was added last: what the next one takes.
     shape : tuple of int or str
-        Of one sample at the end of the chain; str where it is not known.
+        Of one sample there.
     layer : str
         The layer that is being written, for messages.
+    dotted : bool
+        Whether arrays are called, and affine weights lie, as in PyTorch.
     """
 
-    def __init__(self, onnx: Any) -> None:
+    def __init__(self, onnx: Any, writers: Mapping[type, Writer], network: Any) -> None:
         self.onnx = onnx
+        self.writers = writers
         self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self.trained = 0
+        self.constants: dict[str, Any] = {}
+        self.path = ""
         self.layer = "input"
-        self.shape: tuple[int | str, ...] = ()
+        self.shape: Shape = ()
+        self.dotted = getattr(network, "dotted", False)
+        self.numbered = 0
+        named = network.named_layers() if self.dotted else ()
+        self.layer_names = {id(layer): name for name, layer in named}
+        arrays = network.named_arrays() if hasattr(network, "named_arrays") else ()
+        self.array_names = {(id(layer), name): key for key, layer, name in arrays}
 
-    def begin(self, shape: tuple[int | str, ...]) -> None:
+    def begin(self, shape: Shape) -> None:
         """Start from the input."""
         self.shape = shape
         self.inputs = [self.described("input", shape)]
         self.end = "input"
 
-    def described(self, name: str, shape: tuple[int | str, ...]) -> Any:
+    def described(self, name: str, shape: Shape) -> Any:
         """A value of the graph's interface, whose first axis is the batch."""
         float32 = self.onnx.TensorProto.FLOAT
         return self.onnx.helper.make_tensor_value_info(name, float32, ("batch", *shape))
+
+    def write(self, name: str, layer: Any) -> None:
+        """Add the operators of a layer, or of a container's layer of this name."""
+        around = self.path
+        self.path = ".".join(part for part in (around, name) if part)
+        shown = self.layer_names.get(id(layer), self.path)
+        self.layer = f"layer {shown} ({type(layer).__name__})"
+        self._writer(layer)(self, layer)
+        self.path = around
+
+    def _writer(self, layer: Any) -> Writer:
+        # A subclass with a forward of its own may compute anything.
+        for kind, write in self.writers.items():
+            if isinstance(layer, kind) and type(layer).forward is kind.forward:  # type: ignore[attr-defined]
+                return write
+        remedy = ": pass softmax=True for it" if isinstance(layer, SoftmaxWithLoss) else ""
+        known = ", ".join(kind.__name__ for kind in self.writers)
+        raise ArgumentError(
+            f"export_onnx: {self.layer} cannot be exported{remedy}; known are {known}"
+        )
 
     def constant(self, name: str, values: Any) -> str:
         """Add an array to the model, as float32, and return its name."""
@@ -55,27 +102,46 @@ class Graph:
             raise DTypeError(
                 f"export_onnx: {name} of {self.layer} has numbers beyond the range of float32"
             )
-        self.constants.append(self.onnx.numpy_helper.from_array(array32, name))
+        return self._keep(name, array32)
+
+    def whole_numbers(self, name: str, values: list[int]) -> str:
+        """Add a list of int to the model, for operators that take their settings so."""
+        return self._keep(f"{name}_{len(self.nodes)}", np.array(values, np.int64))
+
+    def _keep(self, name: str, array: np.ndarray) -> str:
+        # A layer that stands in several places has its arrays once.
+        self.constants.setdefault(name, self.onnx.numpy_helper.from_array(array, name))
         return name
 
-    def add(self, operator: str, *operands: str, source: str | None = None, **settings: Any) -> str:
-        """Add an operator at the end of the chain (or at `source`) and return its output."""
-        output = f"{operator}_{len(self.nodes)}"
+    def trained(self, layer: Any, *names: str) -> list[str]:
+        """Add these arrays of a layer, and return what the network calls them."""
+        self.numbered += 1
+        found = []
+        for name in names:
+            key = self.array_names.get((id(layer), name), f"{name}{self.numbered}")
+            values = np.asarray(getattr(layer, name))
+            turned = self.dotted and values.ndim == 2
+            found.append(self.constant(key, values.T if turned else values))
+        return found
+
+    def add(self, operator: str, *operands: str, **settings: Any) -> str:
+        """Add an operator on what the last one gave, and return what it gives."""
+        return self.join(operator, self.end, *operands, **settings)
+
+    def join(self, operator: str, *operands: str, **settings: Any) -> str:
+        """Add an operator on these operands alone, and return what it gives."""
+        self.end = f"{operator}_{len(self.nodes)}"
         self.nodes.append(
-            self.onnx.helper.make_node(
-                operator, [source or self.end, *operands], [output], name=output, **settings
-            )
+            self.onnx.helper.make_node(operator, operands, [self.end], name=self.end, **settings)
         )
-        self.end = output
-        return output
+        return self.end
 
     def finish(self, output: str, name: str) -> Any:
-        """The whole as a model, with the chain's end as its output."""
+        """The whole as a model, with what the last operator gives as its output."""
         helper = self.onnx.helper
         self.nodes.append(helper.make_node("Identity", [self.end], [output], name=output))
-        graph = helper.make_graph(
-            self.nodes, name, self.inputs, [self.described(output, self.shape)], self.constants
-        )
+        outputs, constants = [self.described(output, self.shape)], list(self.constants.values())
+        graph = helper.make_graph(self.nodes, name, self.inputs, outputs, constants)
         return helper.make_model(
             graph,
             ir_version=IR_VERSION,
@@ -83,6 +149,19 @@ class Graph:
             producer_name="fastconv",
             producer_version=__version__,
         )
+
+    def expect_images(self) -> None:
+        """Raise `ShapeError` where a sample is no image."""
+        if len(self.shape) != 3:
+            raise ShapeError(f"export_onnx: {self.layer} expects images, got shape {self.shape}")
+
+    def expect_channels(self, expected: int) -> None:
+        """Raise `ShapeError` where a sample is no image, or one of other channels."""
+        if len(self.shape) != 3 or (self.shape[0] != expected and isinstance(self.shape[0], int)):
+            raise ShapeError(
+                f"export_onnx: {self.layer} expects {expected} channels of images, "
+                f"got the shape {self.shape}"
+            )
 
     def expect_features(self, expected: int) -> None:
         """Raise `ShapeError` where a sample is known not to have this many numbers."""

@@ -7,7 +7,7 @@ images where the caller does not fix them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,31 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, MissingDependency, ShapeError, StateError
-from ..geometry import as_int, window_geometry
+from ..geometry import as_int
 from ..layers import (
+    AdaptiveAveragePooling,
     Affine,
     AveragePooling,
     BatchNormalization,
     BatchNormalization2d,
     Convolution,
     Dropout,
-    GlobalAveragePooling,
     Pooling,
     Relu,
     Sigmoid,
-    SoftmaxWithLoss,
+    Subsampling,
 )
+from ..layers.containers import leaves, run_layer
 from .atomic import replace_file
+from .onnx_containers import CONTAINERS
 from .onnx_elementwise import ELEMENTWISE
-from .onnx_graph import Graph
+from .onnx_graph import Graph, Shape, Writer
+from .onnx_images import IMAGES
 
 __all__ = ["export_onnx"]
 
-_TWO_MODES = (BatchNormalization, BatchNormalization2d, Dropout)
+_OF_IMAGES = (AdaptiveAveragePooling, AveragePooling, Pooling, Subsampling)
+"""Layers that take images of any number of channels."""
 
 
 def export_onnx(
@@ -88,18 +92,17 @@ def export_onnx(
         raise MissingDependency(
             "exporting to ONNX needs the package onnx: pip install 'fastconv[onnx]'"
         ) from error
-    graph = Graph(onnx)
     layers = _layers(network)
     shape = _input_shape(layers, input_shape)
+    graph = Graph(onnx, _WRITERS, network)
     graph.begin(shape)
     for number, layer in enumerate(layers, start=1):
-        graph.layer = f"layer {number} ({type(layer).__name__})"
-        _writer(graph, layer)(graph, layer)
+        graph.write(str(number), layer)
     if softmax:
         if len(graph.shape) != 1:
             raise ShapeError(f"export_onnx: softmax of scores (N, M), got shape {graph.shape}")
         graph.add("Softmax", axis=1)
-    _expect_a_chain(network, layers, shape)
+    _expect_a_row(network, layers, shape)
     model = graph.finish("probabilities" if softmax else "scores", type(network).__name__)
     onnx.checker.check_model(model, full_check=True)
     with replace_file(path) as file:
@@ -118,7 +121,7 @@ def _layers(network: Any) -> list[Any]:
     return list(layers)
 
 
-def _expect_a_chain(network: Any, layers: list[Any], shape: tuple[int | str, ...]) -> None:
+def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
     """Raise `ArgumentError` where `predict` gives something else than the layers in a row."""
     sizes = [size for size in shape if isinstance(size, int)]
     if len(sizes) < len(shape) or not hasattr(network, "predict"):
@@ -126,7 +129,7 @@ def _expect_a_chain(network: Any, layers: list[Any], shape: tuple[int | str, ...
     x = np.random.default_rng(0).standard_normal((2, *sizes)).astype(np.float32)
     expected = np.asarray(network.predict(x))
     for layer in layers:
-        x = layer.forward(x, False) if isinstance(layer, _TWO_MODES) else layer.forward(x)
+        x = run_layer(layer, x, False)
     scale = np.abs(expected).max(initial=0)
     if x.shape != expected.shape or not np.allclose(x, expected, rtol=0, atol=1e-4 * scale):
         raise ArgumentError(
@@ -135,14 +138,14 @@ def _expect_a_chain(network: Any, layers: list[Any], shape: tuple[int | str, ...
         )
 
 
-def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> tuple[int | str, ...]:
+def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> Shape:
     """Shape of one sample, with names for the lengths that are not known."""
     if given is not None:
         sizes = tuple(as_int("export_onnx", "input_shape", size, 1) for size in given)
         if len(sizes) not in (1, 3):
             raise ArgumentError(f"export_onnx: input_shape must be (D,) or (C, H, W), got {given}")
         return sizes
-    for layer in layers:
+    for layer in (leaf for outer in layers for _, leaf in leaves(outer)):
         if isinstance(layer, Convolution):
             return (layer.W.shape[1] * layer.groups, "height", "width")
         if isinstance(layer, Affine):
@@ -151,122 +154,12 @@ def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> tuple[int 
             return (np.size(layer.gamma),)
         if isinstance(layer, BatchNormalization2d):
             return (np.size(layer.gamma), "height", "width")
-        if isinstance(layer, Pooling | AveragePooling | GlobalAveragePooling):
+        if isinstance(layer, _OF_IMAGES):
             return ("channels", "height", "width")
     raise ArgumentError("export_onnx: no layer tells the shape of the input: pass input_shape")
 
 
-# ---- one writer for each layer ------------------------------------------------------
-
-
-def _weight_and_bias(graph: Graph, layer: Affine | Convolution) -> list[str]:
-    """Add a layer's trained arrays to the model and return their names."""
-    graph.trained += 1
-    names = "W" if layer.b is None else "Wb"
-    return [graph.constant(f"{name}{graph.trained}", getattr(layer, name)) for name in names]
-
-
-def _convolution(graph: Graph, layer: Convolution) -> None:
-    filters, channels, height, width = layer.W.shape
-    channels *= layer.groups
-    if len(graph.shape) != 3 or graph.shape[0] not in (channels, "channels"):
-        raise ShapeError(
-            f"export_onnx: {graph.layer} expects {channels} channels of images, "
-            f"got the shape {graph.shape}"
-        )
-    trained = _weight_and_bias(graph, layer)
-    stride, pad, dilation = int(layer.stride), int(layer.pad), int(layer.dilation)
-    size = _windows(graph, height, width, stride, pad, dilation)
-    graph.add(
-        "Conv",
-        *trained,
-        kernel_shape=[height, width],
-        strides=[stride, stride],
-        pads=[pad] * 4,
-        dilations=[dilation, dilation],
-        group=int(layer.groups),
-    )
-    graph.shape = (filters, *size)
-
-
-def _pooling(graph: Graph, layer: Pooling) -> None:
-    _add_pooling(graph, "MaxPool", layer)
-
-
-def _average_pooling(graph: Graph, layer: AveragePooling) -> None:
-    _add_pooling(graph, "AveragePool", layer, count_include_pad=int(layer.count_padding))
-
-
-def _add_pooling(
-    graph: Graph, operator: str, layer: Pooling | AveragePooling, **settings: Any
-) -> None:
-    _expect_images(graph)
-    height, width = int(layer.pool_h), int(layer.pool_w)
-    stride, pad = int(layer.stride), int(layer.pad)
-    size = _windows(graph, height, width, stride, pad, ceil_mode=layer.ceil_mode)
-    axes = zip(graph.shape[1:], (height, width), size, strict=True)
-    ends = [_end_pad(graph, *axis, stride, pad) if layer.ceil_mode else pad for axis in axes]
-    graph.add(
-        operator,
-        kernel_shape=[height, width],
-        strides=[stride, stride],
-        pads=[pad, pad, *ends],
-        ceil_mode=int(layer.ceil_mode),
-        **settings,
-    )
-    graph.shape = (graph.shape[0], *size)
-
-
-def _end_pad(
-    graph: Graph, size: int | str, window: int, count: int | str, stride: int, pad: int
-) -> int:
-    """Padding behind an axis with which ONNX's ceil mode finds `count` windows.
-
-    That of these versions also keeps a last window that begins in the padding. Where we have
-    left one out, the padding ends with the last of ours. (Of images of unknown size ONNX
-    Runtime leaves it out itself.)
-    """
-    if isinstance(size, str) or isinstance(count, str):
-        return pad
-    behind = size + pad - ((count - 1) * stride - pad + window)  # negative: it overhangs
-    end = pad - max(behind, 0)
-    if end < 0:
-        raise ArgumentError(
-            f"export_onnx: ONNX would give {graph.layer} one window more in ceil mode, which "
-            f"begins behind the image: a stride of {stride} leaves gaps between its windows"
-        )
-    return end
-
-
-def _global_average_pooling(graph: Graph, layer: GlobalAveragePooling) -> None:
-    _expect_images(graph)
-    graph.add("GlobalAveragePool")
-    graph.shape = (graph.shape[0], 1, 1)
-
-
-def _expect_images(graph: Graph) -> None:
-    if len(graph.shape) != 3:
-        raise ShapeError(f"export_onnx: {graph.layer} expects images, got shape {graph.shape}")
-
-
-def _windows(
-    graph: Graph,
-    height: int,
-    width: int,
-    stride: int,
-    pad: int,
-    dilation: int = 1,
-    ceil_mode: bool = False,
-) -> tuple[int | str, int | str]:
-    """Rows and columns of windows, by number or, of an image of unknown size, by name."""
-    _, rows, columns = graph.shape
-    if isinstance(rows, int) and isinstance(columns, int):
-        image = (1, 1, rows, columns)
-        window = (height, width, stride, pad, dilation, ceil_mode)
-        found = window_geometry(f"export_onnx {graph.layer}", image, *window)
-        return found.oh, found.ow
-    number = len(graph.nodes)
-    return f"height_{number}", f"width_{number}"
+# ---- one writer for each layer of numbers -----------------------------------------------
 
 
 def _affine(graph: Graph, layer: Affine) -> None:
@@ -274,45 +167,27 @@ def _affine(graph: Graph, layer: Affine) -> None:
     graph.expect_features(features)
     if len(graph.shape) != 1:
         graph.add("Flatten", axis=1)
-    graph.add("Gemm", *_weight_and_bias(graph, layer))
+    trained = graph.trained(layer, *layer.parameter_names)
+    graph.add("Gemm", *trained, transB=int(graph.dotted))
     graph.shape = (units,)
 
 
 def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
     graph.expect_features(np.size(layer.gamma))
-    operands = _statistics(graph, layer)
-    images = len(graph.shape) == 3
-    source = graph.end
-    if images:  # statistics for each activation, not for each channel
-        shape = graph.add("Shape")
-        graph.add("Flatten", source=source, axis=1)
-    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
-    if images:
-        graph.add("Reshape", shape)
-
-
-def _batch_normalization_2d(graph: Graph, layer: BatchNormalization2d) -> None:
-    channels = np.size(layer.gamma)
-    _expect_images(graph)
-    if graph.shape[0] not in (channels, "channels"):
-        raise ShapeError(
-            f"export_onnx: {graph.layer} expects {channels} channels, got the shape {graph.shape}"
-        )
-    operands = _statistics(graph, layer)
-    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
-    graph.shape = (channels, *graph.shape[1:])
-
-
-def _statistics(graph: Graph, layer: BatchNormalization | BatchNormalization2d) -> list[str]:
-    """Operands of a normalisation in evaluation."""
     if layer.running_mean is None or layer.running_var is None:
         raise StateError(
             f"export_onnx: {graph.layer} has no running statistics: they come with training, "
             "or as its arguments running_mean and running_var"
         )
-    graph.trained += 1
-    names = (*layer.parameter_names, *layer.buffer_names)
-    return [graph.constant(f"{name}{graph.trained}", getattr(layer, name)) for name in names]
+    operands = graph.trained(layer, *layer.parameter_names, *layer.buffer_names)
+    images = len(graph.shape) == 3
+    source = graph.end
+    if images:  # statistics for each activation, not for each channel
+        shape = graph.add("Shape")
+        graph.join("Flatten", source, axis=1)
+    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
+    if images:
+        graph.add("Reshape", shape)
 
 
 def _dropout(graph: Graph, layer: Dropout) -> None:
@@ -330,26 +205,13 @@ def _sigmoid(graph: Graph, layer: Sigmoid) -> None:
     graph.add("Sigmoid")
 
 
-_WRITERS: dict[type, Callable[[Graph, Any], None]] = {
+_WRITERS: dict[type, Writer] = {
     Affine: _affine,
-    AveragePooling: _average_pooling,
     BatchNormalization: _batch_normalization,
-    BatchNormalization2d: _batch_normalization_2d,
-    Convolution: _convolution,
     Dropout: _dropout,
-    GlobalAveragePooling: _global_average_pooling,
-    Pooling: _pooling,
     Relu: _relu,
     Sigmoid: _sigmoid,
+    **CONTAINERS,
     **ELEMENTWISE,
+    **IMAGES,
 }
-
-
-def _writer(graph: Graph, layer: Any) -> Callable[[Graph, Any], None]:
-    # A subclass with a forward of its own may compute anything.
-    for kind, write in _WRITERS.items():
-        if isinstance(layer, kind) and type(layer).forward is kind.forward:  # type: ignore[attr-defined]
-            return write
-    remedy = ": pass softmax=True for it" if isinstance(layer, SoftmaxWithLoss) else ""
-    known = ", ".join(kind.__name__ for kind in _WRITERS)
-    raise ArgumentError(f"export_onnx: {graph.layer} cannot be exported{remedy}; known are {known}")

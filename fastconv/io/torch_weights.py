@@ -2,6 +2,10 @@
 
 PyTorch keeps a ``Linear`` weight as (out, in), the book as (D, M) = (in, out); a
 ``Conv2d`` weight is (FN, C, FH, FW) in both, and both flatten images in the order C, H, W.
+
+A network whose layers have names has the names of PyTorch as well, and its `Network.state` is a
+``state_dict``: there is nothing to translate. The book's W1, b1 and so on are brought to the names
+of a module by the order of its layers.
 """
 
 from __future__ import annotations
@@ -43,41 +47,48 @@ def from_torch(
     *,
     order: Sequence[str] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Return the weights of a PyTorch module under the book's names.
+    """Return the weights of a PyTorch module as `Network.set_state` takes them.
 
     Parameters
     ----------
     state_dict : mapping of str to tensor or array
-        ``module.state_dict()``, or what `load_params` gives of a safetensors file of it:
-        ``NAME.weight`` and ``NAME.bias`` of ``Conv2d`` and ``Linear`` modules, only the
-        weight of those without a bias.
+        ``module.state_dict()``, or what `load_params` gives of a safetensors file of it. For
+        the book's names, ``NAME.weight`` and ``NAME.bias`` of ``Conv2d`` and ``Linear``
+        modules, only the weight of those without a bias.
     network : Network, optional
-        The network that the weights are for, where the module has ``torch.nn.Dropout``. That
+        The network that the weights are for. Where its layers have names, weights and
+        statistics keep theirs. Else it is for a module that has ``torch.nn.Dropout``. That
         scales in training, where the book's Dropout scales in evaluation; the weights
         behind each Dropout of `network` are rescaled, and both give equal outputs. A
         Dropout with ``inverted=True`` scales as PyTorch's, and leaves them as they are.
         None takes the weights as they are: right for modules without dropout, and for
         those that scale as the book does.
     order : sequence of str, optional
-        The module names in the order in which they run. By default that of a
+        The module names in the order in which they run, for the book's names. By default that of a
         ``state_dict``; of a mapping in alphabetical order, as safetensors files have,
         convolutions before linear layers, and each by the numbers in their names.
 
     Returns
     -------
     dict of str to array
-        ``W1``, ``b1``, ``W2`` and so on, for `Network.set_params`; no ``b1`` where the
-        first module has no bias.
+        ``W1``, ``b1``, ``W2`` and so on, no ``b1`` where the first module has no bias; or what
+        `network` calls them.
 
     Raises
     ------
     WeightsError
         Anything but weight and bias of convolutions and linear layers; layers that do not
         fit one behind the other, or whose order cannot be told.
+        Of names, anything but the arrays of `network`.
     ArgumentError
-        A `network` with layers that Dropout's scaling does not pass through.
+        A `network` with layers that Dropout's scaling does not pass through; an `order` of
+        layers that have names.
     """
     arrays = {key: _array(value) for key, value in state_dict.items()}
+    if getattr(network, "dotted", False):
+        if order is not None:
+            raise ArgumentError("from_torch: layers that have names need no order")
+        return _by_name("from_torch", arrays, network)
     names = _module_names("from_torch", arrays, order)
     params = {}
     for number, name in enumerate(names, start=1):
@@ -98,20 +109,21 @@ def to_torch(
     *,
     tensors: bool = False,
 ) -> dict[str, Any]:
-    """Return weights of the book's names as a ``state_dict``.
+    """Return weights as a ``state_dict``.
 
     Parameters
     ----------
     params : mapping of str to array
-        ``W1``, ``b1``, ``W2`` and so on, of convolutions and affine layers.
+        ``W1``, ``b1``, ``W2`` and so on, of convolutions and affine layers; or, of a network
+        whose layers have names, its `Network.state`.
     names : sequence of str, or state_dict, optional
-        The names of the module's layers in the order in which they run, or the
-        ``state_dict()`` that the module has now. By default those of DeepConvNet
+        For the book's names: the names of the module's layers in the order in which they
+        run, or the ``state_dict()`` that the module has now. By default those of DeepConvNet
         as two ``Sequential``: ``features.0`` to ``features.12``, ``classifier.0`` and
         ``classifier.3``.
     network : Network, optional
-        The network that the weights are from, where the module has ``torch.nn.Dropout``;
-        see `from_torch`.
+        The network that the weights are from: one whose layers have names, or for a module
+        that has ``torch.nn.Dropout``; see `from_torch`.
     tensors : bool
         Return ``torch.Tensor``, for ``load_state_dict``, and not NumPy arrays.
 
@@ -122,13 +134,24 @@ def to_torch(
     Raises
     ------
     ArgumentError
-        Another number of names than of layers, or a `network` as in `from_torch`.
+        Another number of names than of layers, names for layers that have some, or a
+        `network` as in `from_torch`.
     WeightsError
         Params that are not those of convolutions and affine layers in a row, or not
         those of `network`.
     MissingDependency
         Tensors without PyTorch.
     """
+    if getattr(network, "dotted", False):
+        if names is not None:
+            raise ArgumentError("to_torch: the layers of this network have their names")
+        if params is network.params:
+            raise ArgumentError(
+                "to_torch: of a network whose layers have names pass network.state(), which has "
+                "the statistics too, and matrices as PyTorch has them"
+            )
+        arrays = {key: _array(value) for key, value in params.items()}
+        return _as_tensors(_by_name("to_torch", arrays, network), tensors)
     count = _layer_count(params)
     expected = [f"{kind}{number}" for number in range(1, count + 1) for kind in "Wb"]
     if not set(params) <= set(expected) or not all(key in params for key in expected[::2]):
@@ -156,6 +179,10 @@ def to_torch(
         state[f"{name}.weight"] = np.array(weight.T if weight.ndim == 2 else weight, order="C")
         if f"b{number}" in arrays:
             state[f"{name}.bias"] = arrays[f"b{number}"].copy()
+    return _as_tensors(state, tensors)
+
+
+def _as_tensors(state: dict[str, NDArray[Any]], tensors: bool) -> dict[str, Any]:
     if not tensors:
         return state
     try:
@@ -165,6 +192,32 @@ def to_torch(
             "to_torch(tensors=True) needs PyTorch: pip install torch"
         ) from error
     return {key: torch.from_numpy(array) for key, array in state.items()}
+
+
+def _by_name(op: str, arrays: dict[str, NDArray[Any]], network: Any) -> dict[str, NDArray[Any]]:
+    """Copies of the arrays, if they are those of `Network.state` of a network with names."""
+    if any(
+        isinstance(layer, Dropout) and not layer.inverted for _, layer in network.named_layers()
+    ):
+        raise ArgumentError(
+            f"{op}: the network has a Dropout that scales as the book's does; give it "
+            "inverted=True, which scales as PyTorch's"
+        )
+    own = network.state()
+    given = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
+    missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
+    if missing or extra:
+        raise WeightsError(
+            f"{op}: not the state of the network: "
+            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
+        )
+    for key, value in given.items():
+        if value.shape != own[key].shape:
+            raise WeightsError(
+                f"{op}: {key} has shape {value.shape}, expected {own[key].shape} as in "
+                "network.state()"
+            )
+    return {key: np.array(given[key], order="C") for key in own}
 
 
 def _layer_count(params: Mapping[str, Any]) -> int:

@@ -1,0 +1,185 @@
+"""Layers of images as ONNX operators: one writer for each layer.
+
+A writer takes the graph of `onnx_graph` and adds to its end. Of images whose size is not known, the
+lengths have names; layers that keep the size keep the names.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..geometry import window_geometry
+from ..layers import (
+    AdaptiveAveragePooling,
+    AveragePooling,
+    BatchNormalization2d,
+    Convolution,
+    Pooling,
+    Subsampling,
+)
+from .onnx_graph import Graph, Writer
+
+__all__ = ["IMAGES"]
+
+
+def _convolution(graph: Graph, layer: Convolution) -> None:
+    filters, channels, height, width = layer.W.shape
+    graph.expect_channels(channels * layer.groups)
+    trained = graph.trained(layer, *layer.parameter_names)
+    stride, pad, dilation = int(layer.stride), int(layer.pad), int(layer.dilation)
+    size = _windows(graph, height, width, stride, pad, dilation)
+    graph.add(
+        "Conv",
+        *trained,
+        kernel_shape=[height, width],
+        strides=[stride, stride],
+        pads=[pad] * 4,
+        dilations=[dilation, dilation],
+        group=int(layer.groups),
+    )
+    graph.shape = (filters, *size)
+
+
+def _pooling(graph: Graph, layer: Pooling) -> None:
+    _add_pooling(graph, "MaxPool", layer)
+
+
+def _average_pooling(graph: Graph, layer: AveragePooling) -> None:
+    _add_pooling(graph, "AveragePool", layer, count_include_pad=int(layer.count_padding))
+
+
+def _add_pooling(
+    graph: Graph, operator: str, layer: Pooling | AveragePooling, **settings: int
+) -> None:
+    graph.expect_images()
+    height, width = int(layer.pool_h), int(layer.pool_w)
+    stride, pad = int(layer.stride), int(layer.pad)
+    size = _windows(graph, height, width, stride, pad, ceil_mode=layer.ceil_mode)
+    axes = zip(graph.shape[1:], (height, width), size, strict=True)
+    ends = [_end_pad(graph, *axis, stride, pad) if layer.ceil_mode else pad for axis in axes]
+    graph.add(
+        operator,
+        kernel_shape=[height, width],
+        strides=[stride, stride],
+        pads=[pad, pad, *ends],
+        ceil_mode=int(layer.ceil_mode),
+        **settings,
+    )
+    graph.shape = (graph.shape[0], *size)
+
+
+def _end_pad(
+    graph: Graph, size: int | str, window: int, count: int | str, stride: int, pad: int
+) -> int:
+    """Padding behind an axis with which ONNX's ceil mode finds `count` windows.
+
+    That of these versions also keeps a last window that begins in the padding. Where we have
+    left one out, the padding ends with the last of ours. (Of images of unknown size ONNX
+    Runtime leaves it out itself.)
+    """
+    if isinstance(size, str) or isinstance(count, str):
+        return pad
+    behind = size + pad - ((count - 1) * stride - pad + window)  # negative: it overhangs
+    end = pad - max(behind, 0)
+    if end < 0:
+        raise ArgumentError(
+            f"export_onnx: ONNX would give {graph.layer} one window more in ceil mode, which "
+            f"begins behind the image: a stride of {stride} leaves gaps between its windows"
+        )
+    return end
+
+
+def _windows(
+    graph: Graph,
+    height: int,
+    width: int,
+    stride: int,
+    pad: int,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+) -> tuple[int | str, int | str]:
+    """Rows and columns of windows, by number or, of an image of unknown size, by name."""
+    _, rows, columns = graph.shape
+    if isinstance(rows, int) and isinstance(columns, int):
+        image = (1, 1, rows, columns)
+        window = (height, width, stride, pad, dilation, ceil_mode)
+        found = window_geometry(f"export_onnx {graph.layer}", image, *window)
+        return found.oh, found.ow
+    number = len(graph.nodes)
+    spans = dilation * (height - 1), dilation * (width - 1)
+    kept = [stride == 1 and span == 2 * pad for span in spans]
+    return rows if kept[0] else f"height_{number}", columns if kept[1] else f"width_{number}"
+
+
+def _adaptive_average_pooling(graph: Graph, layer: AdaptiveAveragePooling) -> None:
+    """Each axis times a matrix of averages, for windows may overlap and differ in size."""
+    graph.expect_images()
+    channels, *size = graph.shape
+    counts = [int(layer.out_h), int(layer.out_w)]
+    if counts == [1, 1]:
+        graph.add("GlobalAveragePool")
+    elif size != counts:
+        height, width = size
+        if isinstance(height, str) or isinstance(width, str):
+            raise ArgumentError(
+                f"export_onnx: the windows of {graph.layer} depend on the size of the images: "
+                "pass input_shape"
+            )
+        columns = graph.constant(f"columns_{len(graph.nodes)}", _averages(width, counts[1]).T)
+        graph.add("MatMul", columns)
+        rows = graph.constant(f"rows_{len(graph.nodes)}", _averages(height, counts[0]))
+        graph.join("MatMul", rows, graph.end)
+    graph.shape = (channels, *counts)
+
+
+def _averages(size: int, count: int) -> np.ndarray:
+    """(count, size): row i averages the places from i*size/count to (i + 1)*size/count."""
+    out = np.zeros((count, size))
+    for i, row in enumerate(out):
+        begin, end = i * size // count, math.ceil((i + 1) * size / count)
+        row[begin:end] = 1 / (end - begin)
+    return out
+
+
+def _subsampling(graph: Graph, layer: Subsampling) -> None:
+    graph.expect_images()
+    stride, more = layer.stride, layer.more_channels
+    channels, *size = graph.shape
+    if stride > 1:
+        # From the first to beyond the last, in rows and columns, by steps.
+        limits = [("starts", [0, 0]), ("ends", [np.iinfo(np.int64).max] * 2)]
+        steps = [*limits, ("axes", [2, 3]), ("steps", [stride, stride])]
+        graph.add("Slice", *(graph.whole_numbers(name, values) for name, values in steps))
+        number = len(graph.nodes)
+        size = [
+            f"{axis}_{number}" if isinstance(length, str) else -(-length // stride)
+            for axis, length in zip(("height", "width"), size, strict=True)
+        ]
+    if more:
+        first = more // 2
+        pads = [0, first, 0, 0, 0, more - first, 0, 0]
+        graph.add("Pad", graph.whole_numbers("pads", pads))
+        channels = f"channels_{len(graph.nodes)}" if isinstance(channels, str) else channels + more
+    graph.shape = (channels, *size)
+
+
+def _batch_normalization_2d(graph: Graph, layer: BatchNormalization2d) -> None:
+    channels = np.size(layer.gamma)
+    graph.expect_channels(channels)
+    operands = graph.trained(layer, *layer.parameter_names, *layer.buffer_names)
+    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
+    graph.shape = (channels, *graph.shape[1:])
+
+
+IMAGES: dict[type, Writer] = {
+    AdaptiveAveragePooling: _adaptive_average_pooling,
+    AveragePooling: _average_pooling,
+    BatchNormalization2d: _batch_normalization_2d,
+    Convolution: _convolution,
+    Pooling: _pooling,
+    Subsampling: _subsampling,
+}
+"""The writer by the class of the layer."""
