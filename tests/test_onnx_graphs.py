@@ -82,6 +82,7 @@ def trained(network: Network) -> Network:
 MODELS = {
     "lenet": (1, 28, 28),
     "resnet18": (3, 40, 56),
+    "digitnet5": (1, 28, 28),
     "resnet20": (3, 32, 32),
     "resnet50": (3, 64, 64),
     "googlenet": (3, 64, 48),
