@@ -115,24 +115,33 @@ cdef void relu_pixels(
 
 cdef void pool_pixels(
     const real* dout, const unsigned char* winner, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t x,
-    ptrdiff_t pixels, int place, real* to, ptrdiff_t to_pixel,
+    ptrdiff_t pixels, int top, int rows, real* to, ptrdiff_t to_pixel, ptrdiff_t to_row,
 ) noexcept nogil:
-    """Pixels from x on of a row; dout and winner are those of its windows.
+    """Pixels from x on of one or both rows of windows, whose dout and winner these are.
 
-    `place` is the position that the row's even pixels have in their windows.
+    `top` is the first row's place in its windows, 0 or 1.
     """
-    cdef ptrdiff_t i, c
+    cdef ptrdiff_t end = x + pixels, both, c
     cdef vec[real] passed
-    cdef ivec[real] here
-    for i in range(x, x + pixels):
+    cdef ivec[real] place
+    cdef int i, j
+    while x < end:
+        both = min(2 - x % 2, end - x)  # pixels of this window in a row
         for c from 0 <= c < to_pixel by lanes(dout):
-            passed = load_part(dout + i // 2 * pixel + c, depth - c)
-            here = equal(
-                load_index(passed, winner + i // 2 * pixel + c, depth - c),
-                broadcast_index(passed, <int> (place + i % 2)),
-            )
-            store_part(to + c, choose(here, passed, broadcast(<real> 0)), to_pixel - c)
-        to += to_pixel
+            passed = load_part(dout + x // 2 * pixel + c, depth - c)
+            place = load_index(passed, winner + x // 2 * pixel + c, depth - c)
+            for i in range(rows):
+                for j in range(<int> both):
+                    store_part(
+                        to + i * to_row + j * to_pixel + c,
+                        choose(
+                            equal(place, broadcast_index(passed, 2 * (top + i) + x % 2 + j)),
+                            passed, broadcast(<real> 0),
+                        ),
+                        to_pixel - c,
+                    )
+        to += both * to_pixel
+        x += both
 
 
 cdef void gated_window(
@@ -150,17 +159,19 @@ cdef void gated_window(
     cdef ptrdiff_t last = max(min(width - left, cols), first)
     cdef ptrdiff_t x = left + first
     cdef const real* dout = <const real*> d.dout
+    cdef ptrdiff_t row = cols * to_pixel
     cdef real* begin
-    cdef ptrdiff_t y, at
-    for y in range(top, top + rows):
+    cdef ptrdiff_t y = top, at, together, i
+    while y < top + rows:
+        together = 1  # rows that lie in the same windows
         if 0 <= y < height:
             begin = to + first * to_pixel
-            memset(to, 0, first * to_pixel * sizeof(real))
             if d.kind == POOL_GATE:
+                together = min(2 - y % 2, top + rows - y)
                 at = (image * d.ph + y // 2) * d.pw * d.pixel
                 pool_pixels[real](
                     dout + at, <const unsigned char*> d.gate + at, d.pixel, d.c, x, last - first,
-                    <int> (2 * (y % 2)), begin, to_pixel,
+                    <int> (y % 2), <int> together, begin, to_pixel, row,
                 )
             else:
                 at = ((image * d.h + y) * d.w + x) * d.pixel
@@ -171,10 +182,13 @@ cdef void gated_window(
                     )
                 else:
                     copy_pixels[real](dout + at, d.pixel, d.c, last - first, begin, to_pixel)
-            memset(to + last * to_pixel, 0, (cols - last) * to_pixel * sizeof(real))
+            for i in range(together):
+                memset(to + i * row, 0, first * to_pixel * sizeof(real))
+                memset(to + i * row + last * to_pixel, 0, (cols - last) * to_pixel * sizeof(real))
         else:
-            memset(to, 0, cols * to_pixel * sizeof(real))
-        to += cols * to_pixel
+            memset(to, 0, row * sizeof(real))
+        to += together * row
+        y += together
 
 
 cdef inline void fetch_pixels(
