@@ -10,7 +10,7 @@ FASTCONV_MAX_ISA         widest instruction set to use: baseline, avx2 or avx512
 FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (see
                          `set_math_mode`)
 FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions where it
-                         applies: direct, winograd2 or winograd4
+                         applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data
 =======================  ==========================================================
 """
@@ -165,7 +165,7 @@ def set_conv_algorithm(algorithm: str | None) -> None:
 
     Parameters
     ----------
-    algorithm : {"auto", "direct", "winograd2", "winograd4"} or None
+    algorithm : {"auto", "direct", "winograd2", "winograd2x4", "winograd4"} or None
         ``"auto"`` chooses by shape and math mode; the others are described in
         `fastconv.backends.algorithms`. None returns to FASTCONV_CONV_ALGORITHM.
 

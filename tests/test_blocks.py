@@ -86,7 +86,8 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     draw = whole_numbers(seed, dtype)
     x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
     images = {"x": x, "weight": weight, "geometry": g, "pool": pool}
-    table = forced(backend, "winograd2" if algorithm == "winograd4" else algorithm, threads)
+    exact = "winograd2" if algorithm in ("winograd2x4", "winograd4") else algorithm
+    table = forced(backend, exact, threads)
     kept = {} if pool else {"winner": None}
     got = call_kernel(table, "conv2d_block_forward", **images, bias=bias, **kept)
     out, gate = block_by_loops(x, weight, bias, g, pool)
@@ -133,7 +134,7 @@ def test_sparse_gradient_of_nothing_is_nothing(table, dtype):
 # ---- NaN and infinity -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd2x4", "winograd4"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_broken_pixel_stays_near_its_windows(backend, dtype, rng, algorithm, value):
     """A tile computes several outputs from shared sums; beyond the tile nothing is seen."""
@@ -151,7 +152,9 @@ def test_a_broken_pixel_stays_near_its_windows(backend, dtype, rng, algorithm, v
 # ---- precision --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("algorithm", "bound"), [("winograd2", 2e-6), ("winograd4", 1e-5)])
+@pytest.mark.parametrize(
+    ("algorithm", "bound"), [("winograd2", 2e-6), ("winograd2x4", 2e-6), ("winograd4", 1e-5)]
+)
 def test_float32_error_is_what_the_math_mode_promises(backend, rng, algorithm, bound):
     """Against float64 sums, relative to the largest value, on a layer of DeepConvNet."""
     g = window_geometry("test", (8, 64, 8, 8), 3, 3, 1, 1)
@@ -166,6 +169,33 @@ def test_float32_error_is_what_the_math_mode_promises(backend, rng, algorithm, b
     dx, dweight, _ = naive.conv2d_gradients(dout, x, weight, 1, 1)
     assert_close(got["dx"], dx, tolerance=bound)
     assert_close(got["dweight"], dweight, tolerance=bound)
+
+
+@pytest.mark.parametrize(("c", "filters", "side"), [(16, 16, 28), (32, 32, 16), (32, 64, 8)])
+def test_default_math_rounds_at_most_twice_as_much_as_pytorch(backend, rng, c, filters, side):
+    """Largest errors against float64, on layers of DeepConvNet at a batch of its size."""
+    torch = pytest.importorskip("torch")
+    g = window_geometry("test", (100, c, side, side), 3, 3, 1, 1)
+    x = np.maximum(rng.standard_normal(g.input_shape), 0).astype(np.float32)
+    weight = (rng.standard_normal((filters, c, 3, 3)) * np.sqrt(2 / (9 * c))).astype(np.float32)
+    bias = np.zeros(filters, np.float32)
+    dout = rng.standard_normal(g.output_shape(filters)).astype(np.float32)
+    table = forced(backend, "auto", 1)
+    assert choose(g, filters, False, "default").forward == "winograd2x4"
+    ours = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+    ours |= call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
+    theirs, right = (by_torch(torch, x, weight, dout, t) for t in (torch.float32, torch.float64))
+    for name, exact in right.items():
+        off = np.abs(ours[name] - exact).max()
+        assert off <= 2 * np.abs(theirs[name] - exact).max(), name
+
+
+def by_torch(torch, x, weight, dout, dtype):
+    """Output of a convolution without bias, and both gradients."""
+    x, weight = (torch.tensor(a, dtype=dtype, requires_grad=True) for a in (x, weight))
+    out = torch.nn.functional.conv2d(x, weight, padding=1)
+    out.backward(torch.tensor(dout, dtype=dtype))
+    return {"out": out.detach().numpy(), "dx": x.grad.numpy(), "dweight": weight.grad.numpy()}
 
 
 # ---- the choice -------------------------------------------------------------------------
@@ -187,9 +217,18 @@ def test_other_windows_and_strides_are_direct_whatever_is_asked_for():
 def test_f4_runs_in_the_fast_math_mode_only():
     big = (100, 64, 28, 28)
     assert "winograd4" not in chosen(big, 64)
-    assert chosen(big, 64)[0] == "winograd2"
+    assert chosen(big, 64) == ("winograd2", "winograd2", "winograd2x4")
     assert chosen(big, 64, mode="fast")[0] == "winograd4"
     assert chosen(big, 64, asked="winograd4")[0] == "winograd4"
+
+
+def test_wide_tiles_run_where_they_save_enough():
+    assert chosen((100, 16, 28, 28), 16) == ("winograd2x4",) * 3
+    assert chosen((100, 32, 8, 8), 64) == ("winograd2x4", "winograd2", "winograd2x4")
+    assert chosen((100, 16, 14, 14), 32) == ("winograd2", "winograd2", "winograd2x4")
+    assert chosen((100, 16, 6, 6), 16) == ("winograd2",) * 3
+    assert chosen((1, 16, 28, 28), 16) == ("winograd2",) * 3  # small: whole numbers stay exact
+    assert chosen((1, 64, 28, 28), 64, asked="winograd2x4") == ("winograd2x4",) * 3
 
 
 def test_a_pooled_block_has_a_sparse_weight_gradient():

@@ -2,10 +2,12 @@
 
 ``direct``
     Products of pixels and filters, as the definition says. Any window, any stride.
-``winograd2``, ``winograd4``
-    Winograd's F(2x2, 3x3) and F(4x4, 3x3) (arXiv:1509.09308): 2.25 and 4 times fewer
-    multiplications for 3x3 filters of stride 1. The first has the direct way's rounding
-    error; the second about four times that, so it runs only in the math mode ``fast``.
+``winograd2``, ``winograd2x4``, ``winograd4``
+    Winograd's F(2x2, 3x3), F(2x4, 3x3) and F(4x4, 3x3) (arXiv:1509.09308): 2.25, 3 and 4
+    times fewer multiplications for 3x3 filters of stride 1. The first rounds less than the
+    direct way and keeps whole numbers exact; the second rounds twice as much, so it sums up
+    few channels only, or weight gradients; the third four times as much, so it runs only in
+    the math mode ``fast``.
 ``sparse``
     Weight gradient behind ReLU and 2x2 max pooling, where at most one of four gradients
     is not zero: exact, four times fewer operations.
@@ -14,15 +16,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from ..geometry import WindowGeometry
 
 __all__ = ["ALGORITHMS", "MATH_MODES", "Algorithm", "ConvAlgorithms", "choose"]
 
-Algorithm = Literal["direct", "winograd2", "winograd4", "sparse"]
+Algorithm = Literal["direct", "winograd2", "winograd2x4", "winograd4", "sparse"]
 
-ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
+ALGORITHMS = ("auto", "direct", "winograd2", "winograd2x4", "winograd4")
 """What can be asked for; where it does not apply, ``direct`` runs."""
 
 MATH_MODES = ("default", "fast")
@@ -35,6 +37,12 @@ LEAST_CHANNELS = 8
 
 LEAST_TILES = 8
 """Tiles of 4 x 4 outputs, in all images, below which transforming the filters does not pay."""
+
+LEAST_TILES_WIDE = 128
+"""The same for F(2x4, 3x3): small problems, made by hand of whole numbers, stay exact."""
+
+MOST_CHANNELS_WIDE = 32
+"""Channels, summed up, more of which F(2x4, 3x3) rounds over twice as much as PyTorch does."""
 
 LEAST_TILES_FAST = 32
 """The same for the weight gradient by F(4x4, 3x3)."""
@@ -65,11 +73,11 @@ def choose(
     pooled : bool
         Whether ReLU and 2x2 max pooling follow in the same run.
     math_mode : {"default", "fast"}
-    forced : {"auto", "direct", "winograd2", "winograd4"}
+    forced : {"auto", "direct", "winograd2", "winograd2x4", "winograd4"}
         Use this one wherever it applies.
     """
-    forward = _winograd(g, filters, g.oh, g.ow, math_mode, forced)
-    input_gradient = _winograd(g, filters, g.h, g.w, math_mode, forced)
+    forward = _winograd(g, g.c, filters, g.oh, g.ow, math_mode, forced)
+    input_gradient = _winograd(g, filters, g.c, g.h, g.w, math_mode, forced)
     weight_gradient = _weight_gradient(g, pooled, math_mode, forced)
     return ConvAlgorithms(forward, input_gradient, weight_gradient)
 
@@ -81,24 +89,43 @@ def _weight_gradient(g: WindowGeometry, pooled: bool, math_mode: str, forced: st
     if (g.fh, g.fw, g.stride) != (3, 3, 1) or forced == "direct":
         return "direct"
     if forced != "auto":
-        return "winograd4" if forced == "winograd4" else "winograd2"
+        return cast("Algorithm", forced)
     if g.c < LEAST_CHANNELS:
         return "direct"
     tiles = g.n * -(-g.oh // 4) * -(-g.ow // 4)
-    return "winograd4" if math_mode == "fast" and tiles >= LEAST_TILES_FAST else "winograd2"
+    if math_mode == "fast" and tiles >= LEAST_TILES_FAST:
+        return "winograd4"
+    return "winograd2x4" if tiles >= LEAST_TILES_WIDE and _wide_saves(g.ow, 0) else "winograd2"
 
 
 def _winograd(
-    g: WindowGeometry, filters: int, height: int, width: int, math_mode: str, forced: str
+    g: WindowGeometry,
+    depth: int,
+    columns: int,
+    height: int,
+    width: int,
+    math_mode: str,
+    forced: str,
 ) -> Algorithm:
-    """The way to compute images of height x width by this filter."""
+    """The way to compute height x width pixels of `columns` channels, each from `depth`."""
     if (g.fh, g.fw, g.stride) != (3, 3, 1) or g.pad > 2 or forced == "direct":
         return "direct"
     if forced != "auto":
-        return "winograd4" if forced == "winograd4" else "winograd2"
+        return cast("Algorithm", forced)
     tiles = g.n * -(-height // 4) * -(-width // 4)
-    if min(g.c, filters) < LEAST_CHANNELS or g.c * filters < LEAST_PAIRS or tiles < LEAST_TILES:
+    few = min(depth, columns) < LEAST_CHANNELS or depth * columns < LEAST_PAIRS
+    if few or tiles < LEAST_TILES:
         return "direct"
-    if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(g.c, filters):
+    if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(depth, columns):
         return "winograd4"
-    return "winograd2"
+    wide = depth <= MOST_CHANNELS_WIDE and tiles >= LEAST_TILES_WIDE and _wide_saves(width, 0.2)
+    return "winograd2x4" if wide else "winograd2"
+
+
+def _wide_saves(width: int, share: float) -> bool:
+    """Whether tiles of 2 x 4 save this share of the multiplications of 2 x 2, or any if 0.
+
+    What hangs over the edge of the images counts. A convolution also stores such tiles slowly.
+    """
+    narrow, wide = 16 * -(-width // 2), 24 * -(-width // 4)
+    return wide < narrow and wide <= (1 - share) * narrow

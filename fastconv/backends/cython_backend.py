@@ -28,8 +28,14 @@ __all__ = ["CythonBackend", "create"]
 ISA_LEVELS = ("baseline", "avx2", "avx512")
 """Builds of the kernels, the narrowest vectors first."""
 
-CODES: dict[Algorithm, int] = {"direct": 0, "winograd2": 1, "winograd4": 2, "sparse": 3}
-"""The kernels' numbers for the ways to compute a convolution; see conv.pxi."""
+CODES: dict[Algorithm, int] = {
+    "direct": 0,
+    "winograd2": 1,
+    "winograd2x4": 2,
+    "winograd4": 3,
+    "sparse": 4,
+}
+"""The kernels' numbers for the ways to compute a convolution; see winograd_transform.pxi."""
 
 BUILD_REASON = Path(__file__).parent / "_cython" / "_build_reason.txt"
 """Where the build wrote what it could not compile, and why; see setup.py."""

@@ -16,11 +16,6 @@
 cdef enum:
     BAND_BYTES = 1 << 17  # of an image in scratch: with the packed block it fits a 256 KB cache
 
-    DIRECT = 0  # the algorithms, numbered as in cython_backend.py
-    WINOGRAD2
-    WINOGRAD4
-    SPARSE
-
 cdef struct Conv:
     ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
 
@@ -198,9 +193,7 @@ cdef void forward(
     if algorithm == DIRECT:
         direct_forward[real](g, &images, weight, bias, o, threads)
     else:
-        winograd[real](
-            2 if algorithm == WINOGRAD2 else 4, &images, weight, strides, bias, g.pad, o, threads
-        )
+        winograd[real](algorithm, &images, weight, strides, bias, g.pad, o, threads)
 
 
 def conv2d_forward(

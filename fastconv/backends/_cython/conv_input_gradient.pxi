@@ -113,6 +113,4 @@ cdef void input_gradient(
     elif algorithm == DIRECT:
         direct_input_gradient[real](g, d, weight, dx, threads)
     else:
-        winograd[real](
-            2 if algorithm == WINOGRAD2 else 4, d, weight + 8, strides, NULL, 2 - g.pad, &o, threads
-        )
+        winograd[real](algorithm, d, weight + 8, strides, NULL, 2 - g.pad, &o, threads)

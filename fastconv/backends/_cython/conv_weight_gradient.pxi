@@ -247,9 +247,7 @@ cdef void weight_gradient(
     cdef bint winograd = g.fh == g.fw == 3 and g.stride == 1
     if algorithm == SPARSE and d.kind == POOL_GATE:
         sparse_weight_gradient[real](g, d, x, dweight, dbias, threads)
-    elif algorithm == WINOGRAD2 and winograd:
-        winograd_weight_gradient[real](2, g, d, x, dweight, dbias, threads)
-    elif algorithm == WINOGRAD4 and winograd:
-        winograd_weight_gradient[real](4, g, d, x, dweight, dbias, threads)
+    elif algorithm in (WINOGRAD2, WINOGRAD2X4, WINOGRAD4) and winograd:
+        winograd_weight_gradient[real](algorithm, g, d, x, dweight, dbias, threads)
     else:
         direct_weight_gradient[real](g, d, x, dweight, dbias, threads)

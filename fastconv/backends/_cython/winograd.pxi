@@ -10,9 +10,9 @@
 #                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
 #                 M[f][tile][group] = t
 #             for tile:  for vector of the group:
-#                 m x m outputs = transform of M[.](tile) + bias, ReLU, pool
+#                 my x mx outputs = transform of M[.](tile) + bias, ReLU, pool
 #
-# f counts the (m+2)^2 frequencies. A block's V and M stay in the second cache and are never
+# f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
 # arrays of all tiles; a block is as many tiles as make reading U once a block cheap beside the
 # products. It is a piece of a row of tiles, or some rows, or some images, so that the
 # pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
@@ -26,7 +26,7 @@ cdef enum:
     GROUP = 64  # columns of M
 
 cdef struct Winograd:
-    int m
+    int my, mx
     ptrdiff_t depth, width  # channels in, padded to whole vectors
     ptrdiff_t columns, group  # channels out, and how many of them at once
     ptrdiff_t pad
@@ -48,19 +48,19 @@ cdef inline ptrdiff_t odd_lines(ptrdiff_t values, ptrdiff_t width) noexcept nogi
 
 
 cdef Winograd winograd_of(
-    int m, const Incoming* d, const Outgoing* o, ptrdiff_t pad, ptrdiff_t lane_count,
+    int my, int mx, const Incoming* d, const Outgoing* o, ptrdiff_t pad, ptrdiff_t lane_count,
     ptrdiff_t value_bytes, int threads,
 ) noexcept nogil:
     """How to cut the work. Tiles cover no more than what goes out."""
     cdef Winograd w
-    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
+    cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
     cdef ptrdiff_t pool = 2 if o.kind == POOL_GATE else 1
     cdef ptrdiff_t most, tiles, blocks
-    w.m, w.pad, w.depth, w.columns = m, pad, d.c, o.c
+    w.my, w.mx, w.pad, w.depth, w.columns = my, mx, pad, d.c, o.c
     w.width = padded(d.c, lane_count)
     w.group = evenly(padded(o.c, lane_count), max(GROUP, 2 * lane_count))
     w.group = padded(w.group, 2 * lane_count if w.group > lane_count else lane_count)
-    w.tiles_y, w.tiles_x = ceil_div(pool * o.ph, m), ceil_div(pool * o.pw, m)
+    w.tiles_y, w.tiles_x = ceil_div(pool * o.ph, my), ceil_div(pool * o.pw, mx)
     most = TILE_BYTES // (frequencies * (w.width + w.group) * value_bytes)
     most = max(LEAST_TILES, min(most, MOST_TILES))
     most = min(most, ceil_div(o.n * w.tiles_y * w.tiles_x, threads))
@@ -84,8 +84,8 @@ cdef Winograd winograd_of(
 
 
 cdef inline void transform_filters_block(
-    int m, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns,
-    real* to, ptrdiff_t step,
+    int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
+    ptrdiff_t columns, real* to, ptrdiff_t step,
 ) noexcept nogil:
     """One block [f][c][lanes of the block], zeros behind `columns`; strides as in `pack_block`."""
     cdef ptrdiff_t width = block_width(columns, lanes(weight))
@@ -96,28 +96,33 @@ cdef inline void transform_filters_block(
     for c in range(depth):
         pack_block[real](weight + c * strides[2], shape, strides, columns, taps)
         for i from 0 <= i < width by lanes(weight):
-            transform_filter[real](m, taps + i, width, to + c * width + i, step)
+            transform_filter[real](my, mx, taps + i, width, to + c * width + i, step)
 
 
 cdef void transform_filters(
-    int m, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns,
-    real* to, ptrdiff_t step, int team,
+    int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
+    ptrdiff_t columns, real* to, ptrdiff_t step, int team,
 ) noexcept nogil:
     """All blocks, one after the other; `step` from frequency to frequency."""
     cdef ptrdiff_t width = 2 * lanes(weight)
-    cdef ptrdiff_t block = (m + 2) * (m + 2) * step
+    cdef ptrdiff_t block = (my + 2) * (mx + 2) * step
     cdef ptrdiff_t b
     for b in prange(
         ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
     ):
-        if m == 2:
+        if mx == 2:
             transform_filters_block[real](
-                2, weight + b * width * strides[3], strides, depth, columns - b * width,
+                2, 2, weight + b * width * strides[3], strides, depth, columns - b * width,
+                to + b * block, step,
+            )
+        elif my == 2:
+            transform_filters_block[real](
+                2, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
                 to + b * block, step,
             )
         else:
             transform_filters_block[real](
-                4, weight + b * width * strides[3], strides, depth, columns - b * width,
+                4, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
                 to + b * block, step,
             )
 
@@ -126,87 +131,91 @@ cdef void transform_filters(
 
 
 cdef inline void transform_patches(
-    int m, const Winograd* w, const real* window, ptrdiff_t rows, ptrdiff_t cols, real* v
+    int my, int mx, const Winograd* w, const real* window, ptrdiff_t rows, ptrdiff_t cols,
+    real* v,
 ) noexcept nogil:
     """V of rows x cols tiles from the pixels that they need."""
-    cdef ptrdiff_t row = (m * cols + 2) * w.width
+    cdef ptrdiff_t row = (mx * cols + 2) * w.width
     cdef ptrdiff_t y, c
     for y in range(rows):
         for c from 0 <= c < w.width by lanes(window):
             transform_input[real](
-                m, window + m * y * row + c, row, w.width, cols, v + c, w.width, w.v_step
+                my, mx, window + my * y * row + c, row, w.width, cols, v + c, w.width,
+                w.v_step,
             )
         v += cols * w.width
 
 
 cdef void store_edge(
-    int m, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t columns,
+    int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t columns,
     const real* outputs,
 ) noexcept nogil:
-    """The outputs [m][m][lanes] of a tile that hangs over: rows x cols of them go to `at`."""
+    """The outputs [my][mx][lanes] of a tile that hangs over: rows x cols of them go to `at`."""
     cdef ptrdiff_t i, j
     cdef ptrdiff_t width = lanes(outputs)
     cdef const real* t
     for i in range(rows):
         for j in range(cols):
             if o.kind == POOL_GATE:
-                t = outputs + 2 * (i * m + j) * width
+                t = outputs + 2 * (i * mx + j) * width
                 store_pooled[real](
-                    load(t), load(t + width), load(t + m * width), load(t + (m + 1) * width),
+                    load(t), load(t + width), load(t + mx * width), load(t + (mx + 1) * width),
                     o, at + (i * o.pw + j) * o.c, columns,
                 )
             else:
-                t = outputs + (i * m + j) * width
+                t = outputs + (i * mx + j) * width
                 store_part(<real*> o.out + at + (i * o.pw + j) * o.c, load(t), columns)
 
 
 cdef inline void store_tile(
-    int m, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t columns,
-    vec[real]* t,
+    int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
+    ptrdiff_t columns, vec[real]* t,
 ) noexcept nogil:
     """The outputs of one tile, as many as there are rows x cols places for."""
-    cdef int side = m // 2 if o.kind == POOL_GATE else m
+    cdef int high = my // 2 if o.kind == POOL_GATE else my
+    cdef int wide = mx // 2 if o.kind == POOL_GATE else mx
     cdef real* out = <real*> o.out + at
     cdef int i, j
     cdef char[16 * VECTOR_BYTES] memory
     if o.kind == RELU_GATE:
-        relu_all[real](t, m * m, 1)
-    if rows < side or cols < side or columns < lanes(out):
-        store_all[real](t, m * m, 1, <real*> memory)
-        store_edge[real](m, o, at, min(rows, side), min(cols, side), columns, <real*> memory)
+        relu_all[real](t, my * mx, 1)
+    if rows < high or cols < wide or columns < lanes(out):
+        store_all[real](t, my * mx, 1, <real*> memory)
+        store_edge[real](mx, o, at, min(rows, high), min(cols, wide), columns, <real*> memory)
     elif o.kind == POOL_GATE:
-        for i in range(m // 2):
-            for j in range(m // 2):
+        for i in range(my // 2):
+            for j in range(mx // 2):
                 store_pooled[real](
-                    t[2 * (i * m + j)], t[2 * (i * m + j) + 1],
-                    t[2 * (i * m + j) + m], t[2 * (i * m + j) + m + 1],
+                    t[2 * (i * mx + j)], t[2 * (i * mx + j) + 1],
+                    t[2 * (i * mx + j) + mx], t[2 * (i * mx + j) + mx + 1],
                     o, at + (i * o.pw + j) * o.c, columns,
                 )
     else:
-        for i in range(m):
-            for j in range(m):
-                store(out + j * o.c, t[i * m + j])
+        for i in range(my):
+            for j in range(mx):
+                store(out + j * o.c, t[i * mx + j])
             out += o.pw * o.c
 
 
 cdef inline void transform_tiles(
-    int m, const Winograd* w, const Outgoing* o, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left,
-    ptrdiff_t rows, ptrdiff_t cols, const real* products, const real* bias, ptrdiff_t first,
-    ptrdiff_t columns,
+    int my, int mx, const Winograd* w, const Outgoing* o, ptrdiff_t image, ptrdiff_t top,
+    ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, const real* products, const real* bias,
+    ptrdiff_t first, ptrdiff_t columns,
 ) noexcept nogil:
     """What goes out of rows x cols tiles, `columns` channels from `first` on."""
-    cdef ptrdiff_t side = m // 2 if o.kind == POOL_GATE else m
+    cdef ptrdiff_t high = my // 2 if o.kind == POOL_GATE else my
+    cdef ptrdiff_t wide = mx // 2 if o.kind == POOL_GATE else mx
     cdef ptrdiff_t y, x, c, at
     cdef int i
     cdef vec[real] t[16]
-    for y from side * top <= y < side * (top + rows) by side:
-        for x from side * left <= x < side * (left + cols) by side:
+    for y from high * top <= y < high * (top + rows) by high:
+        for x from wide * left <= x < wide * (left + cols) by wide:
             at = ((image * o.ph + y) * o.pw + x) * o.c + first
             for c from 0 <= c < columns by lanes(products):
-                transform_output[real](m, products + c, w.m_step, t)
-                for i in range(m * m):
+                transform_output[real](my, mx, products + c, w.m_step, t)
+                for i in range(my * mx):
                     t[i] = add(t[i], load(bias + first + c))
-                store_tile[real](m, o, at + c, o.ph - y, o.pw - x, columns - c, t)
+                store_tile[real](my, mx, o, at + c, o.ph - y, o.pw - x, columns - c, t)
             products += w.group
 
 
@@ -215,7 +224,7 @@ cdef inline ptrdiff_t begin_of(
 ) noexcept nogil:
     """The first element that a block reads, and the block before it does not, but for its edge."""
     cdef ptrdiff_t image = block // (w.blocks_x * w.blocks_y) * w.images
-    cdef ptrdiff_t row = max(0, block // w.blocks_x % w.blocks_y * w.rows * w.m - w.pad)
+    cdef ptrdiff_t row = max(0, block // w.blocks_x % w.blocks_y * w.rows * w.my - w.pad)
     if image >= d.n:
         return d.n * d.ph * d.pw * d.pixel
     return (image * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw * d.pixel
@@ -229,7 +238,7 @@ cdef void multiply_frequencies(
 
     Meanwhile the `pixels` elements of what comes in from `ahead` on are fetched.
     """
-    cdef ptrdiff_t frequencies = (w.m + 2) * (w.m + 2)
+    cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t f, c, width, near, end
     cdef Product p
     p.rows, p.run, p.accumulate, p.relu = 1, w.depth, False, False
@@ -267,16 +276,19 @@ cdef void winograd_block(
     cdef ptrdiff_t ahead = begin_of(w, d, block + 1)
     cdef ptrdiff_t pixels = begin_of(w, d, block + 2) - ahead
     cdef ptrdiff_t i, columns
-    cdef int m = w.m
+    cdef real* to
     for i in range(images):
         gated_window[real](
-            d, image + i, m * top - w.pad, m * left - w.pad, m * rows + 2, m * cols + 2,
-            window, w.width,
+            d, image + i, w.my * top - w.pad, w.mx * left - w.pad, w.my * rows + 2,
+            w.mx * cols + 2, window, w.width,
         )
-        if m == 2:
-            transform_patches[real](2, w, window, rows, cols, v + i * rows * cols * w.width)
+        to = v + i * rows * cols * w.width
+        if w.mx == 2:
+            transform_patches[real](2, 2, w, window, rows, cols, to)
+        elif w.my == 2:
+            transform_patches[real](2, 4, w, window, rows, cols, to)
         else:
-            transform_patches[real](4, w, window, rows, cols, v + i * rows * cols * w.width)
+            transform_patches[real](4, 4, w, window, rows, cols, to)
     while first < end:
         columns = min(w.group, end - first)
         multiply_frequencies[real](
@@ -284,35 +296,39 @@ cdef void winograd_block(
         )
         pixels = 0
         for i in range(images):
-            if m == 2:
+            to = products + i * rows * cols * w.group
+            if w.mx == 2:
                 transform_tiles[real](
-                    2, w, o, image + i, top, left, rows, cols,
-                    products + i * rows * cols * w.group, bias, first, columns,
+                    2, 2, w, o, image + i, top, left, rows, cols, to, bias, first, columns
+                )
+            elif w.my == 2:
+                transform_tiles[real](
+                    2, 4, w, o, image + i, top, left, rows, cols, to, bias, first, columns
                 )
             else:
                 transform_tiles[real](
-                    4, w, o, image + i, top, left, rows, cols,
-                    products + i * rows * cols * w.group, bias, first, columns,
+                    4, 4, w, o, image + i, top, left, rows, cols, to, bias, first, columns
                 )
         first += columns
 
 
 cdef void winograd(
-    int m, const Incoming* d, const real* weight, const ptrdiff_t* strides, const real* bias,
-    ptrdiff_t pad, const Outgoing* o, int threads,
+    int algorithm, const Incoming* d, const real* weight, const ptrdiff_t* strides,
+    const real* bias, ptrdiff_t pad, const Outgoing* o, int threads,
 ) except *:
     """What goes out, from what comes in, by filters whose strides are as in `pack_block`.
 
     `bias` is that of the columns, NULL stands for zeros.
     """
-    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
-    cdef Winograd w = winograd_of(m, d, o, pad, lanes(weight), sizeof(real), threads)
+    cdef int my = tile_height(algorithm), mx = tile_width(algorithm)
+    cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
+    cdef Winograd w = winograd_of(my, mx, d, o, pad, lanes(weight), sizeof(real), threads)
     cdef ptrdiff_t columns = padded(w.columns, lanes(weight))
     cdef ptrdiff_t work = w.depth * columns // lanes(weight) * frequencies
     cdef int team = team_size(threads, w.units, o.n * w.tiles_y * w.tiles_x * work)
     cdef ptrdiff_t blocks = ceil_div(columns, 2 * lanes(weight))
     cdef Scratch packing = Scratch((blocks * frequencies * w.u_step + columns) * sizeof(real))
-    cdef ptrdiff_t window_pixels = (m * w.rows + 2) * (m * w.cols + 2)
+    cdef ptrdiff_t window_pixels = (my * w.rows + 2) * (mx * w.cols + 2)
     cdef Scratch windows = Scratch(window_pixels * w.width * sizeof(real), team)
     cdef Scratch patches = Scratch(frequencies * w.v_step * sizeof(real), team)
     cdef Scratch sums = Scratch(frequencies * w.m_step * sizeof(real), team)
@@ -327,7 +343,9 @@ cdef void winograd(
     cdef int t
     cdef ptrdiff_t unit
     with nogil:
-        transform_filters[real](m, weight, strides, w.depth, w.columns, filters, w.u_step, team)
+        transform_filters[real](
+            my, mx, weight, strides, w.depth, w.columns, filters, w.u_step, team
+        )
         memset(padded_bias, 0, columns * sizeof(real))
         if bias != NULL:
             memcpy(padded_bias, bias, w.columns * sizeof(real))

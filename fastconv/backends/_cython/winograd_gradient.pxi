@@ -1,20 +1,20 @@
-# Gradient of the weights of 3x3 filters of stride 1, by Winograd's F(3x3, m x m), m = 2 or 4.
+# Gradient of the weights of 3x3 filters of stride 1, by Winograd's F(3x3, my x mx), 2 or 4 each.
 #
 #     for block of channels and filters, and part of the tiles, in parallel:
 #         S = 0
 #         for batch of tiles:
 #             for piece of an image:  pad its pixels into this thread's scratch
-#                 for tile:  V[f](tile) = transform of its (m+2) x (m+2) pixels
+#                 for tile:  V[f](tile) = transform of its (my+2) x (mx+2) pixels
 #             for piece of an image:  gate its gradients into this thread's scratch
-#                 for tile:  D[f](tile) = transform of its m x m gradients
+#                 for tile:  D[f](tile) = transform of its my x mx gradients
 #             for f:  for R channels x K vectors of filters:
 #                 t = 0;  for tile:  t += V[f](tile, channel) * D[f](tile, filters)
 #                 S[f] += t
 #         dweight of the block = transform of S, of which the parts are added in their order
 #
-# The filter's gradient is a correlation of the pixels with the gradients, so a tile of m x m
-# gradients takes a filter's place: (m+2)^2 products for its 9 sums instead of 9 m^2. V is the same
-# as forward's. The denominators of D come once at the end, so that with m = 2 D has no fractions.
+# The filter's gradient is a correlation of the pixels with the gradients, so a tile of my x
+# mx gradients takes a filter's place: (my+2)(mx+2) products for its 9 sums instead of 9 my mx. V is
+# the same as forward's. The denominators of D come once at the end: with 2 D has no fractions.
 # V, D and S of a block stay in the second cache or near it; transforming them anew for every block
 # costs less than keeping all.
 # Each batch adds a partial sum, which keeps float32 accurate over many images.
@@ -41,13 +41,13 @@ cdef struct TileSums:
 
 
 cdef TileSums tile_sums_of(
-    const Conv* g, int m, ptrdiff_t lane_count, int threads
+    const Conv* g, int my, int mx, ptrdiff_t lane_count, int threads
 ) noexcept nogil:
     """How to cut the work."""
     cdef TileSums s
     cdef ptrdiff_t pieces, blocks
-    s.tiles_y, s.tiles_x = ceil_div(g.oh, m), ceil_div(g.ow, m)
-    s.rows, s.cols = evenly(s.tiles_y, PIECE_SIDE // m), evenly(s.tiles_x, PIECE_SIDE // m)
+    s.tiles_y, s.tiles_x = ceil_div(g.oh, my), ceil_div(g.ow, mx)
+    s.rows, s.cols = evenly(s.tiles_y, PIECE_SIDE // my), evenly(s.tiles_x, PIECE_SIDE // mx)
     s.pieces_y, s.pieces_x = ceil_div(s.tiles_y, s.rows), ceil_div(s.tiles_x, s.cols)
     s.batch = max(1, BATCH // (s.rows * s.cols))
     s.tiles = s.batch * s.rows * s.cols
@@ -62,7 +62,7 @@ cdef TileSums tile_sums_of(
     s.v_step = odd_lines(s.tiles * s.v_tile, lane_count)
     s.d_step = odd_lines(s.tiles * s.d_tile, lane_count)
     s.s_step = s.channels * s.filters
-    s.volume = (m + 2) * (m + 2) * s.s_step + s.d_tile
+    s.volume = (my + 2) * (mx + 2) * s.s_step + s.d_tile
     return s
 
 
@@ -88,23 +88,23 @@ cdef inline void gradient_line(int m, const vec[real]* g, vec[real]* d) noexcept
 
 
 cdef inline void transform_gradient(
-    int m, const real* tile, ptrdiff_t row, ptrdiff_t pixel, real* to, ptrdiff_t step
+    int my, int mx, const real* tile, ptrdiff_t row, ptrdiff_t pixel, real* to, ptrdiff_t step
 ) noexcept nogil:
-    """D of one vector of filters: frequency (fy, fx) goes to to[(fy*(m+2) + fx)*step]."""
+    """D of one vector of filters: frequency (fy, fx) goes to to[(fy*(mx+2) + fx)*step]."""
     cdef vec[real] g[4]
     cdef vec[real] d[6]
     cdef vec[real] half[24]
     cdef int i, j
-    for j in range(m):
-        for i in range(m):
+    for j in range(mx):
+        for i in range(my):
             g[i] = load(tile + i * row + j * pixel)
-        gradient_line[real](m, g, d)
-        for i in range(m + 2):
-            half[i * m + j] = d[i]
-    for i in range(m + 2):
-        gradient_line[real](m, half + i * m, d)
-        for j in range(m + 2):
-            store(to + (i * (m + 2) + j) * step, d[j])
+        gradient_line[real](my, g, d)
+        for i in range(my + 2):
+            half[i * mx + j] = d[i]
+    for i in range(my + 2):
+        gradient_line[real](mx, half + i * mx, d)
+        for j in range(mx + 2):
+            store(to + (i * (mx + 2) + j) * step, d[j])
 
 
 cdef inline void tap_line(int m, const vec[real]* s, vec[real]* w) noexcept nogil:
@@ -133,21 +133,21 @@ cdef inline void tap_line(int m, const vec[real]* s, vec[real]* w) noexcept nogi
 
 
 cdef inline void transform_sums(
-    int m, const real* sums, ptrdiff_t step, real* taps, ptrdiff_t tap
+    int my, int mx, const real* sums, ptrdiff_t step, real* taps, ptrdiff_t tap
 ) noexcept nogil:
     """The 3x3 taps of one vector of filters, from sums[f*step]."""
     cdef vec[real] s[6]
     cdef vec[real] w[3]
     cdef vec[real] half[18]
     cdef int i, j
-    for j in range(m + 2):
-        for i in range(m + 2):
-            s[i] = load(sums + (i * (m + 2) + j) * step)
-        tap_line[real](m, s, w)
+    for j in range(mx + 2):
+        for i in range(my + 2):
+            s[i] = load(sums + (i * (mx + 2) + j) * step)
+        tap_line[real](my, s, w)
         for i in range(3):
-            half[i * (m + 2) + j] = w[i]
+            half[i * (mx + 2) + j] = w[i]
     for i in range(3):
-        tap_line[real](m, half + i * (m + 2), w)
+        tap_line[real](mx, half + i * (mx + 2), w)
         for j in range(3):
             store(taps + (3 * i + j) * tap, w[j])
 
@@ -156,52 +156,56 @@ cdef inline void transform_sums(
 
 
 cdef inline void transform_grid(
-    int m, bint gradients, const real* window, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pixel,
-    real* to, ptrdiff_t tile, ptrdiff_t step,
+    int my, int mx, bint gradients, const real* window, ptrdiff_t rows, ptrdiff_t cols,
+    ptrdiff_t pixel, real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
-    cdef ptrdiff_t row = (m * cols + (0 if gradients else 2)) * pixel
+    cdef ptrdiff_t row = (mx * cols + (0 if gradients else 2)) * pixel
     cdef ptrdiff_t y, x, c
     cdef const real* line
     for y in range(rows):
         for c from 0 <= c < pixel by lanes(window):
-            line = window + m * y * row + c
+            line = window + my * y * row + c
             if gradients:
                 for x in range(cols):
                     transform_gradient[real](
-                        m, line + m * x * pixel, row, pixel, to + x * tile + c, step
+                        my, mx, line + mx * x * pixel, row, pixel, to + x * tile + c, step
                     )
             else:
-                transform_input[real](m, line, row, pixel, cols, to + c, tile, step)
+                transform_input[real](my, mx, line, row, pixel, cols, to + c, tile, step)
         to += cols * tile
 
 
 cdef void transform_piece(
-    int m, bint gradients, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left,
-    ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pad, real* window, real* to, ptrdiff_t tile,
-    ptrdiff_t step,
+    int my, int mx, bint gradients, const Incoming* d, ptrdiff_t image, ptrdiff_t top,
+    ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pad, real* window, real* to,
+    ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
     """V or D of rows x cols tiles, for all channels that d has."""
     cdef ptrdiff_t edge = 0 if gradients else 2
     cdef ptrdiff_t pixel = padded(d.c, lanes(window))
     gated_window[real](
-        d, image, m * top - pad, m * left - pad, m * rows + edge, m * cols + edge, window, pixel
+        d, image, my * top - pad, mx * left - pad, my * rows + edge, mx * cols + edge, window,
+        pixel,
     )
-    if m == 2 and gradients:
-        transform_grid[real](2, True, window, rows, cols, pixel, to, tile, step)
-    elif m == 2:
-        transform_grid[real](2, False, window, rows, cols, pixel, to, tile, step)
+    if mx == 2 and gradients:
+        transform_grid[real](2, 2, True, window, rows, cols, pixel, to, tile, step)
+    elif mx == 2:
+        transform_grid[real](2, 2, False, window, rows, cols, pixel, to, tile, step)
+    elif my == 2 and gradients:
+        transform_grid[real](2, 4, True, window, rows, cols, pixel, to, tile, step)
+    elif my == 2:
+        transform_grid[real](2, 4, False, window, rows, cols, pixel, to, tile, step)
     elif gradients:
-        transform_grid[real](4, True, window, rows, cols, pixel, to, tile, step)
+        transform_grid[real](4, 4, True, window, rows, cols, pixel, to, tile, step)
     else:
-        transform_grid[real](4, False, window, rows, cols, pixel, to, tile, step)
+        transform_grid[real](4, 4, False, window, rows, cols, pixel, to, tile, step)
 
 
 cdef void multiply_tiles(
-    const TileSums* s, int m, ptrdiff_t tiles, const real* v, const real* d, ptrdiff_t channels,
-    ptrdiff_t filters, real* sums,
+    const TileSums* s, ptrdiff_t frequencies, ptrdiff_t tiles, const real* v, const real* d,
+    ptrdiff_t channels, ptrdiff_t filters, real* sums,
 ) noexcept nogil:
     """sums += the products of all frequencies."""
-    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
     cdef ptrdiff_t f, first
     cdef Product p
     p.rows, p.run, p.accumulate, p.relu = 1, tiles, True, False
@@ -216,7 +220,7 @@ cdef void multiply_tiles(
 
 
 cdef void sum_tiles(
-    int m, const TileSums* s, const Conv* g, const Incoming* x, const Incoming* d,
+    int my, int mx, const TileSums* s, const Conv* g, const Incoming* x, const Incoming* d,
     ptrdiff_t block, ptrdiff_t begin, ptrdiff_t end, real* sums, real* window, real* v,
     real* gradients,
 ) noexcept nogil:
@@ -228,6 +232,7 @@ cdef void sum_tiles(
     cdef ptrdiff_t piece, top, left, rows, cols, image, tiles = 0
     cdef Incoming some_x = channels_of(x, first_c, channels, sizeof(real))
     cdef Incoming some_d = channels_of(d, first_f, filters, sizeof(real))
+    cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
     memset(sums, 0, s.volume * sizeof(real))
     for piece in range(begin, end):
         left = piece % s.pieces_x * s.cols
@@ -235,21 +240,21 @@ cdef void sum_tiles(
         image = piece // (s.pieces_x * s.pieces_y)
         rows, cols = min(s.rows, s.tiles_y - top), min(s.cols, s.tiles_x - left)
         transform_piece[real](
-            m, False, &some_x, image, top, left, rows, cols, g.pad, window,
+            my, mx, False, &some_x, image, top, left, rows, cols, g.pad, window,
             v + tiles * s.v_tile, s.v_tile, s.v_step,
         )
         transform_piece[real](
-            m, True, &some_d, image, top, left, rows, cols, 0, window,
+            my, mx, True, &some_d, image, top, left, rows, cols, 0, window,
             gradients + tiles * s.d_tile, s.d_tile, s.d_step,
         )
         add_column_sums[real](
-            window, m * m * rows * cols, padded(filters, lanes(v)),
-            sums + (m + 2) * (m + 2) * s.s_step,
+            window, my * mx * rows * cols, padded(filters, lanes(v)),
+            sums + frequencies * s.s_step,
         )
         tiles += rows * cols
         if tiles + s.rows * s.cols > s.tiles or piece + 1 == end:
             multiply_tiles[real](
-                s, m, tiles, v, gradients, channels, padded(filters, lanes(v)), sums
+                s, frequencies, tiles, v, gradients, channels, padded(filters, lanes(v)), sums
             )
             tiles = 0
 
@@ -258,7 +263,7 @@ cdef void sum_tiles(
 
 
 cdef void finish_block(
-    int m, const TileSums* s, const Conv* g, ptrdiff_t block, real* sums, ptrdiff_t step,
+    int my, int mx, const TileSums* s, const Conv* g, ptrdiff_t block, real* sums, ptrdiff_t step,
     real* dweight, real* dbias,
 ) noexcept nogil:
     """dweight and dbias of a block from its parts, `step` apart, added in their order."""
@@ -266,7 +271,7 @@ cdef void finish_block(
     cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
     cdef ptrdiff_t channels = min(s.channels, g.c - first_c)
     cdef ptrdiff_t filters = min(s.filters, g.fn - first_f)
-    cdef ptrdiff_t bias = (m + 2) * (m + 2) * s.s_step
+    cdef ptrdiff_t bias = (my + 2) * (mx + 2) * s.s_step
     cdef ptrdiff_t part, c, f, i
     cdef char[9 * VECTOR_BYTES] memory
     cdef real* taps = <real*> memory
@@ -275,13 +280,17 @@ cdef void finish_block(
             store(sums + i, add(load(sums + i), load(sums + part * step + i)))
     for c in range(channels):
         for f from 0 <= f < filters by lanes(sums):
-            if m == 2:
+            if mx == 2:
                 transform_sums[real](
-                    2, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
+                    2, 2, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
+                )
+            elif my == 2:
+                transform_sums[real](
+                    2, 4, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
                 )
             else:
                 transform_sums[real](
-                    4, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
+                    4, 4, sums + c * s.filters + f, s.s_step, taps, lanes(sums)
                 )
             scatter_taps[real](
                 taps, 9, min(lanes(sums), filters - f),
@@ -292,11 +301,13 @@ cdef void finish_block(
 
 
 cdef void winograd_weight_gradient(
-    int m, const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
+    int algorithm, const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias,
+    int threads,
 ) except *:
     """dweight (FN, C, 3, 3) and dbias (FN,) from the gradient that comes in and x (N, H, W, C)."""
-    cdef TileSums s = tile_sums_of(g, m, lanes(x), threads)
-    cdef ptrdiff_t frequencies = (m + 2) * (m + 2)
+    cdef int my = tile_height(algorithm), mx = tile_width(algorithm)
+    cdef TileSums s = tile_sums_of(g, my, mx, lanes(x), threads)
+    cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
     cdef ptrdiff_t pieces = g.n * s.pieces_y * s.pieces_x
     cdef ptrdiff_t blocks = s.blocks_c * s.blocks_f
     cdef ptrdiff_t units = blocks * s.parts
@@ -305,7 +316,7 @@ cdef void winograd_weight_gradient(
     cdef bint split = s.parts > 1
     cdef Scratch totals = Scratch(s.volume * sizeof(real), units if split else team)
     cdef Scratch windows = Scratch(
-        (m * s.rows + 2) * (m * s.cols + 2) * max(s.channels, s.filters) * sizeof(real), team
+        (my * s.rows + 2) * (mx * s.cols + 2) * max(s.channels, s.filters) * sizeof(real), team
     )
     cdef Scratch patches = Scratch(frequencies * s.v_step * sizeof(real), team)
     cdef Scratch tiles = Scratch(frequencies * s.d_step * sizeof(real), team)
@@ -324,7 +335,7 @@ cdef void winograd_weight_gradient(
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for unit in range(share(units, t, team), share(units, t + 1, team)):
                 sum_tiles[real](
-                    m, &s, g, &images, d, unit // s.parts,
+                    my, mx, &s, g, &images, d, unit // s.parts,
                     share(pieces, <int> (unit % s.parts), <int> s.parts),
                     share(pieces, <int> (unit % s.parts) + 1, <int> s.parts),
                     <real*> (sums + (unit if split else t) * sums_step),
@@ -333,13 +344,13 @@ cdef void winograd_weight_gradient(
                 )
                 if not split:
                     finish_block[real](
-                        m, &s, g, unit, <real*> (sums + t * sums_step), 0, dweight, dbias
+                        my, mx, &s, g, unit, <real*> (sums + t * sums_step), 0, dweight, dbias
                     )
         if split:
             for unit in prange(
                 blocks, num_threads=team, use_threads_if=team > 1, schedule="static"
             ):
                 finish_block[real](
-                    m, &s, g, unit, <real*> (sums + unit * s.parts * sums_step),
+                    my, mx, &s, g, unit, <real*> (sums + unit * s.parts * sums_step),
                     sums_step // sizeof(real), dweight, dbias,
                 )

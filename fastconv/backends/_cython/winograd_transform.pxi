@@ -1,17 +1,26 @@
-# Winograd's transforms for 3x3 filters: tiles of m x m outputs from patches of m+2 pixels squared,
-# m = 2 or 4. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015).
+# Winograd's transforms for 3x3 filters: tiles of my x mx outputs from patches of my+2 by mx+2
+# pixels, my and mx being 2 or 4. Lavin and Gray, "Fast Algorithms for Convolutional
+# Neural Networks" (2015).
 #
 #     patch d:   V = Bt d B      filter g:   U = G g Gt      tile:   y = At (U * V, summed) A
 #
 # Each is a line transform down the columns, then along the rows, of vectors whose lanes are
 # channels. With m = 2 the points are 0, 1, -1 and infinity, and the factors 1, 1/2 and 1/4 only,
 # so that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and
-# infinity: with 1 and 2 in their place the largest error is four times as large.
+# infinity: with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Tiles of
+# 2 x 4 round in between, for 3/4 of the products of 2 x 2.
 #
-# The rows of Bt come in pairs that share their sums: rows 0 and m+1, then 1 and 2, 3 and 4. A pair
+# The rows of Bt come in pairs that share their sums: rows 0 and my+1, then 1 and 2, 3 and 4. A pair
 # for all columns of a patch is at most 12 vectors in registers; all 36 would not fit, and reading
 # a pixel again is cheaper than storing a vector twice. So the loop nest of V is: for pair: for
-# tile of a row: m new columns, two are the last tile's.
+# tile of a row: mx new columns, two are the last tile's.
+
+cdef enum:
+    DIRECT = 0  # the algorithms, numbered as in cython_backend.py
+    WINOGRAD2
+    WINOGRAD2X4
+    WINOGRAD4
+    SPARSE
 
 cdef extern from *:
     """
@@ -20,6 +29,14 @@ cdef extern from *:
     """
     const double ROOT
     const double HALF_ROOT
+
+
+cdef inline int tile_height(int algorithm) noexcept nogil:
+    return 4 if algorithm == WINOGRAD4 else 2
+
+
+cdef inline int tile_width(int algorithm) noexcept nogil:
+    return 2 if algorithm == WINOGRAD2 else 4
 
 
 cdef inline void input_pair(
@@ -75,7 +92,7 @@ cdef inline void store_row(
 
 
 cdef inline void transform_pair(
-    int m, int pair, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
+    int my, int mx, int pair, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
     real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
     """A pair of rows of V for a row of tiles; two columns of a tile are the next one's too."""
@@ -85,34 +102,34 @@ cdef inline void transform_pair(
     cdef int x, y
     cdef ptrdiff_t t
     for x in range(2):
-        for y in range(m + 2):
+        for y in range(my + 2):
             d[y] = load(pixels + y * row + x * pixel)
-        input_pair[real](m, pair, d, first + x, second + x)
+        input_pair[real](my, pair, d, first + x, second + x)
     for t in range(tiles):
-        for x in range(2, m + 2):
-            for y in range(m + 2):
+        for x in range(2, mx + 2):
+            for y in range(my + 2):
                 d[y] = load(pixels + y * row + x * pixel)
-            input_pair[real](m, pair, d, first + x, second + x)
-        store_row[real](m, first, to + first_of(pair) * (m + 2) * step, step)
-        store_row[real](m, second, to + second_of(m, pair) * (m + 2) * step, step)
+            input_pair[real](my, pair, d, first + x, second + x)
+        store_row[real](mx, first, to + first_of(pair) * (mx + 2) * step, step)
+        store_row[real](mx, second, to + second_of(my, pair) * (mx + 2) * step, step)
         for x in range(2):
-            first[x], second[x] = first[m + x], second[m + x]
-        pixels += m * pixel
+            first[x], second[x] = first[mx + x], second[mx + x]
+        pixels += mx * pixel
         to += tile
 
 
 cdef inline void transform_input(
-    int m, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
+    int my, int mx, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
     real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
     """V of one vector of channels for a row of tiles.
 
-    Frequency (fy, fx) of tile t goes to to[t*tile + (fy*(m+2) + fx)*step].
+    Frequency (fy, fx) of tile t goes to to[t*tile + (fy*(mx+2) + fx)*step].
     """
-    transform_pair[real](m, 0, pixels, row, pixel, tiles, to, tile, step)
-    transform_pair[real](m, 1, pixels, row, pixel, tiles, to, tile, step)
-    if m == 4:
-        transform_pair[real](m, 2, pixels, row, pixel, tiles, to, tile, step)
+    transform_pair[real](my, mx, 0, pixels, row, pixel, tiles, to, tile, step)
+    transform_pair[real](my, mx, 1, pixels, row, pixel, tiles, to, tile, step)
+    if my == 4:
+        transform_pair[real](my, mx, 2, pixels, row, pixel, tiles, to, tile, step)
 
 
 cdef inline void output_line(int m, const vec[real]* s, vec[real]* y) noexcept nogil:
@@ -137,21 +154,21 @@ cdef inline void output_line(int m, const vec[real]* s, vec[real]* y) noexcept n
 
 
 cdef inline void transform_output(
-    int m, const real* products, ptrdiff_t step, vec[real]* y
+    int my, int mx, const real* products, ptrdiff_t step, vec[real]* y
 ) noexcept nogil:
-    """The m x m outputs of one vector of channels, from products[f*step]."""
+    """The my x mx outputs of one vector of channels, from products[f*step]."""
     cdef vec[real] s[6]
     cdef vec[real] column[4]
     cdef vec[real] half[24]
     cdef int i, j
-    for j in range(m + 2):
-        for i in range(m + 2):
-            s[i] = load(products + (i * (m + 2) + j) * step)
-        output_line[real](m, s, column)
-        for i in range(m):
-            half[i * (m + 2) + j] = column[i]
-    for i in range(m):
-        output_line[real](m, half + i * (m + 2), y + i * m)
+    for j in range(mx + 2):
+        for i in range(my + 2):
+            s[i] = load(products + (i * (mx + 2) + j) * step)
+        output_line[real](my, s, column)
+        for i in range(my):
+            half[i * (mx + 2) + j] = column[i]
+    for i in range(my):
+        output_line[real](mx, half + i * (mx + 2), y + i * mx)
 
 
 cdef inline void filter_line(int m, const vec[real]* g, vec[real]* u) noexcept nogil:
@@ -173,7 +190,7 @@ cdef inline void filter_line(int m, const vec[real]* g, vec[real]* u) noexcept n
 
 
 cdef inline void transform_filter(
-    int m, const real* taps, ptrdiff_t tap, real* to, ptrdiff_t step
+    int my, int mx, const real* taps, ptrdiff_t tap, real* to, ptrdiff_t step
 ) noexcept nogil:
     """U of one vector of columns, from taps[(ky*3 + kx)*tap]; to as in `transform_input`."""
     cdef vec[real] g[3]
@@ -183,10 +200,10 @@ cdef inline void transform_filter(
     for j in range(3):
         for i in range(3):
             g[i] = load(taps + (3 * i + j) * tap)
-        filter_line[real](m, g, u)
-        for i in range(m + 2):
+        filter_line[real](my, g, u)
+        for i in range(my + 2):
             half[3 * i + j] = u[i]
-    for i in range(m + 2):
-        filter_line[real](m, half + 3 * i, u)
-        for j in range(m + 2):
-            store(to + (i * (m + 2) + j) * step, u[j])
+    for i in range(my + 2):
+        filter_line[real](mx, half + 3 * i, u)
+        for j in range(mx + 2):
+            store(to + (i * (mx + 2) + j) * step, u[j])

@@ -40,7 +40,7 @@ def affine_geometry(x: Array) -> WindowGeometry:
     return WindowGeometry(1, d, 1, n, fh=1, fw=1, stride=1, pad=0, oh=1, ow=n)
 
 
-M = {"winograd2": 2, "winograd4": 4}
+SIDES = {"winograd2": (2, 2), "winograd2x4": (2, 4), "winograd4": (4, 4)}
 """Height and width of the tiles, by algorithm."""
 
 
@@ -55,10 +55,10 @@ def forward(
     outgoing: Outgoing,
 ) -> None:
     """Output of a convolution of `g`, whose weights lie as `layout` says."""
-    if algorithm in M:
+    if algorithm in SIDES:
         p = plan.forward(g, layout, 1)
         size = g.oh, g.ow
-        winograd(team, M[algorithm], p, size, g.n, Incoming(x), weight, bias, outgoing)
+        winograd(team, SIDES[algorithm], p, size, g.n, Incoming(x), weight, bias, outgoing)
         return
     pooled = outgoing.kind == POOL_GATE
     lanes, rows, vectors = team.machine.tile(layout.filters, x.itemsize)
@@ -78,10 +78,10 @@ def input_gradient(
     dx: Array,
 ) -> None:
     """Gradient of a convolution's input."""
-    if algorithm in M:
+    if algorithm in SIDES:
         (p,) = plan.input_gradient(g, layout, 1)
         size = g.h, g.w
-        winograd(team, M[algorithm], p, size, g.n, incoming, weight, None, Outgoing(dx))
+        winograd(team, SIDES[algorithm], p, size, g.n, incoming, weight, None, Outgoing(dx))
         return
     if 2 * g.c <= team.machine.lanes(dx.itemsize) and g.window > 1:
         few_channels_gradient(team, incoming, weight, g, dx)
@@ -121,7 +121,7 @@ def few_channels_gradient(
 
 def winograd(
     team: Team,
-    m: int,
+    sides: tuple[int, int],
     p: Product,
     size: tuple[int, int],
     images: int,
@@ -130,18 +130,18 @@ def winograd(
     bias: Array | None,
     outgoing: Outgoing,
 ) -> None:
-    """Product `p` of 3x3 filters for each image of `size` outputs, in tiles of m x m."""
+    """Product `p` of 3x3 filters for each image of `size` outputs, in tiles of these sides."""
     x, in_gate, in_kind = incoming
     result, winner, kind = outgoing
     if not result.size:
         return
     shape = lanes, _, vectors = team.machine.tile(p.columns, x.itemsize)
-    width, depth, frequencies = lanes * vectors, p.frame.channels, (m + 2) ** 2
+    width, depth, frequencies = lanes * vectors, p.frame.channels, (sides[0] + 2) * (sides[1] + 2)
     height, across = size
     if kind == POOL_GATE:
         height, across = height // 2 * 2, across // 2 * 2
     blocks = -(-p.columns // width)
-    cut = tiling(m, images, height, across, depth, blocks, shape, x.itemsize, team.threads)
+    cut = tiling(sides, images, height, across, depth, blocks, shape, x.itemsize, team.threads)
     work = images * cut.down * cut.across * frequencies * depth * blocks * vectors
     parts = min(team.parts(work), cut.units)
     start = np.zeros((blocks + 1) * width, x.dtype)
@@ -154,7 +154,7 @@ def winograd(
     )
     arguments = [weight.ctypes.data, taps, filters, p.addresses[3]]
     arguments += [p.columns, depth, p.column_step]
-    team.run(transform_filters, (code(x), lanes, vectors, m), arguments, transforming)
+    team.run(transform_filters, (code(x), lanes, vectors, *sides), arguments, transforming)
     begin = start.ctypes.data
     arguments = [*addresses(x, in_gate), filters, begin, begin + blocks * width * x.itemsize]
     arguments += [result.ctypes.data, scratch]
@@ -164,7 +164,7 @@ def winograd(
     arguments += [frame.top, frame.left, kind]
     arguments += [*result.shape[2:], p.columns, winner is not None, images]
     arguments += [cut.down, cut.across, cut.images, cut.rows, cut.columns, cut.pieces, cut.scratch]
-    team.run(kernels.winograd, (code(x), *shape, m), arguments, parts)
+    team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts)
 
 
 def multiply(

@@ -1,7 +1,7 @@
-"""Words for squares of pixels: as many tiles as they have rows, of one vector to a pixel.
+"""Words for squares and rectangles of pixels: a tile to each row, of one vector to a pixel.
 
 ==============================  ====================================================
-square(p, y, x, lanes, n)       n tiles of n rows: p[i*y + r*x : ... + lanes]
+square(p, y, x, lanes, n, k)    n tiles of k rows: p[i*y + r*x : ... + lanes]
 store_square(ts, p, y, x)       p[i*y + r*x : ... + lanes] = row r of tile i
 turned(ts)                      tile r has the rows r of the given ones
 ==============================  ====================================================
@@ -25,20 +25,23 @@ __all__ = ["square", "store_square", "turned"]
 
 
 @word
-def square(typing: Any, source: Any, down: Any, across: Any, lanes: Any, size: Any) -> Any:
-    """`size` tiles of `size` rows of one vector: source[i*down + r*across : ... + lanes]."""
-    n = literal(size)
-    kind = Tile(source.dtype, literal(lanes), n, 1)
+def square(
+    typing: Any, source: Any, down: Any, across: Any, lanes: Any, tiles: Any, rows: Any
+) -> Any:
+    """`tiles` tiles of `rows` rows of one vector: source[i*down + r*across : ... + lanes]."""
+    n, k = literal(tiles), literal(rows)
+    kind = Tile(source.dtype, literal(lanes), k, 1)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        tiles = []
+        loaded = []
         for i in range(n):
-            places = [place(builder, args[0], (args[1], i), (args[2], r)) for r in range(n)]
+            places = [place(builder, args[0], (args[1], i), (args[2], r)) for r in range(k)]
             row = [load_vector(builder, kind, pointer) for pointer in places]
-            tiles.append(cgutils.pack_array(builder, row))
-        return cgutils.pack_array(builder, tiles)
+            loaded.append(cgutils.pack_array(builder, row))
+        return cgutils.pack_array(builder, loaded)
 
-    return types.UniTuple(kind, n)(source, types.intp, types.intp, lanes, size), generate
+    result = types.UniTuple(kind, n)
+    return result(source, types.intp, types.intp, lanes, tiles, rows), generate
 
 
 @word

@@ -19,7 +19,7 @@ BLOCK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Tiling:
-    """Blocks of tiles of m x m outputs.
+    """Blocks of tiles.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ def evenly(whole: int, most: int) -> int:
 
 @lru_cache(maxsize=256)
 def tiling(
-    m: int,
+    sides: tuple[int, int],
     images: int,
     height: int,
     width: int,
@@ -67,14 +67,17 @@ def tiling(
 
     Parameters
     ----------
+    sides : (my, mx)
+        Of a tile, in outputs.
     depth, blocks : int
         Channels in, and blocks of channels out.
     shape : (lanes, rows, vectors)
         The register tile.
     """
     lanes, rows_of_tile, vectors = shape
-    frequencies, planes = (m + 2) ** 2, -(-depth // lanes)
-    down, across = -(-height // m), -(-width // m)
+    my, mx = sides
+    frequencies, planes = (my + 2) * (mx + 2), -(-depth // lanes)
+    down, across = -(-height // my), -(-width // mx)
     most = BLOCK_BYTES // (frequencies * (planes + vectors) * lanes * itemsize)
     most = max(LEAST, min(most, CAPACITY, -(-images * down * across // threads)))
     columns = evenly(across, most)
@@ -85,8 +88,8 @@ def tiling(
     count = -(-images // together) * -(-down // rows) * -(-across // columns)
     pieces = min(-(-threads // count), blocks)
     v_and_m = frequencies * (planes + vectors) * room(rows_of_tile) * lanes
-    window = (m * rows + 2) * (m * columns + 2) * planes * lanes
-    scratch = v_and_m + m * m * lanes + window
+    window = (my * rows + 2) * (mx * columns + 2) * planes * lanes
+    scratch = v_and_m + my * mx * lanes + window
     line = LINE // itemsize
     scratch = -(-scratch // line) * line
     return Tiling(down, across, together, rows, columns, pieces, count * pieces, scratch)

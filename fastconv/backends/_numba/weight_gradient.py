@@ -10,6 +10,7 @@ from ...geometry import WindowGeometry
 from ..algorithms import Algorithm
 from ..base import Array
 from . import plan, product, sparse, winograd_gradient
+from .conv import SIDES
 from .gate import POOL_GATE, Incoming
 from .machine import Machine
 from .memory import addresses, code, workspace
@@ -55,9 +56,8 @@ def weight_gradient(
         dbias[...] = 0
     elif algorithm == "sparse" and incoming.kind == POOL_GATE and (g.fh, g.fw) == (3, 3):
         _sparse(team, incoming, x, g, layout, dweight, dbias)
-    elif algorithm in ("winograd2", "winograd4"):
-        m = 4 if algorithm == "winograd4" else 2
-        _winograd(team, m, incoming, x, g, layout, dweight, dbias)
+    elif algorithm in SIDES:
+        _winograd(team, *SIDES[algorithm], incoming, x, g, layout, dweight, dbias)
     else:
         _direct(team, incoming, x, g, layout, dweight, dbias)
 
@@ -145,7 +145,8 @@ def channels_tile(
 
 def _winograd(
     team: Team,
-    m: int,
+    my: int,
+    mx: int,
     incoming: Incoming,
     x: Array,
     g: WindowGeometry,
@@ -153,13 +154,13 @@ def _winograd(
     dweight: Array,
     dbias: Array,
 ) -> None:
-    """Sums over tiles of m x m pixels, transformed."""
+    """Sums over tiles of my x mx pixels, transformed."""
     lanes, rows, vectors = channels_tile(team.machine, layout.filters, g.c, x.itemsize)
-    frequencies = (m + 2) ** 2
+    frequencies = (my + 2) * (mx + 2)
     width = lanes * vectors
     whole = up(layout.filters, width)
     depth = up(up(g.c, rows), lanes)
-    tiles = -(-g.oh // m) * -(-g.ow // m)
+    tiles = -(-g.oh // my) * -(-g.ow // mx)
     parts = team.parts(g.n * tiles * frequencies * g.c * whole // lanes)
     group_size = (frequencies * depth + 1) * whole
     groups = teams(parts, g.n, group_size * x.itemsize)
@@ -169,9 +170,9 @@ def _winograd(
     chunk = -(-most // -(-most // chunk))
     line = LINE // x.itemsize
     # Tiles side by side that share a window of pixels.
-    pixel_bytes = ((m + 2) * depth + m * whole) * x.itemsize
-    run = max(1, min(WINDOW_BYTES // (m * pixel_bytes), -(-g.ow // m)))
-    patch_size = (m + 2) * (m * run + 2) * depth + m * m * run * whole
+    pixel_bytes = ((my + 2) * depth + my * whole) * x.itemsize
+    run = max(1, min(WINDOW_BYTES // (mx * pixel_bytes), -(-g.ow // mx)))
+    patch_size = (my + 2) * (mx * run + 2) * depth + my * mx * run * whole
     _memory, (patches, v, d, sums) = workspace(
         x.dtype,
         parts * patch_size,
@@ -185,11 +186,11 @@ def _winograd(
     arguments += [g.n, g.c, g.h, g.w, g.pad]
     arguments += [layout.filters, g.oh, g.ow, incoming.kind, incoming.dout.size // g.n]
     arguments += [groups, depth, whole, chunk, run, patch_size, line]
-    constants = (code(x), lanes, rows, vectors, m)
+    constants = (code(x), lanes, rows, vectors, my, mx)
     team.run(winograd_gradient.accumulate_winograd, constants, arguments, parts)
     parts = team.parts(groups * group_size)
     arguments = [sums, groups, depth, whole]
-    team.run(winograd_gradient.gather_winograd, (code(x), lanes, m), arguments, parts)
+    team.run(winograd_gradient.gather_winograd, (code(x), lanes, my, mx), arguments, parts)
     p = plan.forward(g, layout, 1)
     rows_at = winograd_rows(g.c, depth, whole)
     arguments = [sums, *addresses(dweight, dbias, rows_at, p.weights)]

@@ -10,16 +10,17 @@
                 t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
                 M[f][tile] = t
             for tile:  for vector of the block:
-                m x m outputs = transform of M[.](tile), bias, ReLU, pool
+                my x mx outputs = transform of M[.](tile), bias, ReLU, pool
 
-f counts the (m+2)^2 frequencies. A block's V and M stay in the second cache and are never arrays
-of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the pixels in
-scratch serve all its tiles. The input gradient is the same with turned filters and padding 2 - pad.
+f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
+arrays of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the
+pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
+padding 2 - pad.
 
 The register tile is that of `product`, and half its rows for what is left over. V and M have
 room for `CAPACITY` tiles, so that the steps from row to row and from frequency to frequency are
 constants of the machine code; an odd number of vectors, so that frequencies share no place in a
-cache. (m = 2: V of 16 channels takes 66 KB.)
+cache. (2 x 2: V of 16 channels takes 66 KB.)
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -36,7 +37,6 @@ from .pointer import BYTE, FLOAT, LONG, clear, copy, fetch, helper, numbers, poi
 from .square import store_square
 from .tile import rank1, store, tile
 from .winograd_transform import (
-    POINTS,
     output_lines,
     pooled_lines,
     relu_lines,
@@ -55,13 +55,13 @@ def room(rows: int) -> int:
     return -(-CAPACITY // rows) * rows | 1
 
 
-def transform_filters(real: int, lanes: int, vectors: int, m: int) -> Kernel:
+def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> Kernel:
     """U, [block][f][c][width], zeros in columns that do not exist.
 
     Tap (ky, kx) of channel c and a column is weight[along[(3*ky + kx)*depth + c] + column*step].
     """
-    width, frequencies = lanes * vectors, (m + 2) * (m + 2)
-    transform = transform_filter(m, lanes)
+    width, frequencies = lanes * vectors, (my + 2) * (mx + 2)
+    transform = transform_filter(my, mx, lanes)
 
     def kernel(block, part, parts):
         weight, taps, filters = pointers(block, 0, 3, real)
@@ -103,18 +103,18 @@ def product_of_tiles(lanes: int, rows: int, vectors: int) -> Any:
 
 
 @cache  # compiled once, for all kernels
-def store_lines(size: int, lanes: int) -> Any:
-    """Store a square of `size` x `size` pixels, or what exists of it."""
+def store_lines(high: int, wide: int, lanes: int) -> Any:
+    """Store `high` x `wide` pixels, or what exists of them."""
 
     @helper
     def words(lines, target, row, pixel, rows, columns, channels, spare):
-        if rows >= size and columns >= size and channels >= lanes:
+        if rows >= high and columns >= wide and channels >= lanes:
             store_square(lines, target, row, pixel)
         else:
-            store_square(lines, spare, size * lanes, lanes)
-            for y in range(min(rows, size)):
-                for x in range(min(columns, size)):
-                    to, pixels = target + (y * row + x * pixel), spare + (y * size + x) * lanes
+            store_square(lines, spare, wide * lanes, lanes)
+            for y in range(min(rows, high)):
+                for x in range(min(columns, wide)):
+                    to, pixels = target + (y * row + x * pixel), spare + (y * wide + x) * lanes
                     copy(to, pixels, min(channels, lanes))
 
     return words
@@ -129,11 +129,11 @@ def begin_of(block, blocks_x, blocks_y, images, most_images, image_size, row_siz
     return image * image_size + row * row_size
 
 
-def tiles_out(lanes: int, vectors: int, m: int, m_step: int) -> Any:
+def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
     """What goes out of one tile and block of columns, from its products."""
     width = lanes * vectors
-    lines_of, after_relu, after_pool = output_lines(m, lanes), relu_lines[m], pooled_lines[m]
-    store_tile, store_windows = store_lines(m, lanes), store_lines(m // 2, lanes)
+    lines_of, after_relu, after_pool = output_lines(my, mx, lanes), relu_lines[my], pooled_lines[my]
+    store_tile, store_windows = store_lines(my, mx, lanes), store_lines(my // 2, mx // 2, lanes)
 
     @helper
     def words(products, bias, kind, out, winner, keep, row, pixel, rows, columns, channels, spare):
@@ -153,14 +153,14 @@ def tiles_out(lanes: int, vectors: int, m: int, m_step: int) -> Any:
     return words
 
 
-def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
+def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -> Kernel:
     """What goes out, from what comes in, by transformed filters."""
-    width, frequencies, few = lanes * vectors, (m + 2) * (m + 2), rows // 2
+    width, frequencies, few = lanes * vectors, (my + 2) * (mx + 2), rows // 2
     v_step, m_step = room(rows) * lanes, room(rows) * width
     v_plane, bytes_ = frequencies * v_step, 4 if real == FLOAT else 8
-    put_window, transform_patch = gated_window(lanes), transform_input(m, lanes, POINTS)
+    put_window, transform_patch = gated_window(lanes), transform_input(my, mx, lanes)
     product, product_of_few = (product_of_tiles(lanes, r, vectors) for r in (rows, few))
-    put_tile = tiles_out(lanes, vectors, m, m_step)
+    put_tile = tiles_out(lanes, vectors, my, mx, m_step)
 
     def kernel(block, part, parts):
         x, gate, filters, bias, zeros, out, scratch = pointers(block, 0, 7, real)
@@ -175,12 +175,12 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
         products = v + planes * v_plane
         spare_at = part * scratch_size + planes * v_plane + frequencies * m_step
         spare = scratch + spare_at, pointers(block, 6, 1, BYTE)[0] + spare_at * bytes_
-        window = scratch + (spare_at + m * m * lanes)
+        window = scratch + (spare_at + my * mx * lanes)
         blocks_y, blocks_x = (tiles_y + most_y - 1) // most_y, (tiles_x + most_x - 1) // most_x
         blocks = (images + most_images - 1) // most_images * blocks_y * blocks_x
-        size = m // 2 if kind == 2 else m
+        high, wide = (my // 2, mx // 2) if kind == 2 else (my, mx)
         row_pixels = in_width // 2 if in_kind == 2 else in_width
-        first_row = most_y * m, top_pad, 2 if in_kind == 2 else 1
+        first_row = most_y * my, top_pad, 2 if in_kind == 2 else 1
         cut = blocks_x, blocks_y, images, most_images, x_size, row_pixels * depth, first_row
         first, last = share(blocks * pieces, part, parts)
         for unit in range(first, last):
@@ -189,19 +189,19 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
             image = b // (blocks_x * blocks_y) * most_images
             here_n, here_y = min(most_images, images - image), min(most_y, tiles_y - top)
             here_x = min(most_x, tiles_x - left)
-            tiles, row = here_n * here_y * here_x, (m * here_x + 2) * whole
+            tiles, row = here_n * here_y * here_x, (mx * here_x + 2) * whole
 
             to = v
             for i in range(image, image + here_n):
                 at = i * x_size
                 put_window(
                     *(in_kind, x + at, gate + at, gate_winner + at, height, in_width, depth),
-                    *(m * top - top_pad, m * left - left_pad, m * here_y + 2, m * here_x + 2),
+                    *(my * top - top_pad, mx * left - left_pad, my * here_y + 2, mx * here_x + 2),
                     *(window, whole),
                 )
                 for ty in range(here_y):
                     for tx in range(here_x):
-                        patch = window + (m * ty * row + m * tx * whole)
+                        patch = window + (my * ty * row + mx * tx * whole)
                         for c in range(planes):
                             transform_patch(patch + c * lanes, row, whole, to + c * v_plane, v_step)
                         to = to + lanes
@@ -231,7 +231,7 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
                 for i in range(image, image + here_n):
                     for ty in range(top, top + here_y):
                         for tx in range(left, left + here_x):
-                            y, x_ = ty * size, tx * size
+                            y, x_ = ty * high, tx * wide
                             at = ((i * out_height + y) * out_width + x_) * columns + j * width
                             put_tile(
                                 *(m_t, bias + j * width, kind, out + at, winner + at, keep),

@@ -1,4 +1,4 @@
-"""Weight gradient by Winograd's algorithm: 3x3 filters, stride 1, tiles of m x m outputs.
+"""Weight gradient by Winograd's algorithm: 3x3 filters, stride 1, tiles of my x mx outputs.
 
     for chunk of the tiles of my images:
         for run of tiles side by side:
@@ -11,11 +11,11 @@
                 sums[frequency][channels][block] += t
     then dweight = Gt (sums of all groups) G
 
-For each pair of a channel and a filter, the 9*m*m products of a tile become (m + 2)^2: 2.25 times
-fewer for m = 2, 4 times for m = 4. The transforms are shared by all pairs. V and D of a chunk
-should fit the second cache, but a chunk that is short passes over the sums too often: they are
-large where channels are many. Each chunk adds one partial sum, which keeps float32 accurate over
-many tiles.
+For each pair of a channel and a filter, the 9*my*mx products of a tile become (my+2)(mx+2): 2.25
+times fewer for 2 x 2, 3 times for 2 x 4, 4 times for 4 x 4. The transforms are shared by all
+pairs. V and D of a chunk should fit the second cache, but a chunk that is short passes over the
+sums too often: they are large where channels are many. Each chunk adds one partial sum, which
+keeps float32 accurate over many tiles.
 
 The register tile is that of `product` with 8 rows at most, or 4 where 6 would leave much over:
 here rows are channels, and they come in multiples of 8.
@@ -34,7 +34,7 @@ from .pointer import BYTE, clear, helper, numbers, pointers, share, steps
 from .product import add_rows
 from .square import square, store_square, turned
 from .tile import add, muladd, rank1, scaled, store, tile
-from .winograd_transform import transform_input
+from .winograd_transform import HALF_ROOT, ROOT, transform_input
 
 __all__ = ["accumulate_winograd", "gather_winograd"]
 
@@ -51,9 +51,10 @@ def spread_line_2(d0, d1):
 @helper
 def spread_line_4(d0, d1, d2, d3):
     """A times the values of a line."""
-    even2, odd2 = muladd(4, d2, d0), muladd(4, d3, d1)
-    even, odd = d0 + d2, d1 + d3
-    return d0, even + odd, even - odd, muladd(2, odd2, even2), muladd(-2, odd2, even2), d3
+    even, odd = muladd(0.5, d2, d0), muladd(0.5, d3, d1)
+    even2, odd2 = muladd(2, d2, d0), muladd(2, d3, d1)
+    near, minus_near = muladd(HALF_ROOT, odd, even), muladd(-HALF_ROOT, odd, even)
+    return d0, near, minus_near, muladd(ROOT, odd2, even2), muladd(-ROOT, odd2, even2), d3
 
 
 @helper
@@ -66,36 +67,35 @@ def gathered_line_2(s0, s1, s2, s3):
 @helper
 def gathered_line_4(s0, s1, s2, s3, s4, s5):
     """Gt times the values of a line."""
-    near, far = scaled(-1 / 6, s1 + s2), s3 + s4
-    first = muladd(1 / 24, far, muladd(1 / 4, s0, near))
-    second = muladd(1 / 12, s3 - s4, scaled(-1 / 6, s1 - s2))
-    return first, second, muladd(1 / 6, far, near) + s5
+    even, odd = scaled(-2 / 3, s1 + s2), scaled(-2 * HALF_ROOT / 3, s1 - s2)
+    even2, odd2 = scaled(1 / 6, s3 + s4), scaled(ROOT / 6, s3 - s4)
+    return s0 + even + even2, odd + odd2, muladd(2, even2, muladd(0.5, even, s5))
 
 
 SPREAD_LINE = {2: spread_line_2, 4: spread_line_4}
 GATHERED_LINE = {2: gathered_line_2, 4: gathered_line_4}
 
 
-def spread(m: int, lanes: int) -> Any:
+def spread(my: int, mx: int, lanes: int) -> Any:
     """D of one vector of filters, from a tile; to as in `transform_input`."""
-    n, line = m + 2, SPREAD_LINE[m]
+    k, down, along = mx + 2, SPREAD_LINE[my], SPREAD_LINE[mx]
 
     @helper
     def words(dout, row, pixel, to, step):
-        columns = line(*square(dout, row, pixel, lanes, m))
-        store_square(turned(line(*turned(columns))), to, n * step, step)
+        columns = down(*square(dout, row, pixel, lanes, my, mx))
+        store_square(turned(along(*turned(columns))), to, k * step, step)
 
     return words
 
 
-def gathered(m: int, lanes: int) -> Any:
+def gathered(my: int, mx: int, lanes: int) -> Any:
     """The 3x3 taps of one vector of filters, from sums[f*step], in the place of the first nine."""
-    n, line = m + 2, GATHERED_LINE[m]
+    n, k, down, along = my + 2, mx + 2, GATHERED_LINE[my], GATHERED_LINE[mx]
 
     @helper
     def words(sums, step):
-        columns = line(*square(sums, n * step, step, lanes, n))
-        store_square(turned(line(*turned(columns))), sums, 3 * step, step)
+        columns = down(*square(sums, k * step, step, lanes, n, k))
+        store_square(turned(along(*turned(columns))), sums, 3 * step, step)
 
     return words
 
@@ -103,18 +103,17 @@ def gathered(m: int, lanes: int) -> Any:
 # ---- kernels ------------------------------------------------------------------------------------
 
 
-def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) -> Kernel:
+def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -> Kernel:
     """sums[group][frequency][channel][filter], then a row of dout alone, of a group's images.
 
     The parts form groups; a group takes some of the images, a member of it some of the
     blocks of filters. `depth` channels are summed up, whole tiles of them; `whole` filters.
     """
     width = lanes * vectors
-    size = m + 2
-    frequencies = size * size
+    frequencies = (my + 2) * (mx + 2)
     one_by_one = tuple(range(rows))
     put_window, add_to_total = gated_window(lanes), add_rows(lanes, vectors)
-    transform_patch, spread_tile = transform_input(m, lanes), spread(m, lanes)
+    transform_patch, spread_tile = transform_input(my, mx, lanes), spread(my, mx, lanes)
 
     def kernel(block, part, parts):
         x, dout, gate, patches, v, d, zeros, sums = pointers(block, 0, 8, real)
@@ -129,7 +128,7 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
         first, last = share(whole // width, member, members)
         first, last = first * width, last * width
         pixels = patches + part * patch_size
-        gated = pixels + size * (m * run + 2) * depth
+        gated = pixels + (my + 2) * (mx * run + 2) * depth
         # One cache line more, lest all frequencies fall on the same few places of a cache.
         v_step, d_step = chunk * depth + line, chunk * whole + line
         v = v + part * frequencies * v_step
@@ -137,8 +136,8 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
         sums = sums + group * (frequencies * depth + 1) * whole
         total = sums + frequencies * depth * whole
         clear(total + first, last - first)
-        across = (ow + m - 1) // m
-        tiles = (oh + m - 1) // m * across
+        across = (ow + mx - 1) // mx
+        tiles = (oh + my - 1) // my * across
         first_image, last_image = share(images, group, groups)
         first_tile = first_image * tiles
         for start in range(first_tile, last_image * tiles, chunk):
@@ -146,26 +145,28 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
             k = 0
             while k < count:
                 image, place = (start + k) // tiles, (start + k) % tiles
-                top, left = place // across * m, place % across * m
+                top, left = place // across * my, place % across * mx
                 here = min(run, count - k, across - place % across)
                 i = image * height * image_width * channels
                 put_window(
                     *(0, x + i, x, winner, height, image_width, channels),
-                    *(top - pad, left - pad, size, m * here + 2, pixels, depth),
+                    *(top - pad, left - pad, my + 2, mx * here + 2, pixels, depth),
                 )
                 i = image * dout_size
                 put_window(
                     *(kind, dout + i, gate + i, winner + i, oh, ow, filters),
-                    *(top, left, m, m * here, gated, whole),
+                    *(top, left, my, mx * here, gated, whole),
                 )
+                for c in range(first, last, width):
+                    add_to_total(total + c, gated + c, whole, my * mx * here, zeros)
                 for t in range(here):
-                    row = (m * here + 2) * depth
+                    row = (mx * here + 2) * depth
                     for c in range(0, channels, lanes):
-                        patch = pixels + (m * t * depth + c)
+                        patch = pixels + (mx * t * depth + c)
                         transform_patch(patch, row, depth, v + ((k + t) * depth + c), v_step)
-                    row = m * here * whole
+                    row = mx * here * whole
                     for c in range(first, last, lanes):
-                        patch = gated + (m * t * whole + c)
+                        patch = gated + (mx * t * whole + c)
                         spread_tile(patch, row, whole, d + ((k + t) * whole + c), d_step)
                 k += here
             for f in range(frequencies):
@@ -181,9 +182,6 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, m: int) 
                             store(t, to, steps(whole, rows))
                         else:
                             add(t, to, whole)
-                    if f == size + 1:
-                        # At the point 1, both ways, D is the sum of the tile.
-                        add_to_total(total + column, w, whole, count, zeros)
 
     return kernel
 
@@ -202,19 +200,19 @@ def add_groups(lanes: int) -> Any:
     return words
 
 
-def gather_winograd(real: int, lanes: int, m: int) -> Kernel:
+def gather_winograd(real: int, lanes: int, my: int, mx: int) -> Kernel:
     """sums[tap][channel][filter] and the row of dout, in the first group's place, of all groups."""
-    size = m + 2
-    gather, add_up = gathered(m, lanes), add_groups(lanes)
+    frequencies = (my + 2) * (mx + 2)
+    gather, add_up = gathered(my, mx, lanes), add_groups(lanes)
 
     def kernel(block, part, parts):
         (sums,) = pointers(block, 0, 1, real)
         groups, depth, whole = numbers(block, 1, 3)
         row, frequency = whole, depth * whole
-        group_size = size * size * frequency + row
+        group_size = frequencies * frequency + row
         first, last = share(depth, part, parts)
         if groups > 1:
-            for f in range(size * size):
+            for f in range(frequencies):
                 start = f * frequency
                 add_up(sums, start + first * row, start + last * row, groups, group_size)
             if part == 0:

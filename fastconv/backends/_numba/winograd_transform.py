@@ -1,12 +1,13 @@
-"""Winograd's transforms for 3x3 filters: tiles of m x m outputs from patches of m+2 pixels squared.
+"""Winograd's transforms for 3x3 filters: my x mx outputs from patches of my+2 by mx+2 pixels.
 
     patch d:   V = Bt d B      filter g:   U = G g Gt      tile:   y = At (U * V, summed) A
 
-m is 2 or 4; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015). Each is a
-line transform down the columns, then along the rows, of vectors whose lanes are channels. With
-m = 2 the points are 0, 1, -1 and infinity, and the factors 1, 1/2 and 1/4 only, so that small
-whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and infinity: with 1 and 2
-in their place the largest error is four times as large.
+my and mx are 2 or 4; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015).
+Each is a line transform down the columns, then along the rows, of vectors whose lanes are
+channels. With m = 2 the points are 0, 1, -1 and infinity, and the factors 1, 1/2 and 1/4 only, so
+that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and infinity:
+with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Tiles of 2 x 4 round
+in between, for 3/4 of the products of 2 x 2.
 
 A square of vectors is a value: LLVM decides which of them stay in registers.
 """
@@ -25,7 +26,8 @@ from .square import square, store_square, turned
 from .tile import best_of_four, every, muladd, plus, relu, scaled
 
 __all__ = [
-    "POINTS",
+    "HALF_ROOT",
+    "ROOT",
     "output_lines",
     "pooled_lines",
     "relu_lines",
@@ -35,9 +37,6 @@ __all__ = [
 
 
 ROOT, HALF_ROOT = math.sqrt(2), math.sqrt(0.5)
-
-POINTS = HALF_ROOT, ROOT
-"""Points for m = 4, of filters and outputs here."""
 
 
 # ---- lines ------------------------------------------------------------------------------------
@@ -49,29 +48,24 @@ def input_line_2(d0, d1, d2, d3):
     return d0 - d2, d1 + d2, d2 - d1, d1 - d3
 
 
-def input_pairs_4(near: float, far: float) -> Any:
-    """Pairs of rows of Bt times the 6 values of a line: of 0 and infinity, +-near and +-far."""
-    near2, far2 = near * near, far * far
-    product, total = near2 * far2, near2 + far2
+@helper
+def ends(d0, d1, d2, d3, d4, d5):
+    """The rows of Bt for 0 and infinity, times the 6 values of a line."""
+    return muladd(-2.5, d2, d0 + d4), muladd(-2.5, d3, d1 + d5)
 
-    @helper
-    def ends(d0, d1, d2, d3, d4, d5):
-        return (
-            muladd(product, d0, muladd(-total, d2, d4)),
-            muladd(product, d1, muladd(-total, d3, d5)),
-        )
 
-    @helper
-    def nears(d0, d1, d2, d3, d4, d5):
-        even, odd = muladd(-far2, d2, d4), muladd(-far2, d1, d3)
-        return muladd(near, odd, even), muladd(-near, odd, even)
+@helper
+def nears(d0, d1, d2, d3, d4, d5):
+    """Those for +-sqrt(1/2)."""
+    even, odd = muladd(-2, d2, d4), muladd(-2, d1, d3)
+    return muladd(HALF_ROOT, odd, even), muladd(-HALF_ROOT, odd, even)
 
-    @helper
-    def fars(d0, d1, d2, d3, d4, d5):
-        even, odd = muladd(-near2, d2, d4), muladd(-near2, d1, d3)
-        return muladd(far, odd, even), muladd(-far, odd, even)
 
-    return ends, nears, fars
+@helper
+def fars(d0, d1, d2, d3, d4, d5):
+    """Those for +-sqrt(2)."""
+    even, odd = muladd(-0.5, d2, d4), muladd(-0.5, d1, d3)
+    return muladd(ROOT, odd, even), muladd(-ROOT, odd, even)
 
 
 @helper
@@ -123,18 +117,14 @@ OUTPUT_LINE = {2: output_line_2, 4: output_line_4}
 
 
 @cache  # compiled once, for all kernels
-def transform_input(m: int, lanes: int, points: tuple[float, float] = (1, 2)) -> Any:
-    """V of one vector of channels: frequency (fy, fx) goes to to[(fy*(m+2) + fx)*step].
-
-    `points` are those of m = 4, and their negatives, besides 0 and infinity.
-    """
-    n = m + 2
-    ends, nears, fars = input_pairs_4(*points)
+def transform_input(my: int, mx: int, lanes: int) -> Any:
+    """V of one vector of channels: frequency (fy, fx) goes to to[(fy*(mx+2) + fx)*step]."""
+    n, k = my + 2, mx + 2
 
     @helper
     def small(patch, row, pixel, to, step):
-        columns = input_line_2(*square(patch, row, pixel, lanes, n))
-        store_square(turned(input_line_2(*turned(columns))), to, n * step, step)
+        columns = input_line_2(*square(patch, row, pixel, lanes, n, k))
+        store_square(turned(input_line_2(*turned(columns))), to, k * step, step)
 
     @helper
     def put(line, to, step):
@@ -143,46 +133,57 @@ def transform_input(m: int, lanes: int, points: tuple[float, float] = (1, 2)) ->
         near, minus_near = nears(*d)
         far, minus_far = fars(*d)
         row = turned((first, near, minus_near, far, minus_far, last))
-        store_square(row, to, n * step, step)
+        store_square(row, to, k * step, step)
+
+    # Two rows of V at a time: reading a pixel again is cheaper than storing a vector twice.
+
+    @helper
+    def wide(patch, row, pixel, to, step):
+        d0, d1, d2, d3 = square(patch, row, pixel, lanes, n, k)
+        put(d0 - d2, to, step)
+        put(d1 - d3, to + 3 * k * step, step)
+        d0, d1, d2, d3 = square(patch, row, pixel, lanes, n, k)
+        put(d1 + d2, to + k * step, step)
+        put(d2 - d1, to + 2 * k * step, step)
 
     @helper
     def large(patch, row, pixel, to, step):
-        # Two rows of V at a time: reading a pixel again is cheaper than storing a vector twice.
-        first, last = ends(*square(patch, row, pixel, lanes, n))
+        first, last = ends(*square(patch, row, pixel, lanes, n, k))
         put(first, to, step)
-        put(last, to + 5 * n * step, step)
-        near, minus_near = nears(*square(patch, row, pixel, lanes, n))
-        put(near, to + n * step, step)
-        put(minus_near, to + 2 * n * step, step)
-        far, minus_far = fars(*square(patch, row, pixel, lanes, n))
-        put(far, to + 3 * n * step, step)
-        put(minus_far, to + 4 * n * step, step)
+        put(last, to + 5 * k * step, step)
+        near, minus_near = nears(*square(patch, row, pixel, lanes, n, k))
+        put(near, to + k * step, step)
+        put(minus_near, to + 2 * k * step, step)
+        far, minus_far = fars(*square(patch, row, pixel, lanes, n, k))
+        put(far, to + 3 * k * step, step)
+        put(minus_far, to + 4 * k * step, step)
 
-    return small if m == 2 else large
+    return {(2, 2): small, (2, 4): wide, (4, 4): large}[my, mx]
 
 
 @cache  # compiled once, for all kernels
-def transform_filter(m: int, lanes: int) -> Any:
+def transform_filter(my: int, mx: int, lanes: int) -> Any:
     """U of one vector of columns, from taps[(ky*3 + kx)*tap]; to as in `transform_input`."""
-    n, line = m + 2, FILTER_LINE[m]
+    k, down, along = mx + 2, FILTER_LINE[my], FILTER_LINE[mx]
 
     @helper
     def words(taps, tap, to, step):
-        columns = line(*square(taps, 3 * tap, tap, lanes, 3))
-        store_square(turned(line(*turned(columns))), to, n * step, step)
+        columns = down(*square(taps, 3 * tap, tap, lanes, 3, 3))
+        store_square(turned(along(*turned(columns))), to, k * step, step)
 
     return words
 
 
 @cache  # compiled once, for all kernels
-def output_lines(m: int, lanes: int) -> Any:
-    """The m x m outputs of one vector of channels, from products[f*step], as m tiles of m rows."""
-    n, line, with_bias = m + 2, OUTPUT_LINE[m], PLUS_LINES[m]
+def output_lines(my: int, mx: int, lanes: int) -> Any:
+    """The outputs of one vector of channels, from products[f*step], as my tiles of mx rows."""
+    n, k, with_bias = my + 2, mx + 2, PLUS_LINES[my]
+    down, along = OUTPUT_LINE[my], OUTPUT_LINE[mx]
 
     @helper
     def words(products, step, bias):
-        columns = line(*square(products, n * step, step, lanes, n))
-        return with_bias(bias, *turned(line(*turned(columns))))
+        columns = down(*square(products, k * step, step, lanes, n, k))
+        return with_bias(bias, *turned(along(*turned(columns))))
 
     return words
 
@@ -221,7 +222,7 @@ def pooled_lines_4(y0, y1, y2, y3):
 
 
 relu_lines = {2: relu_lines_2, 4: relu_lines_4}
-"""ReLU of the outputs of a tile, by m."""
+"""ReLU of the outputs of a tile, by my."""
 
 pooled_lines = {2: pooled_lines_2, 4: pooled_lines_4}
-"""The maxima of windows of 2x2 of a tile after ReLU, and where they were, by m."""
+"""The maxima of windows of 2x2 of a tile after ReLU, and where they were, by my."""
