@@ -167,8 +167,10 @@ inline vec<T> broadcast(T x) {
     return x - vec<T>{};  // x - 0 is x for every x, which x + 0 is not
 }
 
+// Not inline alone: a process that loads several builds would have one `row` for all of them, as
+// short as the narrowest vectors make it.
 template <class T>
-inline const T* zeros(const T*) {
+static inline const T* zeros(const T*) {
     static const T row[2 * lanes<T>()] = {};
     return row;
 }
