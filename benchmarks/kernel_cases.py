@@ -181,14 +181,15 @@ def _block(s: ConvShape) -> Iterator[Case]:
 
     def forward(rng: np.random.Generator) -> Arguments:
         # Whole numbers, so that no rounding decides between two places.
-        drawn = _conv_forward(s).inputs(rng) | {"pool": pool}
+        drawn = _conv_forward(s).inputs(rng) | {"residual": None, "relu": True, "pool": pool}
         return {k: np.rint(v) if isinstance(v, np.ndarray) else v for k, v in drawn.items()}
 
     def backward(rng: np.random.Generator) -> Arguments:
         inputs = forward(rng)
         out, winner = np.zeros(shape), np.zeros(shape, np.uint8) if pool else None
         REFERENCE.conv2d_block_forward(**inputs, out=out, winner=winner)
-        del inputs["bias"]
+        for name in ("bias", "residual", "relu"):
+            del inputs[name]
         return inputs | {"dout": draw(rng, *shape), "gate": winner if pool else out}
 
     yield Case("conv2d_block_forward", label, forward, outputs, _conv_flops(s))

@@ -21,7 +21,7 @@ from .backends.algorithms import ConvAlgorithms
 from .errors import StateError
 from .geometry import window_geometry
 from .ops.memory import Pool, drawing_from
-from .runs import ConvRun, Run, Runs, flat, trains
+from .runs import ConvRun, Normalized, Run, Runs, flat, trains
 from .selection import settled
 
 __all__ = ["Plan", "RunFacts", "describe"]
@@ -85,7 +85,7 @@ class RunFacts:
     Attributes
     ----------
     layers : tuple of str
-        Classes of the layers.
+        Classes of the layers; ``Shortcut`` stands where the sum of one is added.
     input_shape, output_shape : tuple of int
     algorithms : ConvAlgorithms or None
         How a plain convolution is computed; None for other layers, and for backends that
@@ -116,8 +116,10 @@ def describe(
             fn, _, fh, fw = conv.W.shape
             geometry = window_geometry("plan", before, fh, fw, conv.stride, conv.pad)
             algorithms = ops.conv2d_algorithms(geometry, fn, run.pool, conv.backend)
-        names = tuple(type(layer).__name__ for layer in run.layers)
-        found.append(RunFacts(names, before, (batch, *after[1:]), algorithms))
+        names = [type(layer).__name__ for layer in run.layers]
+        if isinstance(run, ConvRun | Normalized) and run.adds_shortcut:
+            names.insert(len(names) - run.relu, "Shortcut")
+        found.append(RunFacts(tuple(names), before, (batch, *after[1:]), algorithms))
 
     Runs(layers, train_flg, watch=watch).forward(np.zeros((1, *one), dtype), False)
     return found

@@ -11,7 +11,8 @@ convolution, ReLU, perhaps a 2x2 max pooling   one kernel each way
 convolution, batch normalisation, [the same]   in evaluation, folded into the convolution
 batch normalisation, ReLU                      one kernel each way
 shortcut around a body that ends in batch      the body's last run adds the shortcut, and
-normalisation, perhaps a ReLU behind it        the ReLU if there is one
+normalisation (in evaluation: or in a          the ReLU if there is one
+convolution), perhaps a ReLU behind it
 branches, auxiliary heads                      runs of their own inside
 =============================================  ============================================
 """
@@ -28,7 +29,7 @@ from . import ops
 from .layers import Affine, BatchNormalization2d, Convolution, Pooling, Relu
 from .layers.containers import AuxiliaryHead, Branches, Chain, Shortcut, leaves, run_layer, sum_of
 
-__all__ = ["ConvRun", "Run", "Runs", "Watch", "cut", "flat", "trains"]
+__all__ = ["ConvRun", "Normalized", "Run", "Runs", "Watch", "cut", "flat", "trains"]
 
 Array = NDArray[Any]
 
@@ -57,7 +58,8 @@ class Runs:
     train_flg : bool
         Whether they will train; only in evaluation is batch normalisation folded away.
     open_end : bool
-        A last batch normalisation stays by itself, for a shortcut to be added to it.
+        A shortcut is to be added to the last run. Where a convolution's cannot take it, a last
+        batch normalisation stays by itself.
     watch : callable, optional
     """
 
@@ -110,7 +112,8 @@ class Single:
 class ConvRun:
     """A convolution, with the ReLU and the 2x2 max pooling behind it.
 
-    In evaluation a batch normalisation between them is part of the weights.
+    In evaluation a batch normalisation between them is part of the weights, and a shortcut's
+    sum may stand in front of the ReLU.
     """
 
     def __init__(self, layers: list[Any]) -> None:
@@ -120,6 +123,8 @@ class ConvRun:
         self.norm = layers[1] if BatchNormalization2d in kinds else None
         self.relu = Relu in kinds
         self.pool = Pooling in kinds
+        self.adds_shortcut = False
+        self.beside: Array | None = None
         self._context: Any = None
 
     def forward(self, x: Array, train_flg: bool) -> Array:
@@ -130,13 +135,15 @@ class ConvRun:
         weight, bias = (conv.W, conv.b) if self.norm is None else folded(conv, self.norm)
         window = (conv.stride, conv.pad)
         context: Any
-        if self.relu:
+        if self.relu or self.beside is not None:
             out, context = ops.conv2d_block_forward(
-                x, weight, bias, *window, self.pool, conv.backend, train_flg
+                *(x, weight, bias, *window, self.pool, conv.backend, train_flg),
+                *(self.beside, self.relu),
             )
         else:
             out, context = ops.conv2d_forward(x, weight, bias, *window, conv.backend)
         self._context = context if train_flg else None
+        self.beside = None
         return out
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
@@ -157,6 +164,7 @@ class Normalized:
         self.layers = layers
         self.norm: BatchNormalization2d = layers[0]
         self.relu = len(layers) == 2
+        self.adds_shortcut = False
         self.beside: Array | None = None
         self.beside_gradient: Array | None = None
         self._context: Any = None
@@ -217,13 +225,15 @@ class Residual:
         self.shortcut = shortcut
         self.aside = Runs(aside, train_flg, watch=watch)
         self.body = Runs([shortcut.body], train_flg, open_end=True, watch=watch)
-        last = self.body.runs[-1] if self.body.runs else None
-        self.last = last if isinstance(last, Normalized) and not last.relu else None
+        last: Any = self.body.runs[-1] if self.body.runs else None
+        self.last: Any = last if takes_shortcut(last, train_flg) else None
         self.layers: list[Any] = [shortcut]
-        if self.last is not None and len(layers) == 2:
-            self.last.relu = True
-            self.last.layers = [*self.last.layers, layers[1]]
-            self.layers = list(layers)
+        if self.last is not None:
+            self.last.adds_shortcut = True
+            if len(layers) == 2:
+                self.last.relu = True
+                self.last.layers = [*self.last.layers, layers[1]]
+                self.layers = list(layers)
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
@@ -268,6 +278,13 @@ class Head:
         return None if gradient is None else ops.add(gradient, dout, self.head.backend)
 
 
+def takes_shortcut(last: Any, train_flg: bool) -> bool:
+    """Whether the last run of a body can add the shortcut to what it gives."""
+    if isinstance(last, ConvRun):
+        return not train_flg and not last.relu and ops.runs_blocks(last.conv.backend)
+    return isinstance(last, Normalized) and not last.relu
+
+
 def folded(conv: Convolution, norm: BatchNormalization2d) -> tuple[Array, Array]:
     """Weight and bias of the convolution that does what these two do in evaluation."""
     scale = norm.gamma / np.sqrt(norm.running_var + norm.epsilon)
@@ -289,7 +306,8 @@ def cut(
         relu_next = kinds[1:2] == [Relu]
         run: Run
         if kinds[0] is Convolution and first.plain:
-            kept = open_end and len(rest) == 2  # a batch normalisation that ends the row
+            # A batch normalisation that ends the row, for a sum that the kernel does not have.
+            kept = open_end and len(rest) == 2 and not ops.runs_blocks(first.backend)
             run = ConvRun(rest[: _conv_length(rest, kinds, fold=not train_flg and not kept)])
         elif kinds[0] is BatchNormalization2d:
             run = Normalized(rest[: 1 + relu_next])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv import config, selection
 from fastconv.backends.algorithms import ALGORITHMS, choose
-from fastconv.errors import ArgumentError, ShapeError
+from fastconv.errors import ArgumentError, DTypeError, ShapeError
 from fastconv.geometry import WindowGeometry, window_geometry
 from fastconv.ops import conv2d_block_backward, conv2d_block_forward
 from fastconv.testing import call_kernel
@@ -88,13 +88,14 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     images = {"x": x, "weight": weight, "geometry": g, "pool": pool}
     exact = "winograd2" if algorithm in ("winograd2x4", "winograd4") else algorithm
     table = forced(backend, exact, threads)
+    plain = {"bias": bias, "residual": None, "relu": True}
     kept = {} if pool else {"winner": None}
-    got = call_kernel(table, "conv2d_block_forward", **images, bias=bias, **kept)
+    got = call_kernel(table, "conv2d_block_forward", **images, **plain, **kept)
     out, gate = block_by_loops(x, weight, bias, g, pool)
     np.testing.assert_array_equal(got["out"], out)
     if pool:
         np.testing.assert_array_equal(got["winner"], gate)
-    again = call_kernel(table, "conv2d_block_forward", **images, bias=bias, winner=None)
+    again = call_kernel(table, "conv2d_block_forward", **images, **plain, winner=None)
     np.testing.assert_array_equal(again["out"], out)
 
     table = forced(backend, algorithm, threads)
@@ -110,6 +111,54 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
         scale = max(np.abs(gradient).max(initial=0), term) or None
         assert_close(got[name], gradient, dtype=dtype, scale=scale)
     assert_close(got["dbias"], dbias, dtype=dtype, scale=largest or None)
+
+
+@given(st.one_of(three_by_three(), geometries()), CHANNELS, SEEDS, THREADS, FORCED, st.booleans())
+def test_residual(backend, dtype, g, filters, seed, threads, algorithm, relu):
+    """`call_kernel` holds the kernel to writing into nothing but its output."""
+    draw = numbers(seed, dtype)
+    x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
+    residual = draw(*g.output_shape(filters))
+    expected = naive.conv2d(x, weight, bias, g.stride, g.pad) + residual
+    # What cancels in the sum has the rounding of its terms.
+    scale = max(np.abs(residual).max(initial=0), np.abs(expected - residual).max(initial=0))
+    got = call_kernel(
+        forced(backend, algorithm, threads),
+        "conv2d_block_forward",
+        x=x,
+        weight=weight,
+        bias=bias,
+        residual=residual,
+        geometry=g,
+        relu=relu,
+        pool=False,
+        winner=None,
+    )
+    wanted = naive.relu(expected)[0] if relu else expected
+    assert_close(got["out"], wanted, dtype=dtype, scale=scale or None)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("filters", [1, 15, 16, 17, 33, 80])
+def test_residual_of_whole_numbers_is_added_exactly(backend, dtype, rng, algorithm, filters):
+    """Tiles of every kind and their edges, in channels, rows and columns; and a NaN stays."""
+    for g in (
+        window_geometry("test", (2, 5, 13, 10), 3, 3, 1, 1),
+        window_geometry("test", (1, 5, 13, 10), 1, 1, 1, 0),
+        window_geometry("test", (1, 5, 13, 10), 3, 3, 2, 1),
+    ):
+        x = rng.integers(-2, 3, g.input_shape).astype(dtype)
+        weight = rng.integers(-2, 3, (filters, g.c, g.fh, g.fw)).astype(dtype)
+        bias = rng.integers(-2, 3, filters).astype(dtype)
+        residual = rng.integers(-9, 9, g.output_shape(filters)).astype(dtype)
+        residual[0, filters - 1, 2, 1] = np.nan
+        table = forced(backend, "winograd2" if algorithm == "winograd4" else algorithm, 2)
+        images = {"x": x, "weight": weight, "bias": bias, "residual": residual, "geometry": g}
+        got = call_kernel(
+            table, "conv2d_block_forward", **images, relu=True, pool=False, winner=None
+        )["out"]
+        expected = naive.conv2d(x, weight, bias, g.stride, g.pad) + residual
+        np.testing.assert_array_equal(got, np.where(expected <= 0, 0, expected))
 
 
 def test_sparse_gradient_of_nothing_is_nothing(table, dtype):
@@ -273,6 +322,35 @@ def test_block_that_leaves_nothing_to_pool_is_refused(backend):
         conv2d_block_forward(
             np.zeros((1, 1, 3, 8)), np.zeros((1, 1, 3, 3)), np.zeros(1), pool=True, backend=backend
         )
+
+
+def test_residual_goes_with_neither_pool_nor_gradient(backend):
+    x, weight, bias = np.zeros((2, 3, 8, 8)), np.zeros((4, 3, 3, 3)), np.ones(4)
+    residual = np.ones((2, 4, 8, 8))
+    for pool, gradient in ((True, False), (False, True)):
+        with pytest.raises(ArgumentError, match=r"residual \(2, 4, 8, 8\), relu=True, pool="):
+            conv2d_block_forward(x, weight, bias, 1, 1, pool, backend, gradient, residual)
+        with pytest.raises(ArgumentError, match="residual none, relu=False, pool="):
+            conv2d_block_forward(x, weight, bias, 1, 1, pool, backend, gradient, relu=False)
+
+
+def test_residual_is_of_the_output_s_shape_and_real(backend):
+    x, weight, bias = np.zeros((2, 3, 8, 8)), np.zeros((4, 3, 3, 3)), np.ones(4)
+    with pytest.raises(ShapeError, match=r"residual has shape \(2, 4, 4, 4\), expected \(2, 4, 8"):
+        conv2d_block_forward(x, weight, bias, 1, 1, False, backend, False, np.ones((2, 4, 4, 4)))
+    with pytest.raises(DTypeError, match="array of dtype complex128"):
+        conv2d_block_forward(
+            x, weight, bias, 1, 1, False, backend, False, np.ones((2, 4, 8, 8), complex)
+        )
+
+
+def test_residual_decides_about_the_dtype_as_every_array_does(backend):
+    x, weight, bias = (np.ones(shape, np.float32) for shape in ((1, 1, 2, 2), (1, 1, 1, 1), (1,)))
+    for dtype in (np.float32, np.float64):
+        residual = np.full((1, 1, 2, 2), -3, dtype)
+        arguments = x, weight, bias, 1, 0, False, backend, False, residual
+        assert conv2d_block_forward(*arguments)[0].dtype == dtype
+        np.testing.assert_array_equal(conv2d_block_forward(*arguments, relu=False)[0], residual + 2)
 
 
 def test_backward_of_a_block_checks_its_gradient(backend):

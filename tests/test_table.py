@@ -135,6 +135,8 @@ def test_the_front_door_keeps_the_contract_for_any_memory(registry, rng, layout,
             weight = draw(4, 3, 3, 3)
             out, context = conv2d_block_forward(draw(2, 3, 6, 5), weight, draw(4), 1, 1, pool)
             conv2d_block_backward(in_memory(memory, np.ones(out.shape)), weight, context)
+        added = {"gradient": False, "residual": draw(2, 4, 6, 5)}
+        conv2d_block_forward(draw(2, 3, 6, 5), weight, draw(4), 1, 1, **added)
         im2col(draw(2, 3, 6, 5), 2, 2)
         col2im(draw(2 * 5 * 4, 12), (2, 3, 6, 5), 2, 2)
         matrix = in_memory(memory, np.eye(2, 3)[None].repeat(2, 0))

@@ -116,16 +116,19 @@ class Backend(LaterKernels, Protocol):
         x: Array,
         weight: Array,
         bias: Array,
+        residual: Array | None,
         geometry: WindowGeometry,
+        relu: bool,
         pool: bool,
         out: Array,
         winner: Bytes | None,
     ) -> None:
-        """ReLU of `conv2d_forward`, and with `pool` its maxima over windows of 2x2, stride 2.
+        """`conv2d_forward` [+ residual], with `relu` 0 where that is <= 0, perhaps pooled.
 
-        out (N, FN, OH, OW), or pooled (N, FN, OH//2, OW//2). winner, of the pooled shape,
-        says where the gradient goes: the maximum's position 2*y + x, or 4 where the
-        maximum is not above 0. It is None without `pool`, and where nobody needs it.
+        residual and out (N, FN, OH, OW). With `pool`, out (N, FN, OH//2, OW//2) is the maxima
+        over windows of 2x2, stride 2; then `relu` is true, and residual None. winner, of the
+        pooled shape, says where the gradient goes: the maximum's position 2*y + x, or 4 where
+        the maximum is not above 0. It is None without `pool`, and where nobody needs it.
         """
 
     def conv2d_block_backward(
@@ -140,7 +143,7 @@ class Backend(LaterKernels, Protocol):
         dweight: Array | None,
         dbias: Array | None,
     ) -> None:
-        """Gradients of `conv2d_block_forward`; dout has the shape of its output.
+        """Gradients of `conv2d_block_forward` with ReLU; dout has the shape of its output.
 
         gate is forward's out, which lets dout pass where it is above 0; with `pool` it
         is forward's winner.

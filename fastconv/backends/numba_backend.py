@@ -25,7 +25,7 @@ except ImportError as error:
 
 from ._numba import columns, conv, dense, pool
 from ._numba.build import Builder, Factory
-from ._numba.gate import POOL_GATE, RELU_GATE, Incoming, Outgoing
+from ._numba.gate import NO_GATE, POOL_GATE, RELU_GATE, Incoming, Outgoing
 from ._numba.machine import machine
 from ._numba.memory import addresses, code, workspace
 from ._numba.team import Team
@@ -183,12 +183,15 @@ class NumbaBackend(NumbaActivations, NumbaAugment, NumbaAvgPool2d, NumbaBatchNor
         x: Array,
         weight: Array,
         bias: Array,
+        residual: Array | None,
         geometry: WindowGeometry,
+        relu: bool,
         pool: bool,
         out: Array,
         winner: Bytes | None,
     ) -> None:
-        outgoing = Outgoing(out, winner, POOL_GATE if pool else RELU_GATE)
+        kind = POOL_GATE if pool else RELU_GATE if relu else NO_GATE
+        outgoing = Outgoing(out, winner, kind, residual)
         self._forward(x, weight, bias, geometry, outgoing)
 
     def conv2d_block_backward(

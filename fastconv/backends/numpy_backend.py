@@ -148,14 +148,19 @@ class NumpyBackend(
         x: Array,
         weight: Array,
         bias: Array,
+        residual: Array | None,
         geometry: WindowGeometry,
+        relu: bool,
         pool: bool,
         out: Array,
         winner: Bytes | None,
     ) -> None:
         images = np.empty(geometry.output_shape(len(weight)), x.dtype)
         self.conv2d_forward(x, weight, bias, geometry, images)
-        images[images <= 0] = 0
+        if residual is not None:
+            images += residual
+        if relu:
+            images[images <= 0] = 0
         if not pool:
             out[...] = images
             return

@@ -1,4 +1,4 @@
-"""Convolution with the ReLU and the 2x2 max pooling behind it, as one operation.
+"""Convolution with a sum, the ReLU and the 2x2 max pooling behind it, as one operation.
 
 Between them nothing is kept: neither the images before the pooling, nor a mask. So the
 gradient's way back is one array, the gate: the output itself, or the winners as bytes.
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ..backends.algorithms import ConvAlgorithms
 from ..backends.base import Array, Bytes
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..geometry import WindowGeometry
 from ..selection import active
 from .arrays import (
@@ -70,8 +70,12 @@ def conv2d_block_forward(
     pool: bool = False,
     backend: str | None = None,
     gradient: bool = True,
+    residual: ArrayLike | None = None,
+    relu: bool = True,
 ) -> tuple[Array, BlockContext | None]:
     """ReLU of the convolution of x (N, C, H, W), and with `pool` its 2x2 maxima at stride 2.
+
+    Without a gradient, a residual can be added in front of the ReLU, and the ReLU left out.
 
     Parameters
     ----------
@@ -81,23 +85,53 @@ def conv2d_block_forward(
         Keep the maximum of each window of 2x2; a last odd row or column is left out.
     gradient : bool
         Whether backward follows; if not, the context is None.
+    residual : array (N, FN, OH, OW), optional
+        Added to the convolution's output, as at the end of a shortcut (arXiv:1512.03385).
+    relu : bool
+        Whether there is a ReLU.
 
     Returns
     -------
     array (N, FN, OH, OW) or (N, FN, OH//2, OW//2), and the context for backward.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Arrays that do not fit together, or that no kernel can compute with.
+    ArgumentError
+        A residual, or no ReLU, with a pool or a gradient.
     """
     op = "conv2d"  # by the name that users know
     x, weight, bias, geometry, dtype = conv2d_arguments(op, x, weight, bias, stride, pad)
     n, filters, oh, ow = geometry.output_shape(len(weight))
     if pool and min(oh, ow) < 2:
         raise ShapeError(f"{op}: no window of 2 x 2 fits the convolution's output of {oh} x {ow}")
+    added = None if residual is None else as_array(residual)
+    if (added is not None or not relu) and (pool or gradient):
+        raise ArgumentError(
+            f"{op}: a residual, or no ReLU, goes with neither a pool nor a gradient; got "
+            f"residual {'none' if added is None else added.shape}, relu={relu}, pool={pool}, "
+            f"gradient={gradient}"
+        )
     chosen = active(backend)
+    if added is not None:
+        expect_shape(op, "residual", added, (n, filters, oh, ow))
+        dtype = common_dtype(op, x, weight, bias, added)
+        added = in_layout(added, dtype, chosen.layout)
     x = in_layout(x, dtype, chosen.layout)
     shape = (n, filters, oh // 2, ow // 2) if pool else (n, filters, oh, ow)
     out = empty_images(shape, dtype, chosen.layout)
     winner = empty_images(shape, np.dtype(np.uint8), chosen.layout) if pool and gradient else None
     chosen.conv2d_block_forward(
-        x, contiguous(weight, dtype), contiguous(bias, dtype), geometry, pool, out, winner
+        x,
+        contiguous(weight, dtype),
+        contiguous(bias, dtype),
+        added,
+        geometry,
+        relu,
+        pool,
+        out,
+        winner,
     )
     if not gradient:
         return out, None

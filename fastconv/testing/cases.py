@@ -177,9 +177,17 @@ def _block(
     if pool and min(g.oh, g.ow) < 2:
         return
     images = {"x": draw(*g.input_shape), "weight": draw(filters, g.c, g.fh, g.fw), "geometry": g}
-    forward = {**images, "bias": draw(filters), "pool": pool}
+    plain = {"residual": None, "relu": True}
+    forward = {**images, **plain, "bias": draw(filters), "pool": pool}
     if not pool:
         forward["winner"] = None
+        residual = draw(*g.output_shape(filters))
+        for added, relu in ((residual, True), (residual, False), (None, False)):
+            yield "conv2d_block_forward", {**forward, "residual": added, "relu": relu}, exact
+        if residual.size:
+            broken = residual.copy()
+            broken[0, -1, 0, 0], broken[-1, 0, -1, -1] = np.nan, np.inf
+            yield "conv2d_block_forward", {**forward, "residual": broken}, exact
     elif exact:  # else rounding may decide between two places
         yield "conv2d_block_forward", forward, exact
     yield "conv2d_block_forward", {**forward, "winner": None}, exact

@@ -5,7 +5,7 @@
 #         for block of filters:  for row v:  for R pixels u:
 #             t = bias
 #             for ky:  for (kx, c):  t += image(v + ky, u + kx, c) * weight(ky, kx, c, block)
-#             out = t or ReLU(t)
+#             out = t [+ residual], or ReLU of that
 #         and where a pool follows, out was scratch:  pool its rows two by two
 #
 # Memory is channels-last, so output channels fill the vectors, and a filter row of an image,
@@ -70,11 +70,12 @@ cdef void correlate(
     ptrdiff_t filter_rows, ptrdiff_t taps, ptrdiff_t depth, ptrdiff_t stride,
     const real* image, ptrdiff_t image_row, const real* packed, const real* bias,
     ptrdiff_t rows, ptrdiff_t pixels, real* out, ptrdiff_t out_row, ptrdiff_t out_pixel,
-    ptrdiff_t columns, bint relu,
+    ptrdiff_t columns, bint relu, const real* residual,
 ) noexcept nogil:
     """rows x pixels outputs of `columns` channels from an image that covers all their windows.
 
-    `bias` is padded to whole vectors, NULL stands for zeros. Steps are in elements.
+    `bias` is padded to whole vectors, NULL stands for zeros. Steps are in elements. `residual`
+    lies as out does, NULL stands for none.
     """
     cdef Product p
     cdef ptrdiff_t volume = filter_rows * taps * depth
@@ -88,6 +89,7 @@ cdef void correlate(
     p.rows, p.run = filter_rows, taps * depth
     p.x_y, p.x_i, p.x_r = image_row, 1, stride * depth
     p.out_r, p.accumulate, p.relu = out_pixel, False, relu
+    p.residual, p.origin = residual, out
     for first from 0 <= first < columns by 2 * lanes(packed):
         width = block_width(columns - first, lanes(packed))
         p.w_i, p.w_y = width, taps * depth * width
@@ -101,7 +103,8 @@ cdef void correlate(
 
 cdef void forward_rows(
     const Conv* g, const Incoming* x, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
-    ptrdiff_t width, const real* packed, const real* bias, bint relu, real* out, real* scratch,
+    ptrdiff_t width, const real* packed, const real* bias, bint relu, const real* residual,
+    real* out, real* scratch,
 ) noexcept nogil:
     """Output rows [top, top + height) of one image, `width` pixels of each."""
     cdef ptrdiff_t row = g.w * g.c
@@ -115,7 +118,7 @@ cdef void forward_rows(
         window = scratch
     correlate[real](
         g.fh, g.fw, g.c, g.stride, window, row, packed, bias,
-        height, width, out, width * g.fn, g.fn, g.fn, relu,
+        height, width, out, width * g.fn, g.fn, g.fn, relu, residual,
     )
 
 
@@ -125,15 +128,19 @@ cdef void forward_band(
 ) noexcept nogil:
     """Rows [top, top + height) of what goes out, pooled or not."""
     cdef ptrdiff_t row = 2 * o.pw * g.fn
+    cdef ptrdiff_t at = (image * g.oh + top) * g.ow * g.fn
     cdef ptrdiff_t v
+    cdef const real* residual = NULL
+    if o.residual != NULL:
+        residual = <const real*> o.residual + at
     if o.kind != POOL_GATE:
         forward_rows[real](
-            g, x, image, top, height, g.ow, packed, bias, o.kind == RELU_GATE,
-            <real*> o.out + (image * g.oh + top) * g.ow * g.fn, scratch,
+            g, x, image, top, height, g.ow, packed, bias, o.kind == RELU_GATE, residual,
+            <real*> o.out + at, scratch,
         )
         return
     forward_rows[real](
-        g, x, image, 2 * top, 2 * height, 2 * o.pw, packed, bias, False, unpooled, scratch
+        g, x, image, 2 * top, 2 * height, 2 * o.pw, packed, bias, False, NULL, unpooled, scratch
     )
     for v in range(height):
         pool_rows[real](o, image, top + v, unpooled + 2 * v * row)
@@ -218,8 +225,10 @@ def conv2d_block_forward(
     const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] weight,
     const real[::1] bias,
+    const real[:, :, :, ::1] residual,
     real[:, :, :, ::1] out,
     unsigned char[:, :, :, ::1] winner,
+    bint rectified,
     bint pool,
     ptrdiff_t oh,
     ptrdiff_t ow,
@@ -228,13 +237,14 @@ def conv2d_block_forward(
     int algorithm,
     int threads,
 ):
-    """The same with ReLU, and with `pool` 2x2 max pooling, whose winner may be None."""
+    """The same plus residual unless that is None, ReLU, 2x2 max pooling, whose winner may be None."""
     cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad)
-    cdef Outgoing o = outgoing(
-        POOL_GATE if pool else RELU_GATE, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL
-    )
+    cdef int kind = POOL_GATE if pool else RELU_GATE if rectified else NO_GATE
+    cdef Outgoing o = outgoing(kind, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL)
     if winner is not None:
         o.winner = &winner[0, 0, 0, 0]
+    if residual is not None:
+        o.residual = &residual[0, 0, 0, 0]
     forward[real](
         &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
     )

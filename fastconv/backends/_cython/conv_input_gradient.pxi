@@ -43,7 +43,7 @@ cdef void input_gradient_band(
                 window + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * g.fn,
                 cols * g.fn, packed, NULL, end_y - y, end_x - x,
                 dx + ((s * y + a - g.pad) * g.w + s * x + b - g.pad) * g.c,
-                s * g.w * g.c, s * g.c, g.c, False,
+                s * g.w * g.c, s * g.c, g.c, False, NULL,
             )
             packed += taps_y * taps_x * g.fn * padded(g.c, lanes(packed))
 

@@ -116,6 +116,7 @@ cdef void sum_band(
         gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, dout_pixel)
         dout = dout_scratch
     p.rows, p.run, p.accumulate, p.relu = height, g.ow, True, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * x.c, 1
     p.w_y, p.w_i, p.out_r = g.ow * dout_pixel, dout_pixel, s.filters
     add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)

@@ -59,6 +59,7 @@ cdef void multiply_block(
     cdef ptrdiff_t[4] strides = [0, 0, weight_row, weight_column]
     cdef Product p
     p.rows, p.run, p.accumulate, p.relu = 1, depth, False, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, 1, depth
     p.w_y, p.w_i, p.out_r = 0, block_width(columns - first, lanes(x)), columns
     pack_block(weight + first * weight_column, shape, strides, columns - first, packed)
@@ -77,6 +78,7 @@ cdef void multiply_transposed(
     cdef ptrdiff_t first, sample
     cdef Product p
     p.rows, p.accumulate, p.relu = 1, True, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, features, 1
     p.w_y, p.w_i, p.out_r = 0, width, columns
     memset(dweight + begin * columns, 0, (end - begin) * columns * sizeof(real))

@@ -7,7 +7,8 @@
 #         ReLU:       to = dout(y, x)          where out(y, x) > 0,                    else 0
 #         and pool:   to = dout(y//2, x//2)    where winner(y//2, x//2) = 2*(y%2) + x%2, else 0
 #
-# Outgoing: the convolution's output, its ReLU, or of that the maxima of 2x2 windows:
+# Outgoing: the convolution's output, perhaps plus images of its shape, the ReLU of it, or of that
+# the maxima of 2x2 windows:
 #
 #     for window:  for vector of channels:
 #         best, winner = first place;  for the other three:  where it beats best: best, winner = it
@@ -36,6 +37,7 @@ cdef struct Outgoing:
     ptrdiff_t ph, pw  # rows and columns of out
     void* out
     unsigned char* winner  # or NULL
+    const void* residual  # added to the output, or NULL; not with a pool
 
 
 cdef Incoming incoming(
@@ -67,6 +69,7 @@ cdef Outgoing outgoing(
     """n images of h x w pixels and c channels, and where they go by way of a gate."""
     cdef Outgoing o
     o.kind, o.n, o.h, o.w, o.c, o.out, o.winner = kind, n, h, w, c, out, winner
+    o.residual = NULL
     o.ph = h // 2 if kind == POOL_GATE else h
     o.pw = w // 2 if kind == POOL_GATE else w
     return o

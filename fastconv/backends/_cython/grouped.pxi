@@ -103,6 +103,7 @@ cdef void grouped_band(
     cdef real* to
     cdef Product p
     p.rows, p.run, p.accumulate, p.relu = 1, g.joined * g.depth, True, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, 1, g.source_step * g.depth
     p.w_y, p.w_i, p.out_r = 0, g.width, g.target_step * g.width
     frame_rows[real](g, band, group, source, s)
@@ -187,6 +188,7 @@ cdef void grouped_sums_band(
     cdef real* to
     cdef Product p
     p.rows, p.accumulate, p.relu = 1, True, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, g.source_step * g.depth, 1
     p.w_y, p.w_i, p.out_r = 0, g.width, g.width
     frame_rows[real](g, band, group, x, s)

@@ -3,7 +3,7 @@
 #     for tile of R rows x K vectors of columns:
 #         t = start
 #         for y:  for i:  t[r] += x[y, i, r] * w[y, i, 0 : K*lanes]      (rank1)
-#         out[r] = t[r]                                         (or ReLU of it, or += t[r])
+#         out[r] = t[r]                  (or t[r] + residual[r], or ReLU of either, or += t[r])
 #
 # x, w and out are given by their steps, so that the same loops run over
 #   a convolution:    r pixels of an output row, y filter rows, i (tap, channel) of a row;
@@ -23,6 +23,8 @@ cdef struct Product:
     ptrdiff_t out_r  # step in out
     bint accumulate  # out += t
     bint relu  # out = ReLU(t)
+    const void* residual  # added to t, or NULL; it lies as what begins at `origin`, which out is in
+    const void* origin
 
 
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
@@ -56,6 +58,10 @@ cdef inline void product_tiles(
                 rank1[real](t, R, K, x_y + i * p.x_i, p.x_r, w_y + i * p.w_i)
             x_y += p.x_y
             w_y += p.w_y
+        if p.residual != NULL:
+            plus_rows[real](
+                t, R, K, <const real*> p.residual + (out - <const real*> p.origin), p.out_r, columns
+            )
         if p.relu:
             relu_all[real](t, R, K)
         if p.accumulate:

@@ -110,6 +110,26 @@ cdef inline void relu_all(vec[real]* t, int R, int K) noexcept nogil:
         t[i] = relu(t[i])
 
 
+cdef inline void plus_rows(
+    vec[real]* t, int R, int K, const real* rows, ptrdiff_t step, ptrdiff_t columns
+) noexcept nogil:
+    """t[r] += rows[r*step : r*step + columns], with columns cut to K*lanes."""
+    cdef int r, k
+    cdef char[TILE * VECTOR_BYTES] memory
+    cdef real* row
+    if columns >= K * lanes(rows):
+        for r in range(R):
+            for k in range(K):
+                t[r * K + k] = add(t[r * K + k], load(rows + r * step + k * lanes(rows)))
+    else:
+        row = <real*> memory
+        memset(row, 0, R * K * VECTOR_BYTES)
+        for r in range(R):
+            memcpy(row + r * K * lanes(rows), rows + r * step, columns * sizeof(real))
+        for r in range(R * K):
+            t[r] = add(t[r], load(row + r * lanes(rows)))
+
+
 cdef inline void store_all(vec[real]* t, int R, int K, real* out) noexcept nogil:
     """out[r*K*lanes : (r+1)*K*lanes] = t[r]."""
     cdef int i

@@ -10,7 +10,7 @@
 #                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
 #                 M[f][tile][group] = t
 #             for tile:  for vector of the group:
-#                 my x mx outputs = transform of M[.](tile) + bias, ReLU, pool
+#                 my x mx outputs = transform of M[.](tile) + bias [+ residual], ReLU, pool
 #
 # f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
 # arrays of all tiles; a block is as many tiles as make reading U once a block cheap beside the
@@ -167,6 +167,43 @@ cdef void store_edge(
                 store_part(<real*> o.out + at + (i * o.pw + j) * o.c, load(t), columns)
 
 
+cdef void load_edge(
+    int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
+    ptrdiff_t columns, real* to,
+) noexcept nogil:
+    """The residual's places [my][mx][lanes] of a tile that hangs over, zeros where there is none."""
+    cdef const real* place = <const real*> o.residual + at
+    cdef ptrdiff_t i, j
+    memset(to, 0, my * mx * VECTOR_BYTES)
+    for i in range(rows):
+        for j in range(cols):
+            memcpy(
+                to + (i * mx + j) * lanes(to), place + (i * o.pw + j) * o.c, columns * sizeof(real)
+            )
+
+
+cdef inline void plus_residual(
+    int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
+    ptrdiff_t columns, vec[real]* t,
+) noexcept nogil:
+    """t += the residual's places, as many as there are."""
+    cdef const real* place = <const real*> o.residual + at
+    cdef char[16 * VECTOR_BYTES] memory
+    cdef int i, j
+    if rows < my or cols < mx or columns < lanes(place):
+        load_edge[real](
+            my, mx, o, at, min(rows, my), min(cols, mx), min(columns, lanes(place)),
+            <real*> memory,
+        )
+        for i in range(my * mx):
+            t[i] = add(t[i], load(<real*> memory + i * lanes(place)))
+    else:
+        for i in range(my):
+            for j in range(mx):
+                t[i * mx + j] = add(t[i * mx + j], load(place + j * o.c))
+            place += o.pw * o.c
+
+
 cdef inline void store_tile(
     int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
     ptrdiff_t columns, vec[real]* t,
@@ -177,6 +214,8 @@ cdef inline void store_tile(
     cdef real* out = <real*> o.out + at
     cdef int i, j
     cdef char[16 * VECTOR_BYTES] memory
+    if o.residual != NULL:
+        plus_residual[real](my, mx, o, at, rows, cols, columns, t)
     if o.kind == RELU_GATE:
         relu_all[real](t, my * mx, 1)
     if rows < high or cols < wide or columns < lanes(out):
@@ -242,6 +281,7 @@ cdef void multiply_frequencies(
     cdef ptrdiff_t f, c, width, near, end
     cdef Product p
     p.rows, p.run, p.accumulate, p.relu = 1, w.depth, False, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
     p.w_y, p.out_r = 0, w.group
     for f in range(frequencies):

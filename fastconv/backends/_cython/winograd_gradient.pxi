@@ -209,6 +209,7 @@ cdef void multiply_tiles(
     cdef ptrdiff_t f, first
     cdef Product p
     p.rows, p.run, p.accumulate, p.relu = 1, tiles, True, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, s.v_tile, 1
     p.w_y, p.w_i, p.out_r = 0, s.d_tile, s.filters
     for f in range(frequencies):

@@ -132,7 +132,7 @@ def winograd(
 ) -> None:
     """Product `p` of 3x3 filters for each image of `size` outputs, in tiles of these sides."""
     x, in_gate, in_kind = incoming
-    result, winner, kind = outgoing
+    result, winner, kind, residual = outgoing
     if not result.size:
         return
     shape = lanes, _, vectors = team.machine.tile(p.columns, x.itemsize)
@@ -162,8 +162,9 @@ def winograd(
     frame = p.frame
     arguments += [in_kind, frame.height, frame.width, depth, x.size // images]
     arguments += [frame.top, frame.left, kind]
-    arguments += [*result.shape[2:], p.columns, winner is not None, images]
+    arguments += [*result.shape[2:], p.columns, outgoing.has_more, images]
     arguments += [cut.down, cut.across, cut.images, cut.rows, cut.columns, cut.pieces, cut.scratch]
+    arguments += addresses(residual)
     team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts)
 
 
@@ -179,7 +180,7 @@ def multiply(
 ) -> None:
     """Product `p` for each image, in tiles of this shape (lanes, rows, vectors)."""
     x, in_gate, in_kind = incoming
-    result, winner, kind = outgoing
+    result, winner, kind, residual = outgoing
     if not result.size:
         return
     lanes, rows, vectors = shape
@@ -199,6 +200,7 @@ def multiply(
     arguments = [*addresses(x, in_gate), scratch, packed, *addresses(start, result, winner)]
     arguments += tables
     arguments += [images, tiles, p.columns, p.terms, x.size // images, result.size // images]
-    arguments += [in_kind, framed, kind, winner is not None, *p.frame.numbers[1:]]
+    arguments += [in_kind, framed, kind, outgoing.has_more, *p.frame.numbers[1:]]
+    arguments += addresses(residual)
     factory = product.multiply_pooled if kind == POOL_GATE else product.multiply
     team.run(factory, (code(x), *shape), arguments, parts)

@@ -7,7 +7,8 @@ Incoming: images, or the gradient that comes back through what follows.
         ReLU:       to = dout(y, x)          where out(y, x) > 0,                    else 0
         and pool:   to = dout(y//2, x//2)    where winner(y//2, x//2) = 2*(y%2) + x%2, else 0
 
-Outgoing: the convolution's output, its ReLU, or of that the maxima of 2x2 windows.
+Outgoing: the convolution's output, perhaps plus images of its shape, the ReLU of it, or of that
+the maxima of 2x2 windows.
 
 The output before ReLU and pooling is never an array, nor is its gradient: kernels hold the
 window they work on in scratch or in registers anyway, and pass the gate there. Channels that do
@@ -59,11 +60,19 @@ class Outgoing(NamedTuple):
     winner : array or None
         Behind pooling: takes the winners, where somebody needs them.
     kind : int
+    residual : array or None
+        Of out's shape: added to the output; not with pooling.
     """
 
     out: Array
     winner: Bytes | None = None
     kind: int = NO_GATE
+    residual: Array | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the kernel has more arrays than `out`: a residual, or with pooling winners."""
+        return (self.winner if self.kind == POOL_GATE else self.residual) is not None
 
 
 @cache

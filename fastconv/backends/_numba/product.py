@@ -17,9 +17,9 @@ A fully connected layer is the same with at = row*D and along = k. `multiply` ru
         for block of columns:  for tile of R rows:
             t = bias;  for k:  t[r] += x[at[r] + along[k]] * w[k];  result[r] = t
 
-with ReLU before the store; `multiply_pooled` the same, where each four rows are a window of
-2x2 pixels and only the largest is stored; and `accumulate`, whose k runs over the pixels, adds
-t to sums of its thread instead.
+with the residual and ReLU before the store; `multiply_pooled` the same without a residual, where
+each four rows are a window of 2x2 pixels and only the largest is stored; and `accumulate`, whose
+k runs over the pixels, adds t to sums of its thread instead.
 
 The register tile: R rows of K vectors of columns. Each k loads K vectors and broadcasts R
 values for R*K multiply-adds; R*K accumulators hide the latency of the multiply-add and
@@ -38,6 +38,7 @@ from typing import Any
 from .build import Kernel
 from .gate import gated_window
 from .pointer import BYTE, LONG, clear, copy, helper, numbers, offsets, pointers, share
+from .residual import plus_residual
 from .tile import add, best_of_four, every, plus, rank1, relu, store, store_part, tile
 
 __all__ = ["CHUNK", "accumulate", "add_rows", "collect", "multiply", "multiply_pooled", "pack"]
@@ -110,12 +111,15 @@ def put(rows: int, width: int) -> Any:
 def multiply(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """result[goes[row] + column] = bias[column] + sum over k of x[at[row] + along[k]]*w[k].
 
-    A ReLU may follow.
+    A residual, which lies as the result does, may be added, and a ReLU may follow.
     """
-    put_tile = put(rows, lanes * vectors)
+    width = lanes * vectors
+    put_tile, with_residual = put(rows, width), plus_residual(rows, width)
 
     @helper
-    def end(t, result, winner, goes, i, left, kind, winner_is_kept):
+    def end(t, result, residual, winner, goes, i, left, kind, has_more):
+        if has_more:
+            t = with_residual(t, residual, goes + i * rows, left)
         if kind == 1:
             t = relu(t)
         put_tile(t, result, goes + i * rows, left)
@@ -128,27 +132,31 @@ def multiply_pooled(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     put_windows = put(rows // 4, lanes * vectors)
 
     @helper
-    def end(t, result, winner, goes, i, left, kind, winner_is_kept):
+    def end(t, result, residual, winner, goes, i, left, kind, has_more):
         places = goes + i * (rows // 4)
         best, place = best_of_four(every(t, 0, 4), every(t, 1, 4), every(t, 2, 4), every(t, 3, 4))
         put_windows(relu(best), result, places, left)
-        if winner_is_kept:
+        if has_more:
             put_windows(place, winner, places, left)
 
     return product_of_images(real, lanes, rows, vectors, end)
 
 
 def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) -> Kernel:
-    """The loops of `multiply`; `end` is done to each tile."""
+    """The loops of `multiply`; `end` is done to each tile.
+
+    `has_more` says whether there is a residual, or with pooling whether a winner is kept.
+    """
     width = lanes * vectors
     put_window = gated_window(lanes)
 
     def kernel(block, part, parts):
         x, gate, scratch, packed, bias, result = pointers(block, 0, 6, real)
         gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 6, 1, BYTE)[0]
+        (residual,) = pointers(block, 27, 1, real)
         at, along, goes = pointers(block, 7, 3, LONG)
         images, tiles, columns, count, x_size, result_size = numbers(block, 10, 6)
-        in_kind, framed, kind, winner_is_kept = numbers(block, 16, 4)
+        in_kind, framed, kind, has_more = numbers(block, 16, 4)
         channels, height, width_, top, left, frame_height, frame_width = numbers(block, 20, 7)
         scratch = scratch + part * frame_height * frame_width * channels
         first, last = share(images * tiles, part, parts)
@@ -161,7 +169,8 @@ def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) 
                     *(-top, -left, frame_height, frame_width, scratch, channels),
                 )
                 source = scratch
-            out, won = result + image * result_size, winner + image * result_size
+            at_out = image * result_size
+            out, added, won = result + at_out, residual + at_out, winner + at_out
             mine = range(max(0, first - image * tiles), min(tiles, last - image * tiles))
             for column in range(0, columns, width):
                 w = packed + column * count
@@ -169,7 +178,8 @@ def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) 
                     t = tile(bias + column, lanes, rows, vectors)
                     t = product(t, source, offsets(at + i * rows, rows), along, count, w, width)
                     there = columns - column
-                    end(t, out + column, won + column, goes, i, there, kind, winner_is_kept)
+                    places = out + column, added + column, won + column
+                    end(t, *places, goes, i, there, kind, has_more)
 
     return kernel
 

@@ -1,4 +1,4 @@
-"""The kernels' words for arithmetic: with `square` and `runs`, all that knows vectors.
+"""The kernels' words for arithmetic: with `square`, `residual` and `runs`, all that knows vectors.
 
 A **tile** is R rows of K vectors, held by value: an immutable Numba type whose data
 model is an LLVM array of vectors, so that LLVM keeps it in registers from the first

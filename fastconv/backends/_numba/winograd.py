@@ -10,7 +10,7 @@
                 t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
                 M[f][tile] = t
             for tile:  for vector of the block:
-                my x mx outputs = transform of M[.](tile), bias, ReLU, pool
+                my x mx outputs = transform of M[.](tile), bias, residual, ReLU, pool
 
 f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
 arrays of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the
@@ -34,6 +34,7 @@ from typing import Any
 from .build import Kernel
 from .gate import gated_window
 from .pointer import BYTE, FLOAT, LONG, clear, copy, fetch, helper, numbers, pointers, share, steps
+from .residual import plus_residual_lines
 from .square import store_square
 from .tile import rank1, store, tile
 from .winograd_transform import (
@@ -134,20 +135,37 @@ def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
     width = lanes * vectors
     lines_of, after_relu, after_pool = output_lines(my, mx, lanes), relu_lines[my], pooled_lines[my]
     store_tile, store_windows = store_lines(my, mx, lanes), store_lines(my // 2, mx // 2, lanes)
+    plus_residual = plus_residual_lines(my, mx, lanes)
 
     @helper
-    def words(products, bias, kind, out, winner, keep, row, pixel, rows, columns, channels, spare):
+    def words(
+        products,
+        bias,
+        kind,
+        out,
+        residual,
+        winner,
+        has_more,
+        row,
+        pixel,
+        rows,
+        columns,
+        channels,
+        spare,
+    ):
         for lane in range(0, min(width, channels), lanes):
             there, to = (rows, columns, channels - lane), out + lane
             lines = lines_of(products + lane, m_step, bias + lane)
             if kind == 2:
                 best, place = after_pool(*lines)
                 store_windows(best, to, row, pixel, *there, spare[0])
-                if keep:
+                if has_more:
                     store_windows(place, winner + lane, row, pixel, *there, spare[1])
-            elif kind == 1:
-                store_tile(after_relu(*lines), to, row, pixel, *there, spare[0])
             else:
+                if has_more:
+                    lines = plus_residual(lines, residual + lane, row, pixel, *there, spare[0])
+                if kind == 1:
+                    lines = after_relu(*lines)
                 store_tile(lines, to, row, pixel, *there, spare[0])
 
     return words
@@ -166,9 +184,9 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
         x, gate, filters, bias, zeros, out, scratch = pointers(block, 0, 7, real)
         gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 7, 1, BYTE)[0]
         in_kind, height, in_width, depth, x_size, top_pad, left_pad = numbers(block, 8, 7)
-        kind, out_height, out_width, columns, keep = numbers(block, 15, 5)
+        kind, out_height, out_width, columns, has_more = numbers(block, 15, 5)
         images, tiles_y, tiles_x, most_images, most_y, most_x, pieces = numbers(block, 20, 7)
-        (scratch_size,) = numbers(block, 27, 1)
+        (scratch_size,), (residual,) = numbers(block, 27, 1), pointers(block, 28, 1, real)
         planes = (depth + lanes - 1) // lanes
         whole = planes * lanes
         v = scratch + part * scratch_size
@@ -234,7 +252,8 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
                             y, x_ = ty * high, tx * wide
                             at = ((i * out_height + y) * out_width + x_) * columns + j * width
                             put_tile(
-                                *(m_t, bias + j * width, kind, out + at, winner + at, keep),
+                                *(m_t, bias + j * width, kind, out + at, residual + at),
+                                *(winner + at, has_more),
                                 *(out_width * columns, columns, out_height - y, out_width - x_),
                                 *(columns - j * width, spare),
                             )
