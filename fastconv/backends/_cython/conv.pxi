@@ -15,6 +15,7 @@
 
 cdef enum:
     BAND_BYTES = 1 << 17  # of an image in scratch: with the packed block it fits a 256 KB cache
+    LEAST_PIXELS = 48  # of a band of 1x1 windows: they hide that all weights are read for it
 
 cdef struct Conv:
     ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
@@ -133,6 +134,7 @@ cdef void forward_band(
     cdef const real* residual = NULL
     if o.residual != NULL:
         residual = <const real*> o.residual + at
+        fetch(residual, height * g.ow * g.fn)  # in order, as memory likes it; tiles take pieces
     if o.kind != POOL_GATE:
         forward_rows[real](
             g, x, image, top, height, g.ow, packed, bias, o.kind == RELU_GATE, residual,
@@ -146,6 +148,23 @@ cdef void forward_band(
         pool_rows[real](o, image, top + v, unpooled + 2 * v * row)
 
 
+cdef ptrdiff_t band_row(
+    const Conv* g, const Outgoing* o, ptrdiff_t row_bytes, ptrdiff_t value_bytes
+) noexcept nogil:
+    """Bytes to count for a row of a band whose input rows take `row_bytes`.
+
+    1x1 windows are soon done, and each block of columns goes over the whole band: what goes out,
+    and what is added to it, should stay in the cache from block to block, since a block by
+    itself is a piece of a pixel, which memory is slow to fetch.
+    """
+    cdef ptrdiff_t out_row = g.ow * g.fn * value_bytes
+    if g.fh * g.fw > 1 or o.kind == POOL_GATE:
+        return row_bytes
+    if o.residual != NULL:
+        out_row *= 2
+    return max(row_bytes, min(row_bytes + out_row, BAND_BYTES // ceil_div(LEAST_PIXELS, g.ow)))
+
+
 cdef void direct_forward(
     const Conv* g, const Incoming* x, const real* weight, const real* bias, const Outgoing* o,
     int threads,
@@ -155,7 +174,9 @@ cdef void direct_forward(
     cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, for one going out
     cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * g.c * sizeof(real)
     cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
-    cdef Bands bands = cut_bands(g.n, o.ph, rows * padded_row * g.stride, BAND_BYTES, threads)
+    cdef Bands bands = cut_bands(
+        g.n, o.ph, band_row(g, o, rows * padded_row * g.stride, sizeof(real)), BAND_BYTES, threads
+    )
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))

@@ -201,6 +201,7 @@ cdef inline void plus_residual(
         for i in range(my):
             for j in range(mx):
                 t[i * mx + j] = add(t[i * mx + j], load(place + j * o.c))
+                fetch(place + (mx + j) * o.c, lanes(place))  # for the next tile
             place += o.pw * o.c
 
 
