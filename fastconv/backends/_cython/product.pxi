@@ -147,6 +147,38 @@ cdef void product_rows(
         out += count * R * p.out_r
 
 
+cdef void pack_turned(
+    const real* weight, ptrdiff_t window, ptrdiff_t depth, ptrdiff_t step, ptrdiff_t columns,
+    real* packed,
+) noexcept nogil:
+    """`pack_block` of columns (depth, window) that lie in one piece each, `step` apart.
+
+    Squares of a whole cache line from each column: line by line, columns that are a power of
+    two apart would drive each other from the first cache.
+    """
+    cdef ptrdiff_t width = block_width(columns, lanes(weight))
+    cdef ptrdiff_t volume = window * depth
+    cdef char[MOST_LANES * VECTOR_BYTES] memory
+    cdef real* square = <real*> memory
+    cdef real* row
+    cdef ptrdiff_t first, i, tap, d, j
+    for first from 0 <= first < width by lanes(weight):
+        tap, d = 0, 0
+        for i in range(volume):
+            row = packed + (tap * depth + d) * width + first
+            if columns - first >= lanes(weight) and i < volume - volume % lanes(weight):
+                j = i % lanes(weight)
+                if j == 0:
+                    transpose(square, weight + first * step + i, step)
+                store(row, load(square + j * lanes(weight)))
+            else:
+                for j in range(lanes(weight)):
+                    row[j] = weight[(first + j) * step + i] if first + j < columns else 0
+            tap += 1
+            if tap == window:
+                tap, d = 0, d + 1
+
+
 cdef void pack_block(
     const real* weight, const ptrdiff_t* shape, const ptrdiff_t* strides, ptrdiff_t columns,
     real* packed,
@@ -160,12 +192,18 @@ cdef void pack_block(
     cdef ptrdiff_t y, i, d, j
     cdef const real* value
     columns = min(columns, width)
+    if strides[1] == 1 and strides[0] == shape[1] and strides[2] == shape[0] * shape[1]:
+        pack_turned(weight, strides[2], shape[2], strides[3], columns, packed)
+        return
     for y in range(shape[0]):
         for i in range(shape[1]):
             for d in range(shape[2]):
                 value = weight + y * strides[0] + i * strides[1] + d * strides[2]
-                for j in range(columns):
-                    packed[j] = value[j * strides[3]]
+                if strides[3] == 1:
+                    memcpy(packed, value, columns * sizeof(real))
+                else:
+                    for j in range(columns):
+                        packed[j] = value[j * strides[3]]
                 for j in range(columns, width):
                     packed[j] = 0
                 packed += width

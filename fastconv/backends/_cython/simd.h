@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -60,6 +61,8 @@ template <class T>
 constexpr std::ptrdiff_t lanes(const T* = nullptr) {
     return VECTOR_BYTES / sizeof(T);
 }
+
+enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 
 // T as vector of `count` lanes. An attribute on the alias itself would be dropped by clang.
 template <class T, std::size_t count>
@@ -242,6 +245,43 @@ inline ivec<T> choose_index(ivec<T> condition, ivec<T> a, ivec<T> b) {
 template <class T>
 inline vec<T> relu(vec<T> a) {
     return a <= vec<T>{} ? vec<T>{} : a;
+}
+
+// ---- squares -----------------------------------------------------------------------------
+
+// Lanes of two vectors: where `odd` is 0 those of a whose number has not the bit `step`, between
+// them their partners from b; where it is `step` those that have it.
+template <int step, int odd, class T, std::size_t... lane>
+inline vec<T> pair(vec<T> a, vec<T> b, std::index_sequence<lane...>) {
+    constexpr int other = int(lanes<T>()) - step;
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, int(lane + odd + ((lane & step) ? other : 0))...);
+#else
+    return __builtin_shuffle(a, b, ivec<T>{int(lane + odd + ((lane & step) ? other : 0))...});
+#endif
+}
+
+template <int step, class T>
+inline void exchange(vec<T>* rows) {
+    constexpr auto all = std::make_index_sequence<lanes<T>()>{};
+    if constexpr (step < lanes<T>()) {
+        for (std::ptrdiff_t r = 0; r < lanes<T>(); ++r) {
+            if (r & step) continue;
+            vec<T> a = rows[r], b = rows[r + step];
+            rows[r] = pair<step, 0, T>(a, b, all);
+            rows[r + step] = pair<step, step, T>(a, b, all);
+        }
+        exchange<2 * step, T>(rows);
+    }
+}
+
+// to[j][r] = from[r * step + j], for as many r and j as there are lanes.
+template <class T>
+inline void transpose(T* to, const T* from, std::ptrdiff_t step) {
+    vec<T> rows[lanes<T>()];
+    for (std::ptrdiff_t r = 0; r < lanes<T>(); ++r) rows[r] = load(from + r * step);
+    exchange<1, T>(rows);
+    for (std::ptrdiff_t r = 0; r < lanes<T>(); ++r) store(to + r * lanes<T>(), rows[r]);
 }
 
 // ---- runs: a few values, fewer than fill a vector -----------------------------------------

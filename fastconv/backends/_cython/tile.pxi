@@ -24,6 +24,7 @@ cdef extern from "simd.h" nogil:
         VECTOR_BYTES
         OPENMP
         SLACK
+        MOST_LANES
 
     const char* COMPILER
 
@@ -57,6 +58,7 @@ cdef extern from "simd.h" nogil:
     ivec[T] equal[T](ivec[T], ivec[T]) noexcept
     vec[T] choose[T](ivec[T], vec[T], vec[T]) noexcept
     ivec[T] choose_index[T](ivec[T], ivec[T], ivec[T]) noexcept
+    void transpose[T](T*, const T*, ptrdiff_t) noexcept
     void lay_runs[T](T*, const T*, const ptrdiff_t*, ptrdiff_t, ptrdiff_t) noexcept
     void add_run[T](T*, const T*, ptrdiff_t) noexcept
     void copy_past_caches[T](T*, const T*, ptrdiff_t) noexcept
