@@ -4,8 +4,12 @@
 #                                   for R rows:
 #                                       t = bias;  for d:  t += x(row, d) * packed(d, block)
 #     dx = dout @ weight.T:     the same, the block packed from rows of weight
-#     dweight = x.T @ dout:     for R features, in parallel:  for block of columns:
+#     dweight = x.T @ dout:     for features, in parallel:  for block of columns:  for R features:
 #                                   t = 0;  for sample:  t += x(sample, R) * dout(sample, block)
+#
+# Of few samples the weights are most of the work: a block of columns is a narrow strip of their
+# memory, which comes at a third of the speed of whole rows. So there forward adds STREAMS rows of
+# weight to out at a time, and dx is computed turned, rows of weight times columns of dout.
 #
 # Tiles: see product.pxi. A threaded BLAS beside these kernels would leave its threads spinning on
 # the cores that they need. dweight is summed over blocks of samples, which keeps float32 accurate
@@ -13,6 +17,8 @@
 
 cdef enum:
     SAMPLES = 128  # in one partial sum of the weight gradient
+    STREAMS = 8  # rows of weight that are read side by side
+    SUMMED_BYTES = 1 << 17  # of dweight that stay in the second cache from sums to sums
 
 
 cdef void multiply(
@@ -69,26 +75,110 @@ cdef void multiply_block(
     )
 
 
+cdef void multiply_rows(
+    const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t columns,
+    ptrdiff_t first, ptrdiff_t last, real* out,
+) noexcept nogil:
+    """Columns [first, last), whole vectors, of out (rows, columns) += x @ weight (depth, columns)."""
+    cdef ptrdiff_t d, j
+    cdef Product p
+    p.rows, p.accumulate, p.relu = 1, True, False
+    p.x_y, p.x_i, p.x_r = 0, 1, depth
+    p.w_y, p.w_i, p.out_r = 0, columns, columns
+    for d from 0 <= d < depth by STREAMS:
+        p.run = min(STREAMS, depth - d)
+        for j from first <= j < last by 2 * lanes(x):
+            product_rows(
+                &p, rows, x + d, weight + d * columns + j, zeros(x), out + j, last - j
+            )
+
+
+cdef void forward_few(
+    const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t columns,
+    const real* bias, real* out, int threads,
+) except *:
+    """`multiply` for few rows; the columns that fill no vector are packed there."""
+    cdef ptrdiff_t vectors = columns // lanes(x)
+    cdef ptrdiff_t whole = vectors * lanes(x)
+    cdef int team = team_size(threads, vectors, rows * depth * vectors)
+    cdef Scratch packing = Scratch(0 if whole == columns else (depth + 2) * lanes(x) * sizeof(real))
+    cdef real* start = <real*> packing.start
+    cdef int t
+    cdef ptrdiff_t r
+    with nogil:
+        for r in range(rows):
+            memcpy(out + r * columns, bias, columns * sizeof(real))
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            multiply_rows(
+                x, rows, depth, weight, columns, share(vectors, t, team) * lanes(x),
+                share(vectors, t + 1, team) * lanes(x), out,
+            )
+        if whole < columns:
+            memset(start, 0, lanes(x) * sizeof(real))
+            memcpy(start, bias + whole, (columns - whole) * sizeof(real))
+            multiply_block(
+                x, 0, rows, depth, weight, columns, 1, whole, columns, start - whole, out,
+                start + lanes(x),
+            )
+
+
+cdef void input_gradient_few(
+    const real* dout, ptrdiff_t rows, ptrdiff_t columns, const real* weight, ptrdiff_t features,
+    real* dx, int threads,
+) except *:
+    """dx (rows, features) = dout (rows, columns) @ weight.T for few rows."""
+    cdef ptrdiff_t width = block_width(rows, lanes(dout))
+    cdef int team = team_size(threads, features // ROWS_1, features * columns)
+    cdef Scratch packing = Scratch(columns * width * sizeof(real))
+    cdef Scratch turned = Scratch(features * width * sizeof(real))
+    cdef ptrdiff_t[3] shape = [1, 1, columns]
+    cdef ptrdiff_t[4] strides = [1, 1, 1, columns]
+    cdef real* packed = <real*> packing.start
+    cdef real* out = <real*> turned.start
+    cdef Product p
+    cdef int t
+    cdef ptrdiff_t begin, i, r
+    p.rows, p.run, p.accumulate, p.relu = 1, columns, False, False
+    p.x_y, p.x_i, p.x_r = 0, 1, columns
+    p.w_y, p.w_i, p.out_r = 0, width, width
+    with nogil:
+        pack_block(dout, shape, strides, rows, packed)
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            begin = share(features, t, team)
+            product_rows(
+                &p, share(features, t + 1, team) - begin, weight + begin * columns, packed,
+                zeros(dout), out + begin * width, width,
+            )
+        for r in range(rows):
+            for i in range(features):
+                dx[r * features + i] = out[i * width + r]
+
+
 cdef void multiply_transposed(
     const real* x, ptrdiff_t samples, ptrdiff_t features, ptrdiff_t begin, ptrdiff_t end,
     const real* dout, ptrdiff_t columns, real* dweight,
 ) noexcept nogil:
     """Rows [begin, end) of dweight (features, columns) = x.T @ dout, dout's rows whole vectors."""
     cdef ptrdiff_t width = padded(columns, lanes(x))
-    cdef ptrdiff_t first, sample
+    cdef ptrdiff_t most = max(ROWS_1, SUMMED_BYTES // (columns * sizeof(real)))
+    cdef ptrdiff_t first, sample, row
     cdef Product p
-    p.rows, p.accumulate, p.relu = 1, True, False
+    p.rows = 1
     p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, features, 1
     p.w_y, p.w_i, p.out_r = 0, width, columns
-    memset(dweight + begin * columns, 0, (end - begin) * columns * sizeof(real))
-    for sample from 0 <= sample < samples by SAMPLES:
-        p.run = min(SAMPLES, samples - sample)
-        for first from 0 <= first < columns by 2 * lanes(x):
-            product_rows(
-                &p, end - begin, x + sample * features + begin, dout + sample * width + first,
-                zeros(x), dweight + begin * columns + first, columns - first,
-            )
+    p.relu = False
+    if samples == 0:
+        memset(dweight + begin * columns, 0, (end - begin) * columns * sizeof(real))
+    for row from begin <= row < end by most:
+        for sample from 0 <= sample < samples by SAMPLES:
+            p.run, p.accumulate = min(SAMPLES, samples - sample), sample > 0
+            for first from 0 <= first < columns by 2 * lanes(x):
+                product_rows(
+                    &p, min(most, end - row), x + sample * features + row,
+                    dout + sample * width + first, zeros(x), dweight + row * columns + first,
+                    columns - first,
+                )
 
 
 cdef void affine_weight_gradient(
@@ -124,6 +214,11 @@ def affine_forward(
 ):
     """out (N, M) = x (N, D) @ weight (D, M) + bias (M,)."""
     cdef ptrdiff_t columns = weight.shape[1]
+    if x.shape[0] <= ROWS_2:
+        forward_few(
+            &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, &bias[0], &out[0, 0], threads
+        )
+        return
     multiply(
         &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, 1, columns, &bias[0],
         &out[0, 0], threads,
@@ -141,7 +236,11 @@ def affine_backward(
 ):
     """dx = dout @ weight.T (or None: not needed), dweight = x.T @ dout, dbias = sum of dout."""
     cdef ptrdiff_t columns = weight.shape[1]
-    if dx is not None:
+    if dx is not None and x.shape[0] <= 2 * lanes(&x[0, 0]):
+        input_gradient_few(
+            &dout[0, 0], x.shape[0], columns, &weight[0, 0], x.shape[1], &dx[0, 0], threads
+        )
+    elif dx is not None:
         multiply(
             &dout[0, 0], x.shape[0], columns, &weight[0, 0], 1, columns, x.shape[1],
             <const real*> NULL, &dx[0, 0], threads,
