@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from . import ops
 from .layers import Affine, BatchNormalization2d, Convolution, Pooling, Relu
 from .layers.containers import AuxiliaryHead, Branches, Chain, Shortcut, leaves, run_layer, sum_of
+from .ops.memory import empty
 
 __all__ = ["ConvRun", "Normalized", "Run", "Runs", "Watch", "cut", "flat", "trains"]
 
@@ -290,8 +291,9 @@ def folded(conv: Convolution, norm: BatchNormalization2d) -> tuple[Array, Array]
     scale = norm.gamma / np.sqrt(norm.running_var + norm.epsilon)
     before = 0 if conv.b is None else conv.b
     bias = norm.beta + (before - norm.running_mean) * scale
-    dtype = conv.W.dtype
-    return conv.W * scale.astype(dtype)[:, None, None, None], bias.astype(dtype)
+    weight = empty(conv.W.shape, conv.W.dtype)
+    np.multiply(conv.W, scale.astype(weight.dtype)[:, None, None, None], out=weight)
+    return weight, bias.astype(weight.dtype)
 
 
 def cut(
