@@ -154,41 +154,47 @@ cdef void sum_block(
         )
 
 
-cdef inline void scatter_taps(
-    const real* taps, ptrdiff_t window, ptrdiff_t count, real* to, ptrdiff_t step
-) noexcept nogil:
-    """The taps [tap][lane] of `count` filters, which are `step` apart in the weights."""
-    cdef ptrdiff_t i, tap
-    for i in range(count):
-        for tap in range(window):
-            to[i * step + tap] = taps[tap * lanes(taps) + i]
-
-
 cdef void add_sums(
-    const Conv* g, const SumBlocks* s, ptrdiff_t channel, const real* sums, ptrdiff_t step,
-    real* taps, real* dweight, real* dbias,
+    const Conv* g, const SumBlocks* s, ptrdiff_t channel, ptrdiff_t count, const real* sums,
+    ptrdiff_t step, real* square, real* dweight, real* dbias,
 ) noexcept nogil:
-    """dweight (FN, C, FH, FW) of one channel, with the first dbias: the parts in their order."""
-    cdef ptrdiff_t window = g.fh * g.fw
+    """dweight (FN, C, FH, FW) of some channels, with the first dbias: the parts in their order.
+
+    A filter's values lie in one piece there; whole vectors of them are turned in squares.
+    """
+    cdef ptrdiff_t window = g.fh * g.fw, volume = g.c * window
     cdef ptrdiff_t channels = min(s.channels, g.c - channel // s.channels * s.channels)
-    cdef ptrdiff_t block, first, f, i, part
+    cdef ptrdiff_t block, first, f, i, j, r, run, valid, part, tap, c
     cdef const real* source
+    cdef const real* row
+    cdef real* to
     cdef vec[real] sum
     for block in range(s.blocks_f):
         source = sums + (block * s.blocks_c + channel // s.channels) * s.parts * step
         first = block * s.filters
         for f from 0 <= f < min(s.filters, g.fn - first) by lanes(sums):
-            for i in range(window):
-                sum = load(source + (i * channels + channel % s.channels) * s.filters + f)
-                for part in range(1, s.parts):
-                    sum = add(sum, load(
-                        source + part * step + (i * channels + channel % s.channels) * s.filters + f
-                    ))
-                store(taps + i * lanes(sums), sum)
-            scatter_taps[real](
-                taps, window, min(lanes(sums), g.fn - first - f),
-                dweight + ((first + f) * g.c + channel) * window, g.c * window,
-            )
+            valid = min(lanes(sums), g.fn - first - f)
+            tap, c = 0, channel % s.channels
+            for i from 0 <= i < count * window by lanes(sums):
+                run = min(lanes(sums), count * window - i)
+                for j in range(run):
+                    row = source + (tap * channels + c) * s.filters + f
+                    sum = load(row)
+                    for part in range(1, s.parts):
+                        sum = add(sum, load(row + part * step))
+                    store(square + j * lanes(sums), sum)
+                    tap += 1
+                    if tap == window:
+                        tap, c = 0, c + 1
+                to = dweight + (first + f) * volume + channel * window + i
+                if run == lanes(sums):
+                    transpose(square, square, run)
+                    for r in range(valid):
+                        store(to + r * volume, load(square + r * run))
+                else:
+                    for r in range(valid):
+                        for j in range(run):
+                            to[r * volume + j] = square[j * lanes(sums) + r]
         if channel == 0:
             for f in range(min(s.filters, g.fn - first)):
                 dbias[first + f] = 0
@@ -210,18 +216,19 @@ cdef void direct_weight_gradient(
         ((s.bands.height - 1) * g.stride + g.fh) * s.pixels * s.channels * sizeof(real), team
     )
     cdef Scratch gradients = Scratch(s.bands.height * g.ow * s.dout_pixel * sizeof(real), team)
-    cdef Scratch tails = Scratch(g.fh * g.fw * VECTOR_BYTES, team)
+    cdef Scratch squares = Scratch(lanes(x) * VECTOR_BYTES, team)
     cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
     cdef char* sums = totals.start
     cdef char* scratch = windows.start
     cdef char* dout_scratch = gradients.start
-    cdef char* taps = tails.start
+    cdef char* square = squares.start
     cdef ptrdiff_t sums_step = totals.step
     cdef ptrdiff_t scratch_step = windows.step
     cdef ptrdiff_t dout_step = gradients.step
-    cdef ptrdiff_t taps_step = tails.step
+    cdef ptrdiff_t square_step = squares.step
+    cdef ptrdiff_t groups = ceil_div(g.c, lanes(x))
     cdef int t
-    cdef ptrdiff_t unit, channel
+    cdef ptrdiff_t unit, group
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for unit in range(share(units, t, team), share(units, t + 1, team)):
@@ -233,10 +240,11 @@ cdef void direct_weight_gradient(
                     <real*> (dout_scratch + t * dout_step),
                 )
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for channel in range(share(g.c, t, team), share(g.c, t + 1, team)):
+            for group in range(share(groups, t, team), share(groups, t + 1, team)):
                 add_sums[real](
-                    g, &s, channel, <const real*> sums, sums_step // sizeof(real),
-                    <real*> (taps + t * taps_step), dweight, dbias,
+                    g, &s, group * lanes(x), min(lanes(x), g.c - group * lanes(x)),
+                    <const real*> sums, sums_step // sizeof(real),
+                    <real*> (square + t * square_step), dweight, dbias,
                 )
 
 

@@ -263,6 +263,16 @@ cdef void sum_tiles(
 # ---- the end --------------------------------------------------------------------------
 
 
+cdef inline void scatter_taps(
+    const real* taps, ptrdiff_t window, ptrdiff_t count, real* to, ptrdiff_t step
+) noexcept nogil:
+    """The taps [tap][lane] of `count` filters, which are `step` apart in the weights."""
+    cdef ptrdiff_t i, tap
+    for i in range(count):
+        for tap in range(window):
+            to[i * step + tap] = taps[tap * lanes(taps) + i]
+
+
 cdef void finish_block(
     int my, int mx, const TileSums* s, const Conv* g, ptrdiff_t block, real* sums, ptrdiff_t step,
     real* dweight, real* dbias,
