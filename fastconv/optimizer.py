@@ -23,6 +23,9 @@ __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nestero
 
 Arrays = dict[str, NDArray[Any]]
 
+PIECE = 1 << 15
+"""Values updated at a time: they stay in the cache from one operation of an update to the next."""
+
 
 class _Optimizer:
     """What the optimizers share: arrays kept from step to step, one per parameter.
@@ -79,11 +82,9 @@ class _Optimizer:
         op = f"{type(self).__name__}: decayed"
         return {name for pattern in self.decayed for name in matching(op, pattern, params)}
 
-    def _slope(self, key: str, params: Arrays, grads: Arrays, decaying: set[str]) -> NDArray[Any]:
+    def _slope(self, param: NDArray[Any], grad: NDArray[Any], decays: bool) -> NDArray[Any]:
         """The gradient, with that of weight_decay/2 * p^2 where the parameter decays."""
-        if key in decaying:
-            return grads[key] + self.weight_decay * params[key]
-        return grads[key]
+        return grad + self.weight_decay * param if decays else grad
 
     def state(self) -> Arrays:
         """Return what is kept between steps as arrays, for a checkpoint."""
@@ -114,6 +115,24 @@ class _Optimizer:
                 raise WeightsError(f"{type(self).__name__}: cannot take the state {path!r}")
         for name in self.kept:
             setattr(self, name, groups.get(name))
+
+
+def _as_array(param: Any) -> NDArray[Any]:
+    """The parameter itself; of a plain number an array, since the book minimises those too."""
+    return param if isinstance(param, np.ndarray) else np.array(param, float)
+
+
+def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The same values of arrays of one shape, some at a time, as views; all at once if need be."""
+    first = arrays[0]
+    if first.size <= PIECE or not all(
+        array.shape == first.shape and array.flags.c_contiguous for array in arrays
+    ):
+        yield arrays
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, first.size, PIECE):
+        yield tuple(array[start : start + PIECE] for array in flat)
 
 
 def _zeros_like(param: ArrayLike) -> NDArray[Any]:
@@ -148,7 +167,11 @@ class SGD(_Optimizer):
         """Take one step on every parameter, in place."""
         decaying = self._decaying(params)
         for key, lr in self._rates(params):
-            params[key] -= lr * self._slope(key, params, grads, decaying)
+            array = _as_array(params[key])
+            for param, grad in _pieces(array, np.asarray(grads[key])):
+                param -= lr * self._slope(param, grad, key in decaying)
+            if array is not params[key]:
+                params[key] = array[()]
 
 
 class Momentum(_Optimizer):
@@ -182,10 +205,13 @@ class Momentum(_Optimizer):
         """Take one step on every parameter, in place."""
         decaying = self._decaying(params)
         for key, lr in self._rates(params):
-            v = self.v[key]
-            v *= self.momentum
-            v -= lr * self._slope(key, params, grads, decaying)
-            params[key] += v
+            array = _as_array(params[key])
+            for param, grad, v in _pieces(array, np.asarray(grads[key]), self.v[key]):
+                v *= self.momentum
+                v -= lr * self._slope(param, grad, key in decaying)
+                param += v
+            if array is not params[key]:
+                params[key] = array[()]
 
 
 class Nesterov(_Optimizer):
@@ -278,8 +304,7 @@ class Adam(_Optimizer):
             for key, lr in self._rates(params):
                 param, m, v = params[key], self.m[key], self.v[key]
                 lr_t = float(lr * correction)
-                # The book also minimises functions of plain numbers, kept in a dict like these.
-                array = param if isinstance(param, np.ndarray) else np.array(param, float)
+                array = _as_array(param)
                 ops.adam_update(array, grads[key], m, v, lr_t, self.beta1, self.beta2, epsilon)
                 if array is not param:
                     params[key] = array[()]
