@@ -10,6 +10,7 @@ Notation: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ class Branches(Container):
     def backward(self, dout: ArrayLike) -> Array:
         """Hand each branch its channels of dout; return the sum of their dx."""
         parts = zip(self.layers.values(), self.split(dout), strict=True)
-        return sum_of(layer.backward(part) for layer, part in parts)
+        return sum_of((layer.backward(part) for layer, part in parts), self.backend)
 
     def join(self, outputs: Sequence[Array]) -> Array:
         """The branches' outputs, joined; their widths are kept for `split`."""
@@ -170,7 +171,7 @@ class Shortcut(Container):
         """Run both ways' backward on dout; return the sum of their dx."""
         dout = as_array(dout)
         beside = dout if self.projection is None else self.projection.backward(dout)
-        return sum_of((self.body.backward(dout), beside))
+        return sum_of((self.body.backward(dout), beside), self.backend)
 
 
 class AuxiliaryHead(Container):
@@ -208,18 +209,12 @@ class AuxiliaryHead(Container):
     def backward(self, dout: ArrayLike) -> Array:
         """Return dout plus the gradient of the head's loss."""
         gradient = self.head.backward(self.last_layer.backward(self.weight))
-        return sum_of((gradient, as_array(dout)))
+        return sum_of((gradient, as_array(dout)), self.backend)
 
 
-def sum_of(arrays: Iterable[Array]) -> Array:
+def sum_of(arrays: Iterable[Array], backend: str | None = None) -> Array:
     """The sum of arrays of one shape; none of them is written to."""
-    first, *rest = arrays
-    if not rest:
-        return first
-    total = first + rest[0]
-    for array in rest[1:]:
-        total += array
-    return total
+    return reduce(lambda total, array: ops.add(total, array, backend), arrays)
 
 
 def expect_sum(out: Array, beside: Array) -> None:

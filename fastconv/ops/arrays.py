@@ -87,7 +87,9 @@ def contiguous(array: np.ndarray, dtype: np.dtype[Any]) -> Array:
     """`array` itself where it is C-contiguous, aligned and of `dtype`, else a copy that is."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
-    return np.array(array, dtype=dtype, order="C", copy=True)
+    copy = array_in(empty_bytes(array.size * dtype.itemsize + LINE), array.shape, dtype)
+    copy[...] = array
+    return copy
 
 
 def in_layout(images: np.ndarray, dtype: np.dtype[Any], layout: Layout) -> Array:
