@@ -8,7 +8,8 @@ with it; inside of a run, nothing is left on the layers but ``dW``, ``db`` and t
 layers                                         run
 =============================================  ============================================
 convolution, ReLU, perhaps a 2x2 max pooling   one kernel each way
-convolution, batch normalisation, [the same]   in evaluation, folded into the convolution
+convolution, batch normalisation, [the same]   in evaluation, folded into the convolution, where
+                                               that has fewer weights than outputs
 batch normalisation, ReLU                      one kernel each way
 shortcut around a body that ends in batch      the body's last run adds the shortcut, and
 normalisation (in evaluation: or in a          the ReLU if there is one
@@ -133,18 +134,26 @@ class ConvRun:
         conv = self.conv
         for layer in self.layers:
             layer.forget()
-        weight, bias = (conv.W, conv.b) if self.norm is None else folded(conv, self.norm)
         window = (conv.stride, conv.pad)
+        norm, beside = self.norm, self.beside
+        self.beside = None
+        if norm is not None and not self.pool and _is_small(x, conv):
+            out, _ = ops.conv2d_forward(x, conv.W, conv.b, *window, conv.backend)
+            self._context = None
+            return ops.batchnorm2d_fixed(
+                *(out, norm.gamma, norm.beta, norm.running_mean, norm.running_var, norm.epsilon),
+                *(beside, self.relu, norm.backend),
+            )[0]
+        weight, bias = (conv.W, conv.b) if norm is None else folded(conv, norm)
         context: Any
-        if self.relu or self.beside is not None:
+        if self.relu or beside is not None:
             out, context = ops.conv2d_block_forward(
                 *(x, weight, bias, *window, self.pool, conv.backend, train_flg),
-                *(self.beside, self.relu),
+                *(beside, self.relu),
             )
         else:
             out, context = ops.conv2d_forward(x, weight, bias, *window, conv.backend)
         self._context = context if train_flg else None
-        self.beside = None
         return out
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
@@ -186,7 +195,6 @@ class Normalized:
                 *(self.beside, self.relu, norm.backend),
             )
         self._context = context if train_flg else None
-        self.beside = None
         return out
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
@@ -214,7 +222,7 @@ class Ways:
         """Set the layers' gradients; return dx, or None where it is not asked for."""
         parts = zip(self.ways, self.branches.split(dout), strict=True)
         gradients: Any = [way.backward(part, input_gradient) for way, part in parts]
-        return sum_of(gradients) if input_gradient else None
+        return sum_of(gradients, self.branches.backend) if input_gradient else None
 
 
 class Residual:
@@ -284,6 +292,15 @@ def takes_shortcut(last: Any, train_flg: bool) -> bool:
     if isinstance(last, ConvRun):
         return not train_flg and not last.relu and ops.runs_blocks(last.conv.backend)
     return isinstance(last, Normalized) and not last.relu
+
+
+def _is_small(x: Array, conv: Convolution) -> bool:
+    """Whether a filter has more values than its output in all images has pixels.
+
+    Folding passes over the weights, normalising by itself over the output.
+    """
+    n, _, h, w = x.shape
+    return conv.W[0].size > n * (h // conv.stride) * (w // conv.stride)
 
 
 def folded(conv: Convolution, norm: BatchNormalization2d) -> tuple[Array, Array]:

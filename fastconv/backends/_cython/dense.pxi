@@ -83,6 +83,7 @@ cdef void multiply_rows(
     cdef ptrdiff_t d, j
     cdef Product p
     p.rows, p.accumulate, p.relu = 1, True, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, 1, depth
     p.w_y, p.w_i, p.out_r = 0, columns, columns
     for d from 0 <= d < depth by STREAMS:
@@ -139,6 +140,7 @@ cdef void input_gradient_few(
     cdef int t
     cdef ptrdiff_t begin, i, r
     p.rows, p.run, p.accumulate, p.relu = 1, columns, False, False
+    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, 1, columns
     p.w_y, p.w_i, p.out_r = 0, width, width
     with nogil:
