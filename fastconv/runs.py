@@ -106,8 +106,9 @@ class Single:
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
         """Set the layers' gradients; return dx, or None where it is not asked for."""
         layer = self.layers[0]
-        if not input_gradient and isinstance(layer, Convolution | Affine):
-            return layer.backward(dout, input_gradient=False)
+        if isinstance(layer, Convolution | Affine):
+            layer.dW = layer.db = None  # as in a run of a convolution
+            return layer.backward(dout, input_gradient=input_gradient)
         return layer.backward(dout)
 
 
