@@ -4,12 +4,14 @@
 
     python benchmarks/against_peers.py --task "training step" --threads 2
     python benchmarks/against_peers.py --task inference --contender PyTorch --contender fastconv
+    python benchmarks/against_peers.py --task "training step" --network resnet50 --launches 3
     python benchmarks/against_peers.py --task convolution --network vgg16
     python benchmarks/against_peers.py --task convolution --network resnet50 --batch 1
     python benchmarks/against_peers.py --dtype float64 --contender eager --contender fastconv
 
-DeepConvNet at batch 100, or the distinct convolutions of a network, forward and both
-gradients, one after the other and summed. Results are compared first. Contenders take
+DeepConvNet at batch 100, a large network on 8 images of 224 x 224 (its training step has SGD with
+momentum), or the distinct convolutions of a network, forward and both gradients, one after the
+other and summed. Results are compared first. Contenders take
 turns, in several launches of new processes; a ratio is the median over the launches of
 PyTorch's time (the faster of its eager ways, in each launch) by the contender's.
 """
@@ -32,7 +34,7 @@ import numpy as np
 import fastconv
 
 from . import machine, peers, tournament
-from .shapes import IMAGES, ConvShape, conv_shapes
+from .shapes import IMAGES, LARGE_IMAGES, ConvShape, conv_shapes
 
 EAGER = ("PyTorch eager NCHW", "PyTorch eager channels_last")
 
@@ -50,12 +52,14 @@ Seconds = dict[str, list[float]]
 """By contender, for each launch."""
 
 
-def contenders(task: str, wanted: list[str], dtype: str) -> list[str]:
+def contenders(task: str, wanted: list[str], dtype: str, large: bool = False) -> list[str]:
     """Those that can do the task, are installed and match one of the words."""
     found = []
     for name, contender in peers.CONTENDERS.items():
         if task not in contender.tasks or not any(word in name for word in wanted or [""]):
             continue
+        if large and "convolution" not in contender.tasks:
+            continue  # written for DeepConvNet
         if dtype != "float32" and contender.module not in ("ours", "pytorch"):
             continue
         if reason := peers.missing(name):
@@ -83,7 +87,7 @@ def problem_of(shape: ConvShape, threads: int, dtype: str) -> peers.ConvProblem:
 def race(
     names: list[str],
     task: str,
-    problem: peers.Problem | peers.ConvProblem,
+    problem: tournament.AnyProblem,
     options: argparse.Namespace,
 ) -> Seconds:
     """Median seconds of each launch, by contender; those that fail are named and left out."""
@@ -124,7 +128,8 @@ def convolutions(names: list[str], options: argparse.Namespace) -> None:
     shapes = [
         shape
         for shape in conv_shapes()
-        if shape.network == options.network and (not options.size or shape.size == options.size)
+        if shape.network == (options.network or "vgg16")
+        and (not options.size or shape.size == options.size)
     ]
     total: dict[str, list[list[float]]] = {}
     print("| ms | " + " | ".join(names) + " |")
@@ -158,11 +163,16 @@ def main() -> None:
     )
     parser.add_argument("--task", action="append", choices=peers.ALL_TASKS)
     parser.add_argument("--contender", action="append", help="only those with this in their name")
-    parser.add_argument("--network", default="vgg16", help="of --task convolution")
+    parser.add_argument(
+        "--network",
+        choices=("deepconvnet", *peers.MODELS),
+        help="(DeepConvNet; convolution: vgg16)",
+    )
     parser.add_argument("--size", type=int, help="only filters of this size")
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--batch", type=int, help="images (DeepConvNet: 100, convolutions: 8)")
+    parser.add_argument("--batch", type=int, help="images (DeepConvNet: 100, others: 8)")
+    parser.add_argument("--image-size", type=int, default=224, help="of a large network")
     parser.add_argument("--max-isa", choices=CLAMPS, help="keep every library to it")
     parser.add_argument("--launches", type=int, default=5)
     parser.add_argument("--turns", type=int, default=5)
@@ -174,12 +184,20 @@ def main() -> None:
         f"{machine.commit()}; {options.launches} launches"
     )
     for task in options.task or peers.NETWORK_TASKS:
-        names = contenders(task, options.contender or [], options.dtype)
+        large = options.network in peers.MODELS and task != "convolution"
+        names = contenders(task, options.contender or [], options.dtype, large)
         print()
         if task == "convolution":
             convolutions(names, options)
             continue
-        problem = peers.new_problem(options.batch or IMAGES, options.threads, options.dtype)
+        problem: tournament.AnyProblem
+        if large:
+            problem = peers.new_model_problem(
+                *(options.network, options.batch or LARGE_IMAGES, options.image_size),
+                *(options.threads, options.dtype),
+            )
+        else:
+            problem = peers.new_problem(options.batch or IMAGES, options.threads, options.dtype)
         print(table(race(names, task, problem, options), task))
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXACT_TO", "NETWORK_EXACT_TO", "PEERS_EXACT_TO", "assert_same", "assert_same_gradients"]
+__all__ = [
+    "DEEP_EXACT_TO",
+    "EXACT_TO",
+    "NETWORK_EXACT_TO",
+    "PEERS_EXACT_TO",
+    "assert_same",
+    "assert_same_gradients",
+]
 
 EXACT_TO = {"float32": 2e-5, "float64": 1e-12}
 """Largest error of one kernel, relative to the largest value expected: the tests' own."""
@@ -19,6 +26,13 @@ NETWORK_EXACT_TO = {"float32": 2e-4, "float64": 1e-9}
 
 Not the largest error: where two places of a pool are equal but for rounding, or a unit is at
 the edge of its ReLU, one image of a thousand may take the other way in float32.
+"""
+
+DEEP_EXACT_TO = {"float32": 3e-2, "float64": 1e-8}
+"""The same for large networks, where rounding grows through dozens of ReLUs and normalisations.
+
+PyTorch's own gradients of GoogLeNet's first layer are off by 2.4e-3 in float32, and a product of
+F(4x4, 3x3) rounds some ten times as coarsely. A wrong gradient is off by its own size.
 """
 
 
@@ -44,11 +58,15 @@ def assert_same(got: dict[str, Any], wanted: dict[str, Any], tolerance: float, w
 
 
 def assert_same_gradients(
-    got: dict[str, Any], wanted: dict[str, Any], dtype: str, what: str
+    got: dict[str, Any],
+    wanted: dict[str, Any],
+    dtype: str,
+    what: str,
+    limits: dict[str, float] = NETWORK_EXACT_TO,
 ) -> None:
-    """Raise an AssertionError unless a whole network's gradients agree to `NETWORK_EXACT_TO`."""
+    """Raise an AssertionError unless a whole network's gradients agree to the dtype's limit."""
     for name, right in wanted.items():
         left = np.asarray(got[name], np.float64)
         error, size = np.linalg.norm(left - right), np.linalg.norm(right)
-        if not error <= NETWORK_EXACT_TO[dtype] * size:
+        if not error <= limits[dtype] * size:
             raise AssertionError(f"{what}: {name} is off by {error / size:.2e} in norm")

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import peers
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     # On Linux getrusage starts from what the parent had when it started this process.
     status = Path("/proc/self/status")
@@ -30,10 +30,10 @@ def _peak_memory() -> int:
 def main(name: str, problem: str, steps: int) -> None:
     contender = peers.make(name, peers.load_problem(Path(problem)))
     contender.step()
-    finished, first = time.monotonic(), _peak_memory()
+    finished, first = time.monotonic(), peak_memory()
     for _ in range(steps - 1):
         contender.step()
-    print(json.dumps({"finished": finished, "first": first, "last": _peak_memory()}))
+    print(json.dumps({"finished": finished, "first": first, "last": peak_memory()}))
 
 
 if __name__ == "__main__":

@@ -21,13 +21,22 @@ import numpy as np
 from fastconv.layers import Convolution
 
 from . import peers
-from .check import EXACT_TO, PEERS_EXACT_TO, assert_same, assert_same_gradients
+from .check import (
+    DEEP_EXACT_TO,
+    EXACT_TO,
+    NETWORK_EXACT_TO,
+    PEERS_EXACT_TO,
+    assert_same,
+    assert_same_gradients,
+)
 from .data import network_of
 from .launch import command, environment
 
 __all__ = ["Result", "hold"]
 
 BOOK = "book (NumPy, float64)"
+
+AnyProblem = peers.Problem | peers.ConvProblem | peers.ModelProblem
 
 
 @dataclass
@@ -57,7 +66,7 @@ class Result:
 def hold(
     names: list[str],
     task: str,
-    problem: peers.Problem | peers.ConvProblem,
+    problem: AnyProblem,
     *,
     launches: int,
     turns: int,
@@ -79,6 +88,7 @@ def hold(
     """
     threads = problem.threads
     wanted = _wanted(problem, task)
+    deep = isinstance(problem, peers.ModelProblem)
     dtype = problem.x.dtype.name
     result = Result("one process" if threads == 1 else "a process each, in turns")
     groups = [names] if threads == 1 else [[name] for name in names]
@@ -93,7 +103,7 @@ def hold(
             ready = [n for n in names if n not in result.errors]
             for name in ready:
                 results = Path(folder) / "results.npz"
-                error = _check(homes[name], name, task, dtype, results, wanted)
+                error = _check(homes[name], name, task, dtype, results, wanted, deep)
                 if error:
                     result.errors[name] = error
             playing = [n for n in ready if n not in result.errors]
@@ -146,7 +156,7 @@ class _Process:
         return json.loads(line)
 
 
-def _wanted(problem: peers.Problem | peers.ConvProblem, task: str) -> dict[str, np.ndarray]:
+def _wanted(problem: AnyProblem, task: str) -> dict[str, np.ndarray]:
     """The reference backend's results in float64."""
     x = problem.x.astype(np.float64)
     if isinstance(problem, peers.ConvProblem):
@@ -157,6 +167,13 @@ def _wanted(problem: peers.Problem | peers.ConvProblem, task: str) -> dict[str, 
         dx = layer.backward(p.dout.astype(np.float64), input_gradient=p.input_gradient)
         found |= {"dweight": layer.dW, "dbias": layer.db}
         return found if dx is None else found | {"dx": dx}
+    if isinstance(problem, peers.ModelProblem):
+        network = peers.new_model(problem.network, "float64", "numpy")
+        network.set_state(problem.state)
+        some = x[: peers.CHECKED]
+        if task == "inference":
+            return {"scores": network.predict(some)}
+        return network.gradient(some, problem.t[: peers.CHECKED])
     network = network_of("float64", "numpy")
     network.set_params(problem.params)
     if task == "inference":
@@ -166,7 +183,13 @@ def _wanted(problem: peers.Problem | peers.ConvProblem, task: str) -> dict[str, 
 
 
 def _check(
-    home: _Process, name: str, task: str, dtype: str, path: Path, wanted: dict[str, np.ndarray]
+    home: _Process,
+    name: str,
+    task: str,
+    dtype: str,
+    path: Path,
+    wanted: dict[str, np.ndarray],
+    deep: bool,
 ) -> str:
     """Return what is wrong with a contender's results, or an empty text."""
     answer = home.ask(check=name, task=task, to=str(path))
@@ -176,7 +199,8 @@ def _check(
     with np.load(path, allow_pickle=False) as arrays:
         try:
             if task == "training step":
-                assert_same_gradients(dict(arrays), wanted, dtype, name)
+                limits = DEEP_EXACT_TO if deep else NETWORK_EXACT_TO
+                assert_same_gradients(dict(arrays), wanted, dtype, name, limits)
             else:
                 limit = EXACT_TO if name.startswith("fastconv") else PEERS_EXACT_TO
                 assert_same(dict(arrays), wanted, limit[dtype], name)

@@ -159,7 +159,7 @@ def test_summary_is_that_of_the_paper(no_weights):
 def twins(monkeypatch):
     """By name, what makes a network and its twin."""
     pytest.importorskip("torch")
-    from . import torch_twins
+    from benchmarks.peers import torch_twins
 
     monkeypatch.setattr(models.vgg, "HIDDEN", 32)
     options = {"dtype": "float64", "seed": 0}

@@ -10,16 +10,16 @@ from threadpoolctl import threadpool_limits
 
 import fastconv
 from fastconv.layers import Convolution, Dropout
-from fastconv.optimizer import Adam
+from fastconv.optimizer import Adam, Momentum
 
 from ..data import network_of
 from ..reference import BookAdam, BookNet
-from . import MASK_SEED, ConvProblem, Problem
+from . import CHECKED, MASK_SEED, MOMENTUM, ConvProblem, ModelProblem, Problem, new_model
 
 __all__ = ["make"]
 
 
-def make(mode: str, problem: Problem | ConvProblem) -> Any:
+def make(mode: str, problem: Problem | ConvProblem | ModelProblem) -> Any:
     """Return the contender of "BACKEND MATH WAY", or for ``book`` of the reference's own way."""
     # BLAS keeps to the problem's threads for the rest of the process.
     threadpool_limits(problem.threads, user_api="blas")
@@ -28,6 +28,8 @@ def make(mode: str, problem: Problem | ConvProblem) -> Any:
     backend, math_mode, way = mode.split()
     if isinstance(problem, ConvProblem):
         return OneConvolution(backend, math_mode, problem)
+    if isinstance(problem, ModelProblem):
+        return Model(backend, math_mode, problem)
     return {"plan": Ours, "by_hand": ByHand}[way](backend, math_mode, problem)
 
 
@@ -95,6 +97,37 @@ class ByHand(Ours):
         for number, layer in enumerate(trained, start=1):
             found[f"W{number}"], found[f"b{number}"] = layer.dW, layer.db
         return found
+
+
+class Model:
+    """A large network on one backend; a comparison begins from the problem's weights."""
+
+    def __init__(self, backend: str, math_mode: str, problem: ModelProblem) -> None:
+        fastconv.set_num_threads(problem.threads)
+        fastconv.set_math_mode(math_mode)
+        self.problem, self.backend, self.math_mode = problem, backend, math_mode
+        self.network = new_model(problem.network, problem.x.dtype.name, backend)
+        if problem.state:
+            self.network.set_state(problem.state)
+        self.momentum = Momentum(**MOMENTUM)
+
+    def scores(self) -> np.ndarray:
+        fastconv.set_math_mode(self.math_mode)
+        return self.network.predict(self.problem.x[:CHECKED])
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        fastconv.set_math_mode(self.math_mode)
+        return self.network.gradient(self.problem.x[:CHECKED], self.problem.t[:CHECKED])
+
+    def infer(self) -> None:
+        fastconv.set_math_mode(self.math_mode)
+        self.network.predict(self.problem.x)
+
+    def step(self) -> None:
+        fastconv.set_math_mode(self.math_mode)
+        with fastconv.use_backend(self.backend):
+            gradients = self.network.gradient(self.problem.x, self.problem.t)
+            self.momentum.update(self.network.params, gradients)
 
 
 class OneConvolution:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from . import PADS, ConvProblem, Problem
+from . import CHECKED, MOMENTUM, PADS, ConvProblem, ModelProblem, Problem, torch_twins
 
 __all__ = ["make"]
 
@@ -44,11 +44,15 @@ class DeepConvNet(torch.nn.Module):
         return x * 0.5 if masks is None else x * masks[1]
 
 
-def make(mode: str, problem: Problem) -> Any:
+def make(mode: str, problem: Problem | ConvProblem | ModelProblem) -> Any:
     """Return the contender; `mode` is eager or compile, then the memory format."""
     torch.set_num_threads(problem.threads)
-    kind = OneConvolution if isinstance(problem, ConvProblem) else PyTorch
-    return kind(*mode.split(), problem)
+    way, memory = mode.split()
+    if isinstance(problem, ConvProblem):
+        return OneConvolution(way, memory, problem)
+    if isinstance(problem, ModelProblem):
+        return Model(memory, problem)
+    return PyTorch(way, memory, problem)
 
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -93,6 +97,66 @@ class PyTorch:
     def _backward(self, masks: list[torch.Tensor]) -> None:
         self.adam.zero_grad()
         functional.cross_entropy(self.run(self.x, masks), self.t).backward()
+
+
+TWINS = {
+    "vgg16": lambda: torch_twins.vgg(16, False, 1000, 3, 4096),
+    "resnet50": lambda: torch_twins.ResNet(50, 1000, 3),
+    "googlenet": lambda: torch_twins.GoogLeNet(1000, 3, heads=False),
+}
+
+
+def take_weights(network: torch.nn.Module, problem: ModelProblem) -> None:
+    """Load the problem's weights, all of them by name."""
+    state = {key: torch.tensor(value) for key, value in problem.state.items()}
+    found = network.load_state_dict(state, strict=False)
+    # PyTorch counts batches besides, which nothing here reads.
+    missing = [key for key in found.missing_keys if not key.endswith("num_batches_tracked")]
+    if missing or found.unexpected_keys:
+        raise RuntimeError(f"{problem.network}: another network's weights: {found}")
+
+
+class Model:
+    """A large network without dropout; a comparison begins from the problem's weights."""
+
+    def __init__(self, memory: str, problem: ModelProblem) -> None:
+        network = TWINS[problem.network]()
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        network.to(getattr(torch, problem.x.dtype.name))
+        if problem.state:
+            take_weights(network, problem)
+        self.network = network.to(memory_format=FORMATS[memory])
+        self.x = torch.from_numpy(problem.x).contiguous(memory_format=FORMATS[memory])
+        self.t = torch.from_numpy(problem.t)
+        self.sgd = torch.optim.SGD(self.network.parameters(), **MOMENTUM)
+
+    @torch.inference_mode()
+    def scores(self) -> np.ndarray:
+        self.network.eval()
+        return self.network(self.x[:CHECKED]).numpy()
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        self._backward(CHECKED)
+        return {
+            key: (p.grad.T if p.ndim == 2 else p.grad).numpy()
+            for key, p in self.network.named_parameters()
+        }
+
+    @torch.inference_mode()
+    def infer(self) -> None:
+        self.network.eval()
+        self.network(self.x)
+
+    def step(self) -> None:
+        self._backward(len(self.x))
+        self.sgd.step()
+
+    def _backward(self, images: int) -> None:
+        self.network.train()
+        self.sgd.zero_grad()
+        functional.cross_entropy(self.network(self.x[:images]), self.t[:images]).backward()
 
 
 class OneConvolution:

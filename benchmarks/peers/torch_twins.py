@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-torch = pytest.importorskip("torch")
-nn = torch.nn
+import torch
+from torch import nn
 
 VGG = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 RESNET = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
@@ -164,10 +162,11 @@ class Auxiliary(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """Without dropout; in training (scores, scores of aux1, scores of aux2)."""
+    """Without dropout; in training with heads (scores, scores of aux1, scores of aux2)."""
 
-    def __init__(self, classes, channels):
+    def __init__(self, classes, channels, heads=True):
         super().__init__()
+        self.heads = heads
         self.conv1 = Unit(channels, 64, 7, 2, 3)
         self.conv2 = Unit(64, 64, 1)
         self.conv3 = Unit(64, 192, 3, 1, 1)
@@ -180,8 +179,9 @@ class GoogLeNet(nn.Module):
         self.inception4e = Inception(528, 256, 160, 320, 32, 128, 128)
         self.inception5a = Inception(832, 256, 160, 320, 32, 128, 128)
         self.inception5b = Inception(832, 384, 192, 384, 48, 128, 128)
-        self.aux1 = Auxiliary(512, classes)
-        self.aux2 = Auxiliary(528, classes)
+        if heads:
+            self.aux1 = Auxiliary(512, classes)
+            self.aux2 = Auxiliary(528, classes)
         self.fc = nn.Linear(1024, classes)
 
     def forward(self, x):
@@ -190,9 +190,9 @@ class GoogLeNet(nn.Module):
 
         x = pool(self.conv3(self.conv2(pool(self.conv1(x), 3))), 3)
         x = self.inception4a(pool(self.inception3b(self.inception3a(x)), 3))
-        first = self.aux1(x) if self.training else None
+        first = self.aux1(x) if self.training and self.heads else None
         x = self.inception4d(self.inception4c(self.inception4b(x)))
-        second = self.aux2(x) if self.training else None
+        second = self.aux2(x) if self.training and self.heads else None
         x = self.inception5b(self.inception5a(pool(self.inception4e(x), 2)))
         scores = self.fc(x.mean((2, 3)))
-        return (scores, first, second) if self.training else scores
+        return (scores, first, second) if self.training and self.heads else scores
