@@ -16,7 +16,7 @@ from fastconv.network import Network
 def twins(monkeypatch):
     """By name, a network and its twin in PyTorch."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
-    from . import torch_twins
+    from benchmarks.peers import torch_twins
 
     monkeypatch.setattr(models.vgg, "HIDDEN", 32)
     torch.manual_seed(3)
