@@ -41,7 +41,7 @@ def forced(backend: str, algorithm: str, threads: int):
 
 
 def exact(algorithm: str) -> str:
-    """For whole numbers: the transforms of the larger tiles round them, that of the smallest not."""
+    """For whole numbers: the smallest tiles' transforms do not round them; the others do."""
     return "winograd2" if algorithm in ("winograd2x4", "winograd4") else algorithm
 
 
