@@ -179,16 +179,20 @@ def twins(monkeypatch):
             models.googlenet(5, aux_logits=True, dropout=0.0, **options),
             torch_twins.GoogLeNet(5, 3),
         ),
+        "digitnet5": lambda: (
+            models.digitnet5(5, 3, input_size=(64, 48), **options),
+            torch_twins.DigitNet(((16, 32), (48, 64), (96,)), 5, 3, units=7 * 5),
+        ),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["vgg11", "vgg16_bn", "resnet18", "resnet50", "resnet20", "googlenet"]
+    "name", ["vgg11", "vgg16_bn", "resnet18", "resnet50", "resnet20", "googlenet", "digitnet5"]
 )
 def test_a_model_is_its_twin_in_pytorch(twins, backend, rng, name):
     import torch
 
-    if backend == "numpy" and name not in ("resnet20", "googlenet"):
+    if backend == "numpy" and name not in ("resnet20", "googlenet", "digitnet5"):
         pytest.skip("slow on the reference; the layers are compared one by one elsewhere")
     network, twin = twins[name]()
     network.backend = backend

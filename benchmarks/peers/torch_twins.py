@@ -196,3 +196,22 @@ class GoogLeNet(nn.Module):
         x = self.inception5b(self.inception5a(pool(self.inception4e(x), 2)))
         scores = self.fc(x.mean((2, 3)))
         return (scores, first, second) if self.training and self.heads else scores
+
+
+class DigitNet(nn.Module):
+    """Blocks of unpadded, then of padded 3x3 convolutions with batch normalisation."""
+
+    def __init__(self, blocks, classes, channels, units):
+        super().__init__()
+        features, c = [], channels
+        for number, block in enumerate(blocks):
+            for fn in block:
+                features.append(nn.Conv2d(c, fn, 3, padding=min(number, 1), bias=False))
+                features += [nn.BatchNorm2d(fn), nn.ReLU()]
+                c = fn
+            features.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*features)
+        self.classifier = nn.Sequential(nn.Linear(c * units, classes))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
