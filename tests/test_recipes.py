@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -201,9 +202,11 @@ def test_what_is_not_there(tmp_path):
 
 def test_an_installed_package_has_them():
     """They are data of the package by its own declaration; so is a source archive's."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    checkout = Path(__file__).parents[1]  # the package may be installed elsewhere
+    declared = tomllib.loads((checkout / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = declared["package-data"]["fastconv"]
+    assert set(named_recipes()) == {path.stem for path in checkout.glob("fastconv/recipes/*.toml")}
     for path in named_recipes().values():
         inside = path.relative_to(ROOT / "fastconv")
         assert any(inside.match(pattern) for pattern in patterns), inside
-    assert "include fastconv/recipes/*.toml" in (ROOT / "MANIFEST.in").read_text()
+    assert "include fastconv/recipes/*.toml" in (checkout / "MANIFEST.in").read_text()
