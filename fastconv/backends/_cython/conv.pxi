@@ -78,7 +78,7 @@ cdef void correlate(
     `bias` is padded to whole vectors, NULL stands for zeros. Steps are in elements. `residual`
     lies as out does, NULL stands for none.
     """
-    cdef Product p
+    cdef Product p = product_of(filter_rows, taps * depth)
     cdef ptrdiff_t volume = filter_rows * taps * depth
     cdef ptrdiff_t first, width, v
     cdef const real* start
@@ -87,10 +87,9 @@ cdef void correlate(
         and image_row == pixels * depth and out_row == pixels * out_pixel
     ):
         pixels, rows = rows * pixels, 1  # 1x1 filters know no rows
-    p.rows, p.run = filter_rows, taps * depth
+    p.part = part_of(p.rows, p.run, LONGEST_SUM)
     p.x_y, p.x_i, p.x_r = image_row, 1, stride * depth
-    p.out_r, p.accumulate, p.relu = out_pixel, False, relu
-    p.residual, p.origin = residual, out
+    p.out_r, p.relu, p.residual, p.origin = out_pixel, relu, residual, out
     for first from 0 <= first < columns by 2 * lanes(packed):
         width = block_width(columns - first, lanes(packed))
         p.w_i, p.w_y = width, taps * depth * width

@@ -74,9 +74,7 @@ cdef void few_channels_band(
     cdef ptrdiff_t width = padded(g.ow, lanes(dx))
     cdef ptrdiff_t m, ky, y, first
     cdef const real* pixels
-    cdef Product p
-    p.rows, p.run, p.accumulate, p.relu = 1, g.fn, False, False
-    p.residual = NULL
+    cdef Product p = product_of(1, g.fn)
     p.x_y, p.x_i, p.x_r = 0, g.fh * values, 1
     p.w_y, p.w_i, p.out_r = 0, width, width
     memset(dx + top * g.w * g.c, 0, height * g.w * g.c * sizeof(real))

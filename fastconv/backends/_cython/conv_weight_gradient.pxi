@@ -102,7 +102,7 @@ cdef void sum_band(
     cdef const real* pixels = <const real*> x.dout + (image * g.h + top * g.stride) * row
     cdef const real* dout = <const real*> d.dout + (image * g.oh + top) * g.ow * g.fn
     cdef ptrdiff_t first, ky
-    cdef Product p
+    cdef Product p = product_of(height, g.ow)
     if g.pad > 0 or x.c < g.c:
         row = s.pixels * x.c
         gated_window[real](
@@ -115,8 +115,7 @@ cdef void sum_band(
         dout_pixel = s.dout_pixel
         gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, dout_pixel)
         dout = dout_scratch
-    p.rows, p.run, p.accumulate, p.relu = height, g.ow, True, False
-    p.residual = NULL
+    p.accumulate = True
     p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * x.c, 1
     p.w_y, p.w_i, p.out_r = g.ow * dout_pixel, dout_pixel, s.filters
     add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)

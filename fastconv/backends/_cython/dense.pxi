@@ -63,9 +63,8 @@ cdef void multiply_block(
     """Rows [begin, end) of the block of columns that begins with `first`."""
     cdef ptrdiff_t[3] shape = [1, 1, depth]
     cdef ptrdiff_t[4] strides = [0, 0, weight_row, weight_column]
-    cdef Product p
-    p.rows, p.run, p.accumulate, p.relu = 1, depth, False, False
-    p.residual = NULL
+    cdef Product p = product_of(1, depth)
+    p.part = part_of(1, depth, LONGEST_SUM)
     p.x_y, p.x_i, p.x_r = 0, 1, depth
     p.w_y, p.w_i, p.out_r = 0, block_width(columns - first, lanes(x)), columns
     pack_block(weight + first * weight_column, shape, strides, columns - first, packed)
@@ -81,9 +80,8 @@ cdef void multiply_rows(
 ) noexcept nogil:
     """Columns [first, last), whole vectors, of out (rows, columns) += x @ weight (depth, columns)."""
     cdef ptrdiff_t d, j
-    cdef Product p
-    p.rows, p.accumulate, p.relu = 1, True, False
-    p.residual = NULL
+    cdef Product p = product_of(1, depth)
+    p.accumulate = True
     p.x_y, p.x_i, p.x_r = 0, 1, depth
     p.w_y, p.w_i, p.out_r = 0, columns, columns
     for d from 0 <= d < depth by STREAMS:
@@ -136,11 +134,9 @@ cdef void input_gradient_few(
     cdef ptrdiff_t[4] strides = [1, 1, 1, columns]
     cdef real* packed = <real*> packing.start
     cdef real* out = <real*> turned.start
-    cdef Product p
+    cdef Product p = product_of(1, columns)
     cdef int t
     cdef ptrdiff_t begin, i, r
-    p.rows, p.run, p.accumulate, p.relu = 1, columns, False, False
-    p.residual = NULL
     p.x_y, p.x_i, p.x_r = 0, 1, columns
     p.w_y, p.w_i, p.out_r = 0, width, width
     with nogil:
@@ -164,12 +160,9 @@ cdef void multiply_transposed(
     cdef ptrdiff_t width = padded(columns, lanes(x))
     cdef ptrdiff_t most = max(ROWS_1, SUMMED_BYTES // (columns * sizeof(real)))
     cdef ptrdiff_t first, sample, row
-    cdef Product p
-    p.rows = 1
-    p.residual = NULL
+    cdef Product p = product_of(1, samples)
     p.x_y, p.x_i, p.x_r = 0, features, 1
     p.w_y, p.w_i, p.out_r = 0, width, columns
-    p.relu = False
     if samples == 0:
         memset(dweight + begin * columns, 0, (end - begin) * columns * sizeof(real))
     for row from begin <= row < end by most:

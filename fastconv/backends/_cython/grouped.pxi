@@ -101,9 +101,8 @@ cdef void grouped_band(
     cdef const real* weight
     cdef const real* from_
     cdef real* to
-    cdef Product p
-    p.rows, p.run, p.accumulate, p.relu = 1, g.joined * g.depth, True, False
-    p.residual = NULL
+    cdef Product p = product_of(1, g.joined * g.depth)
+    p.accumulate = True
     p.x_y, p.x_i, p.x_r = 0, 1, g.source_step * g.depth
     p.w_y, p.w_i, p.out_r = 0, g.width, g.target_step * g.width
     frame_rows[real](g, band, group, source, s)
@@ -186,9 +185,8 @@ cdef void grouped_sums_band(
     cdef const real* from_
     cdef const real* gradient
     cdef real* to
-    cdef Product p
-    p.rows, p.accumulate, p.relu = 1, True, False
-    p.residual = NULL
+    cdef Product p = product_of(1, 0)
+    p.accumulate = True
     p.x_y, p.x_i, p.x_r = 0, g.source_step * g.depth, 1
     p.w_y, p.w_i, p.out_r = 0, g.width, g.width
     frame_rows[real](g, band, group, x, s)

@@ -3,6 +3,7 @@
 #     for tile of R rows x K vectors of columns:
 #         t = start
 #         for y:  for i:  t[r] += x[y, i, r] * w[y, i, 0 : K*lanes]      (rank1)
+#             (long sums in parts: behind each, total += t, t = 0; at last t += total)
 #         out[r] = t[r]                  (or t[r] + residual[r], or ReLU of either, or += t[r])
 #
 # x, w and out are given by their steps, so that the same loops run over
@@ -15,9 +16,16 @@
 # for none to wait for another. Columns come in blocks of two vectors; a remainder that
 # fits one vector is a block of one, with more rows instead. Rows are cut into tiles of nearly
 # equal height, so that no tile is computed for rows that do not exist.
+#
+# One sum of n products in float32 is off by about sqrt(n / 2) roundings, n / part sums of `part`
+# each by sqrt(part / 2 + n / part / 2). The totals lie in the first cache.
+
+cdef enum:
+    LONGEST_SUM = 192  # products of one sum of a convolution or matrix product
 
 cdef struct Product:
     ptrdiff_t rows, run  # how many y and i
+    ptrdiff_t part  # i that make a partial sum, 0 for one sum of all
     ptrdiff_t x_y, x_i, x_r  # steps in x, in elements
     ptrdiff_t w_y, w_i  # steps in w
     ptrdiff_t out_r  # step in out
@@ -36,9 +44,27 @@ cdef inline ptrdiff_t padded(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
     return ceil_div(columns, width) * width
 
 
+cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
+    """Size of the pieces when whole is cut into the fewest nearly equal ones of at most this."""
+    return ceil_div(whole, ceil_div(whole, most))
+
+
 cdef inline ptrdiff_t block_width(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
     """Width of the next block when so many columns are left: two vectors or one."""
     return 2 * width if columns > width else width
+
+
+cdef inline Product product_of(ptrdiff_t rows, ptrdiff_t run) noexcept nogil:
+    """So many y and i in one sum, which takes the place of what was in out."""
+    cdef Product p
+    p.rows, p.run, p.part = rows, run, 0
+    p.accumulate, p.relu, p.residual = False, False, NULL
+    return p
+
+
+cdef inline ptrdiff_t part_of(ptrdiff_t rows, ptrdiff_t run, ptrdiff_t most) noexcept nogil:
+    """The part of a run for sums of at most so many products, 0 where one sum is no longer."""
+    return 0 if rows * run <= most else evenly(run, most)
 
 
 cdef inline void product_tiles(
@@ -47,17 +73,27 @@ cdef inline void product_tiles(
 ) noexcept nogil:
     """Tiles of R rows, one below the other."""
     cdef vec[real] t[TILE]
-    cdef ptrdiff_t tile, y, i
+    cdef vec[real] total[TILE]
+    cdef ptrdiff_t part = p.part if p.part > 0 else p.run
+    cdef ptrdiff_t tile, y, first, i
     cdef const real* x_y
     cdef const real* w_y
     for tile in range(tiles):
         fill_rows[real](t, R, K, start)
         x_y, w_y = x, w
+        if p.part > 0:
+            clear[real](total, R, K)
         for y in range(p.rows):
-            for i in range(p.run):
-                rank1[real](t, R, K, x_y + i * p.x_i, p.x_r, w_y + i * p.w_i)
+            for first from 0 <= first < p.run by part:
+                if p.part > 0 and y + first > 0:
+                    plus_tile[real](total, R, K, t)
+                    clear[real](t, R, K)
+                for i in range(first, min(first + part, p.run)):
+                    rank1[real](t, R, K, x_y + i * p.x_i, p.x_r, w_y + i * p.w_i)
             x_y += p.x_y
             w_y += p.w_y
+        if p.part > 0:
+            plus_tile[real](t, R, K, total)
         if p.residual != NULL:
             plus_rows[real](
                 t, R, K, <const real*> p.residual + (out - <const real*> p.origin), p.out_r, columns

@@ -105,6 +105,13 @@ cdef inline void add_scaled(
         x += step
 
 
+cdef inline void plus_tile(vec[real]* t, int R, int K, const vec[real]* other) noexcept nogil:
+    """t += other."""
+    cdef int i
+    for i in range(R * K):
+        t[i] = add(t[i], other[i])
+
+
 cdef inline void relu_all(vec[real]* t, int R, int K) noexcept nogil:
     """t = 0 where t <= 0."""
     cdef int i

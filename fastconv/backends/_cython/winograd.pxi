@@ -24,6 +24,8 @@ cdef enum:
     LEAST_TILES = 32  # below, reading U takes longer than multiplying by it
     TILE_BYTES = 1 << 19  # V and M of a block, where these are more tiles
     GROUP = 64  # columns of M
+    LONGEST = 64  # channels of one sum
+    LONGEST_WIDE = 32  # the same of F(2x4), whose transform brings out more of its roundings
 
 cdef struct Winograd:
     int my, mx
@@ -35,11 +37,6 @@ cdef struct Winograd:
     ptrdiff_t parts, blocks_y, blocks_x  # of the columns, and blocks of an image
     ptrdiff_t units  # blocks in all, times parts
     ptrdiff_t u_step, v_step, m_step  # from frequency to frequency, u_step of a whole block
-
-
-cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
-    """Size of the pieces when whole is cut into the fewest nearly equal ones of at most this."""
-    return ceil_div(whole, ceil_div(whole, most))
 
 
 cdef inline ptrdiff_t odd_lines(ptrdiff_t values, ptrdiff_t width) noexcept nogil:
@@ -280,9 +277,8 @@ cdef void multiply_frequencies(
     """
     cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t f, c, width, near, end
-    cdef Product p
-    p.rows, p.run, p.accumulate, p.relu = 1, w.depth, False, False
-    p.residual = NULL
+    cdef Product p = product_of(1, w.depth)
+    p.part = part_of(1, w.depth, LONGEST_WIDE if w.my < w.mx else LONGEST)
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
     p.w_y, p.out_r = 0, w.group
     for f in range(frequencies):

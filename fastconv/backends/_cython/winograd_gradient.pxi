@@ -207,9 +207,8 @@ cdef void multiply_tiles(
 ) noexcept nogil:
     """sums += the products of all frequencies."""
     cdef ptrdiff_t f, first
-    cdef Product p
-    p.rows, p.run, p.accumulate, p.relu = 1, tiles, True, False
-    p.residual = NULL
+    cdef Product p = product_of(1, tiles)
+    p.accumulate = True
     p.x_y, p.x_i, p.x_r = 0, s.v_tile, 1
     p.w_y, p.w_i, p.out_r = 0, s.d_tile, s.filters
     for f in range(frequencies):
