@@ -179,6 +179,7 @@ cdef void direct_forward(
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
+    cdef Scratch shares = deal(units, team)
     cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real))
     cdef Scratch windows = Scratch(
         0 if g.pad == 0 else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
@@ -192,13 +193,15 @@ cdef void direct_forward(
     cdef char* unpooled = outputs.start
     cdef ptrdiff_t scratch_step = windows.step
     cdef ptrdiff_t unpooled_step = outputs.step
+    cdef char* undone = shares.start
     cdef int t
     cdef ptrdiff_t unit, image, top
     with nogil:
         pack_weight[real](weight, shape, strides, g.fn, packed, team)
         pad_rows[real](bias, 1, g.fn, padded_bias)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
+            unit = next_unit(undone, t, team)
+            while unit >= 0:
                 image = unit // bands.count
                 top = unit % bands.count * bands.height
                 forward_band[real](
@@ -206,6 +209,7 @@ cdef void direct_forward(
                     <real*> (scratch + t * scratch_step),
                     <real*> (unpooled + t * unpooled_step),
                 )
+                unit = next_unit(undone, t, team)
 
 
 cdef void forward(

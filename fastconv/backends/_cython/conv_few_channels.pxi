@@ -108,6 +108,7 @@ cdef void few_channels_gradient(
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t work = g.n * g.oh * width * g.fn * values // lanes(dx)
     cdef int team = team_size(threads, units, work)
+    cdef Scratch shares = deal(units, team)
     cdef Scratch packing = Scratch(g.fn * values * sizeof(real))
     cdef Scratch rows = Scratch(g.ow * g.fn * sizeof(real), team)
     cdef Scratch turns = Scratch(width * g.fn * sizeof(real), team)
@@ -119,13 +120,15 @@ cdef void few_channels_gradient(
     cdef ptrdiff_t row_step = rows.step
     cdef ptrdiff_t turned_step = turns.step
     cdef ptrdiff_t taps_step = sums.step
+    cdef char* undone = shares.start
     cdef int t
     cdef ptrdiff_t unit, image, top
     with nogil:
         pack_taps[real](g, weight, packed)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             memset(turned + t * turned_step, 0, turned_step)  # the pixels behind the last one
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
+            unit = next_unit(undone, t, team)
+            while unit >= 0:
                 image = unit // bands.count
                 top = unit % bands.count * bands.height
                 few_channels_band[real](
@@ -133,3 +136,4 @@ cdef void few_channels_gradient(
                     dx + image * g.h * g.w * g.c, <real*> (row + t * row_step),
                     <real*> (turned + t * turned_step), <real*> (taps + t * taps_step),
                 )
+                unit = next_unit(undone, t, team)

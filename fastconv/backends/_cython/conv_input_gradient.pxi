@@ -81,23 +81,27 @@ cdef void direct_input_gradient(
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t volume = g.fh * g.fw * g.fn
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(dx))
+    cdef Scratch shares = deal(units, team)
     cdef Scratch packing = Scratch(columns * volume * sizeof(real))
     cdef Scratch windows = Scratch((ceil_div(bands.height + g.fh, g.stride) + 1) * row_bytes, team)
     cdef real* packed = <real*> packing.start
     cdef char* scratch = windows.start
     cdef ptrdiff_t scratch_step = windows.step
+    cdef char* undone = shares.start
     cdef int t
     cdef ptrdiff_t unit, image, top
     with nogil:
         pack_phases[real](g, weight, packed, team)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
+            unit = next_unit(undone, t, team)
+            while unit >= 0:
                 image = unit // bands.count
                 top = unit % bands.count * bands.height
                 input_gradient_band[real](
                     g, d, image, top, min(bands.height, g.h - top), packed,
                     dx + image * g.h * g.w * g.c, <real*> (scratch + t * scratch_step),
                 )
+                unit = next_unit(undone, t, team)
 
 
 cdef void input_gradient(

@@ -1,7 +1,7 @@
 # Winograd's convolution by 3x3 filters, stride 1, forward and for the input gradient.
 #
 #     U = transformed filters, [block of columns][f][c][lanes of the block]
-#     for block of tiles, in parallel:
+#     for block of tiles, in parallel:          (taken by whoever is free)
 #         for image of the block:
 #             its pixels, padded and gated, into this thread's scratch
 #             for tile:  for vector of c:  V[f][tile][c] = transform of the tile's patch
@@ -33,7 +33,8 @@ cdef struct Winograd:
     ptrdiff_t columns, group  # channels out, and how many of them at once
     ptrdiff_t pad
     ptrdiff_t tiles_y, tiles_x  # of an image
-    ptrdiff_t images, rows, cols  # of a block
+    ptrdiff_t images, rows, cols  # of a block, at most
+    ptrdiff_t groups  # of images, nearly equal
     ptrdiff_t parts, blocks_y, blocks_x  # of the columns, and blocks of an image
     ptrdiff_t units  # blocks in all, times parts
     ptrdiff_t u_step, v_step, m_step  # from frequency to frequency, u_step of a whole block
@@ -63,11 +64,13 @@ cdef Winograd winograd_of(
     most = min(most, ceil_div(o.n * w.tiles_y * w.tiles_x, threads))
     w.cols = evenly(w.tiles_x, most)
     w.rows = 1 if w.cols < w.tiles_x else evenly(w.tiles_y, max(1, most // w.cols))
-    w.images = 1
+    w.groups = o.n
     if w.rows == w.tiles_y and w.cols == w.tiles_x:
-        w.images = evenly(o.n, max(1, most // (w.rows * w.cols)))
+        w.groups = ceil_div(o.n, max(1, most // (w.rows * w.cols)))
+        w.groups = min(o.n, padded(w.groups, threads))
+    w.images = ceil_div(o.n, w.groups)
     w.blocks_y, w.blocks_x = ceil_div(w.tiles_y, w.rows), ceil_div(w.tiles_x, w.cols)
-    blocks = ceil_div(o.n, w.images) * w.blocks_y * w.blocks_x
+    blocks = w.groups * w.blocks_y * w.blocks_x
     w.parts = min(ceil_div(threads, blocks), ceil_div(w.columns, 2 * lane_count))
     w.units = blocks * w.parts
     tiles = w.images * w.rows * w.cols
@@ -75,53 +78,6 @@ cdef Winograd winograd_of(
     w.v_step = odd_lines(tiles * w.width, lane_count)
     w.m_step = odd_lines(tiles * w.group, lane_count)
     return w
-
-
-# ---- filters --------------------------------------------------------------------------
-
-
-cdef inline void transform_filters_block(
-    int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
-    ptrdiff_t columns, real* to, ptrdiff_t step,
-) noexcept nogil:
-    """One block [f][c][lanes of the block], zeros behind `columns`; strides as in `pack_block`."""
-    cdef ptrdiff_t width = block_width(columns, lanes(weight))
-    cdef ptrdiff_t c, i
-    cdef ptrdiff_t[3] shape = [3, 3, 1]
-    cdef char[9 * 2 * VECTOR_BYTES] memory
-    cdef real* taps = <real*> memory
-    for c in range(depth):
-        pack_block[real](weight + c * strides[2], shape, strides, columns, taps)
-        for i from 0 <= i < width by lanes(weight):
-            transform_filter[real](my, mx, taps + i, width, to + c * width + i, step)
-
-
-cdef void transform_filters(
-    int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
-    ptrdiff_t columns, real* to, ptrdiff_t step, int team,
-) noexcept nogil:
-    """All blocks, one after the other; `step` from frequency to frequency."""
-    cdef ptrdiff_t width = 2 * lanes(weight)
-    cdef ptrdiff_t block = (my + 2) * (mx + 2) * step
-    cdef ptrdiff_t b
-    for b in prange(
-        ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
-    ):
-        if mx == 2:
-            transform_filters_block[real](
-                2, 2, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * block, step,
-            )
-        elif my == 2:
-            transform_filters_block[real](
-                2, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * block, step,
-            )
-        else:
-            transform_filters_block[real](
-                4, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * block, step,
-            )
 
 
 # ---- blocks of tiles ------------------------------------------------------------------
@@ -256,11 +212,18 @@ cdef inline void transform_tiles(
             products += w.group
 
 
+cdef inline ptrdiff_t first_image(
+    const Winograd* w, ptrdiff_t images, ptrdiff_t group
+) noexcept nogil:
+    """First of the images of a group."""
+    return share(images, <int> group, <int> w.groups)
+
+
 cdef inline ptrdiff_t begin_of(
     const Winograd* w, const Incoming* d, ptrdiff_t block
 ) noexcept nogil:
     """The first element that a block reads, and the block before it does not, but for its edge."""
-    cdef ptrdiff_t image = block // (w.blocks_x * w.blocks_y) * w.images
+    cdef ptrdiff_t image = first_image(w, d.n, block // (w.blocks_x * w.blocks_y))
     cdef ptrdiff_t row = max(0, block // w.blocks_x % w.blocks_y * w.rows * w.my - w.pad)
     if image >= d.n:
         return d.n * d.ph * d.pw * d.pixel
@@ -303,8 +266,9 @@ cdef void winograd_block(
     cdef ptrdiff_t part = unit % w.parts, block = unit // w.parts
     cdef ptrdiff_t left = block % w.blocks_x * w.cols
     cdef ptrdiff_t top = block // w.blocks_x % w.blocks_y * w.rows
-    cdef ptrdiff_t image = block // (w.blocks_x * w.blocks_y) * w.images
-    cdef ptrdiff_t images = min(w.images, o.n - image)
+    cdef ptrdiff_t group = block // (w.blocks_x * w.blocks_y)
+    cdef ptrdiff_t image = first_image(w, o.n, group)
+    cdef ptrdiff_t images = first_image(w, o.n, group + 1) - image
     cdef ptrdiff_t rows = min(w.rows, w.tiles_y - top), cols = min(w.cols, w.tiles_x - left)
     cdef ptrdiff_t pair = 2 * lanes(v)
     cdef ptrdiff_t pairs = ceil_div(w.columns, pair)
@@ -369,11 +333,13 @@ cdef void winograd(
     cdef Scratch windows = Scratch(window_pixels * w.width * sizeof(real), team)
     cdef Scratch patches = Scratch(frequencies * w.v_step * sizeof(real), team)
     cdef Scratch sums = Scratch(frequencies * w.m_step * sizeof(real), team)
+    cdef Scratch shares = deal(w.units, team)
     cdef real* filters = <real*> packing.start
     cdef real* padded_bias = filters + blocks * frequencies * w.u_step
     cdef char* window = windows.start
     cdef char* v = patches.start
     cdef char* products = sums.start
+    cdef char* undone = shares.start
     cdef ptrdiff_t window_step = windows.step
     cdef ptrdiff_t v_step = patches.step
     cdef ptrdiff_t products_step = sums.step
@@ -387,8 +353,10 @@ cdef void winograd(
         if bias != NULL:
             memcpy(padded_bias, bias, w.columns * sizeof(real))
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(w.units, t, team), share(w.units, t + 1, team)):
+            unit = next_unit(undone, t, team)
+            while unit >= 0:
                 winograd_block[real](
                     &w, d, o, unit, filters, padded_bias, <real*> (window + t * window_step),
                     <real*> (v + t * v_step), <real*> (products + t * products_step),
                 )
+                unit = next_unit(undone, t, team)

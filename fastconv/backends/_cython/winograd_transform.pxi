@@ -207,3 +207,50 @@ cdef inline void transform_filter(
         filter_line[real](mx, half + 3 * i, u)
         for j in range(mx + 2):
             store(to + (i * (mx + 2) + j) * step, u[j])
+
+
+# ---- filters --------------------------------------------------------------------------
+
+
+cdef inline void transform_filters_block(
+    int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
+    ptrdiff_t columns, real* to, ptrdiff_t step,
+) noexcept nogil:
+    """One block [f][c][lanes of the block], zeros behind `columns`; strides as in `pack_block`."""
+    cdef ptrdiff_t width = block_width(columns, lanes(weight))
+    cdef ptrdiff_t c, i
+    cdef ptrdiff_t[3] shape = [3, 3, 1]
+    cdef char[9 * 2 * VECTOR_BYTES] memory
+    cdef real* taps = <real*> memory
+    for c in range(depth):
+        pack_block[real](weight + c * strides[2], shape, strides, columns, taps)
+        for i from 0 <= i < width by lanes(weight):
+            transform_filter[real](my, mx, taps + i, width, to + c * width + i, step)
+
+
+cdef void transform_filters(
+    int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
+    ptrdiff_t columns, real* to, ptrdiff_t step, int team,
+) noexcept nogil:
+    """All blocks, one after the other; `step` from frequency to frequency."""
+    cdef ptrdiff_t width = 2 * lanes(weight)
+    cdef ptrdiff_t block = (my + 2) * (mx + 2) * step
+    cdef ptrdiff_t b
+    for b in prange(
+        ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
+    ):
+        if mx == 2:
+            transform_filters_block[real](
+                2, 2, weight + b * width * strides[3], strides, depth, columns - b * width,
+                to + b * block, step,
+            )
+        elif my == 2:
+            transform_filters_block[real](
+                2, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
+                to + b * block, step,
+            )
+        else:
+            transform_filters_block[real](
+                4, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
+                to + b * block, step,
+            )

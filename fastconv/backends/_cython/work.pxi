@@ -1,9 +1,11 @@
 # Memory and threads of one call.
 #
 # A kernel cuts its work into units, thread t of a team takes units [share(t), share(t + 1)):
-# fixed and contiguous, so that sums are the same in every run. What a thread writes to is
-# reached by its number t. A team of one enters no parallel region, so it is safe in a
-# forked child, where the threads of the parent are missing.
+# fixed and contiguous, so that sums are the same in every run. Where each unit has outputs of its
+# own, a thread that is done goes on with what others have left (`next_unit`): processors seldom
+# run at one speed, and nobody should wait for the slowest. What a thread writes to is reached by its
+# number t. A team of one enters no parallel region, so it is safe in a forked child, where
+# the threads of the parent are missing.
 
 cdef enum:
     ALIGNMENT = 64
@@ -82,3 +84,27 @@ cdef inline int team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept
 cdef inline ptrdiff_t share(ptrdiff_t units, int t, int team) noexcept nogil:
     """First unit of thread t."""
     return units * t // team
+
+
+cdef Scratch deal(ptrdiff_t units, int team):
+    """The shares of all threads for `next_unit`: first unit and end, each in a line of its own."""
+    cdef Scratch shares = Scratch(2 * sizeof(ptrdiff_t), team)
+    cdef ptrdiff_t* one
+    cdef int t
+    for t in range(team):
+        one = <ptrdiff_t*> (shares.start + t * shares.step)
+        one[0], one[1] = share(units, t, team), share(units, t + 1, team)
+    return shares
+
+
+cdef inline ptrdiff_t next_unit(char* shares, int t, int team) noexcept nogil:
+    """A unit of thread t's share, or else of another's, or -1 when all are taken."""
+    cdef ptrdiff_t* one
+    cdef ptrdiff_t unit
+    cdef int i
+    for i in range(team):
+        one = <ptrdiff_t*> (shares + (t + i) % team * ALIGNMENT)
+        unit = take(one, one[1])
+        if unit < one[1]:
+            return unit
+    return -1
