@@ -379,7 +379,8 @@ inline void copy_past_caches(T* to, const T* from, std::ptrdiff_t count) {
     std::memcpy(to + ahead, from + ahead, (count - ahead) * sizeof(T));
 }
 
-// Ask for `count` values, to be kept in the second cache, without waiting for them.
+// Ask for `count` values, to be kept in the second cache, without waiting for them. What does
+// nothing else must be inlined into something that does: gcc drops calls without effect.
 template <class T>
 inline void fetch(const T* from, std::ptrdiff_t count) {
     const char* byte = reinterpret_cast<const char*>(from);

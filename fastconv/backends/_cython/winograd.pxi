@@ -6,7 +6,7 @@
 #             its pixels, padded and gated, into this thread's scratch
 #             for tile:  for vector of c:  V[f][tile][c] = transform of the tile's patch
 #         for group of columns:
-#             for f:  for block:  for R tiles:      (meanwhile the next block's pixels are fetched)
+#             for f:  for block:  for R tiles:      (meanwhile memory is fetched: see `fetch_share`)
 #                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
 #                 M[f][tile][group] = t
 #             for tile:  for vector of the group:
@@ -43,6 +43,11 @@ cdef struct Winograd:
 cdef inline ptrdiff_t odd_lines(ptrdiff_t values, ptrdiff_t width) noexcept nogil:
     """Values rounded up to an odd number of vectors, so that steps share no place in a cache."""
     return (ceil_div(values, width) | 1) * width
+
+
+cdef struct Block:
+    ptrdiff_t image, images  # the first one, and how many
+    ptrdiff_t top, left, rows, cols  # tiles of each
 
 
 cdef Winograd winograd_of(
@@ -191,25 +196,25 @@ cdef inline void store_tile(
 
 
 cdef inline void transform_tiles(
-    int my, int mx, const Winograd* w, const Outgoing* o, ptrdiff_t image, ptrdiff_t top,
-    ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, const real* products, const real* bias,
-    ptrdiff_t first, ptrdiff_t columns,
+    int my, int mx, const Winograd* w, const Outgoing* o, const Block* b, const real* products,
+    const real* bias, ptrdiff_t first, ptrdiff_t columns,
 ) noexcept nogil:
-    """What goes out of rows x cols tiles, `columns` channels from `first` on."""
+    """What goes out of a block, `columns` channels from `first` on."""
     cdef ptrdiff_t high = my // 2 if o.kind == POOL_GATE else my
     cdef ptrdiff_t wide = mx // 2 if o.kind == POOL_GATE else mx
-    cdef ptrdiff_t y, x, c, at
+    cdef ptrdiff_t image, y, x, c, at
     cdef int i
     cdef vec[real] t[16]
-    for y from high * top <= y < high * (top + rows) by high:
-        for x from wide * left <= x < wide * (left + cols) by wide:
-            at = ((image * o.ph + y) * o.pw + x) * o.c + first
-            for c from 0 <= c < columns by lanes(products):
-                transform_output[real](my, mx, products + c, w.m_step, t)
-                for i in range(my * mx):
-                    t[i] = add(t[i], load(bias + first + c))
-                store_tile[real](my, mx, o, at + c, o.ph - y, o.pw - x, columns - c, t)
-            products += w.group
+    for image in range(b.image, b.image + b.images):
+        for y from high * b.top <= y < high * (b.top + b.rows) by high:
+            for x from wide * b.left <= x < wide * (b.left + b.cols) by wide:
+                at = ((image * o.ph + y) * o.pw + x) * o.c + first
+                for c from 0 <= c < columns by lanes(products):
+                    transform_output[real](my, mx, products + c, w.m_step, t)
+                    for i in range(my * mx):
+                        t[i] = add(t[i], load(bias + first + c))
+                    store_tile[real](my, mx, o, at + c, o.ph - y, o.pw - x, columns - c, t)
+                products += w.group
 
 
 cdef inline ptrdiff_t first_image(
@@ -230,29 +235,56 @@ cdef inline ptrdiff_t begin_of(
     return (image * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw * d.pixel
 
 
-cdef void multiply_frequencies(
-    const Winograd* w, ptrdiff_t tiles, const real* v, const real* filters, ptrdiff_t first,
-    ptrdiff_t columns, real* products, const Incoming* d, ptrdiff_t ahead, ptrdiff_t pixels,
+cdef inline void fetch_share(
+    const Winograd* w, const Incoming* d, const Outgoing* o, const Block* b, ptrdiff_t block,
+    ptrdiff_t f, const real* type_of,
 ) noexcept nogil:
-    """M of all frequencies for the columns [first, first + columns).
+    """Ask for a share of the next block's pixels, and of the memory that this one is to fill.
 
-    Meanwhile the `pixels` elements of what comes in from `ahead` on are fetched.
+    A line of memory is read before it is written to, and tiles fill lines in an order that no
+    processor foresees.
     """
+    cdef int frequencies = (w.my + 2) * (w.mx + 2)
+    cdef ptrdiff_t high = w.my // 2 if o.kind == POOL_GATE else w.my
+    cdef ptrdiff_t wide = w.mx // 2 if o.kind == POOL_GATE else w.mx
+    cdef ptrdiff_t rows = min(high * b.rows, o.ph - high * b.top)
+    cdef ptrdiff_t pixels = min(wide * b.cols, o.pw - wide * b.left)
+    cdef ptrdiff_t begin = begin_of(w, d, block + 1)
+    cdef ptrdiff_t count = begin_of(w, d, block + 2) - begin
+    cdef ptrdiff_t first = share(count, <int> f, frequencies)
+    cdef ptrdiff_t row, at
+    fetch_pixels[real](d, begin + first, share(count, <int> f + 1, frequencies) - first, type_of)
+    for row in range(
+        share(b.images * rows, <int> f, frequencies),
+        share(b.images * rows, <int> f + 1, frequencies),
+    ):
+        at = (b.image + row // rows) * o.ph + high * b.top + row % rows
+        at = (at * o.pw + wide * b.left) * o.c
+        fetch(<const real*> o.out + at, pixels * o.c)
+        if o.winner != NULL:
+            fetch(<const unsigned char*> o.winner + at, pixels * o.c)
+
+
+cdef void multiply_frequencies(
+    const Winograd* w, const Incoming* d, const Outgoing* o, const Block* b, ptrdiff_t block,
+    const real* v, const real* filters, ptrdiff_t first, ptrdiff_t columns, real* products,
+    bint fetching,
+) noexcept nogil:
+    """M of all frequencies for the columns [first, first + columns)."""
     cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
-    cdef ptrdiff_t f, c, width, near, end
+    cdef ptrdiff_t f, c, width
     cdef Product p = product_of(1, w.depth)
     p.part = part_of(1, w.depth, LONGEST_WIDE if w.my < w.mx else LONGEST)
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
     p.w_y, p.out_r = 0, w.group
     for f in range(frequencies):
-        near = share(pixels, <int> f, <int> frequencies)
-        end = share(pixels, <int> f + 1, <int> frequencies)
-        fetch_pixels[real](d, ahead + near, end - near, v)
+        if fetching:
+            fetch_share[real](w, d, o, b, block, f, v)
         for c from 0 <= c < columns by 2 * lanes(v):
             width = block_width(w.columns - first - c, lanes(v))
             p.w_i = width
             product_rows[real](
-                &p, tiles, v + f * w.v_step,
+                &p, b.images * b.rows * b.cols, v + f * w.v_step,
                 filters + ((first + c) // (2 * lanes(v)) * frequencies + f) * w.u_step,
                 zeros(v), products + f * w.m_step + c, width,
             )
@@ -264,53 +296,42 @@ cdef void winograd_block(
 ) noexcept nogil:
     """One unit: a part of the columns of one block of tiles."""
     cdef ptrdiff_t part = unit % w.parts, block = unit // w.parts
-    cdef ptrdiff_t left = block % w.blocks_x * w.cols
-    cdef ptrdiff_t top = block // w.blocks_x % w.blocks_y * w.rows
     cdef ptrdiff_t group = block // (w.blocks_x * w.blocks_y)
-    cdef ptrdiff_t image = first_image(w, o.n, group)
-    cdef ptrdiff_t images = first_image(w, o.n, group + 1) - image
-    cdef ptrdiff_t rows = min(w.rows, w.tiles_y - top), cols = min(w.cols, w.tiles_x - left)
     cdef ptrdiff_t pair = 2 * lanes(v)
     cdef ptrdiff_t pairs = ceil_div(w.columns, pair)
-    cdef ptrdiff_t first = share(pairs, <int> part, <int> w.parts) * pair
+    cdef ptrdiff_t begin = share(pairs, <int> part, <int> w.parts) * pair
     cdef ptrdiff_t end = min(share(pairs, <int> part + 1, <int> w.parts) * pair, w.columns)
-    cdef ptrdiff_t ahead = begin_of(w, d, block + 1)
-    cdef ptrdiff_t pixels = begin_of(w, d, block + 2) - ahead
-    cdef ptrdiff_t i, columns
+    cdef ptrdiff_t first, columns, image
     cdef real* to
-    for i in range(images):
+    cdef Block b
+    b.image = first_image(w, o.n, group)
+    b.images = first_image(w, o.n, group + 1) - b.image
+    b.top, b.left = block // w.blocks_x % w.blocks_y * w.rows, block % w.blocks_x * w.cols
+    b.rows, b.cols = min(w.rows, w.tiles_y - b.top), min(w.cols, w.tiles_x - b.left)
+    for image in range(b.images):
         gated_window[real](
-            d, image + i, w.my * top - w.pad, w.mx * left - w.pad, w.my * rows + 2,
-            w.mx * cols + 2, window, w.width,
+            d, b.image + image, w.my * b.top - w.pad, w.mx * b.left - w.pad, w.my * b.rows + 2,
+            w.mx * b.cols + 2, window, w.width,
         )
-        to = v + i * rows * cols * w.width
+        to = v + image * b.rows * b.cols * w.width
         if w.mx == 2:
-            transform_patches[real](2, 2, w, window, rows, cols, to)
+            transform_patches[real](2, 2, w, window, b.rows, b.cols, to)
         elif w.my == 2:
-            transform_patches[real](2, 4, w, window, rows, cols, to)
+            transform_patches[real](2, 4, w, window, b.rows, b.cols, to)
         else:
-            transform_patches[real](4, 4, w, window, rows, cols, to)
-    while first < end:
+            transform_patches[real](4, 4, w, window, b.rows, b.cols, to)
+    for first from begin <= first < end by w.group:
         columns = min(w.group, end - first)
         multiply_frequencies[real](
-            w, images * rows * cols, v, filters, first, columns, products, d, ahead, pixels
+            w, d, o, &b, block, v, filters, first, columns, products,
+            first == begin and part == 0,
         )
-        pixels = 0
-        for i in range(images):
-            to = products + i * rows * cols * w.group
-            if w.mx == 2:
-                transform_tiles[real](
-                    2, 2, w, o, image + i, top, left, rows, cols, to, bias, first, columns
-                )
-            elif w.my == 2:
-                transform_tiles[real](
-                    2, 4, w, o, image + i, top, left, rows, cols, to, bias, first, columns
-                )
-            else:
-                transform_tiles[real](
-                    4, 4, w, o, image + i, top, left, rows, cols, to, bias, first, columns
-                )
-        first += columns
+        if w.mx == 2:
+            transform_tiles[real](2, 2, w, o, &b, products, bias, first, columns)
+        elif w.my == 2:
+            transform_tiles[real](2, 4, w, o, &b, products, bias, first, columns)
+        else:
+            transform_tiles[real](4, 4, w, o, &b, products, bias, first, columns)
 
 
 cdef void winograd(
