@@ -5,9 +5,9 @@
 ``winograd2``, ``winograd2x4``, ``winograd4``
     Winograd's F(2x2, 3x3), F(2x4, 3x3) and F(4x4, 3x3) (arXiv:1509.09308): 2.25, 3 and 4
     times fewer multiplications for 3x3 filters of stride 1. The first rounds less than the
-    direct way and keeps whole numbers exact; the second rounds twice as much, so it sums up
-    few channels only, or weight gradients; the third four times as much, so it runs only in
-    the math mode ``fast``.
+    direct way and keeps whole numbers exact; the second rounds twice as much, so its sums are
+    cut in shorter parts; the third four times as much, so it runs only in the math mode
+    ``fast``.
 ``sparse``
     Weight gradient behind ReLU and 2x2 max pooling, where at most one of four gradients
     is not zero: exact, four times fewer operations.
@@ -40,9 +40,6 @@ LEAST_TILES = 8
 
 LEAST_TILES_WIDE = 128
 """The same for F(2x4, 3x3): small problems, made by hand of whole numbers, stay exact."""
-
-MOST_CHANNELS_WIDE = 32
-"""Channels, summed up, more of which F(2x4, 3x3) rounds over twice as much as PyTorch does."""
 
 LEAST_TILES_FAST = 32
 """The same for the weight gradient by F(4x4, 3x3)."""
@@ -118,7 +115,7 @@ def _winograd(
         return "direct"
     if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(depth, columns):
         return "winograd4"
-    wide = depth <= MOST_CHANNELS_WIDE and tiles >= LEAST_TILES_WIDE and _wide_saves(width, 0.2)
+    wide = tiles >= LEAST_TILES_WIDE and _wide_saves(width, 0.2)
     return "winograd2x4" if wide else "winograd2"
 
 

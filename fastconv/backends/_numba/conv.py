@@ -43,6 +43,12 @@ def affine_geometry(x: Array) -> WindowGeometry:
 SIDES = {"winograd2": (2, 2), "winograd2x4": (2, 4), "winograd4": (4, 4)}
 """Height and width of the tiles, by algorithm."""
 
+MOST_TERMS = 256
+"""Products that are summed up one after the other: longer sums lose digits."""
+
+CHUNK = 128
+"""Products of a longer sum, at most, that are summed up from 0."""
+
 
 def forward(
     team: Team,
@@ -185,14 +191,16 @@ def multiply(
         return
     lanes, rows, vectors = shape
     width = lanes * vectors
-    start = np.zeros(-(-p.columns // width) * width, x.dtype)
+    start, zeros = np.zeros(-(-p.columns // width) * width, x.dtype), np.zeros(width, x.dtype)
     if bias is not None:
         start[: p.columns] = bias
     tiles = len(p.at) // rows
     parts = team.parts(images * tiles * len(start) // lanes * p.terms)
     framed = p.frame.size > 0 or in_kind != NO_GATE
     frame_size = p.frame.area * p.frame.channels if framed else 0
-    _memory, (packed, scratch) = workspace(x.dtype, len(start) * p.terms, parts * frame_size)
+    _memory, (packed, scratch, total) = workspace(
+        x.dtype, len(start) * p.terms, parts * frame_size, parts * rows * width
+    )
     *tables, weights = p.addresses
     arguments = [weight.ctypes.data, packed, weights]
     arguments += [p.columns, p.terms, p.column_step, width]
@@ -201,6 +209,7 @@ def multiply(
     arguments += tables
     arguments += [images, tiles, p.columns, p.terms, x.size // images, result.size // images]
     arguments += [in_kind, framed, kind, outgoing.has_more, *p.frame.numbers[1:]]
-    arguments += addresses(residual)
+    chunks = -(-p.terms // CHUNK) if p.terms > MOST_TERMS else 1
+    arguments += [*addresses(residual, zeros), total, chunks, -(-p.terms // chunks)]
     factory = product.multiply_pooled if kind == POOL_GATE else product.multiply
     team.run(factory, (code(x), *shape), arguments, parts)

@@ -8,6 +8,7 @@ pointers, numbers               what the caller put into the block of arguments
 p[i], p[i] = x, p + i           element i; the pointer moved by i elements
 copy(p, q, n), clear(p, n)      memcpy and memset of n elements
 fetch(p, n)                     ask for the next n bytes, which are read soon
+settle()                        what was stored is read from memory, not kept in registers
 offsets(p, R)                   (p[0], ..., p[R - 1])
 steps(step, R)                  (0, step, ..., (R - 1)*step)
 share(n, part, parts)           what falls to this part of n things
@@ -45,6 +46,7 @@ __all__ = [
     "numbers",
     "offsets",
     "pointers",
+    "settle",
     "share",
     "steps",
 ]
@@ -173,6 +175,17 @@ def fetch_line(typing: Any, source: Any, offset: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(source, types.intp), generate
+
+
+@word
+def settle(typing: Any) -> Any:
+    """Nothing that was stored stays in a register for a load to come: no instruction."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.fence("seq_cst", "singlethread")
+        return context.get_dummy_value()
+
+    return types.none(), generate
 
 
 # ---- a kernel's arguments -----------------------------------------------------------------

@@ -19,7 +19,9 @@ A fully connected layer is the same with at = row*D and along = k. `multiply` ru
 
 with the residual and ReLU before the store; `multiply_pooled` the same without a residual, where
 each four rows are a window of 2x2 pixels and only the largest is stored; and `accumulate`, whose
-k runs over the pixels, adds t to sums of its thread instead.
+k runs over the pixels, adds t to sums of its thread instead. All three cut long sums in chunks of
+terms, each summed up from 0: long sums lose digits. Between chunks `multiply` keeps its total in
+memory, so that the loop over k has the registers to itself.
 
 The register tile: R rows of K vectors of columns. Each k loads K vectors and broadcasts R
 values for R*K multiply-adds; R*K accumulators hide the latency of the multiply-add and
@@ -37,8 +39,20 @@ from typing import Any
 
 from .build import Kernel
 from .gate import gated_window
-from .pointer import BYTE, LONG, clear, copy, helper, numbers, offsets, pointers, share
-from .residual import plus_residual
+from .pointer import (
+    BYTE,
+    LONG,
+    clear,
+    copy,
+    helper,
+    numbers,
+    offsets,
+    pointers,
+    settle,
+    share,
+    steps,
+)
+from .residual import plus_residual, plus_rows
 from .tile import add, best_of_four, every, plus, rank1, relu, store, store_part, tile
 
 __all__ = ["CHUNK", "accumulate", "add_rows", "collect", "multiply", "multiply_pooled", "pack"]
@@ -56,6 +70,28 @@ def product(t, x, at, along, count, w, step):
     for k in range(count):
         t = rank1(t, x, at, along[k], w + k * step)
     return t
+
+
+def product_in_chunks(lanes: int, rows: int, vectors: int) -> Any:
+    """As `product`, in `chunks` of so many terms, each summed up from zeros.
+
+    In between, what it is so far lies at `total`: the loop over k needs the registers.
+    """
+    width = lanes * vectors
+
+    @helper
+    def words(t, zeros, total, x, at, along, count, w, chunks, chunk):
+        t = product(t, x, at, along, min(count, chunk), w, width)
+        for _ in range(1, chunks):
+            store(t, total, steps(width, rows))
+            settle()
+            along, w, count = along + chunk, w + chunk * width, count - chunk
+            t = tile(zeros, lanes, rows, vectors)
+            t = product(t, x, at, along, min(count, chunk), w, width)
+            t = plus_rows(t, total, steps(width, rows))
+        return t
+
+    return words
 
 
 @helper
@@ -148,17 +184,19 @@ def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) 
     `has_more` says whether there is a residual, or with pooling whether a winner is kept.
     """
     width = lanes * vectors
-    put_window = gated_window(lanes)
+    put_window, sums = gated_window(lanes), product_in_chunks(lanes, rows, vectors)
 
     def kernel(block, part, parts):
         x, gate, scratch, packed, bias, result = pointers(block, 0, 6, real)
         gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 6, 1, BYTE)[0]
-        (residual,) = pointers(block, 27, 1, real)
+        residual, zeros, total = pointers(block, 27, 3, real)
         at, along, goes = pointers(block, 7, 3, LONG)
         images, tiles, columns, count, x_size, result_size = numbers(block, 10, 6)
         in_kind, framed, kind, has_more = numbers(block, 16, 4)
         channels, height, width_, top, left, frame_height, frame_width = numbers(block, 20, 7)
+        chunks, chunk = numbers(block, 30, 2)
         scratch = scratch + part * frame_height * frame_width * channels
+        total = total + part * rows * width
         first, last = share(images * tiles, part, parts)
         for image in range(first // tiles, (last + tiles - 1) // tiles):
             at_x = image * x_size
@@ -176,7 +214,8 @@ def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) 
                 w = packed + column * count
                 for i in mine:
                     t = tile(bias + column, lanes, rows, vectors)
-                    t = product(t, source, offsets(at + i * rows, rows), along, count, w, width)
+                    pixels = offsets(at + i * rows, rows)
+                    t = sums(t, zeros, total, source, pixels, along, count, w, chunks, chunk)
                     there = columns - column
                     places = out + column, added + column, won + column
                     end(t, *places, goes, i, there, kind, has_more)

@@ -23,7 +23,7 @@ from .pointer import clear, copy, element, helper, offsets, word
 from .square import place
 from .tile import load_vector, vectors_of
 
-__all__ = ["plus_residual", "plus_residual_lines"]
+__all__ = ["plus_residual", "plus_residual_lines", "plus_rows"]
 
 
 @word

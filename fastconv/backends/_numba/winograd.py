@@ -15,7 +15,7 @@
 f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
 arrays of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the
 pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
-padding 2 - pad.
+padding 2 - pad. The sum over c is cut in chunks, see `CHUNKS`, as that of `product` is.
 
 The register tile is that of `product`, and half its rows for what is left over. V and M have
 room for `CAPACITY` tiles, so that the steps from row to row and from frequency to frequency are
@@ -33,10 +33,23 @@ from typing import Any
 
 from .build import Kernel
 from .gate import gated_window
-from .pointer import BYTE, FLOAT, LONG, clear, copy, fetch, helper, numbers, pointers, share, steps
+from .pointer import (
+    BYTE,
+    FLOAT,
+    LONG,
+    clear,
+    copy,
+    fetch,
+    helper,
+    numbers,
+    pointers,
+    settle,
+    share,
+    steps,
+)
 from .residual import plus_residual_lines
 from .square import store_square
-from .tile import rank1, store, tile
+from .tile import add, rank1, store, tile
 from .winograd_transform import (
     output_lines,
     pooled_lines,
@@ -49,6 +62,14 @@ __all__ = ["CAPACITY", "room", "transform_filters", "winograd"]
 
 CAPACITY = 64
 """Most tiles of a block."""
+
+CHUNKS = {(2, 2): 64, (2, 4): 32, (4, 4): 64}
+"""Channels that are summed up from 0, by the sides of a tile; whole vectors.
+
+What a sum rounds grows with its length. The transforms of 2 x 4 amplify it, so that these sums
+have to be shorter than those of 2 x 2 for outputs as good as PyTorch's. Those of 4 x 4 amplify
+more, but run only where less is asked.
+"""
 
 
 def room(rows: int) -> int:
@@ -86,19 +107,27 @@ def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> 
     return kernel
 
 
-def product_of_tiles(lanes: int, rows: int, vectors: int) -> Any:
+def product_of_tiles(lanes: int, rows: int, vectors: int, chunk: int) -> Any:
     """M of `rows` tiles and one frequency."""
     width = lanes * vectors
 
     @helper
-    def words(zeros, v, v_plane, depth, w, to):
+    def sums(zeros, v, v_plane, depth, w):
         t = tile(zeros, lanes, rows, vectors)
         at = steps(lanes, rows)
         for c in range(0, depth, lanes):
             for k in range(min(lanes, depth - c)):
                 t = rank1(t, v, at, k, w + (c + k) * width)
             v = v + v_plane
-        store(t, to, steps(width, rows))
+        return t
+
+    @helper
+    def words(zeros, v, v_plane, depth, w, to):
+        store(sums(zeros, v, v_plane, min(depth, chunk), w), to, steps(width, rows))
+        for c in range(chunk, depth, chunk):
+            settle()
+            v, w = v + chunk // lanes * v_plane, w + chunk * width
+            add(sums(zeros, v, v_plane, min(chunk, depth - c), w), to, width)
 
     return words
 
@@ -177,7 +206,8 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
     v_step, m_step = room(rows) * lanes, room(rows) * width
     v_plane, bytes_ = frequencies * v_step, 4 if real == FLOAT else 8
     put_window, transform_patch = gated_window(lanes), transform_input(my, mx, lanes)
-    product, product_of_few = (product_of_tiles(lanes, r, vectors) for r in (rows, few))
+    chunk = CHUNKS[my, mx]
+    product, product_of_few = (product_of_tiles(lanes, r, vectors, chunk) for r in (rows, few))
     put_tile = tiles_out(lanes, vectors, my, mx, m_step)
 
     def kernel(block, part, parts):
