@@ -15,7 +15,7 @@ from . import plan, product
 from . import winograd as kernels
 from .few_channels import few_channels
 from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
-from .memory import addresses, code, workspace
+from .memory import addresses, code, deal, workspace
 from .plan import Product, WeightLayout
 from .team import Team
 from .tiling import evenly, tiling
@@ -169,8 +169,9 @@ def winograd(
     arguments += [in_kind, frame.height, frame.width, depth, x.size // images]
     arguments += [frame.top, frame.left, kind]
     arguments += [*result.shape[2:], p.columns, outgoing.has_more, images]
-    arguments += [cut.down, cut.across, cut.images, cut.rows, cut.columns, cut.pieces, cut.scratch]
-    arguments += addresses(residual)
+    arguments += [cut.down, cut.across, cut.groups, cut.rows, cut.columns, cut.pieces, cut.scratch]
+    shares = deal(cut.units, parts)
+    arguments += addresses(residual, shares)
     team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts)
 
 

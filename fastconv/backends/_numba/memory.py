@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .pointer import BYTE, DOUBLE, FLOAT, INT, LINE
+from .pointer import BYTE, DOUBLE, FLOAT, INT, LINE, LINE_OF_LONGS
 
-__all__ = ["addresses", "code", "workspace"]
+__all__ = ["addresses", "code", "deal", "workspace"]
 
 
 CODES = {
@@ -38,3 +38,14 @@ def workspace(dtype: np.dtype[Any], *counts: int) -> tuple[np.ndarray, list[int]
     memory = np.empty(sum(sizes) + LINE, np.uint8)
     begin = memory.ctypes.data + -memory.ctypes.data % LINE
     return memory, [begin + sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def deal(units: int, parts: int) -> np.ndarray:
+    """The shares of all parts for `next_unit`: first unit and end, each in a line of its own.
+
+    Processors seldom run at one speed: a part that is done goes on with what others have left.
+    """
+    shares = np.zeros((parts, LINE_OF_LONGS), np.int64)
+    ends = np.arange(parts + 1) * units // parts
+    shares[:, 0], shares[:, 1] = ends[:-1], ends[1:]
+    return shares

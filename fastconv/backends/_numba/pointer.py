@@ -12,6 +12,7 @@ settle()                        what was stored is read from memory, not kept in
 offsets(p, R)                   (p[0], ..., p[R - 1])
 steps(step, R)                  (0, step, ..., (R - 1)*step)
 share(n, part, parts)           what falls to this part of n things
+next_unit(p, part, parts)       a thing of this part, or what others have left; see `deal`
 invoke(kernel, ...)             calls the kernel at an address
 ==============================  ====================================================
 
@@ -43,6 +44,7 @@ __all__ = [
     "fetch",
     "helper",
     "invoke",
+    "next_unit",
     "numbers",
     "offsets",
     "pointers",
@@ -57,6 +59,8 @@ ELEMENTS = (types.uint8, types.int32, types.int64, types.float32, types.float64)
 
 LINE = 64
 """Bytes of a cache line, and of the longest vector: packed operands begin at one."""
+
+LINE_OF_LONGS = LINE // 8
 
 I32 = ir.IntType(32)
 
@@ -255,6 +259,28 @@ def steps(typing: Any, step: Any, rows: Any) -> Any:
 def share(total, part, parts):  # type: ignore[no-untyped-def]
     """First and last (excluded) of what falls to `part` when `parts` divide `total`."""
     return total * part // parts, total * (part + 1) // parts
+
+
+@word
+def take(typing: Any, target: Any) -> Any:
+    """target[0], which grows by 1 before another thread sees it."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        one = ir.Constant(args[0].type.pointee, 1)
+        return builder.atomic_rmw("add", args[0], one, "monotonic")
+
+    return types.int64(target), generate
+
+
+@helper
+def next_unit(shares, part, parts):  # type: ignore[no-untyped-def]
+    """A unit of this part's share, or else of another's, or -1 when all are taken."""
+    for i in range(parts):
+        one = shares + (part + i) % parts * LINE_OF_LONGS
+        unit = take(one)
+        if unit < one[1]:
+            return unit
+    return -1
 
 
 @helper

@@ -25,8 +25,10 @@ class Tiling:
     ----------
     down, across : int
         Tiles of an image.
-    images, rows, columns : int
-        Most images of a block, rows of tiles and tiles of a row.
+    groups : int
+        Of images, nearly equal, one a block.
+    rows, columns : int
+        Rows of tiles of a block and tiles of a row, at most.
     pieces : int
         Pieces of the output channels that are done apart, where blocks are too few for all
         threads.
@@ -38,7 +40,7 @@ class Tiling:
 
     down: int
     across: int
-    images: int
+    groups: int
     rows: int
     columns: int
     pieces: int
@@ -82,14 +84,15 @@ def tiling(
     most = max(LEAST, min(most, CAPACITY, -(-images * down * across // threads)))
     columns = evenly(across, most)
     rows = evenly(down, max(1, most // columns)) if columns == across else 1
-    together = 1
+    groups = images
     if (rows, columns) == (down, across):
-        together = evenly(images, max(1, most // (rows * columns)))
-    count = -(-images // together) * -(-down // rows) * -(-across // columns)
+        groups = -(-images // max(1, most // (rows * columns)))
+        groups = min(images, -(-groups // threads) * threads)
+    count = groups * -(-down // rows) * -(-across // columns)
     pieces = min(-(-threads // count), blocks)
     v_and_m = frequencies * (planes + vectors) * room(rows_of_tile) * lanes
     window = (my * rows + 2) * (mx * columns + 2) * planes * lanes
     scratch = v_and_m + my * mx * lanes + window
     line = LINE // itemsize
     scratch = -(-scratch // line) * line
-    return Tiling(down, across, together, rows, columns, pieces, count * pieces, scratch)
+    return Tiling(down, across, groups, rows, columns, pieces, count * pieces, scratch)

@@ -1,12 +1,14 @@
 """Winograd's convolution by 3x3 filters, stride 1, forward and for the input gradient.
 
     U = transformed filters, [block of columns][f][c][lanes of the block]
-    for block of tiles, in parallel:
+    for block of tiles, in parallel:  (taken by whoever is free)
         for image of the block:
             its pixels, padded and gated, into this thread's scratch
             for tile:  for vector of c:  V[vector][f][tile] = transform of the tile's patch
         for block of columns:
-            for f:  for R tiles:  (meanwhile the next block's pixels are fetched)
+            for f:  for R tiles:  (meanwhile the next block's pixels are fetched, and the
+                                   memory that this one is to fill: tiles fill it in an
+                                   order that no processor foresees)
                 t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
                 M[f][tile] = t
             for tile:  for vector of the block:
@@ -41,6 +43,7 @@ from .pointer import (
     copy,
     fetch,
     helper,
+    next_unit,
     numbers,
     pointers,
     settle,
@@ -151,10 +154,10 @@ def store_lines(high: int, wide: int, lanes: int) -> Any:
 
 
 @helper
-def begin_of(block, blocks_x, blocks_y, images, most_images, image_size, row_size, first_row):
+def begin_of(block, blocks_x, blocks_y, images, groups, image_size, row_size, first_row):
     """The first element that a block reads, and the block before it does not, but for its edge."""
     step, pad, pooled = first_row
-    image = min(images, block // (blocks_x * blocks_y) * most_images)
+    image = min(images, block // (blocks_x * blocks_y) * images // groups)
     row = max(0, block // blocks_x % blocks_y * step - pad) // pooled if image < images else 0
     return image * image_size + row * row_size
 
@@ -215,8 +218,9 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
         gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 7, 1, BYTE)[0]
         in_kind, height, in_width, depth, x_size, top_pad, left_pad = numbers(block, 8, 7)
         kind, out_height, out_width, columns, has_more = numbers(block, 15, 5)
-        images, tiles_y, tiles_x, most_images, most_y, most_x, pieces = numbers(block, 20, 7)
+        images, tiles_y, tiles_x, groups, most_y, most_x, pieces = numbers(block, 20, 7)
         (scratch_size,), (residual,) = numbers(block, 27, 1), pointers(block, 28, 1, real)
+        (shares,) = pointers(block, 29, 1, LONG)
         planes = (depth + lanes - 1) // lanes
         whole = planes * lanes
         v = scratch + part * scratch_size
@@ -225,18 +229,19 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
         spare = scratch + spare_at, pointers(block, 6, 1, BYTE)[0] + spare_at * bytes_
         window = scratch + (spare_at + my * mx * lanes)
         blocks_y, blocks_x = (tiles_y + most_y - 1) // most_y, (tiles_x + most_x - 1) // most_x
-        blocks = (images + most_images - 1) // most_images * blocks_y * blocks_x
         high, wide = (my // 2, mx // 2) if kind == 2 else (my, mx)
         row_pixels = in_width // 2 if in_kind == 2 else in_width
         first_row = most_y * my, top_pad, 2 if in_kind == 2 else 1
-        cut = blocks_x, blocks_y, images, most_images, x_size, row_pixels * depth, first_row
-        first, last = share(blocks * pieces, part, parts)
-        for unit in range(first, last):
+        cut = blocks_x, blocks_y, images, groups, x_size, row_pixels * depth, first_row
+        unit = next_unit(shares, part, parts)
+        while unit >= 0:
             piece, b = unit % pieces, unit // pieces
             left, top = b % blocks_x * most_x, b // blocks_x % blocks_y * most_y
-            image = b // (blocks_x * blocks_y) * most_images
-            here_n, here_y = min(most_images, images - image), min(most_y, tiles_y - top)
+            image, end_image = share(images, b // (blocks_x * blocks_y), groups)
+            here_n, here_y = end_image - image, min(most_y, tiles_y - top)
             here_x = min(most_x, tiles_x - left)
+            fill_y = min(high * here_y, out_height - high * top)
+            fill_x = min(wide * here_x, out_width - wide * left) * columns
             tiles, row = here_n * here_y * here_x, (mx * here_x + 2) * whole
 
             to = v
@@ -266,6 +271,14 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
                             fetch(gate + (ahead + near), (end - near) * bytes_)
                         elif in_kind == 2:
                             fetch(gate_winner + (ahead + near), end - near)
+                        if piece == 0:
+                            near, end = share(here_n * fill_y, f, frequencies)
+                            for y in range(near, end):
+                                at = (image + y // fill_y) * out_height + high * top + y % fill_y
+                                at = (at * out_width + wide * left) * columns
+                                fetch(out + at, fill_x * bytes_)
+                                if kind == 2 and has_more:
+                                    fetch(winner + at, fill_x)
                     v_f, m_f = v + f * v_step, products + f * m_step
                     for t in range(0, tiles, rows):
                         if tiles - t > few:
@@ -288,5 +301,6 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
                                 *(columns - j * width, spare),
                             )
                             m_t = m_t + width
+            unit = next_unit(shares, part, parts)
 
     return kernel
