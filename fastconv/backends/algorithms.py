@@ -115,7 +115,7 @@ def _winograd(
         return "direct"
     if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(depth, columns):
         return "winograd4"
-    wide = tiles >= LEAST_TILES_WIDE and _wide_saves(width, 0.2)
+    wide = tiles >= LEAST_TILES_WIDE and _wide_saves(width, 0.1)
     return "winograd2x4" if wide else "winograd2"
 
 
