@@ -47,11 +47,15 @@ NAMES = (
 
 
 def train(name: str, folder: str | None, threads: int) -> None:
-    """The child: one epoch, and a line of JSON, for each line that it is sent."""
+    """The child: a line when it is warm, then an epoch and a line of JSON for each it is sent."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is not to come between the answers
     (x, t), (x_test, t_test) = load_mnist(flatten=False, data_dir=folder)
     contender: Any = peers.make(name, peers.new_problem(BATCH, threads))
+    contender.scores()
+    contender.gradients()
+    answers.write("ready\n")
+    answers.flush()
     rng = np.random.RandomState(0)
     for _ in sys.stdin:
         start = time.perf_counter()
@@ -68,6 +72,15 @@ def train(name: str, folder: str | None, threads: int) -> None:
         times = {"training": trained - start, "evaluation": time.perf_counter() - trained}
         answers.write(json.dumps(times | {"accuracy": correct / len(x_test)}) + "\n")
         answers.flush()
+
+
+def said(name: str, home: subprocess.Popen[str]) -> str:
+    """The child's next line."""
+    assert home.stdout is not None
+    line = home.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{name} ended, status {home.wait()}")
+    return line
 
 
 def race(names: list[str], folder: str | None, threads: int, epochs: int) -> None:
@@ -91,14 +104,14 @@ def race(names: list[str], folder: str | None, threads: int, epochs: int) -> Non
                     text=True,
                 )
             )
+        for name, home in homes.items():
+            said(name, home)  # none is to import and compile while another is timed
         for epoch in range(1, epochs + 1):
             for name, home in homes.items():
-                assert home.stdin is not None and home.stdout is not None
+                assert home.stdin is not None
                 home.stdin.write("epoch\n")
                 home.stdin.flush()
-                line = home.stdout.readline()
-                if not line:
-                    raise RuntimeError(f"{name} ended, status {home.wait()}")
+                line = said(name, home)
                 found[name].append(json.loads(line))
                 print(f"epoch {epoch}  {name}: {line.strip()}", file=sys.stderr, flush=True)
         for home in homes.values():
