@@ -388,12 +388,6 @@ inline void fetch(const T* from, std::ptrdiff_t count) {
     for (; byte < end; byte += CACHE_LINE) __builtin_prefetch(byte, 0, 2);
 }
 
-// The next number below `end`, or one that is not; each goes to one thread only.
-inline std::ptrdiff_t take(std::ptrdiff_t* next, std::ptrdiff_t end) {
-    if (__atomic_load_n(next, __ATOMIC_RELAXED) >= end) return end;
-    return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
-}
-
 // Other threads see such stores only behind this.
 inline void end_past_caches() {
 #if defined(__SSE2__)

@@ -63,7 +63,6 @@ cdef extern from "simd.h" nogil:
     void add_run[T](T*, const T*, ptrdiff_t) noexcept
     void copy_past_caches[T](T*, const T*, ptrdiff_t) noexcept
     void end_past_caches() noexcept
-    ptrdiff_t take(ptrdiff_t*, ptrdiff_t) noexcept
     void fetch[T](const T*, ptrdiff_t) noexcept
 
 

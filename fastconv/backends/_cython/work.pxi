@@ -86,6 +86,17 @@ cdef inline ptrdiff_t share(ptrdiff_t units, int t, int team) noexcept nogil:
     return units * t // team
 
 
+cdef extern from * nogil:
+    """
+    // The next number below `end`, or one that is not; each goes to one thread only.
+    static inline ptrdiff_t take(ptrdiff_t* next, ptrdiff_t end) {
+        if (__atomic_load_n(next, __ATOMIC_RELAXED) >= end) return end;
+        return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+    }
+    """
+    ptrdiff_t take(ptrdiff_t*, ptrdiff_t) noexcept
+
+
 cdef Scratch deal(ptrdiff_t units, int team):
     """The shares of all threads for `next_unit`: first unit and end, each in a line of its own."""
     cdef Scratch shares = Scratch(2 * sizeof(ptrdiff_t), team)

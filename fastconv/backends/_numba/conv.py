@@ -43,10 +43,10 @@ def affine_geometry(x: Array) -> WindowGeometry:
 SIDES = {"winograd2": (2, 2), "winograd2x4": (2, 4), "winograd4": (4, 4)}
 """Height and width of the tiles, by algorithm."""
 
-MOST_TERMS = 256
+LONGEST_SUM = 256
 """Products that are summed up one after the other: longer sums lose digits."""
 
-CHUNK = 128
+LONGEST_PART = 128
 """Products of a longer sum, at most, that are summed up from 0."""
 
 
@@ -210,7 +210,7 @@ def multiply(
     arguments += tables
     arguments += [images, tiles, p.columns, p.terms, x.size // images, result.size // images]
     arguments += [in_kind, framed, kind, outgoing.has_more, *p.frame.numbers[1:]]
-    chunks = -(-p.terms // CHUNK) if p.terms > MOST_TERMS else 1
+    chunks = -(-p.terms // LONGEST_PART) if p.terms > LONGEST_SUM else 1
     arguments += [*addresses(residual, zeros), total, chunks, -(-p.terms // chunks)]
     factory = product.multiply_pooled if kind == POOL_GATE else product.multiply
     team.run(factory, (code(x), *shape), arguments, parts)
