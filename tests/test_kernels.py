@@ -20,7 +20,7 @@ from fastconv.testing import call_kernel
 
 from . import naive
 from .compare import assert_close
-from .geometries import CHANNELS, FEW_CHANNELS, SEEDS, THREADS, geometries, numbers
+from .geometries import CHANNELS, FEW_CHANNELS, SEEDS, THREADS, geometries, numbers, whole_numbers
 
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 15, 16, 17, 33, 50, 64])
 SIGNS = [0.0, -0.0, 1.5, -1.5, 1e-30, -1e-30, np.inf, -np.inf, np.nan]
@@ -99,6 +99,21 @@ def test_conv2d_of_every_pair_of_channel_counts(table, dtype, channels, filters)
     expected = naive.conv2d_gradients(dout, x, weight, 1, 1)
     for name, gradient in zip(("dx", "dweight", "dbias"), expected, strict=True):
         assert_close(out[name], gradient, dtype=dtype)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("side", "stride", "pad"), [(1, 1, 0), (1, 2, 0), (1, 1, 1), (3, 2, 1)])
+def test_conv2d_gradients_of_many_channels(backend, dtype, side, stride, pad, threads):
+    """More than one block of channels and filters, and several bands of rows: exact sums."""
+    draw = whole_numbers(side, dtype)
+    g = window_geometry("test", (2, 280, 23, 5), side, side, stride, pad)
+    x, weight, dout = draw(*g.input_shape), draw(270, g.c, side, side), draw(*g.output_shape(270))
+    out = call_kernel(
+        on_threads(backend, threads), "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g
+    )
+    expected = naive.conv2d_gradients(dout, x, weight, stride, pad)
+    for name, gradient in zip(("dx", "dweight", "dbias"), expected, strict=True):
+        np.testing.assert_array_equal(out[name], gradient)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, cast
 
 from ..geometry import WindowGeometry
@@ -57,6 +58,7 @@ class ConvAlgorithms:
     weight_gradient: Algorithm
 
 
+@lru_cache(maxsize=1024)
 def choose(
     g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str = "auto"
 ) -> ConvAlgorithms:

@@ -3,7 +3,8 @@
 #     for block of channels and filters, and part of the bands of output rows, in parallel:
 #         for band of an image:
 #             pad the input rows it needs into this thread's scratch, and gate its gradients
-#             for vectors of filters:  for ky:  for R values (kx, c):
+#             for vectors of filters:            (meanwhile the next band is fetched)
+#               for ky:  for R values (kx, c):
 #                 t = 0
 #                 for pixel (v, u):  t += image(v + ky, u + kx, c) * dout(v, u, filters)
 #                 sums += t
@@ -11,23 +12,27 @@
 #
 # Each band adds a partial sum, which keeps float32 accurate over many images. A block's sums, a
 # band and its gradients together fit the second cache. Tiles: see product.pxi. A filter row of
-# 1 or 3 channels is too short for them, so there a tile is a whole filter by one vector.
+# 1 or 3 channels is too short for them, so there a tile is a whole filter by one vector. Of many
+# channels a tile reads R, from pixel to pixel: in scratch these lie an odd number of lines apart,
+# so that the first cache holds them all; then each kx is a run of its own. Windows of one pixel are
+# laid into scratch without what their stride leaves out.
 
 cdef enum:
     # Of image and dout. A tile reads a narrow strip of each, so that they need fit the second
     # cache only; shorter bands add to the sums more often, which costs more.
-    SUM_BAND_BYTES = 1 << 17
+    SUM_BAND_BYTES = 3 << 16
     SUM_BLOCK_BYTES = 1 << 18
     MOST_SUMMED = 256  # channels or filters of a block
-    FEW_FILTERS = 64  # of a block where filters are large
+    FEW = 64  # of either; so many lie close together in the first cache
 
 cdef struct SumBlocks:
     ptrdiff_t channels, filters  # of a block; filters in whole vectors
     ptrdiff_t blocks_c, blocks_f
     ptrdiff_t parts  # of the bands
     Bands bands
+    ptrdiff_t stride  # of windows in scratch
     ptrdiff_t pixels  # of a band's rows in scratch
-    ptrdiff_t dout_pixel  # in scratch
+    ptrdiff_t pixel, dout_pixel  # in scratch
     ptrdiff_t run  # of a filter row
     ptrdiff_t volume  # sums of a block
 
@@ -42,24 +47,34 @@ cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, int threads) noexcept nogil:
     return parts
 
 
+cdef inline ptrdiff_t apart(ptrdiff_t values, ptrdiff_t lane_count) noexcept nogil:
+    """From pixel to pixel in scratch: of many values they must not share a place in a cache."""
+    return odd_lines(values, lane_count) if values > FEW else values
+
+
+cdef inline bint is_sampled(const Conv* g) noexcept nogil:
+    """Whether windows are pixels, so that scratch need hold no others."""
+    return g.fh == 1 and g.fw == 1 and g.pad == 0
+
+
 cdef SumBlocks sum_blocks_of(
     const Conv* g, ptrdiff_t lane_count, ptrdiff_t value_bytes, int threads
 ) noexcept nogil:
     """How to cut the work."""
     cdef SumBlocks s
     cdef ptrdiff_t most = SUM_BLOCK_BYTES // (g.fh * g.fw * value_bytes)
-    s.filters = evenly(g.fn, max(FEW_FILTERS, min(MOST_SUMMED, most // MOST_SUMMED)))
+    s.filters = evenly(g.fn, max(FEW, min(MOST_SUMMED, most // MOST_SUMMED)))
     s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
-    s.dout_pixel = s.filters
-    if s.filters > FEW_FILTERS:
-        s.dout_pixel = odd_lines(s.filters, lane_count)
+    s.dout_pixel = apart(s.filters, lane_count)
     s.channels = evenly(g.c, max(lane_count, min(MOST_SUMMED, most // s.filters)))
     if s.channels < g.c:
         s.channels = padded(s.channels, lane_count)
+    s.pixel = apart(s.channels, lane_count)
+    s.stride = 1 if is_sampled(g) else g.stride
     s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
-    s.pixels = (g.ow - 1) * g.stride + g.fw
+    s.pixels = (g.ow - 1) * s.stride + g.fw
     s.bands = cut_bands(
-        g.n, g.oh, (g.stride * s.pixels * s.channels + g.ow * s.dout_pixel) * value_bytes,
+        g.n, g.oh, (s.stride * s.pixels * s.pixel + g.ow * s.dout_pixel) * value_bytes,
         SUM_BAND_BYTES, threads,
     )
     s.parts = max(1, min(parts_of(s.blocks_c * s.blocks_f, threads), g.n * s.bands.count))
@@ -87,37 +102,70 @@ cdef inline void window_tile(
     add_rows[real](t, 3 * R, 1, sums, p.out_r, lanes(sums))
 
 
+cdef inline ptrdiff_t first_pixel(
+    const SumBlocks* s, const Incoming* d, ptrdiff_t stride, ptrdiff_t band
+) noexcept nogil:
+    """Where a band begins in memory, in pixels; its windows are `stride` rows apart."""
+    cdef ptrdiff_t row = min(band % s.bands.count * s.bands.height * stride, d.h)
+    return (band // s.bands.count * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw
+
+
+cdef inline void fetch_band(
+    const SumBlocks* s, const Incoming* d, ptrdiff_t stride, ptrdiff_t band, ptrdiff_t part,
+    ptrdiff_t parts, const real* type_of,
+) noexcept nogil:
+    """Ask for a share of a band's pixels."""
+    cdef ptrdiff_t begin = first_pixel(s, d, stride, band)
+    cdef ptrdiff_t count = first_pixel(s, d, stride, band + 1) - begin
+    cdef ptrdiff_t i
+    for i in range(share(count, <int> part, <int> parts), share(count, <int> part + 1, <int> parts)):
+        fetch_pixels[real](d, (begin + i) * d.pixel, d.c, type_of)
+
+
 cdef void sum_band(
-    const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t image,
-    ptrdiff_t top, ptrdiff_t height, real* sums, real* scratch, real* dout_scratch,
+    const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t band,
+    bint more, real* sums, real* scratch, real* dout_scratch,
 ) noexcept nogil:
     """sums [ky][kx][c][filters], and the bias gradient behind it, += those of some output rows.
 
-    x and d are the channels of the block.
+    x and d are the channels of the block. There may be a band more to fetch meanwhile.
     """
+    cdef ptrdiff_t image = band // s.bands.count
+    cdef ptrdiff_t top = band % s.bands.count * s.bands.height
+    cdef ptrdiff_t height = min(s.bands.height, g.oh - top)
     cdef ptrdiff_t columns = padded(d.c, lanes(sums))
     cdef ptrdiff_t dout_pixel = g.fn
+    cdef ptrdiff_t pixel = g.c
     cdef ptrdiff_t row = g.w * g.c
-    cdef ptrdiff_t run = g.fw * x.c
+    cdef ptrdiff_t taps = 1, run = g.fw * x.c
     cdef const real* pixels = <const real*> x.dout + (image * g.h + top * g.stride) * row
     cdef const real* dout = <const real*> d.dout + (image * g.oh + top) * g.ow * g.fn
-    cdef ptrdiff_t first, ky
+    cdef ptrdiff_t first, ky, kx, v, steps
     cdef Product p = product_of(height, g.ow)
-    if g.pad > 0 or x.c < g.c:
-        row = s.pixels * x.c
-        gated_window[real](
-            x, image, top * g.stride - g.pad, -g.pad, (height - 1) * g.stride + g.fh, s.pixels,
-            scratch, x.c,
-        )
+    if g.pad > 0 or s.stride < g.stride or x.c < g.c or x.c > FEW:
+        pixel = s.pixel if x.c > FEW else x.c
+        row = s.pixels * pixel
+        if is_sampled(g):
+            for v in range(height):
+                copy_pixels[real](
+                    pixels + v * g.stride * g.w * g.c, g.stride * g.c, x.c, g.ow,
+                    scratch + v * row, pixel,
+                )
+        else:
+            gated_window[real](
+                x, image, top * g.stride - g.pad, -g.pad, (height - 1) * g.stride + g.fh,
+                s.pixels, scratch, pixel,
+            )
         pixels = scratch
-    # In place, many filters would make neighbouring pixels share a place in the first cache.
-    if d.kind != NO_GATE or columns != g.fn or columns > FEW_FILTERS:
+    if d.kind != NO_GATE or columns != g.fn or columns > FEW:
         dout_pixel = s.dout_pixel
         gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, dout_pixel)
         dout = dout_scratch
     p.accumulate = True
-    p.x_y, p.x_i, p.x_r = g.stride * row, g.stride * x.c, 1
+    p.x_y, p.x_i, p.x_r = s.stride * row, s.stride * pixel, 1
     p.w_y, p.w_i, p.out_r = g.ow * dout_pixel, dout_pixel, s.filters
+    if p.x_y == g.ow * p.x_i:
+        p.rows, p.run = 1, height * g.ow  # 1x1 filters know no rows
     add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)
     if g.fh == 3 and (run == 3 or run == 9 and REGISTERS > 16):
         for first from 0 <= first < columns by lanes(dout):
@@ -126,12 +174,19 @@ cdef void sum_band(
             else:
                 window_tile[real](9, &p, pixels, row, dout + first, sums + first)
         return
+    if pixel > x.c:
+        taps, run = g.fw, x.c
+    steps = ceil_div(columns, 2 * lanes(dout))
     for first from 0 <= first < columns by 2 * lanes(dout):
+        if more:
+            fetch_band[real](s, x, g.stride, band + 1, first // (2 * lanes(dout)), steps, dout)
+            fetch_band[real](s, d, 1, band + 1, first // (2 * lanes(dout)), steps, dout)
         for ky in range(g.fh):
-            product_rows[real](
-                &p, run, pixels + ky * row, dout + first, zeros(dout),
-                sums + ky * run * s.filters + first, columns - first,
-            )
+            for kx in range(taps):
+                product_rows[real](
+                    &p, run, pixels + ky * row + kx * pixel, dout + first, zeros(dout),
+                    sums + (ky * taps + kx) * run * s.filters + first, columns - first,
+                )
 
 
 cdef void sum_block(
@@ -143,13 +198,11 @@ cdef void sum_block(
     cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
     cdef Incoming some_x = channels_of(x, first_c, min(s.channels, g.c - first_c), sizeof(real))
     cdef Incoming some_d = channels_of(d, first_f, min(s.filters, g.fn - first_f), sizeof(real))
-    cdef ptrdiff_t band, top
+    cdef ptrdiff_t band
     memset(sums, 0, s.volume * sizeof(real))
     for band in range(begin, end):
-        top = band % s.bands.count * s.bands.height
         sum_band[real](
-            g, s, &some_x, &some_d, band // s.bands.count, top, min(s.bands.height, g.oh - top),
-            sums, scratch, dout_scratch,
+            g, s, &some_x, &some_d, band, band + 1 < end, sums, scratch, dout_scratch
         )
 
 
@@ -212,7 +265,7 @@ cdef void direct_weight_gradient(
     cdef int team = team_size(threads, units, work)
     cdef Scratch totals = Scratch(s.volume * sizeof(real), units)
     cdef Scratch windows = Scratch(
-        ((s.bands.height - 1) * g.stride + g.fh) * s.pixels * s.channels * sizeof(real), team
+        ((s.bands.height - 1) * s.stride + g.fh) * s.pixels * s.pixel * sizeof(real), team
     )
     cdef Scratch gradients = Scratch(s.bands.height * g.ow * s.dout_pixel * sizeof(real), team)
     cdef Scratch squares = Scratch(lanes(x) * VECTOR_BYTES, team)

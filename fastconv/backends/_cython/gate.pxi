@@ -83,12 +83,15 @@ cdef void copy_pixels(
     ptrdiff_t to_pixel,
 ) noexcept nogil:
     """The first `depth` values of pixels, brought to `to_pixel` values by zeros behind them."""
+    cdef ptrdiff_t whole = depth - depth % lanes(source)
     cdef ptrdiff_t i, c
     if depth == pixel == to_pixel:
         memcpy(to, source, pixels * depth * sizeof(real))
         return
     for i in range(pixels):
-        for c from 0 <= c < to_pixel by lanes(source):
+        for c from 0 <= c < whole by lanes(source):
+            store(to + c, load(source + c))
+        for c from whole <= c < to_pixel by lanes(source):
             store_part(to + c, load_part(source + c, depth - c), to_pixel - c)
         source += pixel
         to += to_pixel
