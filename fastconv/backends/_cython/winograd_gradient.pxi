@@ -272,23 +272,35 @@ cdef inline void scatter_taps(
             to[i * step + tap] = taps[tap * lanes(taps) + i]
 
 
-cdef void finish_block(
-    int my, int mx, const TileSums* s, const Conv* g, ptrdiff_t block, real* sums, ptrdiff_t step,
-    real* dweight, real* dbias,
+cdef inline void add_parts(
+    real* sums, ptrdiff_t count, ptrdiff_t parts, ptrdiff_t step
 ) noexcept nogil:
-    """dweight and dbias of a block from its parts, `step` apart, added in their order."""
+    """Add to `count` sums, whole vectors, those of the other parts."""
+    cdef ptrdiff_t part, i
+    for part in range(1, parts):
+        for i from 0 <= i < count by lanes(sums):
+            store(sums + i, add(load(sums + i), load(sums + part * step + i)))
+
+
+cdef void finish_block(
+    int my, int mx, const TileSums* s, const Conv* g, ptrdiff_t block, int t, int team, real* sums,
+    ptrdiff_t step, real* dweight, real* dbias,
+) noexcept nogil:
+    """Thread t's share of a block's dweight and dbias from its parts, added in their order.
+
+    The parts lie `step` apart.
+    """
     cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
     cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
     cdef ptrdiff_t channels = min(s.channels, g.c - first_c)
     cdef ptrdiff_t filters = min(s.filters, g.fn - first_f)
     cdef ptrdiff_t bias = (my + 2) * (mx + 2) * s.s_step
-    cdef ptrdiff_t part, c, f, i
+    cdef ptrdiff_t c, f
     cdef char[9 * VECTOR_BYTES] memory
     cdef real* taps = <real*> memory
-    for part in range(1, s.parts):
-        for i from 0 <= i < s.volume by lanes(sums):
-            store(sums + i, add(load(sums + i), load(sums + part * step + i)))
-    for c in range(channels):
+    for c in range(share(channels, t, team), share(channels, t + 1, team)):
+        for f in range((my + 2) * (mx + 2)):
+            add_parts[real](sums + f * s.s_step + c * s.filters, s.filters, s.parts, step)
         for f from 0 <= f < filters by lanes(sums):
             if mx == 2:
                 transform_sums[real](
@@ -306,7 +318,8 @@ cdef void finish_block(
                 taps, 9, min(lanes(sums), filters - f),
                 dweight + ((first_f + f) * g.c + first_c + c) * 9, g.c * 9,
             )
-    if first_c == 0:
+    if first_c == 0 and t == 0:
+        add_parts[real](sums + bias, padded(filters, lanes(sums)), s.parts, step)
         memcpy(dbias + first_f, sums + bias, filters * sizeof(real))
 
 
@@ -354,13 +367,13 @@ cdef void winograd_weight_gradient(
                 )
                 if not split:
                     finish_block[real](
-                        my, mx, &s, g, unit, <real*> (sums + t * sums_step), 0, dweight, dbias
+                        my, mx, &s, g, unit, 0, 1, <real*> (sums + t * sums_step), 0, dweight,
+                        dbias,
                     )
         if split:
-            for unit in prange(
-                blocks, num_threads=team, use_threads_if=team > 1, schedule="static"
-            ):
-                finish_block[real](
-                    my, mx, &s, g, unit, <real*> (sums + unit * s.parts * sums_step),
-                    sums_step // sizeof(real), dweight, dbias,
-                )
+            for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+                for unit in range(blocks):
+                    finish_block[real](
+                        my, mx, &s, g, unit, t, team, <real*> (sums + unit * s.parts * sums_step),
+                        sums_step // sizeof(real), dweight, dbias,
+                    )
