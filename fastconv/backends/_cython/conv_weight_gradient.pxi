@@ -37,14 +37,22 @@ cdef struct SumBlocks:
     ptrdiff_t volume  # sums of a block
 
 
-cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, int threads) noexcept nogil:
+cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, bint equal, int threads) noexcept nogil:
     """Into how many parts to cut each block, so that threads have the same to do."""
     cdef ptrdiff_t parts = ceil_div(threads, blocks)
     cdef ptrdiff_t most = parts + 3
-    if blocks < 4 * threads:
+    if blocks < 4 * threads and not equal:
+        parts = threads  # a thread takes a part of each block
+    elif blocks < 4 * threads:
         while blocks * parts % threads > 0 and parts < most:
             parts += 1
     return parts
+
+
+cdef inline bint equal_blocks(const Conv* g, ptrdiff_t channels, ptrdiff_t filters) noexcept nogil:
+    """Whether the last blocks are about as large as the others."""
+    cdef ptrdiff_t blocks = ceil_div(g.c, channels) * ceil_div(g.fn, filters)
+    return 8 * blocks * channels * filters <= 9 * g.c * g.fn
 
 
 cdef inline ptrdiff_t apart(ptrdiff_t values, ptrdiff_t lane_count) noexcept nogil:
@@ -77,7 +85,8 @@ cdef SumBlocks sum_blocks_of(
         g.n, g.oh, (s.stride * s.pixels * s.pixel + g.ow * s.dout_pixel) * value_bytes,
         SUM_BAND_BYTES, threads,
     )
-    s.parts = max(1, min(parts_of(s.blocks_c * s.blocks_f, threads), g.n * s.bands.count))
+    s.parts = parts_of(s.blocks_c * s.blocks_f, equal_blocks(g, s.channels, s.filters), threads)
+    s.parts = max(1, min(s.parts, g.n * s.bands.count))
     s.run = g.fw * s.channels
     s.volume = g.fh * s.run * s.filters + s.dout_pixel
     return s
@@ -260,7 +269,8 @@ cdef void direct_weight_gradient(
     """dweight (FN, C, FH, FW) and dbias (FN,) from what comes in and x (N, H, W, C)."""
     cdef SumBlocks s = sum_blocks_of(g, lanes(x), sizeof(real), threads)
     cdef ptrdiff_t pieces = g.n * s.bands.count
-    cdef ptrdiff_t units = s.blocks_c * s.blocks_f * s.parts
+    cdef ptrdiff_t blocks = s.blocks_c * s.blocks_f
+    cdef ptrdiff_t units = blocks * s.parts
     cdef ptrdiff_t work = g.n * g.oh * g.ow * g.fh * g.fw * g.c * ceil_div(g.fn, lanes(x))
     cdef int team = team_size(threads, units, work)
     cdef Scratch totals = Scratch(s.volume * sizeof(real), units)
@@ -280,16 +290,16 @@ cdef void direct_weight_gradient(
     cdef ptrdiff_t square_step = squares.step
     cdef ptrdiff_t groups = ceil_div(g.c, lanes(x))
     cdef int t
-    cdef ptrdiff_t unit, group
+    cdef ptrdiff_t unit, block, part, group
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for unit in range(share(units, t, team), share(units, t + 1, team)):
+                block, part = unit % blocks, unit // blocks
                 sum_block[real](
-                    g, &s, &images, d, unit // s.parts,
-                    share(pieces, <int> (unit % s.parts), <int> s.parts),
-                    share(pieces, <int> (unit % s.parts) + 1, <int> s.parts),
-                    <real*> (sums + unit * sums_step), <real*> (scratch + t * scratch_step),
-                    <real*> (dout_scratch + t * dout_step),
+                    g, &s, &images, d, block, share(pieces, <int> part, <int> s.parts),
+                    share(pieces, <int> part + 1, <int> s.parts),
+                    <real*> (sums + (block * s.parts + part) * sums_step),
+                    <real*> (scratch + t * scratch_step), <real*> (dout_scratch + t * dout_step),
                 )
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for group in range(share(groups, t, team), share(groups, t + 1, team)):

@@ -15,16 +15,16 @@
 # The filter's gradient is a correlation of the pixels with the gradients, so a tile of my x
 # mx gradients takes a filter's place: (my+2)(mx+2) products for its 9 sums instead of 9 my mx. V is
 # the same as forward's. The denominators of D come once at the end: with 2 D has no fractions.
-# V, D and S of a block stay in the second cache or near it; transforming them anew for every block
-# costs less than keeping all.
+# V and D of a batch are transformed anew for every block: with smaller blocks, whose S would stay in
+# the second cache, that costs more than S does where it is read in order from the third.
 # Each batch adds a partial sum, which keeps float32 accurate over many images.
 # Tiles of the products: see product.pxi.
 
 cdef enum:
     PIECE_SIDE = 16  # pixels of a piece of an image along each side, at most
     BATCH = 64  # tiles
-    BLOCK_CHANNELS = 64
-    BLOCK_FILTERS = 64
+    BLOCK_CHANNELS = 128
+    BLOCK_FILTERS = 192
 
 cdef struct TileSums:
     ptrdiff_t tiles_y, tiles_x  # of an image
@@ -57,7 +57,8 @@ cdef TileSums tile_sums_of(
     s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
     pieces = g.n * s.pieces_y * s.pieces_x
     blocks = s.blocks_c * s.blocks_f
-    s.parts = max(1, min(parts_of(blocks, threads), pieces))
+    s.parts = parts_of(blocks, equal_blocks(g, s.channels, s.filters), threads)
+    s.parts = max(1, min(s.parts, pieces))
     s.v_tile, s.d_tile = odd_lines(s.channels, lane_count), odd_lines(s.filters, lane_count)
     s.v_step = odd_lines(s.tiles * s.v_tile, lane_count)
     s.d_step = odd_lines(s.tiles * s.d_tile, lane_count)
@@ -353,15 +354,15 @@ cdef void winograd_weight_gradient(
     cdef ptrdiff_t v_step = patches.step
     cdef ptrdiff_t gradients_step = tiles.step
     cdef int t
-    cdef ptrdiff_t unit
+    cdef ptrdiff_t unit, block, part
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for unit in range(share(units, t, team), share(units, t + 1, team)):
+                block, part = unit % blocks, unit // blocks
                 sum_tiles[real](
-                    my, mx, &s, g, &images, d, unit // s.parts,
-                    share(pieces, <int> (unit % s.parts), <int> s.parts),
-                    share(pieces, <int> (unit % s.parts) + 1, <int> s.parts),
-                    <real*> (sums + (unit if split else t) * sums_step),
+                    my, mx, &s, g, &images, d, block, share(pieces, <int> part, <int> s.parts),
+                    share(pieces, <int> part + 1, <int> s.parts),
+                    <real*> (sums + (block * s.parts + part if split else t) * sums_step),
                     <real*> (window + t * window_step), <real*> (v + t * v_step),
                     <real*> (gradients + t * gradients_step),
                 )
@@ -372,8 +373,9 @@ cdef void winograd_weight_gradient(
                     )
         if split:
             for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-                for unit in range(blocks):
+                for block in range(blocks):
                     finish_block[real](
-                        my, mx, &s, g, unit, t, team, <real*> (sums + unit * s.parts * sums_step),
+                        my, mx, &s, g, block, t, team,
+                        <real*> (sums + block * s.parts * sums_step),
                         sums_step // sizeof(real), dweight, dbias,
                     )
