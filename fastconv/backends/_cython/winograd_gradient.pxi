@@ -15,16 +15,18 @@
 # The filter's gradient is a correlation of the pixels with the gradients, so a tile of my x
 # mx gradients takes a filter's place: (my+2)(mx+2) products for its 9 sums instead of 9 my mx. V is
 # the same as forward's. The denominators of D come once at the end: with 2 D has no fractions.
-# V and D of a batch are transformed anew for every block: with smaller blocks, whose S would stay in
-# the second cache, that costs more than S does where it is read in order from the third.
+# V and D are transformed anew for every block. S of a small block stays in the second cache; where
+# there are many tiles, transforming them for many small blocks costs more than reading S in order
+# from the third.
 # Each batch adds a partial sum, which keeps float32 accurate over many images.
 # Tiles of the products: see product.pxi.
 
 cdef enum:
     PIECE_SIDE = 16  # pixels of a piece of an image along each side, at most
     BATCH = 64  # tiles
-    BLOCK_CHANNELS = 128
-    BLOCK_FILTERS = 192
+    SIDE = 64  # channels of a block, and on the average filters
+    LONG_SIDE = 128  # the same where there are
+    MANY_TILES = 192
 
 cdef struct TileSums:
     ptrdiff_t tiles_y, tiles_x  # of an image
@@ -45,14 +47,15 @@ cdef TileSums tile_sums_of(
 ) noexcept nogil:
     """How to cut the work."""
     cdef TileSums s
-    cdef ptrdiff_t pieces, blocks
+    cdef ptrdiff_t pieces, blocks, side
     s.tiles_y, s.tiles_x = ceil_div(g.oh, my), ceil_div(g.ow, mx)
     s.rows, s.cols = evenly(s.tiles_y, PIECE_SIDE // my), evenly(s.tiles_x, PIECE_SIDE // mx)
     s.pieces_y, s.pieces_x = ceil_div(s.tiles_y, s.rows), ceil_div(s.tiles_x, s.cols)
     s.batch = max(1, BATCH // (s.rows * s.cols))
     s.tiles = s.batch * s.rows * s.cols
-    s.channels = padded(evenly(g.c, BLOCK_CHANNELS), lane_count)
-    s.filters = evenly(g.fn, BLOCK_FILTERS)
+    side = LONG_SIDE if g.n * s.tiles_y * s.tiles_x >= MANY_TILES else SIDE
+    s.channels = padded(evenly(g.c, side), lane_count)
+    s.filters = evenly(g.fn, max(side, side * side // s.channels))
     s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
     s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
     pieces = g.n * s.pieces_y * s.pieces_x
