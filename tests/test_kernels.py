@@ -103,13 +103,14 @@ def test_conv2d_of_every_pair_of_channel_counts(table, dtype, channels, filters)
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    ("side", "stride", "pad"), [(1, 1, 0), (1, 2, 0), (1, 1, 1), (3, 2, 1), (3, 1, 1)]
+    ("images", "side", "stride", "pad"),
+    [(2, 1, 1, 0), (2, 1, 2, 0), (2, 1, 1, 1), (2, 3, 2, 1), (2, 3, 1, 1), (6, 3, 1, 1)],
 )
-def test_conv2d_gradients_of_many_channels(backend, dtype, side, stride, pad, threads):
+def test_conv2d_gradients_of_many_channels(backend, dtype, images, side, stride, pad, threads):
     """More than one block of channels and filters, and several bands of rows: exact sums."""
     config.set_conv_algorithm("winograd2")  # exact, where it applies
     draw = whole_numbers(side, dtype)
-    g = window_geometry("test", (2, 280, 23, 5), side, side, stride, pad)
+    g = window_geometry("test", (images, 280, 23, 5), side, side, stride, pad)
     x, weight, dout = draw(*g.input_shape), draw(270, g.c, side, side), draw(*g.output_shape(270))
     out = call_kernel(
         on_threads(backend, threads), "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g

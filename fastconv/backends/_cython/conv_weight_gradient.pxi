@@ -12,10 +12,12 @@
 #
 # Each band adds a partial sum, which keeps float32 accurate over many images. A block's sums, a
 # band and its gradients together fit the second cache. Tiles: see product.pxi. A filter row of
-# 1 or 3 channels is too short for them, so there a tile is a whole filter by one vector. Of many
-# channels a tile reads R, from pixel to pixel: in scratch these lie an odd number of lines apart,
-# so that the first cache holds them all; then each kx is a run of its own. Windows of one pixel are
-# laid into scratch without what their stride leaves out.
+# 1 or 3 channels is too short for them, so there a tile is a whole filter by one vector.
+#
+# Of many channels a tile reads few, at pixel after pixel. Where pixels are a power of two apart,
+# these would share a place in the first cache, so in scratch they lie an odd number of lines apart;
+# then (kx, c) is no contiguous run, and each kx is a product of its own. Of 1x1 windows with a
+# stride, scratch holds only the pixels that they read.
 
 cdef enum:
     # Of image and dout. A tile reads a narrow strip of each, so that they need fit the second
@@ -23,7 +25,7 @@ cdef enum:
     SUM_BAND_BYTES = 3 << 16
     SUM_BLOCK_BYTES = 1 << 18
     MOST_SUMMED = 256  # channels or filters of a block
-    FEW = 64  # of either; so many lie close together in the first cache
+    FEW_SUMMED = 64  # of either: so few need not lie an odd number of lines apart
 
 cdef struct SumBlocks:
     ptrdiff_t channels, filters  # of a block; filters in whole vectors
@@ -37,8 +39,10 @@ cdef struct SumBlocks:
     ptrdiff_t volume  # sums of a block
 
 
-cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, bint equal, int threads) noexcept nogil:
-    """Into how many parts to cut each block, so that threads have the same to do."""
+cdef inline ptrdiff_t parts_of(
+    ptrdiff_t blocks, bint equal, ptrdiff_t pieces, int threads
+) noexcept nogil:
+    """Into how many parts of the pieces to cut each block, so that threads have the same to do."""
     cdef ptrdiff_t parts = ceil_div(threads, blocks)
     cdef ptrdiff_t most = parts + 3
     if blocks < 4 * threads and not equal:
@@ -46,18 +50,18 @@ cdef inline ptrdiff_t parts_of(ptrdiff_t blocks, bint equal, int threads) noexce
     elif blocks < 4 * threads:
         while blocks * parts % threads > 0 and parts < most:
             parts += 1
-    return parts
+    return max(1, min(parts, pieces))
 
 
 cdef inline bint equal_blocks(const Conv* g, ptrdiff_t channels, ptrdiff_t filters) noexcept nogil:
-    """Whether the last blocks are about as large as the others."""
+    """Whether blocks that are cut short at the end leave no more than an eighth empty."""
     cdef ptrdiff_t blocks = ceil_div(g.c, channels) * ceil_div(g.fn, filters)
     return 8 * blocks * channels * filters <= 9 * g.c * g.fn
 
 
 cdef inline ptrdiff_t apart(ptrdiff_t values, ptrdiff_t lane_count) noexcept nogil:
     """From pixel to pixel in scratch: of many values they must not share a place in a cache."""
-    return odd_lines(values, lane_count) if values > FEW else values
+    return odd_lines(values, lane_count) if values > FEW_SUMMED else values
 
 
 cdef inline bint is_sampled(const Conv* g) noexcept nogil:
@@ -71,7 +75,7 @@ cdef SumBlocks sum_blocks_of(
     """How to cut the work."""
     cdef SumBlocks s
     cdef ptrdiff_t most = SUM_BLOCK_BYTES // (g.fh * g.fw * value_bytes)
-    s.filters = evenly(g.fn, max(FEW, min(MOST_SUMMED, most // MOST_SUMMED)))
+    s.filters = evenly(g.fn, max(FEW_SUMMED, min(MOST_SUMMED, most // MOST_SUMMED)))
     s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
     s.dout_pixel = apart(s.filters, lane_count)
     s.channels = evenly(g.c, max(lane_count, min(MOST_SUMMED, most // s.filters)))
@@ -85,8 +89,10 @@ cdef SumBlocks sum_blocks_of(
         g.n, g.oh, (s.stride * s.pixels * s.pixel + g.ow * s.dout_pixel) * value_bytes,
         SUM_BAND_BYTES, threads,
     )
-    s.parts = parts_of(s.blocks_c * s.blocks_f, equal_blocks(g, s.channels, s.filters), threads)
-    s.parts = max(1, min(s.parts, g.n * s.bands.count))
+    s.parts = parts_of(
+        s.blocks_c * s.blocks_f, equal_blocks(g, s.channels, s.filters), g.n * s.bands.count,
+        threads,
+    )
     s.run = g.fw * s.channels
     s.volume = g.fh * s.run * s.filters + s.dout_pixel
     return s
@@ -111,12 +117,12 @@ cdef inline void window_tile(
     add_rows[real](t, 3 * R, 1, sums, p.out_r, lanes(sums))
 
 
-cdef inline ptrdiff_t first_pixel(
+cdef inline ptrdiff_t band_start(
     const SumBlocks* s, const Incoming* d, ptrdiff_t stride, ptrdiff_t band
 ) noexcept nogil:
-    """Where a band begins in memory, in pixels; its windows are `stride` rows apart."""
+    """The first element of a band, whose windows are `stride` rows apart."""
     cdef ptrdiff_t row = min(band % s.bands.count * s.bands.height * stride, d.h)
-    return (band // s.bands.count * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw
+    return row_start(d, band // s.bands.count, row)
 
 
 cdef inline void fetch_band(
@@ -124,11 +130,31 @@ cdef inline void fetch_band(
     ptrdiff_t parts, const real* type_of,
 ) noexcept nogil:
     """Ask for a share of a band's pixels."""
-    cdef ptrdiff_t begin = first_pixel(s, d, stride, band)
-    cdef ptrdiff_t count = first_pixel(s, d, stride, band + 1) - begin
+    cdef ptrdiff_t begin = band_start(s, d, stride, band)
+    cdef ptrdiff_t count = (band_start(s, d, stride, band + 1) - begin) // d.pixel
     cdef ptrdiff_t i
-    for i in range(share(count, <int> part, <int> parts), share(count, <int> part + 1, <int> parts)):
-        fetch_pixels[real](d, (begin + i) * d.pixel, d.c, type_of)
+    for i in range(
+        share(count, <int> part, <int> parts), share(count, <int> part + 1, <int> parts)
+    ):
+        fetch_pixels[real](d, begin + i * d.pixel, d.c, type_of)
+
+
+cdef void lay_windows(
+    const Conv* g, const SumBlocks* s, const Incoming* x, ptrdiff_t image, ptrdiff_t top,
+    ptrdiff_t height, real* scratch, ptrdiff_t pixel,
+) noexcept nogil:
+    """The pixels of the windows of some output rows, `pixel` values apart."""
+    cdef const real* row = <const real*> x.dout + (image * g.h + top * g.stride) * g.w * g.c
+    cdef ptrdiff_t v
+    if not is_sampled(g):
+        gated_window[real](
+            x, image, top * g.stride - g.pad, -g.pad, (height - 1) * g.stride + g.fh, s.pixels,
+            scratch, pixel,
+        )
+        return
+    for v in range(height):
+        copy_pixels[real](row, g.stride * g.c, x.c, g.ow, scratch + v * g.ow * pixel, pixel)
+        row += g.stride * g.w * g.c
 
 
 cdef void sum_band(
@@ -149,24 +175,14 @@ cdef void sum_band(
     cdef ptrdiff_t taps = 1, run = g.fw * x.c
     cdef const real* pixels = <const real*> x.dout + (image * g.h + top * g.stride) * row
     cdef const real* dout = <const real*> d.dout + (image * g.oh + top) * g.ow * g.fn
-    cdef ptrdiff_t first, ky, kx, v, steps
+    cdef ptrdiff_t first, ky, kx, steps
     cdef Product p = product_of(height, g.ow)
-    if g.pad > 0 or s.stride < g.stride or x.c < g.c or x.c > FEW:
-        pixel = s.pixel if x.c > FEW else x.c
+    if g.pad > 0 or s.stride < g.stride or x.c < g.c or x.c > FEW_SUMMED:
+        pixel = s.pixel if x.c > FEW_SUMMED else x.c
         row = s.pixels * pixel
-        if is_sampled(g):
-            for v in range(height):
-                copy_pixels[real](
-                    pixels + v * g.stride * g.w * g.c, g.stride * g.c, x.c, g.ow,
-                    scratch + v * row, pixel,
-                )
-        else:
-            gated_window[real](
-                x, image, top * g.stride - g.pad, -g.pad, (height - 1) * g.stride + g.fh,
-                s.pixels, scratch, pixel,
-            )
+        lay_windows[real](g, s, x, image, top, height, scratch, pixel)
         pixels = scratch
-    if d.kind != NO_GATE or columns != g.fn or columns > FEW:
+    if d.kind != NO_GATE or columns != g.fn or columns > FEW_SUMMED:
         dout_pixel = s.dout_pixel
         gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, dout_pixel)
         dout = dout_scratch
@@ -174,7 +190,7 @@ cdef void sum_band(
     p.x_y, p.x_i, p.x_r = s.stride * row, s.stride * pixel, 1
     p.w_y, p.w_i, p.out_r = g.ow * dout_pixel, dout_pixel, s.filters
     if p.x_y == g.ow * p.x_i:
-        p.rows, p.run = 1, height * g.ow  # 1x1 filters know no rows
+        p.rows, p.run = 1, height * g.ow  # where no pixel lies between two rows, they are one
     add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)
     if g.fh == 3 and (run == 3 or run == 9 and REGISTERS > 16):
         for first from 0 <= first < columns by lanes(dout):

@@ -63,6 +63,13 @@ cdef inline Incoming channels_of(
     return d
 
 
+cdef inline ptrdiff_t row_start(
+    const Incoming* d, ptrdiff_t image, ptrdiff_t row
+) noexcept nogil:
+    """The first element of dout that a row of an image is made of."""
+    return (image * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw * d.pixel
+
+
 cdef Outgoing outgoing(
     int kind, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, void* out, unsigned char* winner
 ) noexcept nogil:

@@ -54,7 +54,7 @@ cdef Pieces cut_pieces(
     p.height = (2 * p.rows - 1) * g.stride + g.fh
     p.down, p.across = ceil_div(d.ph, p.rows), ceil_div(d.pw, p.cols)
     p.count = g.n * p.down * p.across
-    p.parts = max(1, min(parts_of(p.slices, True, threads), p.count))
+    p.parts = parts_of(p.slices, True, p.count, threads)
     p.run = padded(g.fw * p.channels, lane_count)
     p.vectors = evenly(p.run // lane_count, REGISTERS // 4)
     p.filter_step = g.fh * p.run + lane_count

@@ -230,9 +230,7 @@ cdef inline ptrdiff_t begin_of(
     """The first element that a block reads, and the block before it does not, but for its edge."""
     cdef ptrdiff_t image = first_image(w, d.n, block // (w.blocks_x * w.blocks_y))
     cdef ptrdiff_t row = max(0, block // w.blocks_x % w.blocks_y * w.rows * w.my - w.pad)
-    if image >= d.n:
-        return d.n * d.ph * d.pw * d.pixel
-    return (image * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw * d.pixel
+    return row_start(d, d.n, 0) if image >= d.n else row_start(d, image, row)
 
 
 cdef inline void fetch_share(

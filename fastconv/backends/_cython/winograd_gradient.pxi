@@ -24,8 +24,8 @@
 cdef enum:
     PIECE_SIDE = 16  # pixels of a piece of an image along each side, at most
     BATCH = 64  # tiles
-    SIDE = 64  # channels of a block, and on the average filters
-    LONG_SIDE = 128  # the same where there are
+    BLOCK_SIDE = 64  # channels of a block, and filters: more of these where channels are fewer
+    LONG_BLOCK_SIDE = 128  # the same from MANY_TILES of all images on
     MANY_TILES = 192
 
 cdef struct TileSums:
@@ -53,15 +53,14 @@ cdef TileSums tile_sums_of(
     s.pieces_y, s.pieces_x = ceil_div(s.tiles_y, s.rows), ceil_div(s.tiles_x, s.cols)
     s.batch = max(1, BATCH // (s.rows * s.cols))
     s.tiles = s.batch * s.rows * s.cols
-    side = LONG_SIDE if g.n * s.tiles_y * s.tiles_x >= MANY_TILES else SIDE
+    side = LONG_BLOCK_SIDE if g.n * s.tiles_y * s.tiles_x >= MANY_TILES else BLOCK_SIDE
     s.channels = padded(evenly(g.c, side), lane_count)
-    s.filters = evenly(g.fn, max(side, side * side // s.channels))
+    s.filters = evenly(g.fn, side * side // s.channels)
     s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
     s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
     pieces = g.n * s.pieces_y * s.pieces_x
     blocks = s.blocks_c * s.blocks_f
-    s.parts = parts_of(blocks, equal_blocks(g, s.channels, s.filters), threads)
-    s.parts = max(1, min(s.parts, pieces))
+    s.parts = parts_of(blocks, equal_blocks(g, s.channels, s.filters), pieces, threads)
     s.v_tile, s.d_tile = odd_lines(s.channels, lane_count), odd_lines(s.filters, lane_count)
     s.v_step = odd_lines(s.tiles * s.v_tile, lane_count)
     s.d_step = odd_lines(s.tiles * s.d_tile, lane_count)
