@@ -19,9 +19,6 @@ from .conftest import ROOT
 
 PACKAGE = ROOT / "fastconv"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-COMPILED = sorted(
-    path for kind in ("pyx", "pxi", "pxd", "h") for path in PACKAGE.rglob(f"*.{kind}")
-)
 
 FOUNDATION = {"errors", "geometry"}
 BACKENDS = FOUNDATION | {"backends"}
@@ -177,11 +174,6 @@ def test_no_layer_names_a_backend(path):
         if isinstance(node, ast.Constant) and node not in docstrings
     }
     assert not words & {"numpy", "numba", "cython"}
-
-
-@pytest.mark.parametrize("path", [*SOURCES, *COMPILED], ids=lambda path: path.name)
-def test_files_are_short_enough_to_be_read(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def test_import_is_light():
