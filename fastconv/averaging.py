@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from .errors import ArgumentError, WeightsError
 from .geometry import as_int
-from .learned import learned
+from .learned import expect_numbers, learned, whole_number
 
 __all__ = ["EMA", "SWA", "WeightAverage"]
 
 Arrays = dict[str, NDArray[Any]]
+
+MOST = 1 << 53
+"""Weights in an average; no run has as many."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,16 @@ class WeightAverage:
         Raises
         ------
         WeightsError
-            The average is of the other kind.
+            The average is of the other kind, or no average.
         """
         own = type(self.rule).__name__
         if own not in arrays:
             raise WeightsError(f"the checkpoint's average of the weights is no {own}")
+        count = whole_number(f"{own}: count", arrays[own], MOST)
         averages = {name: value for name, value in arrays.items() if name != own}
-        self.count, self.averages = int(arrays[own]), averages or None
+        if bool(count) != bool(averages):
+            raise WeightsError(f"{own}: an average of {count} weights with {len(averages)} arrays")
+        for name, value in averages.items():
+            expect_numbers(f"{own}: {name}", value)
+        self.count = count
+        self.averages = {key: np.array(a, np.float64) for key, a in averages.items()} or None

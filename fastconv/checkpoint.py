@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .batches import Batches
-from .errors import StateError, WeightsError
+from .errors import FastconvError, StateError, WeightsError
 from .io.arrays import load_arrays, save_arrays
-from .learned import under
+from .learned import Arrays, parameters, under
+from .optimizer_base import Optimizer
 from .run_weights import RunWeights
 
 __all__ = ["Checkpoints"]
@@ -33,6 +34,7 @@ PROGRESS = (
 class Checkpoints:
     """The part of a Trainer that saves it and brings it back."""
 
+    network: Any
     optimizer: Any
     max_iter: int
     _generator: np.random.Generator | None
@@ -102,11 +104,22 @@ class Checkpoints:
         batch_seed = self._batches.same_seed(metadata.get("batch_seed"), str(path))
         # Each of these takes everything or raises; the first try is on a copy, so that a
         # file refused by the second leaves nothing changed.
-        copy.copy(self.optimizer).load_state(under("optimizer/", arrays))
+        state = under("optimizer/", arrays)
+        self._load_optimizer(copy.copy(self.optimizer), state, path)
         self._weights.load_state(arrays, str(path))
-        self.optimizer.load_state(under("optimizer/", arrays))
+        self._load_optimizer(self.optimizer, state, path)
         self._generator.bit_generator.state = metadata["generator"]
         self._batches.seed = batch_seed
         for name in PROGRESS:
             if name in metadata["progress"]:
                 setattr(self, name, metadata["progress"][name])
+
+    def _load_optimizer(self, optimizer: Any, state: Arrays, path: str | PathLike[str]) -> None:
+        """Let an optimizer take its state; one of fastconv's, only what fits the network."""
+        if not isinstance(optimizer, Optimizer):
+            optimizer.load_state(state)
+            return
+        try:
+            optimizer.load_state(state, parameters(self.network))
+        except FastconvError as error:
+            raise WeightsError(f"{path}: {error}") from error

@@ -14,8 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import WeightsError
+from .ops.arrays import as_array, is_real
 
-__all__ = ["PREFIXES", "exchanged", "expect_fitting", "learned", "put", "under"]
+__all__ = [
+    "PREFIXES",
+    "Arrays",
+    "exchanged",
+    "expect_fitting",
+    "expect_numbers",
+    "learned",
+    "parameters",
+    "put",
+    "under",
+    "whole_number",
+]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -25,7 +37,7 @@ PREFIXES = ("params/", "statistics/")
 
 def learned(network: Any) -> Arrays:
     """Return the arrays themselves, no copies; statistics that do not exist yet are left out."""
-    arrays = {f"params/{key}": value for key, value in _parameters(network).items()}
+    arrays = {f"params/{key}": value for key, value in parameters(network).items()}
     for name, (layer, attribute) in _statistics(network).items():
         if (value := getattr(layer, attribute)) is not None:
             arrays[name] = value
@@ -34,12 +46,12 @@ def learned(network: Any) -> Arrays:
 
 def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Copy into the network what `learned` returned, in the dtypes that it has there."""
-    places, parameters = _statistics(network), _parameters(network)
+    places, own = _statistics(network), parameters(network)
     for name, value in arrays.items():
         if name in places:
             _set(places[name], value)
         else:
-            parameters[name.removeprefix("params/")][...] = value
+            own[name.removeprefix("params/")][...] = value
 
 
 def expect_fitting(network: Any, arrays: Mapping[str, NDArray[Any]], source: str) -> None:
@@ -56,10 +68,29 @@ def expect_fitting(network: Any, arrays: Mapping[str, NDArray[Any]], source: str
             f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unknown) or 'none'}"
         )
     for name, value in arrays.items():
-        if name in own and value.shape != own[name].shape:
-            raise WeightsError(
-                f"{source}: {name} has shape {value.shape}, expected {own[name].shape}"
-            )
+        expect_numbers(f"{source}: {name}", value)
+        shape = np.shape(own[name]) if name in own else np.shape(places[name][0].gamma) or None
+        if shape is not None and value.shape != shape:
+            raise WeightsError(f"{source}: {name} has shape {value.shape}, expected {shape}")
+
+
+def expect_numbers(what: str, array: NDArray[Any]) -> None:
+    """Raise a `WeightsError` unless these are real numbers of at most 64 bits."""
+    if not is_real(array):
+        raise WeightsError(
+            f"{what} must be real numbers of at most 64 bits, got dtype {array.dtype}"
+        )
+
+
+def whole_number(what: str, value: Any, most: int) -> int:
+    """The number of an array that a file holds for one, 0 to `most`, or a `WeightsError`."""
+    array = as_array(value)
+    if array.shape != () or array.dtype.kind not in "iu" or not 0 <= int(array) <= most:
+        shown = f" {array[()]}" if array.shape == () else f" shape {array.shape}"
+        raise WeightsError(
+            f"{what} must be a whole number from 0 to {most}, got dtype {array.dtype},{shown}"
+        )
+    return int(array)
 
 
 @contextmanager
@@ -84,7 +115,7 @@ def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     return {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}
 
 
-def _parameters(network: Any) -> Arrays:
+def parameters(network: Any) -> Arrays:
     """All parameters, those that are frozen included."""
     return network.params | getattr(network, "frozen_params", {})
 

@@ -20,7 +20,7 @@ from .io import load_params, save_params
 from .layers import Affine, SoftmaxWithLoss
 from .layers.containers import AuxiliaryHead, Container, leaves
 from .ops import class_indices
-from .ops.arrays import as_array
+from .ops.arrays import as_array, is_real
 from .plan import Plan
 
 __all__ = ["Network", "Predictor", "network_dtype"]
@@ -291,7 +291,7 @@ class Network(Predictor):
             Names or shapes differ from the network's own.
         """
         given = {
-            key: value
+            key: _numbers(source, key, value)
             for key, value in state.items()
             if not (self.dotted and key.endswith("num_batches_tracked"))  # PyTorch counts batches
         }
@@ -329,6 +329,7 @@ class Network(Predictor):
                 f"{source}: weights of another architecture: "
                 f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
             )
+        params = {key: _numbers(source, key, value) for key, value in params.items()}
         for key, (layer, name) in self._owners.items():
             expected = getattr(layer, name).shape
             if params[key].shape != expected:
@@ -338,6 +339,16 @@ class Network(Predictor):
         for key, (layer, name) in self._owners.items():
             setattr(layer, name, np.array(params[key], self.dtype, order="C"))
         self._gather()
+
+
+def _numbers(source: str, name: str, value: ArrayLike) -> Array:
+    """The array, where a network can take it."""
+    array = as_array(value)
+    if not is_real(array):
+        raise WeightsError(
+            f"{source}: {name} must be real numbers of at most 64 bits, got dtype {array.dtype}"
+        )
+    return array
 
 
 def _containers(layers: Sequence[Any]) -> Iterator[Any]:

@@ -7,119 +7,20 @@ shrinks weights, not biases and scales: by default it takes the parameters of tw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import ops
-from .errors import ArgumentError, WeightsError
-from .parameter_groups import matching
-from .selection import settled
+from .errors import ArgumentError
+from .optimizer_base import Arrays, Optimizer, Step
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "RMSprop"]
 
-Arrays = dict[str, NDArray[Any]]
-
 PIECE = 1 << 15
 """Values updated at a time: they stay in the cache from one operation of an update to the next."""
-
-
-class _Optimizer:
-    """What the optimizers share: arrays kept from step to step, one per parameter.
-
-    Attributes
-    ----------
-    lr_factors : mapping of str to float
-        What multiplies `lr` for a parameter; 1 for those that it does not name. 0 freezes a
-        parameter: it is not touched, and its gradient not asked for.
-    """
-
-    kept: ClassVar[tuple[str, ...]] = ()
-    lr: float
-    lr_factors: Mapping[str, float] = MappingProxyType({})
-    weight_decay: float = 0.0
-    decayed: Sequence[str] | None = None
-
-    def __init__(self) -> None:
-        for name in self.kept:
-            setattr(self, name, None)
-
-    def _set_decay(self, weight_decay: float, decayed: Sequence[str] | None) -> None:
-        op = type(self).__name__
-        if not 0 <= weight_decay < math.inf:
-            raise ArgumentError(f"{op}: weight_decay must be at least 0, got {weight_decay}")
-        if isinstance(decayed, str):
-            raise ArgumentError(f"{op}: decayed must be several patterns, got {decayed!r}")
-        self.weight_decay = weight_decay
-        self.decayed = decayed
-
-    def _rates(self, params: Arrays) -> Iterator[tuple[str, float]]:
-        """The parameters that are trained, each with its learning rate."""
-        self._start(params)
-        for key in params:
-            factor = self.lr_factors.get(key, 1.0)
-            if factor:
-                yield key, self.lr * factor
-
-    def _start(self, params: Arrays) -> None:
-        """Make the kept arrays, zeros, of parameters that are trained for the first time."""
-        for name in self.kept:
-            arrays = getattr(self, name) or {}
-            setattr(self, name, arrays)
-            for key, value in params.items():
-                if key not in arrays and self.lr_factors.get(key, 1.0):
-                    arrays[key] = _zeros_like(value)
-
-    def _decaying(self, params: Arrays) -> set[str]:
-        """Names of the parameters that weight decay takes."""
-        if not self.weight_decay:
-            return set()
-        if self.decayed is None:
-            return {key for key, value in params.items() if np.ndim(value) >= 2}
-        op = f"{type(self).__name__}: decayed"
-        return {name for pattern in self.decayed for name in matching(op, pattern, params)}
-
-    def _slope(self, param: NDArray[Any], grad: NDArray[Any], decays: bool) -> NDArray[Any]:
-        """The gradient, with that of weight_decay/2 * p^2 where the parameter decays."""
-        return grad + self.weight_decay * param if decays else grad
-
-    def state(self) -> Arrays:
-        """Return what is kept between steps as arrays, for a checkpoint."""
-        arrays = {}
-        for name in self.kept:
-            for key, value in (getattr(self, name) or {}).items():
-                arrays[f"{name}/{key}"] = value
-        if hasattr(self, "iter"):
-            arrays["iter"] = np.array(self.iter)
-        return arrays
-
-    def load_state(self, arrays: Arrays) -> None:
-        """Take back what `state` returned.
-
-        Raises
-        ------
-        WeightsError
-            The arrays are those of another optimizer.
-        """
-        groups: dict[str, Arrays] = {}
-        for path, value in arrays.items():
-            name, _, key = path.partition("/")
-            if path == "iter" and hasattr(self, "iter"):
-                self.iter = int(value)
-            elif name in self.kept and key:
-                groups.setdefault(name, {})[key] = value.copy()
-            else:
-                raise WeightsError(f"{type(self).__name__}: cannot take the state {path!r}")
-        for name in self.kept:
-            setattr(self, name, groups.get(name))
-
-
-def _as_array(param: Any) -> NDArray[Any]:
-    """The parameter itself; of a plain number an array, since the book minimises those too."""
-    return param if isinstance(param, np.ndarray) else np.array(param, float)
 
 
 def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
@@ -135,13 +36,7 @@ def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
         yield tuple(array[start : start + PIECE] for array in flat)
 
 
-def _zeros_like(param: ArrayLike) -> NDArray[Any]:
-    # Moments of float16 parameters would vanish in float16.
-    param = np.asarray(param)
-    return np.zeros(param.shape, np.result_type(param.dtype, np.float32))
-
-
-class SGD(_Optimizer):
+class SGD(Optimizer):
     """Stochastic gradient descent: p -= lr*g.
 
     Parameters
@@ -163,18 +58,12 @@ class SGD(_Optimizer):
         self.lr = lr
         self._set_decay(weight_decay, decayed)
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
-        """Take one step on every parameter, in place."""
-        decaying = self._decaying(params)
-        for key, lr in self._rates(params):
-            array = _as_array(params[key])
-            for param, grad in _pieces(array, np.asarray(grads[key])):
-                param -= lr * self._slope(param, grad, key in decaying)
-            if array is not params[key]:
-                params[key] = array[()]
+    def _take(self, step: Step) -> None:
+        for param, grad in _pieces(step.param, step.grad):
+            param -= step.lr * self._slope(param, grad, step.decays)
 
 
-class Momentum(_Optimizer):
+class Momentum(Optimizer):
     """Momentum: v = momentum*v - lr*g; p += v.
 
     Parameters
@@ -201,20 +90,14 @@ class Momentum(_Optimizer):
         self.momentum = momentum
         self._set_decay(weight_decay, decayed)
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
-        """Take one step on every parameter, in place."""
-        decaying = self._decaying(params)
-        for key, lr in self._rates(params):
-            array = _as_array(params[key])
-            for param, grad, v in _pieces(array, np.asarray(grads[key]), self.v[key]):
-                v *= self.momentum
-                v -= lr * self._slope(param, grad, key in decaying)
-                param += v
-            if array is not params[key]:
-                params[key] = array[()]
+    def _take(self, step: Step) -> None:
+        for param, grad, v in _pieces(step.param, step.grad, *step.kept):
+            v *= self.momentum
+            v -= step.lr * self._slope(param, grad, step.decays)
+            param += v
 
 
-class Nesterov(_Optimizer):
+class Nesterov(Optimizer):
     """Nesterov's accelerated gradient (arXiv:1212.0901).
 
     p += momentum^2 * v - (1 + momentum)*lr*g with the old v; then
@@ -229,17 +112,16 @@ class Nesterov(_Optimizer):
         self.lr = lr
         self.momentum = momentum
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
-        """Take one step on every parameter, in place."""
-        for key, lr in self._rates(params):
-            v = self.v[key]
-            step = lr * grads[key]
-            params[key] += self.momentum * self.momentum * v - (1 + self.momentum) * step
-            v *= self.momentum
-            v -= step
+    def _take(self, step: Step) -> None:
+        (v,) = step.kept
+        down = step.lr * step.grad
+        param = step.param
+        param += self.momentum * self.momentum * v - (1 + self.momentum) * down
+        v *= self.momentum
+        v -= down
 
 
-class AdaGrad(_Optimizer):
+class AdaGrad(Optimizer):
     """AdaGrad: h += g*g; p -= lr*g / (sqrt(h) + 1e-7)."""
 
     kept = ("h",)
@@ -249,15 +131,14 @@ class AdaGrad(_Optimizer):
         super().__init__()
         self.lr = lr
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
-        """Take one step on every parameter, in place."""
-        for key, lr in self._rates(params):
-            h = self.h[key]
-            h += grads[key] * grads[key]
-            params[key] -= lr * grads[key] / (np.sqrt(h) + 1e-7)
+    def _take(self, step: Step) -> None:
+        (h,) = step.kept
+        param = step.param
+        h += step.grad * step.grad
+        param -= step.lr * step.grad / (np.sqrt(h) + 1e-7)
 
 
-class RMSprop(_Optimizer):
+class RMSprop(Optimizer):
     """RMSprop: h = decay_rate*h + (1 - decay_rate)*g*g; p -= lr*g / (sqrt(h) + 1e-7)."""
 
     kept = ("h",)
@@ -268,16 +149,15 @@ class RMSprop(_Optimizer):
         self.lr = lr
         self.decay_rate = decay_rate
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
-        """Take one step on every parameter, in place."""
-        for key, lr in self._rates(params):
-            h = self.h[key]
-            h *= self.decay_rate
-            h += (1 - self.decay_rate) * grads[key] * grads[key]
-            params[key] -= lr * grads[key] / (np.sqrt(h) + 1e-7)
+    def _take(self, step: Step) -> None:
+        (h,) = step.kept
+        param = step.param
+        h *= self.decay_rate
+        h += (1 - self.decay_rate) * step.grad * step.grad
+        param -= step.lr * step.grad / (np.sqrt(h) + 1e-7)
 
 
-class Adam(_Optimizer):
+class Adam(Optimizer):
     """Adam (arXiv:1412.6980), in the book's form, on the active backend.
 
     lr_t = lr*sqrt(1 - beta2^t)/(1 - beta1^t); m += (1 - beta1)*(g - m);
@@ -295,19 +175,16 @@ class Adam(_Optimizer):
         self.beta2 = beta2
         self.iter = 0
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
-        """Take one step on every parameter, in place."""
+    def _count(self) -> None:
         self.iter += 1
-        correction = np.sqrt(1.0 - self.beta2**self.iter) / (1.0 - self.beta1**self.iter)
-        epsilon = self._epsilon()
-        with settled():
-            for key, lr in self._rates(params):
-                param, m, v = params[key], self.m[key], self.v[key]
-                lr_t = float(lr * correction)
-                array = _as_array(param)
-                ops.adam_update(array, grads[key], m, v, lr_t, self.beta1, self.beta2, epsilon)
-                if array is not param:
-                    params[key] = array[()]
+        beta1, beta2 = self.beta1**self.iter, self.beta2**self.iter
+        self._numbers = np.sqrt(1.0 - beta2) / (1.0 - beta1), self._epsilon()
+
+    def _take(self, step: Step) -> None:
+        correction, epsilon = self._numbers
+        lr = float(step.lr * correction)
+        m, v = step.kept
+        ops.adam_update(step.param, step.grad, m, v, lr, self.beta1, self.beta2, epsilon)
 
     def _epsilon(self) -> float:
         """What is added to sqrt(v), which is not corrected for bias."""
@@ -353,19 +230,17 @@ class AdamW(Adam):
         self.eps = eps
         self._set_decay(weight_decay, decayed)
 
-    def update(self, params: Arrays, grads: Arrays) -> None:
-        """Take one step on every parameter, in place."""
-        decaying = self._decaying(params)
-        for key, lr in self._rates(params):
-            if key in decaying:
-                params[key] *= 1.0 - lr * self.weight_decay
-        super().update(params, grads)
+    def _take(self, step: Step) -> None:
+        if step.decays:
+            param = step.param
+            param *= 1.0 - step.lr * self.weight_decay
+        super()._take(step)
 
     def _epsilon(self) -> float:
         return self.eps * math.sqrt(1.0 - self.beta2**self.iter)
 
 
-OPTIMIZERS: dict[str, type[_Optimizer]] = {
+OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "momentum": Momentum,
     "nesterov": Nesterov,

@@ -99,7 +99,11 @@ class RunWeights:
                 here, there = ("without", "with") if state else ("with", "without")
                 raise WeightsError(f"{source}: of a run {there} {name}, but this one is {here}")
         for name, part in parts.items():
-            copy.copy(part).load_state(given[name])  # raises before anything has changed
+            trial = copy.copy(part)  # raises before anything has changed
+            trial.load_state(given[name])
+            kept = trial.averages if isinstance(trial, WeightAverage) else trial.best
+            if kept is not None:
+                expect_fitting(self.network, kept, f"{source}: {name}")
         own = {key: a for key, a in arrays.items() if key.startswith(PREFIXES)}
         expect_fitting(self.network, own, source)
         put(self.network, own)

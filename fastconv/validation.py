@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import ops
 from .errors import ArgumentError, ShapeError, WeightsError
 from .geometry import as_int
-from .learned import learned
+from .learned import expect_numbers, learned
 from .ops.arrays import as_array
 
 __all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
@@ -200,15 +200,30 @@ class Validation:
         WeightsError
             The samples set apart were others.
         """
-        checksum, epochs, best_epoch, *result = arrays["progress"].tolist()
+        progress = arrays.get("progress")
+        if progress is None or progress.shape != (5,) or progress.dtype.kind != "f":
+            got = "none" if progress is None else f"dtype {progress.dtype}, shape {progress.shape}"
+            raise WeightsError(
+                f"the checkpoint's progress of validation must be 5 floats, got {got}"
+            )
+        checksum, epochs, best_epoch, *result = progress.tolist()
         if checksum != self._checksum:
             raise WeightsError(
                 "the checkpoint's validation samples are not those of this run: "
                 "the same seed and the same share give the same samples"
             )
+        best = {key: value for key, value in arrays.items() if key != "progress"}
+        whole = epochs.is_integer() and best_epoch.is_integer()
+        if not whole or not 0 <= best_epoch <= epochs or bool(best) != bool(best_epoch):
+            raise WeightsError(
+                f"the checkpoint's best epoch is {best_epoch:g} of {epochs:g}, with "
+                f"{len(best)} arrays"
+            )
+        for name, value in best.items():
+            expect_numbers(f"the best epoch's {name}", value)
         self._epochs, self.best_epoch = int(epochs), int(best_epoch)
         self._best_result = (result[0], result[1])
-        self.best = {key: value for key, value in arrays.items() if key != "progress"} or None
+        self.best = best or None
 
     @cached_property
     def _checksum(self) -> int:

@@ -28,8 +28,8 @@ LAYERS = OPS | {"functions", "util", "randomness", "layers"}
 NETWORK = LAYERS | {"io", "plan", "runs", "network"}
 MODELS = NETWORK | {"models"}
 WEIGHTS = {"learned", "averaging", "validation", "run_weights", "checkpoint"}
-TRAINER = MODELS | WEIGHTS | {"optimizer", "parameter_groups", "clipping", "batches"}
-TRAINER |= {"progress", "trainer"}
+TRAINER = MODELS | WEIGHTS | {"optimizer", "optimizer_base", "parameter_groups", "clipping"}
+TRAINER |= {"batches", "progress", "trainer"}
 DATA = FOUNDATION | {"config", "io", "progress", "datasets"}
 MAY_IMPORT = {
     "errors": set(),
@@ -49,15 +49,16 @@ MAY_IMPORT = {
     "layers": LAYERS,
     "io": LAYERS | {"_version", "io"},
     "parameter_groups": {"errors"},
-    "optimizer": OPS | {"parameter_groups"},
+    "optimizer": OPS | {"optimizer_base"},
+    "optimizer_base": OPS | {"learned", "parameter_groups"},
     "schedules": {"errors"},
     "recipes": {"errors"},
     "clipping": set(),
-    "learned": {"errors"},
+    "learned": OPS,
     "averaging": FOUNDATION | {"learned"},
     "validation": OPS | {"learned"},
     "run_weights": FOUNDATION | WEIGHTS - {"checkpoint"},
-    "checkpoint": FOUNDATION | WEIGHTS | {"batches", "io"},
+    "checkpoint": FOUNDATION | WEIGHTS | {"batches", "io", "optimizer_base"},
     "runs": LAYERS,
     "plan": LAYERS | {"plan", "runs"},
     "network": NETWORK,

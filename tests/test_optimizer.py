@@ -145,7 +145,7 @@ def test_state_of_another_optimizer_is_refused():
 
 
 def test_adam_refuses_a_gradient_of_another_shape():
-    with pytest.raises(ShapeError, match=r"adam: gradient has shape \(3,\), expected \(2,\)"):
+    with pytest.raises(ShapeError, match=r"Adam: 'W': gradient has shape \(3,\), expected \(2,\)"):
         optimizer.Adam().update({"W": np.ones(2)}, {"W": np.ones(3)})
 
 

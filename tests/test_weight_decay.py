@@ -205,5 +205,5 @@ def test_a_pattern_of_decay_that_matches_nothing_is_told():
 
 
 def test_adamw_refuses_a_gradient_of_another_shape():
-    with pytest.raises(ShapeError, match=r"adam: gradient has shape \(3,\), expected \(2,\)"):
+    with pytest.raises(ShapeError, match=r"AdamW: 'W': gradient has shape \(3,\), expected \(2,\)"):
         AdamW().update({"W": np.ones(2)}, {"W": np.ones(3)})

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..backends.base import Array, Layout
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from .memory import LINE, array_in, empty_bytes
 
 __all__ = [
@@ -25,7 +25,10 @@ __all__ = [
     "images_in",
     "in_layout",
     "inverse",
+    "is_real",
     "memory_order",
+    "overlap",
+    "updated_arrays",
 ]
 
 FLOAT32 = np.dtype(np.float32)
@@ -47,18 +50,36 @@ def compute_in(dtype: DTypeLike | None) -> None:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """`value` as an array, on the same memory where it has any.
+    """`value` as a plain `numpy.ndarray`, on the same memory where it has any.
 
     Tensors of other libraries come through ``__array__`` or ``__dlpack__``; of one that
-    records gradients the values are taken, and what is done with them is not recorded.
+    records gradients the values are taken, and what is done with them is not recorded. Of
+    arrays of a derived class (`numpy.matrix`, `numpy.memmap`, arrays with units) the numbers
+    are taken: whatever the class does beyond them no kernel does, and results are plain arrays.
+
+    Raises
+    ------
+    ArgumentError
+        A masked array of which values are masked: no kernel leaves values out, and what lies
+        under a mask is not meant to be used.
     """
-    if isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
         return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ArgumentError(
+            f"expected an array of numbers, got a masked array of shape {value.shape} with "
+            f"{np.ma.count_masked(value)} values masked; fill it first (a.filled(0))"
+        )
     if getattr(value, "requires_grad", False):
         value = value.detach()
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     return np.asarray(value)
+
+
+def is_real(array: np.ndarray) -> bool:
+    """Whether these are real numbers of at most 64 bits, which is what can be computed with."""
+    return array.dtype.kind in "fiub" and array.dtype.itemsize <= 8
 
 
 def common_dtype(op: str, *arrays: np.ndarray) -> np.dtype[Any]:
@@ -70,7 +91,7 @@ def common_dtype(op: str, *arrays: np.ndarray) -> np.dtype[Any]:
         An array is not of real numbers, or wider than float64.
     """
     for array in arrays:
-        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        if not is_real(array):
             raise DTypeError(
                 f"{op}: expected real numbers of at most 64 bits, got an array of dtype "
                 f"{array.dtype} and shape {array.shape}"
@@ -129,3 +150,68 @@ def expect_shape(op: str, name: str, array: np.ndarray, expected: tuple[int, ...
     """Raise a `ShapeError` unless `array` has this shape."""
     if array.shape != expected:
         raise ShapeError(f"{op}: {name} has shape {array.shape}, expected {expected}")
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether a number of one array lies in memory of the other."""
+    # The first answer is quick, but only looks at where each begins and ends.
+    return np.may_share_memory(a, b) and np.shares_memory(a, b)
+
+
+def updated_arrays(
+    op: str, param: np.ndarray, grad: np.ndarray, **kept: Any
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """What the step of an optimizer changes and reads, once nothing in it can go wrong.
+
+    Parameters
+    ----------
+    param : array
+        Changed in place, like those kept.
+    grad : array
+        Of param's shape, or broadcast to it.
+    **kept : array
+        What the optimizer keeps for this parameter, by name.
+
+    Returns
+    -------
+    param, the gradient in param's shape (copied where it lies in memory that changes), and the
+    kept arrays, all of class `numpy.ndarray`.
+
+    Raises
+    ------
+    ShapeError
+        Shapes differ.
+    DTypeError
+        Something is not of real numbers, or what is changed not of floating-point numbers.
+    ArgumentError
+        What is changed is no array, read-only, or shares memory with something else that is.
+    """
+    changed: list[np.ndarray] = []
+    for name, array in (("the parameter", param), *kept.items()):
+        if not isinstance(array, np.ndarray):
+            raise ArgumentError(f"{op}: {name} must be an array, got {type(array).__name__}")
+        if array.shape != param.shape:
+            raise ShapeError(
+                f"{op}: {name} has shape {array.shape}, expected the parameter's {param.shape}"
+            )
+        if array.dtype.kind != "f":
+            raise DTypeError(
+                f"{op}: {name} must be of floating-point numbers, got dtype {array.dtype}"
+            )
+        if not array.flags.writeable:
+            raise ArgumentError(f"{op}: {name} is read-only, and cannot be updated in place")
+        plain = as_array(array)
+        if any(overlap(plain, other) for other in changed):
+            raise ArgumentError(f"{op}: {name} shares memory with the parameter or what is kept")
+        changed.append(plain)
+    common_dtype(op, grad)
+    if grad.shape != param.shape:
+        try:
+            grad = np.broadcast_to(grad, param.shape)
+        except ValueError:
+            raise ShapeError(
+                f"{op}: gradient has shape {grad.shape}, expected {param.shape}"
+            ) from None
+    if any(overlap(grad, array) for array in changed):
+        grad = grad.copy()
+    return changed[0], grad, tuple(changed[1:])

@@ -15,7 +15,15 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous, expect_shape, inverse, memory_order
+from .arrays import (
+    as_array,
+    common_dtype,
+    contiguous,
+    expect_shape,
+    inverse,
+    memory_order,
+    updated_arrays,
+)
 from .memory import empty
 
 __all__ = [
@@ -248,11 +256,9 @@ def adam_update(
 ) -> None:
     """Adam's step in place on param, m and v (all of one shape); lr is corrected for bias."""
     op = "adam"
-    grad = as_array(grad)
-    expect_shape(op, "gradient", grad, param.shape)
+    param, grad, (m, v) = updated_arrays(op, param, as_array(grad), m=m, v=v)
     # The moments of a float16 parameter live in float32, as Adam made them.
-    dtype = common_dtype(op, param, m)
-    common_dtype(op, grad)
+    dtype = common_dtype(op, param, m, v)
     work = [contiguous(array, dtype) for array in (param, m, v)]
     active(backend).adam_update(
         work[0].reshape(-1),
