@@ -135,6 +135,16 @@ def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
         yield tuple(array[start : start + PIECE] for array in flat)
 
 
+def _drop_subnormals(kept: NDArray[Any]) -> None:
+    """Set to 0, in place, what has decayed below the smallest normal number.
+
+    A weight whose unit is dead gets no gradient any more. What is kept of its old ones decays
+    until it is subnormal, rounds to itself from then on, and takes the CPU tens of times as long
+    at every step.
+    """
+    np.copyto(kept, 0, where=np.abs(kept) < np.finfo(kept.dtype).smallest_normal)
+
+
 def _zeros_like(param: ArrayLike) -> NDArray[Any]:
     # Moments of float16 parameters would vanish in float16.
     param = np.asarray(param)
@@ -209,6 +219,7 @@ class Momentum(_Optimizer):
             for param, grad, v in _pieces(array, np.asarray(grads[key]), self.v[key]):
                 v *= self.momentum
                 v -= lr * self._slope(param, grad, key in decaying)
+                _drop_subnormals(v)
                 param += v
             if array is not params[key]:
                 params[key] = array[()]
@@ -237,6 +248,7 @@ class Nesterov(_Optimizer):
             params[key] += self.momentum * self.momentum * v - (1 + self.momentum) * step
             v *= self.momentum
             v -= step
+            _drop_subnormals(v)
 
 
 class AdaGrad(_Optimizer):
@@ -274,6 +286,7 @@ class RMSprop(_Optimizer):
             h = self.h[key]
             h *= self.decay_rate
             h += (1 - self.decay_rate) * grads[key] * grads[key]
+            _drop_subnormals(h)
             params[key] -= lr * grads[key] / (np.sqrt(h) + 1e-7)
 
 
