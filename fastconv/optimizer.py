@@ -36,6 +36,16 @@ def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
         yield tuple(array[start : start + PIECE] for array in flat)
 
 
+def _drop_subnormals(kept: NDArray[Any]) -> None:
+    """Set to 0, in place, what has decayed below the smallest normal number.
+
+    A weight whose unit is dead gets no gradient any more. What is kept of its old ones decays
+    until it is subnormal, rounds to itself from then on, and takes the CPU tens of times as long
+    at every step.
+    """
+    np.copyto(kept, 0, where=np.abs(kept) < np.finfo(kept.dtype).smallest_normal)
+
+
 class SGD(Optimizer):
     """Stochastic gradient descent: p -= lr*g.
 
@@ -94,6 +104,7 @@ class Momentum(Optimizer):
         for param, grad, v in _pieces(step.param, step.grad, *step.kept):
             v *= self.momentum
             v -= step.lr * self._slope(param, grad, step.decays)
+            _drop_subnormals(v)
             param += v
 
 
@@ -119,6 +130,7 @@ class Nesterov(Optimizer):
         param += self.momentum * self.momentum * v - (1 + self.momentum) * down
         v *= self.momentum
         v -= down
+        _drop_subnormals(v)
 
 
 class AdaGrad(Optimizer):
@@ -154,6 +166,7 @@ class RMSprop(Optimizer):
         param = step.param
         h *= self.decay_rate
         h += (1 - self.decay_rate) * step.grad * step.grad
+        _drop_subnormals(h)
         param -= step.lr * step.grad / (np.sqrt(h) + 1e-7)
 
 

@@ -331,3 +331,30 @@ def test_adam_update(backend, dtype, size, seed, threads):
     for name, values in expected.items():
         # Element by element a few roundings: no large one may hide the error of another.
         np.testing.assert_allclose(out[name], values, rtol=0, atol=50 * np.finfo(dtype).eps)
+
+
+def test_adam_keeps_no_subnormal_moments(table, dtype):
+    """Those of dead units would stay subnormal, and slow, for ever; NaN stays NaN."""
+    smallest = float(np.finfo(dtype).smallest_normal)
+    first = np.array([1.05, 1.2, -1.05, 0.25, np.nan, 0], dtype) * dtype.type(smallest)
+    second = np.array([1.0005, 1.2, 0.5, 0, 1.2, np.nan], dtype) * dtype.type(smallest)
+    out = call_kernel(
+        table,
+        "adam_update",
+        param=np.ones(6, dtype),
+        grad=np.zeros(6, dtype),
+        m=first,
+        v=second,
+        lr=0.01,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-7,
+    )
+    # 0.9 and 0.999 of them, where that is a normal number.
+    np.testing.assert_allclose(
+        out["m"], [0, 1.08 * smallest, 0, 0, np.nan, 0], rtol=8 * np.finfo(dtype).eps
+    )
+    np.testing.assert_allclose(
+        out["v"], [0, 1.1988 * smallest, 0, 0, 1.1988 * smallest, np.nan], rtol=8e-4
+    )
+    np.testing.assert_array_equal(out["param"], [1, 1, 1, 1, np.nan, np.nan])

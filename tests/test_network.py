@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
 import fastconv
-from fastconv import DeepConvNet, Trainer
+from fastconv import DeepConvNet, Trainer, functions
 from fastconv.errors import ArgumentError, LabelError, ShapeError
 from fastconv.layers import Affine
-from fastconv.models import MODELS
+from fastconv.models import MODELS, make_model
 from fastconv.network import Network
 
 from . import naive, reference_net
@@ -324,3 +326,26 @@ def test_what_does_not_fit_is_told(call, error, message):
 
 def test_the_table_of_models():
     assert MODELS["deepconvnet"] is fastconv.DeepConvNet
+
+
+@pytest.mark.parametrize("name", ["lenet", "resnet20"])
+def test_a_caller_who_lets_numpy_raise_is_not_troubled_by_underflow(backend, name):
+    """Softmax and products of small numbers underflow by design; overflow would be an error."""
+    network = make_model(name, (1, 32, 32), 3, seed=0)
+    network.backend = backend
+    x = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
+    x[0] *= np.float32(1e-38)
+    for key in network.params:
+        if key in ("fc.weight", "fc3.weight"):
+            network.params[key] *= np.float32(200)  # scores far apart
+    plain = copy.deepcopy(network).gradient(x, [0, 1, 2, 0])
+    with np.errstate(all="raise"):
+        gradients = network.gradient(x, [0, 1, 2, 0])
+    for key, gradient in plain.items():
+        np.testing.assert_array_equal(gradients[key], gradient)
+
+
+def test_functions_that_underflow_by_design_do_not_raise():
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(functions.softmax([[0.0, -1e5]]), [[1, 0]])
+        np.testing.assert_array_equal(functions.sigmoid([-1e5, 1e5]), [0, 1])

@@ -137,6 +137,21 @@ def test_state_continues_where_another_object_was(rng, name):
         np.testing.assert_array_equal(params[key], whole[key])
 
 
+@pytest.mark.parametrize("name", ["Momentum", "Nesterov", "RMSprop", "Adam", "AdamW"])
+def test_what_is_kept_of_a_dead_unit_becomes_zero(name):
+    """It would decay to a subnormal number that rounds to itself, and stay as slow as that is."""
+    made = getattr(optimizer, name)()
+    params = {"W": np.ones((2, 3), np.float32)}
+    made.update(params, {"W": np.full((2, 3), 1e-17, np.float32)})
+    for kept in made.kept:
+        assert np.all(getattr(made, kept)["W"] != 0)
+    for _ in range(1000):
+        made.update(params, {"W": np.zeros((2, 3), np.float32)})
+        for kept in made.kept:
+            value = np.abs(getattr(made, kept)["W"])
+            assert np.all((value == 0) | (value >= np.finfo(np.float32).smallest_normal))
+
+
 def test_state_of_another_optimizer_is_refused():
     adam = optimizer.Adam()
     adam.update({"W": np.ones(2)}, {"W": np.ones(2)})

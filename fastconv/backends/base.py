@@ -285,6 +285,10 @@ class Backend(LaterKernels, Protocol):
 
         m += (1 - beta1)*(grad - m); v += (1 - beta2)*(grad*grad - v);
         param -= lr*m / (sqrt(v) + epsilon).
+
+        New values of m and v below the smallest normal number of their dtype become 0.
+        Without that the moments of a weight that gets no gradient any more (its unit is dead)
+        stay subnormal for ever, and CPUs take tens of times as long for such numbers.
         """
 
 

@@ -5,7 +5,8 @@
 # These wait for memory, not for arithmetic: no tile is needed. ReLU's mask is a byte for each
 # value, which is written and read back at a quarter (an eighth) of the value's cost.
 
-from libc.math cimport sqrt as double_sqrt, sqrtf
+from libc.float cimport DBL_MIN, FLT_MIN
+from libc.math cimport fabs, sqrt as double_sqrt, sqrtf
 
 
 cdef inline real root(real x) noexcept nogil:
@@ -13,6 +14,14 @@ cdef inline real root(real x) noexcept nogil:
         return sqrtf(x)
     else:
         return double_sqrt(x)
+
+
+cdef inline real normal_or_zero(real x) noexcept nogil:
+    """x, or 0 where x is subnormal; NaN stays."""
+    if real is float:
+        return 0 if fabs(x) < FLT_MIN else x
+    else:
+        return 0 if fabs(x) < DBL_MIN else x
 
 
 cdef void relu_part(
@@ -48,8 +57,8 @@ cdef void adam_part(
     cdef real g
     for i in range(begin, end):
         g = grad[i]
-        m[i] += new_m * (g - m[i])
-        v[i] += new_v * (g * g - v[i])
+        m[i] = normal_or_zero(m[i] + new_m * (g - m[i]))
+        v[i] = normal_or_zero(v[i] + new_v * (g * g - v[i]))
         param[i] -= lr * m[i] / (root(v[i]) + epsilon)
 
 

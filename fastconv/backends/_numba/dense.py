@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .build import Kernel
 from .pointer import BYTE, DOUBLE, ELEMENTS, LONG, numbers, pointers
 from .product import share
@@ -205,8 +207,12 @@ def softmax_backward(real: int) -> Kernel:
 
 
 def adam(real: int) -> Kernel:
-    """m += s*(grad - m); v += t*(grad*grad - v); param -= lr*m / (sqrt(v) + epsilon)."""
+    """m += s*(grad - m); v += t*(grad*grad - v); param -= lr*m / (sqrt(v) + epsilon).
+
+    Subnormal m and v become 0.
+    """
     number: Any = ELEMENTS[real]
+    smallest_normal = float(np.finfo(str(number)).smallest_normal)
 
     def kernel(block, part, parts):
         param, grad, m, v = pointers(block, 0, 4, real)
@@ -215,11 +221,14 @@ def adam(real: int) -> Kernel:
         lr, epsilon = number(settings[0]), number(settings[3])
         # 1 - beta is exact to the last digit only before it is rounded to float32.
         s, t = number(settings[1]), number(settings[2])
+        smallest = number(smallest_normal)
         first, last = share(count, part, parts)
         for i in range(first, last):
             g = grad[i]
             first_moment = m[i] + s * (g - m[i])
             second_moment = v[i] + t * (g * g - v[i])
+            first_moment = number(0) if abs(first_moment) < smallest else first_moment
+            second_moment = number(0) if abs(second_moment) < smallest else second_moment
             m[i] = first_moment
             v[i] = second_moment
             param[i] -= lr * first_moment / (math.sqrt(second_moment) + epsilon)
