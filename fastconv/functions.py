@@ -45,6 +45,7 @@ def step_function(x: ArrayLike) -> NDArray[np.int_]:
     return (as_array(x) > 0).astype(np.int_)
 
 
+@np.errstate(under="ignore")
 def sigmoid(x: ArrayLike) -> NDArray[np.floating]:
     """1 / (1 + exp(-x)), written so that no exponential overflows."""
     x = _real("sigmoid", x)
@@ -69,6 +70,7 @@ def relu_grad(x: ArrayLike) -> NDArray[Any]:
     return (x >= 0).astype(x.dtype)
 
 
+@np.errstate(under="ignore")
 def softmax(x: ArrayLike) -> NDArray[np.floating]:
     """exp(x) / sum(exp(x)) over the last axis, shifted by the maximum."""
     x = _real("softmax", x)
