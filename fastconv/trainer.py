@@ -18,7 +18,9 @@ from .batches import Augment, Batches
 from .checkpoint import Checkpoints
 from .clipping import clip_gradients
 from .errors import ArgumentError, FallbackWarning, ShapeError
+from .exclusive import exclusively
 from .geometry import as_int
+from .layers.containers import leaves
 from .ops import expect_smoothing
 from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
@@ -385,7 +387,14 @@ class Trainer(Checkpoints):
 
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
-        """The backend and the generator that this run asked for."""
+        """The backend and the generator that this run asked for; no other run has its network."""
         chosen = nullcontext() if self.backend is None else use_backend(self.backend)
-        with chosen, randomness.own_generator(self._generator):
+        layers = getattr(self.network, "layers", ())
+        rows = layers.values() if isinstance(layers, Mapping) else layers
+        own = [layer for row in rows for _, layer in leaves(row)]
+        with (
+            exclusively("Trainer", [self.network, self.optimizer, *own]),
+            chosen,
+            randomness.own_generator(self._generator),
+        ):
             yield

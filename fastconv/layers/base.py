@@ -32,6 +32,8 @@ class Layer:
         Whether the parameters stay as they are; see `fastconv.network.Network.freeze`.
     has_modes : bool
         Whether training and evaluation differ: `forward` takes ``train_flg``.
+    stands_for : Layer or None
+        The layer in whose place this one runs, in a network's evaluation.
     """
 
     parameter_names: tuple[str, ...] = ()
@@ -39,6 +41,7 @@ class Layer:
     has_modes: ClassVar[bool] = False
 
     frozen: bool = False
+    stands_for: Layer | None = None
     # On the class too: a subclass in the book's style calls no constructor but its own.
     backend: str | None = None
     _context: Any = None
