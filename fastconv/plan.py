@@ -11,6 +11,7 @@ to see. Evaluation leaves fastconv's layers as they are.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,8 +43,9 @@ class Plan:
     def __init__(self) -> None:
         self.pool = Pool()
         self._kept: tuple[Runs, Use] | None = None
-        self._depth = 0
-        self._running = False
+        # Threads, and not marks: a process that forks leaves a child with those of its others.
+        self._stepping: int | None = None
+        self._running: int | None = None
 
     def __reduce__(self) -> tuple[type[Plan], tuple[()]]:
         return Plan, ()
@@ -51,13 +53,14 @@ class Plan:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Behind the outermost of such blocks no forward's backward can follow any more."""
-        self._depth += 1
+        if self._stepping == threading.get_ident():
+            yield
+            return
+        self._stepping = threading.get_ident()
         try:
             yield
         finally:
-            self._depth -= 1
-            if not self._depth:
-                self._kept = None
+            self._stepping = self._kept = None
 
     def forward(self, layers: Sequence[Any], x: Array, train_flg: bool) -> Array:
         """Return what the last layer gives for x; with `train_flg`, `backward` may follow.
@@ -93,16 +96,16 @@ class Plan:
     @contextmanager
     def _once(self) -> Iterator[None]:
         """Refuse a step that a layer begins inside of a step: the layers have one state."""
-        if self._running:
+        if self._running == threading.get_ident():
             raise StateError(
                 "a forward in training was called inside of a step of the same network; "
                 "predict may be, or a copy.deepcopy of the network trained"
             )
-        self._running = True
+        self._running = threading.get_ident()
         try:
             yield
         finally:
-            self._running = False
+            self._running = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from .clipping import clip_gradients
 from .errors import ArgumentError, FallbackWarning, ShapeError
 from .exclusive import exclusively
 from .geometry import as_int
+from .layers import Layer
 from .layers.containers import leaves
 from .ops import expect_smoothing
 from .optimizer import *  # noqa: F403
@@ -389,12 +390,18 @@ class Trainer(Checkpoints):
     def _surroundings(self) -> Iterator[None]:
         """The backend and the generator that this run asked for; no other run has its network."""
         chosen = nullcontext() if self.backend is None else use_backend(self.backend)
-        layers = getattr(self.network, "layers", ())
-        rows = layers.values() if isinstance(layers, Mapping) else layers
-        own = [layer for row in rows for _, layer in leaves(row)]
         with (
-            exclusively("Trainer", [self.network, self.optimizer, *own]),
+            exclusively("Trainer", [self.network, self.optimizer, *_layers(self.network)]),
             chosen,
             randomness.own_generator(self._generator),
         ):
             yield
+
+
+def _layers(network: Any) -> list[Layer]:
+    """The layers of fastconv's that a network keeps as the book's do, in a list or a dict."""
+    found = getattr(network, "layers", ())
+    rows = found.values() if isinstance(found, Mapping) else found
+    if not isinstance(found, Mapping | Sequence):
+        return []
+    return [leaf for row in rows for _, leaf in leaves(row) if isinstance(leaf, Layer)]

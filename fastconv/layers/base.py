@@ -1,6 +1,7 @@
 """What all layers share.
 
-A layer is ``forward``, then ``backward``, with its state on itself.
+A layer is ``forward``, then ``backward``, with its state on itself. So a layer is for one thread
+at a time, and copies, pickled or not, begin with a ``forward`` of their own.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class Layer:
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend
         self._context = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: not what the last forward kept, which lies as kernels need it."""
+        return vars(self) | {"_context": None}
 
     def forget(self) -> None:
         """Drop what the last forward kept."""

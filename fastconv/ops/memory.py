@@ -81,27 +81,38 @@ class Pool:
         self._recent: deque[int] = deque([0], RECENT)
 
     def empty_bytes(self, size: int, use: Use | None = None) -> NDArray[np.uint8]:
-        """At least `size` bytes, the oldest that are free and fit, else new ones."""
+        """At least `size` bytes: of what is free and fits, else new ones.
+
+        Where new ones would be too many, anything free that is large enough will do.
+        """
         if not _COUNTED or size < LEAST or (self.most is not None and size > self.most // 4):
             return np.empty(size, np.uint8)
         with _lock:
-            memory = self._take_free(size)
+            memory = self._take_free(size, size + size // ROOM, use)
+            if memory is None and self._total() + size > self._limit(size):
+                memory = self._take_free(size, sys.maxsize, use)
             new = memory is None
             if memory is None:
                 memory = np.empty(size, np.uint8)
             self.kept.append(memory)
+            for other in self._uses:
+                if other is not use:
+                    other.lose(memory)
             if use is not None:
-                use.note(memory)
+                use.note(memory, size)
             if new:
                 self._trim()
             return memory
 
-    def _take_free(self, size: int) -> NDArray[np.uint8] | None:
-        for i in range(len(self.kept)):
-            fits = size <= self.kept[i].size <= size + size // ROOM
-            if fits and _references(self.kept, i) == _UNUSED:
-                return self.kept.pop(i)
-        return None
+    def _take_free(self, least: int, most: int, use: Use | None) -> NDArray[np.uint8] | None:
+        """The smallest that fits, of what `use` has had before if possible."""
+        best, found = (True, sys.maxsize), -1
+        for i in range(len(self.kept)):  # nothing here may refer to the memory
+            if least <= self.kept[i].size <= most:
+                rank = (use is None or id(self.kept[i]) not in use.sizes, self.kept[i].size)
+                if rank < best and _references(self.kept, i) == _UNUSED:
+                    best, found = rank, i
+        return None if found < 0 else self.kept.pop(found)
 
     def begin(self, use: Use) -> None:
         """Count what `use` draws."""
@@ -112,16 +123,31 @@ class Pool:
         """Keep no more than the last uses call for."""
         with _lock:
             self._uses.remove(use)
-            self._recent.append(use.drawn)
+            self._recent.append(use.most)
             self._trim()
 
+    def _limit(self, more: int = 0) -> int:
+        """Bytes to keep, where the uses that are under way draw so many more."""
+        if self.most is not None:
+            return self.most
+        return 2 * max(max(self._recent), sum(use.drawn for use in self._uses) + more)
+
+    def _total(self) -> int:
+        return sum(memory.size for memory in self.kept)
+
     def _trim(self) -> None:
-        limit = self.most
-        if limit is None:
-            limit = 2 * max(max(self._recent), sum(use.drawn for use in self._uses))
-        total = sum(memory.size for memory in self.kept)
-        while total > limit:
-            total -= self.kept.pop(0).size
+        """Keep no more than may be: what is free goes first, the oldest of it, then the oldest."""
+        surplus = self._total() - self._limit()
+        for free in (True, False):
+            i = 0
+            while surplus > 0 and i < len(self.kept):
+                if free and _references(self.kept, i) != _UNUSED:
+                    i += 1
+                    continue
+                memory = self.kept.pop(i)
+                surplus -= memory.size
+                for use in self._uses if free else ():
+                    use.lose(memory)
 
 
 class Use:
@@ -130,19 +156,30 @@ class Use:
     Attributes
     ----------
     drawn : int
-        Bytes that it has drawn, the same memory counted once.
+        Bytes that it has asked for; those that lay in the same memory are counted once, and
+        those that another has now not at all.
+    most : int
+        The largest that this has been.
+    sizes : dict of int to int
+        The largest size that it had each piece of memory for, by the memory's id.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.drawn = 0
-        self._seen: set[int] = set()
+        self.drawn = self.most = 0
+        self.sizes: dict[int, int] = {}
 
-    def note(self, memory: NDArray[np.uint8]) -> None:
-        """Count memory that was drawn."""
-        if id(memory) not in self._seen:
-            self._seen.add(id(memory))
-            self.drawn += memory.size
+    def note(self, memory: NDArray[np.uint8], size: int) -> None:
+        """Count memory that was drawn for a result of this size."""
+        more = size - self.sizes.get(id(memory), 0)
+        if more > 0:
+            self.sizes[id(memory)] = size
+            self.drawn += more
+            self.most = max(self.most, self.drawn)
+
+    def lose(self, memory: NDArray[np.uint8]) -> None:
+        """Count no more what another has drawn."""
+        self.drawn -= self.sizes.pop(id(memory), 0)
 
 
 class _Current(threading.local):
