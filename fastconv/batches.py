@@ -72,6 +72,10 @@ class Batches:
         self._last = 0
         self._next: tuple[int, Future[Batch]] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: not the thread, nor what it makes ahead."""
+        return vars(self) | {"_pool": None, "_next": None}
+
     def take(self, step: int) -> Batch:
         """The batch of a step, counted from 0; inside `ahead` the next one is begun.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from os import PathLike
 from typing import Any
@@ -16,16 +17,21 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .errors import ArgumentError, WeightsError
+from .exclusive import exclusively
 from .io import load_params, save_params
 from .layers import Affine, SoftmaxWithLoss
 from .layers.containers import AuxiliaryHead, Container, leaves
 from .ops import class_indices
 from .ops.arrays import as_array, is_real
+from .parameters import Parameters
 from .plan import Plan
 
 __all__ = ["Network", "Predictor", "network_dtype"]
 
 Array = NDArray[Any]
+
+INDEX = ("heads", "params", "_owners", "_buffers", "_params")
+"""Attributes that follow from the layers; `params` is one in pickles of earlier versions."""
 
 TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 """What PyTorch calls the parameters; running statistics have one name in both."""
@@ -89,13 +95,27 @@ class Network(Predictor):
     ----------
     layers : list of Layer
     params : dict of str to array
-        The arrays that are trained, shared with the layers. Of a sequence: ``W1``, ``b1`` of the
-        first layer that has any, ``W2``, ``b2`` of the second, and so on. Of a mapping:
+        The arrays that are trained: those of the layers, read there and written there, so that
+        ``params["W1"] = array`` and ``layer.W = array`` are the same (see
+        `fastconv.parameters.Parameters`). Of a sequence: ``W1``, ``b1`` of the first layer that
+        has any, ``W2``, ``b2`` of the second, and so on. Of a mapping:
         ``layer1.0.conv1.weight``, ``fc.bias``.
     spec : dict or None
         How `fastconv.models.make_model` makes this network; None of others.
     last_layer : SoftmaxWithLoss
         Its ``loss`` is that of the last forward in training, auxiliary heads included.
+
+    Notes
+    -----
+    `copy.deepcopy` and pickles of any kind, joblib's included, give a network of its own, with
+    the same weights and settings, what is frozen included. `copy.copy` gives another name for
+    the same layers: what one learns, the other has learned.
+
+    Any number of threads may call `predict` and `accuracy` at once. Layers of a class of the
+    user's own are asked as they are; those of fastconv are left as they are. `gradient`, `loss`
+    and a forward in training leave their state on the layers, so they are for one thread at a
+    time: a second one gets a `StateError`, and needs a copy. What is predicted while another
+    thread trains is predicted with weights of which some are a step older than others.
     """
 
     def __init__(
@@ -114,19 +134,42 @@ class Network(Predictor):
         self._leaves = {
             name: leaf for own, layer in named.items() for name, leaf in leaves(layer, str(own))
         }
+        self._index()
+        self.backend = backend
+
+    def _index(self) -> None:
+        """Find in the layers what has names."""
         self.heads = [layer for layer in _containers(self.layers) if type(layer) is AuxiliaryHead]
         self._owners = dict(self._named("parameter_names"))
         self._buffers = dict(self._named("buffer_names"))
-        self.params: dict[str, Array] = {}
-        self._gather()
-        self.backend = backend
+        self._params = Parameters(self._owners)
 
-    def _gather(self) -> None:
-        """Fill `params` with what is trained now."""
-        self.params.clear()
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over; what `_index` finds, it finds itself."""
+        state = {key: value for key, value in vars(self).items() if key not in INDEX}
+        places: dict[int, list[str]] = {}
         for key, (layer, name) in self._owners.items():
-            if not getattr(layer, "frozen", False):
-                self.params[key] = getattr(layer, name)
+            places.setdefault(id(getattr(layer, name)), []).append(key)
+        return state | {"_tied": [keys for keys in places.values() if len(keys) > 1]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy; layers that had one array in common have one again."""
+        tied = state.get("_tied", ())
+        vars(self).update({k: v for k, v in state.items() if k not in (*INDEX, "_tied")})
+        self._index()
+        for first, *others in tied:
+            layer, name = self._owners[first]
+            for key in others:
+                setattr(*self._owners[key], getattr(layer, name))
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The arrays that are trained, by name; assigned to, their values as `set_params` does."""
+        return self._params
+
+    @params.setter
+    def params(self, params: Mapping[str, Array]) -> None:
+        self.set_params({**self.frozen_params, **params})
 
     def named_layers(self) -> Iterator[tuple[str, Any]]:
         """Every layer that holds no others, in the order they run, by dotted name."""
@@ -163,7 +206,10 @@ class Network(Predictor):
         out = as_array(x)
         if out.dtype.kind in "fiub":
             out = out.astype(self.dtype, copy=False)
-        return self._plan.forward(self.layers, out, train_flg)
+        if not train_flg:
+            return self._plan.forward(self.layers, out, False)
+        with self._training("predict(train_flg=True)"):
+            return self._plan.forward(self.layers, out, True)
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean cross-entropy of a forward pass in training mode.
@@ -174,22 +220,31 @@ class Network(Predictor):
         t : array
             Class indices (N,) or one-hot (N, classes).
         """
-        loss = self.last_layer.forward(self.predict(x, train_flg=True), t)
-        for head in self.heads:
-            head.last_layer.label_smoothing = self.last_layer.label_smoothing
-            loss += head.loss(t)
-        self.last_layer.loss = loss
-        return loss
+        with self._training("loss"):
+            loss = self.last_layer.forward(self.predict(x, train_flg=True), t)
+            for head in self.heads:
+                head.last_layer.label_smoothing = self.last_layer.label_smoothing
+                loss += head.loss(t)
+            self.last_layer.loss = loss
+            return loss
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of `loss` under the names of `params`; `last_layer.loss` keeps it."""
-        self.loss(x, t)
-        self._plan.backward(self.last_layer.backward(1))
-        return {
-            key: getattr(layer, "d" + name)
-            for key, (layer, name) in self._owners.items()
-            if key in self.params
-        }
+        with self._training("gradient"):
+            self.loss(x, t)
+            self._plan.backward(self.last_layer.backward(1))
+            return {
+                key: getattr(layer, "d" + name)
+                for key, (layer, name) in self._owners.items()
+                if key in self.params
+            }
+
+    @contextmanager
+    def _training(self, op: str) -> Iterator[None]:
+        """Keep other threads from training these layers, also as another network's."""
+        layers = [*self._leaves.values(), self.last_layer]
+        with exclusively(f"{type(self).__name__}.{op}", layers), self._plan.step():
+            yield
 
     def freeze(self, *patterns: str) -> list[str]:
         """Train no more what these patterns match; without any, train everything again.
@@ -227,7 +282,6 @@ class Network(Predictor):
             chosen |= found
         for layer, _ in self._owners.values():
             layer.frozen = id(layer) in chosen
-        self._gather()
         return [key for key in self._owners if key not in self.params]
 
     @property
@@ -338,7 +392,6 @@ class Network(Predictor):
                 )
         for key, (layer, name) in self._owners.items():
             setattr(layer, name, np.array(params[key], self.dtype, order="C"))
-        self._gather()
 
 
 def _numbers(source: str, name: str, value: ArrayLike) -> Array:

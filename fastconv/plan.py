@@ -2,14 +2,18 @@
 
 A `Plan` cuts a network's layers into runs (`fastconv.runs`) and lets them draw from memory of
 its own. What nobody needs any more is used again at once, also within a step; from the second
-step on, none is allocated. What a layer shows after a step is ``dW``, ``db`` and the like; inside
-a run nothing else is there to see.
+step on, none is allocated. It keeps at most twice the memory that the largest of the last calls
+drew (`fastconv.ops.memory.Pool`), and is gone with its network.
+
+What a layer shows after a step is ``dW``, ``db`` and the like; inside a run nothing else is there
+to see. Evaluation leaves fastconv's layers as they are.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +24,7 @@ from . import ops
 from .backends.algorithms import ConvAlgorithms
 from .errors import StateError
 from .geometry import window_geometry
-from .ops.memory import Pool, drawing_from
+from .ops.memory import Pool, Use, drawing_from
 from .runs import ConvRun, Normalized, Run, Runs, flat, trains
 from .selection import settled
 
@@ -32,30 +36,49 @@ Array = NDArray[Any]
 class Plan:
     """Runs layers forward and backward.
 
-    Each Python thread that uses a plan has memory and a state of its own, so that
-    several may predict at once. Copies and pickles of a plan start empty.
+    Any number of threads may evaluate at once; they draw from one pool. One at a time may train.
+    Copies by `copy.deepcopy` and pickles of a plan start empty.
     """
 
     def __init__(self) -> None:
-        self._own = _Own()
+        self.pool = Pool()
+        self._kept: tuple[Runs, Use] | None = None
+        # Threads, and not marks: a process that forks leaves a child with those of its others.
+        self._stepping: int | None = None
+        self._running: int | None = None
 
     def __reduce__(self) -> tuple[type[Plan], tuple[()]]:
         return Plan, ()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Behind the outermost of such blocks no forward's backward can follow any more."""
+        if self._stepping == threading.get_ident():
+            yield
+            return
+        self._stepping = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._stepping = self._kept = None
 
     def forward(self, layers: Sequence[Any], x: Array, train_flg: bool) -> Array:
         """Return what the last layer gives for x; with `train_flg`, `backward` may follow.
 
         What stands in front of the first layer that trains runs as in evaluation.
         """
-        self._own.runs = None  # what they kept is free now
         row = list(flat(layers))
+        if not train_flg:
+            with settled(), drawing_from(Use(self.pool)):
+                return Runs(row, False).forward(x, False)
         first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
-        first = first if train_flg else len(row)
-        with settled(), drawing_from(self._own.pool):
+        self._kept = None  # what they kept is free now
+        use = Use(self.pool)
+        with self._once(), settled(), drawing_from(use):
             x = Runs(row[:first], False).forward(x, False)
             runs = Runs(row[first:], True)
             out = runs.forward(x, True)
-        self._own.runs = runs if train_flg else None
+        self._kept = runs, use
         return out
 
     def backward(self, dout: Any) -> None:
@@ -63,19 +86,26 @@ class Plan:
 
         Nobody reads the gradient of the first layer's input, and it is not computed.
         """
-        runs, self._own.runs = self._own.runs, None
-        if runs is None:
+        kept, self._kept = self._kept, None
+        if kept is None:
             raise StateError("Plan: backward was called before a forward in training")
-        with settled(), drawing_from(self._own.pool):
+        runs, use = kept
+        with self._once(), settled(), drawing_from(use):
             runs.backward(dout, False)
 
-
-class _Own(threading.local):
-    """What a thread has of a plan."""
-
-    def __init__(self) -> None:
-        self.pool = Pool()
-        self.runs: Runs | None = None
+    @contextmanager
+    def _once(self) -> Iterator[None]:
+        """Refuse a step that a layer begins inside of a step: the layers have one state."""
+        if self._running == threading.get_ident():
+            raise StateError(
+                "a forward in training was called inside of a step of the same network; "
+                "predict may be, or a copy.deepcopy of the network trained"
+            )
+        self._running = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._running = None
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ class Profile:
             if frame.f_code.co_name in ("forward", "backward"):
                 owner = frame.f_locals.get("self")
                 if isinstance(owner, Layer):
-                    return self._name(owner)
+                    return self._name(owner.stands_for or owner)
                 inside = getattr(owner, "layers", None)
                 if isinstance(inside, list) and all(isinstance(one, Layer) for one in inside):
                     return " + ".join(self._name(layer) for layer in inside)  # run as one

@@ -27,13 +27,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
-from .layers import Affine, BatchNormalization2d, Convolution, Pooling, Relu
-from .layers.containers import AuxiliaryHead, Branches, Chain, Shortcut, leaves, run_layer, sum_of
+from .layers import Affine, BatchNormalization2d, Convolution, Layer, Pooling, Relu
+from .layers.containers import (
+    AuxiliaryHead,
+    Branches,
+    Chain,
+    Container,
+    Shortcut,
+    leaves,
+    run_layer,
+    sum_of,
+)
 from .ops.memory import empty
 
 __all__ = ["ConvRun", "Normalized", "Run", "Runs", "Watch", "cut", "flat", "trains"]
 
 Array = NDArray[Any]
+
+LAYERS = Layer.__module__.rpartition(".")[0]
+"""Where fastconv's own layers are."""
 
 Watch = Callable[["Run", tuple[int, ...], tuple[int, ...]], None]
 """Told of each run that has run, with the shapes of its input and output."""
@@ -101,7 +113,8 @@ class Single:
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
-        return run_layer(self.layers[0], x, train_flg)
+        layer = self.layers[0]
+        return run_layer(layer if train_flg else stand_in(layer), x, train_flg)
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
         """Set the layers' gradients; return dx, or None where it is not asked for."""
@@ -133,8 +146,8 @@ class ConvRun:
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
         conv = self.conv
-        for layer in self.layers:
-            layer.forget()
+        if train_flg:
+            forget(self.layers)
         window = (conv.stride, conv.pad)
         norm, beside = self.norm, self.beside
         self.beside = None
@@ -182,8 +195,8 @@ class Normalized:
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
-        for layer in self.layers:
-            layer.forget()
+        if train_flg:
+            forget(self.layers)
         norm = self.norm
         if train_flg and not norm.frozen:
             out, mean, variance, context = ops.batchnorm2d_train(
@@ -278,7 +291,8 @@ class Head:
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
-        self.head.scores = self.runs.forward(x, True) if train_flg else None
+        if train_flg:
+            self.head.scores = self.runs.forward(x, True)
         return x
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
@@ -286,6 +300,28 @@ class Head:
         scores = self.head.last_layer.backward(self.head.weight)
         gradient = self.runs.backward(scores, input_gradient)
         return None if gradient is None else ops.add(gradient, dout, self.head.backend)
+
+
+def stand_in(layer: Any) -> Any:
+    """What runs in a layer's place in evaluation, so that the layer's own state stays.
+
+    Several threads may evaluate it, also while one trains it; and what backward would need is
+    gone at once. Where `forward` is not fastconv's, only its author knows what is state.
+    """
+    own = isinstance(layer, Layer) and "forward" not in vars(layer)
+    if not own or not type(layer).forward.__module__.startswith(LAYERS):
+        return layer
+    other = object.__new__(type(layer))
+    vars(other).update(vars(layer), stands_for=layer)
+    if isinstance(layer, Container):
+        other.layers = {name: stand_in(child) for name, child in layer.layers.items()}
+    return other
+
+
+def forget(layers: list[Any]) -> None:
+    """Drop what layers kept that now run as one."""
+    for layer in layers:
+        layer.forget()
 
 
 def takes_shortcut(last: Any, train_flg: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -18,7 +18,10 @@ from .batches import Augment, Batches
 from .checkpoint import Checkpoints
 from .clipping import clip_gradients
 from .errors import ArgumentError, FallbackWarning, ShapeError
+from .exclusive import exclusively
 from .geometry import as_int
+from .layers import Layer
+from .layers.containers import leaves
 from .ops import expect_smoothing
 from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
@@ -385,7 +388,20 @@ class Trainer(Checkpoints):
 
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
-        """The backend and the generator that this run asked for."""
+        """The backend and the generator that this run asked for; no other run has its network."""
         chosen = nullcontext() if self.backend is None else use_backend(self.backend)
-        with chosen, randomness.own_generator(self._generator):
+        with (
+            exclusively("Trainer", [self.network, self.optimizer, *_layers(self.network)]),
+            chosen,
+            randomness.own_generator(self._generator),
+        ):
             yield
+
+
+def _layers(network: Any) -> list[Layer]:
+    """The layers of fastconv's that a network keeps as the book's do, in a list or a dict."""
+    found = getattr(network, "layers", ())
+    rows = found.values() if isinstance(found, Mapping) else found
+    if not isinstance(found, Mapping | Sequence):
+        return []
+    return [leaf for row in rows for _, leaf in leaves(row) if isinstance(leaf, Layer)]

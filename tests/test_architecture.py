@@ -25,7 +25,7 @@ BACKENDS = FOUNDATION | {"backends"}
 CHOICE = BACKENDS | {"config", "selection"}
 OPS = CHOICE | {"ops"}
 LAYERS = OPS | {"functions", "util", "randomness", "layers"}
-NETWORK = LAYERS | {"io", "plan", "runs", "network"}
+NETWORK = LAYERS | {"io", "exclusive", "parameters", "plan", "runs", "network"}
 MODELS = NETWORK | {"models"}
 WEIGHTS = {"learned", "averaging", "validation", "run_weights", "checkpoint"}
 TRAINER = MODELS | WEIGHTS | {"optimizer", "optimizer_base", "parameter_groups", "clipping"}
@@ -59,6 +59,8 @@ MAY_IMPORT = {
     "validation": OPS | {"learned"},
     "run_weights": FOUNDATION | WEIGHTS - {"checkpoint"},
     "checkpoint": FOUNDATION | WEIGHTS | {"batches", "io", "optimizer_base"},
+    "exclusive": {"errors"},
+    "parameters": OPS,
     "runs": LAYERS,
     "plan": LAYERS | {"plan", "runs"},
     "network": NETWORK,

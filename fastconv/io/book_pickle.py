@@ -29,6 +29,8 @@ _ADMITTED = {
     "numpy.ndarray": "ndarray",
     "numpy.dtype": "dtype",
     "_codecs.encode": "encode",
+    "__builtin__.dict": "dict",
+    "builtins.dict": "dict",
     "numpy.core.multiarray._reconstruct": "_reconstruct",
     "numpy._core.multiarray._reconstruct": "_reconstruct",
     "numpy.core.numeric._frombuffer": "_frombuffer",
@@ -255,6 +257,8 @@ class _Reader:
                 array = _PickledArray()
                 array.fill(data, dtype, shape, order, *axes)
                 return array
+            case "dict", ():  # the `params` of a network
+                return {}
             case "encode", (str(text), *encoding) if encoding in ([], ["latin1"]):
                 # How protocols before 3 write bytes: as text, to be encoded.
                 return text.encode("latin1")

@@ -1,6 +1,7 @@
 """What all layers share.
 
-A layer is ``forward``, then ``backward``, with its state on itself.
+A layer is ``forward``, then ``backward``, with its state on itself. So a layer is for one thread
+at a time, and copies, pickled or not, begin with a ``forward`` of their own.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Layer:
         Whether the parameters stay as they are; see `fastconv.network.Network.freeze`.
     has_modes : bool
         Whether training and evaluation differ: `forward` takes ``train_flg``.
+    stands_for : Layer or None
+        The layer in whose place this one runs, in a network's evaluation.
     """
 
     parameter_names: tuple[str, ...] = ()
@@ -39,6 +42,7 @@ class Layer:
     has_modes: ClassVar[bool] = False
 
     frozen: bool = False
+    stands_for: Layer | None = None
     # On the class too: a subclass in the book's style calls no constructor but its own.
     backend: str | None = None
     _context: Any = None
@@ -46,6 +50,10 @@ class Layer:
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend
         self._context = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: not what the last forward kept, which lies as kernels need it."""
+        return vars(self) | {"_context": None}
 
     def forget(self) -> None:
         """Drop what the last forward kept."""

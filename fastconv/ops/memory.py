@@ -2,15 +2,19 @@
 
 A page that the system has just given costs more to touch for the first time than most kernels
 do with it, and a step of training asks for the same sizes as the step before. Every thread draws
-from one `Pool` of the process, or inside `drawing_from` from another.
+from one `Pool` of the process, which keeps at most 128 MiB, or inside `drawing_from` from another,
+that of a network: it keeps at most twice what the largest of the last 128 predictions or steps
+drew, however many threads made them, and nothing once the network is gone.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import sysconfig
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LINE", "Pool", "array_in", "drawing_from", "empty", "empty_bytes"]
+__all__ = ["LINE", "Pool", "Use", "array_in", "drawing_from", "empty", "empty_bytes"]
 
 LINE = 64
 """Bytes of a cache line."""
@@ -31,6 +35,17 @@ MOST = 1 << 27
 
 ROOM = 4
 """A result may lie in memory that is larger by a part in so many."""
+
+RECENT = 128
+"""Uses of a pool that say how much it keeps: the batches of an evaluation between two epochs."""
+
+_lock = threading.RLock()
+"""Held for a moment, by any pool; also while the process forks, so that no child finds it held."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 def _references(kept: list[NDArray[np.uint8]], i: int) -> int:
@@ -49,58 +64,148 @@ class Pool:
     """Memory that is free where nothing but the pool refers to it.
 
     Every view of an array, and every tensor of another library on its memory, holds a
-    reference.
+    reference. What was used longest ago is kept no more once the pool has more than it may.
 
     Parameters
     ----------
     most : int, optional
         Bytes to keep, those in use included; a quarter of it at most for one result.
-        None: all that was ever asked for, until the pool itself goes.
+        None: twice what the largest of the last `RECENT` uses drew, or all that are
+        under way now together. So two sizes that take turns both stay.
     """
 
     def __init__(self, most: int | None = None) -> None:
         self.most = most
         self.kept: list[NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
+        self._uses: list[Use] = []
+        self._recent: deque[int] = deque([0], RECENT)
 
-    def empty_bytes(self, size: int) -> NDArray[np.uint8]:
-        """At least `size` bytes, the oldest that are free and fit, else new ones."""
+    def empty_bytes(self, size: int, use: Use | None = None) -> NDArray[np.uint8]:
+        """At least `size` bytes: of what is free and fits, else new ones.
+
+        Where new ones would be too many, anything free that is large enough will do.
+        """
         if not _COUNTED or size < LEAST or (self.most is not None and size > self.most // 4):
             return np.empty(size, np.uint8)
-        with self._lock:
-            for i in range(len(self.kept)):
-                fits = size <= self.kept[i].size <= size + size // ROOM
-                if fits and _references(self.kept, i) == _UNUSED:
-                    self.kept.append(self.kept.pop(i))
-                    return self.kept[-1]
-            memory = np.empty(size, np.uint8)
+        with _lock:
+            memory = self._take_free(size, size + size // ROOM, use)
+            if memory is None and self._total() + size > self._limit(size):
+                memory = self._take_free(size, sys.maxsize, use)
+            new = memory is None
+            if memory is None:
+                memory = np.empty(size, np.uint8)
             self.kept.append(memory)
-            while self.most is not None and sum(kept.size for kept in self.kept) > self.most:
-                self.kept.pop(0)
+            for other in self._uses:
+                if other is not use:
+                    other.lose(memory)
+            if use is not None:
+                use.note(memory, size)
+            if new:
+                self._trim()
             return memory
+
+    def _take_free(self, least: int, most: int, use: Use | None) -> NDArray[np.uint8] | None:
+        """The smallest that fits, of what `use` has had before if possible."""
+        best, found = (True, sys.maxsize), -1
+        for i in range(len(self.kept)):  # nothing here may refer to the memory
+            if least <= self.kept[i].size <= most:
+                rank = (use is None or id(self.kept[i]) not in use.sizes, self.kept[i].size)
+                if rank < best and _references(self.kept, i) == _UNUSED:
+                    best, found = rank, i
+        return None if found < 0 else self.kept.pop(found)
+
+    def begin(self, use: Use) -> None:
+        """Count what `use` draws."""
+        with _lock:
+            self._uses.append(use)
+
+    def end(self, use: Use) -> None:
+        """Keep no more than the last uses call for."""
+        with _lock:
+            self._uses.remove(use)
+            self._recent.append(use.most)
+            self._trim()
+
+    def _limit(self, more: int = 0) -> int:
+        """Bytes to keep, where the uses that are under way draw so many more."""
+        if self.most is not None:
+            return self.most
+        return 2 * max(max(self._recent), sum(use.drawn for use in self._uses) + more)
+
+    def _total(self) -> int:
+        return sum(memory.size for memory in self.kept)
+
+    def _trim(self) -> None:
+        """Keep no more than may be: what is free goes first, the oldest of it, then the oldest."""
+        surplus = self._total() - self._limit()
+        for free in (True, False):
+            i = 0
+            while surplus > 0 and i < len(self.kept):
+                if free and _references(self.kept, i) != _UNUSED:
+                    i += 1
+                    continue
+                memory = self.kept.pop(i)
+                surplus -= memory.size
+                for use in self._uses if free else ():
+                    use.lose(memory)
+
+
+class Use:
+    """One user of a pool, such as a step of training, and how much of it that takes.
+
+    Attributes
+    ----------
+    drawn : int
+        Bytes that it has asked for; those that lay in the same memory are counted once, and
+        those that another has now not at all.
+    most : int
+        The largest that this has been.
+    sizes : dict of int to int
+        The largest size that it had each piece of memory for, by the memory's id.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.drawn = self.most = 0
+        self.sizes: dict[int, int] = {}
+
+    def note(self, memory: NDArray[np.uint8], size: int) -> None:
+        """Count memory that was drawn for a result of this size."""
+        more = size - self.sizes.get(id(memory), 0)
+        if more > 0:
+            self.sizes[id(memory)] = size
+            self.drawn += more
+            self.most = max(self.most, self.drawn)
+
+    def lose(self, memory: NDArray[np.uint8]) -> None:
+        """Count no more what another has drawn."""
+        self.drawn -= self.sizes.pop(id(memory), 0)
 
 
 class _Current(threading.local):
     pool = Pool(MOST)
+    use: Use | None = None
 
 
 _current = _Current()
 
 
 @contextmanager
-def drawing_from(pool: Pool) -> Iterator[None]:
+def drawing_from(use: Use) -> Iterator[None]:
     """Let what this thread asks for come from another pool, inside a ``with`` block."""
-    before = _current.pool
-    _current.pool = pool
+    before = _current.pool, _current.use
+    _current.pool, _current.use = use.pool, use
+    use.pool.begin(use)
     try:
         yield
     finally:
-        _current.pool = before
+        use.pool.end(use)
+        _current.pool, _current.use = before
 
 
 def empty_bytes(size: int) -> NDArray[np.uint8]:
     """At least `size` bytes that may have been used before."""
-    return _current.pool.empty_bytes(size)
+    return _current.pool.empty_bytes(size, _current.use)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
