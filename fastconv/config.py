@@ -11,8 +11,13 @@ FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (
                          `set_math_mode`)
 FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions where it
                          applies: direct, winograd2, winograd2x4, winograd4
-FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data
+FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data (default:
+                         ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
 =======================  ==========================================================
+
+Users may share a cache folder. Compiled kernels are read from it where they belong to the user, to
+root, or to the folder's owner (unless it lies where anyone might have made it, as in ``/tmp``),
+and cannot be written by all; each user writes to a folder of their own in it.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from .backends.algorithms import ALGORITHMS, MATH_MODES
-from .errors import ArgumentError, FallbackWarning
+from .errors import ArgumentError, DataNotFound, FallbackWarning
 from .geometry import as_int
 
 __all__ = [
@@ -223,8 +228,24 @@ def max_isa() -> str | None:
 
 
 def cache_dir() -> Path:
-    """Return the folder for compiled kernels and downloaded data (it may not exist yet)."""
-    if text := os.environ.get("FASTCONV_CACHE_DIR", "").strip():
-        return Path(text).expanduser()
+    """Return the folder for compiled kernels and downloaded data (it may not exist yet).
+
+    Raises
+    ------
+    DataNotFound
+        None is named, and the user has no home folder, as in a container with a user id of
+        its own.
+    """
+    named = os.environ.get("FASTCONV_CACHE_DIR", "").strip()
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
-    return (Path(base) if base else Path.home() / ".cache") / "fastconv"
+    try:
+        if named:
+            return Path(named).expanduser().absolute()
+        # A relative one is to be ignored, says the standard that defines the variable.
+        cache = Path(base) if Path(base).is_absolute() else Path.home().absolute() / ".cache"
+        return cache / "fastconv"
+    except (RuntimeError, OSError) as error:
+        source = f"FASTCONV_CACHE_DIR={named}" if named else "no home folder"
+        missing = DataNotFound(f"no cache folder: {source}: {error}")
+        missing.add_note("remedy: set FASTCONV_CACHE_DIR to a folder")
+        raise missing from None

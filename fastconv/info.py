@@ -11,7 +11,7 @@ import numpy as np
 
 from . import config, plan, selection
 from ._version import __version__
-from .errors import FastconvError
+from .errors import DataNotFound, FastconvError
 
 __all__ = ["as_table", "configuration", "layer_table", "show_config"]
 
@@ -44,7 +44,7 @@ def configuration() -> dict[str, Any]:
         "math mode": config.get_math_mode(),
         "convolution algorithm": config.get_conv_algorithm(),
         "blas": _blas(),
-        "cache": str(config.cache_dir()),
+        "cache": _cache(),
         "backends": backends,
     }
 
@@ -126,6 +126,13 @@ def _chosen() -> str:
     except FastconvError as error:
         return f"none ({error})"
     return f"{choice} (auto: {why})"
+
+
+def _cache() -> str:
+    try:
+        return str(config.cache_dir())
+    except DataNotFound as error:
+        return f"none ({error})"
 
 
 def _blas() -> str:

@@ -44,6 +44,10 @@ class BackendStatus:
         return self.available
 
 
+def _no_cache() -> Path:
+    raise FileNotFoundError("no cache folder was named")
+
+
 class Registry:
     """Loads backends by name, once each.
 
@@ -51,11 +55,14 @@ class Registry:
     ----------
     max_isa : str or None
         Widest instruction set that a backend may use.
-    cache_dir : Path or None
-        Where a backend may keep what it compiled.
+    cache_dir : callable
+        Returns the folder where a backend may keep what it compiled; raises OSError where there
+        is none. Called when a backend needs it.
     """
 
-    def __init__(self, max_isa: str | None = None, cache_dir: Path | None = None) -> None:
+    def __init__(
+        self, max_isa: str | None = None, cache_dir: Callable[[], Path] = _no_cache
+    ) -> None:
         self.max_isa = max_isa
         self.cache_dir = cache_dir
         self._lock = threading.RLock()
@@ -131,8 +138,7 @@ class Registry:
     def _numba(self) -> Any:
         from .numba_backend import create
 
-        folder = self.cache_dir / "numba" if self.cache_dir else None
-        return create(max_isa=self.max_isa, cache_dir=folder)
+        return create(self.max_isa, self.cache_dir)
 
     def _numpy(self) -> Any:
         from .numpy_backend import create
