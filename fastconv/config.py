@@ -13,6 +13,8 @@ FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions wher
                          applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data (default:
                          ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
+OMP_WAIT_POLICY,         how OpenMP's threads wait (default: briefly, then asleep)
+GOMP_SPINCOUNT
 =======================  ==========================================================
 
 Users may share a cache folder. Compiled kernels are read from it where they belong to the user, to
@@ -24,6 +26,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -60,6 +64,7 @@ class _Process:
     conv_algorithm: str | None = None
     parallel: bool = False  # has any kernel been told to use more than one thread?
     forked: bool = False  # is this a child forked after that?
+    waiting: str = ""  # how OpenMP's threads wait, where libgomp was loaded for fastconv
 
 
 def requested_backend(argument: str | None = None) -> tuple[str, str]:
@@ -220,6 +225,54 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+SPINS = "1000"
+"""How often a thread that waits looks again before it sleeps: some 10 to 50 microseconds."""
+
+WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+
+@contextmanager
+def brief_waits() -> Iterator[None]:
+    """Have threads wait briefly, then sleep, if the ``with`` block loads GCC's OpenMP.
+
+    By its default they spin for milliseconds. Where other processes want the CPUs, a thread that
+    spins takes them from the one that it waits for, and two threads take longer than one. How
+    to wait can only be said by the environment, and is read when libgomp is loaded: it is
+    changed for that long. What the user has said there stands.
+    """
+    said = next((name for name in WAIT_VARIABLES if name in os.environ), None)
+    first = not _libgomp_is_loaded()
+    if said is None and first:
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        yield
+    finally:
+        if said is None and first:
+            os.environ.pop("GOMP_SPINCOUNT", None)
+    if first and _libgomp_is_loaded():
+        briefly = f"{SPINS} spins, then asleep"
+        _Process.waiting = briefly if said is None else f"as {said}={os.environ[said]} says"
+
+
+def waiting() -> str:
+    """How OpenMP's threads wait for work and for each other."""
+    if _Process.waiting:
+        return _Process.waiting
+    if _libgomp_is_loaded():
+        return "as it was said when libgomp was loaded, before fastconv's kernels"
+    return "by the default of the OpenMP library"
+
+
+def _libgomp_is_loaded() -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL("libgomp.so.1", os.RTLD_NOLOAD)
+    except (AttributeError, OSError):  # this system cannot tell, or it is not loaded
+        return False
+    return True
 
 
 def max_isa() -> str | None:

@@ -40,6 +40,7 @@ def configuration() -> dict[str, Any]:
         "numpy": np.__version__,
         "backend": _chosen(),
         "threads": config.get_num_threads(),
+        "threads wait": config.waiting(),
         "max_isa": config.max_isa() or "none",
         "math mode": config.get_math_mode(),
         "convolution algorithm": config.get_conv_algorithm(),

@@ -6,7 +6,9 @@ and none looks at strides, because the contract fixes them. The kernels are in `
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,10 @@ def create(max_isa: str | None, cache_dir: Callable[[], Path]) -> NumbaBackend:
         raise BackendUnavailable(
             "numba: NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it"
         )
+    # Its OpenMP library learns how to wait when it is loaded, which the registry sees to; no
+    # thread starts yet.
+    with suppress(ImportError):
+        importlib.import_module("numba.np.ufunc.omppool")
     return NumbaBackend(Team(Builder(cache_dir), machine(max_isa)))
 
 
