@@ -5,7 +5,8 @@ variable                 meaning
 =======================  ==========================================================
 FASTCONV_BACKEND         backend where nothing else names one (default ``auto``)
 FASTCONV_NUM_THREADS     threads of the kernels (default: OMP_NUM_THREADS, else the
-                         number of CPUs that this process may use)
+                         number of CPUs that this process may use: by its affinity,
+                         and by the limit of its container, rounded up)
 FASTCONV_MAX_ISA         widest instruction set to use: baseline, avx2 or avx512
 FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (see
                          `set_math_mode`)
@@ -24,16 +25,20 @@ and cannot be written by all; each user writes to a folder of their own in it.
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 
 from .backends.algorithms import ALGORITHMS, MATH_MODES
 from .errors import ArgumentError, DataNotFound, FallbackWarning
 from .geometry import as_int
+from .limits import cpu_quota
 
 __all__ = [
     "cache_dir",
@@ -131,10 +136,20 @@ def get_num_threads() -> int:
 
 
 def count_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many CPUs this process may use.
+
+    A container's limit may be a fraction, and is rounded up: two threads get all of 1.5 CPUs, one
+    gets 1.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = container_cpus()
+    return min(cpus or 1, math.ceil(quota) if quota else sys.maxsize)
+
+
+@cache
+def container_cpus() -> float | None:
+    """CPUs that the container's limit allows, as it was when it was first asked for; or None."""
+    return cpu_quota()
 
 
 def threads_here() -> int:

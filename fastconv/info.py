@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib import util
@@ -39,6 +40,7 @@ def configuration() -> dict[str, Any]:
         "platform": platform.platform(),
         "numpy": np.__version__,
         "backend": _chosen(),
+        "cpus": _cpus(),
         "threads": config.get_num_threads(),
         "threads wait": config.waiting(),
         "max_isa": config.max_isa() or "none",
@@ -127,6 +129,13 @@ def _chosen() -> str:
     except FastconvError as error:
         return f"none ({error})"
     return f"{choice} (auto: {why})"
+
+
+def _cpus() -> str:
+    """How many CPUs this process may use, and what says so."""
+    quota = config.container_cpus()
+    limit = "" if quota is None else f"; the container's limit is {quota:g}"
+    return f"{config.count_cpus()} of {os.cpu_count()}{limit}"
 
 
 def _cache() -> str:
