@@ -5,26 +5,40 @@ variable                 meaning
 =======================  ==========================================================
 FASTCONV_BACKEND         backend where nothing else names one (default ``auto``)
 FASTCONV_NUM_THREADS     threads of the kernels (default: OMP_NUM_THREADS, else the
-                         number of CPUs that this process may use)
+                         number of CPUs that this process may use: by its affinity,
+                         and by the limit of its container, rounded up)
 FASTCONV_MAX_ISA         widest instruction set to use: baseline, avx2 or avx512
 FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (see
                          `set_math_mode`)
 FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions where it
                          applies: direct, winograd2, winograd2x4, winograd4
-FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data
+FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data (default:
+                         ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
+OMP_WAIT_POLICY,         how OpenMP's threads wait (default: briefly, then asleep)
+GOMP_SPINCOUNT
 =======================  ==========================================================
+
+Users may share a cache folder. Compiled kernels are read from it where they belong to the user, to
+root, or to the folder's owner (unless it lies where anyone might have made it, as in ``/tmp``),
+and cannot be written by all; each user writes to a folder of their own in it.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 
 from .backends.algorithms import ALGORITHMS, MATH_MODES
-from .errors import ArgumentError, FallbackWarning
+from .errors import ArgumentError, DataNotFound, FallbackWarning
 from .geometry import as_int
+from .limits import cpu_quota
 
 __all__ = [
     "cache_dir",
@@ -55,6 +69,7 @@ class _Process:
     conv_algorithm: str | None = None
     parallel: bool = False  # has any kernel been told to use more than one thread?
     forked: bool = False  # is this a child forked after that?
+    waiting: str = ""  # how OpenMP's threads wait, where libgomp was loaded for fastconv
 
 
 def requested_backend(argument: str | None = None) -> tuple[str, str]:
@@ -121,10 +136,20 @@ def get_num_threads() -> int:
 
 
 def count_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many CPUs this process may use.
+
+    A container's limit may be a fraction, and is rounded up: two threads get all of 1.5 CPUs, one
+    gets 1.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = container_cpus()
+    return min(cpus or 1, math.ceil(quota) if quota else sys.maxsize)
+
+
+@cache
+def container_cpus() -> float | None:
+    """CPUs that the container's limit allows, as it was when it was first asked for; or None."""
+    return cpu_quota()
 
 
 def threads_here() -> int:
@@ -217,14 +242,78 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+SPINS = "1000"
+"""How often a thread that waits looks again before it sleeps: some 10 to 50 microseconds."""
+
+WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+
+@contextmanager
+def brief_waits() -> Iterator[None]:
+    """Have threads wait briefly, then sleep, if the ``with`` block loads GCC's OpenMP.
+
+    By its default they spin for milliseconds. Where other processes want the CPUs, a thread that
+    spins takes them from the one that it waits for, and two threads take longer than one. How
+    to wait can only be said by the environment, and is read when libgomp is loaded: it is
+    changed for that long. What the user has said there stands.
+    """
+    said = next((name for name in WAIT_VARIABLES if name in os.environ), None)
+    first = not _libgomp_is_loaded()
+    if said is None and first:
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+    try:
+        yield
+    finally:
+        if said is None and first:
+            os.environ.pop("GOMP_SPINCOUNT", None)
+    if first and _libgomp_is_loaded():
+        briefly = f"{SPINS} spins, then asleep"
+        _Process.waiting = briefly if said is None else f"as {said}={os.environ[said]} says"
+
+
+def waiting() -> str:
+    """How OpenMP's threads wait for work and for each other."""
+    if _Process.waiting:
+        return _Process.waiting
+    if _libgomp_is_loaded():
+        return "as it was said when libgomp was loaded, before fastconv's kernels"
+    return "by the default of the OpenMP library"
+
+
+def _libgomp_is_loaded() -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL("libgomp.so.1", os.RTLD_NOLOAD)
+    except (AttributeError, OSError):  # this system cannot tell, or it is not loaded
+        return False
+    return True
+
+
 def max_isa() -> str | None:
     """Return the clamp on the instruction set, FASTCONV_MAX_ISA, or None."""
     return _from_environment("FASTCONV_MAX_ISA", ISA_LEVELS)
 
 
 def cache_dir() -> Path:
-    """Return the folder for compiled kernels and downloaded data (it may not exist yet)."""
-    if text := os.environ.get("FASTCONV_CACHE_DIR", "").strip():
-        return Path(text).expanduser()
+    """Return the folder for compiled kernels and downloaded data (it may not exist yet).
+
+    Raises
+    ------
+    DataNotFound
+        None is named, and the user has no home folder, as in a container with a user id of
+        its own.
+    """
+    named = os.environ.get("FASTCONV_CACHE_DIR", "").strip()
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
-    return (Path(base) if base else Path.home() / ".cache") / "fastconv"
+    try:
+        if named:
+            return Path(named).expanduser().absolute()
+        # A relative one is to be ignored, says the standard that defines the variable.
+        cache = Path(base) if Path(base).is_absolute() else Path.home().absolute() / ".cache"
+        return cache / "fastconv"
+    except (RuntimeError, OSError) as error:
+        source = f"FASTCONV_CACHE_DIR={named}" if named else "no home folder"
+        missing = DataNotFound(f"no cache folder: {source}: {error}")
+        missing.add_note("remedy: set FASTCONV_CACHE_DIR to a folder")
+        raise missing from None

@@ -341,6 +341,10 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise MissingDependency("pictures need Matplotlib: pip install 'fastconv[plots]'") from None
+    except OSError as error:  # it finds no folder for its cache, not even a temporary one
+        raise MissingDependency(
+            f"pictures need Matplotlib, which does not start: {error}"
+        ) from None
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     return Figure(figsize=(width, height), layout=layout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib import util
@@ -11,7 +12,7 @@ import numpy as np
 
 from . import config, plan, selection
 from ._version import __version__
-from .errors import FastconvError
+from .errors import DataNotFound, FastconvError
 
 __all__ = ["as_table", "configuration", "layer_table", "show_config"]
 
@@ -39,12 +40,14 @@ def configuration() -> dict[str, Any]:
         "platform": platform.platform(),
         "numpy": np.__version__,
         "backend": _chosen(),
+        "cpus": _cpus(),
         "threads": config.get_num_threads(),
+        "threads wait": config.waiting(),
         "max_isa": config.max_isa() or "none",
         "math mode": config.get_math_mode(),
         "convolution algorithm": config.get_conv_algorithm(),
         "blas": _blas(),
-        "cache": str(config.cache_dir()),
+        "cache": _cache(),
         "backends": backends,
     }
 
@@ -126,6 +129,20 @@ def _chosen() -> str:
     except FastconvError as error:
         return f"none ({error})"
     return f"{choice} (auto: {why})"
+
+
+def _cpus() -> str:
+    """How many CPUs this process may use, and what says so."""
+    quota = config.container_cpus()
+    limit = "" if quota is None else f"; the container's limit is {quota:g}"
+    return f"{config.count_cpus()} of {os.cpu_count()}{limit}"
+
+
+def _cache() -> str:
+    try:
+        return str(config.cache_dir())
+    except DataNotFound as error:
+        return f"none ({error})"
 
 
 def _blas() -> str:

@@ -32,7 +32,7 @@ _observer: Callable[[Backend], Backend] | None = None
 @cache
 def registry() -> Registry:
     """The registry of this process, made on first use."""
-    return Registry(max_isa=config.max_isa(), cache_dir=config.cache_dir())
+    return Registry(config.max_isa(), config.cache_dir, config.brief_waits)
 
 
 @cache

@@ -30,12 +30,13 @@ MODELS = NETWORK | {"models"}
 WEIGHTS = {"learned", "averaging", "validation", "run_weights", "checkpoint"}
 TRAINER = MODELS | WEIGHTS | {"optimizer", "optimizer_base", "parameter_groups", "clipping"}
 TRAINER |= {"batches", "progress", "trainer"}
-DATA = FOUNDATION | {"config", "io", "progress", "datasets"}
+DATA = FOUNDATION | {"limits", "config", "io", "progress", "datasets"}
 MAY_IMPORT = {
     "errors": set(),
     "geometry": FOUNDATION,
     "backends": BACKENDS,
-    "config": BACKENDS | {"config"},
+    "limits": set(),
+    "config": BACKENDS | {"limits", "config"},
     "selection": CHOICE,
     "ops": OPS,
     "augment": OPS,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import selection
+from fastconv import config, selection
 from fastconv.backends.base import FAMILIES, KERNELS
 from fastconv.errors import ArgumentError, BackendUnavailable, FallbackWarning, UnknownBackend
 from fastconv.info import configuration
@@ -30,6 +33,7 @@ from fastconv.layers import (
 )
 from fastconv.ops import conv2d_block_backward, conv2d_block_forward
 
+from .conftest import ROOT
 from .stand_ins import StandIn, add, fresh_registry
 
 
@@ -288,3 +292,64 @@ def test_configuration_is_plain_data_and_names_each_backend(capsys):
     out = capsys.readouterr().out
     for word in ("numpy", "threads", "blas", "backend cython: ", "backend numba: "):
         assert word in out
+
+
+NO_HOME = """
+import json, pathlib, sys, warnings
+def nobody_at_home():
+    raise RuntimeError("Could not determine home directory.")
+pathlib.Path.home = nobody_at_home
+import numpy as np
+import fastconv
+from fastconv.info import configuration
+from fastconv.layers import Relu
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always", RuntimeWarning)
+    found = [Relu(sys.argv[1]).forward(np.array([-1.0, 2.0])).tolist() for _ in range(2)]
+print(json.dumps([found, [str(warning.message) for warning in told], configuration()["cache"]]))
+"""
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"FASTCONV_CACHE_DIR": "~nobodyhere/cache"}, {"XDG_CACHE_HOME": "relative"}],
+    ids=["none", "unknown user", "relative"],
+)
+def test_without_a_home_folder_every_backend_computes(backend, tmp_path, variables):
+    """As in a container with a user id of its own; only Numba has something to keep."""
+    ours = ("FASTCONV_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "USERPROFILE", "PYTHONPATH")
+    others = {name: value for name, value in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", NO_HOME, backend],
+        env={**others, "PYTHONPATH": str(ROOT), **variables},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, told, cache = json.loads(done.stdout)
+    assert found == [[0.0, 2.0]] * 2
+    assert cache.startswith("none (no cache folder: ")
+    if backend == "numba":
+        (warning,) = told
+        assert "cannot be kept" in warning
+        assert "Set FASTCONV_CACHE_DIR" in warning
+    else:
+        assert told == []
+        assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_folder_that_is_named_from_here_stays_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", "kept")
+    assert config.cache_dir() == tmp_path / "kept"
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert config.cache_dir() == tmp_path / "fastconv"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert config.cache_dir() == tmp_path / "home" / ".cache" / "fastconv"

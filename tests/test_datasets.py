@@ -16,7 +16,7 @@ import pytest
 
 from fastconv.datasets import DATASETS, download, idx, init_mnist, load_mnist, mnist
 from fastconv.datasets.image_file import frame_digit, read_image
-from fastconv.errors import DataCorrupt, DataNotFound, MissingDependency
+from fastconv.errors import DataCorrupt, DataNotFound, FallbackWarning, MissingDependency
 
 # ---- a small stand-in for MNIST: the same four files, fewer images ------------------
 
@@ -388,3 +388,43 @@ def test_the_table_of_the_command_line(folder):
         assert x_train.dtype == np.float32
         assert t_train.max() < len(dataset.label_names)
         assert dataset.epochs >= 1
+
+
+# ---- without a cache --------------------------------------------------------------------
+
+
+def nobody_at_home() -> None:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.fixture(params=["no home", "unknown user", "a file in its place"])
+def no_cache(request, small_mnist, monkeypatch, tmp_path):
+    """A cache folder that cannot be had, and a mirror that gives the small MNIST."""
+    (tmp_path / "file").touch()
+    places = {"unknown user": "~nobodyhere/cache", "a file in its place": str(tmp_path / "file")}
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", places.get(request.param, ""))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", nobody_at_home)
+    fetched = []
+
+    def fetch(expected, mirrors, progress):
+        fetched.append(expected.name)
+        content = CONTENT[expected.name]
+        return content, idx.parse_idx(content, expected, "mirror"), mirrors[0]
+
+    monkeypatch.setattr(mnist, "MIRRORS", ("mirror",))
+    monkeypatch.setattr(mnist, "fetch", fetch)
+    return fetched
+
+
+def test_without_a_cache_mnist_is_fetched_and_that_is_told_once(no_cache):
+    with pytest.warns(FallbackWarning, match="cannot be kept.*FASTCONV_CACHE_DIR") as told:
+        (x_train, _), _ = load_mnist(normalize=False, flatten=False)
+    assert len(told) == 1
+    assert np.array_equal(x_train, TRAIN_IMAGES.reshape(x_train.shape))
+    assert no_cache == list(CONTENT)
+
+
+def test_without_a_cache_and_without_a_download_there_is_no_mnist(no_cache):
+    with pytest.raises(DataNotFound):
+        load_mnist(download=False)

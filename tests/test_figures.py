@@ -236,3 +236,18 @@ def test_samples_stand_below_their_image(drawn, channels):
         y, x = int(top + 0.5), int(left + 0.5)
         tile = canvas[y : y + 6, x : x + 8].reshape(6, 8, channels)
         np.testing.assert_array_equal(tile, np.clip(image, 0, 1).transpose(1, 2, 0))
+
+
+def test_a_matplotlib_that_finds_no_folder_for_its_cache_is_one_that_is_missing(
+    tmp_path, monkeypatch
+):
+    class NoFolder:
+        def find_spec(self, name, path=None, target=None):
+            if name.startswith("matplotlib"):
+                raise OSError("Matplotlib requires access to a writable cache directory")
+
+    for name in [name for name in sys.modules if name.startswith("matplotlib")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [NoFolder(), *sys.meta_path])
+    with pytest.raises(MissingDependency, match=r"does not start: .*writable cache"):
+        figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)

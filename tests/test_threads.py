@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv import config, selection
 from fastconv.errors import ArgumentError
 from fastconv.layers import Convolution, Relu
 
@@ -24,6 +26,7 @@ from .stand_ins import add
 
 
 def test_the_number_that_was_set_goes_before_the_environment_before_the_cpus(monkeypatch):
+    monkeypatch.setattr(config, "container_cpus", lambda: None)
     if hasattr(os, "sched_getaffinity"):
         assert fastconv.get_num_threads() == len(os.sched_getaffinity(0))
     monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
@@ -166,3 +169,75 @@ def test_a_forked_child_computes_on_one_thread(backend, threads):
     assert done.stdout.split() == ["11", str(threads)], done.stderr
     told = "forked after its parent had used several threads" in done.stderr
     assert told == (threads > 1)
+
+
+# ---- how they wait --------------------------------------------------------------------
+
+WAIT = """
+import os, sys
+import numpy as np
+import fastconv
+from fastconv.info import configuration
+from fastconv.layers import Relu
+
+if sys.argv[2] == "loaded before":
+    import ctypes
+    ctypes.CDLL("libgomp.so.1")
+fastconv.set_num_threads(2)
+Relu(sys.argv[1]).forward(np.ones((64, 1 << 12)))
+print(os.environ.get("GOMP_SPINCOUNT"), "|", configuration()["threads wait"])
+"""
+
+
+def waits(backend: str, when: str, **variables: str) -> tuple[str, str, str]:
+    """The spins that libgomp itself says it makes, and what fastconv leaves and says."""
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    others = {name: value for name, value in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", WAIT, backend, when],
+        env={**others, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "verbose", **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    spins = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)
+    if not spins:
+        pytest.skip("the kernels' OpenMP is not GCC's")
+    left, _, said = done.stdout.strip().partition(" | ")
+    return spins[0], left, said
+
+
+@pytest.fixture(params=["cython", "numba"])
+def on_openmp(request):
+    if not (status := selection.registry().status(request.param)):
+        pytest.skip(status.reason)
+    return request.param
+
+
+def test_threads_wait_briefly_then_sleep(on_openmp):
+    """Children of this process are not told: GOMP_SPINCOUNT is there while libgomp loads."""
+    assert waits(on_openmp, "") == ("1000", "None", "1000 spins, then asleep")
+
+
+@pytest.mark.parametrize(
+    ("variables", "spins"),
+    [
+        ({"OMP_WAIT_POLICY": "passive"}, "0"),
+        ({"GOMP_SPINCOUNT": "77"}, "77"),
+        ({"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "78"}, "78"),
+    ],
+)
+def test_how_the_user_has_them_wait_stands(on_openmp, variables, spins):
+    found, left, said = waits(on_openmp, "", **variables)
+    assert found == spins
+    assert left == str(variables.get("GOMP_SPINCOUNT"))
+    assert said in [f"as {name}={value} says" for name, value in variables.items()]
+
+
+def test_an_openmp_that_was_loaded_before_is_told_of(on_openmp):
+    _, left, said = waits(on_openmp, "loaded before")
+    assert (left, said) == (
+        "None",
+        "as it was said when libgomp was loaded, before fastconv's kernels",
+    )

@@ -280,12 +280,11 @@ def test_available_memory(tmp_path, monkeypatch):
     assert room.available_memory() > 2**20
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   2048 kB\n")
     monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
-    for limit, expected in (("max\n", 2**21), ("1000000\n", 1000000), (f"{2**40}\n", 2**21)):
-        (tmp_path / "limit").write_text(limit)
-        monkeypatch.setattr(room, "CGROUP_LIMIT", tmp_path / "limit")
+    for limit, expected in ((None, 2**21), (1000000, 1000000), (2**40, 2**21)):
+        monkeypatch.setattr(room, "memory_limit", lambda limit=limit: limit)
         assert room.available_memory() == expected
     monkeypatch.setattr(room, "MEMINFO", tmp_path / "absent")
-    monkeypatch.setattr(room, "CGROUP_LIMIT", tmp_path / "absent")
+    monkeypatch.setattr(room, "memory_limit", lambda: None)
     assert room.available_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,10 @@ class BackendStatus:
         return self.available
 
 
+def _no_cache() -> Path:
+    raise FileNotFoundError("no cache folder was named")
+
+
 class Registry:
     """Loads backends by name, once each.
 
@@ -51,13 +56,22 @@ class Registry:
     ----------
     max_isa : str or None
         Widest instruction set that a backend may use.
-    cache_dir : Path or None
-        Where a backend may keep what it compiled.
+    cache_dir : callable
+        Returns the folder where a backend may keep what it compiled; raises OSError where there
+        is none. Called when a backend needs it.
+    while_loading : callable
+        Returns a context manager that holds while a backend loads its libraries.
     """
 
-    def __init__(self, max_isa: str | None = None, cache_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        max_isa: str | None = None,
+        cache_dir: Callable[[], Path] = _no_cache,
+        while_loading: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.max_isa = max_isa
         self.cache_dir = cache_dir
+        self.while_loading = while_loading
         self._lock = threading.RLock()
         self._loaded: dict[str, Backend] = {}
         self._failed: dict[str, str] = {}
@@ -103,7 +117,8 @@ class Registry:
                 known = ", ".join(self.names())
                 raise UnknownBackend(f"unknown backend {name!r}; known: auto, {known}")
             try:
-                backend = complete(self._factories[name](), name)
+                with self.while_loading():
+                    backend = complete(self._factories[name](), name)
             except BackendUnavailable as error:
                 self._failed[name] = str(error)
                 raise
@@ -131,8 +146,7 @@ class Registry:
     def _numba(self) -> Any:
         from .numba_backend import create
 
-        folder = self.cache_dir / "numba" if self.cache_dir else None
-        return create(max_isa=self.max_isa, cache_dir=folder)
+        return create(self.max_isa, self.cache_dir)
 
     def _numpy(self) -> Any:
         from .numpy_backend import create

@@ -6,6 +6,9 @@ and none looks at strides, because the contract fixes them. The kernels are in `
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +45,16 @@ __all__ = ["NumbaBackend", "create"]
 settings: Any = numba.config
 
 
-def create(max_isa: str | None = None, cache_dir: Path | None = None) -> NumbaBackend:
+def create(max_isa: str | None, cache_dir: Callable[[], Path]) -> NumbaBackend:
     """Return the Numba backend; compiles nothing and starts no thread yet.
 
     Parameters
     ----------
     max_isa : str or None
         Widest instruction set to use: ``"baseline"``, ``"avx2"`` or ``"avx512"``.
-    cache_dir : Path or None
-        Folder for compiled kernels, by default ``~/.cache/fastconv/numba``.
+    cache_dir : callable
+        Returns the folder for compiled kernels, or raises OSError where there is none; called
+        when the first kernel is needed.
 
     Raises
     ------
@@ -62,8 +66,10 @@ def create(max_isa: str | None = None, cache_dir: Path | None = None) -> NumbaBa
         raise BackendUnavailable(
             "numba: NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it"
         )
-    if cache_dir is None:
-        cache_dir = Path.home() / ".cache" / "fastconv" / "numba"
+    # Its OpenMP library learns how to wait when it is loaded, which the registry sees to; no
+    # thread starts yet.
+    with suppress(ImportError):
+        importlib.import_module("numba.np.ufunc.omppool")
     return NumbaBackend(Team(Builder(cache_dir), machine(max_isa)))
 
 
@@ -85,13 +91,12 @@ class NumbaBackend(NumbaActivations, NumbaAugment, NumbaAvgPool2d, NumbaBatchNor
         self._algorithm = algorithm
 
     def describe(self) -> dict[str, str]:
-        builder = self._team.builder
         return {
             "numba": numba.__version__,
             "llvm": ".".join(map(str, llvm.llvm_version_info)),
             "instruction set": self._team.machine.isa,
             "threading layer": self._team.layer(),
-            "compiled kernels": str(builder.folder or f"not kept: {builder.reason}"),
+            "compiled kernels": str(self._team.builder.store),
         }
 
     def _run(

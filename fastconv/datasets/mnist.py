@@ -5,13 +5,15 @@ From a folder that the caller names, else the user's cache, else the network.
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import config
-from ..errors import DataCorrupt, DataNotFound
+from ..errors import DataCorrupt, DataNotFound, FallbackWarning
 from ..io.atomic import replace_file
 from .download import fetch
 from .finish import DataSplit, finish
@@ -108,19 +110,18 @@ def _expect_all(folder: Path) -> None:
 
 
 def _from_cache(download: bool, progress: bool | None) -> list[NDArray[np.uint8]]:
-    folder = config.cache_dir() / "mnist"
     if not download:
+        folder = config.cache_dir() / "mnist"
         _expect_all(folder)
         return [read_idx(folder, file) for file in FILES]
     arrays = []
     mirrors = list(MIRRORS)
+    problem: OSError | None = None
     for file in FILES:
-        try:
-            arrays.append(read_idx(folder, file))
+        # The cache is ours: what it lacks, or holds damaged, is fetched anew.
+        with suppress(OSError, DataCorrupt):
+            arrays.append(read_idx(config.cache_dir() / "mnist", file))
             continue
-        except (DataNotFound, DataCorrupt):
-            # The cache is ours: what it lacks, or holds damaged, is fetched anew.
-            pass
         try:
             content, values, mirror = fetch(file, mirrors, progress)
         except DataNotFound as error:
@@ -133,10 +134,25 @@ def _from_cache(download: bool, progress: bool | None) -> list[NDArray[np.uint8]
         # A mirror that failed once is asked last for the files that follow.
         mirrors.remove(mirror)
         mirrors.insert(0, mirror)
-        folder.mkdir(parents=True, exist_ok=True)
-        # An unzipped file of that name would be found first, and it is missing or damaged.
-        (folder / file.name).unlink(missing_ok=True)
-        with replace_file(folder / f"{file.name}.gz") as stream:
-            stream.write(content)
+        try:
+            _keep(file, content)
+        except OSError as error:
+            problem = error
         arrays.append(values)
+    if problem is not None:
+        warnings.warn(
+            f"fastconv: what was downloaded of MNIST cannot be kept ({problem}); it is downloaded "
+            "anew next time. Set FASTCONV_CACHE_DIR to a folder that can be written.",
+            FallbackWarning,
+            stacklevel=3,
+        )
     return arrays
+
+
+def _keep(file: IdxFile, content: bytes) -> None:
+    folder = config.cache_dir() / "mnist"
+    folder.mkdir(parents=True, exist_ok=True)
+    # An unzipped file of that name would be found first, and it is missing or damaged.
+    (folder / file.name).unlink(missing_ok=True)
+    with replace_file(folder / f"{file.name}.gz") as stream:
+        stream.write(content)

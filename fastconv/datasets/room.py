@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ArgumentError
+from ..limits import memory_limit
 
 __all__ = ["available_memory", "expect_room"]
 
@@ -14,7 +15,6 @@ USABLE = 0.75
 """Share of the free memory that images may take; training needs some for itself."""
 
 MEMINFO = Path("/proc/meminfo")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def available_memory() -> int | None:
@@ -33,9 +33,8 @@ def available_memory() -> int | None:
             free.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
         except (AttributeError, ValueError, OSError):
             return None
-    with suppress(OSError, ValueError):  # no container, or "max": no limit
-        free.append(int(CGROUP_LIMIT.read_text()))
-    return min(free)
+    limit = memory_limit()
+    return min(free) if limit is None else min(*free, limit)
 
 
 def expect_room(what: str, need: int) -> None:

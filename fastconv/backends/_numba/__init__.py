@@ -32,6 +32,7 @@ plan                the tables of offsets of a convolution
 tiling              how the tiles of a Winograd convolution are cut into blocks
 memory              arrays as addresses, and memory to work in
 machine             how wide vectors are here, and which tile fits
-build               from a kernel to its machine code, compiled once and kept on disk
+build               from a kernel to its machine code, compiled once
+store               machine code on disk
 team                kernels on one thread or many
 """

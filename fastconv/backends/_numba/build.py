@@ -12,9 +12,7 @@ import hashlib
 import pickle
 import platform
 import sys
-import tempfile
 import threading
-import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -28,15 +26,33 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from ...errors import FallbackWarning
 from .pointer import invoke
+from .store import Store
 
 __all__ = ["Builder", "Factory", "Kernel"]
 
 Kernel = Callable[[int, int, int], None]
 Factory = Callable[..., Kernel]
 
-DIGEST = hashlib.sha256().digest_size
+CODE_SETTINGS = (
+    "BOUNDSCHECK",
+    "DEBUG_ARRAY_OPT_RUNTIME",
+    "DEBUG_JIT",
+    "DEBUG_NRT",
+    "DEBUG_NRT_STACK_LIMIT",
+    "DEBUGINFO_DEFAULT",
+    "DISABLE_INTEL_SVML",
+    "EXTEND_VARIABLE_LIFETIMES",
+    "LLVM_REFPRUNE_FLAGS",
+    "LLVM_REFPRUNE_PASS",
+    "LOOP_VECTORIZE",
+    "NRT_STATS",
+    "OPT",
+    "PARFOR_MAX_TUPLE_SIZE",
+    "SLP_VECTORIZE",
+    "USING_SVML",
+)
+"""Numba's settings that change machine code, besides those of the CPU and its features."""
 
 
 def run_parts() -> Kernel:
@@ -54,15 +70,14 @@ class Builder:
 
     Parameters
     ----------
-    cache_dir : Path
-        Folder for the machine code. Below it, every state of this package's sources, of
-        Numba and of the CPU has a folder of its own: Numba's own cache looks at one
-        source file only, and would serve stale code after an edit of another.
+    cache_dir : callable
+        Returns the folder for the machine code; see `Store`. Below it, every state of this
+        package's sources, of Numba and of the CPU has a folder of its own: Numba's own cache
+        looks at one source file only, and would serve stale code after an edit of another.
     """
 
-    def __init__(self, cache_dir: Path) -> None:
-        self.cache_dir = cache_dir
-        self.reason = ""  # why nothing can be kept on disk
+    def __init__(self, cache_dir: Callable[[], Path]) -> None:
+        self._cache_dir = cache_dir
         self._compiled: dict[tuple[Any, ...], CFunc] = {}
         self._lock = threading.RLock()
         self._announced = False
@@ -92,47 +107,37 @@ class Builder:
             # No check for division by zero: its exception would end every fast loop early.
             {"error_model": "numpy", "parallel": parallel},
         )
-        name = "-".join([factory.__name__, *map(str, constants)])
+        name = "-".join([factory.__name__, *map(str, constants), settings_digest()])
         function._cache = _Entry(self, name)
         function.compile()
         return function
 
     @cached_property
-    def folder(self) -> Path | None:
-        """Where the machine code is kept, or None where that cannot be written."""
+    def store(self) -> Store:
+        """Where the machine code is kept, apart for everything that it depends on."""
         stamp = hashlib.sha256()
         for source in sorted(Path(__file__).parent.glob("*.py")):
             stamp.update(source.read_bytes())
         machine = cpu_target.target_context.codegen().magic_tuple()
         versions = (numba.__version__, llvmlite.__version__, platform.python_version())
         stamp.update(repr((machine, versions)).encode())
-        folder = self.cache_dir / stamp.hexdigest()[:16]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            self.cannot_keep(error)
-            return None
-        return folder
-
-    def cannot_keep(self, error: OSError) -> None:
-        """Say, once, that every process will have to compile anew, and why."""
-        if not self.reason:
-            self.reason = str(error)
-            warnings.warn(
-                f"fastconv: compiled Numba kernels cannot be kept in {self.cache_dir} ({error}); "
-                "each process compiles them anew. Set FASTCONV_CACHE_DIR to a folder that can "
-                "be written.",
-                FallbackWarning,
-                stacklevel=2,
-            )
+        return Store(self._cache_dir, stamp.hexdigest()[:16])
 
     def announce(self) -> None:
         """Say, once, why the first call takes so long."""
         if not self._announced:
             self._announced = True
-            kept = f", kept in {self.folder} for the next time" if self.folder else ""
-            print(f"fastconv: compiling Numba kernels{kept} ...", file=sys.stderr, flush=True)
+            store = self.store
+            unread = f" (of those on disk: {store.unread})" if store.unread else ""
+            kept = f", kept in {store.folder} for the next time" if store.folder else ""
+            message = f"fastconv: compiling Numba kernels{unread}{kept} ..."
+            print(message, file=sys.stderr, flush=True)
+
+
+def settings_digest() -> str:
+    """Short name of `CODE_SETTINGS` as they are now: they may change while a process runs."""
+    values = [(name, repr(getattr(numba.config, name, None))) for name in CODE_SETTINGS]
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:8]
 
 
 class _Entry:
@@ -144,25 +149,11 @@ class _Entry:
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
-        folder = self.builder.folder
-        path = folder / self.name if folder else None
-        if path and path.exists():
-            content = path.read_bytes()
-            digest, data = content[:DIGEST], content[DIGEST:]
-            if digest == hashlib.sha256(data).digest():  # else it is damaged: compile anew
-                return CompileResult._rebuild(target_context, *pickle.loads(data))
+        data = self.builder.store.read(self.name)
+        if data is not None:
+            return CompileResult._rebuild(target_context, *pickle.loads(data))
         self.builder.announce()
         return None
 
     def save_overload(self, sig: Any, result: CompileResult) -> None:
-        folder = self.builder.folder
-        if folder is None:
-            return
-        data = dumps(result._reduce())
-        try:
-            # Complete before it gets its name: other processes may look for it now.
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-                file.write(hashlib.sha256(data).digest() + data)
-            Path(file.name).replace(folder / self.name)
-        except OSError as error:
-            self.builder.cannot_keep(error)
+        self.builder.store.write(self.name, dumps(result._reduce()))
