@@ -25,12 +25,12 @@ BACKENDS = FOUNDATION | {"backends"}
 CHOICE = BACKENDS | {"config", "selection"}
 OPS = CHOICE | {"ops"}
 LAYERS = OPS | {"functions", "util", "randomness", "layers"}
-NETWORK = LAYERS | {"io", "plan", "runs", "network"}
+NETWORK = LAYERS | {"room", "io", "plan", "runs", "network"}
 MODELS = NETWORK | {"models"}
 WEIGHTS = {"learned", "averaging", "validation", "run_weights", "checkpoint"}
 TRAINER = MODELS | WEIGHTS | {"optimizer", "parameter_groups", "clipping", "batches"}
 TRAINER |= {"progress", "trainer"}
-DATA = FOUNDATION | {"config", "io", "progress", "datasets"}
+DATA = FOUNDATION | {"config", "room", "io", "progress", "datasets"}
 MAY_IMPORT = {
     "errors": set(),
     "geometry": FOUNDATION,
@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "util": OPS,
     "gradient": {"errors"},
     "layers": LAYERS,
-    "io": LAYERS | {"_version", "io"},
+    "room": {"errors"},
+    "io": LAYERS | {"_version", "room", "io"},
     "parameter_groups": {"errors"},
     "optimizer": OPS | {"parameter_groups"},
     "schedules": {"errors"},

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataCorrupt, DataNotFound, UnsafePickle
+from ..errors import DataCorrupt, UnsafePickle
+from .whole import read_whole
 
 __all__ = ["load_book_pickle"]
 
@@ -381,9 +382,7 @@ def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
         dict of arrays, or would take far more memory or time than its size.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataNotFound(f"{path}: no such file")
-    data = path.read_bytes()
+    data = read_whole(path)
     try:
         return _arrays(data)
     except UnsafePickle as error:
