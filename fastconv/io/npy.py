@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -188,7 +189,16 @@ def read_array(read: Callable[[int], bytes], header: Header) -> NDArray[Any]:
             raise DataCorrupt(f"it breaks off after {done} of {len(flat)} bytes of numbers")
         flat[done : done + len(piece)] = piece
         done += len(piece)
+    _expect_unicode(array)
     return array
+
+
+def _expect_unicode(array: NDArray[Any]) -> None:
+    """Raise `DataCorrupt` where an array of texts holds what is no character."""
+    if array.dtype.kind == "U" and array.size:
+        points = array.ravel("K").view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if (most := points.max()) > sys.maxunicode:
+            raise DataCorrupt(f"it holds text with the code point {most}")
 
 
 def open_npy(path: str | PathLike[str]) -> NDArray[Any]:
@@ -214,8 +224,10 @@ def open_npy(path: str | PathLike[str]) -> NDArray[Any]:
                 f"the shape {header.shape} of {header.dtype}"
             )
         try:
-            return np.memmap(path, header.dtype, "r", header.length, header.shape, header.order)
+            array = np.memmap(path, header.dtype, "r", header.length, header.shape, header.order)
         except (ValueError, OverflowError) as error:
             raise DataCorrupt(f"an array of shape {header.shape}: {error}") from None
+        _expect_unicode(array)
+        return array
     except DataCorrupt as error:
         raise DataCorrupt(f"{path}: not a plain array ({error})") from None
