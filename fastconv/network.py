@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .errors import ArgumentError, WeightsError
 from .exclusive import exclusively
 from .io import load_params, save_params
+from .io.torch_names import without_wrappers
 from .layers import Affine, SoftmaxWithLoss
 from .layers.containers import AuxiliaryHead, Container, leaves
 from .ops import class_indices
@@ -337,13 +338,15 @@ class Network(Predictor):
     def set_state(self, state: Mapping[str, Array], source: str = "state") -> None:
         """Take parameters and `buffers` from what `state` gives, all of them or none.
 
-        A file without running statistics is one from before they were kept: they stay.
+        A file without running statistics is one from before they were kept: they stay. Names that
+        wrappers of PyTorch have changed (``module.``, ``_orig_mod.``) are taken as they were.
 
         Raises
         ------
         WeightsError
             Names or shapes differ from the network's own.
         """
+        state = without_wrappers(state, {*self._owners, *self._buffers})
         given = {
             key: _numbers(source, key, value)
             for key, value in state.items()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import WeightsError
+from .io.torch_names import without_wrappers
 from .network import Network
 
 __all__ = ["TransferReport", "take_weights"]
@@ -75,6 +76,7 @@ def take_weights(
         Not one array fits.
     """
     own = network.state()
+    state = without_wrappers(state, own)
     report = TransferReport()
     merged = dict(own)
     for key, value in own.items():

@@ -25,12 +25,12 @@ BACKENDS = FOUNDATION | {"backends"}
 CHOICE = BACKENDS | {"config", "selection"}
 OPS = CHOICE | {"ops"}
 LAYERS = OPS | {"functions", "util", "randomness", "layers"}
-NETWORK = LAYERS | {"io", "exclusive", "parameters", "plan", "runs", "network"}
+NETWORK = LAYERS | {"limits", "room", "io", "exclusive", "parameters", "plan", "runs", "network"}
 MODELS = NETWORK | {"models"}
 WEIGHTS = {"learned", "averaging", "validation", "run_weights", "checkpoint"}
 TRAINER = MODELS | WEIGHTS | {"optimizer", "optimizer_base", "parameter_groups", "clipping"}
 TRAINER |= {"batches", "progress", "trainer"}
-DATA = FOUNDATION | {"limits", "config", "io", "progress", "datasets"}
+DATA = FOUNDATION | {"limits", "config", "room", "io", "progress", "datasets"}
 MAY_IMPORT = {
     "errors": set(),
     "geometry": FOUNDATION,
@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "util": OPS,
     "gradient": {"errors"},
     "layers": LAYERS,
-    "io": LAYERS | {"_version", "io"},
+    "room": {"errors", "limits"},
+    "io": LAYERS | {"_version", "limits", "room", "io"},
     "parameter_groups": {"errors"},
     "optimizer": OPS | {"optimizer_base"},
     "optimizer_base": OPS | {"learned", "parameter_groups"},

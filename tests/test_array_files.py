@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from fastconv.datasets import load_images, room
+from fastconv import room
+from fastconv.datasets import load_images
 from fastconv.errors import ArgumentError, DataCorrupt
 from fastconv.io import load_params
 

@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import threading
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import pytest
 from fastconv.datasets import DATASETS, download, idx, init_mnist, load_mnist, mnist
 from fastconv.datasets.image_file import frame_digit, read_image
 from fastconv.errors import DataCorrupt, DataNotFound, FallbackWarning, MissingDependency
+
+from .mutations import COUNT, expect_harmless, mutated
 
 # ---- a small stand-in for MNIST: the same four files, fewer images ------------------
 
@@ -124,7 +127,7 @@ DAMAGE = {
     "images for labels": (CONTENT["train-images-idx3-ubyte"], "0x00000803, expected 0x00000801"),
     "header cut": (LABELS[:6], "truncated header: 6 bytes, expected 8"),
     "cut": (LABELS[:-2], "truncated: 12 bytes, expected 14"),
-    "too long": (LABELS + b"\0", "too long: 15 bytes, expected 14"),
+    "too long": (LABELS + b"\0", "too long: more than the 14 bytes"),
     "other count": (idx_bytes(TRAIN_LABELS[:5]), r"holds \(5,\) values, expected \(6,\)"),
     "other content": (idx_bytes(TRAIN_LABELS[::-1]), f"MD5 .*, expected {md5(LABELS)}"),
     "gzip cut": (gzip.compress(LABELS)[:-9], "truncated or damaged gzip"),
@@ -140,6 +143,70 @@ def test_damaged_and_foreign_files_are_refused(folder, damage):
     with pytest.raises(DataCorrupt, match=message) as caught:
         load_mnist(data_dir=folder)
     assert str(folder / "train-labels-idx1-ubyte") in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_is_read_no_further_than_expected(folder, packed):
+    """Of 30 MiB where 14 bytes are expected, some read ahead is all that may be unpacked."""
+    content = LABELS + bytes(30 << 20)
+    (folder / "train-labels-idx1-ubyte").write_bytes(gzip.compress(content) if packed else content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataCorrupt, match="too long: more than the 14 bytes"):
+            load_mnist(data_dir=folder)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+SPELLINGS = [
+    "train-images.idx3-ubyte",  # by 7-Zip and many file managers, and in copies of the set
+    "train-images.idx3-ubyte.gz",
+    "train_images_idx3_ubyte",
+    "Train-Images-IDX3-ubyte.GZ",
+    "train-images-idx3-ubyte/train-images.idx3-ubyte",  # unpacked into a folder of its own
+    "train-images-idx3-ubyte/train-images-idx3-ubyte",
+    "train-images.idx3-ubyte/train-images-idx3-ubyte.gz",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_other_spellings_of_the_names(folder, spelling):
+    (folder / "train-images-idx3-ubyte.gz").unlink()
+    content = CONTENT["train-images-idx3-ubyte"]
+    path = folder / spelling
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix.lower() == ".gz" else content)
+    (x_train, _), _ = load_mnist(data_dir=folder)
+    assert np.array_equal(x_train.reshape(-1), TRAIN_IMAGES.reshape(-1) / np.float32(255))
+
+
+def test_the_name_itself_comes_before_other_spellings(folder):
+    (folder / "train-labels.idx1-ubyte").write_bytes(b"of another kind")
+    load_mnist(data_dir=folder)
+
+
+def test_names_that_are_not_the_files(folder):
+    """Of the test set, of another set, of half a download."""
+    (folder / "train-images-idx3-ubyte.gz").unlink()
+    content = CONTENT["train-images-idx3-ubyte"]
+    for name in ("test-images", "emnist-train-images.idx3-ubyte", "train-images-idx3-ubyte.part"):
+        (folder / name).write_bytes(content)
+    with pytest.raises(DataNotFound, match="lacks train-images-idx3-ubyte "):
+        load_mnist(data_dir=folder)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_mutated_files_do_no_harm(packed):
+    file = idx.IdxFile("train-labels-idx1-ubyte", TRAIN_LABELS.shape, md5(LABELS))
+    images = CONTENT["t10k-images-idx3-ubyte"][:400]
+    wholes = [gzip.compress(each) if packed else each for each in (LABELS, images)]
+
+    def read(data: bytes) -> None:
+        assert np.array_equal(idx.parse_idx(data, file, "a file"), TRAIN_LABELS)
+
+    words = [b"\x1f\x8b\x08", b"\0\0\x08\x01", b"\0\0\x08\x03", b"\0\0\x0d\x01"]
+    assert expect_harmless(read, mutated(wholes, seed=11, words=words)) < COUNT
 
 
 # ---- mirrors --------------------------------------------------------------------------

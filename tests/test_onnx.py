@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from fastconv import DeepConvNet
-from fastconv.errors import ArgumentError, DTypeError, MissingDependency, ShapeError, StateError
+from fastconv.errors import (
+    ArgumentError,
+    DTypeError,
+    MissingDependency,
+    ShapeError,
+    StateError,
+    WeightsError,
+)
 from fastconv.functions import softmax
 from fastconv.io import export_onnx
 from fastconv.layers import (
@@ -264,6 +271,24 @@ def test_numbers_beyond_float32(tmp_path):
     layer.W[0, 0] = 1e300
     with pytest.raises(DTypeError, match=r"W1 of layer 1 \(Affine\) has numbers beyond"):
         export_onnx(Network([layer], "float64"), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("place", "name", "message"),
+    [
+        (0, "W", r"W1 of layer 1 \(Affine\) has 1 of 30 numbers that are NaN or infinite"),
+        (0, "b", r"b1 of layer 1 \(Affine\) has 1 of 5 numbers"),
+        (1, "gamma", r"gamma2 of layer 2 \(BatchNormalization\) has 1 of 5"),
+        (1, "running_var", r"running_var2 of layer 2 \(BatchNormalization\) has 1 of 5"),
+    ],
+)
+def test_weights_of_a_run_that_has_diverged_are_named(tmp_path, place, name, message, value):
+    layers = [affine(6, 5), batch_normalization(5)]
+    getattr(layers[place], name).flat[3] = value
+    with pytest.raises(WeightsError, match=message):
+        export_onnx(Network(layers, "float32"), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.datasets import load_images, room
+from fastconv import room
+from fastconv.datasets import load_images
 from fastconv.datasets.folder import list_folder
 from fastconv.datasets.record import ImageFacts
 from fastconv.datasets.user_images import describe_unreadable, load_test_images, split_off

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as extra
 
 from fastconv import DeepConvNet, cli
 from fastconv.errors import (
@@ -32,7 +34,9 @@ from fastconv.io.arrays import save_arrays
 from fastconv.layers import Affine
 from fastconv.network import Network
 
+from .any_arrays import any_arrays
 from .awkward import MEMORY, in_memory
+from .mutations import COUNT, expect_harmless, mutated
 
 
 def network(dtype="float64", features=3, seed=0) -> Network:
@@ -326,6 +330,64 @@ def test_a_safetensors_header_that_lies(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 16)
     with pytest.raises(DataCorrupt, match=r"w\.safetensors: not a safetensors file"):
         load_params(tmp_path / "w.safetensors")
+
+
+@given(arrays=any_arrays(extra.floating_dtypes(endianness="<") | extra.integer_dtypes()))
+def test_any_arrays_are_read_as_the_library_does(tmp_path_factory, arrays):
+    library = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    save_params(path, arrays)
+    loaded, expected = load_params(path), library.load_file(path)
+    assert list(loaded) == sorted(expected)
+    for name, value in arrays.items():
+        assert loaded[name].dtype == value.dtype.newbyteorder("=")
+        assert loaded[name].shape == value.shape
+        np.testing.assert_array_equal(loaded[name], value)
+        np.testing.assert_array_equal(loaded[name], expected[name])
+
+
+def with_header(text: bytes, data: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [1] * 69 + [2],  # NumPy has no array of as many axes
+        [0, 2**62, 4],  # nor one of these lengths, of no numbers though it is
+    ],
+)
+def test_shapes_that_no_array_has(tmp_path, shape):
+    pytest.importorskip("safetensors", reason="the package safetensors is not installed")
+    size = 0 if 0 in shape else 8
+    facts = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+    data = with_header(json.dumps({"a": facts}).encode(), bytes(size))
+    (tmp_path / "w.safetensors").write_bytes(data)
+    with pytest.raises(DataCorrupt, match=r"w\.safetensors: not a safetensors file \("):
+        load_params(tmp_path / "w.safetensors")
+
+
+SAFETENSORS_WORDS = [
+    *(b'"dtype"', b'"shape"', b'"data_offsets"', b'"__metadata__"', b'"F32"', b'"F64"', b'"BF16"'),
+    *(b'"F8_E4M3"', b'"BOOL"', b'"U8"', b"[0,0]", b"[0,8]", b"[2,3]", b"[0]"),
+]
+
+
+@pytest.mark.parametrize("part", ["file", "header"])
+def test_mutated_safetensors_do_no_harm(tmp_path, safetensors_numpy, part):
+    path = tmp_path / "w.safetensors"
+    arrays = {"W1": np.arange(6.0).reshape(2, 3), "b1": np.ones(2, "f4"), "e": np.zeros((0, 2))}
+    whole = safetensors_numpy.save(arrays, metadata={"about": "a test"})
+    end = 8 + int.from_bytes(whole[:8], "little")
+    files = mutated([whole if part == "file" else whole[8:end]], seed=7, words=SAFETENSORS_WORDS)
+    if part == "header":  # its length is right, so that all of it is looked at
+        files = (with_header(text, whole[end:]) for text in files)
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        load_params(path)
+
+    assert 0 < expect_harmless(read, files) < COUNT
 
 
 def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataCorrupt
-from ..io.arrays import DAMAGE, load_arrays
+from ..io.arrays import load_arrays
+from ..io.npy import open_npy
 from .record import PART_NAMES, Source, Unreadable, index_labels, printable
-from .room import expect_room
 
 __all__ = ["open_arrays"]
 
@@ -104,24 +103,12 @@ def _read_archive(path: Path, source: str) -> dict[str, NDArray[Any]]:
             f"{source}: one array does not hold images and labels: put x_train.npy, t_train.npy "
             "and so on into a folder and name that, or write an .npz"
         )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            need = sum(member.file_size for member in archive.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataCorrupt(f"{source}: not an .npz file of plain arrays ({error})") from None
-    expect_room(f"{source}: the arrays", need)
     return load_arrays(path)[0]
 
 
 def _read_folder(folder: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a folder by the names of their files, left on disk until they are used."""
-    arrays = {}
-    for path in sorted(folder.glob("*.npy")):
-        try:
-            arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except DAMAGE as error:
-            raise DataCorrupt(f"{printable(str(path))}: not a plain array ({error})") from None
-    return arrays
+    return {path.stem: open_npy(path) for path in sorted(folder.glob("*.npy"))}
 
 
 def _by_part(

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
+import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +48,31 @@ class IdxFile:
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """Path of ``name`` or ``name.gz`` in `folder`, or None."""
+    """Path of a file in `folder`, gzipped or not, or None.
+
+    The name itself comes first, then other spellings of it: programs that unpack the file write
+    ``train-images.idx3-ubyte``, some into a folder of its own that is called like it.
+    """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    return None
+    return next(_spelled_otherwise(folder, _plain(name)), None)
+
+
+def _spelled_otherwise(folder: Path, plain: str) -> Iterator[Path]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if _plain(path.name) == plain:
+            if path.is_file():
+                yield path
+            elif path.is_dir():
+                yield from (p for p in sorted(path.iterdir()) if _plain(p.name) == plain)
+
+
+def _plain(name: str) -> str:
+    """A file's name without what differs between its spellings."""
+    return re.sub(r"[._ ]", "-", name.casefold().removesuffix(".gz"))
 
 
 def parse_idx(content: bytes, expected: IdxFile, source: str) -> NDArray[np.uint8]:
@@ -71,13 +96,14 @@ def parse_idx(content: bytes, expected: IdxFile, source: str) -> NDArray[np.uint
     DataCorrupt
         Truncated, of another format or size, or of another checksum.
     """
-    if content.startswith(GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataCorrupt(f"{source}: truncated or damaged gzip file: {error}") from None
+    return _read(BytesIO(content), expected, source)
+
+
+def _read(file: IO[bytes], expected: IdxFile, source: str) -> NDArray[np.uint8]:
     axes = len(expected.shape)
     header = struct.pack(f">HBB{axes}I", 0, 0x08, axes, *expected.shape)
+    size = len(header) + math.prod(expected.shape)
+    content = _first(file, size + 1, source)
     if content[:4] != header[:4]:
         raise DataCorrupt(
             f"{source}: not an IDX file of bytes with {axes} axes: "
@@ -90,10 +116,10 @@ def parse_idx(content: bytes, expected: IdxFile, source: str) -> NDArray[np.uint
     shape = struct.unpack_from(f">{axes}I", content, 4)
     if shape != expected.shape:
         raise DataCorrupt(f"{source}: holds {shape} values, expected {expected.shape}")
-    size = len(header) + int(np.prod(expected.shape))
-    if len(content) != size:
-        problem = "truncated" if len(content) < size else "too long"
-        raise DataCorrupt(f"{source}: {problem}: {len(content)} bytes, expected {size}")
+    if len(content) < size:
+        raise DataCorrupt(f"{source}: truncated: {len(content)} bytes, expected {size}")
+    if len(content) > size:
+        raise DataCorrupt(f"{source}: too long: more than the {size} bytes that are expected")
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 != expected.md5:
         raise DataCorrupt(
@@ -103,6 +129,19 @@ def parse_idx(content: bytes, expected: IdxFile, source: str) -> NDArray[np.uint
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(expected.shape)
 
 
+def _first(file: IO[bytes], count: int, source: str) -> bytes:
+    """The first bytes of a file, unpacked if it is gzipped; what more it unpacks to is not made."""
+    packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    file.seek(0)
+    if not packed:
+        return file.read(count)
+    try:
+        with gzip.GzipFile(fileobj=file) as stream:
+            return stream.read(count)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataCorrupt(f"{source}: truncated or damaged gzip file: {error}") from None
+
+
 def read_idx(folder: Path, expected: IdxFile) -> NDArray[np.uint8]:
     """Read ``expected.name``, gzipped or not, from `folder`; see `parse_idx`."""
     path = find_idx(folder, expected.name)
@@ -110,4 +149,5 @@ def read_idx(folder: Path, expected: IdxFile) -> NDArray[np.uint8]:
         raise DataNotFound(
             f"{folder}: neither {expected.name} nor {expected.name}.gz is in this folder"
         )
-    return parse_idx(path.read_bytes(), expected, str(path))
+    with path.open("rb") as file:
+        return _read(file, expected, str(path))

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataCorrupt, DataNotFound
+from ..room import expect_room
 from .arrays import open_arrays
 from .csv_file import list_csv
 from .files import open_files
 from .folder import list_folder
 from .record import ImageFacts, ImageSet, Part, Source, Unreadable, printable
-from .room import expect_room
 
 __all__ = ["describe_unreadable", "load_images", "load_test_images", "open_images", "split_off"]
 
@@ -268,7 +268,11 @@ def _read(source: Source, part: str, rows: NDArray[np.int64]) -> tuple[Part, lis
 def _expect_room(name: str, source: Source, rows: dict[str, Rows]) -> None:
     images = sum(len(chosen) for _, chosen in rows.values())
     shape = " x ".join(map(str, source.shape))
-    expect_room(f"{name}: {images:,} images of {shape}", 4 * images * math.prod(source.shape))
+    expect_room(
+        f"{name}: {images:,} images of {shape}",
+        4 * images * math.prod(source.shape),
+        "choose a smaller --image-size (size= in Python), or fewer images",
+    )
 
 
 def _expect_classes(name: str, source: Source, labels: NDArray[np.integer]) -> None:

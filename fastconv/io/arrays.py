@@ -1,38 +1,43 @@
-"""Named arrays and a little JSON in one ``.npz`` file."""
+"""Named arrays and a little JSON in one ``.npz`` file.
+
+Such a file is a zip archive of ``.npy`` files. What they say of their sizes is compared with the
+archive's own account, with the size of the file, and with the memory that there is, before an
+array is made.
+"""
 
 from __future__ import annotations
 
 import json
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataCorrupt, DataNotFound
+from ..errors import ArgumentError, DataCorrupt, DataNotFound, FastconvError
+from ..room import expect_room, in_words
 from .atomic import replace_file
+from .npy import Header, read_array, read_header
+from .records import read_record
 
 __all__ = ["load_arrays", "load_metadata", "save_arrays"]
 
 METADATA = "metadata.json"
 
-DAMAGE = (
-    ValueError,
-    OSError,
-    EOFError,
-    KeyError,
-    MemoryError,  # a header that speaks of more than there is
-    RuntimeError,  # encrypted, or packed in a way that zipfile does not know
-    tokenize.TokenError,  # a header that breaks off
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy raises for files that are not its own, or no longer whole."""
+PACKED = 100
+"""How many times its own size a file may unpack to; weights and pictures are far below that."""
+
+SMALL = 64 << 20
+"""Bytes that any file may unpack to."""
+
+DENSEST = 1032
+"""Bytes that deflate makes of one at the very most: 258 of two bits."""
+
+_Result = TypeVar("_Result")
 
 
 def save_arrays(
@@ -58,14 +63,17 @@ def save_arrays(
 
 
 def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `save_arrays` wrote: the arrays and the metadata (empty if there was none).
+    """Read arrays of numbers or text, and the metadata of `save_arrays` (empty if there is none).
 
     Raises
     ------
     DataNotFound
         There is no such file.
     DataCorrupt
-        The file is no ``.npz`` of plain arrays.
+        The file is no ``.npz`` of plain arrays; or it unpacks to more than 100 times its size,
+        and more than 64 MiB.
+    ArgumentError
+        It takes more memory than there is.
     """
     return _load(Path(path), lambda name: True)
 
@@ -75,7 +83,7 @@ def load_metadata(path: str | PathLike[str]) -> dict[str, Any]:
 
     Raises
     ------
-    DataNotFound, DataCorrupt
+    DataNotFound, DataCorrupt, ArgumentError
         As for `load_arrays`.
     """
     return _load(Path(path), lambda name: name == METADATA)[1]
@@ -87,18 +95,101 @@ def _load(
     if not path.is_file():
         raise DataNotFound(f"{path}: no such file")
     try:
-        # Given a path, NumPy leaves a damaged file open.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataCorrupt(f"{path}: a single array, expected an .npz of named arrays")
-            with archive:
-                arrays = {name: archive[name] for name in archive.files if wanted(name)}
-        metadata = json.loads(arrays.pop(METADATA).tobytes()) if METADATA in arrays else {}
-        if not isinstance(metadata, dict):
-            raise DataCorrupt(f"{path}: {METADATA} is no object")
-    except DAMAGE as error:
-        if isinstance(error, DataCorrupt):
-            raise
+        with path.open("rb") as file, _archive(file) as archive:
+            members = _members(archive, path.stat().st_size)
+            chosen = {name: member for name, member in members.items() if wanted(name)}
+            _expect_room(path, sum(member.file_size for member in chosen.values()))
+            arrays = {name: _read(archive, name, member) for name, member in chosen.items()}
+    except DataCorrupt as error:
         raise DataCorrupt(f"{path}: not an .npz file of plain arrays ({error})") from error
+    except MemoryError:
+        raise ArgumentError(f"{path}: takes more memory than this process can get") from None
+    metadata = {}
+    if METADATA in arrays:
+        text = arrays.pop(METADATA).tobytes()
+        metadata = read_record(text, dict[str, Any], f"{path}: {METADATA}")
     return arrays, metadata
+
+
+def _sound(call: Callable[..., _Result], *arguments: Any) -> _Result:
+    """What a call of zipfile's gives; it does not say what it raises for which damage."""
+    try:
+        return call(*arguments)
+    except (FastconvError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataCorrupt(f"{error or type(error).__name__}") from error
+
+
+@contextmanager
+def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    if file.read(6) == b"\x93NUMPY":
+        raise DataCorrupt("a single array, expected named ones")
+    with _sound(zipfile.ZipFile, file) as archive:
+        yield archive
+
+
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of an archive of this size by name, if all of it can be what NumPy writes."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name == member.filename:
+            raise DataCorrupt(f"it holds {name!r}, expected .npy files alone")
+        if name in members:
+            raise DataCorrupt(f"it holds {name!r} twice")
+        if member.flag_bits & 1:
+            raise DataCorrupt(f"{name!r} is encrypted")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataCorrupt(
+                f"{name!r} is packed by method {member.compress_type}, expected none or deflate"
+            )
+        packed = member.compress_type == zipfile.ZIP_DEFLATED
+        if packed and name == METADATA:  # JSON takes many times its size: no more than is stored
+            raise DataCorrupt(f"{name!r} is packed, which fastconv does not write")
+        most = DENSEST * member.compress_size if packed else member.compress_size
+        if member.file_size > most:
+            raise DataCorrupt(
+                f"{name!r} has {member.compress_size} bytes, which cannot be unpacked to "
+                f"{member.file_size}"
+            )
+        members[name] = member
+    whole = sum(member.compress_size for member in members.values())
+    if whole > size:
+        raise DataCorrupt(f"its members have {whole} bytes, more than the file's {size}")
+    need = sum(member.file_size for member in members.values())
+    if need > max(SMALL, PACKED * size):
+        raise DataCorrupt(
+            f"it unpacks to {in_words(need)}, more than {PACKED} times the size of the file and "
+            f"{in_words(SMALL)}; write it again with numpy.savez, not packed"
+        )
+    return members
+
+
+def _expect_room(path: Path, need: int) -> None:
+    expect_room(f"{path}: the arrays", need, "free some, or put less into one file")
+
+
+def _read(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> NDArray[Any]:
+    try:
+        with _sound(archive.open, member) as stream:
+
+            def read(count: int) -> bytes:
+                return _sound(stream.read, count)
+
+            header = read_header(read)
+            _expect_size(header, member)
+            if name == METADATA and (header.dtype != np.uint8 or len(header.shape) != 1):
+                raise DataCorrupt(f"{header.dtype} of shape {header.shape}, expected bytes")
+            return read_array(read, header)
+    except DataCorrupt as error:
+        raise DataCorrupt(f"{name!r}: {error}") from error
+
+
+def _expect_size(header: Header, member: zipfile.ZipInfo) -> None:
+    size = member.file_size - header.length
+    if size != header.nbytes:
+        raise DataCorrupt(
+            f"it has {size} bytes of numbers, expected {header.nbytes} for the shape "
+            f"{header.shape} of {header.dtype}"
+        )

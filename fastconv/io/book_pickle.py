@@ -1,18 +1,23 @@
 """The book's ``.pkl`` files of weights, read without ever running code.
 
 A pickle is a program: it builds objects, and calls what it names. Nothing here runs
-that program. `pickletools` splits the file into its instructions, and the reader
-below follows the few of them that a dict of NumPy arrays needs. The names under
-which NumPy pickles an array are words to it, never looked up; any other name and any
-other instruction is refused. No array is made before its size was compared with the
-bytes that the file has for it.
+that program. `pickletools` knows its instructions, and the reader below follows the few of
+them that a dict of NumPy arrays needs. The names under which NumPy pickles an array are
+words to it, never looked up; any other name and any other instruction is refused. No array
+is made before its size was compared with the bytes that the file has for it.
+
+A pickle can use what it made as often as it likes, so a small one could ask for much work and
+memory. `_Budget` holds both to the size of the file.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import math
 import pickletools
 import re
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataCorrupt, DataNotFound, UnsafePickle
+from ..errors import DataCorrupt, UnsafePickle
+from .whole import read_whole
 
 __all__ = ["load_book_pickle"]
 
@@ -31,6 +37,8 @@ _ADMITTED = {
     "_codecs.encode": "encode",
     "__builtin__.dict": "dict",
     "builtins.dict": "dict",
+    "__builtin__.bytes": "bytes",
+    "builtins.bytes": "bytes",
     "numpy.core.multiarray._reconstruct": "_reconstruct",
     "numpy._core.multiarray._reconstruct": "_reconstruct",
     "numpy.core.numeric._frombuffer": "_frombuffer",
@@ -52,8 +60,43 @@ _REACHING = {
     "NEWOBJ_EX": "makes an instance of a class",
 }
 
-LONGEST_SHARED = 64
-"""Characters of a text that a file may use twice: names are short, data belongs to one array."""
+_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
+
+_FOREIGN_ESCAPE = re.compile(rb"\\(?!x[0-9a-f]{2}|['\"nrt])")
+
+WORK = 8
+"""Bytes copied and parts looked at, for each byte of a file: an array's bytes take three of them,
+and one more for each further name of it."""
+
+DEEPEST = 10_000
+"""Things that wait on the stack: the picklers give a dict 1000 names and arrays at a time."""
+
+HIGHEST_PLACE = 2**32
+"""Of the memo. A dict of whole numbers of any size could be made to take quadratic time."""
+
+
+class _Budget:
+    """What reading a file may cost: arrays of no more bytes than it has, and work in proportion."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.bytes = size
+        self.work = WORK * size
+
+    def make(self, size: int) -> None:
+        """An array of this many bytes is made."""
+        self.bytes -= size
+        if self.bytes < 0:
+            raise DataCorrupt(f"makes more bytes of arrays than the {self.size} bytes of the file")
+        self.pay(size)
+
+    def pay(self, amount: int) -> None:
+        """So many bytes are copied, or parts looked at."""
+        self.work -= amount
+        if self.work < 0:
+            raise DataCorrupt(
+                "uses the same data over and over, which a dict of arrays has no need of"
+            )
 
 
 class _Word:
@@ -76,7 +119,7 @@ class _NumberType:
             raise UnsafePickle(f"dtype {_short(code)}: only arrays of plain numbers are admitted")
         self.dtype = np.dtype(code)
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: Any, budget: _Budget) -> None:
         # (version, byte order, subarray, names, fields, ...): numbers have none of the rest.
         plain = isinstance(state, tuple) and len(state) >= 5 and state[2:5] == (None,) * 3
         if not plain or state[1] not in ("<", ">", "=", "|"):
@@ -92,15 +135,17 @@ class _PickledArray:
     def __init__(self) -> None:
         self.array: NDArray[Any] | None = None
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: Any, budget: _Budget) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise UnsafePickle("array with an unexpected state")
         _version, shape, dtype, fortran, data = state
-        self.fill(data, dtype, shape, "F" if fortran else "C")
+        self.fill(budget, data, dtype, shape, "F" if fortran else "C")
 
-    def fill(self, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> None:
+    def fill(
+        self, budget: _Budget, data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+    ) -> None:
         """Make the array; order K, of NumPy 2.3, is C order with the axes rearranged."""
-        if not isinstance(dtype, _NumberType) or not isinstance(data, bytes | bytearray):
+        if not isinstance(dtype, _NumberType) or not isinstance(data, bytes | bytearray | str):
             raise UnsafePickle("array of something else than numbers")
         # NumPy's own limits; beyond them, even the product of the numbers is a long job.
         if (
@@ -112,9 +157,16 @@ class _PickledArray:
         expected = math.prod(shape) * dtype.dtype.itemsize
         if len(data) != expected:
             raise DataCorrupt(f"array of shape {shape} has {len(data)} bytes, expected {expected}")
+        budget.make(expected)
+        if isinstance(data, str):  # bytes were texts in Python 2
+            budget.pay(expected)
+            data = data.encode("latin1")
         flat = np.frombuffer(data, dtype.dtype)
         array = flat.reshape(shape, order="F" if order == "F" else "C")
         if axes is not None:
+            plain = isinstance(axes, tuple) and len(axes) == len(shape)
+            if not plain or not all(type(axis) is int for axis in axes):
+                raise DataCorrupt(f"array of shape {shape} with the axes {_short(axes)}")
             array = array.transpose(axes)
         self.array = array.astype(dtype.dtype.newbyteorder("="), order="C")
 
@@ -133,18 +185,53 @@ def _short(value: Any) -> str:
     return value.text if isinstance(value, _Word) else f"a {type(value).__name__}"
 
 
+def _instructions(data: bytes) -> Iterator[tuple[str, Any]]:
+    """Split a pickle into the names of its instructions and their arguments."""
+    file = io.BytesIO(data)
+    while code := file.read(1):
+        opcode = _OPCODES.get(code)
+        if opcode is None:
+            raise DataCorrupt(f"has 0x{code.hex()} at {file.tell() - 1}, which is no instruction")
+        argument: Any = None
+        if opcode.name == "STRING":
+            argument = _quoted(file.readline())
+        elif opcode.name == "GLOBAL":
+            argument = [file.readline().decode("latin1").removesuffix("\n") for _ in range(2)]
+        elif opcode.arg is not None and opcode.name not in _REACHING:
+            argument = opcode.arg.reader(file)
+        yield opcode.name, argument
+        if opcode.name == "STOP":
+            return
+    raise DataCorrupt("breaks off before its end")
+
+
+def _quoted(line: bytes) -> str:
+    """The text of Python 2 in a line, between quotes; `pickletools` takes no more than ASCII."""
+    text = line.strip()
+    if len(text) < 2 or text[:1] not in (b"'", b'"') or text[-1:] != text[:1]:
+        raise DataCorrupt(f"has {_short(line)}, expected a text between quotes")
+    # Others than Python 2 writes, the decoder would warn of, and take as they are.
+    if _FOREIGN_ESCAPE.search(text[1:-1].replace(rb"\\", b"")):
+        raise DataCorrupt(f"has {_short(line)}, which no Python has written")
+    return codecs.escape_decode(text[1:-1])[0].decode("latin1")
+
+
 class _Reader:
     """Follows the instructions of one pickle, on a stack as the pickle machine has."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: _Budget) -> None:
+        self.budget = budget
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.remembered = False
 
     def read(self, data: bytes) -> Any:
         """Return what the pickle builds."""
-        for opcode, argument, _ in pickletools.genops(data):
-            self.follow(opcode.name, argument)
+        for name, argument in _instructions(data):
+            self.follow(name, argument)
+            if len(self.stack) + len(self.marks) > DEEPEST:
+                raise DataCorrupt(f"lists more than {DEEPEST} things, expected a dict of arrays")
         return self.stack.pop()
 
     def follow(self, name: str, argument: Any) -> None:
@@ -160,6 +247,8 @@ class _Reader:
             case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4":
                 stack.append(argument)
             case "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
+                stack.append(argument)
+            case "STRING" | "BINSTRING" | "SHORT_BINSTRING":
                 stack.append(argument)
             case "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8" | "BYTEARRAY8":
                 stack.append(argument)
@@ -183,13 +272,13 @@ class _Reader:
             case "SETITEMS":
                 self.set_items(self.since_mark())
             case "PUT" | "BINPUT" | "LONG_BINPUT":
-                self.memo[argument] = stack[-1]
+                self.remember(argument)
             case "MEMOIZE":
-                self.memo[len(self.memo)] = stack[-1]
+                self.remember(len(self.memo))
             case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(self.shared(argument))
+                stack.append(self.memo[argument])
             case "GLOBAL":
-                self.admit(*argument.split(" ", 1))
+                self.admit(*argument)
             case "STACK_GLOBAL":
                 last = stack.pop()
                 self.admit(stack.pop(), last)
@@ -200,11 +289,17 @@ class _Reader:
                 state = stack.pop()
                 if not isinstance(stack[-1], _NumberType | _PickledArray):
                     raise UnsafePickle(f"gives state to {_short(stack[-1])}, which has none")
-                stack[-1].set_state(state)
+                stack[-1].set_state(state, self.budget)
             case _ if name in _REACHING:
                 raise UnsafePickle(f"{_REACHING[name]}; only NumPy arrays of numbers are admitted")
             case _:
                 raise DataCorrupt(f"has the instruction {name}, expected only a dict of arrays")
+        self.remembered = name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+
+    def remember(self, place: int) -> None:
+        if self.remembered or not 0 <= place < HIGHEST_PLACE:
+            raise DataCorrupt(f"remembers the same thing twice, or at {_short(place)}")
+        self.memo[place] = self.stack[-1]
 
     def since_mark(self) -> list[Any]:
         start = self.marks.pop()
@@ -216,8 +311,12 @@ class _Reader:
         # Those of an array hold shapes and no deeper ones. Deeper ones can make a small
         # file take hours, or all of the stack.
         for item in items:
-            if isinstance(item, tuple) and any(isinstance(part, tuple) for part in item):
-                raise DataCorrupt("has tuples in tuples in tuples, expected only a dict of arrays")
+            if isinstance(item, tuple):
+                self.budget.pay(len(item))
+                if any(isinstance(part, tuple) for part in item):
+                    raise DataCorrupt(
+                        "has tuples in tuples in tuples, expected only a dict of arrays"
+                    )
         return tuple(items)
 
     def set_items(self, items: list[Any]) -> None:
@@ -229,25 +328,19 @@ class _Reader:
                 raise DataCorrupt(f"expected arrays under string names, got the name {_short(key)}")
             target[key] = value
 
-    def shared(self, number: int) -> Any:
-        # One text as the data of many arrays would make a small file fill all memory.
-        value = self.memo[number]
-        if isinstance(value, str | bytes | bytearray) and len(value) > LONGEST_SHARED:
-            raise DataCorrupt(f"uses {len(value)} bytes of data more than once")
-        return value
-
     def admit(self, module: Any, name: Any) -> None:
         asked = f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else None
         if asked not in _ADMITTED:
-            raise UnsafePickle(
-                f"asks for {asked or 'a name that is no text'}; "
-                "only NumPy arrays of numbers are admitted"
-            )
+            shown = "a name that is no text" if asked is None else asked
+            shown = shown if len(shown) <= 100 and shown.isprintable() else _short(shown)
+            raise UnsafePickle(f"asks for {shown}; only NumPy arrays of numbers are admitted")
         self.stack.append(_Word(_ADMITTED[asked]))
 
     def call(self, function: Any, arguments: Any) -> Any:
         """What an admitted name would give, made here."""
         called = function.text if isinstance(function, _Word) else None
+        if isinstance(arguments, tuple):
+            self.budget.pay(len(arguments))
         match called, arguments:
             case "dtype", (code, *_):
                 return _NumberType(code)
@@ -255,23 +348,28 @@ class _Reader:
                 return _PickledArray()
             case "_frombuffer", (data, dtype, shape, order, *axes) if len(axes) <= 1:
                 array = _PickledArray()
-                array.fill(data, dtype, shape, order, *axes)
+                array.fill(self.budget, data, dtype, shape, order, *axes)
                 return array
             case "dict", ():  # the `params` of a network
                 return {}
             case "encode", (str(text), *encoding) if encoding in ([], ["latin1"]):
                 # How protocols before 3 write bytes: as text, to be encoded.
+                self.budget.pay(len(text))
                 return text.encode("latin1")
+            case "bytes", ():  # and no bytes as a call without arguments
+                return b""
         raise UnsafePickle(f"calls {_short(function)} with {_short(arguments)}")
 
 
 def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read a pickled dict of arrays, as the book's ``save_params`` writes it.
 
+    Time and memory are in proportion to the size of the file, whatever is in it.
+
     Parameters
     ----------
     path : path
-        A ``.pkl`` file of any pickle protocol.
+        A ``.pkl`` file of any pickle protocol, of Python 2 too.
 
     Returns
     -------
@@ -284,24 +382,46 @@ def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     UnsafePickle
         The file asks for anything but arrays of numbers; nothing of it was run.
     DataCorrupt
-        The file is no pickle, is cut short, or holds something else than a dict of arrays.
+        The file is no pickle, is cut short, was changed on its way, holds something else than a
+        dict of arrays, or would take far more memory or time than its size.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataNotFound(f"{path}: no such file")
+    data = read_whole(path)
     try:
-        params = _Reader().read(path.read_bytes())
+        return _arrays(data)
     except UnsafePickle as error:
+        reason = _changed_as_text(data)
+        if reason:
+            raise DataCorrupt(f"{path}: {reason}") from error
         raise UnsafePickle(f"{path}: refused: {error}") from None
     except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
         # What reading bytes that are not a pickle comes to, and DataCorrupt of above.
-        raise DataCorrupt(f"{path}: not a pickle of arrays ({error})") from error
+        reason = _changed_as_text(data) or f"not a pickle of arrays ({error})"
+        raise DataCorrupt(f"{path}: {reason}") from error
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    budget = _Budget(len(data))
+    params = _Reader(budget).read(data)
     if not isinstance(params, dict) or not params:
         got = "an empty dict" if params == {} else _short(params)
-        raise DataCorrupt(f"{path}: holds {got}, expected a dict of arrays")
+        raise DataCorrupt(f"holds {got}, expected a dict of arrays")
     arrays = {}
     for key, value in params.items():
         if not isinstance(value, _PickledArray) or value.array is None:
-            raise DataCorrupt(f"{path}: {_short(key)} is {_short(value)}, expected an array")
+            raise DataCorrupt(f"{_short(key)} is {_short(value)}, expected an array")
+        budget.pay(value.array.nbytes)  # one array may have many names, but each is an array
         arrays[key] = value.array
     return arrays
+
+
+def _changed_as_text(data: bytes) -> str | None:
+    """What is wrong with a file that was written or copied as text, if this one was."""
+    remedy = "write it with open(path, 'wb'), and copy it as a binary file"
+    if b"\n" in data and data.count(b"\n") == data.count(b"\r\n"):
+        return f"damaged: every line end is CRLF, as where a pickle is treated as text: {remedy}"
+    if data.startswith("\ufffd".encode()):
+        return (
+            f"damaged: what is no text was replaced, as where a pickle is treated as text: {remedy}"
+        )
+    return None

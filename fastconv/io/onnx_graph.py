@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, WeightsError
 from ..layers import SoftmaxWithLoss
 
 __all__ = ["Graph", "Shape", "Writer"]
@@ -96,9 +96,14 @@ class Graph:
     def constant(self, name: str, values: Any) -> str:
         """Add an array to the model, as float32, and return its name."""
         array = np.asarray(values)
+        if lost := int(np.count_nonzero(~np.isfinite(array))):
+            raise WeightsError(
+                f"export_onnx: {name} of {self.layer} has {lost} of {array.size} numbers that are "
+                "NaN or infinite, as the weights of a run that has diverged"
+            )
         with np.errstate(over="ignore"):
             array32 = np.array(array, np.float32, order="C")
-        if not np.array_equal(np.isfinite(array32), np.isfinite(array)):
+        if not np.isfinite(array32).all():
             raise DTypeError(
                 f"export_onnx: {name} of {self.layer} has numbers beyond the range of float32"
             )

@@ -74,6 +74,8 @@ def export_onnx(
         Layers that do not fit the input's shape.
     StateError
         A BatchNormalization that has no running statistics yet.
+    WeightsError
+        Parameters or statistics that are NaN or infinite.
     DTypeError
         Parameters beyond the range of float32.
     MissingDependency

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataCorrupt, DataNotFound, DTypeError, MissingDependency
+from ..errors import DataCorrupt, DTypeError, MissingDependency
 from .atomic import replace_file
+from .whole import read_whole
 
 __all__ = ["load_safetensors", "save_safetensors"]
 
@@ -64,17 +65,17 @@ def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
         The package safetensors is not installed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataNotFound(f"{path}: no such file")
     library = _library()
+    data = read_whole(path)
     try:
-        arrays = library.numpy.load(path.read_bytes())
-    except library.SafetensorError as error:
-        raise DataCorrupt(f"{path}: not a safetensors file ({error})") from error
+        arrays = library.numpy.load(data)
     except KeyError as error:
         raise DTypeError(
             f"{path}: holds {error.args[0]} numbers, which NumPy does not have; "
             "write them as F32 first"
         ) from error
+    except Exception as error:
+        # The library's own error, or NumPy's where a shape is none; neither says which there are.
+        raise DataCorrupt(f"{path}: not a safetensors file ({error})") from error
     # What the library gives are read-only views of the file's bytes.
     return {name: arrays[name].copy() for name in sorted(arrays)}

@@ -28,6 +28,7 @@ from ..layers import (
     Pooling,
     Relu,
 )
+from .torch_names import bare, without_wrappers
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -52,7 +53,8 @@ def from_torch(
     Parameters
     ----------
     state_dict : mapping of str to tensor or array
-        ``module.state_dict()``, or what `load_params` gives of a safetensors file of it. For
+        ``module.state_dict()``, or what `load_params` gives of a safetensors file of it, of a
+        wrapped module too (``module.``, ``_orig_mod.``). For
         the book's names, ``NAME.weight`` and ``NAME.bias`` of ``Conv2d`` and ``Linear``
         modules, only the weight of those without a bias.
     network : Network, optional
@@ -88,7 +90,9 @@ def from_torch(
     if getattr(network, "dotted", False):
         if order is not None:
             raise ArgumentError("from_torch: layers that have names need no order")
-        return _by_name("from_torch", arrays, network)
+        return _by_name("from_torch", without_wrappers(arrays, network.state()), network)
+    arrays = without_wrappers(arrays, {bare(key) for key in arrays})
+    order = None if order is None else [bare(name) for name in order]
     names = _module_names("from_torch", arrays, order)
     params = {}
     for number, name in enumerate(names, start=1):

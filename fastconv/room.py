@@ -1,4 +1,4 @@
-"""Whether a set of images fits into memory: asked before it is read, not when it is too late."""
+"""Whether what is to be read fits into memory: asked in front, not when it is too late."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import ArgumentError
-from ..limits import memory_limit
+from .errors import ArgumentError
+from .limits import memory_limit
 
-__all__ = ["available_memory", "expect_room"]
+__all__ = ["available_memory", "expect_room", "in_words"]
 
 USABLE = 0.75
-"""Share of the free memory that images may take; training needs some for itself."""
+"""Share of the free memory that data may take; training needs some for itself."""
 
 MEMINFO = Path("/proc/meminfo")
 
@@ -37,15 +37,16 @@ def available_memory() -> int | None:
     return min(free) if limit is None else min(*free, limit)
 
 
-def expect_room(what: str, need: int) -> None:
+def expect_room(what: str, need: int, remedy: str) -> None:
     """Raise `ArgumentError` where that many bytes are more than may be used; `what` takes them."""
     free = available_memory()
     if free is not None and need > USABLE * free:
         raise ArgumentError(
-            f"{what} take {_size(need)} of memory; {_size(free)} are free, of which {USABLE:.0%} "
-            "may be used: choose a smaller --image-size (size= in Python), or fewer images"
+            f"{what} take {in_words(need)} of memory; {in_words(free)} are free, of which "
+            f"{USABLE:.0%} may be used: {remedy}"
         )
 
 
-def _size(count: int) -> str:
+def in_words(count: int) -> str:
+    """A number of bytes, for messages."""
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
