@@ -19,6 +19,7 @@ from .ensemble import Ensemble, is_ensemble_file
 from .ensemble_run import load_ensemble
 from .errors import ArgumentError, DataCorrupt, DataNotFound
 from .evaluation import draw_evaluation, evaluate, load_network
+from .io.atomic import make_folder
 from .run_data import data_name, image_facts, load_for_test, prepare_picture
 from .run_folder import RunConfig, RunFolder
 from .views import Views
@@ -137,7 +138,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if place is None:
         say("no pictures: name a folder for them by --out")
     else:
-        place.path.mkdir(parents=True, exist_ok=True)
+        make_folder(place.path)
         files = (place.mistakes, place.confusion)
         drawn = draw_evaluation(result, test.images, image_facts(config), *files, say)
         for path in drawn:
