@@ -15,6 +15,7 @@ from . import selection
 from .cli_config import given_fields, new_config, where
 from .cli_output import complain, count, one_line, print_json, shows_progress, teller
 from .datasets import DATASETS
+from .datasets.record import printable
 from .ensemble import Ensemble, is_ensemble_file
 from .ensemble_run import load_ensemble
 from .errors import ArgumentError, DataCorrupt, DataNotFound
@@ -190,7 +191,7 @@ def run_predict(options: argparse.Namespace) -> int:
         label = names[int(shares.argmax())]
         probabilities = dict(zip(names, shares.tolist(), strict=True))
         predictions.append({"file": path, "label": label, "probabilities": probabilities})
-        say(f"{path}: {label}")
+        say(f"{printable(path)}: {label}")
         many = len(names) > MOST_SHARES
         shown = np.argsort(-shares)[:FEW_SHARES] if many else np.arange(len(names))
         say("   " + "".join(f"  {names[i]}: {100 * shares[i]:.2f} %" for i in shown))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import resource
 import stat
 import subprocess
 import sys
@@ -21,6 +20,8 @@ from fastconv.errors import DataNotFound, FastconvError, WriteFailed
 from fastconv.io import load_params, save_params
 from fastconv.io.atomic import append_to_file, make_folder, replace_file
 
+from .limits import largest_file
+
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and limits of POSIX")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices and other owners")
@@ -31,17 +32,6 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="attributes and /proc
 def write(path, content=b"new"):
     with replace_file(path) as file:
         file.write(content)
-
-
-@contextmanager
-def largest_file(size: int):
-    """No file of this process becomes larger: a full disk, by the error EFBIG."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 NOBODY = 65534

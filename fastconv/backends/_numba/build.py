@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 import platform
-import sys
 import tempfile
 import threading
 import warnings
@@ -28,6 +27,7 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
+from ...console import mention
 from ...errors import FallbackWarning
 from .pointer import invoke
 
@@ -132,7 +132,7 @@ class Builder:
         if not self._announced:
             self._announced = True
             kept = f", kept in {self.folder} for the next time" if self.folder else ""
-            print(f"fastconv: compiling Numba kernels{kept} ...", file=sys.stderr, flush=True)
+            mention(f"fastconv: compiling Numba kernels{kept} ...")
 
 
 class _Entry:
