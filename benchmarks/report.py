@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastconv.io.atomic import replace_file
+from fastconv.io.atomic import make_folder, replace_file
 
 from . import report_figures as figures
 from . import report_tables as tables
@@ -162,7 +162,7 @@ def _cold_start(results: Results) -> Section | None:
 
 def write_report(results: Results, folder: Path) -> None:
     """Write the page, the tables and the pictures into a folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     parts = sections(results)
     page, text = [], ["# fastconv, measured"]
     for part in parts:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import traceback
 import warnings
@@ -21,11 +20,12 @@ from .cli_config import given_fields, image_options
 from .cli_ensemble import run_ensemble
 from .cli_models import run_summary
 from .cli_options import build_parser, profile_without_file
-from .cli_output import complain, count, one_line, print_json, shows_progress, teller, warn
+from .cli_output import complain, count, one_line, print_json, show, shows_progress, teller, warn
 from .cli_recipes import run_recipes
 from .cli_train import run_train
 from .cli_use import run_evaluate, run_predict
 from .cli_weights import convert_weights, export_weights
+from .console import mention, reserve_descriptors, settle
 from .dropin.script import prepare
 from .errors import ArgumentError, FastconvError, UnknownBackend
 from .info import as_table, configuration, layer_table, show_config
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
+    reserve_descriptors()
     words = profile_without_file(sys.argv[1:] if arguments is None else arguments)
     try:
         options = build_parser().parse_args(words)
@@ -63,22 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = warn
         try:
-            status = COMMANDS[options.command](options)
-            sys.stdout.flush()
-            return status
-        except BrokenPipeError:
-            # The reader has gone; nor can the interpreter's last flush reach it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return COMMANDS[options.command](options)
+        except BrokenPipeError:  # who read what is printed has gone
             return 1
         except KeyboardInterrupt:
             complain(options.command, "interrupted")
             return INTERRUPTED
         except Exception as error:
             if options.debug:
-                traceback.print_exc()
+                mention(traceback.format_exc().rstrip())
             else:
                 complain(options.command, one_line(error))
             return 2 if isinstance(error, ArgumentError | UnknownBackend) else 1
+        finally:
+            settle(sys.stdout)
+            settle(sys.stderr)
 
 
 # ---- convert and export -------------------------------------------------------------
@@ -146,7 +146,7 @@ def _info(options: argparse.Namespace) -> int:
         shape, classes = _shape_and_classes(options)
         network = DeepConvNet(shape, output_size=classes, seed=0, backend=options.backend)
         rows = layer_table(network, (options.batch, *shape))
-        print(json.dumps(rows) if options.json else as_table(rows), flush=True)
+        show(json.dumps(rows) if options.json else as_table(rows))
     elif options.json:
         print_json(configuration())
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from . import config as process
 from . import selection
 from .augment import Augmentation
+from .cli_output import print_json
 from .figures import draw_samples
 from .run_data import load_data
 
@@ -57,5 +57,5 @@ def run_augment(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     say(f"drawn: {picture}")
     if options.json:
         facts = {"picture": str(picture), "augment": str(augmentation), "data": options.data}
-        print(json.dumps(facts | {"seed": options.seed, "backend": backend}), flush=True)
+        print_json(facts | {"seed": options.seed, "backend": backend})
     return 0

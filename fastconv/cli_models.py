@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from .cli_output import print_json, teller
+from .cli_output import print_json, show, teller
 from .drawing import draw_network
 from .models import make_model
 from .summary import layer_facts, summary
@@ -40,7 +40,7 @@ def run_summary(options: argparse.Namespace) -> int:
         facts = [dataclasses.asdict(fact) for fact in layer_facts(network, shape)]
         print_json({"model": options.model, "input": shape, "layers": facts})
     else:
-        print(summary(network, shape), flush=True)
+        show(summary(network, shape))
     if options.draw is not None:
         size = " x ".join(map(str, shape))
         draw_network(Path(options.draw), network, shape, f"{options.model}, {size}")

@@ -9,9 +9,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from .console import is_terminal, mention, tell
 from .errors import FastconvError
 
-__all__ = ["complain", "count", "one_line", "print_json", "shows_progress", "teller", "warn"]
+__all__ = [
+    "complain",
+    "count",
+    "one_line",
+    "print_json",
+    "show",
+    "shows_progress",
+    "teller",
+    "warn",
+]
 
 
 def one_line(error: Exception) -> str:
@@ -25,33 +35,42 @@ def one_line(error: Exception) -> str:
 
 def complain(command: str, text: str) -> None:
     """Print an error of a sub-command."""
-    print(f"fastconv {command}: error: {text}", file=sys.stderr)
+    mention(f"fastconv {command}: error: {text}")
 
 
 def warn(message: Warning | str, *place: Any, **more: Any) -> None:
     """Stand in for `warnings.showwarning`, whose lines are for programmers."""
     text = " ".join(str(message).split()).removeprefix("fastconv: ")
-    print(f"fastconv: warning: {text}", file=sys.stderr)
+    mention(f"fastconv: warning: {text}")
 
 
 def shows_progress() -> bool:
     """Whether bars are drawn: for a person at a terminal, where tqdm is installed."""
-    return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+    return is_terminal(sys.stderr) and importlib.util.find_spec("tqdm") is not None
 
 
 def teller(options: argparse.Namespace, progress: bool = False) -> Callable[[str], None]:
     """How to print a line for people: on stderr where stdout is to end with JSON."""
-    stream = sys.stderr if options.json else sys.stdout
+    say = mention if options.json else show
     if progress:
         from tqdm import tqdm
 
-        return lambda text: tqdm.write(text, file=stream)
-    return lambda text: print(text, file=stream, flush=True)
+        def above_the_bar(text: str) -> None:
+            with tqdm.external_write_mode(file=sys.stderr):
+                say(text)
+
+        return above_the_bar
+    return say
+
+
+def show(text: str) -> None:
+    """Print what a sub-command was asked for."""
+    tell(text, sys.stdout)
 
 
 def print_json(facts: dict[str, Any]) -> None:
     """Print the one JSON object of ``--json``."""
-    print(json.dumps(facts), flush=True)
+    show(json.dumps(facts))
 
 
 def count(number: int, what: str) -> str:

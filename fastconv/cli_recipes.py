@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .cli_options_train import add_train_options
-from .cli_output import print_json
+from .cli_output import print_json, show
 from .cli_types import Parser
 from .datasets import DATASETS
 from .errors import ArgumentError, DataCorrupt
@@ -100,7 +100,7 @@ def run_recipes(options: argparse.Namespace) -> int:
             facts = {"recipe": recipe.name, "file": place, "about": recipe.about}
             print_json(facts | {"settings": settings})
         else:
-            print(recipe.text, end="", flush=True)
+            show(recipe.text.removesuffix("\n"))
         return 0
     rows = []
     for recipe in map(find_recipe, named_recipes()):
@@ -123,5 +123,5 @@ def run_recipes(options: argparse.Namespace) -> int:
         print_json({"recipes": rows})
     else:
         shown = [{key: "" if row[key] is None else str(row[key]) for key in row} for row in rows]
-        print(as_table(shown), flush=True)
+        show(as_table(shown))
     return 0

@@ -15,8 +15,9 @@ from .cli_config import given_fields, image_options, new_config, where, with_mem
 from .cli_output import count, print_json, shows_progress, teller, warn
 from .cli_recipes import apply_recipe
 from .ensemble_run import EnsembleOutcome, Member, train_ensemble
-from .errors import ArgumentError
+from .errors import ArgumentError, WriteFailed
 from .info import as_table
+from .io.arrays import load_metadata
 from .run_data import data_name
 from .run_folder import RunConfig, RunFolder
 from .training_run import Outcome, continued_config, train_run
@@ -32,14 +33,18 @@ def run_train(options: argparse.Namespace) -> int:
     say(_first_line(config))
     train: Callable[..., Outcome | EnsembleOutcome]
     train = train_run if config.members is None else train_ensemble
-    outcome = train(
-        folder,
-        config,
-        resume=options.resume is not None,
-        progress=progress,
-        say=say,
-        image_options=image_options(options),
-    )
+    try:
+        outcome = train(
+            folder,
+            config,
+            resume=options.resume is not None,
+            progress=progress,
+            say=say,
+            image_options=image_options(options),
+        )
+    except WriteFailed as error:
+        error.add_note(_what_is_kept(folder))
+        raise
     result = outcome.evaluation
     if result is None:
         again = shlex.quote(str(folder.path))
@@ -94,6 +99,19 @@ def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, RunFolder]:
     config = continued_config(stored, given, warn)
     selection.resolve(config.backend)
     return config, folder
+
+
+def _what_is_kept(folder: RunFolder) -> str:
+    """What there is of a run that could not be written any further, and how to go on with it."""
+    again = f"fastconv train --resume {shlex.quote(str(folder.path))}"
+    if not folder.config_file.is_file():
+        return "nothing of the run is kept"
+    checkpoints = list(folder.path.glob("**/checkpoint.npz"))  # of the run, or of its members
+    if not checkpoints:
+        return f"no epoch of the run is kept; {again} begins it anew"
+    last = max(checkpoints, key=lambda path: path.stat().st_mtime_ns)
+    epochs = len(load_metadata(last)["progress"]["history"])
+    return f"{last} keeps {count(epochs, 'epoch')}; {again} goes on from there"
 
 
 def _first_line(config: RunConfig) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from typing import Any, NoReturn
 
 from .augment import Augmentation
-from .errors import ArgumentError
+from .console import mention, plain, settle, write
+from .errors import ArgumentError, WriteFailed
 from .models import MODELS
 from .views import Views
 
@@ -32,7 +34,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the process with status 2 and a line that says why."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, plain(f"{self.prog}: error: {message} (see {self.prog} --help)") + "\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write what argparse prints, of help, version and errors, where that can be."""
+        try:
+            write(message or "", file)
+        except OSError as error:
+            settle(file)
+            if isinstance(error, WriteFailed) and file is sys.stdout:
+                mention(f"{self.prog}: error: {error}")
+            sys.exit(1)
 
 
 def whole(least: int, most: float = math.inf) -> Any:

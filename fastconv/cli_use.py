@@ -15,10 +15,12 @@ from . import selection
 from .cli_config import given_fields, new_config, where
 from .cli_output import complain, count, one_line, print_json, shows_progress, teller
 from .datasets import DATASETS
+from .datasets.record import printable
 from .ensemble import Ensemble, is_ensemble_file
 from .ensemble_run import load_ensemble
 from .errors import ArgumentError, DataCorrupt, DataNotFound
 from .evaluation import draw_evaluation, evaluate, load_network
+from .io.atomic import make_folder
 from .run_data import data_name, image_facts, load_for_test, prepare_picture
 from .run_folder import RunConfig, RunFolder
 from .views import Views
@@ -137,7 +139,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if place is None:
         say("no pictures: name a folder for them by --out")
     else:
-        place.path.mkdir(parents=True, exist_ok=True)
+        make_folder(place.path)
         files = (place.mistakes, place.confusion)
         drawn = draw_evaluation(result, test.images, image_facts(config), *files, say)
         for path in drawn:
@@ -189,7 +191,7 @@ def run_predict(options: argparse.Namespace) -> int:
         label = names[int(shares.argmax())]
         probabilities = dict(zip(names, shares.tolist(), strict=True))
         predictions.append({"file": path, "label": label, "probabilities": probabilities})
-        say(f"{path}: {label}")
+        say(f"{printable(path)}: {label}")
         many = len(names) > MOST_SHARES
         shown = np.argsort(-shares)[:FEW_SHARES] if many else np.arange(len(names))
         say("   " + "".join(f"  {names[i]}: {100 * shares[i]:.2f} %" for i in shown))

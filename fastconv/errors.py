@@ -25,6 +25,7 @@ __all__ = [
     "UnknownBackend",
     "UnsafePickle",
     "WeightsError",
+    "WriteFailed",
 ]
 
 
@@ -78,6 +79,16 @@ class WeightsError(FastconvError, ValueError):
 
 class UnsafePickle(FastconvError, pickle.UnpicklingError):
     """A pickle that asks for anything but plain NumPy arrays of numbers."""
+
+
+class WriteFailed(FastconvError, OSError):
+    """A file could not be written; `filename` and `errno` say which and why, as in any `OSError`.
+
+    What was there before is as it was, unless the message says otherwise.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 class FallbackWarning(RuntimeWarning):

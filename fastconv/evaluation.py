@@ -128,17 +128,20 @@ def load_network(config: RunConfig, weights: Path) -> Network:
     return network
 
 
-def try_to_draw(say: Callable[[str], None], draw: Callable[..., None], *arguments: Any) -> bool:
-    """Draw a picture of `fastconv.figures`; without Matplotlib, say so and go on."""
+def try_to_draw(say: Callable[[str], None], draw: Callable[..., str], *arguments: Any) -> bool:
+    """Draw a picture of `fastconv.figures`; say what it lacks, be it all, without Matplotlib."""
+    name = Path(arguments[0]).name
     try:
-        draw(*arguments)
+        lacking = draw(*arguments)
     except MissingDependency as error:
-        say(f"{Path(arguments[0]).name} not drawn: {error}")
+        say(f"{name} not drawn: {error}")
         return False
+    if lacking:
+        say(f"{name}: boxes stand for {lacking}, which no font known here has")
     return True
 
 
-def mistakes_drawer(facts: ImageFacts) -> Callable[..., None]:
+def mistakes_drawer(facts: ImageFacts) -> Callable[..., str]:
     """`figures.draw_mistakes` for images of this kind: ink on paper, or as they were taken."""
     if facts.fingerprint is None:
         return figures.draw_mistakes

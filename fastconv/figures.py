@@ -7,6 +7,7 @@ state, and no figures left behind in the process of the caller.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -50,7 +51,7 @@ def draw_curves(
     step_losses: Sequence[float],
     history: Sequence[dict[str, Any]],
     title: str,
-) -> None:
+) -> str:
     """Draw loss and accuracy against epochs.
 
     Parameters
@@ -62,6 +63,11 @@ def draw_curves(
     history : sequence of dict
         A finished epoch each, as `fastconv.trainer.Trainer.history` has them.
     title : str
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
 
     Raises
     ------
@@ -99,7 +105,7 @@ def draw_curves(
                 label=label,
             )
     _finish_panel(accuracy, "Accuracy in %", epochs)
-    save_figure(figure, path)
+    return save_figure(figure, path)
 
 
 def _marker(epochs: Sequence[int]) -> str:
@@ -130,7 +136,7 @@ def draw_mistakes(
     *,
     ink: bool = True,
     restore: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
-) -> None:
+) -> str:
     """Draw the images whose answer is wrong, as chapter 8 of the book shows them.
 
     Parameters
@@ -147,6 +153,11 @@ def draw_mistakes(
         Grey goes from 0, paper, to 1, ink; else from black to white.
     restore : callable, optional
         Brings images to 0..1, where they are not in it.
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
 
     Raises
     ------
@@ -211,7 +222,7 @@ def draw_mistakes(
                 ha="right",
                 **corner,
             )
-    save_figure(figure, path)
+    return save_figure(figure, path)
 
 
 def _short(name: str) -> str:
@@ -243,7 +254,7 @@ def _frame(left: float, top: float, width: int, height: int) -> Any:
 
 def draw_confusion(
     path: str | PathLike[str], confusion: NDArray[np.integer], label_names: Sequence[str]
-) -> None:
+) -> str:
     """Draw how often each class was taken for which.
 
     Parameters
@@ -254,6 +265,11 @@ def draw_confusion(
         (K, K): images of the true class (row) that were given the answer (column).
     label_names : sequence of str
         By class.
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
 
     Raises
     ------
@@ -289,10 +305,10 @@ def draw_confusion(
     axes.grid(which="minor", color="#d5d8dc", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    save_figure(figure, path)
+    return save_figure(figure, path)
 
 
-def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> None:
+def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> str:
     """Draw images, and below each of them what became of it.
 
     Parameters
@@ -303,6 +319,11 @@ def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> N
         (R, K, C, H, W): K images, and R - 1 times what became of them; grey from 0, paper, to
         1, ink, or colour in 3 channels.
     title : str
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
 
     Raises
     ------
@@ -328,7 +349,7 @@ def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> N
     axes.spines[:].set_visible(False)
     for row, column in np.ndindex(count, columns):
         axes.add_patch(_frame(column * (width + gap) - 0.5, tops[row] - 0.5, width, height))
-    save_figure(figure, path)
+    return save_figure(figure, path)
 
 
 _CELL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
@@ -349,9 +370,41 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=layout)
 
 
-def save_figure(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a figure as a PNG file, atomically."""
-    with replace_file(path) as file, warnings.catch_warnings():
-        # Names of classes may be of any script; what the font lacks becomes a box.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+MORE_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic"),
+    *("Hiragino Sans", "Yu Gothic", "Meiryo", "MS Gothic", "Noto Sans CJK SC", "WenQuanYi Zen Hei"),
+    *("PingFang SC", "Microsoft YaHei", "SimHei", "Apple SD Gothic Neo", "Malgun Gothic"),
+    *("NanumGothic", "Arial Unicode MS", "Unifont", "Noto Emoji", "Segoe UI Emoji"),
+)
+"""Fonts that systems have for what Matplotlib's own lacks, Japanese first."""
+
+
+def save_figure(figure: Figure, path: str | PathLike[str]) -> str:
+    """Write a figure as a PNG file, atomically.
+
+    Names of classes may be of any script. Characters that no installed font has become boxes;
+    they are returned.
+    """
+    from matplotlib.font_manager import get_font_names
+    from matplotlib.text import Text
+
+    installed = set(get_font_names())
+    more = [font for font in MORE_FONTS if font in installed]
+    for text in figure.findobj(Text):
+        if not text.get_text().isascii():
+            text.set_fontfamily([*text.get_fontfamily(), *more])
+    with replace_file(path) as file, warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message=_NO_GLYPH)
         figure.savefig(file, format="png", dpi=DPI)
+    lacking = set()
+    for warning in caught:
+        if match := re.match(_NO_GLYPH, str(warning.message)):
+            lacking.add(chr(int(match[1])))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return "".join(sorted(lacking))
+
+
+_NO_GLYPH = r"Glyph (\d+) .*missing from"

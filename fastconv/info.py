@@ -12,6 +12,7 @@ import numpy as np
 
 from . import config, plan, selection
 from ._version import __version__
+from .console import tell
 from .errors import DataNotFound, FastconvError
 
 __all__ = ["as_table", "configuration", "layer_table", "show_config"]
@@ -65,12 +66,12 @@ def show_config(file: TextIO | None = None) -> None:
     out = sys.stdout if file is None else file
     width = max(len(name) for name in facts) + 2
     for name, value in facts.items():
-        print(f"{name:<{width}}{value}", file=out)
+        tell(f"{name:<{width}}{value}", out)
     for name, details in backends.items():
         state = "available" if details.pop("available") else "not available"
-        print(f"\nbackend {name}: {state}", file=out)
+        tell(f"\nbackend {name}: {state}", out)
         for key, value in details.items():
-            print(f"  {key}: {value}", file=out)
+            tell(f"  {key}: {value}", out)
 
 
 def layer_table(network: Any, input_shape: tuple[int, ...]) -> list[dict[str, str]]:

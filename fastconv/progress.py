@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from typing import Any
 
 from .errors import MissingDependency
 
 __all__ = ["ProgressBar"]
+
+
+class _Terminal:
+    """Standard error, for tqdm: where it has gone, the work goes on without a bar."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __eq__(self, other: object) -> bool:
+        """Lines that go to the stream itself clear the bar first: tqdm compares."""
+        return self._stream is getattr(other, "_stream", other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class ProgressBar:
@@ -32,14 +58,16 @@ class ProgressBar:
         self, total: int, done: int, *, show: bool, unit: str = "step", delay: float = 0
     ) -> None:
         self._bar: Any = None
-        if show:
+        if show and sys.stderr is not None:
             try:
                 from tqdm import tqdm
             except ImportError:
                 raise MissingDependency(
                     "a progress bar needs tqdm: pip install 'fastconv[data]'"
                 ) from None
-            self._bar = tqdm(total=total, initial=done, unit=unit, delay=delay, smoothing=0.1)
+            where = _Terminal(sys.stderr)
+            settings = {"unit": unit, "delay": delay, "smoothing": 0.1, "file": where}
+            self._bar = tqdm(total=total, initial=done, **settings)
 
     def advance(self, images_per_second: float, loss: float) -> None:
         """One more step of a training is done."""

@@ -28,7 +28,7 @@ from typing import Any
 from ._version import __version__
 from .datasets.record import ImageFacts, Unreadable
 from .errors import ArgumentError, DataCorrupt
-from .io.atomic import replace_file
+from .io.atomic import append_to_file, make_folder, replace_file
 
 __all__ = ["RunConfig", "RunFolder"]
 
@@ -212,7 +212,7 @@ class RunFolder:
             Something is there already.
         """
         self.expect_new()
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         self.write_config(config)
 
     def write_config(self, config: RunConfig) -> None:
@@ -255,8 +255,7 @@ class RunFolder:
 
     def append_epoch(self, record: dict[str, Any]) -> None:
         """Add one finished epoch to the history."""
-        with self.history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_to_file(self.history, (json.dumps(record) + "\n").encode())
 
     def write_history(self, records: Iterable[dict[str, Any]]) -> None:
         """Replace the history: an interrupted run may have written more than it kept."""

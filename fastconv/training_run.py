@@ -7,7 +7,7 @@ import inspect
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -356,7 +356,8 @@ def _stop_on_signal(trainer: Trainer) -> Iterator[list[int]]:
         for each in watched:
             signal.signal(each, signal.SIG_DFL)
         # Not print: the signal may have come in the middle of one.
-        os.write(2, STOPPING)
+        with suppress(OSError):
+            os.write(2, STOPPING)
         trainer.stop()
 
     watched = (signal.SIGINT, signal.SIGTERM)

@@ -20,7 +20,7 @@ from .conftest import ROOT
 PACKAGE = ROOT / "fastconv"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "geometry"}
+FOUNDATION = {"errors", "geometry", "console"}
 BACKENDS = FOUNDATION | {"backends"}
 CHOICE = BACKENDS | {"config", "selection"}
 OPS = CHOICE | {"ops"}
@@ -34,6 +34,7 @@ DATA = FOUNDATION | {"limits", "config", "room", "io", "progress", "datasets"}
 MAY_IMPORT = {
     "errors": set(),
     "geometry": FOUNDATION,
+    "console": {"errors"},
     "backends": BACKENDS,
     "limits": set(),
     "config": BACKENDS | {"limits", "config"},

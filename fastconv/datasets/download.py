@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..console import is_terminal
 from ..errors import DataCorrupt, DataNotFound, MissingDependency
 from .idx import IdxFile, parse_idx
 
@@ -54,7 +55,7 @@ def fetch(
         raise MissingDependency(
             f"downloading {expected.name} needs pooch: pip install 'fastconv[data]'"
         ) from None
-    bar = sys.stderr.isatty() if progress is None else progress
+    bar = is_terminal(sys.stderr) if progress is None else progress and sys.stderr is not None
     retrieve = HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=TIMEOUT)
     reasons = []
     for mirror in mirrors:

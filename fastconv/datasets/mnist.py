@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import config
 from ..errors import DataCorrupt, DataNotFound, FallbackWarning
-from ..io.atomic import replace_file
+from ..io.atomic import make_folder, replace_file
 from .download import fetch
 from .finish import DataSplit, finish
 from .idx import IdxFile, find_idx, read_idx
@@ -151,7 +151,7 @@ def _from_cache(download: bool, progress: bool | None) -> list[NDArray[np.uint8]
 
 def _keep(file: IdxFile, content: bytes) -> None:
     folder = config.cache_dir() / "mnist"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # An unzipped file of that name would be found first, and it is missing or damaged.
     (folder / file.name).unlink(missing_ok=True)
     with replace_file(folder / f"{file.name}.gz") as stream:

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from .. import config, selection
+from ..console import settle
 from ..errors import StateError
 from ..network import network_dtype
 from ..ops.arrays import compute_in
@@ -177,11 +178,12 @@ def _modules() -> list[str]:
 
 
 def _at_exit() -> None:
-    if _installation is None or _installation.process != os.getpid() or sys.stderr is None:
+    if _installation is None or _installation.process != os.getpid():
         return
     from . import summary
 
-    summary.show(_installation, sys.stderr)
+    summary.show(_installation)
+    settle(sys.stderr)
 
 
 def report_at_exit(*, table: bool, trace: str | None) -> None:

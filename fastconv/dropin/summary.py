@@ -7,9 +7,10 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from .. import config, selection
+from ..console import mention
 from ..errors import FastconvError
 from ..io.atomic import replace_file
 from .finder import PACKAGES, SERVED
@@ -42,17 +43,17 @@ def facts(installation: Installation) -> dict[str, Any]:
     }
 
 
-def show(installation: Installation, stream: TextIO) -> None:
-    """Write the line, before it the table if it was asked for, and the trace."""
+def show(installation: Installation) -> None:
+    """Write the line on standard error, before it the table if it was asked for, and the trace."""
     told = facts(installation)
     if installation.table:
-        print(table(told), file=stream)
+        mention(table(told))
     if installation.trace is not None:
         try:
             write_trace(installation, told, installation.trace)
         except OSError as error:
-            print(f"fastconv: error: the profile was not written: {error}", file=stream)
-    print(line(told), file=stream, flush=True)
+            mention(f"fastconv: error: the profile was not written: {error}")
+    mention(line(told))
 
 
 def line(told: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def save_safetensors(path: str | PathLike[str], arrays: dict[str, NDArray[Any]])
         written = library.numpy.load(file.read())
         for name, array in arrays.items():
             if not np.array_equal(written[name], array, equal_nan=array.dtype.kind == "f"):
-                raise OSError(f"{path}: {name} does not read back as it was written")
+                raise OSError(errno.EIO, f"{name} does not read back as it was written")
 
 
 def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 import platform
-import sys
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -26,6 +25,7 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
+from ...console import mention
 from .pointer import invoke
 from .store import Store
 
@@ -131,7 +131,7 @@ class Builder:
             unread = f" (of those on disk: {store.unread})" if store.unread else ""
             kept = f", kept in {store.folder} for the next time" if store.folder else ""
             message = f"fastconv: compiling Numba kernels{unread}{kept} ..."
-            print(message, file=sys.stderr, flush=True)
+            mention(message)
 
 
 def settings_digest() -> str:

@@ -1,0 +1,120 @@
+"""Text for people, on streams that may be missing, closed, or without half of the characters.
+
+A process without a window has no streams (``pythonw``), a shell closes them (``2>&-``), a notebook
+puts others in their place, and a terminal of another code page cannot show every class's name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import unicodedata
+from contextlib import suppress
+from typing import Any
+
+from .errors import WriteFailed
+
+__all__ = ["is_terminal", "mention", "plain", "reserve_descriptors", "settle", "tell", "write"]
+
+NO_TEXT = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Categories of characters that move the cursor, turn text around, or stand for a lost byte."""
+
+
+def tell(text: str, stream: Any) -> None:
+    """Write lines to a stream; what is no text, or what it cannot show, is escaped.
+
+    Errors are those of `write`.
+    """
+    write(plain(text) + "\n", stream)
+
+
+def write(text: str, stream: Any) -> None:
+    """Write text to a stream; what it cannot show is escaped.
+
+    Nothing happens where there is no such stream (None), or it is closed.
+
+    Raises
+    ------
+    BrokenPipeError
+        Who read it has gone.
+    WriteFailed
+        What it is sent to takes no more.
+    """
+    if stream is None or getattr(stream, "closed", False):
+        return
+    try:
+        stream.write(_shown(text, stream))
+        if hasattr(stream, "flush"):
+            stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if stream is sys.stderr else "standard output"
+        number, reason = error.errno or errno.EIO, error.strerror or str(error)
+        raise WriteFailed(number, f"not written: {reason}", name) from error
+
+
+def mention(text: str) -> None:
+    """Write lines to standard error, where that can be: there is no other place to complain."""
+    with suppress(OSError):
+        tell(text, sys.stderr)
+
+
+def plain(text: str) -> str:
+    """Escape what a terminal would not show as it is: control characters, undecodable bytes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if character not in "\n\t" and unicodedata.category(character) in NO_TEXT
+        else character
+        for character in text
+    )
+
+
+def _shown(text: str, stream: Any) -> str:
+    """The text with escapes for the characters that the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None)
+    if not isinstance(encoding, str):  # a stream of somebody's own making takes any text
+        return text
+    try:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    except LookupError:
+        return text.encode("ascii", "backslashreplace").decode()
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a person watches the stream."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, OSError, ValueError):  # None or a stand-in; a closed one
+        return False
+
+
+def reserve_descriptors() -> None:
+    """Let the descriptors 0 to 2 lead nowhere, where they are closed.
+
+    The next file to be opened would get one of them, and what libraries written in C print on
+    standard error would go into that file.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest that is free, and so this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def settle(stream: Any) -> None:
+    """Send nowhere what a standard stream could not write.
+
+    The interpreter tries to write it once more at its end, complains, and makes the status 120.
+    """
+    try:
+        write("", stream)
+    except OSError:
+        with suppress(OSError, AttributeError):  # a stand-in has no descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
