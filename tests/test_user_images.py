@@ -145,7 +145,7 @@ def test_numbers_are_sorted_as_numbers(tmp_path):
 def test_what_is_left_out_is_said(tmp_path):
     write_classes(tmp_path, {"a": 3, "b": 3})
     write(tmp_path / "loose.png", noise(1, 6, 5, 3))
-    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "notes").mkdir()
     for name in ("one.heic", "two.heic", "list.txt", "README"):
         (tmp_path / "a" / name).write_bytes(b"?")
     (tmp_path / "a" / "broken.png").write_bytes(b"?")
@@ -153,7 +153,7 @@ def test_what_is_left_out_is_said(tmp_path):
     images = load_images(tmp_path, seed=1)
     assert images.notes == (
         "not read, as they lie in no folder of a class: 1 images",
-        "not taken for classes, as no images are in them: __MACOSX",
+        "not taken for classes, as no images are in them: notes",
         "not read, by the endings of their names: .heic (2), README (1), .txt (1)",
         "20% of each class are set apart for testing",
     )

@@ -61,7 +61,7 @@ def open_files(
     found = list(_in_threads(examine, paths, progress, "file"))
     digest = hashlib.sha256()
     good: list[tuple[Entry, PictureFacts]] = []
-    unreadable = []
+    unreadable = [*listing.unreadable]
     names: dict[str, list[str]] = {}
     for entry, facts in zip(listing.entries, found, strict=True):
         # Another release of Pillow may read what this one does not: the split would be another.

@@ -17,10 +17,12 @@ __all__ = ["ImageFacts", "ImageSet", "Part", "Source", "Unreadable"]
 
 PART_NAMES = {
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 """What folders, columns and arrays may call the parts of a set, in lower case."""
 
@@ -172,6 +174,12 @@ def printable(text: str) -> str:
     """
     text = unicodedata.normalize("NFC", text)
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first of many names, and how many there are besides."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if names[most:] else "")
 
 
 def index_labels(
