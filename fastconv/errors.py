@@ -14,6 +14,7 @@ __all__ = [
     "ArgumentError",
     "BackendUnavailable",
     "DTypeError",
+    "DamageWarning",
     "DataCorrupt",
     "DataNotFound",
     "FallbackWarning",
@@ -78,6 +79,10 @@ class WeightsError(FastconvError, ValueError):
 
 class UnsafePickle(FastconvError, pickle.UnpicklingError):
     """A pickle that asks for anything but plain NumPy arrays of numbers."""
+
+
+class DamageWarning(UserWarning):
+    """Data that are used though a part of them is damaged; the message says what was lost."""
 
 
 class FallbackWarning(RuntimeWarning):

@@ -125,13 +125,16 @@ class _Files:
 
     def read(
         self, part: str, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable], list[str]]:
         images = np.empty((len(rows), *self.shape), np.float32)
         entries = [self.files[part][row] for row in rows]
+        as_they_lie: list[int] = []
 
         def read_one(place: int) -> str | None:
             try:
-                images[place] = decode(entries[place].path, self.shape)
+                images[place], lost = decode(entries[place].path, self.shape)
+                if lost:
+                    as_they_lie.append(place)
             except Exception as error:
                 return why(error)
             return None
@@ -148,7 +151,7 @@ class _Files:
             for entry, reason in zip(entries, reasons, strict=True)
             if reason is not None
         ]
-        return images[:kept], good, unreadable
+        return images[:kept], good, unreadable, [entries[place].name for place in as_they_lie]
 
 
 def _in_threads(

@@ -149,7 +149,8 @@ class Source:
     fingerprint : str
     read : callable
         ``read(part, rows)`` -> images float32 of these rows, a mask of the rows that could be
-        read (the images are of those alone), and a list of `Unreadable` for the others.
+        read (the images are of those alone), a list of `Unreadable` for the others, and the
+        names of those that are taken as they lie, since what is up cannot be read.
     unreadable, notes : tuple
         As in `ImageSet`.
     """
@@ -160,7 +161,7 @@ class Source:
     fingerprint: str
     read: Callable[
         [str, NDArray[np.int64]],
-        tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable]],
+        tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable], list[str]],
     ]
     unreadable: tuple[Unreadable, ...]
     notes: tuple[str, ...]

@@ -15,7 +15,7 @@ from .arrays import open_arrays
 from .csv_file import list_csv
 from .files import open_files
 from .folder import list_folder
-from .record import ImageFacts, ImageSet, Part, Source, Unreadable, printable
+from .record import ImageFacts, ImageSet, Part, Source, Unreadable, printable, some
 from .room import expect_room
 
 __all__ = ["describe_unreadable", "load_images", "load_test_images", "open_images", "split_off"]
@@ -123,16 +123,17 @@ def load_images(
     unreadable = [*source.unreadable]
     if strict:
         _expect_all(name, unreadable)
-    parts = {}
+    parts, as_they_lie = {}, []
     for part, chosen in rows.items():
-        parts[part], failed = _read(source, *chosen)
+        parts[part], failed, lying = _read(source, *chosen)
         unreadable += failed
+        as_they_lie += lying
         if strict:
             _expect_all(name, unreadable)
     _expect_classes(name, source, parts["train"].labels)
     if not len(parts["test"]):
         raise DataCorrupt(f"{name}: no images to test on; a class of one image keeps it to train")
-    notes = source.notes
+    notes = source.notes + _note_lying(as_they_lie)
     if share is not None:
         notes += (f"{share:.0%} of each class are set apart for testing",)
     return ImageSet(
@@ -206,7 +207,8 @@ def load_test_images(
     if not len(chosen[1]):
         raise DataCorrupt(f"{name}: no images to test on: only {', '.join(source.labels)}")
     _expect_room(name, source, {"test": chosen})
-    test, failed = _read(source, *chosen)
+    test, failed, lying = _read(source, *chosen)
+    notes += _note_lying(lying)
     unreadable = (*source.unreadable, *failed)
     if strict:
         _expect_all(name, unreadable)
@@ -260,9 +262,20 @@ def split_off(labels: NDArray[np.integer], share: float, seed: int) -> NDArray[n
     return chosen
 
 
-def _read(source: Source, part: str, rows: NDArray[np.int64]) -> tuple[Part, list[Unreadable]]:
-    images, good, unreadable = source.read(part, rows)
-    return Part(images, source.labels[part][rows[good]]), unreadable
+def _read(
+    source: Source, part: str, rows: NDArray[np.int64]
+) -> tuple[Part, list[Unreadable], list[str]]:
+    images, good, unreadable, as_they_lie = source.read(part, rows)
+    return Part(images, source.labels[part][rows[good]]), unreadable, as_they_lie
+
+
+def _note_lying(names: list[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (
+        f"taken as they lie, as their EXIF is damaged: {len(names):,} images, "
+        f"{some(sorted(names))}",
+    )
 
 
 def _expect_room(name: str, source: Source, rows: dict[str, Rows]) -> None:
