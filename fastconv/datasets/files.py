@@ -17,7 +17,7 @@ from ..errors import ArgumentError, DataCorrupt
 from ..progress import ProgressBar
 from .folder import Entry, Listing
 from .picture import PictureFacts, decode, examine, quiet_pillow, why
-from .record import Source, Unreadable, index_labels
+from .record import Source, Unreadable, index_labels, some
 
 __all__ = ["open_files"]
 
@@ -96,8 +96,33 @@ def open_files(
         digest.hexdigest(),
         _Files(files, shape, progress).read,
         tuple(unreadable),
-        tuple(listing.notes),
+        (*listing.notes, *(_notes_on_copies(good) if classes is None else ())),
     )
+
+
+def _notes_on_copies(good: list[tuple[Entry, PictureFacts]]) -> list[str]:
+    """What follows from files of equal contents: a test on what was trained on."""
+    equal: dict[str, list[Entry]] = {}
+    for entry, facts in good:
+        equal.setdefault(facts.digest, []).append(entry)
+    has_test = any(entry.part == "test" for entry, _ in good)
+    labels, parts = [], []
+    for first, *others in equal.values():
+        for entry in others:
+            pair = f"{first.name} and {entry.name}"
+            if entry.label != first.label:
+                labels.append(pair)
+            elif entry.part != first.part or (entry.part == "train" and not has_test):
+                parts.append(pair)
+    notes = []
+    if labels:
+        notes.append(f"equal files of different classes ({len(labels):,}): {some(labels, 3)}")
+    if parts:
+        notes.append(
+            f"equal files ({len(parts):,}), so that the network may be tested on what it was "
+            f"trained on: {some(parts, 3)}"
+        )
+    return notes
 
 
 def _common_size(found: list[tuple[Entry, PictureFacts]], source: str) -> tuple[int, int]:

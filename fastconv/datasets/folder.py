@@ -11,7 +11,7 @@ from ..errors import DataCorrupt
 from .picture import endings, why
 from .record import PART_NAMES, Unreadable, printable, some
 
-__all__ = ["Entry", "Listing", "list_folder"]
+__all__ = ["Entry", "Listing", "identity", "list_folder"]
 
 SYSTEM_FOLDERS = {
     *("$recycle.bin", "recycler", "system volume information", "found.000"),  # Windows
@@ -138,7 +138,33 @@ def list_folder(root: Path) -> Listing:
         Unreadable(printable(path.relative_to(root).as_posix()) + "/", reason)
         for path, reason in found.barred.items()
     ]
-    return Listing(source, sorted(entries, key=_order), notes, unreadable)
+    listed = _each_once(sorted(entries, key=_order), source)
+    if repeats := len(entries) - len(listed):
+        notes.append(f"{repeats:,} images are others under another name, and count once")
+    return Listing(source, listed, notes, unreadable)
+
+
+def identity(path: Path) -> object:
+    """What all names of one file have in common: other spellings, and links of both kinds."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # no such file, or a name that none can have
+        return os.path.normpath(path)
+    # Some file systems number no files.
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
+
+
+def _each_once(entries: list[Entry], source: str) -> list[Entry]:
+    found: dict[object, Entry] = {}
+    for entry in entries:
+        known = found.setdefault(identity(entry.path), entry)
+        if (known.label, known.part) != (entry.label, entry.part):
+            where = "in two parts" if known.part != entry.part else "of two classes"
+            raise DataCorrupt(
+                f"{source}: {known.name} and {entry.name} are one file, {where}: expected each in "
+                "one place"
+            )
+    return list(found.values())
 
 
 Way = tuple[str, ...]

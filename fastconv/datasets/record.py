@@ -208,7 +208,7 @@ def index_labels(
         classes = _sorted_classes(found)
     elif unknown := sorted(found - set(classes)):
         raise ArgumentError(
-            f"{source}: the network knows no class {', '.join(unknown[:5])}; "
+            f"{source}: the network knows no class {some(unknown)}; "
             f"it knows {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
         )
     order = {name: index for index, name in enumerate(classes)}
@@ -222,5 +222,11 @@ def index_labels(
 def _sorted_classes(names: Iterable[str]) -> list[str]:
     names = sorted(names)
     if all(name.isdecimal() for name in names):
-        return sorted(names, key=int)
+        return sorted(names, key=_number)
     return names
+
+
+def _number(name: str) -> tuple[int, str]:
+    """What sorts decimals, of any script, as numbers; `int` refuses those of 4,301 digits."""
+    digits = "".join(str(int(digit)) for digit in name).lstrip("0")
+    return len(digits), digits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def open_images(
 
     Parameters and errors are those of `load_images`.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
+    with suppress(RuntimeError):  # the home of a user whom nobody knows: a name like others
+        path = path.expanduser()
     source = printable(str(path))
     if size is not None and min(size) < 1:
         raise ArgumentError(f"{source}: size must be at least (1, 1), got {size}")
@@ -50,7 +53,7 @@ def open_images(
     if not path.is_file():
         raise DataNotFound(f"{source}: no such file or folder")
     match path.suffix.lower():
-        case ".csv":
+        case ".csv" | ".tsv":
             return open_files(list_csv(path), size, grey, classes, progress)
         case ".npz" | ".npy":
             return open_arrays(path, size, grey, classes)
@@ -287,7 +290,7 @@ def _expect_room(name: str, source: Source, rows: dict[str, Rows]) -> None:
 def _expect_classes(name: str, source: Source, labels: NDArray[np.integer]) -> None:
     counts = np.bincount(labels, minlength=len(source.class_names))
     if missing := [source.class_names[label] for label in np.flatnonzero(counts == 0)]:
-        raise DataCorrupt(f"{name}: no training image can be read of class {', '.join(missing)}")
+        raise DataCorrupt(f"{name}: no training image can be read of class {some(missing)}")
 
 
 def _expect_all(name: str, unreadable: Sequence[Unreadable]) -> None:
