@@ -14,6 +14,7 @@ __all__ = [
     "ArgumentError",
     "BackendUnavailable",
     "DTypeError",
+    "DamageWarning",
     "DataCorrupt",
     "DataNotFound",
     "FallbackWarning",
@@ -89,6 +90,10 @@ class WriteFailed(FastconvError, OSError):
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"
+
+
+class DamageWarning(UserWarning):
+    """Data that are used though a part of them is damaged; the message says what was lost."""
 
 
 class FallbackWarning(RuntimeWarning):

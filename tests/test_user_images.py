@@ -92,7 +92,12 @@ def test_parts_that_have_folders(tmp_path):
     assert images.test.labels.tolist() == [1, 1]
     files = [tmp_path / "test" / "b" / f"00{i}.png" for i in range(2)]
     assert pixels(images.test) == [plain(file) for file in files]
-    assert images.notes == ("not read, as they lie beside Train, test, validation: drafts",)
+    beside, *copies = images.notes
+    assert beside == "not read, as they lie beside Train, test, validation: drafts"
+    assert [note.split(" (")[0] for note in copies] == [
+        "equal files of different classes",  # the noise is the same in all parts
+        "equal files",
+    ]
     with pytest.raises(ArgumentError, match="has a test part of its own"):
         load_images(tmp_path, test_share=0.3)
 
@@ -146,7 +151,7 @@ def test_numbers_are_sorted_as_numbers(tmp_path):
 def test_what_is_left_out_is_said(tmp_path):
     write_classes(tmp_path, {"a": 3, "b": 3})
     write(tmp_path / "loose.png", noise(1, 6, 5, 3))
-    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "notes").mkdir()
     for name in ("one.heic", "two.heic", "list.txt", "README"):
         (tmp_path / "a" / name).write_bytes(b"?")
     (tmp_path / "a" / "broken.png").write_bytes(b"?")
@@ -154,7 +159,7 @@ def test_what_is_left_out_is_said(tmp_path):
     images = load_images(tmp_path, seed=1)
     assert images.notes == (
         "not read, as they lie in no folder of a class: 1 images",
-        "not taken for classes, as no images are in them: __MACOSX",
+        "not taken for classes, as no images are in them: notes",
         "not read, by the endings of their names: .heic (2), README (1), .txt (1)",
         "20% of each class are set apart for testing",
     )
@@ -201,7 +206,8 @@ def test_links_are_followed_but_never_in_a_circle(tmp_path):
     (root / "c").symlink_to(root)
     listing = list_folder(root)
     counts = Counter(entry.label for entry in listing.entries)
-    assert counts == {"a": 2 + 3 + 1, "b": 2}
+    assert counts == {"a": 2 + 3, "b": 2}
+    assert listing.notes[-1] == "1 images are others under another name, and count once"
 
 
 @pytest.mark.parametrize(

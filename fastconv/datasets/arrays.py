@@ -201,7 +201,7 @@ class _Arrays:
 
     def read(
         self, part: str, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable], list[str]]:
         array = self.images[part]
         scale = SCALES.get(array.dtype.newbyteorder("="), 1)
         images = np.empty((len(rows), *array.shape[1:]), np.float32)
@@ -213,4 +213,4 @@ class _Arrays:
                     f"{self.source}: {part} images hold {chunk.min():g} to {chunk.max():g}; "
                     "fractions must be in 0..1, whole numbers uint8 or uint16"
                 )
-        return images, np.ones(len(rows), bool), []
+        return images, np.ones(len(rows), bool), [], []

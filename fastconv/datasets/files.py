@@ -17,7 +17,7 @@ from ..errors import ArgumentError, DataCorrupt
 from ..progress import ProgressBar
 from .folder import Entry, Listing
 from .picture import PictureFacts, decode, examine, quiet_pillow, why
-from .record import Source, Unreadable, index_labels
+from .record import Source, Unreadable, index_labels, some
 
 __all__ = ["open_files"]
 
@@ -61,7 +61,7 @@ def open_files(
     found = list(_in_threads(examine, paths, progress, "file"))
     digest = hashlib.sha256()
     good: list[tuple[Entry, PictureFacts]] = []
-    unreadable = []
+    unreadable = [*listing.unreadable]
     names: dict[str, list[str]] = {}
     for entry, facts in zip(listing.entries, found, strict=True):
         # Another release of Pillow may read what this one does not: the split would be another.
@@ -96,8 +96,33 @@ def open_files(
         digest.hexdigest(),
         _Files(files, shape, progress).read,
         tuple(unreadable),
-        tuple(listing.notes),
+        (*listing.notes, *(_notes_on_copies(good) if classes is None else ())),
     )
+
+
+def _notes_on_copies(good: list[tuple[Entry, PictureFacts]]) -> list[str]:
+    """What follows from files of equal contents: a test on what was trained on."""
+    equal: dict[str, list[Entry]] = {}
+    for entry, facts in good:
+        equal.setdefault(facts.digest, []).append(entry)
+    has_test = any(entry.part == "test" for entry, _ in good)
+    labels, parts = [], []
+    for first, *others in equal.values():
+        for entry in others:
+            pair = f"{first.name} and {entry.name}"
+            if entry.label != first.label:
+                labels.append(pair)
+            elif entry.part != first.part or (entry.part == "train" and not has_test):
+                parts.append(pair)
+    notes = []
+    if labels:
+        notes.append(f"equal files of different classes ({len(labels):,}): {some(labels, 3)}")
+    if parts:
+        notes.append(
+            f"equal files ({len(parts):,}), so that the network may be tested on what it was "
+            f"trained on: {some(parts, 3)}"
+        )
+    return notes
 
 
 def _common_size(found: list[tuple[Entry, PictureFacts]], source: str) -> tuple[int, int]:
@@ -125,13 +150,16 @@ class _Files:
 
     def read(
         self, part: str, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable], list[str]]:
         images = np.empty((len(rows), *self.shape), np.float32)
         entries = [self.files[part][row] for row in rows]
+        as_they_lie: list[int] = []
 
         def read_one(place: int) -> str | None:
             try:
-                images[place] = decode(entries[place].path, self.shape)
+                images[place], lost = decode(entries[place].path, self.shape)
+                if lost:
+                    as_they_lie.append(place)
             except Exception as error:
                 return why(error)
             return None
@@ -148,7 +176,7 @@ class _Files:
             for entry, reason in zip(entries, reasons, strict=True)
             if reason is not None
         ]
-        return images[:kept], good, unreadable
+        return images[:kept], good, unreadable, [entries[place].name for place in as_they_lie]
 
 
 def _in_threads(

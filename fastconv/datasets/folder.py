@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import DataCorrupt
-from .picture import endings
-from .record import PART_NAMES, printable
+from .picture import endings, why
+from .record import PART_NAMES, Unreadable, printable, some
 
-__all__ = ["Entry", "Listing", "list_folder"]
+__all__ = ["Entry", "Listing", "identity", "list_folder"]
+
+SYSTEM_FOLDERS = {
+    *("$recycle.bin", "recycler", "system volume information", "found.000"),  # Windows
+    *("__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder"),  # macOS
+    "lost+found",  # ext2 to ext4
+    *("@eadir", "#recycle", "#snapshot"),  # Synology
+    *("@recycle", "@recently-snapshot"),  # QNAP
+    "~snapshot",  # NetApp
+}
+"""What systems make in folders of a user's, in lower case; of hidden folders none is read."""
+
+SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+"""What systems put beside pictures, in lower case; nobody misses them."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +39,35 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a data set, and what was found beside them, a sentence each."""
+    """The files of a data set, and what was found beside them.
+
+    Attributes
+    ----------
+    source : str
+        The data set, for messages.
+    entries : list of Entry
+    notes : list of str
+        What was passed over, a sentence each.
+    unreadable : list of Unreadable
+        Folders that cannot be listed.
+    """
 
     source: str
     entries: list[Entry]
     notes: list[str]
+    unreadable: list[Unreadable] = field(default_factory=list)
 
 
 def list_folder(root: Path) -> Listing:
     """List the images of a folder that has a folder for each class.
 
-    Where `root` has a folder ``train``, ``val`` (``valid``, ``validation``) or ``test``, the
-    classes are looked for in those, and what lies beside them is not read. Hidden files and
-    folders are passed over; a class may have folders inside; links are followed, but never
-    into a folder that is being listed already.
+    Folders of `root` that are called as a part (``train``, ``val``, ``test``: `PART_NAMES`) and
+    hold folders of classes are parts, and what lies beside them is not read. Where such a name
+    may be a class as well, since folders of other names hold images too, nobody guesses: that
+    is refused, but for parts that have a class in common. docs/data.md has the table.
+
+    Hidden files and folders are passed over, and so is what systems make; a class may have
+    folders inside; links are followed, but never into a folder that is being listed.
 
     Parameters
     ----------
@@ -54,90 +81,221 @@ def list_folder(root: Path) -> Listing:
     Raises
     ------
     DataCorrupt
-        Two folders for one part, or no folder with images.
+        Folders that may be parts or classes, two folders for one part, no folder with images,
+        or `root` cannot be listed.
     """
-    folders, loose = _folders(root), 0
-    source, notes = printable(str(root)), []
-    parts: dict[str, Path] = {}
-    for folder in folders:
-        if part := PART_NAMES.get(folder.name.casefold()):
-            if part in parts:
-                raise DataCorrupt(
-                    f"{source}: both {parts[part].name}/ and {folder.name}/ hold the {part} part"
-                )
-            parts[part] = folder
-    if parts:
-        beside = [printable(f.name) for f in folders if f not in parts.values()]
+    source, found = printable(str(root)), _look_through(root)
+    if root in found.barred:
+        raise DataCorrupt(f"{source}: the folder cannot be listed: {found.barred[root]}")
+    names = _part_folders(root, found)
+    depth = 2 if names else 1  # a class's folder lies so deep
+    notes = []
+    if names:
+        beside = sorted({way[0] for way in found.folders} - names.keys())
         if beside:
-            own = ", ".join(f.name for f in parts.values())
-            notes.append(f"not read, as they lie beside {own}: {_some(beside)}")
-    else:
-        parts = {"train": root}
+            own = ", ".join(names)
+            notes.append(f"not read, as they lie beside {own}: {some(map(printable, beside))}")
 
     entries: list[Entry] = []
     others: Counter[str] = Counter()
-    barren = []
-    for part, place in parts.items():
-        loose += sum(_is_picture(path) for path in _visible(place) if not path.is_dir())
-        for folder in _folders(place):
-            before = len(entries)
-            label = printable(folder.name)
-            for path in _files(folder, {_identity(root), _identity(place)}):
-                if _is_picture(path):
-                    name = printable(path.relative_to(root).as_posix())
-                    entries.append(Entry(path, name, label, part))
-                else:
-                    others[path.suffix.lower() or path.name] += 1
-            if len(entries) == before:
-                barren.append(printable(folder.relative_to(root).as_posix()))
+    loose, full = 0, set()
+    for way in found.files:
+        is_part = way[0] in names or not names
+        if not _is_picture(way[-1]):
+            if is_part and len(way) > depth:
+                others[Path(way[-1]).suffix.lower() or way[-1]] += 1
+        elif len(way) == 1 or (is_part and len(way) <= depth):
+            loose += 1
+        elif is_part:
+            part = names.get(way[0], "train")
+            name, label = printable("/".join(way)), printable(way[depth - 1])
+            entries.append(Entry(root.joinpath(*way), name, label, part))
+            full.add(way[:depth])
     if not entries:
         raise DataCorrupt(
             f"{source}: no images in folders of their classes: expected {source}/CLASS/IMAGE, "
             f"or {source}/train/CLASS/IMAGE" + (f"; {loose} lie in no folder" if loose else "")
         )
+    barren = [
+        printable("/".join(way))
+        for way in found.folders
+        if len(way) == depth and way not in full and (way[0] in names or not names)
+    ]
     if loose:
         notes.append(f"not read, as they lie in no folder of a class: {loose:,} images")
     if barren:
-        notes.append(f"not taken for classes, as no images are in them: {_some(barren)}")
+        notes.append(f"not taken for classes, as no images are in them: {some(barren)}")
     if others:
         kinds = [f"{printable(ending)} ({count:,})" for ending, count in others.most_common()]
-        notes.append(f"not read, by the endings of their names: {_some(kinds)}")
-    return Listing(source, sorted(entries, key=_order), notes)
+        notes.append(f"not read, by the endings of their names: {some(kinds)}")
+    if found.systems:
+        kinds = [
+            f"{printable(name)} ({f'{count:,} images' if count else 'cannot be listed'})"
+            for name, count in found.systems.most_common()
+        ]
+        notes.append(f"not read, as systems make them: {some(kinds)}")
+    unreadable = [
+        Unreadable(printable(path.relative_to(root).as_posix()) + "/", reason)
+        for path, reason in found.barred.items()
+    ]
+    listed = _each_once(sorted(entries, key=_order), source)
+    if repeats := len(entries) - len(listed):
+        notes.append(f"{repeats:,} images are others under another name, and count once")
+    return Listing(source, listed, notes, unreadable)
+
+
+def identity(path: Path) -> object:
+    """What all names of one file have in common: other spellings, and links of both kinds."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # no such file, or a name that none can have
+        return os.path.normpath(path)
+    # Some file systems number no files.
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
+
+
+def _each_once(entries: list[Entry], source: str) -> list[Entry]:
+    found: dict[object, Entry] = {}
+    for entry in entries:
+        known = found.setdefault(identity(entry.path), entry)
+        if (known.label, known.part) != (entry.label, entry.part):
+            where = "in two parts" if known.part != entry.part else "of two classes"
+            raise DataCorrupt(
+                f"{source}: {known.name} and {entry.name} are one file, {where}: expected each in "
+                "one place"
+            )
+    return list(found.values())
+
+
+Way = tuple[str, ...]
+"""A path below the folder of the data set, by its names."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What lies below a folder.
+
+    Attributes
+    ----------
+    files, folders : list
+        Without those that systems made.
+    barred : dict
+        Folders that cannot be listed, and why.
+    systems : Counter
+        By the name of a folder that systems make, the images in it; 0 where nobody can say.
+    """
+
+    files: list[Way] = field(default_factory=list)
+    folders: list[Way] = field(default_factory=list)
+    barred: dict[Path, str] = field(default_factory=dict)
+    systems: Counter[str] = field(default_factory=Counter)
+
+
+def _part_folders(root: Path, found: _Found) -> dict[str, str]:
+    """The folders that are parts, with the parts' names; none where folders are classes.
+
+    Only images decide: a folder ``test`` that has none yet is neither part nor class.
+    """
+    source = printable(str(root))
+    classes: dict[str, set[str]] = {}  # by folder, the folders of classes in it
+    for way in found.files:
+        if len(way) > 1 and _is_picture(way[-1]):
+            classes.setdefault(way[0], set()).update(way[1:-1][:1])
+    for place in found.barred:  # what lies there may be images
+        if place.name.casefold() in PART_NAMES and place.parent == root:
+            classes.setdefault(place.name, set())
+    names = {name: PART_NAMES.get(name.casefold(), "") for name in sorted(classes)}
+    parts = {name: part for name, part in names.items() if part}
+    beside = [name for name in names if name not in parts]
+    if not parts:
+        return {}
+    shown = ", ".join(map(printable, parts))
+    first, inside = printable(next(iter(parts))), f"{source}/train"
+    if beside and not _have_a_class_in_common([classes[name] for name in parts]):
+        raise DataCorrupt(
+            f"{source}: {shown} may be {'classes' if parts.keys() - {first} else 'a class'} or the "
+            f"part of that name, since other folders hold images as well: {some(beside)}; if all "
+            f"are classes, move them into one folder: {inside}/{first}, {inside}/"
+            f"{printable(beside[0])} (or into test/, to be tested on); if not, move "
+            f"{some(beside)} away, or list the images in a .csv"
+        )
+    if not any(classes[name] for name in parts):
+        raise DataCorrupt(
+            f"{source}: no images in folders of their classes: those of {shown} lie in no folder "
+            f"of a class: expected {source}/{first}/CLASS/IMAGE; if {shown} are the classes, move "
+            f"them into one folder: {inside}/{first}"
+        )
+    known: dict[str, str] = {}
+    for name, part in parts.items():
+        if part in known:
+            raise DataCorrupt(
+                f"{source}: both {known[part]}/ and {name}/ hold the {part} part; expected one"
+            )
+        known[part] = name
+    return parts
+
+
+def _have_a_class_in_common(parts: list[set[str]]) -> bool:
+    counts = Counter(name for classes in parts for name in classes)
+    return max(counts.values(), default=0) > 1
 
 
 def _order(entry: Entry) -> tuple[str, str, str]:
     return entry.part, entry.label, entry.name
 
 
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in endings()
 
 
-def _visible(folder: Path) -> list[Path]:
-    with os.scandir(folder) as found:
-        return sorted(Path(entry.path) for entry in found if not entry.name.startswith("."))
+def _look_through(root: Path) -> _Found:
+    """All that lies below a folder and is no system's, sorted."""
+    found = _Found()
+    folders: list[tuple[Way, frozenset[tuple[int, int]]]] = [((), frozenset())]
+    while folders:
+        way, above = folders.pop()
+        place = root.joinpath(*way)
+        try:
+            status = place.stat()
+            own = status.st_dev, status.st_ino
+            if own in above:  # a link to a folder that it lies in
+                continue
+            with os.scandir(place) as listed:
+                inside = [entry for entry in listed if not entry.name.startswith(".")]
+        except OSError as error:
+            found.barred[place] = why(error)
+            continue
+        if way:
+            found.folders.append(way)
+        for entry in inside:
+            name = entry.name.casefold()
+            if not _is_folder(entry):
+                if name not in SYSTEM_FILES:
+                    found.files.append((*way, entry.name))
+            elif name not in SYSTEM_FOLDERS:
+                folders.append(((*way, entry.name), above | {own}))
+            else:
+                images, barred = _count_images(entry.path)
+                if images or barred:
+                    found.systems[entry.name] += images
+    found.files.sort()
+    found.folders.sort()
+    return found
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in endings()
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """All files below a folder; `above` are the folders that it lies in, known by their inodes."""
-    own = _identity(folder)
-    if own in above:
-        return
-    for path in _visible(folder):
-        if path.is_dir():
-            yield from _files(path, above | {own})
-        else:
-            yield path
+def _count_images(folder: str) -> tuple[int, bool]:
+    """How many images lie below a folder, and whether parts of it cannot be listed."""
+    barred: list[OSError] = []
+    count = sum(
+        not name.startswith(".") and _is_picture(name)
+        for _, _, files in os.walk(folder, onerror=barred.append)
+        for name in files
+    )
+    return count, bool(barred)

@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataCorrupt, DataNotFound
-from .picture import flatten, pillow, quiet_pillow, why
+from .picture import Frame, pillow, quiet_pillow, read_in_frame, warn_of_lost_orientation, why
 
 __all__ = ["frame_digit", "read_image"]
 
 SIDE = 28
 BOX = 20
+
+LARGEST = 2048
+"""Pixels of a picture's longer side: a digit has plenty in that, and memory an end."""
 
 BLANK = 0.06
 """Contrast, of 1 at most, below which a picture shows nothing but noise."""
@@ -35,7 +38,7 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
     ----------
     path : path
         Colour becomes grey, what is transparent becomes white, and a camera's
-        note on which side is up is followed.
+        note on which side is up is followed. A side longer than `LARGEST` is scaled to it.
 
     Returns
     -------
@@ -51,22 +54,26 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
     MissingDependency
         Pillow is not installed.
     """
-    image_module = pillow()
-    from PIL import ImageOps
-
+    pillow()
     path = Path(path)
     if not path.is_file():
         raise DataNotFound(f"read_image: no such file: {path}")
     with quiet_pillow():
         try:
-            with image_module.open(path, formats=("PNG", "JPEG")) as opened:
-                picture = flatten(ImageOps.exif_transpose(opened))
+            picture, lost = read_in_frame(path, ("PNG", "JPEG"), _at_most, grey=True)
         except Exception as error:
             text = f"read_image: {path}: not a readable PNG or JPEG: {why(error)}"
             raise DataCorrupt(text) from None
-    if picture.mode == "F":
-        return np.asarray(picture)
-    return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
+    if lost:
+        warn_of_lost_orientation(path)
+    values = np.asarray(picture, np.float32)
+    return values if picture.mode == "F" else values / np.float32(255)
+
+
+def _at_most(size: Frame) -> Frame:
+    """The size itself, or one of its proportions that is `LARGEST` long."""
+    scale = min(1.0, LARGEST / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def frame_digit(grey: NDArray[np.float32], name: str = "image") -> NDArray[np.float32]:

@@ -9,23 +9,41 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
+import math
+import re
 import stat
+import struct
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataCorrupt, DataNotFound, MissingDependency
+from ..errors import DamageWarning, DataCorrupt, DataNotFound, MissingDependency
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PictureFacts", "endings", "examine", "quiet_pillow", "read_picture"]
+__all__ = [
+    "Frame",
+    "PictureFacts",
+    "decode",
+    "endings",
+    "examine",
+    "pillow",
+    "quiet_pillow",
+    "read_in_frame",
+    "read_picture",
+    "warn_of_lost_orientation",
+    "why",
+]
 
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX"),
@@ -34,7 +52,26 @@ FORMATS = (
 """Of what Pillow reads, the formats of pictures; its others call programs, or hold other things."""
 
 ORIENTATION = 0x0112
-"""EXIF tag; 5 to 8 lie on their side."""
+"""EXIF tag; 1 is upright."""
+
+LYING = (5, 6, 7, 8)
+"""Orientations of pictures that lie on their side."""
+
+ROOM = 2**30
+"""Bytes that the pictures which are being decoded may take, those of all threads together."""
+
+DECODED = {"AVIF": 12, "JPEG2000": 20, "TIFF": 8, "WEBP": 16}
+"""Bytes a pixel while a format is decoded, as measured: these need more than their pixels."""
+
+DECODED_ELSE = 6
+COEFFICIENTS = 6
+"""Bytes a pixel of the coefficients that a progressive JPEG keeps, at its full size."""
+
+STRIP = 2**20
+"""Pixels of a picture that are brought to L or RGB at a time."""
+
+Frame = tuple[int, int]
+"""(W, H), as Pillow has it."""
 
 
 @dataclass(frozen=True)
@@ -119,23 +156,27 @@ def examine(path: Path) -> PictureFacts:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if file.tell() == 0:
                 return PictureFacts((0, 0), False, digest, "empty file")
-            with pillow().open(file, formats=formats()) as opened:
+            with _open(file, formats()) as opened:
+                _expect_room(opened)
                 mode, size = opened.mode, opened.size
                 # Of a PNG, the camera's note may follow the pixels: asked where it matters.
-                if size[0] != size[1] and opened.getexif().get(ORIENTATION, 1) >= 5:
-                    size = _turned(opened)
+                if size[0] != size[1]:
+                    size = _upright_size(opened)
                 return PictureFacts((size[1], size[0]), _is_grey(mode), digest)
     except Exception as error:
         return PictureFacts((0, 0), False, digest, why(error))
 
 
-def _turned(opened: Image) -> tuple[int, int]:
-    """(W, H) of a picture that lies on its side, upright."""
-    if opened.format == "TIFF":  # which some releases of Pillow turn when they open it
-        from PIL import ImageOps
-
-        return ImageOps.exif_transpose(opened).size
-    return opened.size[1], opened.size[0]
+def _upright_size(opened: Image) -> Frame:
+    if opened.format == "TIFF":  # some releases of Pillow turn its size when they open it
+        tags = opened.tag_v2  # type: ignore[attr-defined]
+        width, height, orientation = tags[256], tags[257], tags.get(ORIENTATION, 1)
+    else:
+        if opened.format == "PNG" and "exif" not in opened.info:
+            with _decoding(opened):
+                opened.load()  # Pillow comes upon what is behind the pixels
+        (width, height), (orientation, _) = opened.size, _orientation(opened)
+    return (height, width) if orientation in LYING else (width, height)
 
 
 def why(error: Exception) -> str:
@@ -145,39 +186,243 @@ def why(error: Exception) -> str:
             return "no such file"
         case PermissionError():
             return "no permission to read it"
-    if type(error).__name__ == "UnidentifiedImageError":
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    if kind == "UnidentifiedImageError":
         return "not an image of a kind that is read here"
-    text = " ".join(str(error).split())
-    return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
+    if kind.startswith("DecompressionBomb") and len(numbers := re.findall(r"\d+", text)) == 2:
+        pixels, most = map(int, numbers)
+        most //= 2 if kind.endswith("Error") else 1  # raised at twice of what is warned of
+        return f"too large: {pixels:,} pixels, at most {most:,} are read; scale it down first"
+    is_plain = isinstance(error, OSError | DataCorrupt) and text
+    return text if is_plain else f"{kind}: {text}"
 
 
 def _is_grey(mode: str) -> bool:
     return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
 
 
-def decode(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def decode(path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], bool]:
     """Read a picture in the form (C, H, W), in 0..1; C is 1 or 3.
+
+    Also says whether the camera's note on the side that is up is damaged; the picture is taken
+    as it lies then.
 
     Raises whatever Pillow does. To be called inside of `quiet_pillow`.
     """
-    from PIL import Image, ImageOps
-
     channels, height, width = shape
-    with pillow().open(path, formats=formats()) as opened:
-        # A JPEG is read at a half, a quarter, an eighth of its size where that leaves
-        # twice what is needed: large photographs are read several times faster.
-        opened.draft(None, (2 * max(height, width),) * 2)
-        picture = flatten(ImageOps.exif_transpose(opened))
-    if channels == 1 and picture.mode == "RGB":
-        picture = picture.convert("L")
-    if picture.size != (width, height):
-        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
+    picture, lost = read_in_frame(path, formats(), lambda size: (width, height), channels == 1)
     values = np.asarray(picture, np.float32)
     if picture.mode != "F":
         values = values / np.float32(255)
     if values.ndim == 3:
-        return values.transpose(2, 0, 1)
-    return np.broadcast_to(values, (channels, height, width))
+        return values.transpose(2, 0, 1), lost
+    return np.broadcast_to(values, (channels, height, width)), lost
+
+
+def read_in_frame(
+    path: Path, kinds: Sequence[str], frame: Callable[[Frame], Frame], grey: bool
+) -> tuple[Image, bool]:
+    """Read a picture, upright, as L, RGB or F of 0..1; and say whether what is up was lost.
+
+    Memory is bounded: `ROOM` for the pixels in the file's own form, of all threads together, and
+    a few strips of `STRIP` pixels for each thread. Nothing of the picture's full size is copied.
+
+    Parameters
+    ----------
+    path : path
+    kinds : sequence of str
+        Pillow's names of the formats that the file may have.
+    frame : callable
+        From the picture's size to the one it is brought to: it fills the frame, and what juts
+        out on two sides is cut off.
+    grey : bool
+        Without colour.
+    """
+    with path.open("rb") as file, _open(file, kinds) as opened:
+        full = opened.size
+        # A JPEG is read at a half, a quarter, an eighth of its size where that leaves
+        # twice what is needed: large photographs are read several times faster.
+        opened.draft(None, (2 * max(frame(opened.size)),) * 2)
+        with _decoding(opened, full):
+            opened.load()
+            orientation, lost = _orientation(opened)
+            lies = orientation in LYING
+            width, height = frame(opened.size[::-1] if lies else opened.size)
+            picture = _fill(opened, (height, width) if lies else (width, height), grey)
+    if orientation > 1:
+        from PIL.Image import Transpose
+
+        picture = picture.transpose(
+            (
+                Transpose.FLIP_LEFT_RIGHT,
+                Transpose.ROTATE_180,
+                Transpose.FLIP_TOP_BOTTOM,
+                Transpose.TRANSPOSE,
+                Transpose.ROTATE_270,
+                Transpose.TRANSVERSE,
+                Transpose.ROTATE_90,
+            )[orientation - 2]
+        )
+    return picture, lost
+
+
+def _open(file: BinaryIO, kinds: Sequence[str]) -> Image:
+    """Pillow's picture of a file; of a PNG even where only what stands beside it is damaged."""
+    try:
+        return pillow().open(file, formats=kinds)
+    except Exception:
+        bare = _bare_png(file) if "PNG" in kinds else None
+        if bare is None:
+            raise
+        return pillow().open(bare, formats=kinds)
+
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def _bare_png(file: BinaryIO) -> BinaryIO | None:
+    """A PNG without texts, profiles and times, any of which keeps Pillow from opening it.
+
+    None for other files. Specification: https://www.w3.org/TR/png-3/#5Chunk-layout
+    """
+    if (length := file.seek(0, io.SEEK_END)) > ROOM:
+        return None
+    file.seek(0)
+    if file.read(8) != PNG_SIGNATURE:
+        return None
+    file.seek(0)
+    content = memoryview(file.read())
+    bare, at = io.BytesIO(PNG_SIGNATURE), 8
+    bare.seek(8)
+    while at + 8 <= length:
+        size, kind = struct.unpack_from(">I4s", content, at)
+        chunk = content[at : at + 12 + size]
+        is_critical, check = not kind[0] & 0x20, zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
+        if is_critical or (kind == b"tRNS" and check == chunk[-4:]):
+            bare.write(chunk)
+        elif kind == b"eXIf":  # whoever reads it looks for damage
+            bare.write(bytes(chunk[:-4]) + check)
+        at += len(chunk)
+    bare.seek(0)
+    return bare
+
+
+def _orientation(opened: Image) -> tuple[int, bool]:
+    """1 to 8, as EXIF or XMP have it, 1 where they do not; and whether that is for damage.
+
+    EXIF is read here first: Pillow gives up where any of its notes is damaged.
+    """
+    orientation, lost = None, False
+    try:
+        orientation = _orientation_in(opened.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+    except (struct.error, KeyError):
+        lost = True
+    if orientation is None:
+        try:
+            orientation = opened.getexif().get(ORIENTATION)
+        except Exception:
+            lost = True
+    if isinstance(orientation, int) and 1 <= orientation <= 8:
+        return orientation, False
+    return 1, lost
+
+
+def _orientation_in(exif: bytes) -> int | None:
+    """The tag's value, of the first directory of EXIF's tags: a TIFF without pixels."""
+    if not exif:
+        return None
+    order = {b"II": "<", b"MM": ">"}[exif[:2]]
+    (start,) = struct.unpack_from(f"{order}I", exif, 4)
+    (count,) = struct.unpack_from(f"{order}H", exif, start)
+    for place in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, place)
+        if tag == ORIENTATION:
+            letter = {1: "B", 4: "I"}.get(kind, "H")
+            return int(struct.unpack_from(order + letter, exif, place + 8)[0])
+    return None
+
+
+class _Room:
+    """Memory for decoding: who asks for more than is left waits until another is done."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def take(self, count: int) -> Iterator[None]:
+        with self.changed:
+            self.changed.wait_for(lambda: self.taken + count <= ROOM)
+            self.taken += count
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.taken -= count
+                self.changed.notify_all()
+
+
+_room = _Room()
+
+
+@contextmanager
+def _decoding(opened: Image, full: Frame | None = None) -> Iterator[None]:
+    """Hold the memory that decoding a picture takes; `full` is its size before it was drafted."""
+    with _room.take(_expect_room(opened, full)):
+        yield
+
+
+def _expect_room(opened: Image, full: Frame | None = None) -> int:
+    """Bytes that decoding a picture takes; `DataCorrupt` where it is more than may be had."""
+    count = DECODED.get(opened.format or "", DECODED_ELSE) * math.prod(opened.size)
+    if opened.format == "JPEG" and "progressive" in opened.info:
+        count += COEFFICIENTS * math.prod(full or opened.size)
+    if count > ROOM:
+        width, height = opened.size
+        raise DataCorrupt(
+            f"too large: {width:,} x {height:,} pixels of {opened.format} take "
+            f"{count / 2**20:,.0f} MiB to decode, at most {ROOM / 2**20:,.0f} are taken; "
+            "scale it down first"
+        )
+    return count
+
+
+def _fill(picture: Image, frame: Frame, grey: bool) -> Image:
+    """Scale a picture to fill a frame, and cut off what juts out on two sides.
+
+    A strip of rows after the other becomes L, RGB or F and as wide as the frame; then all
+    together become as high. Pillow's own resize goes the same two ways, so the values are its.
+    """
+    from PIL import Image
+
+    width, height = frame
+    # The part of the picture that has the frame's proportions, around the middle.
+    breadth = min(picture.width, picture.height * width / height)
+    length = min(picture.height, picture.width * height / width)
+    left, right, columns = _range(picture.width, breadth, width)
+    top, bottom, rows = _range(picture.height, length, height)
+    strips = []
+    step = max(1, STRIP // len(columns))
+    for start in range(rows.start, rows.stop, step):
+        stop = min(start + step, rows.stop)
+        strip = flatten(picture.crop((columns.start, start, columns.stop, stop)))
+        if grey and strip.mode == "RGB":
+            strip = strip.convert("L")
+        box = (left, 0, right, stop - start)
+        strips.append(strip.resize((width, stop - start), Image.Resampling.BILINEAR, box))
+    tall = Image.new(strips[0].mode, (width, len(rows)))
+    for number, strip in enumerate(strips):
+        tall.paste(strip, (0, number * step))
+    return tall.resize(frame, Image.Resampling.BILINEAR, (0, top, width, bottom))
+
+
+def _range(whole: int, kept: float, target: int) -> tuple[float, float, range]:
+    """Where the middle part of a side begins and ends, among the pixels that scaling it sees."""
+    start = (whole - kept) / 2
+    reach = max(1.0, kept / target) + 1
+    first = max(0, math.floor(start - reach))
+    last = min(whole, math.ceil(start + kept + reach))
+    return start - first, min(start + kept, last) - first, range(first, last)
 
 
 def flatten(picture: Image) -> Image:
@@ -238,6 +483,18 @@ def read_picture(
     channels, height, width = shape
     with quiet_pillow():
         try:
-            return decode(path, (channels, height, width))
+            values, lost = decode(path, (channels, height, width))
         except Exception as error:
             raise DataCorrupt(f"{name}: {path}: {why(error)}") from None
+    if lost:
+        warn_of_lost_orientation(path)
+    return values
+
+
+def warn_of_lost_orientation(path: Path) -> None:
+    """Say that a picture is taken as it lies."""
+    warnings.warn(
+        f"{path}: its EXIF is damaged, so which side is up is not known: taken as it lies",
+        DamageWarning,
+        stacklevel=3,
+    )

@@ -17,10 +17,12 @@ __all__ = ["ImageFacts", "ImageSet", "Part", "Source", "Unreadable"]
 
 PART_NAMES = {
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 """What folders, columns and arrays may call the parts of a set, in lower case."""
 
@@ -147,7 +149,8 @@ class Source:
     fingerprint : str
     read : callable
         ``read(part, rows)`` -> images float32 of these rows, a mask of the rows that could be
-        read (the images are of those alone), and a list of `Unreadable` for the others.
+        read (the images are of those alone), a list of `Unreadable` for the others, and the
+        names of those that are taken as they lie, since what is up cannot be read.
     unreadable, notes : tuple
         As in `ImageSet`.
     """
@@ -158,7 +161,7 @@ class Source:
     fingerprint: str
     read: Callable[
         [str, NDArray[np.int64]],
-        tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable]],
+        tuple[NDArray[np.float32], NDArray[np.bool_], list[Unreadable], list[str]],
     ]
     unreadable: tuple[Unreadable, ...]
     notes: tuple[str, ...]
@@ -172,6 +175,12 @@ def printable(text: str) -> str:
     """
     text = unicodedata.normalize("NFC", text)
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first of many names, and how many there are besides."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if names[most:] else "")
 
 
 def index_labels(
@@ -199,7 +208,7 @@ def index_labels(
         classes = _sorted_classes(found)
     elif unknown := sorted(found - set(classes)):
         raise ArgumentError(
-            f"{source}: the network knows no class {', '.join(unknown[:5])}; "
+            f"{source}: the network knows no class {some(unknown)}; "
             f"it knows {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
         )
     order = {name: index for index, name in enumerate(classes)}
@@ -213,5 +222,11 @@ def index_labels(
 def _sorted_classes(names: Iterable[str]) -> list[str]:
     names = sorted(names)
     if all(name.isdecimal() for name in names):
-        return sorted(names, key=int)
+        return sorted(names, key=_number)
     return names
+
+
+def _number(name: str) -> tuple[int, str]:
+    """What sorts decimals, of any script, as numbers; `int` refuses those of 4,301 digits."""
+    digits = "".join(str(int(digit)) for digit in name).lstrip("0")
+    return len(digits), digits

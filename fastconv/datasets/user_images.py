@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from .arrays import open_arrays
 from .csv_file import list_csv
 from .files import open_files
 from .folder import list_folder
-from .record import ImageFacts, ImageSet, Part, Source, Unreadable, printable
+from .record import ImageFacts, ImageSet, Part, Source, Unreadable, printable, some
 
 __all__ = ["describe_unreadable", "load_images", "load_test_images", "open_images", "split_off"]
 
@@ -39,7 +40,9 @@ def open_images(
 
     Parameters and errors are those of `load_images`.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
+    with suppress(RuntimeError):  # the home of a user whom nobody knows: a name like others
+        path = path.expanduser()
     source = printable(str(path))
     if size is not None and min(size) < 1:
         raise ArgumentError(f"{source}: size must be at least (1, 1), got {size}")
@@ -50,7 +53,7 @@ def open_images(
     if not path.is_file():
         raise DataNotFound(f"{source}: no such file or folder")
     match path.suffix.lower():
-        case ".csv":
+        case ".csv" | ".tsv":
             return open_files(list_csv(path), size, grey, classes, progress)
         case ".npz" | ".npy":
             return open_arrays(path, size, grey, classes)
@@ -123,16 +126,17 @@ def load_images(
     unreadable = [*source.unreadable]
     if strict:
         _expect_all(name, unreadable)
-    parts = {}
+    parts, as_they_lie = {}, []
     for part, chosen in rows.items():
-        parts[part], failed = _read(source, *chosen)
+        parts[part], failed, lying = _read(source, *chosen)
         unreadable += failed
+        as_they_lie += lying
         if strict:
             _expect_all(name, unreadable)
     _expect_classes(name, source, parts["train"].labels)
     if not len(parts["test"]):
         raise DataCorrupt(f"{name}: no images to test on; a class of one image keeps it to train")
-    notes = source.notes
+    notes = source.notes + _note_lying(as_they_lie)
     if share is not None:
         notes += (f"{share:.0%} of each class are set apart for testing",)
     return ImageSet(
@@ -206,7 +210,8 @@ def load_test_images(
     if not len(chosen[1]):
         raise DataCorrupt(f"{name}: no images to test on: only {', '.join(source.labels)}")
     _expect_room(name, source, {"test": chosen})
-    test, failed = _read(source, *chosen)
+    test, failed, lying = _read(source, *chosen)
+    notes += _note_lying(lying)
     unreadable = (*source.unreadable, *failed)
     if strict:
         _expect_all(name, unreadable)
@@ -260,9 +265,20 @@ def split_off(labels: NDArray[np.integer], share: float, seed: int) -> NDArray[n
     return chosen
 
 
-def _read(source: Source, part: str, rows: NDArray[np.int64]) -> tuple[Part, list[Unreadable]]:
-    images, good, unreadable = source.read(part, rows)
-    return Part(images, source.labels[part][rows[good]]), unreadable
+def _read(
+    source: Source, part: str, rows: NDArray[np.int64]
+) -> tuple[Part, list[Unreadable], list[str]]:
+    images, good, unreadable, as_they_lie = source.read(part, rows)
+    return Part(images, source.labels[part][rows[good]]), unreadable, as_they_lie
+
+
+def _note_lying(names: list[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (
+        f"taken as they lie, as their EXIF is damaged: {len(names):,} images, "
+        f"{some(sorted(names))}",
+    )
 
 
 def _expect_room(name: str, source: Source, rows: dict[str, Rows]) -> None:
@@ -278,7 +294,7 @@ def _expect_room(name: str, source: Source, rows: dict[str, Rows]) -> None:
 def _expect_classes(name: str, source: Source, labels: NDArray[np.integer]) -> None:
     counts = np.bincount(labels, minlength=len(source.class_names))
     if missing := [source.class_names[label] for label in np.flatnonzero(counts == 0)]:
-        raise DataCorrupt(f"{name}: no training image can be read of class {', '.join(missing)}")
+        raise DataCorrupt(f"{name}: no training image can be read of class {some(missing)}")
 
 
 def _expect_all(name: str, unreadable: Sequence[Unreadable]) -> None:
