@@ -14,6 +14,7 @@ __all__ = [
     "PEERS_EXACT_TO",
     "assert_same",
     "assert_same_gradients",
+    "assert_winners",
 ]
 
 EXACT_TO = {"float32": 2e-5, "float64": 1e-12}
@@ -59,6 +60,34 @@ def assert_same(got: dict[str, Any], wanted: dict[str, Any], tolerance: float, w
         error = np.abs(left - right).max(initial=0.0)
         if not error <= tolerance * scale:
             raise AssertionError(f"{what}: {name} is off by {error:.2e}, largest value {scale:.2e}")
+
+
+def assert_winners(winner: np.ndarray, places: np.ndarray, tolerance: float, what: str) -> None:
+    """Raise an AssertionError unless each winner is a largest value, to the tolerance.
+
+    Where two places differ by rounding alone, either may win.
+
+    Parameters
+    ----------
+    winner : array of int
+        By index along the last axis of `places`.
+    places : array (*winner.shape, places)
+        Values of the reference.
+    """
+    if winner.shape != places.shape[:-1]:
+        raise AssertionError(
+            f"{what}: winner has shape {winner.shape}, expected {places.shape[:-1]}"
+        )
+    largest_index = winner.max(initial=0)
+    if largest_index >= places.shape[-1]:
+        raise AssertionError(f"{what}: winner {largest_index} of {places.shape[-1]} places")
+    chosen = np.take_along_axis(places, winner[..., None].astype(np.intp), axis=-1)[..., 0]
+    short = (places.max(axis=-1) - chosen).max(initial=0.0)
+    scale = np.abs(places).max(initial=0.0)
+    if not short <= tolerance * scale:
+        raise AssertionError(
+            f"{what}: a winner is {short:.2e} below its maximum, largest value {scale:.2e}"
+        )
 
 
 def assert_same_gradients(

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from fastconv.backends.algorithms import choose
 from fastconv.backends.base import CHANNELS_FIRST, Activation, Backend
 from fastconv.backends.numpy_backend import NumpyBackend
 from fastconv.geometry import window_geometry
@@ -29,11 +30,22 @@ from .shapes import (
     small_conv_shapes,
 )
 
-__all__ = ["Call", "Case", "cases", "expected", "prepare"]
+__all__ = [
+    "Call",
+    "Case",
+    "cases",
+    "expected",
+    "prepare",
+    "smallest_of_each_kind",
+    "winners_may_round",
+]
 
 REFERENCE = NumpyBackend()
 LARGEST_COLUMNS = 1 << 28
 """Bytes of a column matrix, in float64, above which im2col and col2im are left out."""
+
+EXACT = ("direct", "winograd2")
+"""Algorithms that keep whole numbers exact."""
 
 IN_PLACE = {"adam_update": ("param", "m", "v")}
 
@@ -94,6 +106,15 @@ def expected(case: Case, inputs: Arguments) -> Arguments:
     return call.outputs
 
 
+def winners_may_round(case: Case, backend: Backend, inputs: Arguments) -> bool:
+    """Whether the backend's algorithm rounds what `winner` of this case is chosen by."""
+    say = getattr(backend, "conv2d_algorithms", None)
+    if case.places is None or say is None:
+        return False
+    algorithms = say(inputs["geometry"], len(inputs["weight"]), inputs["pool"])
+    return algorithms.forward not in EXACT
+
+
 def cases(full: bool) -> list[Case]:
     """Return every kernel on every shape of the suite, or on small ones of each kind."""
     convolutions = conv_shapes() if full else small_conv_shapes()
@@ -134,6 +155,14 @@ def cases(full: bool) -> list[Case]:
     return found
 
 
+def smallest_of_each_kind() -> list[Case]:
+    """Of the full suite, the least work for each kernel by each algorithm."""
+    least: dict[tuple[str, str], Case] = {}
+    for case in sorted(cases(full=True), key=lambda case: (case.flops, case.written)):
+        least.setdefault((case.kernel, case.kind), case)
+    return list(least.values())
+
+
 def _conv_flops(s: ConvShape) -> int:
     g = s.geometry
     return 2 * g.n * g.oh * g.ow * s.fn * g.c * g.window
@@ -149,7 +178,8 @@ def _conv_forward(s: ConvShape) -> Case:
         }
 
     outputs = {"out": s.geometry.output_shape(s.fn)}
-    return Case("conv2d_forward", s.label, inputs, outputs, _conv_flops(s))
+    kind = f"{s.window}, {choose(s.geometry, s.fn, False, 'default').forward}"
+    return Case("conv2d_forward", s.label, inputs, outputs, _conv_flops(s), kind)
 
 
 def _conv_backward(s: ConvShape) -> Case:
@@ -167,8 +197,10 @@ def _conv_backward(s: ConvShape) -> Case:
         "dweight": weight,
         "dbias": (s.fn,),
     }
+    ways = choose(s.geometry, s.fn, False, "default")
+    kind = f"{s.window}, {ways.input_gradient}, {ways.weight_gradient}"
     products = 1 if s.takes_images else 2
-    return Case("conv2d_backward", s.label, inputs, outputs, products * _conv_flops(s))
+    return Case("conv2d_backward", s.label, inputs, outputs, products * _conv_flops(s), kind)
 
 
 def _block(s: ConvShape) -> Iterator[Case]:
@@ -180,7 +212,8 @@ def _block(s: ConvShape) -> Iterator[Case]:
     outputs = {"out": shape, "winner": shape if pool else None}
 
     def forward(rng: np.random.Generator) -> Arguments:
-        # Whole numbers, so that no rounding decides between two places.
+        # Whole numbers: ties come by themselves, and algorithms that keep them exact must break
+        # them as the reference does.
         drawn = _conv_forward(s).inputs(rng) | {"residual": None, "relu": True, "pool": pool}
         return {k: np.rint(v) if isinstance(v, np.ndarray) else v for k, v in drawn.items()}
 
@@ -192,9 +225,35 @@ def _block(s: ConvShape) -> Iterator[Case]:
             del inputs[name]
         return inputs | {"dout": draw(rng, *shape), "gate": winner if pool else out}
 
-    yield Case("conv2d_block_forward", label, forward, outputs, _conv_flops(s))
-    gradients = _conv_backward(s)
-    yield Case("conv2d_block_backward", label, backward, gradients.outputs, gradients.flops)
+    def places(inputs: Arguments) -> np.ndarray:
+        unpooled = np.zeros(s.geometry.output_shape(s.fn))
+        plain = inputs | {"relu": False, "pool": False}
+        REFERENCE.conv2d_block_forward(**plain, out=unpooled, winner=None)
+        windows = unpooled[:, :, : oh // 2 * 2, : ow // 2 * 2].reshape(
+            n, fn, oh // 2, 2, ow // 2, 2
+        )
+        # Place 4, "none of them", stands for 0.
+        nothing = np.zeros((*shape, 1))
+        return np.concatenate([windows.swapaxes(3, 4).reshape(*shape, 4), nothing], axis=-1)
+
+    gradients, ways = _conv_backward(s), choose(s.geometry, s.fn, pool, "default")
+    yield Case(
+        "conv2d_block_forward",
+        label,
+        forward,
+        outputs,
+        _conv_flops(s),
+        kind=f"{ways.forward}, pool {pool}",
+        places=places if pool else None,
+    )
+    yield Case(
+        "conv2d_block_backward",
+        label,
+        backward,
+        gradients.outputs,
+        gradients.flops,
+        kind=f"{ways.input_gradient}, {ways.weight_gradient}, pool {pool}",
+    )
 
 
 def _im2col(s: ConvShape) -> Case:
@@ -204,6 +263,7 @@ def _im2col(s: ConvShape) -> Case:
         s.label,
         lambda rng: {"x": draw(rng, *g.input_shape), "geometry": g},
         {"col": g.column_shape},
+        kind=s.window,
     )
 
 
@@ -214,6 +274,7 @@ def _col2im(s: ConvShape) -> Case:
         s.label,
         lambda rng: {"col": draw(rng, *g.column_shape), "geometry": g},
         {"x": g.input_shape},
+        kind=s.window,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -31,6 +32,7 @@ def grouped(
     g = window_geometry("benchmark", shape, 3, 3, stride, dilation, dilation)
     label = f"{name}:{g.c}@{g.h}->{fn},3x3" + f"/{stride}" * (stride > 1)
     label += f",{groups} groups" if groups > 1 else f",dilation {dilation}"
+    kind = f"stride {stride}, dilation {dilation}, {g.c // groups} channels a group"
     weight, out = (fn, g.c // groups, 3, 3), g.output_shape(fn)
     flops = 2 * math.prod(out) * math.prod(weight[1:])
 
@@ -44,6 +46,7 @@ def grouped(
         lambda rng: images(rng) | {"bias": draw(rng, fn)},
         {"out": out},
         flops,
+        kind,
     )
     yield Case(
         "conv2d_grouped_backward",
@@ -51,6 +54,7 @@ def grouped(
         lambda rng: images(rng) | {"dout": draw(rng, *out)},
         {"dx": shape, "dweight": weight, "dbias": (fn,)},
         2 * flops,
+        kind,
     )
 
 
@@ -74,8 +78,12 @@ def activation(kind: Activation, size: int) -> Iterator[Case]:
         return {name: draw(rng, size) for name in names} | {"kind": kind, "slope": 0.3}
 
     label = f"{kind},{size}"
-    yield Case("activation_forward", label, lambda rng: inputs(rng, "x"), {"out": (size,)})
-    yield Case("activation_backward", label, lambda rng: inputs(rng, "dout", "x"), {"dx": (size,)})
+    outputs = {"out": (size,)}
+    yield Case("activation_forward", label, lambda rng: inputs(rng, "x"), outputs, kind=kind)
+    outputs = {"dx": (size,)}
+    yield Case(
+        "activation_backward", label, lambda rng: inputs(rng, "dout", "x"), outputs, kind=kind
+    )
 
 
 def averages(shape: tuple[int, int, int, int], side: int) -> Iterator[Case]:
@@ -138,7 +146,8 @@ def augmentation(shape: tuple[int, int, int, int]) -> Iterator[Case]:
         numbers = {"gain": draw(rng, n), "offset": draw(rng, n), "boxes": boxes, "fill": 0.0}
         return {"x": draw(rng, *shape)} | numbers | threads
 
-    yield Case("warp", label, lambda rng: warp(rng, False), {"out": shape})
-    yield Case("warp", f"{label}+field", lambda rng: warp(rng, True), {"out": shape})
+    for field in (False, True):
+        name = label + "+field" * field
+        yield Case("warp", name, partial(warp, elastic=field), {"out": shape}, kind=str(field))
     yield Case("smooth", f"2@{h}x{w},25 taps,N={n}", smooth, {"out": (n, 2, h, w)})
     yield Case("tone", label, tone, {"out": shape})

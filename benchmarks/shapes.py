@@ -44,8 +44,12 @@ class ConvShape:
     @property
     def label(self) -> str:
         """For example ``vgg16:64@224->128,3x3``."""
-        stride = f"/{self.stride}" if self.stride > 1 else ""
-        return f"{self.network}:{self.c}@{self.side}->{self.fn},{self.size}x{self.size}{stride}"
+        return f"{self.network}:{self.c}@{self.side}->{self.fn},{self.window}"
+
+    @property
+    def window(self) -> str:
+        """For example ``7x7/2``; a stride of 1 is not said."""
+        return f"{self.size}x{self.size}" + f"/{self.stride}" * (self.stride > 1)
 
     @property
     def geometry(self) -> WindowGeometry:

@@ -25,10 +25,10 @@ AUGMENTATIONS = {
 
 @pytest.mark.parametrize("kind", AUGMENTATIONS)
 def test_augmentation(
-    benchmark: Any, kind: str, dtype: str, threads: int, backend: str, full: bool
+    benchmark: Any, kind: str, dtype: str, threads: int, backend: str, size: str
 ) -> None:
     augmentation = Augmentation.parse(AUGMENTATIONS[kind])
-    x, t = batch_of(100 if full else 2, dtype)
+    x, t = batch_of(100 if size == "full" else 2, dtype)
     with fastconv.use_backend("numpy"):
         wanted = augmentation(x, np.random.default_rng(1))
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ Through the public layer API: checks, layout, allocation and kernel together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,9 +60,9 @@ LAYERS: dict[str, tuple[Callable[..., Any], Shape, Shape]] = {
 class _Work:
     """A layer with its input and the gradient of its output."""
 
-    def __init__(self, kind: str, dtype: str, backend: str, full: bool) -> None:
-        make, shape, small = LAYERS[kind]
-        self.shape = shape if full else small
+    def __init__(self, kind: str, dtype: str, backend: str, size: str) -> None:
+        make, full, small = LAYERS[kind]
+        self.shape = full if size == "full" else small
         rng = np.random.default_rng(0)
         self.layer = make(rng, self.shape, dtype)
         self.layer.backend = backend
@@ -88,6 +89,11 @@ class _Work:
         return {"out": self.out, "dx": dx} | {f"d{n}": getattr(self.layer, f"d{n}") for n in names}
 
 
+@lru_cache(maxsize=2)  # for every direction, dtype, thread count and backend of a layer
+def _wanted(kind: str, size: str) -> dict[str, Any]:
+    return _Work(kind, "float64", "numpy", size).results()
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_layer(
@@ -97,11 +103,11 @@ def test_layer(
     dtype: str,
     threads: int,
     backend: str,
-    full: bool,
+    size: str,
 ) -> None:
+    wanted = _wanted(kind, size)
     with limited_threads(threads), fastconv.use_backend(backend):
-        wanted = _Work(kind, "float64", "numpy", full).results()
-        work = _Work(kind, dtype, backend, full)
+        work = _Work(kind, dtype, backend, size)
         assert_same(work.results(), wanted, EXACT_TO[dtype], f"{kind} {backend} {dtype}")
         measure(benchmark, work.forward if direction == "forward" else work.backward)
     note(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fastconv.backends.algorithms import Algorithm, ConvAlgorithms
+from fastconv.backends.base import KERNELS
+from fastconv.backends.numpy_backend import NumpyBackend
+
 from . import guard, mnist_epochs, peers, tournament
-from .check import assert_same
+from .check import assert_same, assert_winners
 from .data import batch_of, network_of
-from .kernel_cases import cases
-from .launch import command, environment
+from .kernel_cases import cases, expected, smallest_of_each_kind, winners_may_round
+from .launch import FOLDER, command, environment
 from .reference import BookNet
 from .report import html_table, write_report
 from .results import read_results
@@ -41,6 +49,88 @@ def test_contenders_go_on_with_other_images(name: str) -> None:
     wanted = network_of("float64", "numpy").predict(1 - x.astype(np.float64))
     assert_same({"scores": contender.scores()}, {"scores": wanted}, 1e-4, name)
     contender.step()
+
+
+PLACES = np.array([[8.0, 7.9999999, 1.0, -2.0, 0.0], [-3.0, -1e-8, -4.0, -5.0, 0.0]])
+
+
+@pytest.mark.parametrize("winners", [(0, 4), (1, 4), (0, 1), (1, 1)])
+def test_a_winner_may_differ_by_rounding(winners: tuple[int, int]) -> None:
+    assert_winners(np.array(winners, np.uint8), PLACES, 2e-5, "pool")
+
+
+@pytest.mark.parametrize(
+    ("winners", "message"),
+    [
+        ((2, 4), "pool: a winner is 7.00e.00 below its maximum, largest value 8.00e.00"),
+        ((4, 4), "8.00e.00 below"),  # "none is above 0", and two are
+        ((0, 0), "3.00e.00 below"),  # below 0: none should have won
+        ((0, 5), "winner 5 of 5 places"),
+        ((0, 4, 4), r"shape \(3,\), expected \(2,\)"),
+    ],
+)
+def test_a_winner_is_not_just_any_place(winners: tuple[int, ...], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        assert_winners(np.array(winners, np.uint8), PLACES, 2e-5, "pool")
+
+
+class _Rounding:
+    """A backend that computes every convolution by one algorithm."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self.ways = ConvAlgorithms(algorithm, algorithm, "sparse")
+
+    def conv2d_algorithms(self, *shape: Any) -> ConvAlgorithms:
+        return self.ways
+
+
+def test_winners_are_exact_where_whole_numbers_stay_exact() -> None:
+    pooled = [case for case in cases(full=True) if case.label.endswith("+relu+pool")]
+    forward = [case for case in pooled if case.kernel == "conv2d_block_forward"]
+    assert len(forward) == 3
+    case = forward[-1]
+    inputs = case.inputs(np.random.default_rng(0))
+    assert case.places is not None
+    places, wanted = case.places(inputs), expected(case, inputs)
+    # The maximum, or 0; the reference's own winner is the first of the largest.
+    np.testing.assert_array_equal(places.max(axis=-1), wanted["out"])
+    first = np.where(wanted["out"] > 0, places[..., :4].argmax(axis=-1), 4)
+    np.testing.assert_array_equal(wanted["winner"], first)
+    for algorithm, rounds in (("direct", 0), ("winograd2", 0), ("winograd2x4", 1)):
+        assert winners_may_round(case, _Rounding(algorithm), inputs) == rounds  # type: ignore[arg-type]
+    assert not winners_may_round(case, NumpyBackend(), inputs)
+    pool = next(case for case in cases(full=True) if case.kernel == "maxpool2d_forward")
+    assert not winners_may_round(pool, _Rounding("winograd4"), {})  # type: ignore[arg-type]
+
+
+def test_every_kernel_runs_at_a_full_size_by_each_algorithm() -> None:
+    chosen, full = smallest_of_each_kind(), {str(case) for case in cases(full=True)}
+    assert {case.kernel for case in chosen} == set(KERNELS)
+    assert {str(case) for case in chosen} <= full
+    pooled = [case.kind for case in chosen if case.kernel == "conv2d_block_forward"]
+    assert pooled == ["direct, pool False", "winograd2x4, pool False", "winograd2x4, pool True"]
+
+
+def test_a_wrong_result_is_one_failure(tmp_path: Path) -> None:
+    """And no error of the fixture that was not used besides."""
+    (tmp_path / "all_wrong.py").write_text(
+        "from benchmarks import check\n"
+        "def wrong(*_):\n"
+        "    raise AssertionError('as wrong as can be')\n"
+        "check.assert_same = wrong\n"
+    )
+    line = "-m pytest -q -n0 -p no:cacheprovider -p all_wrong benchmarks/test_layers.py"
+    command_line = [sys.executable, *line.split(), "-k", "test_layer and small and Relu"]
+    done = subprocess.run(
+        command_line,
+        cwd=FOLDER.parent,
+        env=environment(PYTHONPATH=f"{tmp_path}{os.pathsep}{FOLDER.parent}"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "as wrong as can be" in done.stdout
+    assert re.search(r"^\d+ failed(, \d+ (skipped|deselected))* in", done.stdout, re.M), done.stdout
 
 
 def test_shapes_are_those_of_the_papers() -> None:
