@@ -18,7 +18,7 @@ from .optimizer import OPTIMIZERS
 from .run_data import ImageOptions
 from .run_folder import RunConfig
 
-__all__ = ["given_fields", "image_options", "new_config", "where", "with_members"]
+__all__ = ["computed_with", "given_fields", "image_options", "new_config", "where", "with_members"]
 
 OWN_EPOCHS = 20
 """For how long to train on images of a user's own where nobody says."""
@@ -94,9 +94,14 @@ def new_config(given: dict[str, Any]) -> RunConfig:
         "seed": secrets.randbelow(largest + 1),
         "math": process.get_math_mode(),
     }
-    if "backend" not in given:
-        defaults["backend"] = selection.resolve(None)
-    return RunConfig(**(defaults | given))
+    backend = selection.resolve(given.get("backend"))
+    return RunConfig(**(defaults | given | {"backend": backend} | computed_with(backend)))
+
+
+def computed_with(backend: str) -> dict[str, Any]:
+    """The fields of a `RunConfig` that no option names: the process decides them."""
+    isa, algorithm = selection.instruction_set(backend), process.get_conv_algorithm()
+    return {"isa": isa, "algorithm": algorithm}
 
 
 def image_options(options: argparse.Namespace) -> ImageOptions:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from . import selection
-from .cli_config import given_fields, image_options, new_config, where, with_members
+from .cli_config import (
+    computed_with,
+    given_fields,
+    image_options,
+    new_config,
+    where,
+    with_members,
+)
 from .cli_output import count, print_json, shows_progress, teller, warn
 from .cli_recipes import apply_recipe
 from .ensemble_run import EnsembleOutcome, Member, train_ensemble
@@ -96,8 +103,8 @@ def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, RunFolder]:
         raise ArgumentError("--out: a resumed run stays in its folder; leave it out")
     stored = folder.read_config()
     given = with_members(given_fields(options), stored.model)
-    config = continued_config(stored, given, warn)
-    selection.resolve(config.backend)
+    backend = selection.resolve(given.get("backend", stored.backend))
+    config = continued_config(stored, given | computed_with(backend), warn)
     return config, folder
 
 

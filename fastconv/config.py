@@ -96,6 +96,10 @@ def set_process_backend(name: str | None) -> None:
 def set_num_threads(threads: int | None) -> None:
     """Set how many threads the kernels use.
 
+    It is the only limit that they know: `threadpoolctl.threadpool_limits` changes OpenMP's
+    default, which they do not go by. The NumPy backend's matrix products are NumPy's own, and
+    run on as many threads as its BLAS has; that is what `threadpool_limits` is for.
+
     Parameters
     ----------
     threads : int or None

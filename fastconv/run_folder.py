@@ -87,6 +87,8 @@ class RunConfig:
         share one, so that none is trained on what another is tested on.
     recipe : str or None
         Name or path of the recipe that the run was started by.
+    isa, algorithm : str or None
+        Instruction set, and algorithm of convolutions; runs of before they were kept have none.
     """
 
     model: str
@@ -118,6 +120,8 @@ class RunConfig:
     members: tuple[str, ...] | None = None
     data_seed: int | None = None
     recipe: str | None = None
+    isa: str | None = None
+    algorithm: str | None = None
 
     @property
     def split_seed(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -178,6 +179,15 @@ def resolve(argument: str | None) -> str:
         return auto_choice()[0]
     _check(name)
     return name
+
+
+def instruction_set(name: str) -> str | None:
+    """The instruction set that a backend's kernels use, where it says one.
+
+    It is the first word of what the backend describes, which may go on with reasons.
+    """
+    word = re.match(r"\w+", registry().load(name).describe().get("instruction set", ""))
+    return word[0] if word else None
 
 
 def list_backends() -> dict[str, BackendStatus]:

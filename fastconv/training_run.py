@@ -36,6 +36,15 @@ TRAIN_SAMPLE = 1000
 
 TAKEN_BY_DEFAULT = ImageOptions()
 
+COMPUTED_WITH = {
+    "backend": "--backend",
+    "threads": "--threads",
+    "math": "--math",
+    "isa": "instruction set",
+    "algorithm": "convolution algorithm",
+}
+"""What may change when a run goes on, though its last bits do, by the fields of a `RunConfig`."""
+
 STOPPING = b"\nstopping after this step; once more to stop at once without saving\n"
 
 
@@ -102,7 +111,10 @@ def continued_config(
                     f"the {stored.schedule} schedule of {before} epochs is stretched over {value}: "
                     "the learning rate goes on where the longer one would be"
                 )
-        elif name in ("backend", "threads", "math"):
+        elif name in COMPUTED_WITH:
+            if value is None or (before is None and name != "math"):
+                continue  # one of them is not known
+            option = COMPUTED_WITH[name]
             instead = "what it was started with" if before is None else before
             warn(
                 f"continuing with {option} {value} instead of {instead}: the weights will not be "

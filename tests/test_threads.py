@@ -90,6 +90,19 @@ def test_any_number_of_threads_gives_the_result(backend, dtype, rng, threads, im
     assert_close(layer.db, dbias, dtype=dtype, scale=np.abs(dout).max() * 9)
 
 
+def test_threadpoolctl_limits_numpy_s_blas_and_not_the_kernels(registry):
+    """As `set_num_threads` says: its limit is the only one that kernels know."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    (mine,) = add(registry, "mine")
+    layer = Relu(backend="mine")
+    fastconv.set_num_threads(2)
+    with threadpoolctl.threadpool_limits(1):
+        layer.forward(np.ones(3))
+        pools = threadpoolctl.threadpool_info()
+        assert {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"} <= {1}
+    assert mine.threads == [2]
+
+
 # ---- several Python threads -----------------------------------------------------------
 
 

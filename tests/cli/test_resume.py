@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import trainer
+from fastconv import selection, trainer
 from fastconv.io.arrays import load_arrays, save_arrays
 
 from .conftest import assert_same_run, config, environment, history, weights
@@ -183,6 +183,34 @@ def test_resume_on_other_threads_or_backend_warns(whole, fastconv_command):
     assert status == 0
     assert re.search(rf"warning: .*--threads {threads} .*last bit", err)
     assert ("--backend numpy" in err) == (fastconv.get_backend() != "numpy")
+
+
+def test_resume_on_another_instruction_set_or_algorithm_warns(whole, fastconv_command, monkeypatch):
+    """No option names them: the CPU and the environment decide."""
+    backend = config(whole)["backend"]
+    assert config(whole)["isa"] == selection.instruction_set(backend)
+    assert config(whole)["algorithm"] == "auto"
+    resume = ["train", "--resume", whole]
+    assert "continuing" not in fastconv_command(*resume)[2]
+    monkeypatch.setenv("FASTCONV_CONV_ALGORITHM", "direct")
+    monkeypatch.setattr(selection, "instruction_set", lambda name: "sse9")
+    status, _, err = fastconv_command(*resume)
+    assert status == 0
+    assert re.search(r"continuing with instruction set sse9 instead of \w+: .*last bit", err)
+    assert re.search(
+        "continuing with convolution algorithm direct instead of auto: .*last bit", err
+    )
+    assert (config(whole)["isa"], config(whole)["algorithm"]) == ("sse9", "direct")
+    assert "continuing" not in fastconv_command(*resume)[2]
+
+
+def test_a_run_of_before_instruction_sets_were_kept_goes_on(whole, fastconv_command):
+    older = config(whole)
+    del older["isa"], older["algorithm"]
+    Path(whole, "config.json").write_text(json.dumps(older))
+    status, _, err = fastconv_command("train", "--resume", whole)
+    assert status == 0
+    assert "continuing" not in err
 
 
 def test_a_stopped_run_goes_on_in_its_schedule(few_digits, fastconv_command, monkeypatch):
