@@ -12,18 +12,15 @@ NumPy reference, Numba kernels, Cython kernels. Nothing else changes::
         Trainer(network, x_train, t_train, x_test, t_test, epochs=2, optimizer="Adam").train()
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import datasets, errors, functions, gradient, io, layers, optimizer, trainer, util
 from ._version import __version__
-from .augment import Augmentation
-from .config import get_math_mode, get_num_threads, set_math_mode, set_num_threads
-from .info import show_config
-from .models import DeepConvNet
-from .selection import get_backend, list_backends, set_backend, use_backend
-from .trainer import Trainer
 
 if TYPE_CHECKING:
+    from . import datasets, errors, functions, gradient, io, layers, optimizer, trainer, util
+    from .augment import Augmentation
+    from .config import get_math_mode, get_num_threads, set_math_mode, set_num_threads
     from .dropin import (
         install,
         is_installed,
@@ -32,6 +29,10 @@ if TYPE_CHECKING:
         uninstall,
         unload_ipython_extension,
     )
+    from .info import show_config
+    from .models import DeepConvNet
+    from .selection import get_backend, list_backends, set_backend, use_backend
+    from .trainer import Trainer
 
 __all__ = [
     "Augmentation",
@@ -65,10 +66,38 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Names of the drop-in, which most programs do not import.
-    if name in __all__:
-        from . import dropin
+_CONFIG = ("get_math_mode", "get_num_threads", "set_math_mode", "set_num_threads")
+_SELECTION = ("get_backend", "list_backends", "set_backend", "use_backend")
+_DROPIN = (
+    *("install", "is_installed", "stats", "uninstall"),
+    *("load_ipython_extension", "unload_ipython_extension"),
+)
 
-        return getattr(dropin, name)
+_HOMES = {
+    "Augmentation": "augment",
+    "DeepConvNet": "models",
+    "Trainer": "trainer",
+    "show_config": "info",
+    **dict.fromkeys(_CONFIG, "config"),
+    **dict.fromkeys(_SELECTION, "selection"),
+    **dict.fromkeys(_DROPIN, "dropin"),
+}
+"""The modules of the names above that are not modules themselves."""
+
+
+def __getattr__(name: str) -> Any:
+    # What is named is imported then: the command answers to Ctrl-C before NumPy is there.
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if not name.startswith("_"):
+        module = f"{__name__}.{name}"
+        try:
+            return import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

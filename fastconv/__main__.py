@@ -1,12 +1,57 @@
-"""``python -m fastconv``: the ``fastconv`` command, or ``fastconv run`` where it names none."""
+"""``fastconv`` and ``python -m fastconv``, which is ``fastconv run`` where it names no command."""
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 
-from .cli import COMMANDS, main
+__all__ = ["main"]
 
-arguments = sys.argv[1:]
-if arguments and arguments[0] not in {*COMMANDS, "-h", "--help", "--version"}:
-    arguments.insert(0, "run")
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run the command with the arguments of the process; return the exit status."""
+    with _ended_by_an_interrupt():
+        from . import cli
+    return cli.main()
+
+
+def _main_or_script() -> int:
+    with _ended_by_an_interrupt():
+        from . import cli
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] not in {*cli.COMMANDS, "-h", "--help", "--version"}:
+        arguments.insert(0, "run")
+    return cli.main(arguments)
+
+
+@contextmanager
+def _ended_by_an_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the process inside the block: there is nothing to save, and no place to tell of.
+
+    It would come up in the middle of some module's import.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as by nohup
+        yield
+        return
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, _end)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    with suppress(OSError):
+        os.write(2, b"fastconv: error: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
 # `python -i` goes on after a script that ended well, so that one must not exit.
-if status := main(arguments):
+if __name__ == "__main__" and (status := _main_or_script()):
     sys.exit(status)

@@ -3,32 +3,106 @@
 from __future__ import annotations
 
 import copy
+import math
+from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
 
 from .batches import Batches
-from .errors import FastconvError, StateError, WeightsError
+from .errors import ArgumentError, DataCorrupt, FastconvError, StateError, WeightsError
 from .io.arrays import load_arrays, save_arrays
+from .io.records import Count, NotNegative, record_of
 from .learned import Arrays, parameters, under
 from .optimizer_base import Optimizer
 from .run_weights import RunWeights
 
 __all__ = ["Checkpoints"]
 
-PROGRESS = (
-    "current_iter",
-    "current_epoch",
-    "train_loss_list",
-    "train_acc_list",
-    "test_acc_list",
-    "history",
-    "_epoch_seconds",
-    "_epoch_norms",
-    "_evaluation",
-)
-"""Attributes of a Trainer; a file of before there was one lacks it, and its own stays."""
+LISTS = ("train_loss_list", "train_acc_list", "test_acc_list", "_epoch_norms")
+"""Attributes of a Trainer that are kept as arrays: JSON has no NaN. Older files have them there."""
+
+Number = float | None
+"""null where it is not finite, or where there is none."""
+
+Position = Annotated[int, Meta(ge=1, le=2**53)]
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """A finished epoch, as far as a Trainer itself has written it; see `Trainer.history`."""
+
+    epoch: Position
+    iteration: Position
+    train_loss: Number
+    seconds: NotNegative
+    images_per_second: NotNegative
+    train_accuracy: Number = None
+    validation_accuracy: Number = None
+    validation_loss: Number = None
+    test_accuracy: Number = None
+    gradient_norm: Number = None
+    learning_rate: Number = None
+
+    def plain(self) -> dict[str, Any]:
+        """As it was before it became JSON: NaN for a loss that was not finite."""
+        lost = {"train_loss"}
+        if self.validation_accuracy is not None:
+            lost.add("validation_loss")
+        return {
+            name: math.nan if value is None and name in lost else value
+            for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How far a Trainer has come, but for `LISTS`."""
+
+    current_iter: Count
+    current_epoch: Count
+    history: list[dict[str, Any]] = field(default_factory=list)
+    _epoch_seconds: NotNegative = 0.0
+    _evaluation: tuple[Number, Number] = (None, None)
+    train_loss_list: list[Number] | None = None
+    train_acc_list: list[Number] | None = None
+    test_acc_list: list[Number] | None = None
+    _epoch_norms: list[Number] | None = None
+
+
+@dataclass(frozen=True)
+class _PCG64:
+    """The state of NumPy's default generator: two numbers of 128 bits, the second odd."""
+
+    state: int
+    inc: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.state < 2**128 and 0 <= self.inc < 2**128 and self.inc % 2):
+            raise ArgumentError("not the numbers of a PCG64 generator")
+
+
+@dataclass(frozen=True)
+class _Generator:
+    """What ``bit_generator.state`` of NumPy's default generator gives."""
+
+    bit_generator: Literal["PCG64"]
+    state: _PCG64
+    has_uint32: Annotated[int, Meta(ge=0, le=1)]
+    uinteger: Annotated[int, Meta(ge=0, lt=2**32)]
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """What a checkpoint holds besides arrays of weights."""
+
+    optimizer: str
+    generator: _Generator
+    progress: _Progress
+    batch_seed: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Checkpoints:
@@ -64,7 +138,10 @@ class Checkpoints:
         arrays = self._weights.state()
         for key, value in self.optimizer.state().items():
             arrays[f"optimizer/{key}"] = value
-        progress = {name: getattr(self, name) for name in PROGRESS}
+        for name in LISTS:
+            arrays[f"progress/{name}"] = np.array(getattr(self, name), np.float64)
+        names = {field.name for field in fields(_Progress)} - set(LISTS)
+        progress = {name: getattr(self, name) for name in sorted(names)}
         save_arrays(
             path,
             arrays,
@@ -93,26 +170,27 @@ class Checkpoints:
         """
         if self._generator is None:
             raise StateError("load_checkpoint: only a Trainer with a seed can be continued exactly")
-        arrays, metadata = load_arrays(path)
-        if "progress" not in metadata or "generator" not in metadata:
+        arrays, plain = load_arrays(path)
+        if "progress" not in plain or "generator" not in plain:
             raise WeightsError(f"{path}: not a checkpoint of a Trainer")
-        if metadata["optimizer"] != type(self.optimizer).__name__:
+        metadata = record_of(plain, _Metadata, str(path))
+        if metadata.optimizer != type(self.optimizer).__name__:
             raise WeightsError(
-                f"{path}: a checkpoint of {metadata['optimizer']}, expected "
+                f"{path}: a checkpoint of {metadata.optimizer}, expected "
                 f"{type(self.optimizer).__name__}"
             )
-        batch_seed = self._batches.same_seed(metadata.get("batch_seed"), str(path))
+        progress = _checked_progress(metadata.progress, arrays, str(path))
+        batch_seed = self._batches.same_seed(metadata.batch_seed, str(path))
         # Each of these takes everything or raises; the first try is on a copy, so that a
         # file refused by the second leaves nothing changed.
         state = under("optimizer/", arrays)
         self._load_optimizer(copy.copy(self.optimizer), state, path)
         self._weights.load_state(arrays, str(path))
         self._load_optimizer(self.optimizer, state, path)
-        self._generator.bit_generator.state = metadata["generator"]
+        self._generator.bit_generator.state = asdict(metadata.generator)
         self._batches.seed = batch_seed
-        for name in PROGRESS:
-            if name in metadata["progress"]:
-                setattr(self, name, metadata["progress"][name])
+        for name, value in progress.items():
+            setattr(self, name, value)
 
     def _load_optimizer(self, optimizer: Any, state: Arrays, path: str | PathLike[str]) -> None:
         """Let an optimizer take its state; one of fastconv's, only what fits the network."""
@@ -123,3 +201,44 @@ class Checkpoints:
             optimizer.load_state(state, parameters(self.network))
         except FastconvError as error:
             raise WeightsError(f"{path}: {error}") from error
+
+
+def _checked_progress(
+    progress: _Progress, arrays: dict[str, NDArray[Any]], source: str
+) -> dict[str, Any]:
+    """The attributes of a Trainer that a checkpoint sets; what it lacks stays.
+
+    Raises
+    ------
+    DataCorrupt
+        Lists of another kind, or of another length than the run; epochs out of order.
+    """
+    values = {field.name: getattr(progress, field.name) for field in fields(progress)}
+    for name in LISTS:
+        if (array := arrays.get(f"progress/{name}")) is not None:
+            if array.ndim != 1 or array.dtype != np.float64:
+                raise DataCorrupt(
+                    f"{source}: progress/{name} must be a row of float64, got shape "
+                    f"{array.shape} and {array.dtype}"
+                )
+            values[name] = array.tolist()
+        elif values[name] is None:
+            del values[name]
+        else:
+            values[name] = [math.nan if value is None else value for value in values[name]]
+    steps = len(values.get("train_loss_list", ()))
+    if steps != progress.current_iter:
+        raise DataCorrupt(f"{source}: {steps} losses after {progress.current_iter} steps")
+    last, epochs = 0, []
+    for number, facts in enumerate(progress.history, start=1):
+        epoch = record_of(facts, _Epoch, f"{source}: history")
+        if epoch.epoch != number or not last < epoch.iteration <= progress.current_iter:
+            raise DataCorrupt(
+                f"{source}: history: epoch {epoch.epoch} ends with step {epoch.iteration}: "
+                f"expected epoch {number}, ending after step {last} and not after step "
+                f"{progress.current_iter}"
+            )
+        last = epoch.iteration
+        epochs.append(facts | epoch.plain())  # with what callbacks have added
+    values["history"], values["_evaluation"] = epochs, list(progress._evaluation)
+    return values

@@ -6,7 +6,6 @@ Exit status: 0 done; 1 failed; 2 wrong use; 130 and 143 ended by Ctrl-C and SIGT
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import traceback
 import warnings
@@ -57,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(words)
     except SystemExit as exit_:  # argparse has said what there is to say
         return int(exit_.code or 0)
+    except KeyboardInterrupt:
+        mention("fastconv: error: interrupted")
+        return INTERRUPTED
     if getattr(options, "math", None):
         process.set_math_mode(options.math)
     if options.command == "run":
@@ -146,7 +148,10 @@ def _info(options: argparse.Namespace) -> int:
         shape, classes = _shape_and_classes(options)
         network = DeepConvNet(shape, output_size=classes, seed=0, backend=options.backend)
         rows = layer_table(network, (options.batch, *shape))
-        show(json.dumps(rows) if options.json else as_table(rows))
+        if options.json:
+            print_json(rows)
+        else:
+            show(as_table(rows))
     elif options.json:
         print_json(configuration())
     else:

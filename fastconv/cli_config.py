@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import secrets
-from pathlib import Path
 from typing import Any
 
 from . import config as process
 from . import selection
 from .cli_output import count
-from .cli_types import LARGEST_SEED
 from .datasets import DATASETS
 from .errors import ArgumentError
+from .io.paths import user_path
 from .optimizer import OPTIMIZERS
 from .run_data import ImageOptions
-from .run_folder import RunConfig
+from .run_folder import LARGEST_SEED, RunConfig
 
 __all__ = ["computed_with", "given_fields", "image_options", "new_config", "where", "with_members"]
 
@@ -30,17 +29,15 @@ def given_fields(options: argparse.Namespace) -> dict[str, Any]:
     every = {name: getattr(options, name, None) for name in names}
     given: dict[str, Any] = {name: value for name, value in every.items() if value is not None}
     if (data := given.get("data")) is not None and data not in DATASETS:
-        place = Path(data).expanduser().absolute()
+        place = user_path(data).absolute()
         if not place.exists():
             raise ArgumentError(
                 f"--data {data}: no such file or folder, and no data set; known data sets: "
                 f"{', '.join(DATASETS)}"
             )
         given["data"] = str(place)
-    if "data_dir" in given:
-        given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
-    if "init" in given:
-        given["init"] = str(Path(given["init"]).expanduser().absolute())
+    for name in given.keys() & {"data_dir", "init"}:
+        given[name] = str(user_path(given[name]).absolute())
     if "backend" in given:
         given["backend"] = selection.resolve(given["backend"])
     return given

@@ -17,9 +17,10 @@ from .cli_options_common import (
     add_data,
 )
 from .cli_options_train import add_train
-from .cli_types import LARGEST_SEED, Parser, augmentation, image_shape, json_name, views, whole
+from .cli_types import Parser, augmentation, image_shape, json_name, threads, views, whole
 from .datasets import DATASETS
 from .models import MODELS
+from .run_folder import LARGEST_SEED
 
 __all__ = ["build_parser", "profile_without_file"]
 
@@ -92,7 +93,8 @@ def _add_evaluate(commands: Any) -> None:
         help="test a trained network on a whole test set",
         description=(
             "Test a trained network on the whole test set; draw the images that it\n"
-            "misreads, and the confusion matrix."
+            "misreads, and the confusion matrix: into the run folder, or to --out. A run's\n"
+            "own pictures are of its own data and views; others are only drawn to --out."
         ),
         epilog=(
             "examples:\n"
@@ -108,7 +110,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--strict-data", action="store_true", help="stop at an image that cannot be read")
     add("--data-dir", metavar="FOLDER", help="folder of the data set's files (mnist)")
     add("--views", type=views, metavar="NAME=NUMBER,...", help=VIEWS_HELP)
-    add("--out", metavar="FOLDER", help="where to put the pictures (default: the run folder)")
+    add("--out", metavar="FOLDER", help="where to put the pictures (default: a run's own folder)")
     add_common(evaluate, backend=True)
 
 
@@ -234,7 +236,7 @@ def _add_run(commands: Any) -> None:
         choices=("float32", "float64"),
         help="compute in it whatever the script's arrays are (default: what they are)",
     )
-    add("--threads", type=whole(1), metavar="N", help="threads (default: one for each CPU)")
+    add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
     add("--math", choices=MATH_MODES, help=MATH_HELP)
     add(
         "--profile",

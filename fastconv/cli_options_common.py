@@ -6,7 +6,7 @@ from typing import Any
 
 from .augment import Augmentation
 from .backends.algorithms import MATH_MODES
-from .cli_types import image_size, whole
+from .cli_types import image_size, threads
 from .datasets import DATASETS
 from .models import MODELS
 
@@ -42,7 +42,7 @@ def add_common(parser: Any, *, backend: bool) -> None:
     add = parser.add_argument
     if backend:
         add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
-        add("--threads", type=whole(1), metavar="N", help="threads (default: one for each CPU)")
+        add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
         add("--math", choices=MATH_MODES, help=MATH_HELP)
     add("--json", action="store_true", help="end standard output with one JSON object")
     add("--debug", action="store_true", help="show the traceback of an error")

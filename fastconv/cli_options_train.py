@@ -7,10 +7,11 @@ import math
 from typing import Any
 
 from .cli_options_common import AUGMENT_HELP, MODEL_HELP, VIEWS_HELP, add_common, add_data
-from .cli_types import LARGEST_SEED, augmentation, members, number, rate, share, views, whole
+from .cli_types import augmentation, members, number, rate, share, views, whole
 from .datasets import DATASETS
 from .models import MODELS
 from .optimizer import OPTIMIZERS
+from .run_folder import LARGEST_SEED
 from .schedules import SCHEDULES
 
 __all__ = ["add_train", "add_train_options"]

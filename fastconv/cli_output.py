@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from .console import is_terminal, mention, tell
 from .errors import FastconvError
+from .io.records import json_text
 
 __all__ = [
     "complain",
@@ -68,9 +68,9 @@ def show(text: str) -> None:
     tell(text, sys.stdout)
 
 
-def print_json(facts: dict[str, Any]) -> None:
-    """Print the one JSON object of ``--json``."""
-    show(json.dumps(facts))
+def print_json(facts: Any) -> None:
+    """Print what ``--json`` asks for, in one line."""
+    show(json_text(facts))
 
 
 def count(number: int, what: str) -> str:

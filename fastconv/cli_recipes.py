@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any, NoReturn
 
 from .cli_options_train import add_train_options
@@ -12,6 +11,7 @@ from .cli_types import Parser
 from .datasets import DATASETS
 from .errors import ArgumentError, DataCorrupt
 from .info import as_table
+from .io.paths import user_path
 from .recipes import Recipe, find_recipe, named_recipes
 
 __all__ = ["apply_recipe", "run_recipes"]
@@ -70,11 +70,11 @@ def _checked(recipe: Recipe) -> dict[str, Any]:
                 continue
             word = option.replace("--", "--no-", 1)
         else:
-            if key in ("data_dir", "init") or (key == "data" and value not in DATASETS):
-                value = recipe.path.parent / Path(value).expanduser()
             text = ",".join(value) if isinstance(value, list) else str(value)
             word = f"{option}={text}"
         try:
+            if key in ("data_dir", "init") or (key == "data" and value not in DATASETS):
+                word = f"{option}={recipe.path.parent / user_path(value)}"
             settings[key] = getattr(parser.parse_args([word]), key)
         except ArgumentError as error:
             message = str(error).removeprefix(f"argument {option}: ")

@@ -7,6 +7,8 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,15 @@ from .cli_config import (
     where,
     with_members,
 )
-from .cli_output import count, print_json, shows_progress, teller, warn
+from .cli_output import complain, count, print_json, shows_progress, teller, warn
 from .cli_recipes import apply_recipe
 from .ensemble_run import EnsembleOutcome, Member, train_ensemble
 from .errors import ArgumentError, WriteFailed
 from .info import as_table
 from .io.arrays import load_metadata
 from .run_data import data_name
-from .run_folder import RunConfig, RunFolder
-from .training_run import Outcome, continued_config, train_run
+from .run_folder import RunConfig, RunFolder, held_anew, noting
+from .training_run import Outcome, continued_config, expect_sound, train_run
 
 __all__ = ["run_train"]
 
@@ -36,8 +38,20 @@ def run_train(options: argparse.Namespace) -> int:
     """Train a network or an ensemble, or go on with it; return the exit status."""
     progress = shows_progress()
     say = teller(options, progress)
-    config, folder = _asked_for(options)
+    config, place = _asked_for(options)
     say(_first_line(config))
+    with place as folder:
+        return _train(options, config, folder, progress=progress, say=say)
+
+
+def _train(
+    options: argparse.Namespace,
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    progress: bool,
+    say: Callable[[str], None],
+) -> int:
     train: Callable[..., Outcome | EnsembleOutcome]
     train = train_run if config.members is None else train_ensemble
     try:
@@ -69,7 +83,7 @@ def run_train(options: argparse.Namespace) -> int:
         say(_table(outcome.members))
         say(f"ensemble of {len(outcome.members)}: {accuracy}, {outcome.seconds:.1f} s of training")
         members = [
-            {"model": member.model, "seed": member.seed, "run": member.run} | member.result
+            {"model": member.model, "seed": member.seed, "run": member.run} | asdict(member.result)
             for member in outcome.members
         ]
         after = {"members": members, "ensemble": str(folder.ensemble)}
@@ -79,23 +93,34 @@ def run_train(options: argparse.Namespace) -> int:
             f"training, {outcome.images_per_second:,.0f} images/s"
         )
         facts["images_per_second"] = outcome.images_per_second
-        after = {"epochs": outcome.epochs}
+        after = {"epochs": outcome.epochs, "diverged": outcome.diverged}
     say(f"run folder: {folder.path}")
     if options.json:
         config = outcome.config
         print_json(facts | config.plain() | after | {"run": str(folder.path)})
+    if not outcome.sound:
+        complain("train", "the run has diverged: its weights are NaN or infinite")
+        return 1
     return 0
 
 
-def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, RunFolder]:
-    """The run's configuration and folder, of a new run or of one to go on with."""
+def _asked_for(
+    options: argparse.Namespace,
+) -> tuple[RunConfig, AbstractContextManager[RunFolder]]:
+    """The run's configuration and folder, of a new run or of one to go on with.
+
+    The folder is the run's own inside the block that it opens.
+    """
     if options.resume is None:
         if options.recipe is not None:
             apply_recipe(options)
         config = new_config(given_fields(options))
         stamp = time.strftime("%Y%m%d-%H%M%S")
         name = f"{config.model}-{data_name(config.data)}-{stamp}"
-        return config, RunFolder(options.out or Path("runs", name))
+        expect_sound(config)
+        if options.out is None:
+            return config, held_anew(Path("runs", name))
+        return config, RunFolder(options.out).held(new=True)
     if options.recipe is not None:
         raise ArgumentError("--recipe: a resumed run goes on by its own config.json; leave it out")
     folder = RunFolder(options.resume)
@@ -105,7 +130,9 @@ def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, RunFolder]:
     given = with_members(given_fields(options), stored.model)
     backend = selection.resolve(given.get("backend", stored.backend))
     config = continued_config(stored, given | computed_with(backend), warn)
-    return config, folder
+    with noting(folder.config_file):
+        expect_sound(config)
+    return config, folder.held(new=False)
 
 
 def _what_is_kept(folder: RunFolder) -> str:
@@ -144,9 +171,9 @@ def _table(members: list[Member]) -> str:
             "member": str(number),
             "model": member.model,
             "seed": str(member.seed),
-            "epochs": str(member.result["epochs"]),
-            "test accuracy": f"{100 * member.result['test_accuracy']:.2f} %",
-            "seconds": f"{member.result['seconds']:.1f}",
+            "epochs": str(member.result.epochs),
+            "test accuracy": f"{100 * member.result.test_accuracy:.2f} %",
+            "seconds": f"{member.result.seconds:.1f}",
         }
         for number, member in enumerate(members, start=1)
     ]

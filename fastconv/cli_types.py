@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from .augment import Augmentation
+from .config import MOST_THREADS
 from .console import mention, plain, settle, write
+from .datasets.record import expect_size
 from .errors import ArgumentError, WriteFailed
 from .models import MODELS
+from .run_folder import MOST, MOST_MEMBERS
 from .views import Views
 
 __all__ = [
-    *("LARGEST_SEED", "Parser", "augmentation", "image_shape", "image_size", "json_name"),
-    *("members", "number", "rate", "share", "views", "whole"),
+    *("Parser", "augmentation", "image_shape", "image_size", "json_name"),
+    *("members", "number", "rate", "share", "threads", "views", "whole"),
 ]
 
-LARGEST_SEED = 2**32 - 1
-"""NumPy's RandomState, which draws the first weights, takes no larger one."""
+
+Shape = TypeVar("Shape", bound=tuple[int, ...])
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +37,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the process with status 2 and a line that says why."""
-        self.exit(2, plain(f"{self.prog}: error: {message} (see {self.prog} --help)") + "\n")
+        line = f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)"
+        self.exit(2, plain(line) + "\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write what argparse prints, of help, version and errors, where that can be."""
@@ -47,13 +51,15 @@ class Parser(argparse.ArgumentParser):
             sys.exit(1)
 
 
-def whole(least: int, most: float = math.inf) -> Any:
+def whole(least: int, most: int = MOST) -> Any:
     """The type of whole numbers in these limits."""
 
     def whole_number(text: str) -> int:
         number = int(text)
         if not least <= number <= most:
-            limits = f"at least {least}" if most == math.inf else f"between {least} and {most}"
+            limits = f"between {least} and {most}"
+            if most == MOST and number < least:
+                limits = f"at least {least}"
             raise argparse.ArgumentTypeError(f"must be {limits}, got {number}")
         return number
 
@@ -76,6 +82,7 @@ def number(least: float, below: float, *, least_too: bool) -> Any:
     return number
 
 
+threads = whole(1, MOST_THREADS)
 rate = number(0, math.inf, least_too=False)
 
 
@@ -99,7 +106,7 @@ def image_size(text: str) -> tuple[int, int]:
         size = (0, 0)
     if min(size) < 1:
         raise argparse.ArgumentTypeError(f"must be a height, or HxW, of at least 1, got {text}")
-    return size
+    return _sensible(size)
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
@@ -110,7 +117,16 @@ def image_shape(text: str) -> tuple[int, int, int]:
         channels = height = width = 0
     if min(channels, height, width) < 1:
         raise argparse.ArgumentTypeError(f"must be CxHxW, such as 3x224x224, got {text}")
-    return channels, height, width
+    return _sensible((channels, height, width))
+
+
+def _sensible(shape: Shape) -> Shape:
+    """The lengths of an image that there can be."""
+    try:
+        expect_size("must be of another size", shape)
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return shape
 
 
 def json_name(text: str) -> str:
@@ -148,6 +164,7 @@ def members(text: str) -> int | tuple[str, ...]:
                 f"must be a whole number or names of models, got {unknown[0]!r}; known: "
                 f"{', '.join(MODELS)}"
             ) from None
-    if count < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2, got {count}")
+    if not 2 <= count <= MOST_MEMBERS:
+        limits = "at least 2" if count < 2 else f"at most {MOST_MEMBERS}"
+        raise argparse.ArgumentTypeError(f"must be {limits}, got {count}")
     return names or count

@@ -21,8 +21,9 @@ from .ensemble_run import load_ensemble
 from .errors import ArgumentError, DataCorrupt, DataNotFound
 from .evaluation import draw_evaluation, evaluate, load_network
 from .io.atomic import make_folder
+from .io.paths import user_path
 from .run_data import data_name, image_facts, load_for_test, prepare_picture
-from .run_folder import RunConfig, RunFolder
+from .run_folder import RunConfig, RunFolder, noting
 from .views import Views
 
 __all__ = ["run_evaluate", "run_predict"]
@@ -41,13 +42,14 @@ def _trained(
     to. Of a run, both are known, and backend and threads are chosen anew.
     """
     given = given_fields(options)
-    path = Path(options.run).expanduser()
+    path = user_path(options.run)
     if path.is_dir():
         folder = RunFolder(path)
         stored = folder.read_config()
         if stored.members is None:
             config = _as_stored(stored, given)
-            return config, _alone(config, folder.weights), folder
+            with noting(folder.config_file):
+                return config, _alone(config, folder.weights), folder
         if not folder.ensemble.exists():
             raise DataNotFound(
                 f"{folder.ensemble}: no ensemble: not all members are trained yet; "
@@ -134,10 +136,15 @@ def run_evaluate(options: argparse.Namespace) -> int:
         f"({result.correct}/{result.total}), {seconds:.2f} s, {speed:,.0f} images/s; "
         f"{where(config)}{asked}"
     )
-    place = RunFolder(options.out) if options.out is not None else folder
     drawn: list[Path] = []
+    place = folder if options.out is None else RunFolder(options.out)
     if place is None:
         say("no pictures: name a folder for them by --out")
+    elif options.out is None and not _own_test(place, config, data):
+        say(
+            f"no pictures: those in {place.path} are of the run's own data and views; "
+            "name a folder for others by --out"
+        )
     else:
         make_folder(place.path)
         files = (place.mistakes, place.confusion)
@@ -161,6 +168,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
             | {name: getattr(config, name) for name in _HOW}
         )
     return 0
+
+
+def _own_test(folder: RunFolder, config: RunConfig, data: str) -> bool:
+    """Whether this is the test that the run in the folder ended with."""
+    own = folder.read_config()
+    return (data, Views.parse(config.views)) == (own.data, Views.parse(own.views))
 
 
 _HOW = ("model", "members", "views", "backend", "dtype", "threads", "math")

@@ -51,6 +51,9 @@ __all__ = [
     "set_num_threads",
 ]
 
+MOST_THREADS = 2**16
+"""More than any machine has; the counters of the threads' libraries end somewhere above."""
+
 ISA_LEVELS = ("baseline", "avx2", "avx512")
 
 context_backend: ContextVar[str | None] = ContextVar("fastconv_backend", default=None)
@@ -108,10 +111,14 @@ def set_num_threads(threads: int | None) -> None:
     Raises
     ------
     ArgumentError
-        Not a whole number of at least 1.
+        Not a whole number between 1 and `MOST_THREADS`.
     """
     if threads is not None:
         threads = as_int("set_num_threads", "threads", threads, 1)
+        if threads > MOST_THREADS:
+            raise ArgumentError(
+                f"set_num_threads: threads must be at most {MOST_THREADS}, got {threads}"
+            )
     _Process.threads = threads
 
 
@@ -133,8 +140,10 @@ def get_num_threads() -> int:
                 number = int(first)
             except ValueError:
                 number = 0
-            if number < 1:
-                raise ArgumentError(f"{variable} must be a whole number >= 1, got {text!r}")
+            if not 1 <= number <= MOST_THREADS:
+                raise ArgumentError(
+                    f"{variable} must be a whole number >= 1 and <= {MOST_THREADS}, got {text!r}"
+                )
             return number
     return count_cpus()
 

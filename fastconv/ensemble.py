@@ -9,18 +9,22 @@ Notation: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
+from .datasets.record import expect_size
 from .errors import ArgumentError, DataCorrupt, FastconvError, WeightsError
 from .functions import softmax
 from .io.arrays import load_arrays, load_metadata, save_arrays
-from .models import make_model
+from .io.records import record_of
+from .learned import under
+from .models import MODELS, make_empty_model
 from .network import Network, Predictor
 from .ops.arrays import as_array
 from .views import View
@@ -121,27 +125,44 @@ class Ensemble(Predictor):
         arrays, metadata = load_arrays(path)
         if metadata.get("kind") != KIND:
             raise DataCorrupt(f"{path}: not an ensemble that fastconv has saved")
-        try:
-            views = [View(**view) for view in metadata["views"]]
-            members = []
-            for number, spec in enumerate(metadata["members"]):
-                member = make_model(**spec, backend=backend, seed=0)
-                start = f"{number}/"
-                state = {
-                    key.removeprefix(start): value
-                    for key, value in arrays.items()
-                    if key.startswith(start)
-                }
-                member.set_state(state, f"{path}, member {number}")
-                members.append(member)
-            about = metadata.get("about", {})
-            if not isinstance(about, dict):
-                raise TypeError(f"about is {about!r}, expected an object")
-            return cls(members, views, about)
-        except (KeyError, TypeError, ArgumentError) as error:
-            raise DataCorrupt(
-                f"{path}: not an ensemble that fastconv has saved ({error})"
-            ) from error
+        source = f"{path}: not an ensemble that fastconv has saved"
+        file = record_of(metadata, _File, source)
+        known = {field.name for field in fields(View)}
+        for view in file.views:
+            if unknown := view.keys() - known:  # to leave it out would be to answer otherwise
+                raise DataCorrupt(f"{source}: a view with unknown {', '.join(unknown)}")
+        views = [record_of(view, View, source) for view in file.views]
+        members = []
+        for number, spec in enumerate(file.members):
+            model = (spec.name, spec.input_dim, spec.classes)
+            member = make_empty_model(str(path), *model, dtype=spec.dtype, backend=backend)
+            member.set_state(under(f"{number}/", arrays), f"{path}, member {number}")
+            members.append(member)
+        return cls(members, views, file.about)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What `make_model` made a member of."""
+
+    name: str
+    input_dim: tuple[int, int, int]
+    classes: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    dtype: Literal["float32", "float64"]
+
+    def __post_init__(self) -> None:
+        if self.name not in MODELS:
+            raise ArgumentError(f"unknown model {self.name!r}")
+        expect_size(self.name, self.input_dim)
+
+
+@dataclass(frozen=True)
+class _File:
+    """The metadata of an ensemble's file."""
+
+    members: Annotated[list[_Spec], Meta(min_length=1)]
+    views: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def is_ensemble_file(path: str | PathLike[str]) -> bool:

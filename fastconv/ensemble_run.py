@@ -6,14 +6,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from .datasets import DATASETS
 from .ensemble import Ensemble
 from .errors import ArgumentError, DataCorrupt
 from .evaluation import Evaluation, draw_evaluation, evaluate, load_network
+from .io.records import record_of
+from .learned import all_finite
 from .run_data import ImageOptions, image_facts
-from .run_folder import RunConfig, RunFolder
+from .run_folder import RunConfig, RunFolder, RunResult, noting
 from .training_run import TAKEN_BY_DEFAULT, continued_config, prepare, train_on
 from .views import Views
 
@@ -33,14 +37,17 @@ class Member:
     seed : int
     run : str
         Its folder.
-    result : dict
+    result : RunResult
         What its ``result.json`` says.
+    sound : bool
+        Whether its weights are finite numbers.
     """
 
     model: str
     seed: int
     run: str
-    result: dict[str, Any]
+    result: RunResult
+    sound: bool
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,12 @@ class EnsembleOutcome:
     @property
     def seconds(self) -> float:
         """Of the members' training steps."""
-        return sum(member.result["seconds"] for member in self.members)
+        return sum(member.result.seconds for member in self.members)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the weights of all members are finite numbers."""
+        return all(member.sound for member in self.members)
 
 
 def member_configs(config: RunConfig) -> list[RunConfig]:
@@ -99,8 +111,6 @@ def train_ensemble(
     With `resume`, members that are at their end are taken as they are, and the first that is
     not goes on. Parameters are those of `fastconv.training_run.train_run`.
     """
-    if not resume:
-        folder.expect_new()
     config, data = prepare(config, image_options, progress=progress, say=say)
     if resume:
         folder.write_config(config)
@@ -118,23 +128,26 @@ def train_ensemble(
         )
         if trained:
             alone = Ensemble([load_network(own, place.weights)], Views.parse(own.views).views)
+            sound = all_finite(alone.members[0].state())
             evaluation = evaluate(
                 alone, test.images, test.labels, backend=own.backend, progress=progress
             )
         else:
-            outcome = train_on(
-                data,
-                place,
-                own,
-                resume=place.config_file.exists(),
-                progress=progress,
-                say=say,
-                before=lambda: None if folder.config_file.exists() else folder.create(config),
-            )
-            evaluation, signal = outcome.evaluation, outcome.signal
+            begun = place.config_file.exists()
+            with place.held(new=not begun):
+                outcome = train_on(
+                    data,
+                    place,
+                    own,
+                    resume=begun,
+                    progress=progress,
+                    say=say,
+                    before=lambda: folder.write_config(config),
+                )
+            evaluation, signal, sound = outcome.evaluation, outcome.signal, outcome.sound
         if evaluation is not None:
-            result = place.read_result() or {}
-            members.append(Member(own.model, own.seed, str(place.path), result))
+            result = place.read_result()
+            members.append(Member(own.model, own.seed, str(place.path), result, sound))
             total = total + evaluation.probabilities
         if signal and len(members) < len(configs):
             return EnsembleOutcome(signal, members, None, config)
@@ -144,14 +157,8 @@ def train_ensemble(
     pictures = folder.mistakes, folder.confusion
     draw_evaluation(together, test.images, image_facts(config), *pictures, say)
     outcome_of_all = EnsembleOutcome(0, members, together, config)
-    folder.write_result(
-        {
-            "test_accuracy": together.accuracy,
-            "correct": together.correct,
-            "total": together.total,
-            "seconds": outcome_of_all.seconds,
-        }
-    )
+    counted = (together.accuracy, together.correct, together.total)
+    folder.write_result(RunResult(*counted, outcome_of_all.seconds))
     return outcome_of_all
 
 
@@ -160,11 +167,8 @@ def _is_trained(place: RunFolder, own: RunConfig) -> bool:
     if not place.config_file.exists():
         return False
     stored = place.read_config()
-    try:
+    with noting(place.config_file):
         continued_config(stored, vars(own), lambda text: None)
-    except ArgumentError as error:
-        error.add_note(f"in {place.config_file}")
-        raise
     asked_for = (stored.epochs, stored.views) == (own.epochs, own.views)
     return asked_for and place.result.is_file() and place.weights.is_file()
 
@@ -174,6 +178,14 @@ def _gather(runs: Sequence[tuple[RunConfig, RunFolder]], views: str | None) -> E
     networks = [load_network(config, place.weights) for config, place in runs]
     about = {"runs": [config.plain() for config, _ in runs], "views": views}
     return Ensemble(networks, Views.parse(views).views, about)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What `_gather` lets a file say of its members' runs."""
+
+    runs: Annotated[list[RunConfig], Meta(min_length=1)]
+    views: str | None
 
 
 def load_ensemble(
@@ -191,14 +203,13 @@ def load_ensemble(
     ensemble = Ensemble.load(path, backend)
     if not ensemble.about:
         return ensemble, None
+    about = record_of(ensemble.about, _About, f"{path}: its runs")
     try:
-        views, runs = ensemble.about["views"], list(ensemble.about["runs"])
-        Views.parse(views)
-        models = tuple(run["model"] for run in runs)
-        first = runs[0] | {"members": models, "views": views}
-    except (KeyError, IndexError, TypeError, AttributeError, ArgumentError) as error:
-        raise DataCorrupt(f"{path}: its runs are not described: {error!r}") from None
-    return ensemble, RunConfig.from_plain(first, str(path))
+        Views.parse(about.views)
+    except ArgumentError as error:
+        raise DataCorrupt(f"{path}: {error}") from None
+    models = tuple(run.model for run in about.runs)
+    return ensemble, dataclasses.replace(about.runs[0], members=models, views=about.views)
 
 
 def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble:

@@ -17,6 +17,7 @@ __all__ = [
     "DamageWarning",
     "DataCorrupt",
     "DataNotFound",
+    "DivergenceWarning",
     "FallbackWarning",
     "FastconvError",
     "LabelError",
@@ -94,6 +95,10 @@ class WriteFailed(FastconvError, OSError):
 
 class DamageWarning(UserWarning):
     """Data that are used though a part of them is damaged; the message says what was lost."""
+
+
+class DivergenceWarning(RuntimeWarning):
+    """The loss of a training run is NaN or infinite; said once a run."""
 
 
 class FallbackWarning(RuntimeWarning):

@@ -15,7 +15,7 @@ from . import figures
 from .datasets.record import ImageFacts
 from .ensemble import Ensemble
 from .errors import DataNotFound, MissingDependency
-from .models import make_model
+from .models import make_empty_model, make_model
 from .network import Network
 from .progress import ProgressBar
 from .run_data import image_facts
@@ -102,15 +102,12 @@ def evaluate(
 
 def build_network(config: RunConfig) -> Network:
     """Make the network of a run, with its first weights."""
-    facts = image_facts(config)
-    return make_model(
-        config.model,
-        facts.shape,
-        len(facts.class_names),
-        dtype=config.dtype,
-        backend=config.backend,
-        seed=config.seed,
-    )
+    return _made(config, partial(make_model, seed=config.seed))
+
+
+def _made(config: RunConfig, make: Callable[..., Network]) -> Network:
+    facts, how = image_facts(config), {"dtype": config.dtype, "backend": config.backend}
+    return make(config.model, facts.shape, len(facts.class_names), **how)
 
 
 def load_network(config: RunConfig, weights: Path) -> Network:
@@ -123,7 +120,7 @@ def load_network(config: RunConfig, weights: Path) -> Network:
     """
     if not weights.is_file():
         raise DataNotFound(f"{weights}: no weights: the run has not finished an epoch yet")
-    network = build_network(config)
+    network = _made(config, partial(make_empty_model, str(weights)))
     network.load_params(weights)
     return network
 

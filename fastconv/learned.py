@@ -19,6 +19,7 @@ from .ops.arrays import as_array, is_real
 __all__ = [
     "PREFIXES",
     "Arrays",
+    "all_finite",
     "exchanged",
     "expect_fitting",
     "expect_numbers",
@@ -42,6 +43,11 @@ def learned(network: Any) -> Arrays:
         if (value := getattr(layer, attribute)) is not None:
             arrays[name] = value
     return arrays
+
+
+def all_finite(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether there is no NaN and no infinity in any of them."""
+    return all(np.isfinite(value).all() for value in arrays.values())
 
 
 def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -22,6 +22,7 @@ from .datasets.picture import read_picture
 from .datasets.record import ImageFacts, ImageSet, Part, printable
 from .datasets.user_images import describe_unreadable, load_test_images, open_images
 from .errors import ArgumentError, DataCorrupt
+from .io.paths import user_path
 from .run_folder import RunConfig
 
 __all__ = [
@@ -90,7 +91,7 @@ def load_data(name: str, data_dir: str | None) -> tuple[Dataset, DataSplit]:
         return dataset, dataset.load(flatten=False)
     if not dataset.takes_folder:
         raise ArgumentError(f"data set {name} comes with a package and takes no --data-dir")
-    if not Path(data_dir).expanduser().is_dir():
+    if not user_path(data_dir).is_dir():
         raise ArgumentError(f"the data folder {data_dir} does not exist")
     return dataset, dataset.load(flatten=False, data_dir=data_dir)
 

@@ -9,6 +9,11 @@
     result.json       how it ended, on the whole test set; a run that is not at its end has none
     curves.png  mistakes.png  confusion.png
     unreadable.txt    the user's files that were left out, where there were any
+    .lock             while a process trains here
+
+The JSON is valid JSON: null stands for a number that is not finite. A folder without a
+config.json, with nothing else in it than what a process that was killed may leave, is that of a
+run that has not begun.
 
 A run of several members has its own config.json, result.json and pictures, and besides::
 
@@ -18,19 +23,43 @@ A run of several members has its own config.json, result.json and pictures, and 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from ._version import __version__
+from .config import MOST_THREADS
 from .datasets.record import ImageFacts, Unreadable
-from .errors import ArgumentError, DataCorrupt
+from .errors import ArgumentError, DataNotFound, StateError
 from .io.atomic import append_to_file, make_folder, replace_file
+from .io.lock import held_alone
+from .io.records import Count, NotNegative, Positive, Share, json_text, read_record
 
-__all__ = ["RunConfig", "RunFolder"]
+__all__ = [
+    *("LARGEST_SEED", "MOST", "MOST_MEMBERS", "RunConfig", "RunFolder", "RunResult"),
+    *("held_anew", "noting"),
+]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's RandomState, which draws the first weights, takes no larger one."""
+
+MOST = 2**31 - 1
+"""Of what is counted by a whole number: epochs, images of a batch."""
+
+MOST_MEMBERS = 1000
+
+Seed = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
+Within = Annotated[float, Meta(gt=0, lt=1)]
+
+ATTEMPTS = 10
+
+BEGIN = "start one with: fastconv train --out"
 
 
 @dataclass(frozen=True)
@@ -94,31 +123,31 @@ class RunConfig:
     model: str
     data: str
     data_dir: str | None
-    epochs: int
-    batch_size: int
+    epochs: Annotated[int, Meta(ge=1, le=MOST)]
+    batch_size: Annotated[int, Meta(ge=1, le=MOST)]
     optimizer: str
-    lr: float
+    lr: Positive
     backend: str
-    dtype: str
-    threads: int
-    seed: int
+    dtype: Literal["float32", "float64"]
+    threads: Annotated[int, Meta(ge=1, le=MOST_THREADS)]
+    seed: Seed
     schedule: str = "constant"
     image_facts: ImageFacts | None = None
-    weight_decay: float | None = None
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    ema: float | None = None
-    swa: int | None = None
-    validation: float | None = None
-    patience: int | None = None
+    weight_decay: NotNegative | None = None
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    clip_norm: Positive | None = None
+    ema: Within | None = None
+    swa: Annotated[int, Meta(ge=1, le=MOST)] | None = None
+    validation: Within | None = None
+    patience: Annotated[int, Meta(ge=1, le=MOST)] | None = None
     augment: str | None = None
     init: str | None = None
     freeze: str | None = None
-    math: str | None = None
-    rise: float | None = None
+    math: Literal["default", "fast"] | None = None
+    rise: Within | None = None
     views: str | None = None
-    members: tuple[str, ...] | None = None
-    data_seed: int | None = None
+    members: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None = None
+    data_seed: Seed | None = None
     recipe: str | None = None
     isa: str | None = None
     algorithm: str | None = None
@@ -128,50 +157,41 @@ class RunConfig:
         """By which images that have no test part of their own are split."""
         return self.seed if self.data_seed is None else self.data_seed
 
+    def __post_init__(self) -> None:
+        if self.image_facts is not None and self.image_facts.fingerprint is None:
+            raise ArgumentError("RunConfig: image_facts of a user's images need a fingerprint")
+
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it, with the version of fastconv."""
         return {"fastconv": __version__} | asdict(self)
 
-    @classmethod
-    def from_plain(cls, facts: Any, source: str) -> RunConfig:
-        """Make one of what `plain` gave, or an older version's.
 
-        Raises
-        ------
-        DataCorrupt
-            Something is missing or of another type; `source` says where it was read.
-        """
-        if not isinstance(facts, dict):
-            raise DataCorrupt(f"{source}: expected an object, got {facts!r}")
-        values = {}
-        for field in fields(cls):
-            name, type_name = field.name, str(field.type)
-            if name not in facts and field.default is not MISSING:
-                continue
-            if name not in facts:
-                raise DataCorrupt(f"{source}: {name} is missing")
-            if not isinstance(facts[name], _TYPES[type_name]):
-                raise DataCorrupt(f"{source}: {name} is {facts[name]!r}, expected {type_name}")
-            values[name] = facts[name]
-        if values.get("image_facts") is not None:
-            values["image_facts"] = ImageFacts.from_plain(values["image_facts"], source)
-        if (members := values.get("members")) is not None:
-            if not members or not all(isinstance(member, str) for member in members):
-                raise DataCorrupt(f"{source}: members is {members!r}, expected names of models")
-            values["members"] = tuple(members)
-        return cls(**values)
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
 
+    Attributes
+    ----------
+    test_accuracy : float
+    correct, total : int
+        On the test images.
+    seconds : float
+        Of the training steps alone.
+    epochs : int or None
+        Finished epochs; None of an ensemble, whose members have their own.
+    images_per_second : float or None
+        Likewise.
+    diverged : int or None
+        The first epoch, from 1, with a loss that is no finite number; None without one.
+    """
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, type(None)),
-    "int": (int,),
-    "int | None": (int, type(None)),
-    "float": (float, int),
-    "ImageFacts | None": (dict, type(None)),
-    "float | None": (float, int, type(None)),
-    "tuple[str, ...] | None": (list, tuple, type(None)),
-}
+    test_accuracy: Share
+    correct: Count
+    total: Count
+    seconds: NotNegative
+    epochs: Count | None = None
+    images_per_second: NotNegative | None = None
+    diverged: Count | None = None
 
 
 class RunFolder:
@@ -194,30 +214,96 @@ class RunFolder:
         self.unreadable = self.path / "unreadable.txt"
         self.result = self.path / "result.json"
         self.ensemble = self.path / "ensemble.npz"
+        self.lock = self.path / ".lock"
+        files = [value for value in vars(self).values() if value not in (self.path, self.lock)]
+        self._temporary = tuple(f".{path.name}." for path in files)
 
     def member(self, number: int) -> RunFolder:
         """The folder of a member's own run; they are counted from 1."""
         return RunFolder(self.path / f"member-{number}")
 
-    def expect_new(self) -> None:
-        """Raise `ArgumentError` where something is in the folder's place already."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ArgumentError(
-                f"{self.path} exists and is not an empty folder; name another "
-                "with --out, or continue a run with --resume"
-            )
+    @contextmanager
+    def held(self, *, new: bool) -> Iterator[RunFolder]:
+        """Keep other runs out of the folder while this one trains; a new run's is made.
 
-    def create(self, config: RunConfig) -> None:
-        """Make the folder with its configuration.
+        What processes that were killed have left half written is removed. If no run has
+        begun at the end of the block, the folder is removed, where it was made here.
+
+        Parameters
+        ----------
+        new : bool
+            Whether a run is to begin, or to go on.
 
         Raises
         ------
         ArgumentError
-            Something is there already.
+            A new run, where something is in the folder's place already.
+        StateError
+            Another process trains in it.
         """
-        self.expect_new()
-        make_folder(self.path)
-        self.write_config(config)
+        try:
+            made = self._make()
+        except FileExistsError:
+            raise self._taken() from None
+        try:
+            with held_alone(self.lock, "trains in this folder: wait for its end, or stop it"):
+                # Only now: before, another run may have been about to begin.
+                if new and (self.config_file.exists() or self._others()):
+                    raise self._taken()
+                for path in self._leftovers():
+                    path.unlink(missing_ok=True)
+                try:
+                    yield self
+                finally:
+                    if not self.config_file.exists():
+                        for path in self._leftovers():
+                            path.unlink(missing_ok=True)
+        finally:
+            for path in made:
+                with suppress(OSError):  # it is not empty: a run has begun
+                    path.rmdir()
+
+    def _make(self) -> list[Path]:
+        """Make the folder; return what was made for it, the innermost first."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError
+        for _ in range(ATTEMPTS):
+            made = []
+            for path in (self.path, *self.path.parents):
+                if path.is_dir():
+                    break
+                made.append(path)
+            with suppress(FileNotFoundError):  # a refused run has just removed one of them
+                for path in reversed(made[1:]):
+                    make_folder(path)
+                if made:
+                    self._make_alone()
+                return made
+        raise DataNotFound(f"{self.path}: the folders above it come and go")
+
+    def _make_alone(self) -> None:
+        """Make the folder itself; `FileExistsError` where another run has just done so."""
+        try:
+            self.path.mkdir()
+        except (FileExistsError, FileNotFoundError):
+            raise
+        except OSError:
+            make_folder(self.path)  # says what is wrong, and what to do
+
+    def _taken(self) -> ArgumentError:
+        return ArgumentError(
+            f"{self.path} exists and is not an empty folder; name another with --out, or "
+            "continue a run with --resume"
+        )
+
+    def _leftovers(self) -> list[Path]:
+        """The temporary files in the folder: of processes that were killed, while it is held."""
+        return [path for path in self.path.glob(".*") if path.name.startswith(self._temporary)]
+
+    def _others(self) -> list[Path]:
+        """What in the folder is neither a leftover nor the lock."""
+        leftovers = {self.lock, *self._leftovers()}
+        return [path for path in self.path.iterdir() if path not in leftovers]
 
     def write_config(self, config: RunConfig) -> None:
         """Write the configuration, in place of an older one."""
@@ -233,39 +319,44 @@ class RunFolder:
         DataCorrupt
             ``config.json`` is not what `write_config` writes.
         """
+        if not self.path.is_dir():
+            raise ArgumentError(
+                f"{self.path} does not exist: expected the folder of a training run"
+            )
         if not self.config_file.is_file():
-            what = "has no config.json" if self.path.is_dir() else "does not exist"
-            raise ArgumentError(f"{self.path} {what}: expected the folder of a training run")
-        return RunConfig.from_plain(_read_json(self.config_file), str(self.config_file))
+            if self._others():
+                raise ArgumentError(
+                    f"{self.path} has no config.json: expected the folder of a training run"
+                )
+            raise ArgumentError(
+                f"{self.path} has no config.json: no run has begun in this folder; "
+                f"{BEGIN} {self.path}"
+            )
+        return read_record(self.config_file.read_bytes(), RunConfig, str(self.config_file))
 
-    def write_result(self, result: dict[str, Any]) -> None:
+    def write_result(self, result: RunResult) -> None:
         """Write how the run ended."""
-        _write_json(self.result, result)
+        _write_json(self.result, asdict(result))
 
-    def read_result(self) -> dict[str, Any] | None:
-        """Return what `write_result` wrote; None of a run that is not at its end.
+    def read_result(self) -> RunResult:
+        """Return what `write_result` wrote.
 
         Raises
         ------
         DataCorrupt
             ``result.json`` is not what `write_result` writes.
         """
-        if not self.result.is_file():
-            return None
-        result = _read_json(self.result)
-        if not isinstance(result, dict):
-            raise DataCorrupt(f"{self.result}: expected an object, got {result!r}")
-        return result
+        return read_record(self.result.read_bytes(), RunResult, str(self.result))
 
     def append_epoch(self, record: dict[str, Any]) -> None:
         """Add one finished epoch to the history."""
-        append_to_file(self.history, (json.dumps(record) + "\n").encode())
+        append_to_file(self.history, (json_text(record) + "\n").encode())
 
     def write_history(self, records: Iterable[dict[str, Any]]) -> None:
         """Replace the history: an interrupted run may have written more than it kept."""
         with replace_file(self.history) as file:
             for record in records:
-                file.write((json.dumps(record) + "\n").encode())
+                file.write((json_text(record) + "\n").encode())
 
     def write_unreadable(self, files: Sequence[Unreadable]) -> None:
         """List the user's files that were left out; without any, there is no such list."""
@@ -278,11 +369,29 @@ class RunFolder:
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
     with replace_file(path) as file:
-        file.write((json.dumps(facts, indent=2) + "\n").encode())
+        file.write((json_text(facts, indent=2) + "\n").encode())
 
 
-def _read_json(path: Path) -> Any:
+@contextmanager
+def held_anew(place: Path) -> Iterator[RunFolder]:
+    """Hold a folder of this name that nothing has used; ``-2`` and so on tell others apart."""
+    for number in itertools.count(1):
+        name = place if number == 1 else place.with_name(f"{place.name}-{number}")
+        with ExitStack() as stack:
+            try:
+                folder = RunFolder(name)
+                stack.enter_context(folder.held(new=True))
+            except (ArgumentError, StateError):
+                continue
+            yield folder
+            return
+
+
+@contextmanager
+def noting(place: Path) -> Iterator[None]:
+    """Let errors of what a file says name the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataCorrupt(f"{path}: not JSON: {error}") from None
+        yield
+    except ArgumentError as error:
+        error.add_note(f"in {place}")
+        raise

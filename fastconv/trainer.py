@@ -17,11 +17,12 @@ from .averaging import EMA, SWA, WeightAverage
 from .batches import Augment, Batches
 from .checkpoint import Checkpoints
 from .clipping import clip_gradients
-from .errors import ArgumentError, FallbackWarning, ShapeError
+from .errors import ArgumentError, DivergenceWarning, FallbackWarning, ShapeError
 from .exclusive import exclusively
 from .geometry import as_int
 from .layers import Layer
 from .layers.containers import leaves
+from .learned import all_finite, learned
 from .ops import expect_smoothing
 from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
@@ -214,6 +215,7 @@ class Trainer(Checkpoints):
         self._epoch_norms: list[float] = []
         self._stop_requested = False
         self._told_second_pass = False
+        self._told_divergence = False
         average = None if averaging is None else WeightAverage(averaging)
         whole = self._epoch_of(self.max_iter - 1) + 1
         if isinstance(averaging, SWA) and averaging.start_epoch > whole:
@@ -271,6 +273,23 @@ class Trainer(Checkpoints):
             self.current_iter += 1
             if self.current_iter == self.max_iter or self._epoch_of(self.current_iter) != epoch:
                 self._finish_epoch()
+        if not self._told_divergence and not math.isfinite(self.train_loss_list[-1]):
+            self._told_divergence = True
+            self._tell_divergence(epoch + 1)
+
+    def _tell_divergence(self, epoch: int) -> None:
+        """Warn that the run has diverged; behind the step, which is whole if warnings raise."""
+        rate = getattr(self.optimizer, "lr", None)
+        cause = "a learning rate that is too large" + ("" if rate is None else f" (it is {rate})")
+        patient = self.validation is not None and self.validation.patience is not None
+        warnings.warn(
+            f"Trainer: the run has diverged: the loss of step {self.current_iter}, in epoch "
+            f"{epoch}, is {self.train_loss_list[-1]}; the likely cause is {cause}, or input that "
+            "is not finite. The run goes on, but weights that are NaN stay so"
+            + ("; those of the best epoch before, if there is one, are kept" if patient else ""),
+            DivergenceWarning,
+            stacklevel=4,
+        )
 
     def _clipped(self, grads: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
         """The gradients of what is trained, clipped; their norm is noted."""
@@ -285,6 +304,19 @@ class Trainer(Checkpoints):
         """Whether all steps are done, or early stopping has ended the run."""
         exhausted = self.validation is not None and self.validation.exhausted
         return exhausted or self.current_iter >= self.max_iter
+
+    @property
+    def diverged_epoch(self) -> int | None:
+        """The first epoch, from 1, with a loss that is NaN or infinite; None without one."""
+        if not self.train_loss_list:
+            return None
+        steps = np.flatnonzero(~np.isfinite(self.train_loss_list))
+        return self._epoch_of(int(steps[0])) + 1 if len(steps) else None
+
+    @property
+    def finite(self) -> bool:
+        """Whether all that the network has learned are finite numbers."""
+        return all_finite(learned(self.network))
 
     def final_weights(self) -> AbstractContextManager[None]:
         """Inside the block the network has the weights with which the run would end now.

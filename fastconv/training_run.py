@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,15 +22,16 @@ from .ensemble import Ensemble
 from .errors import ArgumentError
 from .evaluation import Evaluation, build_network, evaluate, mistakes_drawer, try_to_draw
 from .io import load_params
+from .models import MODELS
 from .optimizer import OPTIMIZERS
-from .run_data import ImageOptions, data_name, image_facts, load_for_training
-from .run_folder import RunConfig, RunFolder
+from .run_data import ImageOptions, data_name, find, image_facts, load_for_training
+from .run_folder import RunConfig, RunFolder, RunResult
 from .schedules import make_schedule
 from .trainer import Record, Trainer
 from .transfer import take_weights
 from .views import Views
 
-__all__ = ["Outcome", "continued_config", "prepare", "train_on", "train_run"]
+__all__ = ["Outcome", "continued_config", "expect_sound", "prepare", "train_on", "train_run"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is taken at the end of each epoch."""
@@ -67,6 +69,10 @@ class Outcome:
     images_per_second : float
     config : RunConfig
         With what was found of the images, where they are the user's own.
+    diverged : int or None
+        The first epoch with a loss that is no finite number; None without one.
+    sound : bool
+        Whether the weights that it ended with are finite numbers.
     """
 
     stopped_by: int
@@ -76,6 +82,8 @@ class Outcome:
     seconds: float
     images_per_second: float
     config: RunConfig
+    diverged: int | None
+    sound: bool
 
 
 def continued_config(
@@ -131,6 +139,18 @@ def continued_config(
     return dataclasses.replace(stored, **changed)
 
 
+def expect_sound(config: RunConfig) -> None:
+    """Raise an `ArgumentError` where settings name what there is not, or do not go together."""
+    for model in config.members or (config.model,):
+        find("model", model, MODELS)
+    find("optimizer", config.optimizer, OPTIMIZERS)
+    regularisation(config)
+    make_schedule(config.schedule, config.lr, 1, config.rise)
+    if config.augment is not None:
+        Augmentation.parse(config.augment)
+    Views.parse(config.views)
+
+
 def train_run(
     folder: RunFolder,
     config: RunConfig,
@@ -145,7 +165,7 @@ def train_run(
     Parameters
     ----------
     folder : RunFolder
-        New or empty, or with `resume` that of the run to continue.
+        Held (`RunFolder.held`); with `resume` that of the run to continue.
     config : RunConfig
     resume : bool
     progress : bool
@@ -159,8 +179,6 @@ def train_run(
     -------
     Outcome
     """
-    if not resume:
-        folder.expect_new()
     config, data = prepare(config, image_options, progress=progress, say=say)
     return train_on(data, folder, config, resume=resume, progress=progress, say=say)
 
@@ -168,12 +186,10 @@ def train_run(
 def prepare(
     config: RunConfig, image_options: ImageOptions, *, progress: bool, say: Callable[[str], None]
 ) -> tuple[RunConfig, ImageSet]:
-    """Check that a run's settings go together, set the process to them, and load the data.
+    """Set the process to a run's settings, and load its data.
 
     Returns the configuration with what was found of the images, and the images.
     """
-    regularisation(config)
-    make_schedule(config.schedule, config.lr, 1, config.rise)
     process.set_num_threads(config.threads)
     process.set_math_mode(config.math)
     return load_for_training(config, image_options, progress=progress, say=say)
@@ -191,8 +207,8 @@ def train_on(
 ) -> Outcome:
     """Do as `train_run`, on data that `prepare` has loaded.
 
-    `before` is called where nothing can be wrong with the settings any more, and nothing is
-    written yet.
+    The folder is held already. `before` is called where nothing can be wrong with the settings
+    any more, and nothing is written yet.
     """
     options = regularisation(config)
     if config.validation is None and data.validation is not None:
@@ -230,27 +246,24 @@ def train_on(
         progress=progress,
     )
     trainer.lr_schedule = make_schedule(config.schedule, config.lr, trainer.max_iter, config.rise)
+    # A run that was stopped in its first steps has no checkpoint: its seed is enough.
+    if resume and folder.checkpoint.exists():
+        trainer.load_checkpoint(folder.checkpoint)
     before()
-    if resume:
-        # A run that was stopped in its first steps has no checkpoint: its seed is enough.
-        if folder.checkpoint.exists():
-            trainer.load_checkpoint(folder.checkpoint)
-        folder.write_config(config)
-    else:
-        folder.create(config)
+    folder.write_config(config)
     folder.write_history(trainer.history)
     folder.result.unlink(missing_ok=True)
     folder.write_unreadable(data.unreadable)
     if words := _regularisation_line(config):
         say(words)
 
-    with _stop_on_signal(trainer) as caught:
+    with _stop_on_signal(trainer, say) as caught:
         trainer.train()
     stopped_by = caught[0] if trainer.stopped else 0
     _save(folder, trainer)
     evaluation = None
-    if trainer.finished and trainer.validation is not None and trainer.validation.best_epoch:
-        say(f"kept: the weights of epoch {trainer.validation.best_epoch}, best on validation")
+    for line in _endings(trainer):
+        say(line)
     if not stopped_by:  # who stops a run is not to wait for pictures of it
         title = f"{type(trainer.network).__name__} on {data_name(config.data)}"
         curves = (trainer.train_loss_list, trainer.history, title)
@@ -269,19 +282,30 @@ def train_on(
     steps = trainer.history[-1]["iteration"] if trainer.history else 0
     speed = steps * config.batch_size / seconds if seconds else 0.0
     epochs = len(trainer.history)
+    diverged = trainer.diverged_epoch
     if evaluation is not None:
-        folder.write_result(
-            {
-                "test_accuracy": evaluation.accuracy,
-                "correct": evaluation.correct,
-                "total": evaluation.total,
-                "epochs": epochs,
-                "seconds": seconds,
-                "images_per_second": speed,
-            }
-        )
+        counted = (evaluation.accuracy, evaluation.correct, evaluation.total)
+        folder.write_result(RunResult(*counted, seconds, epochs, speed, diverged))
     came = caught[0] if caught else 0
-    return Outcome(stopped_by, came, epochs, evaluation, seconds, speed, config)
+    sound = trainer.finite
+    return Outcome(stopped_by, came, epochs, evaluation, seconds, speed, config, diverged, sound)
+
+
+def _endings(trainer: Trainer) -> Iterator[str]:
+    """What there is to say of the weights that a finished run ends with."""
+    if not trainer.finished:
+        return
+    best = trainer.validation.best_epoch if trainer.validation is not None else 0
+    if trainer.diverged_epoch is not None:
+        yield (
+            f"diverged: a loss of epoch {trainer.diverged_epoch} is no finite number; "
+            "a lower --lr is the first thing to try"
+        )
+        if not trainer.finite:
+            yield "kept: weights that are NaN or infinite, since no epoch before was to be kept"
+            return
+    if best:
+        yield f"kept: the weights of epoch {best}, best on validation"
 
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:
@@ -356,12 +380,17 @@ def _regularisation_line(config: RunConfig) -> str:
 
 
 @contextmanager
-def _stop_on_signal(trainer: Trainer) -> Iterator[list[int]]:
+def _stop_on_signal(trainer: Trainer, say: Callable[[str], None]) -> Iterator[list[int]]:
     """Let the first Ctrl-C or SIGTERM finish the step, and the second end the process.
 
-    Yields the list of signals that came.
+    Yields the list of signals that came. Only the main thread may say what a signal does: in
+    another one they stay with the program that called the command there.
     """
     caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        say("not in the main thread: Ctrl-C and SIGTERM do what this program does with them")
+        yield caught
+        return
 
     def stop(signum: int, frame: Any) -> None:
         caught.append(signum)
@@ -378,4 +407,5 @@ def _stop_on_signal(trainer: Trainer) -> Iterator[list[int]]:
         yield caught
     finally:
         for each, handler in zip(watched, before, strict=True):
-            signal.signal(each, handler)
+            # None: it was not set by Python, and cannot be set back by it.
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)

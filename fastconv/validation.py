@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import ops
 from .errors import ArgumentError, ShapeError, WeightsError
 from .geometry import as_int
-from .learned import expect_numbers, learned
+from .learned import all_finite, expect_numbers, learned
 from .ops.arrays import as_array
 
 __all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
@@ -151,7 +151,7 @@ class Validation:
     Attributes
     ----------
     best_epoch : int
-        From 1; 0 before the first.
+        From 1; 0 before the first. One whose weights are NaN or infinite is never the best.
     best : dict of str to array or None
         What the network had learned then, as `fastconv.learned.learned` names it.
     """
@@ -175,10 +175,11 @@ class Validation:
         return correct / len(self.x), loss / len(self.x)
 
     def note(self, network: Any, accuracy: float, loss: float) -> None:
-        """Keep what the network has learned if this epoch was the best."""
+        """Keep what the network has learned if this epoch was the best, and is of any use."""
         self._epochs += 1
         result = (accuracy, -math.inf if math.isnan(loss) else -loss)
-        if self.patience is not None and (self.best is None or result > self._best_result):
+        better = self.best is None or result > self._best_result
+        if self.patience is not None and better and all_finite(learned(network)):
             self._best_result, self.best_epoch = result, self._epochs
             self.best = {name: value.copy() for name, value in learned(network).items()}
 

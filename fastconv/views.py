@@ -52,7 +52,9 @@ class View:
 
     def __post_init__(self) -> None:
         for name in ("down", "right"):
-            as_int("View", name, getattr(self, name), -FARTHEST)
+            pixels = as_int("View", name, getattr(self, name), -FARTHEST)
+            if pixels > FARTHEST:
+                raise ArgumentError(f"View: {name} must be at most {FARTHEST}, got {pixels}")
         for name, least in (("turned", -math.inf), ("scaled", 0)):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not least < value < math.inf:

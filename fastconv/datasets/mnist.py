@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import config
 from ..errors import DataCorrupt, DataNotFound, FallbackWarning
 from ..io.atomic import make_folder, replace_file
+from ..io.paths import user_path
 from .download import fetch
 from .finish import DataSplit, finish
 from .idx import IdxFile, find_idx, read_idx
@@ -80,7 +81,7 @@ def load_mnist(
         Something must be downloaded and pooch is not installed.
     """
     if data_dir is not None:
-        folder = Path(data_dir).expanduser()
+        folder = user_path(data_dir)
         if not folder.is_dir():
             raise DataNotFound(f"load_mnist: the data folder {folder} does not exist")
         _expect_all(folder)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError, DataCorrupt, DataNotFound, ShapeError
+from ..errors import ArgumentError, DataNotFound, ShapeError
 from ..io.atomic import replace_file
+from ..io.records import json_text, read_record
 
 __all__ = ["Normalization"]
 
@@ -121,7 +120,7 @@ class Normalization:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the numbers as JSON, ``{"mean": [...], "std": [...]}``."""
         with replace_file(path) as file:
-            file.write((json.dumps(asdict(self)) + "\n").encode())
+            file.write((json_text(asdict(self)) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Normalization:
@@ -135,23 +134,4 @@ class Normalization:
         path = Path(path)
         if not path.is_file():
             raise DataNotFound(f"{path}: no such file")
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataCorrupt(f"{path}: not JSON: {error}") from None
-        return cls.from_plain(facts, str(path))
-
-    @classmethod
-    def from_plain(cls, facts: Any, source: str) -> Normalization:
-        """Make one of what JSON gives.
-
-        Raises
-        ------
-        DataCorrupt
-            It is not a mean and a std of the same length; `source` says where it was read.
-        """
-        try:
-            mean, std = facts["mean"], facts["std"]
-            return cls(tuple(map(float, mean)), tuple(map(float, std)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataCorrupt(f"{source}: no mean and std for each channel: {error}") from None
+        return read_record(path.read_bytes(), cls, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError, DataCorrupt
+from ..errors import ArgumentError
 from .normalization import Normalization
 
-__all__ = ["ImageFacts", "ImageSet", "Part", "Source", "Unreadable"]
+__all__ = ["ImageFacts", "ImageSet", "Part", "Source", "Unreadable", "expect_size"]
 
 PART_NAMES = {
     "train": "train",
@@ -27,6 +28,9 @@ PART_NAMES = {
 """What folders, columns and arrays may call the parts of a set, in lower case."""
 
 Shape = tuple[int, int, int]
+
+LARGEST_IMAGE = 2**27
+"""Numbers in one image, over all channels: half a GiB."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,11 @@ class ImageFacts:
     test_share : float or None
     fingerprint : str or None
         As in `ImageSet`.
+
+    Raises
+    ------
+    ArgumentError
+        Sizes out of range, no classes, a share out of range, a normalization of other images.
     """
 
     shape: Shape
@@ -111,28 +120,19 @@ class ImageFacts:
     test_share: float | None
     fingerprint: str | None
 
-    @classmethod
-    def from_plain(cls, facts: Any, source: str) -> ImageFacts:
-        """Make one of what JSON gives.
-
-        Raises
-        ------
-        DataCorrupt
-            Something is missing or of another type; `source` says where it was read.
-        """
-        try:
-            channels, height, width = (int(length) for length in facts["shape"])
-            names = tuple(facts["class_names"])
-            share, fingerprint = facts["test_share"], facts["fingerprint"]
-            norm = facts["normalization"]
-            sound = min(channels, height, width, len(names)) > 0 and isinstance(fingerprint, str)
-            sound = sound and all(isinstance(name, str) for name in names)
-            if not sound or not (share is None or 0 < share < 1):
-                raise ValueError("out of range")
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataCorrupt(f"{source}: the images are not described: {error!r}") from None
-        statistics = None if norm is None else Normalization.from_plain(norm, source)
-        return cls((channels, height, width), names, statistics, share, fingerprint)
+    def __post_init__(self) -> None:
+        expect_size("ImageFacts", self.shape)
+        if not self.class_names:
+            raise ArgumentError("ImageFacts: expected names of classes, got none")
+        if self.test_share is not None and not 0 < self.test_share < 1:
+            raise ArgumentError(
+                f"ImageFacts: test_share must lie between 0 and 1, got {self.test_share}"
+            )
+        if self.normalization is not None and len(self.normalization.mean) != self.shape[0]:
+            raise ArgumentError(
+                f"ImageFacts: a normalization of {len(self.normalization.mean)} channels for "
+                f"images of {self.shape[0]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,15 @@ class Source:
     ]
     unreadable: tuple[Unreadable, ...]
     notes: tuple[str, ...]
+
+
+def expect_size(op: str, shape: tuple[int, ...]) -> None:
+    """Raise an `ArgumentError` unless images can have this shape, as (C, H, W) or (H, W)."""
+    if min(shape) < 1 or math.prod(shape) > LARGEST_IMAGE:
+        raise ArgumentError(
+            f"{op}: images of {' x '.join(map(str, shape))}: expected lengths of at least 1, and "
+            f"at most {LARGEST_IMAGE} numbers in an image"
+        )
 
 
 def printable(text: str) -> str:

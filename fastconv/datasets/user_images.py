@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataCorrupt, DataNotFound
+from ..io.paths import user_path
 from ..room import expect_room
 from .arrays import open_arrays
 from .csv_file import list_csv
 from .files import open_files
 from .folder import list_folder
-from .record import ImageFacts, ImageSet, Part, Source, Unreadable, printable, some
+from .record import ImageFacts, ImageSet, Part, Source, Unreadable, expect_size, printable, some
 
 __all__ = ["describe_unreadable", "load_images", "load_test_images", "open_images", "split_off"]
 
@@ -40,12 +39,10 @@ def open_images(
 
     Parameters and errors are those of `load_images`.
     """
-    path = Path(path)
-    with suppress(RuntimeError):  # the home of a user whom nobody knows: a name like others
-        path = path.expanduser()
+    path = user_path(path)
     source = printable(str(path))
-    if size is not None and min(size) < 1:
-        raise ArgumentError(f"{source}: size must be at least (1, 1), got {size}")
+    if size is not None:
+        expect_size(source, size)
     if path.is_dir():
         if any(path.glob("*.npy")):
             return open_arrays(path, size, grey, classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from .. import config, selection
 from ..console import mention
 from ..errors import FastconvError
 from ..io.atomic import replace_file
+from ..io.records import json_text
 from .finder import PACKAGES, SERVED
 
 if TYPE_CHECKING:
@@ -163,4 +163,4 @@ def write_trace(installation: Installation, told: dict[str, Any], path: str) -> 
     lost = {"lost_calls": installation.profile.lost_calls}
     content = {"traceEvents": events, "displayTimeUnit": "ms", "fastconv": told | lost}
     with replace_file(Path(path)) as stream:
-        stream.write(json.dumps(content).encode())
+        stream.write(json_text(content).encode())

@@ -7,7 +7,6 @@ array is made.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from ..errors import ArgumentError, DataCorrupt, DataNotFound, FastconvError
 from ..room import expect_room, in_words
 from .atomic import replace_file
 from .npy import Header, read_array, read_header
-from .records import read_record
+from .records import json_text, read_record
 
 __all__ = ["load_arrays", "load_metadata", "save_arrays"]
 
@@ -53,11 +52,11 @@ def save_arrays(
     arrays : dict of str to array
         Arrays of numbers.
     metadata : dict, optional
-        Anything that JSON can hold.
+        Anything that JSON can hold; a number that is not finite comes back as None.
     """
     contents = dict(arrays)
     if metadata is not None:
-        contents[METADATA] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+        contents[METADATA] = np.frombuffer(json_text(metadata).encode(), np.uint8)
     with replace_file(path) as file:
         np.savez(file, allow_pickle=False, **contents)
 

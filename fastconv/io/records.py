@@ -1,21 +1,53 @@
 """JSON from files, read into checked records: what comes out has the types that it declares.
 
-The one place where fastconv reads JSON. A type is a dataclass, or any other that msgspec
-knows; bounds stand beside a field as ``Annotated[int, Meta(ge=1)]``.
+The one place where fastconv reads and writes JSON. A type is a dataclass, or any other that
+msgspec knows; bounds stand beside a field as ``Annotated[int, Meta(ge=1)]``.
+
+JSON has no number that is not finite. In its place stands null, and a field that may be one is
+declared as ``float | None``.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+import math
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+import numpy as np
+from msgspec import Meta
 
 from ..errors import DataCorrupt
 
-__all__ = ["read_record", "record_of"]
+__all__ = ["Count", "NotNegative", "Positive", "Share", "json_text", "read_record", "record_of"]
 
 Record = TypeVar("Record")
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+"""A whole number of something; above 2**53 a float does not hold it."""
+
+NotNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return plain data as JSON, with null for each number that is NaN or infinite."""
+    return json.dumps(_with_null(value), indent=indent, allow_nan=False)
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _with_null(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_null(each) for each in value]
+    return value
 
 
 def read_record(text: str | bytes, kind: type[Record], source: str) -> Record:

@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DataCorrupt
 from ..network import Network
-from .build import image_shape
+from .build import image_shape, without_weights
 from .deep_convnet import DeepConvNet
 from .digitnet import digitnet4, digitnet5, digitnet6
 from .googlenet import googlenet
@@ -35,6 +35,7 @@ __all__ = [
     "digitnet6",
     "googlenet",
     "lenet",
+    "make_empty_model",
     "make_model",
     "resnet18",
     "resnet20",
@@ -119,3 +120,27 @@ def make_model(
         "dtype": network.dtype.name,
     }
     return network
+
+
+def make_empty_model(source: str, *model: Any, **options: Any) -> Network:
+    """Make a model without weights, for those of a file: `Network.set_state` has to follow.
+
+    Parameters
+    ----------
+    source : str
+        What the file is called, for messages.
+    *model, **options
+        As for `make_model`.
+
+    Raises
+    ------
+    ArgumentError, ShapeError
+        As for `make_model`.
+    DataCorrupt
+        A network that is too large for any memory.
+    """
+    try:
+        with without_weights():
+            return make_model(*model, **options, seed=0)
+    except MemoryError as error:
+        raise DataCorrupt(f"{source}: of a network that is too large: {error}") from None

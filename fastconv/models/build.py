@@ -7,6 +7,9 @@ input (``fan_out``, as PyTorch's models do).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from ..geometry import as_int
 from ..layers import Affine, BatchNormalization2d, Convolution
 from ..network import network_dtype
 
-__all__ = ["Builder", "image_shape"]
+__all__ = ["Builder", "image_shape", "without_weights"]
 
 
 def image_shape(op: str, input_dim: Any) -> tuple[int, int, int]:
@@ -26,6 +29,28 @@ def image_shape(op: str, input_dim: Any) -> tuple[int, int, int]:
         raise ArgumentError(f"{op}: the shape of an image must be (C, H, W), got {input_dim!r}")
     channels, height, width = (as_int(op, "image shape", size, 1) for size in input_dim)
     return channels, height, width
+
+
+_without_weights: ContextVar[bool] = ContextVar("fastconv_without_weights", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside the block, models are built for weights of a file: they draw none.
+
+    The arrays in their place have shapes, by which the file's are checked, and no memory: a file
+    that speaks of an absurdly large network is refused before there is one.
+    """
+    token = _without_weights.set(True)
+    try:
+        yield
+    finally:
+        _without_weights.reset(token)
+
+
+def _no_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array that nobody can write to: one number, in all of its places."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 class Builder:
@@ -51,10 +76,18 @@ class Builder:
 
     def normal(self, shape: tuple[int, ...], deviation: float) -> np.ndarray:
         """Normal numbers around 0, drawn a row at a time: in float64 some would fill the memory."""
+        if _without_weights.get():
+            return _no_memory(shape, self.dtype)
         out = np.empty(shape, self.dtype)
         for row in out:
             row[...] = deviation * self.randn(*shape[1:])
         return out
+
+    def filled(self, count: int, value: float = 0) -> np.ndarray:
+        """So many times one value."""
+        if _without_weights.get():
+            return _no_memory((count,), self.dtype)
+        return np.full(count, value, self.dtype)
 
     def conv(
         self,
@@ -70,15 +103,15 @@ class Builder:
         """A convolution of C channels to FN, by filters of size x size."""
         fan = (c if fan_in else fn) * size * size
         weight = self.normal((fn, c, size, size), np.sqrt(2.0 / fan))
-        return Convolution(weight, np.zeros(fn, self.dtype) if bias else None, stride, pad)
+        return Convolution(weight, self.filled(fn) if bias else None, stride, pad)
 
     def norm(self, channels: int, epsilon: float = 1e-5) -> BatchNormalization2d:
         """Batch normalisation that first changes no more than it must."""
-        ones, zeros = np.ones(channels, self.dtype), np.zeros(channels, self.dtype)
-        return BatchNormalization2d(ones, zeros, epsilon=epsilon)
+        gamma, beta = self.filled(channels, 1), self.filled(channels)
+        return BatchNormalization2d(gamma, beta, epsilon=epsilon)
 
     def affine(self, features: int, units: int, deviation: float | None = None) -> Affine:
         """A fully connected layer; by default with the deviation of fan_in."""
         scale = np.sqrt(2.0 / features) if deviation is None else deviation
         weight = self.normal((features, units), scale)
-        return Affine(weight, np.zeros(units, self.dtype))
+        return Affine(weight, self.filled(units))

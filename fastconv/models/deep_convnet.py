@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import ArgumentError
 from ..geometry import as_int, window_geometry
-from ..layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
-from ..network import Network, network_dtype
+from ..layers import Dropout, Layer, Pooling, Relu
+from ..network import Network
+from .build import Builder
 
 __all__ = ["DeepConvNet"]
 
@@ -68,8 +66,7 @@ class DeepConvNet(Network):
         backend: str | None = None,
         seed: int | None = None,
     ) -> None:
-        dtype = network_dtype(dtype)
-        randn = np.random.randn if seed is None else np.random.RandomState(seed).randn
+        build = Builder("DeepConvNet", dtype, seed)
         if len(input_dim) != 3:
             raise ArgumentError(f"DeepConvNet: input_dim must be (C, H, W), got {input_dim!r}")
         channels, height, width = input_dim
@@ -82,16 +79,11 @@ class DeepConvNet(Network):
             conv_param_6,
         ]
 
-        def he_normal(*shape: int, fan_in: int) -> Any:
-            # arXiv:1502.01852: keeps the variance of activations through ReLU layers.
-            return (np.sqrt(2.0 / fan_in) * randn(*shape)).astype(dtype)
-
         layers: list[Layer] = []
         for number, param in enumerate(conv_params, start=1):
             filters, size, pad, stride = _conv_numbers(f"conv_param_{number}", param)
-            fan_in = channels * size * size
-            weight = he_normal(filters, channels, size, size, fan_in=fan_in)
-            layers += [Convolution(weight, np.zeros(filters, dtype), stride, pad), Relu()]
+            convolution = build.conv(channels, filters, size, stride, pad, bias=True, fan_in=True)
+            layers += [convolution, Relu()]
             image = (1, channels, height, width)
             windows = window_geometry(
                 f"DeepConvNet convolution {number}", image, size, size, stride, pad
@@ -106,11 +98,9 @@ class DeepConvNet(Network):
         features = channels * height * width
         hidden = as_int("DeepConvNet", "hidden_size", hidden_size, 1)
         classes = as_int("DeepConvNet", "output_size", output_size, 1)
-        weight = he_normal(features, hidden, fan_in=features)
-        layers += [Affine(weight, np.zeros(hidden, dtype)), Relu(), Dropout(0.5)]
-        weight = he_normal(hidden, classes, fan_in=hidden)
-        layers += [Affine(weight, np.zeros(classes, dtype)), Dropout(0.5)]
-        super().__init__(layers, dtype, backend)
+        layers += [build.affine(features, hidden), Relu(), Dropout(0.5)]
+        layers += [build.affine(hidden, classes), Dropout(0.5)]
+        super().__init__(layers, build.dtype, backend)
 
 
 def _conv_numbers(name: str, param: dict[str, int]) -> tuple[int, int, int, int]:

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, DataCorrupt, DataNotFound
+from ..io.paths import user_path
 
 __all__ = ["ABOUT", "KEYS", "Recipe", "find_recipe", "named_recipes"]
+
+LARGEST = 2**63 - 1
+"""The largest whole number that TOML asks readers for."""
 
 PLACE = Path(__file__).parent
 
@@ -114,7 +118,7 @@ def find_recipe(name: str) -> Recipe:
                 f"unknown recipe {name!r}; known: {', '.join(named)}, or the path of a .toml file"
             )
         return _read(name, named[name])
-    path = Path(name).expanduser().absolute()
+    path = user_path(name).absolute()
     if not path.is_file():
         raise DataNotFound(f"{name}: no such file")
     return _read(str(path), path)
@@ -123,7 +127,7 @@ def find_recipe(name: str) -> Recipe:
 def _read(name: str, path: Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, too
         raise DataCorrupt(f"{path}: not TOML: {error}") from None
     for key, value in table.items():
         if key not in KEYS:
@@ -132,10 +136,21 @@ def _read(name: str, path: Path) -> Recipe:
         # A bool is an int to Python, and not to anybody else.
         fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
         if not fits or (isinstance(value, list) and not _names(value)):
-            raise DataCorrupt(f"{path}: {key} is {value!r}, expected {KEYS[key]}")
+            raise DataCorrupt(f"{path}: {key} is {_shown(value)}, expected {KEYS[key]}")
+        if type(value) is int and not -LARGEST <= value <= LARGEST:
+            raise DataCorrupt(f"{path}: {key} is a number of more than 64 bits")
     if ABOUT not in table:
         raise DataCorrupt(f"{path}: {ABOUT} is missing: in one line, what the recipe is for")
     return Recipe(name, path, table, table.pop(ABOUT))
+
+
+def _shown(value: Any) -> str:
+    """A value as messages show it: nothing that TOML can hold is too large for one."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "a number of more than 64 bits"
+    return repr(value)
 
 
 def _names(values: list[Any]) -> bool:

@@ -117,9 +117,9 @@ BAD_INPUT = [
     ("train --data weights.npz", 1, "weights.npz: not an .npz file of plain arrays"),
     ("train --data mnist --data-dir no_mnist", 1, "train-images-idx3-ubyte"),
     ("train --resume broken", 1, "config.json: not JSON"),
-    ("train --resume partial", 1, "config.json: data is missing"),
-    ("train --resume listed", 1, "expected an object"),
-    ("train --resume mistyped", 1, "epochs is 'two', expected int"),
+    ("train --resume partial", 1, "config.json: .*missing required field `data`"),
+    ("train --resume listed", 1, "config.json: Expected `object`, got `array`"),
+    ("train --resume mistyped", 1, "config.json: Expected `int`, got `str`.*epochs"),
     ("train --resume foreign_checkpoint", 1, "checkpoint.npz: not an .npz"),
     ("train --out weights.txt/run", 1, "weights.txt"),
     ("evaluate unfinished", 1, "weights.npz.*not finished an epoch"),
@@ -148,6 +148,9 @@ def test_a_model_that_this_version_does_not_know(troubles, few_digits, fastconv_
     status, _, err = fastconv_command("train", "--resume", "of_the_future")
     assert status == 2
     assert "unknown model 'transformer'; known: deepconvnet" in err
+    assert "(in of_the_future/config.json)" in err
+    status, _, err = fastconv_command("predict", "of_the_future", "x.png")
+    assert "(in of_the_future/config.json)" in err
 
 
 def test_debug_shows_where(troubles, fastconv_command):
