@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .cli_output import print_json, show, teller
 from .drawing import draw_network
-from .models import make_model
+from .models import default_image, make_model
 from .summary import layer_facts, summary
 
 __all__ = ["run_summary"]
@@ -34,7 +34,7 @@ def run_summary(options: argparse.Namespace) -> int:
     MissingDependency
         A drawing without Matplotlib.
     """
-    shape = options.input
+    shape = options.input or default_image(options.model)
     network = make_model(options.model, shape, options.classes, seed=0)
     if options.json:
         facts = [dataclasses.asdict(fact) for fact in layer_facts(network, shape)]

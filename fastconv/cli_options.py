@@ -207,8 +207,12 @@ def _add_summary(commands: Any) -> None:
     )
     add = table.add_argument
     add("--model", choices=MODELS, default="deepconvnet", metavar="NAME", help=MODEL_HELP)
-    shape = (1, 28, 28)
-    add("--input", type=image_shape, default=shape, metavar="CxHxW", help="image (1x28x28)")
+    add(
+        "--input",
+        type=image_shape,
+        metavar="CxHxW",
+        help="image (default: 1x28x28; 3x224x224 for models that need more)",
+    )
     add("--classes", type=whole(1), default=10, metavar="N", help="classes (10)")
     add("--draw", metavar="PICTURE", help="the .png file to draw the graph to")
     add_common(table, backend=False)

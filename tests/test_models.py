@@ -107,10 +107,12 @@ def test_bad_models_and_shapes():
         models.make_model("alexnet", (3, 32, 32), 10)
     with pytest.raises(ArgumentError, match=r"must be \(C, H, W\), got \(28, 28\)"):
         models.make_model("lenet", (28, 28), 10)
+    with pytest.raises(ShapeError, match=r"lenet pooling 2: window of 2 x 2 is larger"):
+        models.lenet(input_size=(11, 40))
     with pytest.raises(ShapeError, match=r"lenet convolution 2: window of 5 x 5 is larger"):
-        models.make_model("lenet", (1, 8, 8), 10)
+        models.lenet(input_size=(8, 8))
     with pytest.raises(ShapeError, match=r"digitnet6 pooling 1: "):
-        models.make_model("digitnet6", (1, 5, 5), 10)
+        models.digitnet6(input_size=(5, 5))
     with pytest.raises(ArgumentError, match="num_classes must be at least 1, got 0"):
         models.resnet20(0)
 
@@ -237,3 +239,42 @@ def test_a_model_is_its_twin_in_pytorch(twins, backend, rng, name):
     assert_close(network.predict(x), wanted, dtype=np.float64)  # by the new running statistics
     for key, value in network.buffers.items():
         np.testing.assert_allclose(value, twin.state_dict()[key].numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.fixture
+def _no_weights(monkeypatch):
+    """Weights of 0, which take neither time nor memory: sizes do not depend on them."""
+    monkeypatch.setattr(
+        Builder, "normal", lambda self, shape, deviation: np.zeros(shape, self.dtype)
+    )
+
+
+@pytest.mark.usefixtures("_no_weights")
+@pytest.mark.parametrize("name", models.MODELS)
+def test_the_least_image_of_each_model(name, monkeypatch):
+    """One pixel less, high or wide, and a layer has nothing to work on."""
+    least = models.LEAST_SIDE.get(name, 1)
+    for height, width in ((least, 40), (40, least)):
+        network = models.make_model(name, (1, height, width), 2, seed=0)
+        facts = layer_facts(network, (1, height, width))
+        assert all(min(fact.output_shape) > 0 for fact in facts)
+    if least == 1:
+        return
+    for height, width in ((least - 1, 40), (40, least - 1)):
+        text = rf"{name}: images of {height} x {width} .*at least {least} x {least}$"
+        with pytest.raises(ShapeError, match=text):
+            models.make_model(name, (1, height, width), 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(models, "LEAST_SIDE", {})
+            with pytest.raises(ShapeError, match="larger than the padded image"):
+                layer_facts(models.make_model(name, (1, height, width), 2), (1, height, width))
+
+
+def test_the_image_where_nobody_says():
+    assert {name: models.default_image(name) for name in ("lenet", "resnet18", "vgg16_bn")} == {
+        "lenet": (1, 28, 28),
+        "resnet18": (1, 28, 28),
+        "vgg16_bn": (3, 224, 224),
+    }
+    for name in models.MODELS:
+        assert min(models.default_image(name)[1:]) >= models.LEAST_SIDE.get(name, 1)

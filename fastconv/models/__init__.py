@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from ..errors import ArgumentError, DataCorrupt
+from ..errors import ArgumentError, DataCorrupt, ShapeError
 from ..network import Network
 from .build import image_shape, without_weights
 from .deep_convnet import DeepConvNet
@@ -30,6 +30,7 @@ from .vgg import vgg11, vgg13, vgg16, vgg19
 __all__ = [
     "MODELS",
     "DeepConvNet",
+    "default_image",
     "digitnet4",
     "digitnet5",
     "digitnet6",
@@ -76,6 +77,22 @@ MODELS: dict[str, Callable[..., Network]] = {
 _OF_ONE_SIZE = ("lenet", "digitnet4", "digitnet5", "digitnet6")
 """Those that are told the images' size, since their affine layers depend on it."""
 
+LEAST_SIDE = {
+    "deepconvnet": 4,
+    "lenet": 12,
+    "digitnet4": 16,
+    "digitnet5": 12,
+    "digitnet6": 12,
+    **{name: 32 for name in MODELS if name.startswith("vgg")},
+    "googlenet": 31,
+}
+"""Pixels that an image must have in height and width; of models that are not here, one."""
+
+
+def default_image(name: str) -> tuple[int, int, int]:
+    """(C, H, W) where nobody says: a digit, or, for models that need more, a photograph."""
+    return (1, 28, 28) if LEAST_SIDE.get(name, 1) <= 28 else (3, 224, 224)
+
 
 def make_model(
     name: str,
@@ -105,6 +122,12 @@ def make_model(
     if name not in MODELS:
         raise ArgumentError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
     channels, height, width = image_shape(name, input_dim)
+    least = LEAST_SIDE.get(name, 1)
+    if min(height, width) < least:
+        raise ShapeError(
+            f"{name}: images of {height} x {width} are too small, expected at least {least} x "
+            f"{least}"
+        )
     options: dict[str, Any] = {"dtype": dtype, "backend": backend, "seed": seed}
     network: Network
     if name == "deepconvnet":

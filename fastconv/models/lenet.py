@@ -38,13 +38,19 @@ def lenet(
     -------
     Network
         With the parameters ``conv1.weight`` to ``fc3.bias``.
+
+    Raises
+    ------
+    ShapeError
+        Images too small.
     """
     build = Builder("lenet", dtype, seed)
     channels, height, width = image_shape("lenet", (in_channels, *input_size))
     # 28 x 28 is padded to the paper's 32 x 32.
     first = window_geometry("lenet convolution 1", (1, channels, height, width), 5, 5, 1, 2)
     second = window_geometry("lenet convolution 2", (1, 6, first.oh // 2, first.ow // 2), 5, 5)
-    features = 16 * (second.oh // 2) * (second.ow // 2)
+    pooled = window_geometry("lenet pooling 2", (1, 16, second.oh, second.ow), 2, 2, 2)
+    features = 16 * pooled.oh * pooled.ow
     layers = {
         "conv1": build.conv(channels, 6, 5, pad=2, bias=True),
         "relu1": Relu(),

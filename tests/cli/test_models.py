@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fastconv.io import load_params
+from fastconv.models import MODELS
+from fastconv.models.build import Builder
 
 
 def test_summary_is_a_table_of_the_layers(fastconv_command):
@@ -31,6 +33,46 @@ def test_summary_as_plain_data(fastconv_command):
     assert (facts["model"], facts["input"]) == ("deepconvnet", [3, 32, 32])
     assert facts["layers"][0]["output_shape"] == [16, 32, 32]
     assert facts["layers"][-2]["output_shape"] == [7]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_summary_of_every_model_at_its_own_size(fastconv_command, monkeypatch, model):
+    """Of weights that are 0: drawing those of a VGG takes longer than all else."""
+    monkeypatch.setattr(
+        Builder, "normal", lambda self, shape, deviation: np.zeros(shape, self.dtype)
+    )
+    status, out, _ = fastconv_command("summary", "--model", model, "--classes", "7", "--json")
+    facts = json.loads(out)
+    assert status == 0
+    digit = [1, 28, 28]
+    assert facts["input"] == ([3, 224, 224] if model.startswith(("vgg", "goog")) else digit)
+    assert facts["layers"][-1]["output_shape"] == [7]
+
+
+@pytest.mark.parametrize(
+    "model, shape, message",
+    [
+        ("lenet", "3x10x10", "lenet: images of 10 x 10 are too small, expected at least 12 x 12"),
+        ("lenet", "1x28x11", "lenet: images of 28 x 11 are too small"),
+        ("vgg16", "1x28x28", "vgg16: images of 28 x 28 are too small, expected at least 32 x 32"),
+        ("googlenet", "3x1x1", "googlenet: images of 1 x 1 are too small, expected at least 31"),
+        ("deepconvnet", "1x3x3", "deepconvnet: images of 3 x 3 are too small"),
+    ],
+)
+def test_images_too_small_for_a_model(fastconv_command, model, shape, message):
+    status, _, err = fastconv_command("summary", "--model", model, "--input", shape)
+    assert status == 1
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_training_a_model_that_needs_larger_images(fastconv_command, few_digits, tmp_path):
+    status, _, err = fastconv_command("train", "--model", "vgg11", "--epochs", "1", "--out", "run")
+    assert status == 1
+    assert "vgg11: images of 28 x 28 are too small, expected at least 32 x 32" in err
+    status, _, err = fastconv_command("warmup", "--model", "googlenet", "--backend", "numpy")
+    assert status == 1
+    assert "googlenet: images of 28 x 28 are too small" in err
 
 
 @pytest.mark.parametrize("model", ["resnet20", "googlenet"])
