@@ -13,9 +13,10 @@ import pytest
 
 import fastconv
 from fastconv import cli
-from fastconv.datasets import load_digits, load_images
+from fastconv.datasets import load_digits
 from fastconv.datasets.download import fetch
 from fastconv.datasets.idx import IdxFile
+from fastconv.datasets.picture import pillow
 from fastconv.errors import ArgumentError, BackendUnavailable, MissingDependency
 from fastconv.figures import draw_confusion
 from fastconv.io import export_onnx, load_params, save_params
@@ -46,7 +47,7 @@ def test_nothing_is_to_be_installed_that_no_index_has():
 
 CALLS = {
     "sklearn": lambda: load_digits(),
-    "PIL": lambda: load_images(PACKAGE.parent / "tests"),
+    "PIL": pillow,
     "pooch": lambda: fetch(IdxFile("train-images", (1,), ""), ()),
     "tqdm": lambda: ProgressBar(1, 0, show=True),
     "matplotlib": lambda: draw_confusion("x.png", np.eye(2, dtype=int), "ab"),
