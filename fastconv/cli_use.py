@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,10 @@ def _trained(
             with noting(folder.config_file):
                 return config, _alone(config, folder.weights), folder
         if not folder.ensemble.exists():
+            again = f"fastconv train --resume {shlex.quote(str(path))}"
             raise DataNotFound(
-                f"{folder.ensemble}: no ensemble: not all members are trained yet; "
-                f"fastconv train --resume {path} goes on, and {folder.member(1).path} and the "
-                "like are members' own runs"
+                f"{folder.ensemble}: no ensemble: not all members are trained yet; {again} goes "
+                f"on, and {folder.member(1).path} and the like are members' own runs"
             )
         return *_ensemble(folder.ensemble, given), folder
     if not path.exists():

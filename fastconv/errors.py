@@ -64,7 +64,7 @@ class BackendUnavailable(FastconvError, ImportError):
 
 
 class MissingDependency(FastconvError, ImportError):
-    """An optional package is needed; the message names the extra that installs it."""
+    """An optional package is needed; the message says how to install it."""
 
 
 class DataNotFound(FastconvError, FileNotFoundError):

@@ -361,7 +361,7 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
-        raise MissingDependency("pictures need Matplotlib: pip install 'fastconv[plots]'") from None
+        raise MissingDependency("pictures need Matplotlib: pip install matplotlib") from None
     except OSError as error:  # it finds no folder for its cache, not even a temporary one
         raise MissingDependency(
             f"pictures need Matplotlib, which does not start: {error}"

@@ -151,7 +151,7 @@ def _blas() -> str:
     built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     text = f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
     if util.find_spec("threadpoolctl") is None:
-        return f"{text}; architecture unknown without threadpoolctl (pip install 'fastconv[bench]')"
+        return f"{text}; architecture unknown without threadpoolctl (pip install threadpoolctl)"
     from threadpoolctl import threadpool_info
 
     pools = [pool for pool in threadpool_info() if pool.get("user_api") == "blas"]

@@ -7,6 +7,7 @@ for each controller, and some systems have both. Source: the kernel's documentat
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     for folder in _groups(root, "cpu"):
         for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
             with suppress(OSError, ValueError, ZeroDivisionError):  # "max", or no such file
-                text = " ".join((folder / name).read_text() for name in names)
+                text = " ".join((folder / name).read_text(encoding="ascii") for name in names)
                 quota, period = text.split()
                 quotas.append(int(quota) / int(period))
     return min((quota for quota in quotas if quota > 0), default=None)
@@ -44,18 +45,23 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     for folder in _groups(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             with suppress(OSError, ValueError):
-                limits.append(int((folder / name).read_text()))
+                limits.append(int((folder / name).read_text(encoding="ascii")))
     return min(limits, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines that hold names of folders, which may be no text in any encoding."""
+    return os.fsdecode(path.read_bytes()).removesuffix("\n").split("\n")
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Folders of the groups that this process is in, each with all those above it."""
     with suppress(OSError, ValueError, IndexError):  # another system, or one that hides them
         paths: dict[str, PurePosixPath] = {}  # by controller; that of version 2 has no name
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
+        for line in _lines(root / "proc/self/cgroup"):
             _, names, place = line.split(":", 2)
             paths |= dict.fromkeys(names.split(","), PurePosixPath(place))
-        for line in (root / "proc/self/mountinfo").read_text().splitlines():
+        for line in _lines(root / "proc/self/mountinfo"):
             left, right = line.split(" - ", 1)
             mounted, place = left.split()[3:5]
             kind, options = right.split()[0], right.split()[-1].split(",")

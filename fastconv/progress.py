@@ -62,9 +62,7 @@ class ProgressBar:
             try:
                 from tqdm import tqdm
             except ImportError:
-                raise MissingDependency(
-                    "a progress bar needs tqdm: pip install 'fastconv[data]'"
-                ) from None
+                raise MissingDependency("a progress bar needs tqdm: pip install tqdm") from None
             where = _Terminal(sys.stderr)
             settings = {"unit": unit, "delay": delay, "smoothing": 0.1, "file": where}
             self._bar = tqdm(total=total, initial=done, **settings)

@@ -25,7 +25,7 @@ def available_memory() -> int | None:
     """
     free: list[int] = []
     with suppress(OSError, ValueError, IndexError):
-        for line in MEMINFO.read_text().splitlines():
+        for line in MEMINFO.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 free.append(int(line.split()[1]) * 1024)
     if not free:

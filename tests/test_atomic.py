@@ -24,8 +24,9 @@ from .limits import largest_file
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and limits of POSIX")
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices and other owners")
-not_for_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write to everything")
+ROOT_HERE = sys.platform != "win32" and os.geteuid() == 0
+as_root = pytest.mark.skipif(not ROOT_HERE, reason="only root makes devices and other owners")
+not_for_root = pytest.mark.skipif(ROOT_HERE, reason="root may write to everything")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="attributes and /proc of Linux")
 
 

@@ -370,7 +370,7 @@ def test_no_download_where_none_is_wanted(small_mnist):
 
 def test_download_without_pooch(small_mnist, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(MissingDependency, match=r"fastconv\[data\]"):
+    with pytest.raises(MissingDependency, match=r"pip install pooch"):
         load_mnist()
 
 

@@ -62,5 +62,5 @@ def test_digits_stand_in_mnists_frame(bundled):
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingDependency, match=r"fastconv\[data\]"):
+    with pytest.raises(MissingDependency, match=r"pip install scikit-learn"):
         load_digits()

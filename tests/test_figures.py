@@ -216,7 +216,7 @@ def test_nothing_goes_through_pyplot(tmp_path):
 
 def test_without_matplotlib(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingDependency, match=r"fastconv\[plots\]"):
+    with pytest.raises(MissingDependency, match=r"pip install matplotlib"):
         figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
     assert list(tmp_path.iterdir()) == []
 

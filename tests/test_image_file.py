@@ -105,5 +105,5 @@ def test_a_blank_picture_shows_no_digit(image_module):
 
 def test_reading_pictures_without_pillow(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingDependency, match=r"fastconv\[data\]"):
+    with pytest.raises(MissingDependency, match=r"pip install pillow"):
         read_image(tmp_path / "any.png")

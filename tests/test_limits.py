@@ -42,6 +42,15 @@ def system(tmp_path):
     return make
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9", "caf\x85\u2028".encode()])
+def test_a_mount_whose_name_is_no_line_of_text(system, name):
+    root = system(["0::/"], [V2], {"cpu.max": "50000 100000"})
+    mounts = root / "proc" / "self" / "mountinfo"
+    stick = b"40 1 8:17 / /media/%s rw - vfat /dev/sdb1 rw\n" % name
+    mounts.write_bytes(stick + mounts.read_bytes())
+    assert cpu_quota(root) == 0.5
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -293,5 +293,5 @@ def test_weights_of_a_run_that_has_diverged_are_named(tmp_path, place, name, mes
 
 def test_without_the_package_the_remedy_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'fastconv\[onnx\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install onnx"):
         export_onnx(DeepConvNet(), tmp_path / "m.onnx")

@@ -90,5 +90,5 @@ def test_progress_shows_images_per_second_and_loss_on_standard_error(capsys):
 
 def test_progress_without_tqdm_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(MissingDependency, match=r"tqdm: pip install 'fastconv\[data\]'"):
+    with pytest.raises(MissingDependency, match=r"tqdm: pip install tqdm"):
         trainer(epochs=1, progress=True).train()

@@ -386,7 +386,7 @@ def test_paths_and_numbers_that_are_refused(tmp_path, monkeypatch):
         with pytest.raises(ArgumentError, match="test_share must be between 0 and 1"):
             load_images(tmp_path / "set", test_share=share)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingDependency, match=r"fastconv\[data\]"):
+    with pytest.raises(MissingDependency, match="pip install pillow"):
         load_images(tmp_path / "set")
 
 

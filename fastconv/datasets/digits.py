@@ -53,7 +53,7 @@ def load_digits(
         from sklearn.datasets import load_digits as bundled
     except ImportError:
         raise MissingDependency(
-            "load_digits needs scikit-learn: pip install 'fastconv[data]'"
+            "load_digits needs scikit-learn: pip install scikit-learn"
         ) from None
     small = bundled()
     labels = small.target.astype(np.uint8)

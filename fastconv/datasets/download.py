@@ -53,7 +53,7 @@ def fetch(
         from pooch import HTTPDownloader
     except ImportError:
         raise MissingDependency(
-            f"downloading {expected.name} needs pooch: pip install 'fastconv[data]'"
+            f"downloading {expected.name} needs pooch: pip install pooch"
         ) from None
     bar = is_terminal(sys.stderr) if progress is None else progress and sys.stderr is not None
     retrieve = HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=TIMEOUT)

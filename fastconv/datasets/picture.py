@@ -107,9 +107,7 @@ def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise MissingDependency(
-            "reading images needs Pillow: pip install 'fastconv[data]'"
-        ) from None
+        raise MissingDependency("reading images needs Pillow: pip install pillow") from None
     Image.init()
     return Image
 

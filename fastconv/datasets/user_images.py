@@ -284,7 +284,7 @@ def _expect_room(name: str, source: Source, rows: dict[str, Rows]) -> None:
     expect_room(
         f"{name}: {images:,} images of {shape}",
         4 * images * math.prod(source.shape),
-        "choose a smaller --image-size (size= in Python), or fewer images",
+        "take fewer images, or train on picture files at a smaller --image-size (size= in Python)",
     )
 
 

@@ -62,7 +62,10 @@ def loader(
         try:
             data = mnist.load_mnist(**own)
         except DataNotFound as error:
-            error.add_note(f"or put them into your own {', '.join(folders) or 'dataset folder'}")
+            files = ", ".join(f"{file.name}.gz" for file in mnist.FILES)
+            place = " or ".join(folders) or "a folder dataset beside your script"
+            # The remedy that was named, another folder, is none here: this load_mnist takes none.
+            error.__notes__ = [f"remedy: put {files} into {place}"]
             raise
         note(f"MNIST from fastconv's cache{reason}")
         return data

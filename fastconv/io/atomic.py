@@ -141,8 +141,11 @@ def _failures_named(path: Path, what: str = "not written") -> Iterator[None]:
 def _failure(path: Path, what: str, error: OSError) -> WriteFailed:
     number = error.errno or errno.EIO
     reason = error.strerror or str(error)
-    if isinstance(error.filename, str) and Path(error.filename).parent != path.parent:
-        reason += f": {error.filename}"  # of something that was read meanwhile
+    # Something that was read meanwhile, and not the file itself or the one beside it?
+    beside = Path(os.path.realpath(path)).parent
+    named = error.filename
+    if isinstance(named, str | os.PathLike) and Path(os.path.realpath(named)).parent != beside:
+        reason += f": {named}"
     remedy = REMEDIES.get(number)
     return WriteFailed(number, f"{what}: {reason}" + (f"; {remedy}" if remedy else ""), str(path))
 

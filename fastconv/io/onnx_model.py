@@ -92,7 +92,7 @@ def export_onnx(
         import onnx
     except ImportError as error:
         raise MissingDependency(
-            "exporting to ONNX needs the package onnx: pip install 'fastconv[onnx]'"
+            "exporting to ONNX needs the package onnx: pip install onnx"
         ) from error
     layers = _layers(network)
     shape = _input_shape(layers, input_shape)

@@ -22,7 +22,7 @@ def _library() -> Any:
         import safetensors.numpy
     except ImportError as error:
         raise MissingDependency(
-            "safetensors files need the package safetensors: pip install 'fastconv[safetensors]'"
+            "safetensors files need the package safetensors: pip install safetensors"
         ) from error
     return safetensors
 

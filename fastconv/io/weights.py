@@ -102,7 +102,7 @@ def _ending(op: str, path: Path) -> str:
     if path.suffix in _ENDINGS:
         return path.suffix
     remedy = ""
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix in (".pt", ".pth") and op == "load_params":
         remedy = (
             "; PyTorch's own files are pickles: there, write "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv import cli
+from fastconv import cli, training_run
 from fastconv.io import load_params
 
 from ..limits import largest_file
@@ -87,10 +88,39 @@ def test_complaints_that_cannot_be_written_keep_their_status(arguments, status):
 @posix
 def test_a_script_without_standard_error_runs(tmp_path):
     Path("script.py").write_text(
-        "import sys\nfrom common.layers import Relu\nprint(sys.stderr, Relu is not None)\n"
+        "import sys\nfrom common.layers import Relu\n"
+        "with open('new', 'w') as file:\n"
+        "    print(sys.stderr, file.fileno() > 2)\n"  # nor does its file become standard error
     )
     done = shell("$F script.py 2>&-")
     assert (done.returncode, done.stdout) == (0, "None True\n")
+
+
+def test_a_stop_that_cannot_be_announced_still_stops(monkeypatch):
+    def fail(descriptor, text):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    class Training:
+        stopped = False
+
+        def stop(self):
+            self.stopped = True
+
+    training = Training()
+    monkeypatch.setattr(os, "write", fail)
+    with training_run._stop_on_signal(training) as caught:
+        signal.raise_signal(signal.SIGINT)
+    assert training.stopped and caught == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("option", [["-X", "warn_default_encoding"], ["-X", "dev"]])
+def test_warnings_of_the_interpreters_own_find_nothing(option):
+    """No text file is read in whatever encoding the locale has, and no file is left open."""
+    command = [sys.executable, *option, "-W", "error", "-m", "fastconv", "info"]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 class Stream:

@@ -97,4 +97,5 @@ def test_no_data_anywhere(small_mnist, tmp_path, monkeypatch):
     folder = str(tmp_path / "empty")
     with pytest.raises(DataNotFound) as raised:
         loader([folder], None, print)()
-    assert f"or put them into your own {folder}" in raised.value.__notes__
+    files = ", ".join(f"{file.name}.gz" for file in mnist.FILES)
+    assert raised.value.__notes__ == [f"remedy: put {files} into {folder}"]

@@ -39,10 +39,11 @@ def open_layer() -> AbstractContextManager[Any]:
     try:
         numba.get_num_threads()  # starts them
     except ValueError as error:
-        reason = " ".join(str(error).split())
+        # Numba's own hint, to install tbb by pip, puts the library where it does not look.
+        reason = " ".join(str(error).partition("HINT")[0].split()).rstrip(".")
         raise BackendUnavailable(
-            f"numba: threading layer {settings.THREADING_LAYER!r} cannot be started: {reason} "
-            "Or unset NUMBA_THREADING_LAYER, or use one thread."
+            f"numba: threading layer {settings.THREADING_LAYER!r} cannot be started: {reason}; "
+            "unset NUMBA_THREADING_LAYER, or use one thread"
         ) from error
     finally:
         settings.THREADING_LAYER_PRIORITY = order
@@ -51,7 +52,7 @@ def open_layer() -> AbstractContextManager[Any]:
     warnings.warn(
         "fastconv: Numba runs on its 'workqueue' threading layer, which only one Python thread "
         "may enter at a time and which is slow to enter: kernels called from several threads "
-        "wait for each other. Install OpenMP or the package 'tbb' for another.",
+        "wait for each other. Install OpenMP's library for another (apt-get install libgomp1).",
         FallbackWarning,
         stacklevel=2,
     )
