@@ -20,6 +20,7 @@ __all__ = [
     "FastconvError",
     "LabelError",
     "MissingDependency",
+    "OutOfMemory",
     "ShapeError",
     "StateError",
     "UnknownBackend",
@@ -62,6 +63,10 @@ class BackendUnavailable(FastconvError, ImportError):
 
 class MissingDependency(FastconvError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+class OutOfMemory(FastconvError, MemoryError):
+    """An array that is larger than what memory there is, or than any can be."""
 
 
 class DataNotFound(FastconvError, FileNotFoundError):

@@ -16,6 +16,7 @@ from ..errors import ArgumentError
 from ..geometry import as_int
 from ..layers import Affine, BatchNormalization2d, Convolution
 from ..network import network_dtype
+from ..ops.memory import fresh
 
 __all__ = ["Builder", "image_shape"]
 
@@ -51,7 +52,7 @@ class Builder:
 
     def normal(self, shape: tuple[int, ...], deviation: float) -> np.ndarray:
         """Normal numbers around 0, drawn a row at a time: in float64 some would fill the memory."""
-        out = np.empty(shape, self.dtype)
+        out = fresh(shape, self.dtype)
         for row in out:
             row[...] = deviation * self.randn(*shape[1:])
         return out

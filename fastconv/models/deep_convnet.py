@@ -11,6 +11,7 @@ from ..errors import ArgumentError
 from ..geometry import as_int, window_geometry
 from ..layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
 from ..network import Network, network_dtype
+from ..ops.memory import fresh
 
 __all__ = ["DeepConvNet"]
 
@@ -84,7 +85,10 @@ class DeepConvNet(Network):
 
         def he_normal(*shape: int, fan_in: int) -> Any:
             # arXiv:1502.01852: keeps the variance of activations through ReLU layers.
-            return (np.sqrt(2.0 / fan_in) * randn(*shape)).astype(dtype)
+            weights = fresh(shape, np.float64)
+            weights[...] = randn(*shape)
+            weights *= np.sqrt(2.0 / fan_in)
+            return weights.astype(dtype)
 
         layers: list[Layer] = []
         for number, param in enumerate(conv_params, start=1):
