@@ -183,7 +183,9 @@ class NumpyBackend(
     ) -> None:
         images = np.empty(geometry.output_shape(len(weight)), x.dtype)
         if pool:
-            self.maxpool2d_backward(dout, cast(Bytes, gate), halves(images), images)
+            passes = gate < CLOSED
+            winner = cast(Bytes, np.where(passes, gate, 0))
+            self.maxpool2d_backward(np.where(passes, dout, 0), winner, halves(images), images)
         else:
             images[...] = np.where(gate > 0, dout, 0)
         self.conv2d_backward(images, x, weight, geometry, dx, dweight, dbias)
