@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from ..geometry import WindowGeometry
-from .base import Array, Bytes, Labels, Layout
+from .base import KERNELS, Array, Bytes, Labels, Layout
 from .numpy_activations import Activations
 from .numpy_augment import NumpyAugment
 from .numpy_avgpool2d import AvgPool2dReference
@@ -79,6 +79,18 @@ def halves(images: Array) -> WindowGeometry:
     return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
 
 
+def _underflowing(cls: type) -> type:
+    """Let each kernel of a class round to 0 what is too small, whatever `np.seterr` says.
+
+    The exponentials of softmax underflow by design. Compiled kernels heed no `np.seterr`; a
+    caller who has it raise, to find invalid values and overflows, gets the same from all.
+    """
+    for name in KERNELS:
+        setattr(cls, name, np.errstate(under="ignore")(getattr(cls, name)))
+    return cls
+
+
+@_underflowing
 class NumpyBackend(
     Activations, NumpyAugment, AvgPool2dReference, BatchNorm2dReference, GroupedConvolution
 ):
@@ -183,9 +195,7 @@ class NumpyBackend(
     ) -> None:
         images = np.empty(geometry.output_shape(len(weight)), x.dtype)
         if pool:
-            passes = gate < CLOSED
-            winner = cast(Bytes, np.where(passes, gate, 0))
-            self.maxpool2d_backward(np.where(passes, dout, 0), winner, halves(images), images)
+            self.maxpool2d_backward(dout, cast(Bytes, gate), halves(images), images)
         else:
             images[...] = np.where(gate > 0, dout, 0)
         self.conv2d_backward(images, x, weight, geometry, dx, dweight, dbias)
@@ -345,4 +355,6 @@ class NumpyBackend(
     ) -> None:
         m += (1 - beta1) * (grad - m)
         v += (1 - beta2) * (grad * grad - v)
+        for moment in (m, v):
+            moment[np.abs(moment) < np.finfo(moment.dtype).smallest_normal] = 0
         param -= lr * m / (np.sqrt(v) + epsilon)
