@@ -138,7 +138,7 @@ class Augmentation:
             value = getattr(self, name)
             try:
                 fits = least <= float(value) <= most and math.isfinite(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 fits = False
             if not fits:
                 limits = f"between {least:g} and {most:g}"

@@ -22,6 +22,7 @@ __all__ = [
     "FastconvError",
     "LabelError",
     "MissingDependency",
+    "OutOfMemory",
     "ShapeError",
     "StateError",
     "UnknownBackend",
@@ -65,6 +66,10 @@ class BackendUnavailable(FastconvError, ImportError):
 
 class MissingDependency(FastconvError, ImportError):
     """An optional package is needed; the message says how to install it."""
+
+
+class OutOfMemory(FastconvError, MemoryError):
+    """An array that is larger than what memory there is, or than any can be."""
 
 
 class DataNotFound(FastconvError, FileNotFoundError):

@@ -61,7 +61,7 @@ def sigmoid_grad(x: ArrayLike) -> NDArray[np.floating]:
 
 def relu(x: ArrayLike) -> NDArray[Any]:
     """The larger of 0 and x, of x's own dtype."""
-    return np.maximum(0, x)
+    return np.maximum(0, as_array(x))
 
 
 def relu_grad(x: ArrayLike) -> NDArray[Any]:

@@ -14,7 +14,10 @@ from typing import Any
 
 from .errors import ArgumentError, ShapeError
 
-__all__ = ["WindowGeometry", "window_geometry"]
+__all__ = ["LARGEST", "WindowGeometry", "as_float", "as_int", "window_geometry"]
+
+LARGEST = 2**31 - 1
+"""Of all sizes and steps: the product of any two fits in 64 bits, and that of floats too."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,34 @@ def span(places: int, dilation: int) -> int:
     return dilation * (places - 1) + 1
 
 
-def as_int(op: str, name: str, value: Any, minimum: int) -> int:
-    """`value` as an int of at least `minimum`, or an `ArgumentError` that names it."""
+def as_int(op: str, name: str, value: Any, minimum: int, maximum: int = LARGEST) -> int:
+    """`value` as an int from `minimum` to `maximum`, or an `ArgumentError` that names it."""
     try:
-        number = operator.index(value)
+        number = int(operator.index(value))  # of a bool, index makes no plain int
     except TypeError:
         raise ArgumentError(
             f"{op}: {name} must be a whole number, got {value!r} ({type(value).__name__})"
         ) from None
     if number < minimum:
-        raise ArgumentError(f"{op}: {name} must be at least {minimum}, got {number}")
+        raise ArgumentError(f"{op}: {name} must be at least {minimum}, got {_short(number)}")
+    if number > maximum:
+        raise ArgumentError(f"{op}: {name} must be at most {maximum}, got {_short(number)}")
     return number
+
+
+def as_float(op: str, name: str, value: Any) -> float:
+    """`value` as a float, or an `ArgumentError` that names it."""
+    try:
+        if not isinstance(value, str | bytes):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ArgumentError(f"{op}: {name} must be a number, got {value!r:.60}")
+
+
+def _short(number: int) -> str:
+    """A number that may be of any length, in a message."""
+    return str(number) if abs(number) < 10**30 else f"one of {number.bit_length()} bits"
 
 
 def window_geometry(
@@ -116,7 +136,7 @@ def window_geometry(
     pad : int
         At least 0.
     dilation : int
-        At least 1.
+        At least 1. None of these is above `LARGEST`.
     ceil_mode : bool
         Keep a last window that hangs over the padded image, unless it would begin behind the
         image, in its padding: the rule of PyTorch.
@@ -124,7 +144,8 @@ def window_geometry(
     Raises
     ------
     ShapeError
-        The input is not 4-D, or the window is larger than the padded image.
+        The input is not 4-D, the window is larger than the padded image, or that is out of
+        all proportion to the image.
     ArgumentError
         A window size, stride, pad or dilation that is not a whole number in its range.
     """
@@ -157,7 +178,15 @@ def _checked(
     ceil_mode: bool,
 ) -> WindowGeometry:
     n, c, h, w = shape
+    if max(shape) > LARGEST:
+        raise ShapeError(f"{op}: no axis may be longer than {LARGEST}, got {shape}")
     height, width = span(fh, dilation), span(fw, dilation)
+    padded = (h + 2 * pad) * (w + 2 * pad)
+    if padded > max(LARGEST, 2 * h * w):
+        raise ShapeError(
+            f"{op}: a padded image may have {LARGEST} pixels, or twice those of the image; "
+            f"got {h} + 2*{pad} = {h + 2 * pad} high, {w} + 2*{pad} = {w + 2 * pad} wide"
+        )
     if height > h + 2 * pad or width > w + 2 * pad:
         dilated = f", dilated to {height} x {width}," if dilation > 1 else ""
         raise ShapeError(

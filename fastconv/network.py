@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .errors import ArgumentError, WeightsError
 from .exclusive import exclusively
+from .geometry import as_int
 from .io import load_params, save_params
 from .io.torch_names import without_wrappers
 from .layers import Affine, SoftmaxWithLoss
@@ -68,8 +69,7 @@ class Predictor(ABC):
             How many samples to predict at a time; the last batch may be smaller.
         """
         x, t = as_array(x), as_array(t)
-        if batch_size < 1:
-            raise ArgumentError(f"accuracy: batch_size must be at least 1, got {batch_size}")
+        batch_size = as_int("accuracy", "batch_size", batch_size, 1)
         correct = 0
         for start in range(0, len(x), batch_size):
             scores = self.predict(x[start : start + batch_size])

@@ -38,6 +38,8 @@ from .layers.containers import (
     run_layer,
     sum_of,
 )
+from .ops.arrays import as_array, common_dtype, expect_shape
+from .ops.images import conv2d_arguments
 from .ops.memory import empty
 
 __all__ = ["ConvRun", "Normalized", "Run", "Runs", "Watch", "cut", "flat", "trains"]
@@ -336,18 +338,26 @@ def _is_small(x: Array, conv: Convolution) -> bool:
 
     Folding passes over the weights, normalising by itself over the output.
     """
-    n, _, h, w = x.shape
-    return conv.W[0].size > n * (h // conv.stride) * (w // conv.stride)
+    _, weight, _, g, _ = conv2d_arguments("conv2d", x, conv.W, conv.b, conv.stride, conv.pad)
+    return weight[0].size > g.n * (g.h // g.stride) * (g.w // g.stride)
 
 
 def folded(conv: Convolution, norm: BatchNormalization2d) -> tuple[Array, Array]:
     """Weight and bias of the convolution that does what these two do in evaluation."""
-    scale = norm.gamma / np.sqrt(norm.running_var + norm.epsilon)
-    before = 0 if conv.b is None else conv.b
-    bias = norm.beta + (before - norm.running_mean) * scale
-    weight = empty(conv.W.shape, conv.W.dtype)
-    np.multiply(conv.W, scale.astype(weight.dtype)[:, None, None, None], out=weight)
-    return weight, bias.astype(weight.dtype)
+    before = as_array(conv.W)
+    vectors = {
+        key: as_array(getattr(norm, key)) for key in norm.parameter_names + norm.buffer_names
+    }
+    for name, vector in vectors.items():
+        expect_shape("batchnorm2d", name, vector, before.shape[:1])
+    dtype = common_dtype("conv2d", before)
+    common_dtype("batchnorm2d", *vectors.values())
+    scale = vectors["gamma"] / np.sqrt(vectors["running_var"] + norm.epsilon)
+    shift = 0 if conv.b is None else as_array(conv.b)
+    bias = vectors["beta"] + (shift - vectors["running_mean"]) * scale
+    weight = empty(before.shape, dtype)
+    np.multiply(before, scale.astype(dtype)[:, None, None, None], out=weight)
+    return weight, bias.astype(dtype)
 
 
 def cut(

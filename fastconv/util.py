@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import ops
-from .errors import ShapeError
+from .errors import ArgumentError, ShapeError
 
 __all__ = ["col2im", "conv_output_size", "im2col", "shuffle_dataset", "smooth_curve"]
 
@@ -56,7 +56,10 @@ def shuffle_dataset(x: NDArray[Any], t: NDArray[Any]) -> tuple[NDArray[Any], NDA
 
 def conv_output_size(input_size: int, filter_size: int, stride: int = 1, pad: int = 0) -> float:
     """(input_size + 2*pad - filter_size) / stride + 1, not rounded."""
-    return (input_size + 2 * pad - filter_size) / stride + 1
+    try:
+        return (input_size + 2 * pad - filter_size) / stride + 1
+    except (ZeroDivisionError, OverflowError) as error:
+        raise ArgumentError(f"conv_output_size: the output has no size ({error})") from None
 
 
 def im2col(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 import fastconv
-from fastconv import config, selection
+from fastconv import backends, config, selection
 from fastconv.backends import Registry
-from fastconv.backends.base import Backend
+from fastconv.backends.base import KERNELS, Backend
+from fastconv.testing.contract import checked
 
 from .stand_ins import fresh_registry
 
@@ -34,6 +36,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:fastconv. backend 'auto' uses:fastconv.errors.FallbackWarning"
     )
+
+
+def _complete_and_check(backend: Any, name: str, complete: Any = backends.complete) -> Backend:
+    """A backend as the registry loads it, every call of whose kernels is checked."""
+    completed = complete(backend, name)
+    for kernel in KERNELS:
+        setattr(backend, kernel, checked(getattr(backend, kernel), kernel, backend.layout))
+    return completed
+
+
+# Under the whole suite: where a front door breaks the kernels' contract, the test that does so
+# fails, and no kernel reads or writes where it must not.
+backends.complete = _complete_and_check
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

@@ -75,7 +75,7 @@ def test_missing_families_come_from_the_reference_visibly(registry):
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_a_network_is_nothing_but_calls_of_the_table(registry, layout):
-    """In this order, in the backend's layout; `StandIn.check` looks at every array."""
+    """In this order, in the backend's layout; `check_call` looks at every array."""
     (mine,) = add(registry, "mine", layout=layout)
     network = DeepConvNet(backend="mine", seed=0)
     x, t = np.ones((2, 1, 28, 28)), np.array([3, 4])

@@ -77,6 +77,13 @@ def by_tap(weight: Array, groups: int, lanes: int, gradient: bool) -> Array:
     return packed
 
 
+def all_finite(images: Array) -> bool:
+    """Whether there is surely no NaN or infinity in channels-last images."""
+    # One pass without an array of answers; finite numbers whose sum overflows count as infinite.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(images.transpose(0, 2, 3, 1).reshape(-1).sum()))
+
+
 # ---- phases -------------------------------------------------------------------------------
 
 
@@ -280,6 +287,8 @@ class GroupedConvolution(ABC):
         target: Array,
     ) -> None:
         together = self._together(weight, groups)
+        if together > 1 and not all_finite(source):
+            together = 1  # the zeros between merged groups, times NaN or infinity, are NaN
         wide = merged(weight, groups, together)
         if gradient and t.joined > 1:
             wide = wide[..., ::-1]  # the source's columns are read from left to right

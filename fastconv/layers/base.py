@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from ..errors import StateError
+from ..ops.arrays import as_array, common_dtype, expect_shape
 
-__all__ = ["Array", "Layer"]
+__all__ = ["Array", "Layer", "running_statistic"]
 
 Array = NDArray[Any]
 
@@ -63,3 +64,12 @@ class Layer:
         if self._context is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
         return self._context
+
+
+def running_statistic(op: str, layer: Layer, name: str, batch: Array) -> Array:
+    """A layer's running statistic, once it is an array like that of a batch, or a number."""
+    array = as_array(getattr(layer, name))
+    common_dtype(op, array)
+    if array.ndim:
+        expect_shape(op, name, array, batch.shape)
+    return array

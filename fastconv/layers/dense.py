@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from .. import ops, randomness
 from ..errors import ArgumentError, ShapeError, StateError
 from ..functions import sigmoid
+from ..geometry import as_float
 from ..ops.arrays import as_array, common_dtype, expect_shape
-from .base import Array, Layer
+from .base import Array, Layer, running_statistic
 
 __all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss"]
 
@@ -60,7 +61,10 @@ class Sigmoid(Layer):
         """Return dout * out * (1 - out)."""
         if self.out is None:
             raise StateError("Sigmoid: backward was called before forward")
-        return as_array(dout) * (1 - self.out) * self.out
+        dout = as_array(dout)
+        common_dtype("sigmoid backward", dout)
+        expect_shape("sigmoid backward", "dout", dout, self.out.shape)
+        return dout * (1 - self.out) * self.out
 
 
 class Affine(Layer):
@@ -168,11 +172,10 @@ class Dropout(Layer):
         self, dropout_ratio: float = 0.5, backend: str | None = None, *, inverted: bool = False
     ) -> None:
         super().__init__(backend)
-        if inverted and not 0 <= dropout_ratio < 1:
-            raise ArgumentError(
-                f"Dropout: a ratio of {dropout_ratio} cannot be inverted: expected "
-                "one of at least 0 and below 1"
-            )
+        if not 0 <= as_float("Dropout", "dropout_ratio", dropout_ratio) <= 1:
+            raise ArgumentError(f"Dropout: dropout_ratio must be 0 to 1, got {dropout_ratio}")
+        if inverted and dropout_ratio == 1:
+            raise ArgumentError("Dropout: a ratio of 1 cannot be inverted: nothing is left")
         self.dropout_ratio = dropout_ratio
         self.inverted = inverted
         self.mask: NDArray[np.bool_] | None = None
@@ -190,7 +193,10 @@ class Dropout(Layer):
         """Return dout where the input was kept, scaled as it was, else 0."""
         if self.mask is None:
             raise StateError("Dropout: backward was called before a forward in training")
-        return self._scaled(as_array(dout) * self.mask)
+        dout = as_array(dout)
+        common_dtype("dropout backward", dout)
+        expect_shape("dropout backward", "dout", dout, self.mask.shape)
+        return self._scaled(dout * self.mask)
 
     def _scaled(self, kept: Array) -> Array:
         return kept / (1.0 - float(self.dropout_ratio)) if self.inverted else kept
@@ -265,8 +271,9 @@ class BatchNormalization(Layer):
         )
         if len(x):
             kept, new = self.momentum, 1 - self.momentum
-            self.running_mean = kept * self.running_mean + new * mean
-            self.running_var = kept * self.running_var + new * variance
+            before = [running_statistic("batchnorm", self, key, mean) for key in self.buffer_names]
+            self.running_mean = kept * before[0] + new * mean
+            self.running_var = kept * before[1] + new * variance
         return out.reshape(x.shape)
 
     def backward(self, dout: ArrayLike) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .. import ops
 from ..ops.arrays import as_array, common_dtype
-from .base import Array, Layer
+from .base import Array, Layer, running_statistic
 
 __all__ = ["BatchNormalization2d"]
 
@@ -104,8 +104,9 @@ class BatchNormalization2d(Layer):
             return
         kept, new = self.momentum, 1 - self.momentum
         unbiased = variance * (count / max(count - 1, 1))
-        self.running_mean = kept * self.running_mean + new * mean
-        self.running_var = kept * self.running_var + new * unbiased
+        before = [running_statistic("batchnorm2d", self, key, mean) for key in self.buffer_names]
+        self.running_mean = kept * before[0] + new * mean
+        self.running_var = kept * before[1] + new * unbiased
 
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dgamma and dbeta, return dx (N, C, H, W) (None if it is not asked for).

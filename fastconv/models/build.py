@@ -19,6 +19,7 @@ from ..errors import ArgumentError
 from ..geometry import as_int
 from ..layers import Affine, BatchNormalization2d, Convolution
 from ..network import network_dtype
+from ..ops.memory import fresh
 
 __all__ = ["Builder", "image_shape", "without_weights"]
 
@@ -78,7 +79,7 @@ class Builder:
         """Normal numbers around 0, drawn a row at a time: in float64 some would fill the memory."""
         if _without_weights.get():
             return _no_memory(shape, self.dtype)
-        out = np.empty(shape, self.dtype)
+        out = fresh(shape, self.dtype)
         for row in out:
             row[...] = deviation * self.randn(*shape[1:])
         return out

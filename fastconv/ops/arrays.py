@@ -5,7 +5,6 @@ Notation: N images, C channels, H x W pixels.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..backends.base import Array, Layout
 from ..errors import ArgumentError, DTypeError, ShapeError
-from .memory import LINE, array_in, empty_bytes
+from .memory import array_in, bytes_for, empty
 
 __all__ = [
     "as_array",
@@ -26,6 +25,7 @@ __all__ = [
     "in_layout",
     "inverse",
     "is_real",
+    "kept_images",
     "memory_order",
     "overlap",
     "updated_arrays",
@@ -108,7 +108,7 @@ def contiguous(array: np.ndarray, dtype: np.dtype[Any]) -> Array:
     """`array` itself where it is C-contiguous, aligned and of `dtype`, else a copy that is."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
-    copy = array_in(empty_bytes(array.size * dtype.itemsize + LINE), array.shape, dtype)
+    copy = empty(array.shape, dtype)
     copy[...] = array
     return copy
 
@@ -120,10 +120,21 @@ def in_layout(images: np.ndarray, dtype: np.dtype[Any], layout: Layout) -> Array
     return contiguous(images.transpose(0, 2, 3, 1), dtype).transpose(0, 3, 1, 2)
 
 
+def kept_images(
+    op: str, name: str, images: np.ndarray, shape: tuple[int, ...], layout: Layout
+) -> NDArray[Any]:
+    """Images that forward kept, in the layout in which it kept them.
+
+    The arrays that a layer shows may be given another shape, and copies of a layer, as
+    pickle makes them, may have the same images in memory of another order.
+    """
+    expect_shape(op, f"{name}, as forward kept it,", images, shape)
+    return in_layout(images, images.dtype, layout)
+
+
 def empty_images(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> NDArray[Any]:
     """Memory for images of this (N, C, H, W) shape, beginning at a cache line."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    return images_in(empty_bytes(size + LINE), shape, dtype, layout)
+    return images_in(bytes_for(shape, dtype), shape, dtype, layout)
 
 
 def images_in(

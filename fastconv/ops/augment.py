@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Boxes
 from ..config import threads_here
 from ..errors import ArgumentError, ShapeError
+from ..geometry import as_float
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous, expect_shape
 from .memory import empty
@@ -37,13 +38,6 @@ def _like(op: str, name: str, value: ArrayLike, shape: tuple[int, ...], dtype: A
     expect_shape(op, name, array, shape)
     common_dtype(op, array)
     return contiguous(array, dtype)
-
-
-def _number(op: str, name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{op}: {name} must be a number, got {value!r}") from None
 
 
 def warp(
@@ -82,7 +76,7 @@ def warp(
     if field is not None:
         field = _like(op, "field", field, (n, 2, h, w), x.dtype)
     out = empty(x.shape, x.dtype)
-    active(backend).warp(x, matrix, field, _number(op, "fill", fill), threads_here(), out)
+    active(backend).warp(x, matrix, field, as_float(op, "fill", fill), threads_here(), out)
     return out
 
 
@@ -108,6 +102,9 @@ def smooth(x: ArrayLike, taps: ArrayLike, backend: str | None = None) -> Array:
     x, taps = _images(op, x), as_array(taps)
     if taps.ndim != 1 or len(taps) % 2 == 0:
         raise ShapeError(f"{op}: taps must be (K,) with K odd, got shape {taps.shape}")
+    # From no place does a tap farther from the middle than this reach the image.
+    middle, reach = len(taps) // 2, max(x.shape[2:]) - 1
+    taps = taps[max(middle - reach, 0) : middle + reach + 1]
     taps = _like(op, "taps", taps, taps.shape, x.dtype)
     out = empty(x.shape, x.dtype)
     active(backend).smooth(x, taps, threads_here(), out)
@@ -149,7 +146,7 @@ def tone(
     offset = _like(op, "offset", offset, (n,), x.dtype)
     checked = _boxes(op, boxes, n, h, w)
     out = empty(x.shape, x.dtype)
-    active(backend).tone(x, gain, offset, checked, _number(op, "fill", fill), threads_here(), out)
+    active(backend).tone(x, gain, offset, checked, as_float(op, "fill", fill), threads_here(), out)
     return out
 
 

@@ -23,6 +23,7 @@ from .arrays import (
     empty_images,
     expect_shape,
     in_layout,
+    kept_images,
 )
 from .images import conv2d_arguments
 from .memory import empty
@@ -42,6 +43,7 @@ class BlockContext:
 
     backend: str
     geometry: WindowGeometry
+    filters: int
     pool: bool
     x: Array
     gate: Array | Bytes
@@ -136,7 +138,7 @@ def conv2d_block_forward(
     if not gradient:
         return out, None
     gate = out if winner is None else winner
-    return out, BlockContext(chosen.name, geometry, pool, x, gate)
+    return out, BlockContext(chosen.name, geometry, filters, pool, x, gate)
 
 
 def conv2d_block_backward(
@@ -149,16 +151,21 @@ def conv2d_block_backward(
     """Gradients (dx, dweight, dbias); what is not asked for is None."""
     op = "conv2d backward"
     dout, weight = as_array(dout), as_array(weight)
-    backend, geometry, x = active(context.backend), context.geometry, context.x
-    expect_shape(op, "weight", weight, (len(weight), geometry.c, geometry.fh, geometry.fw))
-    expect_shape(op, "dout", dout, context.gate.shape)
+    backend, geometry = active(context.backend), context.geometry
+    shape = geometry.output_shape(context.filters)
+    if context.pool:
+        shape = (*shape[:2], shape[2] // 2, shape[3] // 2)
+    expect_shape(op, "weight", weight, (context.filters, geometry.c, geometry.fh, geometry.fw))
+    expect_shape(op, "dout", dout, shape)
     common_dtype(op, dout, weight)
+    x = kept_images(op, "x", context.x, geometry.input_shape, backend.layout)
+    gate = kept_images(op, "the gate", context.gate, shape, backend.layout)
     dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
     dweight = empty(weight.shape, x.dtype) if weight_gradient else None
     dbias = np.empty(len(weight), x.dtype) if weight_gradient else None
     backend.conv2d_block_backward(
         in_layout(dout, x.dtype, backend.layout),
-        context.gate,
+        gate,
         x,
         contiguous(weight, x.dtype),
         geometry,

@@ -48,6 +48,7 @@ class AffineContext:
     backend: str
     x: Array
     shape: tuple[int, ...]
+    weight_shape: tuple[int, ...]
 
 
 def affine_forward(
@@ -73,7 +74,7 @@ def affine_forward(
     flat = contiguous(x, dtype).reshape(len(x), features)
     out = np.empty((len(x), weight.shape[1]), dtype)
     chosen.affine_forward(flat, contiguous(weight, dtype), contiguous(bias, dtype), out)
-    return out, AffineContext(chosen.name, flat, x.shape)
+    return out, AffineContext(chosen.name, flat, x.shape, weight.shape)
 
 
 def affine_backward(
@@ -82,13 +83,16 @@ def affine_backward(
     """Gradients (dx in the input's own shape, dweight, dbias); dx None where not asked for."""
     op = "affine backward"
     dout, weight = as_array(dout), as_array(weight)
-    backend, x = active(context.backend), context.x
-    expect_shape(op, "weight", weight, (x.shape[1], *weight.shape[1:2]))
-    expect_shape(op, "dout", dout, (len(x), weight.shape[1]))
+    features, units = context.weight_shape
+    samples = context.shape[0]
+    expect_shape(op, "weight", weight, context.weight_shape)
+    expect_shape(op, "dout", dout, (samples, units))
+    expect_shape(op, "x, as forward kept it,", context.x, (samples, features))
     common_dtype(op, dout, weight)
+    backend, x = active(context.backend), contiguous(context.x, context.x.dtype)
     dx = np.empty(x.shape, x.dtype) if input_gradient else None
     dweight = np.empty(weight.shape, x.dtype)
-    dbias = np.empty(weight.shape[1], x.dtype)
+    dbias = np.empty(units, x.dtype)
     dout, weight = contiguous(dout, x.dtype), contiguous(weight, x.dtype)
     backend.affine_backward(dout, x, weight, dx, dweight, dbias)
     return None if dx is None else dx.reshape(context.shape), dweight, dbias
@@ -218,7 +222,11 @@ def batchnorm_backward(
     expect_shape(op, "dout", dout, normalized.shape)
     common_dtype(op, dout)
     dtype, features = normalized.dtype, normalized.shape[1]
-    gamma = contiguous(np.broadcast_to(as_array(gamma), (features,)), dtype)
+    gamma = as_array(gamma)
+    if gamma.ndim:
+        expect_shape(op, "gamma", gamma, (features,))
+    common_dtype(op, gamma)
+    gamma = contiguous(np.broadcast_to(gamma, (features,)), dtype)
     dx, dgamma, dbeta = (
         np.empty(normalized.shape, dtype),
         np.empty(features, dtype),

@@ -15,7 +15,15 @@ from ..backends.base import Array, Backend, Bytes
 from ..errors import ShapeError
 from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
+from .arrays import (
+    as_array,
+    common_dtype,
+    contiguous,
+    empty_images,
+    expect_shape,
+    in_layout,
+    kept_images,
+)
 from .memory import empty
 
 __all__ = [
@@ -56,7 +64,8 @@ def col2im(
 ) -> Array:
     """Images (N, C, H, W) that sum the entries of a column matrix (N*OH*OW, C*FH*FW)."""
     col = as_array(col)
-    geometry = window_geometry("col2im", tuple(input_shape), fh, fw, stride, pad)
+    shape = tuple(as_int("col2im", "an axis of input_shape", axis, 0) for axis in input_shape)
+    geometry = window_geometry("col2im", shape, fh, fw, stride, pad)
     dtype = common_dtype("col2im", col)
     expect_shape("col2im", "col", col, geometry.column_shape)
     x = empty(geometry.input_shape, dtype)
@@ -74,6 +83,7 @@ class ConvContext:
     backend: str
     geometry: WindowGeometry
     x: Array
+    filters: int
     groups: int = 1
 
     @property
@@ -135,7 +145,7 @@ def conv2d_forward(
     out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)
     weight, bias = contiguous(weight, dtype), contiguous(bias, dtype)
     chosen.conv2d_forward(x, weight, bias, geometry, out)
-    return out, ConvContext(chosen.name, geometry, x)
+    return out, ConvContext(chosen.name, geometry, x, len(weight))
 
 
 def conv2d_grouped_forward(
@@ -166,7 +176,7 @@ def conv2d_grouped_forward(
     out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)
     weight, bias = contiguous(weight, dtype), contiguous(bias, dtype)
     chosen.conv2d_grouped_forward(x, weight, bias, geometry, groups, out)
-    return out, ConvContext(chosen.name, geometry, x, groups)
+    return out, ConvContext(chosen.name, geometry, x, len(weight), groups)
 
 
 def conv2d_backward(
@@ -177,9 +187,9 @@ def conv2d_backward(
     weight_gradient: bool = True,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients (dx, dweight, dbias); what is not asked for is None."""
-    backend, dout, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
+    backend, dout, x, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
     dweight, dbias = _weight_gradients(weight) if weight_gradient else (None, None)
-    backend.conv2d_backward(dout, context.x, weight, context.geometry, dx, dweight, dbias)
+    backend.conv2d_backward(dout, x, weight, context.geometry, dx, dweight, dbias)
     return dx, dweight, dbias
 
 
@@ -187,9 +197,9 @@ def conv2d_grouped_backward(
     dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool = True
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx, dweight, dbias) of `conv2d_grouped_forward`; dx may be None."""
-    backend, dout, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
+    backend, dout, x, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
     dweight, dbias = _weight_gradients(weight)
-    x, geometry, groups = context.x, context.geometry, context.groups
+    geometry, groups = context.geometry, context.groups
     backend.conv2d_grouped_backward(dout, x, weight, geometry, groups, dx, dweight, dbias)
     return dx, dweight, dbias
 
@@ -201,21 +211,25 @@ def _weight_gradients(weight: Array) -> tuple[Array, Array]:
 
 def _gradient_arrays(
     dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool
-) -> tuple[Backend, Array, Array, Array | None]:
-    """The backend, dout and weight as it wants them, and memory for dx."""
+) -> tuple[Backend, Array, Array, Array, Array | None]:
+    """The backend; dout, x and weight as it wants them; and memory for dx."""
     op = "conv2d backward"
     dout, weight = as_array(dout), as_array(weight)
-    backend, geometry, x = active(context.backend), context.geometry, context.x
-    shape = (len(weight), geometry.c // context.groups, geometry.fh, geometry.fw)
+    backend, geometry = active(context.backend), context.geometry
+    shape = (context.filters, geometry.c // context.groups, geometry.fh, geometry.fw)
     expect_shape(op, "weight", weight, shape)
-    expect_shape(op, "dout", dout, geometry.output_shape(len(weight)))
+    expect_shape(op, "dout", dout, geometry.output_shape(context.filters))
     common_dtype(op, dout, weight)
+    x = kept_images(op, "x", context.x, geometry.input_shape, backend.layout)
     dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
     dout = in_layout(dout, x.dtype, backend.layout)
-    return backend, dout, contiguous(weight, x.dtype), dx
+    return backend, dout, x, contiguous(weight, x.dtype), dx
 
 
 # ---- max pooling --------------------------------------------------------------------
+
+MOST_PLACES = 2**31 - 1
+"""Of a window: a place is kept in 32 bits."""
 
 
 def expect_places(op: str, geometry: WindowGeometry) -> None:
@@ -255,6 +269,10 @@ def maxpool2d_forward(
     x = as_array(x)
     geometry = window_geometry(op, x.shape, fh, fw, stride, pad, ceil_mode=ceil_mode)
     expect_places(op, geometry)
+    if geometry.window > MOST_PLACES:
+        raise ShapeError(
+            f"{op}: a window has at most {MOST_PLACES} places, got {geometry.fh} x {geometry.fw}"
+        )
     dtype = common_dtype(op, x)
     chosen = active(backend)
     shape = geometry.output_shape(geometry.c)
@@ -270,9 +288,11 @@ def maxpool2d_backward(dout: ArrayLike, context: PoolContext) -> Array:
     op = "maxpool2d backward"
     dout = as_array(dout)
     backend, geometry = active(context.backend), context.geometry
-    expect_shape(op, "dout", dout, context.winner.shape)
+    shape = geometry.output_shape(geometry.c)
+    expect_shape(op, "dout", dout, shape)
     common_dtype(op, dout)
+    winner = kept_images(op, "winner", context.winner, shape, backend.layout)
     dx = empty_images(geometry.input_shape, context.dtype, backend.layout)
     dout = in_layout(dout, context.dtype, backend.layout)
-    backend.maxpool2d_backward(dout, context.winner, geometry, dx)
+    backend.maxpool2d_backward(dout, winner, geometry, dx)
     return dx

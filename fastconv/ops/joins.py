@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..backends.base import Array
 from ..errors import ShapeError
+from ..geometry import as_int
 from ..selection import active
 from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout
 
@@ -26,6 +27,8 @@ def concatenate(arrays: Sequence[ArrayLike], backend: str | None = None) -> Arra
     """
     op = "concatenate"
     parts = [as_array(array) for array in arrays]
+    if not parts:
+        raise ShapeError(f"{op}: expected at least one array, got none")
     for part in parts:
         if part.ndim < 2 or (part.shape[0], *part.shape[2:]) != (
             parts[0].shape[0],
@@ -67,6 +70,8 @@ def subsample(x: ArrayLike, stride: int, channels: int, backend: str | None = No
     """Every `stride`-th pixel of x (N, C, H, W), between zeros to `channels` channels."""
     op = "subsample"
     x = as_array(x)
+    stride = as_int(op, "stride", stride, 1)
+    channels = as_int(op, "channels", channels, 0)
     if x.ndim != 4 or channels < x.shape[1]:
         raise ShapeError(f"{op}: expected (N, C, H, W) with C at most {channels}, got {x.shape}")
     taken = x[:, :, ::stride, ::stride]
@@ -84,6 +89,7 @@ def subsample_backward(
     """dx (N, C, H, W): the gradients of the pixels that `subsample` took, else 0."""
     op = "subsample backward"
     dout = as_array(dout)
+    stride = as_int(op, "stride", stride, 1)
     n, c, h, w = input_shape
     channels = dout.shape[1] if dout.ndim == 4 else 0
     expect_shape(op, "dout", dout, (n, max(channels, c), -(-h // stride), -(-w // stride)))

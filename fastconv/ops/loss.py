@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Labels
 from ..errors import ArgumentError, LabelError, ShapeError
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous
+from .arrays import as_array, common_dtype, contiguous, expect_shape
 
 __all__ = [
     "class_indices",
@@ -44,16 +44,16 @@ def class_indices(op: str, t: ArrayLike, shape: tuple[int, int]) -> Labels:
             f"{op}: labels have shape {t.shape}, expected ({n},) for class indices or "
             f"({n}, {classes}) for one-hot"
         )
-    if t.dtype.kind == "f" and n and np.all(t == np.floor(t)):
-        t = t.astype(np.int64)
-    if t.dtype.kind not in "iu" and n:
+    whole = t.dtype.kind in "iu" or (t.dtype.kind == "f" and np.all(t == np.floor(t)))
+    if n and not whole:
         raise LabelError(f"{op}: class indices must be whole numbers, got dtype {t.dtype}")
     if n and (t.min() < 0 or t.max() >= classes):
         raise LabelError(
             f"{op}: labels must be 0 to {classes - 1} for {classes} classes, "
             f"got {t.min()} to {t.max()}"
         )
-    return np.require(t.reshape(n), np.int64, ["C", "ALIGNED"])
+    # A copy: the kernel of backward relies on the range, and the caller's array may change.
+    return np.array(t.reshape(n), np.int64)
 
 
 def expect_smoothing(op: str, smoothing: float) -> None:
@@ -67,6 +67,7 @@ class LossContext:
     """What `softmax_cross_entropy_backward` needs of the forward pass."""
 
     backend: str
+    classes: int
     probabilities: Array
     labels: Labels
     smoothing: float
@@ -102,18 +103,22 @@ def softmax_cross_entropy_forward(
         loss = chosen.softmax_cross_entropy_forward(
             contiguous(scores, dtype), labels, float(smoothing), probabilities
         )
-    return loss, LossContext(chosen.name, probabilities, labels, float(smoothing), soft)
+    classes = scores.shape[1]
+    return loss, LossContext(chosen.name, classes, probabilities, labels, float(smoothing), soft)
 
 
 def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> Array:
     """Gradient (N, M) of the scores: (probabilities - smoothed onehot) * dout / N."""
-    probabilities = context.probabilities
+    op, probabilities = "softmax_cross_entropy backward", context.probabilities
+    samples = len(context.labels)
+    expect_shape(op, "y, as forward kept it,", probabilities, (samples, context.classes))
+    probabilities = contiguous(probabilities, probabilities.dtype)
     dscores = np.empty(probabilities.shape, probabilities.dtype)
-    scale = float(dout) / max(len(probabilities), 1)
+    scale = float(dout) / max(samples, 1)
     if context.soft is not None:
         np.subtract(probabilities, context.soft, out=dscores)
         dscores *= scale
-    elif len(probabilities):
+    elif samples:
         active(context.backend).softmax_cross_entropy_backward(
             probabilities, context.labels, context.smoothing, scale, dscores
         )

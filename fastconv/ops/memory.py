@@ -16,13 +16,15 @@ import sysconfig
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LINE", "Pool", "Use", "array_in", "drawing_from", "empty", "empty_bytes"]
+from ..errors import OutOfMemory
+
+__all__ = ["LINE", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"]
 
 LINE = 64
 """Bytes of a cache line."""
@@ -203,14 +205,41 @@ def drawing_from(use: Use) -> Iterator[None]:
         _current.pool, _current.use = before
 
 
-def empty_bytes(size: int) -> NDArray[np.uint8]:
-    """At least `size` bytes that may have been used before."""
-    return _current.pool.empty_bytes(size, _current.use)
+def bytes_for(shape: tuple[int, ...], dtype: Any) -> NDArray[np.uint8]:
+    """Memory for an array, which may have been used before, and for a cache line to begin at.
+
+    Raises
+    ------
+    OutOfMemory
+        The system does not have as much, or no system could.
+    """
+    dtype = np.dtype(dtype)
+    size = dtype.itemsize * math.prod(shape) + LINE
+    # NumPy makes no array whose other axes are too long, even where one of them is 0.
+    if size > LINE or dtype.itemsize * math.prod(axis for axis in shape if axis) <= sys.maxsize:
+        with suppress(MemoryError, ValueError):
+            return _current.pool.empty_bytes(size, _current.use)
+    raise _too_large(shape, dtype)
+
+
+def fresh(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """`np.empty`, but for the error, which is that of `bytes_for`."""
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):
+        raise _too_large(shape, np.dtype(dtype)) from None
+
+
+def _too_large(shape: tuple[int, ...], dtype: np.dtype[Any]) -> OutOfMemory:
+    size = dtype.itemsize * math.prod(shape) // 2**30
+    return OutOfMemory(
+        f"an array of shape {shape} and dtype {dtype} takes {size:,} GiB, more than there is"
+    )
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Like `np.empty`, C-contiguous, in memory that may have been used before."""
-    return array_in(empty_bytes(math.prod(shape) * np.dtype(dtype).itemsize + LINE), shape, dtype)
+    return array_in(bytes_for(shape, dtype), shape, dtype)
 
 
 def array_in(memory: NDArray[np.uint8], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

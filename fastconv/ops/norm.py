@@ -13,7 +13,15 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Backend, Layout
 from ..errors import ShapeError
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
+from .arrays import (
+    as_array,
+    common_dtype,
+    contiguous,
+    empty_images,
+    expect_shape,
+    in_layout,
+    kept_images,
+)
 
 __all__ = [
     "BatchNorm2dContext",
@@ -41,6 +49,7 @@ class BatchNorm2dContext:
     """
 
     backend: str
+    shape: tuple[int, ...]
     x: Array
     gate: Array | None
     mean: Array
@@ -140,10 +149,14 @@ def batchnorm2d_backward(
     """
     op = "batchnorm2d backward"
     dout, gamma = as_array(dout), as_array(gamma)
-    backend, x, inv_std = active(context.backend), context.x, context.inv_std
-    expect_shape(op, "dout", dout, x.shape)
+    backend, inv_std = active(context.backend), context.inv_std
+    shape, gate = context.shape, context.gate
+    expect_shape(op, "dout", dout, shape)
     expect_shape(op, "gamma", gamma, inv_std.shape)
     common_dtype(op, dout, gamma)
+    x = kept_images(op, "x", context.x, shape, backend.layout)
+    if gate is not None:
+        gate = kept_images(op, "the output", gate, shape, backend.layout)
     dout, gamma = in_layout(dout, x.dtype, backend.layout), contiguous(gamma, x.dtype)
 
     def images(wanted: bool) -> Array | None:
@@ -156,7 +169,7 @@ def batchnorm2d_backward(
     if x.size:
         backend.batchnorm2d_backward(
             dout,
-            context.gate,
+            gate,
             x,
             context.mean,
             inv_std,
@@ -213,5 +226,5 @@ def _apply(
     chosen.batchnorm2d_apply(
         x, mean, vectors["gamma"] * inv_std, vectors["beta"], residual, relu, out
     )
-    gate = out if relu else None
-    return out, BatchNorm2dContext(chosen.name, x, gate, mean, inv_std, residual is not None, fixed)
+    kept = x, out if relu else None, mean, inv_std
+    return out, BatchNorm2dContext(chosen.name, x.shape, *kept, residual is not None, fixed)

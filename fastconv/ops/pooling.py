@@ -5,6 +5,7 @@ Notation: N images, C channels, H x W pixels; windows of FH x FW; OH x OW window
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +62,12 @@ def avgpool2d_forward(
     x = as_array(x)
     g = window_geometry(op, x.shape, fh, fw, stride, pad, ceil_mode=ceil_mode)
     expect_places(op, g)
-    rows = _bounds(g.h, g.fh, g.stride, g.pad, g.oh, count_padding)
-    cols = _bounds(g.w, g.fw, g.stride, g.pad, g.ow, count_padding)
-    return _average(op, x, rows, cols, backend)
+
+    def bounds() -> tuple[Labels, Labels]:
+        rows = _bounds(g.h, g.fh, g.stride, g.pad, g.oh, count_padding)
+        return rows, _bounds(g.w, g.fw, g.stride, g.pad, g.ow, count_padding)
+
+    return _average(op, x, (g.oh, g.ow), bounds, backend)
 
 
 def adaptive_avgpool2d_forward(
@@ -79,9 +83,9 @@ def adaptive_avgpool2d_forward(
         raise ShapeError(
             f"{op}: input must be (N, C, H, W) with no axis but N empty, got shape {x.shape}"
         )
-    counts = as_int(op, "output height", oh, 1), as_int(op, "output width", ow, 1)
-    rows, cols = (_shares(size, count) for size, count in zip(x.shape[2:], counts, strict=True))
-    return _average(op, x, rows, cols, backend)
+    h, w = x.shape[2:]
+    oh, ow = as_int(op, "output height", oh, 1), as_int(op, "output width", ow, 1)
+    return _average(op, x, (oh, ow), lambda: (_shares(h, oh), _shares(w, ow)), backend)
 
 
 def avgpool2d_backward(dout: ArrayLike, context: AvgPoolContext) -> Array:
@@ -98,12 +102,18 @@ def avgpool2d_backward(dout: ArrayLike, context: AvgPoolContext) -> Array:
 
 
 def _average(
-    op: str, x: np.ndarray, rows: Labels, cols: Labels, backend: str | None
+    op: str,
+    x: np.ndarray,
+    counts: tuple[int, int],
+    bounds: Callable[[], tuple[Labels, Labels]],
+    backend: str | None,
 ) -> tuple[Array, AvgPoolContext]:
+    """The averages of OH x OW windows whose bounds are made once there is memory for them."""
     dtype = common_dtype(op, x)
     chosen = active(backend)
     n, c, h, w = x.shape
-    out = empty_images((n, c, len(rows), len(cols)), dtype, chosen.layout)
+    out = empty_images((n, c, *counts), dtype, chosen.layout)
+    rows, cols = bounds()
     chosen.avgpool2d_forward(in_layout(x, dtype, chosen.layout), rows, cols, out)
     return out, AvgPoolContext(chosen.name, rows, cols, (n, c, h, w), dtype)
 

@@ -9,15 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.base import CHANNELS_FIRST, Backend
+from .contract import FILTERS, IN_PLACE, Arguments, output_dtype, output_shapes
 
 __all__ = ["Arguments", "call_kernel", "is_array", "require"]
 
 Array = NDArray[Any]
-Arguments = dict[str, Any]
-
-FILTERS = ("weight", "dweight")
-"""Arrays of four axes that are no images."""
-
 GUARD = 61
 """Elements of poison around each array; odd, so that no array starts on a vector boundary."""
 
@@ -57,7 +53,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     dtype = next(a.dtype for a in inputs.values() if is_array(a) and a.dtype.kind == "f")
     given: Arguments = {}
     guards: list[tuple[str, Array]] = []
-    written = ("param", "m", "v") if kernel == "adam_update" else ()
+    written = IN_PLACE if kernel == "adam_update" else ()
     for name, value in inputs.items():
         if not is_array(value):
             given[name] = value
@@ -67,13 +63,11 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         given[name].flags.writeable = name in written
         guards.append((name, guard))
     outputs: Arguments = {name: given[name] for name in written}
-    for name, shape in _output_shapes(kernel, inputs).items():
+    for name, shape in output_shapes(kernel, inputs).items():
         if inputs.get(name, shape) is None:
             continue
-        output_dtype = {"winner": _winner_dtype(kernel, inputs), "mask": np.dtype(np.uint8)}
-        outputs[name], guard = _guarded(
-            shape, output_dtype.get(name, dtype), last and name not in FILTERS
-        )
+        own_dtype = output_dtype(kernel, name, inputs, dtype)
+        outputs[name], guard = _guarded(shape, own_dtype, last and name not in FILTERS)
         guards.append((name, guard))
     result = getattr(backend, kernel)(**(given | outputs))
     for name, value in inputs.items():
@@ -109,78 +103,3 @@ def _guarded(
         n, c, h, w = shape
         return array.reshape(n, h, w, c).transpose(0, 3, 1, 2), around
     return array.reshape(shape), around
-
-
-def _winner_dtype(kernel: str, inputs: Arguments) -> np.dtype[Any]:
-    wide = kernel == "maxpool2d_forward" and inputs["geometry"].window > 256
-    return np.dtype(np.int32 if wide else np.uint8)
-
-
-def _output_shapes(kernel: str, a: Arguments) -> dict[str, tuple[int, ...]]:
-    match kernel:
-        case "im2col":
-            return {"col": a["geometry"].column_shape}
-        case "col2im":
-            return {"x": a["geometry"].input_shape}
-        case "conv2d_forward" | "conv2d_grouped_forward":
-            return {"out": a["geometry"].output_shape(len(a["weight"]))}
-        case "conv2d_block_forward":
-            n, filters, oh, ow = a["geometry"].output_shape(len(a["weight"]))
-            if not a["pool"]:
-                return {"out": (n, filters, oh, ow)}
-            pooled = (n, filters, oh // 2, ow // 2)
-            return {"out": pooled, "winner": pooled}
-        case "maxpool2d_forward":
-            shape = a["geometry"].output_shape(a["geometry"].c)
-            return {"out": shape, "winner": shape}
-        case "maxpool2d_backward":
-            return {"dx": a["geometry"].input_shape}
-        case "avgpool2d_forward":
-            return {"out": (*a["x"].shape[:2], len(a["rows"]), len(a["cols"]))}
-        case "avgpool2d_backward":
-            return {"dx": a["dx"]}
-        case "affine_forward":
-            return {"out": (len(a["x"]), a["weight"].shape[1])}
-        case (
-            "conv2d_backward"
-            | "conv2d_grouped_backward"
-            | "conv2d_block_backward"
-            | "affine_backward"
-        ):
-            dbias = a["dout"].shape[1:2]
-            return {"dx": a["x"].shape, "dweight": a["weight"].shape, "dbias": dbias}
-        case "relu_forward":
-            return {"out": a["x"].shape, "mask": a["x"].shape}
-        case "relu_backward":
-            return {"dx": a["dout"].shape}
-        case "activation_forward":
-            return {"out": a["x"].shape}
-        case "lrn_forward":
-            return {"out": a["x"].shape, "scale": a["x"].shape}
-        case "activation_backward" | "lrn_backward":
-            return {"dx": a["x"].shape}
-        case "batchnorm_train":
-            rows, features = a["x"].shape, a["x"].shape[1:]
-            return {"out": rows, "normalized": rows, "mean": features, "variance": features}
-        case "batchnorm_infer":
-            return {"out": a["x"].shape}
-        case "batchnorm_backward":
-            features = a["dout"].shape[1:]
-            return {"dx": a["dout"].shape, "dgamma": features, "dbeta": features}
-        case "batchnorm2d_statistics":
-            channels = a["x"].shape[1:2]
-            return {"mean": channels, "variance": channels}
-        case "batchnorm2d_apply":
-            return {"out": a["x"].shape}
-        case "batchnorm2d_backward":
-            shape, channels = a["x"].shape, a["x"].shape[1:2]
-            return {"dx": shape, "dgamma": channels, "dbeta": channels, "dresidual": shape}
-        case "softmax_cross_entropy_forward":
-            return {"probabilities": a["scores"].shape}
-        case "softmax_cross_entropy_backward":
-            return {"dscores": a["probabilities"].shape}
-        case "warp" | "smooth" | "tone":
-            return {"out": a["x"].shape}
-        case "adam_update":
-            return {}
-    raise KeyError(kernel)
