@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -17,11 +17,10 @@ from .averaging import EMA, SWA, WeightAverage
 from .batches import Augment, Batches
 from .checkpoint import Checkpoints
 from .clipping import clip_gradients
+from .detached import Detached, layers_of
 from .errors import ArgumentError, DivergenceWarning, FallbackWarning, ShapeError
 from .exclusive import exclusively
 from .geometry import as_int
-from .layers import Layer
-from .layers.containers import leaves
 from .learned import all_finite, learned
 from .ops import expect_smoothing
 from .optimizer import *  # noqa: F403
@@ -216,6 +215,7 @@ class Trainer(Checkpoints):
         self._stop_requested = False
         self._told_second_pass = False
         self._told_divergence = False
+        self._detached = Detached()
         average = None if averaging is None else WeightAverage(averaging)
         whole = self._epoch_of(self.max_iter - 1) + 1
         if isinstance(averaging, SWA) and averaging.start_epoch > whole:
@@ -258,7 +258,7 @@ class Trainer(Checkpoints):
             loss = None if self.reference_loss else self._loss_of_gradient()
             if self.clip_norm is not None:
                 grads = self._clipped(grads, self.clip_norm)
-            self.optimizer.update(self.network.params, grads)
+            self._update(grads)
             self._weights.after_step()
             if loss is None:
                 loss = self.network.loss(x_batch, t_batch)
@@ -290,6 +290,11 @@ class Trainer(Checkpoints):
             DivergenceWarning,
             stacklevel=4,
         )
+
+    def _update(self, grads: Mapping[str, Any]) -> None:
+        """Let the optimizer take its step, once the one before has reached the layers."""
+        self._detached.before_update(self.network)
+        self.optimizer.update(self.network.params, grads)
 
     def _clipped(self, grads: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
         """The gradients of what is trained, clipped; their norm is noted."""
@@ -423,17 +428,8 @@ class Trainer(Checkpoints):
         """The backend and the generator that this run asked for; no other run has its network."""
         chosen = nullcontext() if self.backend is None else use_backend(self.backend)
         with (
-            exclusively("Trainer", [self.network, self.optimizer, *_layers(self.network)]),
+            exclusively("Trainer", [self.network, self.optimizer, *layers_of(self.network)]),
             chosen,
             randomness.own_generator(self._generator),
         ):
             yield
-
-
-def _layers(network: Any) -> list[Layer]:
-    """The layers of fastconv's that a network keeps as the book's do, in a list or a dict."""
-    found = getattr(network, "layers", ())
-    rows = found.values() if isinstance(found, Mapping) else found
-    if not isinstance(found, Mapping | Sequence):
-        return []
-    return [leaf for row in rows for _, leaf in leaves(row) if isinstance(leaf, Layer)]

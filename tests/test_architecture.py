@@ -29,7 +29,7 @@ NETWORK = LAYERS | {"limits", "room", "io", "exclusive", "parameters", "plan", "
 MODELS = NETWORK | {"models"}
 WEIGHTS = {"learned", "averaging", "validation", "run_weights", "checkpoint"}
 TRAINER = MODELS | WEIGHTS | {"optimizer", "optimizer_base", "parameter_groups", "clipping"}
-TRAINER |= {"batches", "progress", "trainer"}
+TRAINER |= {"batches", "progress", "detached", "trainer"}
 DATA = FOUNDATION | {"limits", "config", "room", "io", "progress", "datasets"}
 MAY_IMPORT = {
     "errors": set(),
@@ -64,6 +64,7 @@ MAY_IMPORT = {
     "checkpoint": FOUNDATION | WEIGHTS | {"batches", "io", "optimizer_base"},
     "exclusive": {"errors"},
     "parameters": OPS,
+    "detached": LAYERS | {"parameters"},
     "runs": LAYERS,
     "plan": LAYERS | {"plan", "runs"},
     "network": NETWORK,

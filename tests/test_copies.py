@@ -16,6 +16,7 @@ import pytest
 
 from fastconv import Augmentation, Trainer
 from fastconv.averaging import EMA, SWA
+from fastconv.dropin.trainer import Trainer as BookTrainer
 from fastconv.ensemble import Ensemble
 from fastconv.errors import StateError
 from fastconv.layers import (
@@ -350,3 +351,74 @@ def test_networks_sent_to_threads_are_their_own():
     alone = train(copy.deepcopy(networks[0]))
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(train, networks)) == [alone] * 3
+
+
+# ---- a class of the user's own, which keeps each array under two names ------------------
+
+
+class Book:
+    """As the book's networks are built, with layers of fastconv's."""
+
+    def __init__(self):
+        self.params = {"W1": drawn(128, 3), "b1": drawn(3)}
+        self.layers = {"Affine1": Affine(self.params["W1"], self.params["b1"])}
+        self.last_layer = Network([]).last_layer
+
+    def loss(self, x, t):
+        return self.last_layer.forward(self.layers["Affine1"].forward(x), t)
+
+    def accuracy(self, x, t):
+        return float(np.mean(self.layers["Affine1"].forward(x).argmax(axis=1) == t))
+
+    def gradient(self, x, t):
+        self.loss(x, t)
+        self.layers["Affine1"].backward(self.last_layer.backward())
+        return {"W1": self.layers["Affine1"].dW, "b1": self.layers["Affine1"].db}
+
+
+class Handing(Book):
+    """Gives its layer copies of the parameters in each step, and needs no array in common."""
+
+    def loss(self, x, t):
+        self.layers["Affine1"].W[...] = self.params["W1"]
+        self.layers["Affine1"].b = self.params["b1"].copy()
+        return super().loss(x, t)
+
+
+def trainer_of(network, kind=Trainer):
+    options = {"epochs": 5, "mini_batch_size": 6, "verbose": False}
+    return kind(network, X, T, X, T, **options)
+
+
+@pytest.mark.parametrize("kind", [Trainer, BookTrainer])
+def test_a_network_of_one_s_own_that_no_longer_learns_is_told(tmp_path, kind):
+    other = by_joblib(Book(), tmp_path)
+    with pytest.raises(StateError, match=r"layer\.W = network\.params\['W1'\]"):
+        trainer_of(other, kind).train()
+    for name in "Wb":
+        setattr(other.layers["Affine1"], name, other.params[f"{name}1"])
+    trainer_of(other, kind).train()
+
+
+@pytest.mark.parametrize("kind", [Trainer, BookTrainer])
+@pytest.mark.parametrize("way", ["pickle 4", "deepcopy", "cloudpickle", "dill"])
+def test_a_network_of_one_s_own_that_was_kept_whole_learns(way, kind, tmp_path):
+    assert own_losses(WAYS[way](Book(), tmp_path), kind) == own_losses(Book(), kind)
+
+
+def test_a_network_that_hands_its_parameters_over_is_left_in_peace(tmp_path):
+    assert own_losses(by_joblib(Handing(), tmp_path)) == own_losses(Book())
+
+
+def test_a_parameter_that_stays_as_it_is_is_no_sign(tmp_path):
+    run = trainer_of(by_joblib(Book(), tmp_path))
+    run.optimizer.lr = 0.0
+    run.train()
+    assert len(run.train_loss_list) == 5
+
+
+def own_losses(network, kind=Trainer):
+    np.random.seed(0)
+    run = trainer_of(network, kind)
+    run.train()
+    return run.train_loss_list

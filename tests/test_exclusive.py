@@ -409,3 +409,45 @@ def test_holding_is_by_object_and_may_nest():
 
         in_thread(other)
     assert not _holders
+
+
+# ---- layers by hand ---------------------------------------------------------------------
+
+LAYERS = {
+    "Convolution": lambda: conv(4, 2),
+    "Relu": Relu,
+    "Pooling": lambda: Pooling(2, 2, 2),
+    "AveragePooling": lambda: AveragePooling(2, 2, 2),
+    "Affine": lambda: Affine(drawn(128, 3), drawn(3)),
+    "BatchNormalization": lambda: BatchNormalization(np.ones(128, "f4"), np.zeros(128, "f4")),
+    "BatchNormalization2d": lambda: norm(2),
+    "LocalResponseNormalization": lambda: LocalResponseNormalization(3),
+    "Tanh": Tanh,
+}
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_a_layer_that_another_thread_has_used_since_is_no_way_back(make):
+    layer, alone = make(), make()
+    dout = np.ones_like(alone.forward(X[:4]))
+    wanted = alone.backward(dout)
+    with ThreadPoolExecutor(1) as other:
+        layer.forward(OTHER)
+        other.submit(layer.forward, X[:4]).result()
+        with pytest.raises(StateError, match=r"another thread has called forward.*copy\.deepcopy"):
+            layer.backward(dout)
+        np.testing.assert_array_equal(other.submit(layer.backward, dout).result(), wanted)
+        layer.forward(X[:4])
+        np.testing.assert_array_equal(layer.backward(dout), wanted)
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_threads_may_hand_a_layer_over(make):
+    """Forward in one thread and backward in the next, as an executor may have it."""
+    layer, alone = make(), make()
+    dout = np.ones_like(alone.forward(X[:4]))
+    wanted = alone.backward(dout)
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        for one, next_one in ((first, second), (second, first), (first, first)):
+            one.submit(layer.forward, X[:4]).result()
+            np.testing.assert_array_equal(next_one.submit(layer.backward, dout).result(), wanted)

@@ -56,7 +56,7 @@ class Trainer(trainer.Trainer):
         """Draw a batch, take its gradient, update, take the loss; evaluate at some steps."""
         chosen = np.random.choice(self.train_size, self.batch_size)
         x_batch, t_batch = self.x_train[chosen], self.t_train[chosen]
-        self.optimizer.update(self.network.params, self.network.gradient(x_batch, t_batch))
+        self._update(self.network.gradient(x_batch, t_batch))
         loss = self.network.loss(x_batch, t_batch)
         self.train_loss_list.append(loss)
         if self.verbose:

@@ -6,6 +6,7 @@ at a time, and copies, pickled or not, begin with a ``forward`` of their own.
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from ..ops.arrays import as_array, common_dtype, expect_shape
 __all__ = ["Array", "Layer", "running_statistic"]
 
 Array = NDArray[Any]
+
+TRANSIENT = ("_kept", "_waiting", "_context")
+"""Attributes that no copy takes over; the last is one in pickles of earlier versions."""
 
 
 class Layer:
@@ -46,24 +50,42 @@ class Layer:
     stands_for: Layer | None = None
     # On the class too: a subclass in the book's style calls no constructor but its own.
     backend: str | None = None
-    _context: Any = None
+    _kept: tuple[int, Any] | None = None
+    _waiting: frozenset[int] = frozenset()
 
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend
-        self._context = None
+
+    @property
+    def _context(self) -> Any:
+        """What the last forward kept for backward."""
+        return None if self._kept is None else self._kept[1]
+
+    @_context.setter
+    def _context(self, context: Any) -> None:
+        self._kept = None if context is None else (get_ident(), context)
+        if context is not None:
+            self._waiting |= {get_ident()}
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: not what the last forward kept, which lies as kernels need it."""
-        return vars(self) | {"_context": None}
+        return {k: value for k, value in vars(self).items() if k not in TRANSIENT}
 
     def forget(self) -> None:
         """Drop what the last forward kept."""
         self._context = None
 
     def _forward_context(self) -> Any:
-        if self._context is None:
+        if self._kept is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
-        return self._context
+        (maker, context), thread = self._kept, get_ident()
+        if maker != thread and thread in self._waiting:
+            raise StateError(
+                f"{type(self).__name__}: another thread has called forward since this one did, and "
+                "a layer keeps one; give each thread a network of its own by copy.deepcopy"
+            )
+        self._waiting -= {maker}
+        return context
 
 
 def running_statistic(op: str, layer: Layer, name: str, batch: Array) -> Array:
