@@ -138,6 +138,8 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "members": None,
         "data_seed": None,
         "recipe": None,
+        "isa": None,  # NumPy's BLAS decides
+        "algorithm": "auto",
         "fastconv": fastconv.__version__,
     }
     assert config("run") == expected
