@@ -147,6 +147,22 @@ def test_a_foreign_file(tmp_path, ending, content):
         network().load_params(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "Git LFS"),
+        (b"<!DOCTYPE html>\n<html><body>Not found</body></html>", "a web page"),
+        (b"\r\n<html lang='en'>", "a web page"),
+    ],
+)
+def test_a_file_that_stands_for_another(tmp_path, ending, content, what):
+    """What a clone without Git LFS has, and what a failed download leaves."""
+    path = tmp_path / f"weights{ending}"
+    path.write_bytes(content)
+    with pytest.raises(DataCorrupt, match=rf"weights\{ending}: .*{what}"):
+        load_params(path)
+
+
 class Calls:
     """Pickles to a call of `function`."""
 

@@ -60,7 +60,8 @@ def load_mnist(
     one_hot_label : bool
         Labels as (N, 10) instead of (N,).
     data_dir : path, optional
-        Folder of the four IDX files, each gzipped or not. Nothing is downloaded then.
+        Folder of the four IDX files, each gzipped or not, under their names or as programs
+        that unpack them write those (``train-images.idx3-ubyte``). Nothing is downloaded then.
     download : bool
         Fetch what the user's cache lacks.
     progress : bool, optional

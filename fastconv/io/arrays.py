@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, DataCorrupt, DataNotFound, FastconvError
 from ..room import expect_room, in_words
 from .atomic import replace_file
-from .npy import Header, read_array, read_header
+from .npy import MAGIC, Header, read_array, read_header
 from .records import json_text, read_record
+from .whole import stand_in
 
 __all__ = ["load_arrays", "load_metadata", "save_arrays"]
 
@@ -122,8 +123,10 @@ def _sound(call: Callable[..., _Result], *arguments: Any) -> _Result:
 
 @contextmanager
 def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    if file.read(6) == b"\x93NUMPY":
-        raise DataCorrupt("a single array, expected named ones")
+    head = file.read(100)
+    what = "a single array, expected named ones" if head.startswith(MAGIC) else stand_in(head)
+    if what:
+        raise DataCorrupt(what)
     with _sound(zipfile.ZipFile, file) as archive:
         yield archive
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataCorrupt, DataNotFound
 
-__all__ = ["Header", "open_npy", "read_array", "read_header"]
+__all__ = ["MAGIC", "Header", "open_npy", "read_array", "read_header"]
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000
