@@ -156,9 +156,6 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
                 f"{member.file_size}"
             )
         members[name] = member
-    whole = sum(member.compress_size for member in members.values())
-    if whole > size:
-        raise DataCorrupt(f"its members have {whole} bytes, more than the file's {size}")
     need = sum(member.file_size for member in members.values())
     if need > max(SMALL, PACKED * size):
         raise DataCorrupt(
