@@ -81,7 +81,7 @@ BAD_INPUT = [
     ("train --epochs 0", 2, "--epochs: must be at least 1, got 0"),
     ("train --epochs many", 2, "--epochs: invalid whole number value: 'many'"),
     ("train --batch-size 0", 2, "--batch-size: must be at least 1"),
-    ("train --threads 0", 2, "--threads: must be at least 1"),
+    ("train --threads 0", 2, "--threads: must be between 1 and 65536, got 0"),
     ("train --lr 0", 2, "--lr: must be greater than 0, got 0"),
     ("train --lr nan", 2, "--lr: must be greater than 0, got nan"),
     ("train --lr quick", 2, "--lr: invalid number value"),
