@@ -30,6 +30,8 @@ def one_line(error: Exception) -> str:
     text = " ".join(f"{error}{notes}".split())
     if isinstance(error, FastconvError | OSError):
         return text
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {text}"
     return f"{type(error).__name__}: {text} (a fault of fastconv's; --debug shows where)"
 
 

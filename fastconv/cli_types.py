@@ -55,6 +55,7 @@ def whole(least: int, most: int = MOST) -> Any:
     """The type of whole numbers in these limits."""
 
     def whole_number(text: str) -> int:
+        """A whole number in the limits."""
         number = int(text)
         if not least <= number <= most:
             limits = f"between {least} and {most}"

@@ -444,6 +444,18 @@ def test_the_home_of_nobody_is_a_name_like_others(few_digits, fastconv_command, 
     assert not Path("runs").exists()
 
 
+def test_too_little_memory_is_no_fault(fastconv_command, monkeypatch):
+    """As for ``--batch-size 2000000000``."""
+
+    def command(options):
+        raise MemoryError("Unable to allocate 15.0 GiB")
+
+    monkeypatch.setitem(cli.COMMANDS, "info", command)
+    status, _, err = fastconv_command("info")
+    assert status == 1
+    assert err == "fastconv info: error: not enough memory: Unable to allocate 15.0 GiB\n"
+
+
 def test_more_threads_than_there_can_be(fastconv_command, monkeypatch):
     for variable in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
         with monkeypatch.context() as patch:
