@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import tracemalloc
 import zipfile
@@ -22,6 +23,7 @@ from fastconv.io import load_params
 from fastconv.io.arrays import load_arrays, load_metadata, save_arrays
 from fastconv.io.npy import open_npy
 from fastconv.models import make_model
+from fastconv.views import View
 
 from .any_arrays import NUMBERS, any_arrays
 from .mutations import COUNT, expect_harmless, mutated
@@ -495,6 +497,29 @@ def test_mutated_ensembles_do_no_harm(tmp_path):
 
     files = mutated([path.read_bytes()], COUNT // 4, seed=27, words=ZIP_WORDS)
     assert 0 < expect_harmless(read, files) < COUNT // 4
+
+
+def test_mutated_metadata_of_ensembles_do_no_harm(tmp_path):
+    """The archive is whole, so that every word of the metadata is looked at."""
+    path = tmp_path / "one.npz"
+    views = (View(), View(down=1, right=-2), View(mirrored=True, turned=2.5, scaled=1.1))
+    Ensemble([make_model("lenet", (1, 12, 12), 2, seed=0)], views, {"data": "mine"}).save(path)
+    arrays, metadata = load_arrays(path)
+    words = [
+        *(b'"classes"', b'"input_dim"', b'"name"', b'"dtype"', b'"members"', b'"views"', b'"kind"'),
+        *(b'"lenet"', b'"vgg16"', b'"resnet152"', b'"float64"', b'"float16"', b'"down"', b"false"),
+        *(b"9223372036854775808", b"2147483647", b"[1, 100000, 100000]", b'"about"', b'"scaled"'),
+    ]
+
+    def read(text: bytes) -> None:
+        contents = arrays | {"metadata.json": np.frombuffer(text, np.uint8)}
+        np.savez(path, allow_pickle=False, **contents)
+        is_ensemble_file(path)
+        Ensemble.load(path)
+
+    whole = json.dumps(metadata).encode()
+    files = mutated([whole], COUNT // 4, seed=28, words=words)
+    assert 10 < expect_harmless(read, files) < COUNT // 4
 
 
 def test_metadata_are_read_without_the_arrays(tmp_path):
