@@ -159,7 +159,7 @@ def test_a_note_that_is_lost_is_said(tmp_path, exif):
     assert np.array_equal(pixels, as_it_lies(jpeg(None)))
     images = load_images(tmp_path / "set")
     said = "taken as they lie, as their EXIF is damaged: 2 images, x/a.jpg, y/b.jpg"
-    assert images.notes[0] == said
+    assert said in images.notes
     assert not images.unreadable
     with pytest.warns(DamageWarning, match=r"a\.jpg: its EXIF is damaged"):
         taken = picture.read_picture(path, (3, 20, 30))
@@ -332,7 +332,7 @@ def test_memory_is_that_of_the_pixels_in_the_files_own_form(tmp_path, mode, endi
     with quiet_pillow(), (tmp_path / f"a.{ending}").open("rb") as file:
         allowed = picture._expect_room(picture._open(file, formats()))
     assert allowed <= 20 * side * (side + 40)
-    assert int(done.stdout) < allowed + 24 * picture.STRIP
+    assert int(done.stdout) < allowed + 24 * 2**20
 
 
 def test_what_takes_too_much_is_named_with_the_way_out(tmp_path, monkeypatch):

@@ -378,6 +378,8 @@ def test_of_other_data_all_or_their_test_part(tmp_path, trained):
 def test_paths_and_numbers_that_are_refused(tmp_path, monkeypatch):
     with pytest.raises(DataNotFound, match="nowhere: no such file or folder"):
         load_images(tmp_path / "nowhere")
+    with pytest.raises(DataNotFound, match="~nobody-has-this-name/x: no such file or folder"):
+        load_images("~nobody-has-this-name/x")
     (tmp_path / "a.zip").write_bytes(b"")
     with pytest.raises(ArgumentError, match=r"a\.zip: expected a folder of images, a \.csv"):
         load_images(tmp_path / "a.zip")
