@@ -218,18 +218,18 @@ def test_bad_gradients(backend):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("window", [(1, 1, 1), (2, 1, 1), (1, 2, 2), (3, 3, 1)], ids=str)
-@pytest.mark.parametrize("sizes", [(12, 12, 4), (12, 8, 4), (9, 15, 3), (35, 70, 35), (6, 6, 6)])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("window", [(1, 1, 1), (2, 1, 1), (1, 2, 2)], ids=str)
+@pytest.mark.parametrize("sizes", [(12, 12, 4), (12, 8, 4), (9, 15, 3), (10, 20, 5), (6, 6, 6)])
 def test_what_is_not_finite_stays_in_its_group(backend, dtype, sizes, window, value):
     """And in its image: in the output, in the gradient of the input, and in that of weights."""
     (c, filters, groups), (stride, pad, dilation) = sizes, window
     own, mine = slice(c // groups, None), slice(filters // groups, None)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, c, 9, 8)).astype(dtype)
+    x = rng.standard_normal((2, c, 5, 6)).astype(dtype)
     weight = rng.standard_normal((filters, c // groups, 3, 3)).astype(dtype)
     arguments = (np.zeros(filters, dtype), stride, pad, dilation, groups)
-    x[0, 0, 4, 4] = value
+    x[0, 0, 2, 3] = value
     out, context = ops.conv2d_grouped_forward(x, weight, *arguments, backend)
     expected = np.isfinite(naive.conv2d(x, weight, *arguments))
     np.testing.assert_array_equal(np.isfinite(out), expected)
@@ -239,7 +239,7 @@ def test_what_is_not_finite_stays_in_its_group(backend, dtype, sizes, window, va
     assert np.isfinite(dweight[mine]).all() and np.isfinite(dbias).all()
     assert np.isfinite(dweight[:, 1:]).all() and not np.isfinite(dweight).all()
 
-    x[0, 0, 4, 4] = 1
+    x[0, 0, 2, 3] = 1
     dout[0, 0, 0, 0] = value
     _, context = ops.conv2d_grouped_forward(x, weight, *arguments, backend)
     dx, dweight, dbias = ops.conv2d_grouped_backward(dout, weight, context)
