@@ -215,3 +215,42 @@ def test_bad_gradients(backend):
     layer.W = np.ones((4, 4, 3, 3))
     with pytest.raises(ShapeError, match=r"weight has shape .*, expected \(4, 1, 3, 3\)"):
         layer.backward(np.ones((2, 4, 4, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("window", [(1, 1, 1), (2, 1, 1), (1, 2, 2)], ids=str)
+@pytest.mark.parametrize("sizes", [(12, 12, 4), (12, 8, 4), (9, 15, 3), (10, 20, 5), (6, 6, 6)])
+def test_what_is_not_finite_stays_in_its_group(backend, dtype, sizes, window, value):
+    """And in its image: in the output, in the gradient of the input, and in that of weights."""
+    (c, filters, groups), (stride, pad, dilation) = sizes, window
+    own, mine = slice(c // groups, None), slice(filters // groups, None)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, c, 5, 6)).astype(dtype)
+    weight = rng.standard_normal((filters, c // groups, 3, 3)).astype(dtype)
+    arguments = (np.zeros(filters, dtype), stride, pad, dilation, groups)
+    x[0, 0, 2, 3] = value
+    out, context = ops.conv2d_grouped_forward(x, weight, *arguments, backend)
+    expected = np.isfinite(naive.conv2d(x, weight, *arguments))
+    np.testing.assert_array_equal(np.isfinite(out), expected)
+    assert expected[0, mine].all() and not expected[0].all()
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    _, dweight, dbias = ops.conv2d_grouped_backward(dout, weight, context)
+    assert np.isfinite(dweight[mine]).all() and np.isfinite(dbias).all()
+    assert np.isfinite(dweight[:, 1:]).all() and not np.isfinite(dweight).all()
+
+    x[0, 0, 2, 3] = 1
+    dout[0, 0, 0, 0] = value
+    _, context = ops.conv2d_grouped_forward(x, weight, *arguments, backend)
+    dx, dweight, dbias = ops.conv2d_grouped_backward(dout, weight, context)
+    assert np.isfinite(dx[1]).all() and np.isfinite(dx[0, own]).all()
+    assert not np.isfinite(dx[0]).all()
+    assert np.isfinite(dweight[1:]).all() and np.isfinite(dbias[1:]).all()
+
+
+def test_groups_of_finite_numbers_whose_sum_is_not(backend):
+    """Numbers near the largest of float32, which say nothing about NaN."""
+    x = np.full((1, 8, 5, 5), 2e38, np.float32)
+    weight = np.full((8, 2, 1, 1), 0.25, np.float32)
+    out, _ = ops.conv2d_grouped_forward(x, weight, None, 1, 0, 1, 4, backend)
+    np.testing.assert_allclose(out, np.full(out.shape, 1e38), rtol=1e-6)
