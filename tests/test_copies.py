@@ -18,7 +18,7 @@ from fastconv import Augmentation, Trainer
 from fastconv.averaging import EMA, SWA
 from fastconv.dropin.trainer import Trainer as BookTrainer
 from fastconv.ensemble import Ensemble
-from fastconv.errors import StateError
+from fastconv.errors import ArgumentError, StateError
 from fastconv.layers import (
     Affine,
     AuxiliaryHead,
@@ -279,13 +279,15 @@ def test_copy_copy_is_another_name_for_the_same_layers():
     assert other.last_layer is original.last_layer
 
 
-def test_a_mapped_file_predicts_and_says_that_it_cannot_be_trained(tmp_path):
+@pytest.mark.parametrize("optimizer", [SGD, Momentum, Adam])
+def test_a_mapped_file_predicts_and_says_that_it_cannot_be_trained(tmp_path, backend, optimizer):
     original = numbered()
+    original.backend = backend
     other = by_joblib(original, tmp_path, mmap_mode="r")
     assert isinstance(other.params["W1"], np.memmap)
     np.testing.assert_array_equal(other.predict(X), original.predict(X))
-    with pytest.raises(ValueError, match="read-only"):
-        losses(other, SGD(0.05))
+    with pytest.raises(ArgumentError, match=r"read-only.*copy\.deepcopy of the network"):
+        losses(other, optimizer(0.05))
     np.testing.assert_array_equal(other.predict(X), original.predict(X))
 
 

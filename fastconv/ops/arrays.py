@@ -210,7 +210,10 @@ def updated_arrays(
                 f"{op}: {name} must be of floating-point numbers, got dtype {array.dtype}"
             )
         if not array.flags.writeable:
-            raise ArgumentError(f"{op}: {name} is read-only, and cannot be updated in place")
+            raise ArgumentError(
+                f"{op}: {name} is read-only, as in a file that was loaded mapped, and cannot be "
+                "updated in place; copy.deepcopy of the network, or of the run, can be trained"
+            )
         plain = as_array(array)
         if any(overlap(plain, other) for other in changed):
             raise ArgumentError(f"{op}: {name} shares memory with the parameter or what is kept")
