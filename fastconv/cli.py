@@ -24,7 +24,7 @@ from .cli_recipes import run_recipes
 from .cli_train import run_train
 from .cli_use import run_evaluate, run_predict
 from .cli_weights import convert_weights, export_weights
-from .console import mention, reserve_descriptors, settle
+from .console import mention, reserve_descriptors
 from .dropin.script import prepare
 from .errors import ArgumentError, FastconvError, UnknownBackend
 from .info import as_table, configuration, layer_table, show_config
@@ -78,9 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 complain(options.command, one_line(error))
             return 2 if isinstance(error, ArgumentError | UnknownBackend) else 1
-        finally:
-            settle(sys.stdout)
-            settle(sys.stderr)
 
 
 # ---- convert and export -------------------------------------------------------------

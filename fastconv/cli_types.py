@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from .augment import Augmentation
 from .config import MOST_THREADS
-from .console import mention, plain, settle, write
+from .console import mention, plain, write
 from .datasets.record import expect_size
 from .errors import ArgumentError, WriteFailed
 from .models import MODELS
@@ -45,8 +45,9 @@ class Parser(argparse.ArgumentParser):
         try:
             write(message or "", file)
         except OSError as error:
-            settle(file)
-            if isinstance(error, WriteFailed) and file is sys.stdout:
+            if file is not sys.stdout:  # a complaint: the status says it too
+                return
+            if isinstance(error, WriteFailed):
                 mention(f"{self.prog}: error: {error}")
             sys.exit(1)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import WriteFailed
 
-__all__ = ["is_terminal", "mention", "plain", "reserve_descriptors", "settle", "tell", "write"]
+__all__ = ["is_terminal", "mention", "plain", "reserve_descriptors", "tell", "write"]
 
 NO_TEXT = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Categories of characters that move the cursor, turn text around, or stand for a lost byte."""
@@ -104,17 +104,3 @@ def reserve_descriptors() -> None:
         except OSError:
             # The lowest that is free, and so this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-
-
-def settle(stream: Any) -> None:
-    """Send nowhere what a standard stream could not write.
-
-    The interpreter tries to write it once more at its end, complains, and makes the status 120.
-    """
-    try:
-        write("", stream)
-    except OSError:
-        with suppress(OSError, AttributeError):  # a stand-in has no descriptor
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)

@@ -112,7 +112,6 @@ def test_a_stream_that_is_not_there_is_no_error(stream, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", stream)
     console.mention("x")
     assert not console.is_terminal(stream)
-    console.settle(stream)
     assert capsys.readouterr().out == ""  # print(file=None) would be on standard output
 
 
@@ -129,7 +128,6 @@ def test_a_stream_that_takes_no_more_is_named(monkeypatch):
 def test_complaints_are_never_an_error(error, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Fails(error))
     console.mention("x")
-    console.settle(sys.stderr)  # StringIO has no descriptor
 
 
 def test_a_terminal_is_told_apart():

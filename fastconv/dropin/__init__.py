@@ -16,7 +16,6 @@ from time import perf_counter
 from typing import Any
 
 from .. import config, selection
-from ..console import settle
 from ..errors import StateError
 from ..network import network_dtype
 from ..ops.arrays import compute_in
@@ -183,7 +182,6 @@ def _at_exit() -> None:
     from . import summary
 
     summary.show(_installation)
-    settle(sys.stderr)
 
 
 def report_at_exit(*, table: bool, trace: str | None) -> None:

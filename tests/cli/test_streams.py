@@ -78,7 +78,8 @@ def test_a_full_disk_behind_standard_output_is_said(arguments):
 
 @linux
 @pytest.mark.parametrize(
-    ("arguments", "status"), [("recipes", 0), ("trian", 2), ("evaluate absent", 2)]
+    ("arguments", "status"),
+    [("recipes", 0), ("trian", 2), ("evaluate absent", 2), ("train --lr x", 2)],
 )
 def test_complaints_that_cannot_be_written_keep_their_status(arguments, status):
     done = shell(f"$F {arguments} 2> /dev/full")
@@ -179,7 +180,8 @@ def pictures(tmp_path) -> Path:
 def test_names_that_a_terminal_cannot_show(pictures, monkeypatch, encoding):
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
     options = ["--model", "lenet", "--image-size", "14", "--epochs", "1", "--out", "run"]
-    one = str(pictures / "猫" / "0é.png")
+    one = str(pictures / "猫" / "0é\n.png")
+    (pictures / "猫" / "0é.png").rename(one)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", out)
         patch.setattr(sys, "stderr", err)
@@ -192,10 +194,11 @@ def test_names_that_a_terminal_cannot_show(pictures, monkeypatch, encoding):
         ]
     shown, said = (stream.buffer.getvalue().decode(encoding) for stream in (out, err))
     assert statuses == [0, 0, 1, 2, 2]
-    for name in ("猫", "Hündchen", "データ", "0é.png"):
+    for name in ("猫", "Hündchen", "データ"):
         assert name.encode(encoding, "backslashreplace").decode(encoding) in shown
     assert "\x1b" not in shown + said and "\r" not in shown + said
     assert r"red\x1b[31m" in shown and r"kaputt\udcff\x1b[2J.png" in shown
+    assert r"0é\n.png: ".encode(encoding, "backslashreplace").decode(encoding) in shown
     assert len(said.splitlines()) == 3  # the newline in a name begins no line of its own
     # Files hold the names themselves, whatever the terminal.
     facts = json.loads(Path("run/config.json").read_text(encoding="utf-8"))["image_facts"]
