@@ -6,7 +6,8 @@ the least of its full sizes: some algorithms only run there.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
@@ -37,24 +38,34 @@ def thread_counts() -> tuple[int, ...]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise by what a benchmark asks for; inputs outermost, so that they can be shared."""
-    full = is_full(metafunc.config)
-    choices: dict[str, Any] = {
-        "case": _cases(full) if "case" in metafunc.fixturenames else (),
-        "size": ("full",) if full else ("small", "full"),
-        "batch": (1, 10, 100, 1000) if full else (2, 10),
-        "dtype": DTYPES,
-        "threads": thread_counts(),
-        "backend_name": machine.BACKENDS,
+    asked = [name for name in _choices("full") if name in metafunc.fixturenames]
+    sizes = ["full"] if is_full(metafunc.config) else ["small"]
+    if sizes == ["small"] and {"case", "size", "batch"} & set(asked):
+        sizes.append("least full")
+    choices = [_choices(size) for size in sizes]
+    rows = [row for choice in choices for row in product(*(choice[name]() for name in asked))]
+    if asked:
+        metafunc.parametrize(asked, rows, ids=["-".join(map(str, row)) for row in rows])
+
+
+def _choices(size: str) -> dict[str, Callable[[], Sequence[Any]]]:
+    """By parameter: its values in a measurement (full), and in the two parts of a test."""
+    cases = {
+        "full": lambda: kernel_cases.cases(full=True),
+        "small": lambda: kernel_cases.cases(full=False),
+        "least full": kernel_cases.smallest_of_each_kind,
     }
-    for name, values in choices.items():
-        if name in metafunc.fixturenames:
-            metafunc.parametrize(name, values, ids=str)
-
-
-def _cases(full: bool) -> list[kernel_cases.Case]:
-    if full:
-        return kernel_cases.cases(full=True)
-    return kernel_cases.cases(full=False) + kernel_cases.smallest_of_each_kind()
+    batches = {"full": (1, 10, 100, 1000), "small": (2,), "least full": (10,)}
+    # At a full size the reference has nothing to prove, and one thread has been tested.
+    once = size == "least full"
+    return {
+        "case": cases[size],
+        "size": lambda: (size.removeprefix("least "),),
+        "batch": lambda: batches[size],
+        "dtype": lambda: DTYPES,
+        "threads": lambda: thread_counts()[-1:] if once else thread_counts(),
+        "backend_name": lambda: tuple(n for n in machine.BACKENDS if not (once and n == "numpy")),
+    }
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ NumPy reference, Numba kernels, Cython kernels. Nothing else changes::
     import fastconv
     from fastconv.trainer import Trainer
 
-    (x_train, t_train), (x_test, t_test) = fastconv.datasets.load_digits()
+    (x_train, t_train), (x_test, t_test) = fastconv.datasets.load_digits(flatten=False)
     network = fastconv.DeepConvNet()
+    trainer = Trainer(network, x_train, t_train, x_test, t_test, epochs=5,
+                      optimizer="Adam", optimizer_param={"lr": 0.001})
     with fastconv.use_backend("numba"):
-        Trainer(network, x_train, t_train, x_test, t_test, epochs=2, optimizer="Adam").train()
+        trainer.train()
 """
 
 from importlib import import_module

@@ -1,0 +1,1 @@
+"""README, docs, docstrings and help: what they show is run."""
