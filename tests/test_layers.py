@@ -168,7 +168,7 @@ def test_inverted_dropout_scales_in_training_and_not_in_evaluation(draw, dtype):
 
 @pytest.mark.parametrize("ratio", [-0.1, 1, float("nan")])
 def test_inverted_dropout_must_leave_something(ratio):
-    with pytest.raises(ArgumentError, match="cannot be inverted|must be 0 to 1"):
+    with pytest.raises(ArgumentError, match=r"cannot be inverted|must be 0 to 1"):
         Dropout(ratio, inverted=True)
 
 
