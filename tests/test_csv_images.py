@@ -390,3 +390,29 @@ def test_any_bytes_are_read_or_refused(tmp_path, seed):
             assert len(images.class_names) <= content.count(b"\n") + content.count(b"\r") + 1
     assert 20 < read < 480
     assert csv.field_size_limit() == 131_072
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "written"),
+    [
+        ("sub/deep/a.png", r"sub\deep\a.png"),
+        ("A\u0308pfel/a.png", "\u00c4pfel/a.png"),  # as a Mac packs it, and as it is typed
+        ("\u00c4pfel/a.png", "A\u0308pfel/a.png"),
+        ("sub/A\u0308pfel.png", "sub\\\u00c4pfel.png"),
+    ],
+)
+def test_paths_as_another_system_writes_them(tmp_path, on_disk, written):
+    write(tmp_path / on_disk, noise(0, 6, 5, 3))
+    write(tmp_path / "b.png", noise(1, 6, 5, 3))
+    (entry, _) = list_csv(
+        table(tmp_path / "list.csv", f"path,label\n{written},x\nb.png,y\n")
+    ).entries
+    assert entry.path.read_bytes() == (tmp_path / on_disk).read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a backslash separates folders there")
+def test_a_name_with_a_backslash_comes_first(tmp_path):
+    write(tmp_path / "sub\\a.png", noise(0, 6, 5, 3))
+    write(tmp_path / "sub/a.png", noise(1, 6, 5, 3))
+    (entry,) = list_csv(table(tmp_path / "list.csv", "path,label\nsub\\a.png,x\n")).entries
+    assert entry.path.name == "sub\\a.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ def list_csv(path: Path) -> Listing:
     The first line names the columns: ``path`` and ``label``, or what else they are called in
     such files (`COLUMNS`), perhaps ``split`` (train, val or test); others are passed over.
     A file without such a line has two columns, path and label. Paths are relative to the
-    folder of the CSV file.
+    folder of the CSV file; where there is no such file, also with the backslashes of Windows,
+    and with accents that are composed where the file's name has them decomposed, or the other
+    way round.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def list_csv(path: Path) -> Listing:
                 f"{cells['split']!r}, expected train, val or test; if that column says something "
                 "else, rename it"
             )
-        image = path.parent / cells["path"]
+        image = _image(path.parent, cells["path"])
         entry = Entry(image, printable(cells["path"]), printable(cells["label"]), part)
         first, known = entries.setdefault(identity(image), (line, entry))
         if (known.label, known.part) != (entry.label, entry.part):
@@ -169,12 +172,29 @@ def _rows(text: str, separator: str) -> Iterator[Row]:
             yield reader.line_num, row
 
 
+def _image(folder: Path, cell: str) -> Path:
+    """The file that a cell means: as it is written, or as another system writes it.
+
+    Windows separates folders by a backslash. Names with accents come off a Mac decomposed,
+    while whoever types them writes them composed.
+    """
+    written = folder / cell
+    slashes = cell.replace("\\", "/")
+    for text in (cell, slashes):
+        for spelling in (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))):
+            if _exists(folder / spelling):
+                return folder / spelling
+    return written
+
+
 def _is_path(cell: str, folder: Path) -> bool:
     """Whether this may be an image's path, and no name of a column that is not known here."""
-    if Path(cell).suffix.lower() in endings():
-        return True
+    return Path(cell).suffix.lower() in endings() or _exists(folder / cell)
+
+
+def _exists(path: Path) -> bool:
     try:
-        (folder / cell).stat()
+        path.stat()
     except (OSError, ValueError):
         return False
     return True

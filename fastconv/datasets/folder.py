@@ -236,7 +236,7 @@ def _part_folders(root: Path, found: _Found) -> dict[str, str]:
 
 
 def _have_a_class_in_common(parts: list[set[str]]) -> bool:
-    counts = Counter(name for classes in parts for name in classes)
+    counts = Counter(name for classes in parts for name in set(map(printable, classes)))
     return max(counts.values(), default=0) > 1
 
 
