@@ -17,7 +17,7 @@ from typing import IO
 
 from ..errors import DataNotFound, FastconvError, WriteFailed
 
-__all__ = ["append_to_file", "make_folder", "replace_file"]
+__all__ = ["append_to_file", "failures_named", "make_folder", "replace_file"]
 
 LONGEST_NAME = 50
 """Characters of a file's name that its temporary file has in its own: 255 bytes hold these."""
@@ -64,7 +64,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         A full disk, a read-only file, a folder in its place. The temporary file is gone.
     """
     path = Path(path)
-    with _failures_named(path):
+    with failures_named(path):
         old = _old_file(path)
         target = Path(os.path.realpath(path))
         if old is None and not target.parent.is_dir():
@@ -103,7 +103,7 @@ def append_to_file(path: str | os.PathLike[str], data: bytes) -> None:
         As for `replace_file`.
     """
     path = Path(path)
-    with _failures_named(path), path.open("ab", buffering=0) as file:
+    with failures_named(path), path.open("ab", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         rest = memoryview(data)
         try:
@@ -123,13 +123,13 @@ def make_folder(path: str | os.PathLike[str]) -> None:
     WriteFailed
         It cannot be made, or something else is in its place.
     """
-    with _failures_named(Path(path), "the folder was not made"):
+    with failures_named(Path(path), "the folder was not made"):
         Path(path).mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
-def _failures_named(path: Path, what: str = "not written") -> Iterator[None]:
-    """Turn the system's errors into those that say which file it was, and what to do."""
+def failures_named(path: Path, what: str = "not written") -> Iterator[None]:
+    """Turn the system's errors inside the block into those that say what to do about `path`."""
     try:
         yield
     except OSError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import FallbackWarning, StateError
+from .atomic import failures_named
 
 if sys.platform == "win32":
     import msvcrt
@@ -49,22 +50,25 @@ def held_alone(path: Path, what: str) -> Iterator[None]:
     ------
     StateError
         Another process holds it; the message names its number and its machine.
-    OSError
-        The file cannot be made.
+    WriteFailed
+        The file cannot be made, or there is no room for what it says.
     """
-    file = _opened(path, what)
+    with failures_named(path):
+        file = _opened(path, what)
     try:
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        file.flush()
+        with failures_named(path):
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            file.flush()
         yield
     finally:
         # First the name, then the lock: who opens the file in between sees that it has no name.
         # Windows does it the other way round, since it keeps the names of open files.
         if sys.platform != "win32":
             path.unlink(missing_ok=True)
-        file.close()
+        with failures_named(path):  # on a full disk it tries once more to write
+            file.close()
         if sys.platform == "win32":
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -109,7 +109,7 @@ def test_a_stop_that_cannot_be_announced_still_stops(monkeypatch):
 
     training = Training()
     monkeypatch.setattr(os, "write", fail)
-    with training_run._stop_on_signal(training) as caught:
+    with training_run._stop_on_signal(training, print) as caught:
         signal.raise_signal(signal.SIGINT)
     assert training.stopped and caught == [signal.SIGINT]
 
@@ -266,12 +266,14 @@ def test_a_training_on_a_full_disk_says_what_is_kept(few_digits, fastconv_comman
         np.testing.assert_array_equal(load_params("run/weights.npz")[name], array)
 
 
-def test_a_run_that_cannot_begin_leaves_nothing_behind_it(few_digits, fastconv_command):
-    with largest_file(10):
+@pytest.mark.parametrize(("room", "file"), [(10, ".lock"), (200, "config.json")])
+def test_a_run_that_cannot_begin_leaves_nothing(few_digits, fastconv_command, room, file):
+    with largest_file(room):
         status, _, said = train(fastconv_command, "--epochs", "1", "--out", "run")
     assert status == 1
-    assert "run/config.json: not written: File too large" in said
-    assert said.endswith("(nothing of the run is kept)\n")
+    assert f"run/{file}: not written: File too large" in said
+    assert file == ".lock" or said.endswith("(nothing of the run is kept)\n")
+    assert not Path("run").exists()
     status, _, _ = train(fastconv_command, "--epochs", "1", "--out", "run")
     assert status == 0
 
