@@ -142,7 +142,7 @@ def get_num_threads() -> int:
                 number = 0
             if not 1 <= number <= MOST_THREADS:
                 raise ArgumentError(
-                    f"{variable} must be a whole number >= 1 and <= {MOST_THREADS}, got {text!r}"
+                    f"{variable} must be a whole number from 1 to {MOST_THREADS}, got {text!r}"
                 )
             return number
     return count_cpus()

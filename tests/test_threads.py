@@ -44,7 +44,7 @@ def test_the_number_that_was_set_goes_before_the_environment_before_the_cpus(mon
 def test_a_wrong_number_in_the_environment_is_told(monkeypatch, variable, text):
     monkeypatch.setenv(variable, text)
     with pytest.raises(
-        ArgumentError, match=f"{variable} must be a whole number >= 1, got '{text}'"
+        ArgumentError, match=f"{variable} must be a whole number from 1 to 65536, got '{text}'"
     ):
         fastconv.get_num_threads()
 
@@ -56,6 +56,7 @@ def test_a_wrong_number_in_the_environment_is_told(monkeypatch, variable, text):
         (-1, "at least 1"),
         (1.5, "whole number, got 1.5"),
         ("2", "got '2'"),
+        (2**20, "at most 65536, got 1048576"),
     ],
 )
 def test_a_wrong_number_is_told(number, message):
