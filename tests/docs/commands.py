@@ -192,13 +192,14 @@ def _refused_by_module(name: str, arguments: list[str]) -> str | None:
 
 
 def _refused_by_pytest(options: list[str]) -> str | None:
+    """Let pytest collect, in a process that does not take itself for a worker of this one."""
     line = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    options = [option for option in options if not option.startswith("--benchmark-json")]
+    line += [option for option in options if not option.startswith("--benchmark-json")]
+    environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     done = subprocess.run(
-        [*line, *options, "benchmarks/test_tools.py"]
-        if "benchmarks" not in options
-        else [*line, *options],
+        line if "benchmarks" in options else [*line, "benchmarks/test_tools.py"],
         cwd=ROOT,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
