@@ -114,11 +114,7 @@ def set_num_threads(threads: int | None) -> None:
         Not a whole number between 1 and `MOST_THREADS`.
     """
     if threads is not None:
-        threads = as_int("set_num_threads", "threads", threads, 1)
-        if threads > MOST_THREADS:
-            raise ArgumentError(
-                f"set_num_threads: threads must be at most {MOST_THREADS}, got {threads}"
-            )
+        threads = as_int("set_num_threads", "threads", threads, 1, MOST_THREADS)
     _Process.threads = threads
 
 
