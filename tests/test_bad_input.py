@@ -212,7 +212,7 @@ SHAPES = {
     ),
     "adam's gradient": (
         lambda: Adam().update({"W": np.ones((2, 3))}, {"W": np.ones((3, 2))}),
-        "adam: gradient has shape (3, 2), expected (2, 3)",
+        "Adam: 'W': gradient has shape (3, 2), expected (2, 3)",
     ),
 }
 
@@ -313,7 +313,7 @@ OPERATIONS = {
         x.reshape(1, 2, 2, 1)
     ),
     "softmax_cross_entropy": lambda x: loss(x.reshape(2, 2), [0, 1]),
-    "adam": lambda x: Adam().update({"W": np.ones(4)}, {"W": x}),
+    "Adam: 'W'": lambda x: Adam().update({"W": np.ones(4)}, {"W": x}),
     "warp": lambda x: ops.warp(x.reshape(1, 1, 2, 2), np.eye(2, 3)[None]),
     "smooth": lambda x: ops.smooth(x.reshape(1, 1, 2, 2), [1]),
     "tone": lambda x: ops.tone(x.reshape(1, 1, 2, 2), [1], [0], [[0, 0, 0, 0]]),
