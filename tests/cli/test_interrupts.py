@@ -30,12 +30,22 @@ MODULES = ("numpy", "fastconv.layers", "fastconv.models.vgg", "fastconv.cli_use"
 SCRIPT = "import sys; from fastconv.__main__ import main; sys.exit(main())"
 
 
-def run(tmp_path, module: str, *command: str) -> subprocess.CompletedProcess[str]:
+def run(
+    tmp_path, module: str, *command: str, at_first: signal.Handlers = signal.SIG_DFL
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that SIGINT comes to; `at_first` is what its parent lets SIGINT do to it."""
     (tmp_path / "sitecustomize.py").write_text(FINDER.replace("MODULE", repr(module)))
     variables = environment()
     variables["PYTHONPATH"] = f"{tmp_path}:{variables['PYTHONPATH']}"
     words = [sys.executable, "-P", *command]
-    return subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        words,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, at_first),
+    )
 
 
 @pytest.mark.parametrize("command", [("-m", "fastconv"), ("-c", SCRIPT)], ids=["-m", "script"])
@@ -48,17 +58,8 @@ def test_an_interrupt_while_the_command_imports(tmp_path, module, command):
 
 def test_an_interrupt_that_is_ignored_stays_so(tmp_path):
     """As in the background of a shell without job control, or under nohup."""
-    (tmp_path / "sitecustomize.py").write_text(FINDER.replace("MODULE", "'fastconv.layers'"))
-    variables = environment()
-    variables["PYTHONPATH"] = f"{tmp_path}:{variables['PYTHONPATH']}"
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "fastconv", "recipes"],
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )
+    words = ("-m", "fastconv", "recipes")
+    done = run(tmp_path, "fastconv.layers", *words, at_first=signal.SIG_IGN)
     assert done.returncode == 0, done.stderr
     assert "mnist-book" in done.stdout
 

@@ -58,7 +58,8 @@ def test_a_configuration_of_an_earlier_version(name):
     config = folder_of(config=text).read_config()
     expected = json.loads(text)
     found = json.loads(json.dumps(asdict(config)))
-    assert found == {key: value for key, value in expected.items() if key != "fastconv"}
+    later = {"isa": None, "algorithm": None}
+    assert found == later | {key: value for key, value in expected.items() if key != "fastconv"}
     RunFolder("run").write_config(config)
     assert RunFolder("run").read_config() == config
 
@@ -533,9 +534,11 @@ def test_mutated_recipes():
         b'schedule = "one-cycle"\nrise = 0.5\nseed = 3\nnormalize = false\nbatch_size = 10\n'
     )
 
+    parser = build_parser()
+
     def read(data: bytes) -> None:
         Path("mine.toml").write_bytes(data)
-        options = build_parser().parse_args(["train", "--recipe", "mine.toml"])
+        options = parser.parse_args(["train", "--recipe", "mine.toml"])
         apply_recipe(options)
         new_config(given_fields(options))
 

@@ -181,7 +181,7 @@ def test_runpy_runs_scripts_under_the_hook(book):
         (["run", "."], ". is a folder"),
         (["run", "--backend", "nonsense", "here.py"], "unknown backend 'nonsense'"),
         (["run", "--dtype", "float16", "here.py"], "invalid choice: 'float16'"),
-        (["run", "--threads", "0", "here.py"], "must be at least 1, got 0"),
+        (["run", "--threads", "0", "here.py"], "must be between 1 and 65536, got 0"),
         (["run", "--profile=calls.txt", "here.py"], "must end in .json, got calls.txt"),
     ],
 )
