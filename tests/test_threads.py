@@ -231,7 +231,7 @@ def on_openmp(request):
 
 def test_threads_wait_briefly_then_sleep(on_openmp):
     """Children of this process are not told: GOMP_SPINCOUNT is there while libgomp loads."""
-    assert waits(on_openmp, "") == ("1000", "None", "1000 spins, then asleep")
+    assert waits(on_openmp, "") == ("5000", "None", "5000 spins, then asleep")
 
 
 @pytest.mark.parametrize(
