@@ -61,13 +61,16 @@ def mention(text: str) -> None:
         tell(text, sys.stderr)
 
 
-def plain(text: str) -> str:
-    """Escape what a terminal would not show as it is: control characters, undecodable bytes."""
+def plain(text: str, keep: str = "\n\t") -> str:
+    """Escape what a terminal would not show as it is: control characters, undecodable bytes.
+
+    Those in `keep` stay. Spaces of any width, and characters that Python does not know, are shown.
+    """
     if text.isprintable():
         return text
     return "".join(
         character.encode("unicode_escape").decode()
-        if character not in "\n\t" and unicodedata.category(character) in NO_TEXT
+        if character not in keep and unicodedata.category(character) in NO_TEXT
         else character
         for character in text
     )

@@ -23,8 +23,9 @@ from .io import load_params, save_params
 from .io.torch_names import without_wrappers
 from .layers import Affine, SoftmaxWithLoss
 from .layers.containers import AuxiliaryHead, Container, leaves
+from .learned import expect_numbers
 from .ops import class_indices
-from .ops.arrays import as_array, is_real
+from .ops.arrays import as_array
 from .parameters import Parameters
 from .plan import Plan
 
@@ -400,10 +401,7 @@ class Network(Predictor):
 def _numbers(source: str, name: str, value: ArrayLike) -> Array:
     """The array, where a network can take it."""
     array = as_array(value)
-    if not is_real(array):
-        raise WeightsError(
-            f"{source}: {name} must be real numbers of at most 64 bits, got dtype {array.dtype}"
-        )
+    expect_numbers(f"{source}: {name}", array)
     return array
 
 

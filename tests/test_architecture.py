@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "detached": LAYERS | {"parameters"},
     "runs": LAYERS,
     "plan": LAYERS | {"plan", "runs"},
-    "network": NETWORK,
+    "network": NETWORK | {"learned"},
     "models": MODELS,
     "trainer": TRAINER,
     "info": LAYERS | {"plan", "runs", "_version"},

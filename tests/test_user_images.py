@@ -143,6 +143,13 @@ def test_names_that_are_no_text(tmp_path):
     assert "bad\\udcfe\\n.png: empty file" in text
 
 
+def test_wide_spaces_and_characters_of_a_font_of_its_own_are_shown(tmp_path):
+    """Japanese keyboards write U+3000 for a space; terminals and JSON hold it."""
+    write_classes(tmp_path, {"柴犬\u3000黒": 2, "a\u00a0b": 2, "\ue000": 2, "it's\x7f": 2})
+    names = load_images(tmp_path).class_names
+    assert set(names) == {"柴犬\u3000黒", "a\u00a0b", "\ue000", "it's\\x7f"}
+
+
 def test_numbers_are_sorted_as_numbers(tmp_path):
     write_classes(tmp_path, {str(number): 2 for number in (10, 9, 2, 0)})
     assert load_images(tmp_path).class_names == ("0", "2", "9", "10")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..console import plain
 from ..errors import ArgumentError
 from .normalization import Normalization
 
@@ -182,8 +183,7 @@ def printable(text: str) -> str:
     Accents are composed, since one system writes them in two characters where another writes
     one; what is no text, or moves a terminal's cursor, is escaped.
     """
-    text = unicodedata.normalize("NFC", text)
-    return text if text.isprintable() else repr(text)[1:-1]
+    return plain(unicodedata.normalize("NFC", text), keep="")
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
