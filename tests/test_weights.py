@@ -217,6 +217,14 @@ def test_only_numbers_are_written(tmp_path, ending, values):
     assert not list(tmp_path.iterdir())
 
 
+def test_masked_values_are_not_written(tmp_path, ending):
+    """A file has no masks: what lies under them would be weights when it is read."""
+    masked = np.ma.array(np.ones(3), mask=[False, True, False])
+    with pytest.raises(ArgumentError, match="with 1 values masked; fill it first"):
+        save_params(tmp_path / f"w{ending}", {"W1": masked}, allow_pickle=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_numbers_are_read(tmp_path):
     np.savez(tmp_path / "w.npz", W1=np.array(["text"]))
     with pytest.raises(DTypeError, match=r"w\.npz: 'W1' holds <U4 values"):

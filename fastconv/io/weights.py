@@ -8,10 +8,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DTypeError, WeightsError
+from ..ops.arrays import as_array
 from .arrays import load_arrays, save_arrays
 from .atomic import replace_file
 from .book_pickle import load_book_pickle
@@ -113,7 +113,7 @@ def _ending(op: str, path: Path) -> str:
 def _numbers(op: str, params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     arrays = {}
     for name, value in params.items():
-        array = np.asarray(value)
+        array = as_array(value)
         if not isinstance(name, str) or array.dtype.kind not in "fiub":
             raise DTypeError(
                 f"{op}: {name!r} holds {array.dtype} values, expected arrays of numbers "
