@@ -43,17 +43,18 @@ def exclusively(op: str, things: Iterable[Any]) -> Iterator[None]:
             key = id(thing)
             if _holders.get(key) == thread:
                 continue
+            taken.append(key)  # before it is held, so that Ctrl-C in between leaves nothing held
             if _holders.setdefault(key, thread) != thread:  # one step, whatever threads do
                 raise StateError(
                     f"{op}: another thread is training this {type(thing).__name__}; give each "
                     "thread a network of its own by copy.deepcopy(network), and an optimizer "
                     "likewise (predict may run in any number of threads)"
                 )
-            taken.append(key)
         yield
     finally:
         for key in taken:
-            _holders.pop(key, None)
+            if _holders.get(key) == thread:
+                del _holders[key]
 
 
 def _after_fork() -> None:
