@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -310,9 +311,11 @@ def _train(network, connection):
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_process_of_its_own_trains_its_copy(method):
+def test_a_process_of_its_own_trains_its_copy(monkeypatch, method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
+    # The process imports this file by its name, and fastconv from where it is here.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[1])])
     original = numbered()
     original.backend = "numpy"
     before = original.predict(X)
@@ -320,6 +323,7 @@ def test_a_process_of_its_own_trains_its_copy(method):
     here, there = context.Pipe()
     process = context.Process(target=_train, args=(original, there))
     process.start()
+    there.close()  # so that a process that fails ends the wait
     got = here.recv()
     process.join()
     np.testing.assert_array_equal(original.predict(X), before)
