@@ -24,6 +24,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 BACKENDS = ("numpy", "numba", "cython")
 ROOT = Path(fastconv.__file__).resolve().parents[1]
+"""Where fastconv is imported from: the checkout, or the environment that it is installed in."""
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 # The same examples in every run: a failure is one that everybody can see.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)

@@ -20,9 +20,9 @@ from fastconv.errors import DataNotFound, FastconvError, WriteFailed
 from fastconv.io import load_params, save_params
 from fastconv.io.atomic import append_to_file, make_folder, replace_file
 
+from .conftest import ROOT
 from .limits import largest_file
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes, links and limits of POSIX")
 ROOT_HERE = sys.platform != "win32" and os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT_HERE, reason="only root makes devices and other owners")

@@ -7,7 +7,6 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from fastconv.errors import WriteFailed
 from fastconv.models import lenet
 from fastconv.trainer import Trainer
 
-ROOT = Path(__file__).resolve().parents[1]
+from .conftest import ROOT
 
 
 class OnlyWrites:

@@ -12,7 +12,8 @@ import pytest
 
 import fastconv
 
-from .conftest import ROOT, environment
+from ..conftest import CHECKOUT
+from .conftest import environment
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -73,7 +74,7 @@ def test_an_interrupt_while_options_are_read(fastconv_command, monkeypatch):
 
 
 def test_the_script_is_that_entry():
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    scripts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["scripts"]
     module, name = scripts["fastconv"].split(":")
     assert getattr(import_module(module), name) is import_module("fastconv.__main__").main
 

@@ -19,11 +19,11 @@ from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
-import fastconv
 from fastconv import cli
 from fastconv.cli_options import build_parser, profile_without_file
 
-ROOT = Path(fastconv.__file__).resolve().parents[1]
+from ..conftest import CHECKOUT, ROOT
+
 RUN_FILES = ("config.json", "history.jsonl", "weights.npz", "result.json", "curves.png")
 
 
@@ -51,7 +51,7 @@ class Shell:
 
     def parse_ci_block(self, text: str, name: str) -> str | None:
         """`parse_block` of a block that continuous integration runs as it is."""
-        program = ROOT / ".ci/run"  # no part of a source distribution
+        program = CHECKOUT / ".ci/run"  # no part of a source distribution
         runs = rf"^run_named {re.escape(name)} "
         if program.is_file() and not re.search(runs, program.read_text(), re.MULTILINE):
             return f".ci/run does not run the block called {name!r}"
@@ -136,9 +136,11 @@ def parse(words: list[str]) -> str | None:
         case ["python", script, *arguments] if script.startswith("benchmarks/"):
             name = script.removesuffix(".py").replace("/", ".")
             return _refused_by_module(name, arguments)
-        case ["python", script, *arguments] if (ROOT / script).is_file():
+        case ["python", script, *arguments] if (CHECKOUT / script).is_file():
             return _refused_by_main(
-                lambda: runpy.run_path(str(ROOT / script), run_name="__main__"), script, arguments
+                lambda: runpy.run_path(str(CHECKOUT / script), run_name="__main__"),
+                script,
+                arguments,
             )
         case _:
             return "nothing here knows how to run or parse it"
@@ -187,18 +189,18 @@ def _refused_by_main(main, name: str, arguments: list[str]) -> str | None:
 
 
 def _refused_by_module(name: str, arguments: list[str]) -> str | None:
-    with mock.patch.object(sys, "path", [str(ROOT), *sys.path]):
+    with mock.patch.object(sys, "path", [str(CHECKOUT), *sys.path]):
         return _refused_by_main(import_module(name).main, name, arguments)
 
 
 def _refused_by_pytest(options: list[str]) -> str | None:
     """Let pytest collect, in a process that does not take itself for a worker of this one."""
-    line = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    line = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     line += [option for option in options if not option.startswith("--benchmark-json")]
     environment = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     done = subprocess.run(
         line if "benchmarks" in options else [*line, "benchmarks/test_tools.py"],
-        cwd=ROOT,
+        cwd=CHECKOUT,
         env=environment,
         capture_output=True,
         text=True,
@@ -209,7 +211,7 @@ def _refused_by_pytest(options: list[str]) -> str | None:
 
 def _unknown_extras(wanted: list[str]) -> str | None:
     """Whether the extras in ``pip install '.[data,plots]'`` are there."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
+    with (CHECKOUT / "pyproject.toml").open("rb") as file:
         known = tomllib.load(file)["project"]["optional-dependencies"]
     for word in wanted:
         if word == "-e":

@@ -16,12 +16,14 @@ from sybil import Document, Example, Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, RawFencedCodeBlockLexer
 
-import fastconv
-
+from ..conftest import CHECKOUT
 from .commands import Shell
 
-ROOT = Path(fastconv.__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples/README.md")
+PAGES = (
+    CHECKOUT / "README.md",
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+    CHECKOUT / "examples/README.md",
+)
 
 Evaluator = Callable[[Example], str | None]
 

@@ -20,9 +20,8 @@ from fastconv.datasets import DATASETS, load_digits, mnist
 from fastconv.datasets.idx import IdxFile
 from fastconv.io import save_params, to_torch
 
+from ..conftest import CHECKOUT
 from ..picture_files import write
-
-ROOT = Path(fastconv.__file__).resolve().parents[1]
 
 EPOCHS = 2
 """Of a run that a command starts: the pages' own take from minutes to hours."""
@@ -133,7 +132,7 @@ def make_stage(run: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
     network = fastconv.DeepConvNet(seed=0)
     save_params("deep_convnet_params.pkl", network.params, allow_pickle=True)
     save_params("weights.npz", network.params)
-    shutil.copytree(ROOT / "examples", "examples")
+    shutil.copytree(CHECKOUT / "examples", "examples")
     for folder in ("dataset", "examples/dataset"):
         Path(folder).mkdir()
         Path(folder, "mnist.py").write_text(OWN_LOADER)

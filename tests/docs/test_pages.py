@@ -9,12 +9,13 @@ import pytest
 
 from fastconv.cli_options import build_parser
 
+from ..conftest import CHECKOUT
 from .commands import Shell
-from .pages import PAGES, ROOT, parse
+from .pages import PAGES, parse
 from .stage import set_the_stage
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_page(path, kept, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     document = parse(path, Shell())
@@ -33,7 +34,7 @@ def sub_commands() -> dict[str, set[str]]:
     return {name: set(parser._option_string_actions) for name, parser in choices.items()}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_commands_and_options_in_the_text_exist(path):
     known = sub_commands()
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
