@@ -197,7 +197,8 @@ class Adam(Optimizer):
         correction, epsilon = self._numbers
         lr = float(step.lr * correction)
         m, v = step.kept
-        ops.adam_update(step.param, step.grad, m, v, lr, self.beta1, self.beta2, epsilon)
+        beta1, beta2 = self.beta1, self.beta2
+        ops.checked_adam_update(step.param, step.grad, m, v, lr, beta1, beta2, epsilon)
 
     def _epsilon(self) -> float:
         """What is added to sqrt(v), which is not corrected for bias."""

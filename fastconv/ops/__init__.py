@@ -23,6 +23,7 @@ from .dense import (
     batchnorm_backward,
     batchnorm_infer,
     batchnorm_train,
+    checked_adam_update,
     relu_backward,
     relu_forward,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "batchnorm_backward",
     "batchnorm_infer",
     "batchnorm_train",
+    "checked_adam_update",
     "class_indices",
     "col2im",
     "concatenate",

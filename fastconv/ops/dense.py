@@ -33,6 +33,7 @@ __all__ = [
     "batchnorm_backward",
     "batchnorm_infer",
     "batchnorm_train",
+    "checked_adam_update",
     "relu_backward",
     "relu_forward",
 ]
@@ -263,10 +264,24 @@ def adam_update(
     backend: str | None = None,
 ) -> None:
     """Adam's step in place on param, m and v (all of one shape); lr is corrected for bias."""
-    op = "adam"
-    param, grad, (m, v) = updated_arrays(op, param, as_array(grad), m=m, v=v)
+    param, grad, (m, v) = updated_arrays("adam", param, as_array(grad), m=m, v=v)
+    checked_adam_update(param, grad, m, v, lr, beta1, beta2, epsilon, backend)
+
+
+def checked_adam_update(
+    param: np.ndarray,
+    grad: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    backend: str | None = None,
+) -> None:
+    """`adam_update` of arrays that `updated_arrays` gave, as an optimizer has them."""
     # The moments of a float16 parameter live in float32, as Adam made them.
-    dtype = common_dtype(op, param, m, v)
+    dtype = common_dtype("adam", param, m, v)
     work = [contiguous(array, dtype) for array in (param, m, v)]
     active(backend).adam_update(
         work[0].reshape(-1),
