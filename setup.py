@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 import Cython
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -116,6 +117,8 @@ extensions = [
         [str(SOURCE / f"kernels_{isa}.pyx")],
         language="c++",
         depends=depends,
+        include_dirs=[numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=KERNEL_FLAGS + flags,
         extra_link_args=["-fopenmp"],
     )

@@ -18,6 +18,9 @@ OMP_WAIT_POLICY,         how OpenMP's threads wait (default: briefly, then aslee
 GOMP_SPINCOUNT
 =======================  ==========================================================
 
+They are read once, when fastconv first asks for them, but for the cache folder's; what is said
+later by `set_backend` and its like goes before them.
+
 Users may share a cache folder. Compiled kernels are read from it where they belong to the user, to
 root, or to the folder's owner (unless it lies where anyone might have made it, as in ``/tmp``),
 and cannot be written by all; each user writes to a folder of their own in it.
@@ -34,6 +37,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .backends.algorithms import ALGORITHMS, MATH_MODES
 from .errors import ArgumentError, DataNotFound, FallbackWarning
@@ -66,6 +70,7 @@ context_beside: ContextVar[bool] = ContextVar("fastconv_beside", default=False)
 class _Process:
     """What `set_backend` and its like change, and what a fork must know."""
 
+    version: int = 0  # grows with every change of what is here
     backend: str | None = None
     threads: int | None = None
     math_mode: str | None = None
@@ -73,6 +78,30 @@ class _Process:
     parallel: bool = False  # has any kernel been told to use more than one thread?
     forked: bool = False  # is this a child forked after that?
     waiting: str = ""  # how OpenMP's threads wait, where libgomp was loaded for fastconv
+
+    @classmethod
+    def change(cls, **settings: Any) -> None:
+        """Set what is named."""
+        for name, value in settings.items():
+            setattr(cls, name, value)
+        cls.version += 1
+
+
+@cache
+def _variable(name: str) -> str:
+    """What a variable of the environment said when it was first asked for."""
+    return os.environ.get(name, "").strip()
+
+
+def read_environment_again() -> None:
+    """Forget what the environment's variables said."""
+    _variable.cache_clear()
+    _Process.change()
+
+
+def settings_version() -> int:
+    """A number that grows whenever a setting of the process may have changed."""
+    return _Process.version
 
 
 def requested_backend(argument: str | None = None) -> tuple[str, str]:
@@ -86,14 +115,14 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
         return name, "use_backend"
     if _Process.backend is not None:
         return _Process.backend, "set_backend"
-    if name := os.environ.get("FASTCONV_BACKEND", "").strip():
+    if name := _variable("FASTCONV_BACKEND"):
         return name, "FASTCONV_BACKEND"
     return "auto", "default"
 
 
 def set_process_backend(name: str | None) -> None:
     """Remember the process-wide backend; `None` returns to the environment's choice."""
-    _Process.backend = name
+    _Process.change(backend=name)
 
 
 def set_num_threads(threads: int | None) -> None:
@@ -115,7 +144,7 @@ def set_num_threads(threads: int | None) -> None:
     """
     if threads is not None:
         threads = as_int("set_num_threads", "threads", threads, 1, MOST_THREADS)
-    _Process.threads = threads
+    _Process.change(threads=threads)
 
 
 def get_num_threads() -> int:
@@ -129,7 +158,7 @@ def get_num_threads() -> int:
     if _Process.threads is not None:
         return _Process.threads
     for variable in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
-        if text := os.environ.get(variable, "").strip():
+        if text := _variable(variable):
             # OMP_NUM_THREADS may be a list, one number for each level of nesting.
             first = text.split(",")[0] if variable == "OMP_NUM_THREADS" else text
             try:
@@ -184,7 +213,7 @@ def set_math_mode(mode: str | None) -> None:
     """
     if mode is not None:
         mode = _one_of("set_math_mode: mode", mode, MATH_MODES)
-    _Process.math_mode = mode
+    _Process.change(math_mode=mode)
 
 
 def get_math_mode() -> str:
@@ -210,7 +239,7 @@ def set_conv_algorithm(algorithm: str | None) -> None:
     """
     if algorithm is not None:
         algorithm = _one_of("set_conv_algorithm: algorithm", algorithm, ALGORITHMS)
-    _Process.conv_algorithm = algorithm
+    _Process.change(conv_algorithm=algorithm)
 
 
 def get_conv_algorithm() -> str:
@@ -221,7 +250,7 @@ def get_conv_algorithm() -> str:
 
 
 def _from_environment(variable: str, allowed: tuple[str, ...]) -> str | None:
-    text = os.environ.get(variable, "").strip().lower()
+    text = _variable(variable).lower()
     return _one_of(variable, text, allowed) if text else None
 
 
@@ -238,7 +267,7 @@ def note_parallel_work() -> None:
 
 def _after_fork_in_child() -> None:
     if _Process.parallel and not _Process.forked:
-        _Process.forked = True
+        _Process.change(forked=True)
         warnings.warn(
             "fastconv: this process was forked after its parent had used several threads; "
             "kernels run on one thread here. Start workers by 'spawn' to use more.",

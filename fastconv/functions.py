@@ -6,14 +6,18 @@ integers become float64.
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import ops
 from .errors import ShapeError
-from .ops.arrays import as_array, common_dtype
+from .ops.arrays import as_array, common_dtype, computing
 from .ops.loss import class_indices
+from .selection import active
 
 __all__ = [
     "cross_entropy_error",
@@ -28,6 +32,9 @@ __all__ = [
     "step_function",
     "sum_squared_error",
 ]
+
+LEAST = -math.log(sys.float_info.max)
+"""Below it exp(-x) overflows."""
 
 
 def _real(op: str, x: ArrayLike) -> NDArray[np.floating]:
@@ -45,12 +52,11 @@ def step_function(x: ArrayLike) -> NDArray[np.int_]:
     return (as_array(x) > 0).astype(np.int_)
 
 
-@np.errstate(under="ignore")
 def sigmoid(x: ArrayLike) -> NDArray[np.floating]:
-    """1 / (1 + exp(-x)), written so that no exponential overflows."""
-    x = _real("sigmoid", x)
-    decay = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, decay) / (1 + decay)
+    """1 / (1 + exp(-x)); 0 where the exponential overflows."""
+    if isinstance(x, float) and x > LEAST:
+        return np.float64(1 / (1 + math.exp(-x)))
+    return ops.sigmoid_forward(x)
 
 
 def sigmoid_grad(x: ArrayLike) -> NDArray[np.floating]:
@@ -70,16 +76,23 @@ def relu_grad(x: ArrayLike) -> NDArray[Any]:
     return (x >= 0).astype(x.dtype)
 
 
-@np.errstate(under="ignore")
 def softmax(x: ArrayLike) -> NDArray[np.floating]:
     """exp(x) / sum(exp(x)) over the last axis, shifted by the maximum."""
+    if computing.dtype is None:
+        out = active().short.softmax(x)
+        if out is not None:
+            return out
     x = _real("softmax", x)
     if x.ndim == 0:
         raise ShapeError("softmax: expected at least one axis, got a single number")
     if x.size == 0:
         return x.copy()
-    exponential = np.exp(x - x.max(axis=-1, keepdims=True))
-    return exponential / exponential.sum(axis=-1, keepdims=True)
+    out = active().short.softmax(np.ascontiguousarray(x))
+    if out is not None:
+        return out
+    with np.errstate(under="ignore"):
+        exponential = np.exp(x - x.max(axis=-1, keepdims=True))
+        return exponential / exponential.sum(axis=-1, keepdims=True)
 
 
 def sum_squared_error(y: ArrayLike, t: ArrayLike) -> np.floating:
@@ -111,10 +124,15 @@ def cross_entropy_error(y: ArrayLike, t: ArrayLike) -> float:
     LabelError
         Labels of another count or width, or out of range.
     """
+    if computing.dtype is None:
+        loss = active().short.cross_entropy(y, t)
+        if loss is not None:
+            return loss
     y, t = _real("cross_entropy_error", y), as_array(t)
     if y.ndim == 1:
-        y = y.reshape(1, -1)
-        t = t.reshape(1, -1) if t.size == y.size else t.reshape(-1)
+        return cross_entropy_error(
+            y.reshape(1, -1), t.reshape(1, -1) if t.size == y.size else t.reshape(-1)
+        )
     if y.ndim != 2:
         raise ShapeError(f"cross_entropy_error: y must be (N, M) or (M,), got shape {y.shape}")
     labels = class_indices("cross_entropy_error", t, y.shape)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ops
+from .backends.short import Short
 from .errors import ArgumentError
 from .optimizer_base import Arrays, Optimizer, Step
 
@@ -68,6 +69,9 @@ class SGD(Optimizer):
         self.lr = lr
         self._set_decay(weight_decay, decayed)
 
+    def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
+        return short.sgd(params, grads, self.lr)
+
     def _take(self, step: Step) -> None:
         for param, grad in _pieces(step.param, step.grad):
             param -= step.lr * self._slope(param, grad, step.decays)
@@ -100,6 +104,9 @@ class Momentum(Optimizer):
         self.momentum = momentum
         self._set_decay(weight_decay, decayed)
 
+    def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
+        return short.momentum(params, grads, self.v, self.lr, self.momentum)
+
     def _take(self, step: Step) -> None:
         for param, grad, v in _pieces(step.param, step.grad, *step.kept):
             v *= self.momentum
@@ -123,6 +130,9 @@ class Nesterov(Optimizer):
         self.lr = lr
         self.momentum = momentum
 
+    def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
+        return short.nesterov(params, grads, self.v, self.lr, self.momentum)
+
     def _take(self, step: Step) -> None:
         (v,) = step.kept
         down = step.lr * step.grad
@@ -143,6 +153,9 @@ class AdaGrad(Optimizer):
         super().__init__()
         self.lr = lr
 
+    def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
+        return short.adagrad(params, grads, self.h, self.lr)
+
     def _take(self, step: Step) -> None:
         (h,) = step.kept
         param = step.param
@@ -160,6 +173,9 @@ class RMSprop(Optimizer):
         super().__init__()
         self.lr = lr
         self.decay_rate = decay_rate
+
+    def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
+        return short.rmsprop(params, grads, self.h, self.lr, self.decay_rate)
 
     def _take(self, step: Step) -> None:
         (h,) = step.kept
@@ -192,6 +208,15 @@ class Adam(Optimizer):
         self.iter += 1
         beta1, beta2 = self.beta1**self.iter, self.beta2**self.iter
         self._numbers = np.sqrt(1.0 - beta2) / (1.0 - beta1), self._epsilon()
+
+    def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
+        self._count()
+        correction, epsilon = self._numbers
+        numbers = float(self.lr * correction), self.beta1, self.beta2, epsilon
+        taken = short.adam(params, grads, self.m, self.v, *numbers)
+        if not taken:
+            self.iter -= 1
+        return taken
 
     def _take(self, step: Step) -> None:
         correction, epsilon = self._numbers

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .backends.short import Short
 from .errors import ArgumentError, WeightsError
 from .learned import whole_number
 from .ops.arrays import as_array, is_real, updated_arrays
 from .parameter_groups import matching
-from .selection import settled
+from .selection import active
 
 __all__ = ["Arrays", "Optimizer", "Step"]
 
@@ -74,13 +75,19 @@ class Optimizer:
             A parameter, its gradient and what is kept for it do not fit each other, or cannot
             be computed with. No parameter has changed then.
         """
+        plain = not self.weight_decay and not self.lr_factors and isinstance(self.lr, float | int)
+        if plain and self._take_short(active().short, params, grads):
+            return
         steps = self._steps(params, grads)
         self._count()
-        with settled():
-            for key, step in steps.items():
-                self._take(step)
-                if not isinstance(params[key], np.ndarray):
-                    params[key] = step.param[()]
+        for key, step in steps.items():
+            self._take(step)
+            if not isinstance(params[key], np.ndarray):
+                params[key] = step.param[()]
+
+    def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
+        """Take the whole step by one call, if that can be; else nothing has changed."""
+        return False
 
     def _count(self) -> None:
         """Note that a step begins."""

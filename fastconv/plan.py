@@ -26,7 +26,6 @@ from .errors import StateError
 from .geometry import window_geometry
 from .ops.memory import Pool, Use, drawing_from
 from .runs import ConvRun, Normalized, Run, Runs, flat, trains
-from .selection import settled
 
 __all__ = ["Plan", "RunFacts", "describe"]
 
@@ -69,12 +68,12 @@ class Plan:
         """
         row = list(flat(layers))
         if not train_flg:
-            with settled(), drawing_from(Use(self.pool)):
+            with drawing_from(Use(self.pool)):
                 return Runs(row, False).forward(x, False)
         first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
         self._kept = None  # what they kept is free now
         use = Use(self.pool)
-        with self._once(), settled(), drawing_from(use):
+        with self._once(), drawing_from(use):
             x = Runs(row[:first], False).forward(x, False)
             runs = Runs(row[first:], True)
             out = runs.forward(x, True)
@@ -90,7 +89,7 @@ class Plan:
         if kept is None:
             raise StateError("Plan: backward was called before a forward in training")
         runs, use = kept
-        with self._once(), settled(), drawing_from(use):
+        with self._once(), drawing_from(use):
             runs.backward(dout, False)
 
     @contextmanager

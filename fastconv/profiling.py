@@ -21,6 +21,7 @@ import numpy as np
 from . import selection
 from .backends.algorithms import ConvAlgorithms
 from .backends.base import FAMILIES, KERNELS, Backend
+from .backends.short import Short
 from .layers import Layer
 
 __all__ = ["Call", "KernelTime", "Profile"]
@@ -89,10 +90,16 @@ class Profile:
     ----------
     keep_calls : bool
         Keep each call by itself, for a trace, besides the sums.
+
+    Notes
+    -----
+    What a layer does of little data the short way (`fastconv.backends.short`) takes less time than
+    timing it: that is counted only, unless `time_little` sends it to the kernels.
     """
 
     def __init__(self, keep_calls: bool = False) -> None:
         self.keep_calls = keep_calls
+        self._little = False
         self.calls: list[Call] = []
         self.lost_calls = 0
         self.started = perf_counter()
@@ -105,6 +112,16 @@ class Profile:
     def start(self) -> None:
         """Time what is called from now on."""
         selection.observe(self._timed_table)
+
+    def time_little(self) -> None:
+        """Time what is done of little data too: from now on kernels do it."""
+        self._little = True
+        self._tables = {}
+        selection.observe(self._timed_table)
+
+    def short_calls(self) -> int:
+        """How many operations were done the short way."""
+        return sum(table.short_calls() for table in self._tables.values())
 
     def stop(self) -> None:
         """Time nothing more; what was timed stays."""
@@ -130,7 +147,7 @@ class Profile:
     def _timed_table(self, backend: Backend) -> Backend:
         table = self._tables.get(backend.name)
         if table is None or table.backend is not backend:
-            table = self._tables[backend.name] = _TimedTable(backend, self)
+            table = self._tables[backend.name] = _TimedTable(backend, self, self._little)
         return table
 
     def note(
@@ -189,14 +206,19 @@ class Profile:
 class _TimedTable:
     """A backend whose kernels report to a profile; all else is the backend's own."""
 
-    def __init__(self, backend: Backend, profile: Profile) -> None:
+    def __init__(self, backend: Backend, profile: Profile, little: bool) -> None:
         self.backend = backend
         self.name, self.layout = backend.name, backend.layout  # asked for at every call
+        self.short = Short() if little else backend.short
+        self._before = self.short.calls
         for kernel in KERNELS:
             setattr(self, kernel, _timed(backend, kernel, profile))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
+
+    def short_calls(self) -> int:
+        return self.short.calls - self._before
 
 
 def _timed(backend: Backend, kernel: str, profile: Profile) -> Callable[..., Any]:

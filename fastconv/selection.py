@@ -21,7 +21,6 @@ __all__ = [
     "list_backends",
     "registry",
     "set_backend",
-    "settled",
     "use_backend",
 ]
 
@@ -65,9 +64,35 @@ def active(argument: str | None = None) -> Backend:
     UnknownBackend, BackendUnavailable
         The name is not known, or cannot run here; it is never replaced by another.
     """
-    key = argument, config.context_backend.get()
-    if _settled.seen is not None and key in _settled.seen:
-        return _settled.seen[key]
+    version = config.settings_version()
+    if _found.version != version:
+        _found.forget(version)
+    if argument is None:
+        argument = config.context_backend.get()
+    backend = _found.backends.get(argument)
+    return _find(argument, version) if backend is None else backend
+
+
+class _Found:
+    """What `active` has found since a setting changed.
+
+    Asking for all settings takes longer than the smallest kernels do.
+    """
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.backends: dict[str | None, Backend] = {}
+
+    def forget(self, version: int) -> None:
+        """Begin anew: settings have changed."""
+        self.backends = {}  # another thread may still add to the old ones
+        self.version = version
+
+
+_found = _Found()
+
+
+def _find(argument: str | None, version: int) -> Backend:
     name, source = config.requested_backend(argument)
     if name == "auto":
         name = auto_choice()[0]
@@ -85,40 +110,16 @@ def active(argument: str | None = None) -> Backend:
             _told[name] = now
     if _observer is not None:
         backend = _observer(backend)
-    if _settled.seen is not None:
-        _settled.seen[key] = backend
+    if _found.version == version:
+        _found.backends[argument] = backend
     return backend
-
-
-class _Settled(threading.local):
-    """What `active` has found in this thread since the outermost `settled` began."""
-
-    seen: dict[tuple[str | None, str | None], Backend] | None = None
-
-
-_settled = _Settled()
-
-
-@contextmanager
-def settled() -> Iterator[None]:
-    """Ask for the process's settings once, not at each of many calls, inside a ``with`` block.
-
-    Reading the environment takes longer than the smallest kernels do.
-    """
-    if _settled.seen is not None:
-        yield
-        return
-    _settled.seen = {}
-    try:
-        yield
-    finally:
-        _settled.seen = None
 
 
 def observe(observer: Callable[[Backend], Backend] | None) -> None:
     """Let `active` hand out what `observer` makes of a backend; None ends it."""
     global _observer
     _observer = observer
+    _found.version = -1
 
 
 def settings() -> dict[str, Any]:

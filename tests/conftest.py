@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import fastconv
 from fastconv import backends, config, selection
 from fastconv.backends import Registry
 from fastconv.backends.base import KERNELS, Backend
+from fastconv.backends.short import Short
 from fastconv.testing.contract import checked
 
 from .stand_ins import fresh_registry
@@ -82,6 +84,27 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     return fresh_registry(monkeypatch)
 
 
+@pytest.fixture(params=["short way", "kernels"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How little data is computed: the tests of a module that uses it run both ways."""
+    if request.param == "kernels":
+        for name in BACKENDS:
+            if selection.registry().status(name):
+                monkeypatch.setattr(selection.registry().load(name), "short", Short())
+    return request.param
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Sets a variable as if it had been there when the process began."""
+
+    def put(variable: str, value: str) -> None:
+        monkeypatch.setenv(variable, value)
+        config.read_environment_again()
+
+    return put
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20160924)
@@ -93,7 +116,9 @@ def _choices_of_the_process(monkeypatch: pytest.MonkeyPatch):
     ours = ("BACKEND", "NUM_THREADS", "MATH", "CONV_ALGORITHM")
     for variable in ("OMP_NUM_THREADS", *(f"FASTCONV_{name}" for name in ours)):
         monkeypatch.delenv(variable, raising=False)
+    config.read_environment_again()
     yield
+    config.read_environment_again()
     fastconv.set_backend(None)
     fastconv.set_num_threads(None)
     fastconv.set_math_mode(None)

@@ -312,8 +312,8 @@ def test_a_pooled_block_has_a_sparse_weight_gradient():
     assert chosen((100, 64, 8, 8), 64, pooled=True, asked="direct")[2] == "direct"
 
 
-def test_what_is_forced_runs(monkeypatch):
-    monkeypatch.setenv("FASTCONV_CONV_ALGORITHM", "direct")
+def test_what_is_forced_runs(environment):
+    environment("FASTCONV_CONV_ALGORITHM", "direct")
     assert config.get_conv_algorithm() == "direct"
     config.set_conv_algorithm("winograd4")
     assert config.get_conv_algorithm() == "winograd4"
@@ -321,9 +321,9 @@ def test_what_is_forced_runs(monkeypatch):
     assert config.get_conv_algorithm() == "direct"
 
 
-def test_math_mode_is_the_process_choice_or_the_environment(monkeypatch):
+def test_math_mode_is_the_process_choice_or_the_environment(environment):
     assert fastconv.get_math_mode() == "default"
-    monkeypatch.setenv("FASTCONV_MATH", "Fast")
+    environment("FASTCONV_MATH", "Fast")
     assert fastconv.get_math_mode() == "fast"
     fastconv.set_math_mode("default")
     assert fastconv.get_math_mode() == "default"
@@ -331,12 +331,12 @@ def test_math_mode_is_the_process_choice_or_the_environment(monkeypatch):
     assert fastconv.get_math_mode() == "fast"
 
 
-def test_unknown_choices_are_refused(monkeypatch):
+def test_unknown_choices_are_refused(environment):
     with pytest.raises(ArgumentError, match="set_math_mode: mode must be one of default, fast"):
         fastconv.set_math_mode("quick")
     with pytest.raises(ArgumentError, match="set_conv_algorithm: algorithm must be one of auto"):
         config.set_conv_algorithm("fft")
-    monkeypatch.setenv("FASTCONV_MATH", "sloppy")
+    environment("FASTCONV_MATH", "sloppy")
     with pytest.raises(ArgumentError, match="FASTCONV_MATH must be one of"):
         selection.active("numpy")
 

@@ -44,6 +44,8 @@ from fastconv.optimizer import OPTIMIZERS, Adam, Momentum
 from fastconv.trainer import Trainer
 from fastconv.validation import Validation
 
+pytestmark = pytest.mark.usefixtures("way")
+
 NAMES = list(OPTIMIZERS)
 KEEPING = [name for name in NAMES if OPTIMIZERS[name].kept]
 

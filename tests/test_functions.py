@@ -26,6 +26,8 @@ from fastconv.functions import (
 from . import naive
 from .compare import assert_close
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 def test_identity_function_returns_its_argument():
     x = np.ones(3)

@@ -28,6 +28,8 @@ from fastconv.layers import (
 from . import naive
 from .compare import assert_close
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 def separate(rng, *shape):
     """Numbers at least 0.01 apart and away from 0, so that no difference changes an order."""

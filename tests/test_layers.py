@@ -23,6 +23,8 @@ from . import naive
 from .awkward import unchanged
 from .compare import assert_close
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 @pytest.fixture
 def draw(rng, dtype):

@@ -15,6 +15,8 @@ from fastconv.optimizer import OPTIMIZERS, make_optimizer
 from . import naive
 from .awkward import unchanged
 
+pytestmark = pytest.mark.usefixtures("way")
+
 NAMES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
 SETTINGS = {
     "SGD": {"lr": 0.1},

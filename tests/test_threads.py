@@ -25,13 +25,15 @@ from .stand_ins import add
 # ---- how many -------------------------------------------------------------------------
 
 
-def test_the_number_that_was_set_goes_before_the_environment_before_the_cpus(monkeypatch):
+def test_the_number_that_was_set_goes_before_the_environment_before_the_cpus(
+    monkeypatch, environment
+):
     monkeypatch.setattr(config, "container_cpus", lambda: None)
     if hasattr(os, "sched_getaffinity"):
         assert fastconv.get_num_threads() == len(os.sched_getaffinity(0))
-    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
+    environment("OMP_NUM_THREADS", "5,2")
     assert fastconv.get_num_threads() == 5
-    monkeypatch.setenv("FASTCONV_NUM_THREADS", "4")
+    environment("FASTCONV_NUM_THREADS", "4")
     assert fastconv.get_num_threads() == 4
     fastconv.set_num_threads(3)
     assert fastconv.get_num_threads() == 3
@@ -41,8 +43,8 @@ def test_the_number_that_was_set_goes_before_the_environment_before_the_cpus(mon
 
 @pytest.mark.parametrize("variable", ["FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"])
 @pytest.mark.parametrize("text", ["0", "-2", "two", "1.5"])
-def test_a_wrong_number_in_the_environment_is_told(monkeypatch, variable, text):
-    monkeypatch.setenv(variable, text)
+def test_a_wrong_number_in_the_environment_is_told(environment, variable, text):
+    environment(variable, text)
     with pytest.raises(
         ArgumentError, match=f"{variable} must be a whole number from 1 to 65536, got '{text}'"
     ):

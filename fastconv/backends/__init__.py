@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from ..errors import BackendUnavailable, UnknownBackend
 from .base import FAMILIES, KERNELS, Backend
+from .short import Short
 
 __all__ = ["AUTO_ORDER", "BackendStatus", "Registry"]
 
@@ -184,4 +185,6 @@ def complete(backend: Any, name: str) -> Backend:
             setattr(backend, kernel, getattr(reference, kernel))
             providers[kernel] = reference.name
     backend.providers = providers
+    if not hasattr(backend, "short"):
+        backend.short = Short()
     return cast(Backend, backend)

@@ -48,6 +48,7 @@ from numpy.typing import NDArray
 
 from ..geometry import WindowGeometry
 from .base_later import Activation, Array, Boxes, LaterKernels
+from .short import Short
 
 __all__ = [
     "CHANNELS_FIRST",
@@ -72,6 +73,7 @@ class Backend(LaterKernels, Protocol):
 
     name: str
     layout: Layout
+    short: Short  # what it does of little data without the kernels; see `.short`
 
     def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
         """From the next call on: threads, `MATH_MODES`, `ALGORITHMS` of `.algorithms`."""
@@ -194,7 +196,8 @@ class Backend(LaterKernels, Protocol):
         """1-D: out = f(x), a NaN where x is one. Only the first two kinds look at `slope`.
 
         leaky_relu: x where x > 0, else slope*x; elu: x where x > 0, else slope*(exp(x) - 1);
-        gelu: x*P(x) for the normal distribution P; silu: x/(1 + exp(-x)); tanh.
+        gelu: x*P(x) for the normal distribution P; silu: x/(1 + exp(-x)); tanh; sigmoid:
+        1/(1 + exp(-x)).
         """
 
     def activation_backward(

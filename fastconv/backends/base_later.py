@@ -17,7 +17,7 @@ __all__ = ["Activation", "Array", "Bounds", "Boxes", "LaterKernels"]
 Array = NDArray[np.floating]
 Boxes = NDArray[np.int64]
 Bounds = NDArray[np.int64]
-Activation = Literal["leaky_relu", "elu", "gelu", "silu", "tanh"]
+Activation = Literal["leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
 
 
 class LaterKernels(Protocol):

@@ -22,6 +22,7 @@ from .cython_augment import CythonAugment
 from .cython_avgpool2d import CythonAvgPool2d
 from .cython_batchnorm2d import CythonBatchNorm2d
 from .cython_grouped import CythonGrouped
+from .short import Short
 
 __all__ = ["CythonBackend", "create"]
 
@@ -127,12 +128,13 @@ class CythonBackend(
         self._kernels = kernels
         self._isa = isa
         self._why = why
+        self.short: Short = kernels.Short()
         self._threads = 1
         self._math_mode = "default"
         self._algorithm = "auto"
 
     def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
-        self._threads = threads
+        self._threads = self.short.threads = threads
         self._math_mode = math_mode
         self._algorithm = algorithm
 

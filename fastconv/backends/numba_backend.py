@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import BackendUnavailable
 from ..geometry import WindowGeometry
 from .base import Array, Bytes, Labels, Layout
+from .short import NumpyShort, Short
 
 try:
     import llvmlite.binding as llvm
@@ -80,6 +81,7 @@ class NumbaBackend(NumbaActivations, NumbaAugment, NumbaAvgPool2d, NumbaBatchNor
     layout: Layout = "channels_last"
 
     def __init__(self, team: Team) -> None:
+        self.short: Short = NumpyShort()
         self._team = team
         self._math_mode = "default"
         self._algorithm = "auto"

@@ -48,6 +48,8 @@ class Activations:
                     out[...] = x * logistic(x)
                 case "tanh":
                     out[...] = np.tanh(x)
+                case "sigmoid":
+                    out[...] = logistic(x)
 
     def activation_backward(
         self, dout: Array, x: Array, kind: Activation, slope: float, dx: Array
@@ -67,6 +69,9 @@ class Activations:
                     derivative = share * (1 + x * (1 - share))
                 case "tanh":
                     derivative = 1 - np.tanh(x) ** 2
+                case "sigmoid":
+                    share = logistic(x)
+                    derivative = share * (1 - share)
             dx[...] = dout * derivative
 
     def lrn_forward(

@@ -19,6 +19,7 @@ from .numpy_augment import NumpyAugment
 from .numpy_avgpool2d import AvgPool2dReference
 from .numpy_batchnorm2d import BatchNorm2dReference
 from .numpy_grouped import GroupedConvolution
+from .short import NumpyShort, Short
 
 __all__ = ["NumpyBackend", "create"]
 
@@ -98,6 +99,9 @@ class NumpyBackend(
 
     name = "numpy"
     layout: Layout = "channels_first"
+
+    def __init__(self) -> None:
+        self.short: Short = NumpyShort()
 
     def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
         """Nothing to do: NumPy's own BLAS decides how many threads multiply matrices."""

@@ -154,6 +154,7 @@ def stats() -> dict[str, Any]:
         Plain data that JSON can hold. ``served``: module to names; ``theirs``: what of these
         modules is the user's own, and why; ``data``: where ``load_mnist`` found its data;
         ``backend``, ``threads``; ``seconds`` since `install` and ``kernel_seconds`` of them;
+        ``short_calls``, how many operations on little data were too short to be timed;
         ``kernels``: a list of dicts ``layer, kernel, backend, dtype, algorithm, calls, seconds,
         gflops``, one for each operation of each layer (``gflops`` is None where operations
         are not counted).
@@ -190,6 +191,8 @@ def report_at_exit(*, table: bool, trace: str | None) -> None:
     _installation.table = table
     _installation.trace = trace
     _installation.profile.keep_calls = trace is not None
+    if table or trace is not None:
+        _installation.profile.time_little()
 
 
 def look_also_in(home: str | None) -> None:

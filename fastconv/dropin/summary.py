@@ -39,6 +39,7 @@ def facts(installation: Installation) -> dict[str, Any]:
         "threads": config.get_num_threads(),
         "seconds": perf_counter() - installation.started,
         "kernel_seconds": sum(row["seconds"] for row in kernels),
+        "short_calls": installation.profile.short_calls(),
         "kernels": kernels,
     }
 
@@ -62,15 +63,18 @@ def line(told: dict[str, Any]) -> str:
         others = "; ".join(f"{name}: {why}" for name, why in told["theirs"].items())
         return "fastconv: nothing served: " + (others or f"no import of {', '.join(SERVED)}")
     parts = [f"fastconv: served {_names(told['served'])}"]
-    calls = sum(row["calls"] for row in told["kernels"])
+    calls, little = sum(row["calls"] for row in told["kernels"]), told["short_calls"]
     if calls:
         where = _distinct(told["kernels"], "backend")
         if told["backend"] not in where:
             where.append(f"({told['backend']} chosen)")
         threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
         how = ", ".join([" and ".join(where), *_distinct(told["kernels"], "dtype"), threads])
-        rest = max(0.0, told["seconds"] - told["kernel_seconds"])
         parts.append(f"{told['kernel_seconds']:.2f} s in {calls:,} kernel calls ({how})")
+    if little:
+        parts.append(f"{little:,} operations on little data")
+    if calls or little:
+        rest = max(0.0, told["seconds"] - told["kernel_seconds"])
         parts.append(f"{rest:.2f} s elsewhere, in Python and NumPy")
     else:
         parts.append("no kernel was called")

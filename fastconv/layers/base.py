@@ -18,7 +18,7 @@ __all__ = ["Array", "Layer", "running_statistic"]
 
 Array = NDArray[Any]
 
-TRANSIENT = ("_kept", "_waiting", "_context")
+TRANSIENT = ("_kept", "_lost", "_context")
 """Attributes that no copy takes over; the last is one in pickles of earlier versions."""
 
 
@@ -50,8 +50,8 @@ class Layer:
     stands_for: Layer | None = None
     # On the class too: a subclass in the book's style calls no constructor but its own.
     backend: str | None = None
-    _kept: tuple[int, Any] | None = None
-    _waiting: frozenset[int] = frozenset()
+    _kept: tuple[int, Any] | None = None  # by which thread, 0 once its backward has come
+    _lost: frozenset[int] = frozenset()  # threads whose forward another's came after
 
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend
@@ -63,9 +63,12 @@ class Layer:
 
     @_context.setter
     def _context(self, context: Any) -> None:
-        self._kept = None if context is None else (get_ident(), context)
-        if context is not None:
-            self._waiting |= {get_ident()}
+        thread, before = get_ident(), self._kept
+        if before is not None and before[0] not in (thread, 0):
+            self._lost |= {before[0]}
+        self._kept = None if context is None else (thread, context)
+        if self._lost and context is not None:
+            self._lost -= {thread}
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: not what the last forward kept, which lies as kernels need it."""
@@ -78,13 +81,13 @@ class Layer:
     def _forward_context(self) -> Any:
         if self._kept is None:
             raise StateError(f"{type(self).__name__}: backward was called before forward")
-        (maker, context), thread = self._kept, get_ident()
-        if maker != thread and thread in self._waiting:
+        context = self._kept[1]
+        if self._lost and get_ident() in self._lost:
             raise StateError(
                 f"{type(self).__name__}: another thread has called forward since this one did, and "
                 "a layer keeps one; give each thread a network of its own by copy.deepcopy"
             )
-        self._waiting -= {maker}
+        self._kept = 0, context
         return context
 
 

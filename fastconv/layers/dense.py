@@ -5,6 +5,7 @@ Notation: N samples, D features, M units.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import ops, randomness
 from ..errors import ArgumentError, ShapeError, StateError
-from ..functions import sigmoid
 from ..geometry import as_float
 from ..ops.arrays import as_array, common_dtype, expect_shape
 from .base import Array, Layer, running_statistic
@@ -54,17 +54,14 @@ class Sigmoid(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         """Return an array like x."""
-        self.out = sigmoid(x)
+        self.out = ops.sigmoid_forward(x, self.backend)
         return self.out
 
     def backward(self, dout: ArrayLike) -> Array:
         """Return dout * out * (1 - out)."""
         if self.out is None:
             raise StateError("Sigmoid: backward was called before forward")
-        dout = as_array(dout)
-        common_dtype("sigmoid backward", dout)
-        expect_shape("sigmoid backward", "dout", dout, self.out.shape)
-        return dout * (1 - self.out) * self.out
+        return ops.sigmoid_backward(dout, self.out, self.backend)
 
 
 class Affine(Layer):
@@ -183,20 +180,17 @@ class Dropout(Layer):
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
         """Return x with a random share set to 0, or in evaluation all of it; scaled or not."""
         x = as_array(x)
-        x = x.astype(common_dtype("dropout", x), copy=False)
         if train_flg:
             self.mask = randomness.uniform(x.shape) > self.dropout_ratio
-            return self._scaled(x * self.mask)
+            return self._scaled(ops.masked("dropout", x, self.mask, self.backend))
+        x = x.astype(common_dtype("dropout", x), copy=False)
         return x if self.inverted else x * (1.0 - float(self.dropout_ratio))
 
     def backward(self, dout: ArrayLike) -> Array:
         """Return dout where the input was kept, scaled as it was, else 0."""
         if self.mask is None:
             raise StateError("Dropout: backward was called before a forward in training")
-        dout = as_array(dout)
-        common_dtype("dropout backward", dout)
-        expect_shape("dropout backward", "dout", dout, self.mask.shape)
-        return self._scaled(dout * self.mask)
+        return self._scaled(ops.masked("dropout backward", dout, self.mask, self.backend))
 
     def _scaled(self, kept: Array) -> Array:
         return kept / (1.0 - float(self.dropout_ratio)) if self.inverted else kept
@@ -250,7 +244,7 @@ class BatchNormalization(Layer):
                 f"BatchNormalization: expected (N, D) or (N, C, H, W), got shape {x.shape}"
             )
         self.input_shape = x.shape
-        flat = x.reshape(len(x), int(np.prod(x.shape[1:])))
+        flat = x if x.ndim == 2 else x.reshape(len(x), math.prod(x.shape[1:]))
         if self.running_mean is None:
             dtype = common_dtype("batchnorm", x)
             self.running_mean = np.zeros(flat.shape[1], dtype)
@@ -274,13 +268,13 @@ class BatchNormalization(Layer):
             before = [running_statistic("batchnorm", self, key, mean) for key in self.buffer_names]
             self.running_mean = kept * before[0] + new * mean
             self.running_var = kept * before[1] + new * variance
-        return out.reshape(x.shape)
+        return out if x.ndim == 2 else out.reshape(x.shape)
 
     def backward(self, dout: ArrayLike) -> Array:
         """Set dgamma and dbeta, return dx in the input's own shape."""
         context = self._forward_context()
         dout = as_array(dout)
         expect_shape("batchnorm backward", "dout", dout, self.input_shape)
-        flat = dout.reshape(context.normalized.shape)
+        flat = dout if dout.ndim == 2 else dout.reshape(context.normalized.shape)
         dx, self.dgamma, self.dbeta = ops.batchnorm_backward(flat, self.gamma, context)
-        return dx.reshape(dout.shape)
+        return dx if dout.ndim == 2 else dx.reshape(dout.shape)

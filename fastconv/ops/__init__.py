@@ -7,7 +7,12 @@ returns a context that its backward function takes; it remembers the backend, so
 that backward runs where forward ran.
 """
 
-from .activations import activation_backward, activation_forward
+from .activations import (
+    activation_backward,
+    activation_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+)
 from .arrays import empty_images
 from .augment import smooth, tone, warp
 from .blocks import (
@@ -24,6 +29,7 @@ from .dense import (
     batchnorm_infer,
     batchnorm_train,
     checked_adam_update,
+    masked,
     relu_backward,
     relu_forward,
 )
@@ -86,11 +92,14 @@ __all__ = [
     "im2col",
     "lrn_backward",
     "lrn_forward",
+    "masked",
     "maxpool2d_backward",
     "maxpool2d_forward",
     "relu_backward",
     "relu_forward",
     "runs_blocks",
+    "sigmoid_backward",
+    "sigmoid_forward",
     "smooth",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",

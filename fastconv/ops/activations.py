@@ -8,10 +8,24 @@ from numpy.typing import ArrayLike
 
 from ..backends.base import Activation, Array
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous, expect_shape, inverse, memory_order
+from .arrays import (
+    as_array,
+    common_dtype,
+    computing,
+    contiguous,
+    expect_shape,
+    inverse,
+    memory_order,
+)
 from .memory import empty
 
-__all__ = ["ActivationContext", "activation_backward", "activation_forward"]
+__all__ = [
+    "ActivationContext",
+    "activation_backward",
+    "activation_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +47,7 @@ def activation_forward(
     Parameters
     ----------
     x : array
-    kind : {"leaky_relu", "elu", "gelu", "silu", "tanh"}
+    kind : {"leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"}
         See `fastconv.backends.base.Backend.activation_forward`.
     slope : float
         Of the first two, where x <= 0.
@@ -61,3 +75,25 @@ def activation_backward(dout: ArrayLike, context: ActivationContext) -> Array:
         dense.reshape(-1), x.reshape(-1), context.kind, context.slope, dx.reshape(-1)
     )
     return dx.transpose(back)
+
+
+def sigmoid_forward(x: ArrayLike, backend: str | None = None) -> Array:
+    """1 / (1 + exp(-x)), of any shape."""
+    if computing.dtype is None:
+        out = active(backend).short.sigmoid_forward(x)
+        if out is not None:
+            return out
+    out, _ = activation_forward(x, "sigmoid", backend=backend)
+    return out if out.ndim else out[()]
+
+
+def sigmoid_backward(dout: ArrayLike, out: Array, backend: str | None = None) -> Array:
+    """dout * (1 - out) * out, of what `sigmoid_forward` gave."""
+    if computing.dtype is None:
+        dx = active(backend).short.sigmoid_backward(dout, out)
+        if dx is not None:
+            return dx
+    dout = as_array(dout)
+    common_dtype("sigmoid backward", dout)
+    expect_shape("sigmoid backward", "dout", dout, out.shape)
+    return dout * (1 - out) * out

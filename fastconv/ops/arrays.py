@@ -15,9 +15,11 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from .memory import array_in, bytes_for, empty
 
 __all__ = [
+    "Context",
     "as_array",
     "common_dtype",
     "compute_in",
+    "computing",
     "contiguous",
     "empty_images",
     "expect_shape",
@@ -38,7 +40,23 @@ UPDATES = ("adam",)
 """Operations that change parameters in place, and so compute in the dtype that these have."""
 
 
-class _Process:
+class Context:
+    """What a backward operation needs of forward: a dataclass, of which a small layer makes many.
+
+    Copies and pickles have its values in a row. Earlier versions left some, with fewer values.
+    """
+
+    __slots__: tuple[str, ...] = ()
+
+    def __getstate__(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__slots__]
+
+    def __setstate__(self, state: list[Any]) -> None:
+        for name, value in zip(self.__slots__, state, strict=False):
+            setattr(self, name, value)
+
+
+class computing:
     """What `compute_in` changes."""
 
     dtype: np.dtype[Any] | None = None
@@ -46,7 +64,7 @@ class _Process:
 
 def compute_in(dtype: DTypeLike | None) -> None:
     """Let all operations compute in one dtype, float32 or float64; None: as their arrays say."""
-    _Process.dtype = None if dtype is None else np.dtype(dtype)
+    computing.dtype = None if dtype is None else np.dtype(dtype)
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -96,8 +114,8 @@ def common_dtype(op: str, *arrays: np.ndarray) -> np.dtype[Any]:
                 f"{op}: expected real numbers of at most 64 bits, got an array of dtype "
                 f"{array.dtype} and shape {array.shape}"
             )
-    if _Process.dtype is not None and op not in UPDATES:
-        return _Process.dtype
+    if computing.dtype is not None and op not in UPDATES:
+        return computing.dtype
     dtype = np.result_type(*arrays)
     if dtype.kind != "f" or dtype.itemsize == 8:
         return FLOAT64

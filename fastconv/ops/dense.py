@@ -16,8 +16,10 @@ from ..backends.base import Array, Bytes
 from ..errors import ShapeError
 from ..selection import active
 from .arrays import (
+    Context,
     as_array,
     common_dtype,
+    computing,
     contiguous,
     expect_shape,
     inverse,
@@ -34,6 +36,7 @@ __all__ = [
     "batchnorm_infer",
     "batchnorm_train",
     "checked_adam_update",
+    "masked",
     "relu_backward",
     "relu_forward",
 ]
@@ -42,8 +45,8 @@ __all__ = [
 # ---- fully connected ----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class AffineContext:
+@dataclass(slots=True)
+class AffineContext(Context):
     """What `affine_backward` needs: the flattened input and its first shape."""
 
     backend: str
@@ -56,7 +59,13 @@ def affine_forward(
     x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, backend: str | None = None
 ) -> tuple[Array, AffineContext]:
     """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,) if there is one."""
-    op = "affine"
+    op, chosen = "affine", active(backend)
+    if computing.dtype is None:
+        out = chosen.short.affine_forward(x, weight, bias)
+        if out is not None:
+            given, weights = as_array(x), as_array(weight)
+            flat = given if given.ndim == 2 else given.reshape(len(given), -1)
+            return out, AffineContext(chosen.name, flat, given.shape, weights.shape)
     x, weight = as_array(x), as_array(weight)
     if weight.ndim != 2 or 0 in weight.shape:
         raise ShapeError(f"{op}: weight must be (D, M) with no axis empty, got {weight.shape}")
@@ -71,7 +80,6 @@ def affine_forward(
     bias = np.zeros(weight.shape[1], weight.dtype) if bias is None else as_array(bias)
     expect_shape(op, "bias", bias, weight.shape[1:])
     dtype = common_dtype(op, x, weight, bias)
-    chosen = active(backend)
     flat = contiguous(x, dtype).reshape(len(x), features)
     out = np.empty((len(x), weight.shape[1]), dtype)
     chosen.affine_forward(flat, contiguous(weight, dtype), contiguous(bias, dtype), out)
@@ -82,7 +90,18 @@ def affine_backward(
     dout: ArrayLike, weight: ArrayLike, context: AffineContext, input_gradient: bool = True
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx in the input's own shape, dweight, dbias); dx None where not asked for."""
-    op = "affine backward"
+    op, backend = "affine backward", active(context.backend)
+    as_before = (
+        context.x.shape == (context.shape[0], context.weight_shape[0])
+        and getattr(weight, "shape", None) == context.weight_shape
+    )
+    if computing.dtype is None and as_before:
+        done = backend.short.affine_backward(dout, context.x, weight, input_gradient)
+        if done is not None:
+            dx, dweight, dbias = done
+            if dx is not None and len(context.shape) != 2:
+                dx = dx.reshape(context.shape)
+            return dx, dweight, dbias
     dout, weight = as_array(dout), as_array(weight)
     features, units = context.weight_shape
     samples = context.shape[0]
@@ -90,7 +109,7 @@ def affine_backward(
     expect_shape(op, "dout", dout, (samples, units))
     expect_shape(op, "x, as forward kept it,", context.x, (samples, features))
     common_dtype(op, dout, weight)
-    backend, x = active(context.backend), contiguous(context.x, context.x.dtype)
+    x = contiguous(context.x, context.x.dtype)
     dx = np.empty(x.shape, x.dtype) if input_gradient else None
     dweight = np.empty(weight.shape, x.dtype)
     dbias = np.empty(units, x.dtype)
@@ -99,11 +118,15 @@ def affine_backward(
     return None if dx is None else dx.reshape(context.shape), dweight, dbias
 
 
+ORDERS = tuple(tuple(range(axes)) for axes in range(65))
+"""The axes of C-contiguous arrays, by how many there are; NumPy has no more."""
+
+
 # ---- ReLU ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ReluContext:
+@dataclass(slots=True)
+class ReluContext(Context):
     """What `relu_backward` needs; `mask` is 1 where the gradient passes."""
 
     backend: str
@@ -114,19 +137,27 @@ class ReluContext:
 
 def relu_forward(x: ArrayLike, backend: str | None = None) -> tuple[Array, ReluContext]:
     """x where x > 0, else 0, any shape; NaN stays. Keeps the order of x's axes in memory."""
+    chosen = active(backend)
+    if computing.dtype is None and (done := chosen.short.relu_forward(x)) is not None:
+        out, mask = done
+        return out, ReluContext(chosen.name, mask, ORDERS[out.ndim], out.dtype)
     x = as_array(x)
     dtype = common_dtype("relu", x)
     axes = memory_order(x)
     back = inverse(axes)
     dense = contiguous(x.transpose(axes), dtype)
     out, mask = empty(dense.shape, dtype), empty(dense.shape, np.uint8)
-    chosen = active(backend)
     chosen.relu_forward(dense.reshape(-1), out.reshape(-1), mask.reshape(-1))
     return out.transpose(back), ReluContext(chosen.name, mask.transpose(back), axes, dtype)
 
 
 def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
     """dout where x was positive, else 0."""
+    backend = active(context.backend)
+    if getattr(dout, "dtype", None) is context.dtype:
+        dx = backend.short.masked(dout, context.mask)
+        if dx is not None:
+            return dx
     dout = as_array(dout)
     expect_shape("relu backward", "dout", dout, context.mask.shape)
     common_dtype("relu backward", dout)
@@ -134,15 +165,31 @@ def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
     dense = contiguous(dout.transpose(axes), dtype)
     dx = empty(dense.shape, dtype)
     mask = context.mask.transpose(axes)
-    active(context.backend).relu_backward(dense.reshape(-1), mask.reshape(-1), dx.reshape(-1))
+    backend.relu_backward(dense.reshape(-1), mask.reshape(-1), dx.reshape(-1))
     return dx.transpose(inverse(axes))
+
+
+def masked(op: str, x: ArrayLike, mask: np.ndarray, backend: str | None = None) -> Array:
+    """x where the mask, bools of its shape, is true, else 0: also in place of a NaN."""
+    chosen = active(backend)
+    if computing.dtype is None and (out := chosen.short.masked(x, mask)) is not None:
+        return out
+    x = as_array(x)
+    dtype = common_dtype(op, x)
+    expect_shape(op, "dout" if op.endswith("backward") else "input", x, mask.shape)
+    axes = memory_order(x)
+    dense = contiguous(x.transpose(axes), dtype)
+    places = np.ascontiguousarray(mask.transpose(axes)).view(np.uint8)
+    out = empty(dense.shape, dtype)
+    chosen.relu_backward(dense.reshape(-1), places.reshape(-1), out.reshape(-1))
+    return out.transpose(inverse(axes))
 
 
 # ---- batch normalisation ------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class BatchNormContext:
+@dataclass(slots=True)
+class BatchNormContext(Context):
     """What `batchnorm_backward` needs of the forward pass."""
 
     backend: str
@@ -182,10 +229,15 @@ def batchnorm_train(
     backend: str | None = None,
 ) -> tuple[Array, Array, Array, BatchNormContext]:
     """Normalise x (N, D), N at least 1, over the batch: (out, mean, variance, context)."""
+    chosen = active(backend)
+    if computing.dtype is None:
+        done = chosen.short.batchnorm_train(x, gamma, beta, epsilon)
+        if done is not None:
+            out, normalized, mean, variance = done
+            return out, mean, variance, BatchNormContext(chosen.name, normalized, variance, epsilon)
     x, vectors, dtype = _batchnorm_arrays(x, gamma=gamma, beta=beta)
     out, normalized = np.empty(x.shape, dtype), np.empty(x.shape, dtype)
     mean, variance = np.empty(x.shape[1], dtype), np.empty(x.shape[1], dtype)
-    chosen = active(backend)
     if len(x):
         chosen.batchnorm_train(
             x, vectors["gamma"], vectors["beta"], epsilon, out, normalized, mean, variance
@@ -217,9 +269,13 @@ def batchnorm_backward(
     dout: ArrayLike, gamma: ArrayLike, context: BatchNormContext
 ) -> tuple[Array, Array, Array]:
     """Gradients (dx (N, D), dgamma (D,), dbeta (D,)) of `batchnorm_train`."""
-    op = "batchnorm backward"
+    op, backend = "batchnorm backward", active(context.backend)
+    normalized, kept = context.normalized, (context.variance, context.epsilon)
+    if computing.dtype is None:
+        done = backend.short.batchnorm_backward(dout, normalized, gamma, *kept)
+        if done is not None:
+            return done
     dout = as_array(dout)
-    normalized = context.normalized
     expect_shape(op, "dout", dout, normalized.shape)
     common_dtype(op, dout)
     dtype, features = normalized.dtype, normalized.shape[1]
@@ -236,16 +292,7 @@ def batchnorm_backward(
     if len(normalized) == 0:
         dgamma[...], dbeta[...] = 0, 0
         return dx, dgamma, dbeta
-    active(context.backend).batchnorm_backward(
-        contiguous(dout, dtype),
-        normalized,
-        gamma,
-        context.variance,
-        context.epsilon,
-        dx,
-        dgamma,
-        dbeta,
-    )
+    backend.batchnorm_backward(contiguous(dout, dtype), normalized, gamma, *kept, dx, dgamma, dbeta)
     return dx, dgamma, dbeta
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ..backends.base import Array, Labels
 from ..errors import ArgumentError, LabelError, ShapeError
 from ..selection import active
-from .arrays import as_array, common_dtype, contiguous, expect_shape
+from .arrays import Context, as_array, common_dtype, computing, contiguous, expect_shape
 
 __all__ = [
     "class_indices",
@@ -62,8 +62,8 @@ def expect_smoothing(op: str, smoothing: float) -> None:
         raise ArgumentError(f"{op}: label_smoothing must be from 0 to below 1, got {smoothing!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class LossContext:
+@dataclass(slots=True)
+class LossContext(Context):
     """What `softmax_cross_entropy_backward` needs of the forward pass."""
 
     backend: str
@@ -86,7 +86,13 @@ def softmax_cross_entropy_forward(
     Targets (N, M) that are not one-hot are treated as the book's code does: the loss is
     that of their largest entries, the gradient pulls towards the targets themselves.
     """
-    op = "softmax_cross_entropy"
+    op, chosen = "softmax_cross_entropy", active(backend)
+    if computing.dtype is None and smoothing == 0:
+        done = chosen.short.softmax_cross_entropy_forward(scores, t, 0.0)
+        if done is not None:
+            loss, probabilities, labels = done
+            classes = probabilities.shape[1]
+            return loss, LossContext(chosen.name, classes, probabilities, labels, 0.0, None)
     expect_smoothing(op, smoothing)
     scores = as_array(scores)
     if scores.ndim != 2 or scores.shape[1] == 0:
@@ -97,7 +103,6 @@ def softmax_cross_entropy_forward(
     if soft is not None:
         soft = (1 - smoothing) * soft + smoothing / soft.shape[1]
     probabilities = np.empty(scores.shape, dtype)
-    chosen = active(backend)
     loss = 0.0
     if len(scores):
         loss = chosen.softmax_cross_entropy_forward(
@@ -111,6 +116,13 @@ def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> A
     """Gradient (N, M) of the scores: (probabilities - smoothed onehot) * dout / N."""
     op, probabilities = "softmax_cross_entropy backward", context.probabilities
     samples = len(context.labels)
+    if context.soft is None and samples and probabilities.shape == (samples, context.classes):
+        short, scale = active(context.backend).short, float(dout) / samples
+        dscores = short.softmax_cross_entropy_backward(
+            probabilities, context.labels, context.smoothing, scale
+        )
+        if dscores is not None:
+            return dscores
     expect_shape(op, "y, as forward kept it,", probabilities, (samples, context.classes))
     probabilities = contiguous(probabilities, probabilities.dtype)
     dscores = np.empty(probabilities.shape, probabilities.dtype)

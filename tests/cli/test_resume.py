@@ -185,14 +185,16 @@ def test_resume_on_other_threads_or_backend_warns(whole, fastconv_command):
     assert ("--backend numpy" in err) == (fastconv.get_backend() != "numpy")
 
 
-def test_resume_on_another_instruction_set_or_algorithm_warns(whole, fastconv_command, monkeypatch):
+def test_resume_on_another_instruction_set_or_algorithm_warns(
+    whole, fastconv_command, monkeypatch, environment
+):
     """No option names them: the CPU and the environment decide."""
     backend = config(whole)["backend"]
     assert config(whole)["isa"] == selection.instruction_set(backend)
     assert config(whole)["algorithm"] == "auto"
     resume = ["train", "--resume", whole]
     assert "continuing" not in fastconv_command(*resume)[2]
-    monkeypatch.setenv("FASTCONV_CONV_ALGORITHM", "direct")
+    environment("FASTCONV_CONV_ALGORITHM", "direct")
     monkeypatch.setattr(selection, "instruction_set", lambda name: "sse9")
     status, _, err = fastconv_command(*resume)
     assert status == 0

@@ -14,6 +14,7 @@ cdef enum:
     GELU
     SILU
     TANH
+    SIGMOID
 
 cdef extern from "exponential.h" nogil:
     vec[T] vector_exp[T](vec[T]) noexcept
@@ -60,6 +61,8 @@ cdef inline vec[real] activation(
         return times(value, normal_share(x, count))
     if KIND == SILU:
         return times(value, logistic(value))
+    if KIND == SIGMOID:
+        return logistic(value)
     return vector_tanh(value)
 
 
@@ -79,6 +82,9 @@ cdef inline vec[real] derivative(
     if KIND == SILU:
         share = logistic(value)
         return times(share, muladd(value, subtract(one, share), one))
+    if KIND == SIGMOID:
+        share = logistic(value)
+        return times(share, subtract(one, share))
     share = vector_tanh(value)
     return subtract(one, times(share, share))
 
@@ -120,6 +126,8 @@ cdef void activation_part(
         activation_vectors[real](GELU, x, count, slope, out)
     elif kind == SILU:
         activation_vectors[real](SILU, x, count, slope, out)
+    elif kind == SIGMOID:
+        activation_vectors[real](SIGMOID, x, count, slope, out)
     else:
         activation_vectors[real](TANH, x, count, slope, out)
 
@@ -136,6 +144,8 @@ cdef void derivative_part(
         derivative_vectors[real](GELU, dout, x, count, slope, dx)
     elif kind == SILU:
         derivative_vectors[real](SILU, dout, x, count, slope, dx)
+    elif kind == SIGMOID:
+        derivative_vectors[real](SIGMOID, dout, x, count, slope, dx)
     else:
         derivative_vectors[real](TANH, dout, x, count, slope, dx)
 

@@ -9,7 +9,8 @@
 #
 # Of few samples the weights are most of the work: a block of columns is a narrow strip of their
 # memory, which comes at a third of the speed of whole rows. So there forward adds STREAMS rows of
-# weight to out at a time, and dx is computed turned, rows of weight times columns of dout.
+# weight to out at a time, unless a cache has the weights, and dx is computed turned, rows of weight
+# times columns of dout.
 #
 # Tiles: see product.pxi. A threaded BLAS beside these kernels would leave its threads spinning on
 # the cores that they need. dweight is summed over blocks of samples, which keeps float32 accurate
@@ -18,6 +19,7 @@
 cdef enum:
     SAMPLES = 128  # in one partial sum of the weight gradient
     STREAMS = 8  # rows of weight that are read side by side
+    CACHED_BYTES = 1 << 19  # of weights that the second cache may hold
     SUMMED_BYTES = 1 << 17  # of dweight that stay in the second cache from sums to sums
 
 
@@ -92,6 +94,26 @@ cdef void multiply_rows(
             )
 
 
+cdef void multiply_columns(
+    const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t columns,
+    const real* bias, real* out,
+) noexcept nogil:
+    """out (rows, columns) = x @ weight + bias for at least a vector of columns.
+
+    The last block ends where the columns do, and may write again what the one before it wrote.
+    """
+    cdef ptrdiff_t j = 0, width
+    cdef Product p = product_of(1, depth)
+    p.part = part_of(1, depth, LONGEST_SUM)
+    p.x_y, p.x_i, p.x_r = 0, 1, depth
+    p.w_y, p.w_i, p.out_r = 0, columns, columns
+    while j < columns:
+        width = 2 * lanes(x) if columns - j >= 2 * lanes(x) else lanes(x)
+        j = min(j, columns - width)
+        product_rows(&p, rows, x, weight + j, bias + j, out + j, width)
+        j += width
+
+
 cdef void forward_few(
     const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t columns,
     const real* bias, real* out, int threads,
@@ -100,10 +122,16 @@ cdef void forward_few(
     cdef ptrdiff_t vectors = columns // lanes(x)
     cdef ptrdiff_t whole = vectors * lanes(x)
     cdef int team = team_size(threads, vectors, rows * depth * vectors)
-    cdef Scratch packing = Scratch(0 if whole == columns else (depth + 2) * lanes(x) * sizeof(real))
-    cdef real* start = <real*> packing.start
+    cdef Scratch packing
+    cdef real* start
     cdef int t
     cdef ptrdiff_t r
+    if vectors > 0 and team == 1 and depth * columns * sizeof(real) <= CACHED_BYTES:
+        with nogil:
+            multiply_columns(x, rows, depth, weight, columns, bias, out)
+        return
+    packing = Scratch(0 if whole == columns else (depth + 2) * lanes(x) * sizeof(real))
+    start = <real*> packing.start
     with nogil:
         for r in range(rows):
             memcpy(out + r * columns, bias, columns * sizeof(real))

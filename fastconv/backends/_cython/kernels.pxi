@@ -31,6 +31,8 @@ include "batchnorm2d.pxi"
 include "batchnorm2d_backward.pxi"
 include "loss.pxi"
 include "augment.pxi"
+include "updates.pxi"
+include "short.pxi"
 
 
 def build_facts():

@@ -22,8 +22,8 @@ from .pointer import DOUBLE, ELEMENTS, FLOAT, element, helper, numbers, pointers
 
 __all__ = ["KINDS", "activation_backward", "activation_forward"]
 
-KINDS = ("leaky_relu", "elu", "gelu", "silu", "tanh")
-LEAKY_RELU, ELU, GELU, SILU, TANH = range(5)
+KINDS = ("leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
+LEAKY_RELU, ELU, GELU, SILU, TANH, SIGMOID = range(6)
 
 LIMITS = {FLOAT: (-87.0, 88.0), DOUBLE: (-708.0, 709.0)}
 """Where exp is neither 0 nor infinite."""
@@ -121,6 +121,8 @@ def formulas(real: int, kind: int) -> tuple[Any, Any]:
             return x * normal_share(x)
         if kind == SILU:
             return x * logistic(x)
+        if kind == SIGMOID:
+            return logistic(x)
         return tanh(x)
 
     @helper
@@ -135,6 +137,9 @@ def formulas(real: int, kind: int) -> tuple[Any, Any]:
         if kind == SILU:
             part = logistic(x)
             return part * (number(1) + x * (number(1) - part))
+        if kind == SIGMOID:
+            part = logistic(x)
+            return part * (number(1) - part)
         height = tanh(x)
         return number(1) - height * height
 

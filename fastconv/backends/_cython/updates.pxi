@@ -1,0 +1,142 @@
+# The optimizers' steps: one pass over memory for all that a step does to a value.
+#
+#     for parameter:  for value, in parallel:  kept = f(kept, grad);  param -= g(kept, grad)
+#
+# NumPy writes an array for each operation of a formula. Here a value stays in its register, and a
+# step of many small parameters is one call. Roundings are NumPy's (see updates.h), so that a script's
+# numbers do not depend on who takes the step. All parameters are checked before the first changes;
+# what is not plain is left to the long way, which says what is wrong.
+
+cdef enum:
+    PARAMETERS = 256  # of one step
+    ADAM_RULE = 100  # the others are in updates.h
+
+cdef extern from "updates.h" nogil:
+    enum:
+        SGD_RULE
+        MOMENTUM_RULE
+        NESTEROV_RULE
+        ADAGRAD_RULE
+        RMSPROP_RULE
+
+    void update_values[T](int, T*, const T*, T*, ptrdiff_t, ptrdiff_t, double, double) noexcept
+
+
+cdef struct Update:
+    void* param
+    const void* grad
+    void* first  # what is kept
+    void* second
+    ptrdiff_t size
+    int kind
+
+
+cdef void update_part(
+    int rule, real* p, const real* g, real* a, real* b, ptrdiff_t begin, ptrdiff_t end,
+    const double* numbers,
+) noexcept nogil:
+    """Values [begin, end); the numbers are lr and what follows it in each rule of `Short`."""
+    if rule == ADAM_RULE:
+        adam_part[real](
+            p, g, a, b, begin, end, <real> numbers[0], <real> (1 - numbers[1]),
+            <real> (1 - numbers[2]), <real> numbers[3],
+        )
+    else:
+        update_values(rule, p, g, a, begin, end, numbers[0], numbers[1])
+
+
+cdef void take_update(
+    int rule, const Update* u, ptrdiff_t begin, ptrdiff_t end, const double* numbers
+) noexcept nogil:
+    if u.kind == cnp.NPY_DOUBLE:
+        update_part(
+            rule, <double*> u.param, <const double*> u.grad, <double*> u.first,
+            <double*> u.second, begin, end, numbers,
+        )
+    else:
+        update_part(
+            rule, <float*> u.param, <const float*> u.grad, <float*> u.first, <float*> u.second,
+            begin, end, numbers,
+        )
+
+
+cdef inline bint separate(const void* a, const void* b, ptrdiff_t bytes) noexcept nogil:
+    """Whether two pieces of memory of this length share nothing."""
+    return <const char*> a + bytes <= <const char*> b or <const char*> b + bytes <= <const char*> a
+
+
+cdef bint disjoint(const Update* u) noexcept nogil:
+    """Whether what is changed shares no memory, neither with itself nor with what is read."""
+    cdef ptrdiff_t bytes = u.size * (8 if u.kind == cnp.NPY_DOUBLE else 4)
+    if not separate(u.param, u.grad, bytes):
+        return False
+    if u.first != NULL and not (separate(u.param, u.first, bytes) and separate(u.grad, u.first, bytes)):
+        return False
+    return u.second == NULL or (
+        separate(u.param, u.second, bytes)
+        and separate(u.grad, u.second, bytes)
+        and separate(u.first, u.second, bytes)
+    )
+
+
+cdef bint kept_of(object arrays, object key, object param, void** memory):
+    """The array that is kept for a parameter, if it is a plain one like it, and writable."""
+    cdef object kept
+    if type(arrays) is not dict or key not in <dict> arrays:
+        return False
+    kept = (<dict> arrays)[key]
+    if type_of(kept, 0) < 0 or not is_like(kept, param) or not cnp.PyArray_ISWRITEABLE(kept):
+        return False
+    memory[0] = cnp.PyArray_DATA(kept)
+    return True
+
+
+cdef bint update_all(
+    int rule, object params, object grads, object first, object second, const double* numbers,
+    int threads,
+) except -1:
+    """Take a step on every parameter; or none, where any of them is not plain."""
+    cdef Update[PARAMETERS] updates
+    cdef Update* u
+    cdef ptrdiff_t count = 0, all_values = 0, i
+    cdef int t, team
+    cdef object key, param, grad
+    cdef list held = []  # while other threads may run
+    if type(params) is not dict or type(grads) is not dict or len(<dict> params) > PARAMETERS:
+        return False
+    for key, param in (<dict> params).items():
+        u = &updates[count]
+        u.kind = type_of(param, 0)
+        if u.kind < 0 or not cnp.PyArray_ISWRITEABLE(param) or key not in <dict> grads:
+            return False
+        grad = (<dict> grads)[key]
+        if not is_like(grad, param):
+            return False
+        u.param, u.grad = cnp.PyArray_DATA(param), cnp.PyArray_DATA(grad)
+        u.size = cnp.PyArray_SIZE(param)
+        u.first = u.second = NULL
+        if rule != SGD_RULE and not kept_of(first, key, param, &u.first):
+            return False
+        if rule == ADAM_RULE and not kept_of(second, key, param, &u.second):
+            return False
+        if not disjoint(u):
+            return False
+        all_values += u.size
+        count += 1
+    if all_values < GRAIN:
+        for i in range(count):
+            take_update(rule, &updates[i], 0, updates[i].size, numbers)
+        return True
+    for key, param in (<dict> params).items():
+        held += [param, (<dict> grads)[key]]
+        if rule != SGD_RULE:
+            held.append((<dict> first)[key])
+        if rule == ADAM_RULE:
+            held.append((<dict> second)[key])
+    with nogil:
+        for i in range(count):
+            u = &updates[i]
+            team = team_size(threads, u.size, 4 * u.size)
+            for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+                take_update(rule, u, share(u.size, t, team), share(u.size, t + 1, team), numbers)
+    return True

@@ -1,0 +1,175 @@
+"""The short way: whole operations on little data, beside the kernel table.
+
+A layer on a few samples computes for a microsecond. The checks of the front door, its allocations
+and the hand-over by the table take ten times as long, and NumPy itself twice. So a backend has
+an object ``short`` besides its kernels. Its operations take arrays as the caller has them, look
+at once whether these are plain, of one dtype, of shapes that fit, and few enough numbers, and
+allocate the results. Where anything is otherwise they do nothing and return None; the front door
+then takes the long way, which copes with all else and says what is wrong.
+
+What they compute is what the kernels compute, bit for bit. A backend without a ``short`` of its own
+gets a `Short`, with which everything goes the long way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["NumpyShort", "Short"]
+
+FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+
+MOST = 1 << 10
+"""Numbers of an array beyond which a call of NumPy's is no longer most of the time."""
+
+
+class Short:
+    """The operations, none of which is done. N samples, D features, M units or classes.
+
+    Attributes
+    ----------
+    calls : int
+        How many it has done.
+    threads : int
+        For the optimizers' steps on many numbers; the rest is done on the caller's thread.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.threads = 1
+
+    def affine_forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        """x (N, ...), flattened, @ weight (D, M) + bias (M)."""
+
+    def affine_backward(self, dout: Any, x: Any, weight: Any, input_gradient: bool) -> Any:
+        """(dx or None, dweight, dbias)."""
+
+    def relu_forward(self, x: Any) -> Any:
+        """(out, mask): x where x > 0, else 0; bytes, 1 where x > 0, else 0."""
+
+    def masked(self, x: Any, mask: Any) -> Any:
+        """x where the mask, bytes or bools, is not 0, else 0."""
+
+    def sigmoid_forward(self, x: Any) -> Any:
+        """1 / (1 + exp(-x))."""
+
+    def sigmoid_backward(self, dout: Any, out: Any) -> Any:
+        """dout * (1 - out) * out."""
+
+    def softmax(self, x: Any) -> Any:
+        """exp(x) / sum(exp(x)) over the last axis."""
+
+    def cross_entropy(self, y: Any, t: Any) -> Any:
+        """Mean of -log(y[label] + 1e-7), for y (N, M) and indices or one-hot rows."""
+
+    def softmax_cross_entropy_forward(self, scores: Any, t: Any, smoothing: float) -> Any:
+        """(loss, probabilities (N, M), labels (N,)), for indices or one-hot rows."""
+
+    def softmax_cross_entropy_backward(
+        self, p: Any, labels: Any, smoothing: float, scale: float
+    ) -> Any:
+        """(p - smoothed onehot) * scale."""
+
+    def batchnorm_train(self, x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+        """(out, normalized (N, D), mean, variance (D,))."""
+
+    def batchnorm_backward(
+        self, dout: Any, normalized: Any, gamma: Any, variance: Any, epsilon: float
+    ) -> Any:
+        """(dx (N, D), dgamma, dbeta (D,))."""
+
+    # The optimizers' steps on all parameters, for dicts of arrays of any size: whether it was
+    # taken. One that was not has changed nothing.
+
+    def sgd(self, params: Any, grads: Any, lr: float) -> bool:
+        """p -= lr*g."""
+        return False
+
+    def momentum(
+        self,
+        params: Any,
+        grads: Any,
+        v: Any,
+        lr: float,
+        momentum: float,
+    ) -> bool:
+        """v = momentum*v - lr*g; p += v."""
+        return False
+
+    def nesterov(
+        self,
+        params: Any,
+        grads: Any,
+        v: Any,
+        lr: float,
+        momentum: float,
+    ) -> bool:
+        """p += momentum^2 * v - (1 + momentum)*lr*g; v = momentum*v - lr*g."""
+        return False
+
+    def adagrad(self, params: Any, grads: Any, h: Any, lr: float) -> bool:
+        """h += g*g; p -= lr*g / (sqrt(h) + 1e-7)."""
+        return False
+
+    def rmsprop(
+        self,
+        params: Any,
+        grads: Any,
+        h: Any,
+        lr: float,
+        decay_rate: float,
+    ) -> bool:
+        """h = decay_rate*h + (1 - decay_rate)*g*g; p -= lr*g / (sqrt(h) + 1e-7)."""
+        return False
+
+    def adam(
+        self,
+        params: Any,
+        grads: Any,
+        m: Any,
+        v: Any,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> bool:
+        """As `adam_update` of the kernel table, with lr corrected for bias."""
+        return False
+
+
+def plain(*arrays: Any) -> bool:
+    """Whether these are few numbers each, in plain arrays of one dtype that kernels have."""
+    for array in arrays:
+        if type(array) is not np.ndarray or not 0 < array.size <= MOST:
+            return False
+    dtype = arrays[0].dtype
+    return dtype in FLOATS and all(array.dtype == dtype for array in arrays)
+
+
+class NumpyShort(Short):
+    """Those that are the same in NumPy as in any kernel, to the bit, and take it few calls."""
+
+    def relu_forward(self, x: Any) -> Any:
+        """See `Short`."""
+        if not plain(x) or not x.flags.c_contiguous:
+            return None
+        self.calls += 1
+        out = x.copy()
+        out[x <= 0] = 0
+        return out, (x > 0).view(np.uint8)
+
+    def masked(self, x: Any, mask: Any) -> Any:
+        """See `Short`."""
+        if not plain(x) or type(mask) is not np.ndarray or mask.shape != x.shape:
+            return None
+        self.calls += 1
+        return np.where(mask, x, x.dtype.type(0))
+
+    def sigmoid_backward(self, dout: Any, out: Any) -> Any:
+        """See `Short`."""
+        if not plain(dout, out) or dout.shape != out.shape:
+            return None
+        self.calls += 1
+        return dout * (1 - out) * out
