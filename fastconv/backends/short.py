@@ -41,7 +41,7 @@ class Short:
         self.threads = 1
 
     def affine_forward(self, x: Any, weight: Any, bias: Any) -> Any:
-        """x (N, ...), flattened, @ weight (D, M) + bias (M)."""
+        """(x (N, ...), flattened, @ weight (D, M) + bias (M,), and x in the weight's dtype)."""
 
     def affine_backward(self, dout: Any, x: Any, weight: Any, input_gradient: bool) -> Any:
         """(dx or None, dweight, dbias)."""

@@ -61,11 +61,12 @@ def affine_forward(
     """x (N, ...) flattened to (N, D), times weight (D, M), plus bias (M,) if there is one."""
     op, chosen = "affine", active(backend)
     if computing.dtype is None:
-        out = chosen.short.affine_forward(x, weight, bias)
-        if out is not None:
-            given, weights = as_array(x), as_array(weight)
+        done = chosen.short.affine_forward(x, weight, bias)
+        if done is not None:
+            out, given = done
             flat = given if given.ndim == 2 else given.reshape(len(given), -1)
-            return out, AffineContext(chosen.name, flat, given.shape, weights.shape)
+            weight_shape = flat.shape[1], out.shape[1]
+            return out, AffineContext(chosen.name, flat, given.shape, weight_shape)
     x, weight = as_array(x), as_array(weight)
     if weight.ndim != 2 or 0 in weight.shape:
         raise ShapeError(f"{op}: weight must be (D, M) with no axis empty, got {weight.shape}")

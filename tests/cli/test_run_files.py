@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import Trainer, cli, training_run
+from fastconv import Trainer, cli, config, training_run
 from fastconv.cli_config import given_fields, new_config
 from fastconv.cli_options import build_parser
 from fastconv.cli_recipes import apply_recipe
@@ -461,9 +461,11 @@ def test_more_threads_than_there_can_be(fastconv_command, monkeypatch):
     for variable in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
         with monkeypatch.context() as patch:
             patch.setenv(variable, "9" * 20)
+            config.read_environment_again()
             status, _, err = fastconv_command("train")
         assert status == 2
         assert f"{variable} must be a whole number" in err
+        config.read_environment_again()
 
 
 # ---- mutated --------------------------------------------------------------------------

@@ -295,10 +295,12 @@ cdef class Short:
         self.calls, self.threads = 0, 1
 
     def affine_forward(self, x, weight, bias):
-        """x (N, ...), flattened, @ weight (D, M) + bias (M,)."""
-        cdef int kind = type_of(weight, 2)
+        """(x (N, ...), flattened, @ weight (D, M) + bias (M,), and x in the weight's dtype)."""
+        cdef int kind = type_of(weight, 2), given = type_of(x, 0)
         cdef ptrdiff_t samples, features, columns
-        if kind < 0 or type_of(x, 0) != kind or cnp.PyArray_NDIM(x) < 2:
+        if kind < 0 or given < 0 or cnp.PyArray_NDIM(x) < 2:
+            return None
+        if given != kind and kind != cnp.NPY_DOUBLE:
             return None
         samples = cnp.PyArray_DIM(x, 0)
         features, columns = cnp.PyArray_DIM(weight, 0), cnp.PyArray_DIM(weight, 1)
@@ -306,13 +308,15 @@ cdef class Short:
             return None
         if samples * features * columns > SHORT_WORK:
             return None
+        if given != kind:  # data sets are float32, weights drawn by NumPy float64
+            x = cnp.PyArray_Cast(x, kind)
         out = matrix(samples, columns, kind)
         if kind == cnp.NPY_DOUBLE:
             affine_out(x, weight, bias, out, samples, <const double*> NULL)
         else:
             affine_out(x, weight, bias, out, samples, <const float*> NULL)
         self.calls += 1
-        return out
+        return out, x
 
     def affine_backward(self, dout, x, weight, bint input_gradient):
         """(dx or None, dweight, dbias), for dout (N, M), x (N, D) and weight (D, M)."""
