@@ -6,6 +6,7 @@ at a time, and copies, pickled or not, begin with a ``forward`` of their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ClassVar
 
@@ -14,12 +15,26 @@ from numpy.typing import NDArray
 from ..errors import StateError
 from ..ops.arrays import as_array, common_dtype, expect_shape
 
-__all__ = ["Array", "Layer", "running_statistic"]
+__all__ = ["Array", "Layer", "made", "running_statistic"]
 
 Array = NDArray[Any]
 
 TRANSIENT = ("_kept", "_lost", "_context")
 """Attributes that no copy takes over; the last is one in pickles of earlier versions."""
+
+
+class made:
+    """An attribute that is computed at each look, where a subclass has not set one of its own.
+
+    A property would refuse to be set, and the book's layers set such attributes in `forward`.
+    """
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else self.function(instance)
 
 
 class Layer:

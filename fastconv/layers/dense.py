@@ -16,7 +16,7 @@ from .. import ops, randomness
 from ..errors import ArgumentError, ShapeError, StateError
 from ..geometry import as_float
 from ..ops.arrays import as_array, common_dtype, expect_shape
-from .base import Array, Layer, running_statistic
+from .base import Array, Layer, made, running_statistic
 
 __all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss"]
 
@@ -70,8 +70,8 @@ class Affine(Layer):
     Parameters
     ----------
     W : array (D, M)
-    b : array (M,), optional
-        None adds nothing, and only W is trained.
+    b : array (M,) or number, optional
+        A number is added by all units; None adds nothing, and only W is trained.
 
     Attributes
     ----------
@@ -120,6 +120,7 @@ class SoftmaxWithLoss(Layer):
 
     # On the class too: a subclass in the book's style calls no constructor but its own.
     label_smoothing: float = 0.0
+    _lone: bool = False  # whether the scores were those of one sample, without an axis for it
 
     def __init__(self, backend: str | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__(backend)
@@ -130,16 +131,37 @@ class SoftmaxWithLoss(Layer):
         self.t: Array | None = None
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> float:
-        """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M)."""
+        """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M).
+
+        Or of the scores (M,) of one sample, for an index or a one-hot row (M,).
+        """
+        self._lone = getattr(x, "ndim", 2) == 1
+        if self._lone:
+            x, t = _one_row(x, t)
         self.loss, self._context = ops.softmax_cross_entropy_forward(
             x, t, self.backend, smoothing=self.label_smoothing
         )
         self.y, self.t = self._context.probabilities, as_array(t)
+        if self._lone:
+            self.y, self.t = self.y[0], self.t[0]
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """Return (y - smoothed onehot(t)) * dout / N."""
+        """Return (y - smoothed onehot(t)) * dout / N.
+
+        For the scores of one sample, (M,), the book's layer divides by the length of t, which
+        with a one-hot t is M. So does this one.
+        """
+        if self._lone:
+            length = max(1, as_array(self.t).size)
+            return ops.softmax_cross_entropy_backward(self._forward_context(), dout / length)[0]
         return ops.softmax_cross_entropy_backward(self._forward_context(), dout)
+
+
+def _one_row(x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
+    """The scores and the label of one sample as those of a batch of one."""
+    scores, label = as_array(x), as_array(t)
+    return scores[np.newaxis], label.reshape((1, -1) if label.size == scores.size else (-1,))
 
 
 class Dropout(Layer):
@@ -210,6 +232,14 @@ class BatchNormalization(Layer):
         running = momentum*running + (1 - momentum)*batch.
     running_mean, running_var : arrays (D,), optional
         Statistics for evaluation; zeros before the first forward.
+
+    Attributes
+    ----------
+    xc, xn : arrays (N, D), or None
+        The last batch in training, less its mean, and divided by `std`. As `std` and
+        `batch_size` they are made when they are asked for; None before forward.
+    std : array (D,) or None
+    batch_size : int or None
     """
 
     parameter_names = ("gamma", "beta")
@@ -235,6 +265,33 @@ class BatchNormalization(Layer):
         self.input_shape: tuple[int, ...] = ()
         self.dgamma: Array | None = None
         self.dbeta: Array | None = None
+
+    def _of_the_batch(self, name: str) -> Any:
+        context = self._context
+        return None if context is None else getattr(context, name)
+
+    @made
+    def xn(self) -> Array | None:
+        """The last batch, normalised."""
+        return self._of_the_batch("normalized")
+
+    @made
+    def std(self) -> Array | None:
+        """Its standard deviation, with what is added to the variance."""
+        variance = self._of_the_batch("variance")
+        return None if variance is None else np.sqrt(variance + self.epsilon)
+
+    @made
+    def xc(self) -> Array | None:
+        """It less its mean."""
+        normalized: Any = self.xn
+        return None if normalized is None else normalized * self.std
+
+    @made
+    def batch_size(self) -> int | None:
+        """How many samples it has."""
+        normalized: Any = self.xn
+        return None if normalized is None else len(normalized)
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
         """Return an array like x, normalised by its own batch, or by the running statistics."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import ops
 from ..ops.arrays import as_array
-from .base import Array, Layer
+from .base import Array, Layer, made
 
 __all__ = ["Convolution", "Pooling"]
 
@@ -24,8 +24,8 @@ class Convolution(Layer):
     Parameters
     ----------
     W : array (FN, C/groups, FH, FW)
-    b : array (FN,), optional
-        None adds nothing, and only W is trained.
+    b : array (FN,) or number, optional
+        A number is added by all filters; None adds nothing, and only W is trained.
     stride, pad : int
     dilation : int
         Step between the pixels of a window: it spans dilation*(FH - 1) + 1 rows.
@@ -39,6 +39,10 @@ class Convolution(Layer):
         Set by `backward`; db stays None where b is.
     x : array (N, C, H, W)
         The input of the last forward.
+    col, col_W : arrays (N*OH*OW, C*FH*FW), (C*FH*FW, FN), or None
+        The windows of x as rows, and the filters as columns, as the book's layer keeps them.
+        Nothing here needs them: they are made when they are asked for. None before forward,
+        and of grouped and dilated convolutions.
     """
 
     parameter_names: tuple[str, ...] = ("W", "b")
@@ -75,6 +79,21 @@ class Convolution(Layer):
         """Drop what the last forward kept."""
         super().forget()
         self.x = None
+
+    @made
+    def col(self) -> Array | None:
+        """The windows of the last forward's input as rows."""
+        if self.x is None or not self.plain:
+            return None
+        fh, fw = self.W.shape[2:]
+        return ops.im2col(self.x, fh, fw, self.stride, self.pad, self.backend)
+
+    @made
+    def col_W(self) -> Array | None:
+        """The filters as columns."""
+        if self.x is None or not self.plain:
+            return None
+        return self.W.reshape(len(self.W), -1).T
 
     @property
     def plain(self) -> bool:

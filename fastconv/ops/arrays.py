@@ -17,6 +17,7 @@ from .memory import array_in, bytes_for, empty
 __all__ = [
     "Context",
     "as_array",
+    "bias_vector",
     "common_dtype",
     "compute_in",
     "computing",
@@ -179,6 +180,24 @@ def expect_shape(op: str, name: str, array: np.ndarray, expected: tuple[int, ...
     """Raise a `ShapeError` unless `array` has this shape."""
     if array.shape != expected:
         raise ShapeError(f"{op}: {name} has shape {array.shape}, expected {expected}")
+
+
+def bias_vector(op: str, bias: Any, units: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The bias of each unit, or filter: of None zeros, of one number that number for all.
+
+    A row (1, units) is one, as NumPy's broadcasting in the book's layers takes it.
+    """
+    if bias is None:
+        return np.zeros(units, dtype)
+    if type(bias) in (bool, int, float):
+        return np.full(units, bias, dtype)
+    bias = as_array(bias)
+    if bias.size == 1 and is_real(bias):
+        return np.full(units, bias.item(), bias.dtype)
+    if bias.shape == (1, units):
+        bias = bias[0]
+    expect_shape(op, "bias", bias, (units,))
+    return bias
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> bool:

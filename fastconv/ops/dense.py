@@ -18,6 +18,7 @@ from ..selection import active
 from .arrays import (
     Context,
     as_array,
+    bias_vector,
     common_dtype,
     computing,
     contiguous,
@@ -78,8 +79,7 @@ def affine_forward(
             f"{op}: input has {features} features, weight expects {len(weight)} "
             f"(input {x.shape}, weight {weight.shape})"
         )
-    bias = np.zeros(weight.shape[1], weight.dtype) if bias is None else as_array(bias)
-    expect_shape(op, "bias", bias, weight.shape[1:])
+    bias = bias_vector(op, bias, weight.shape[1], weight.dtype)
     dtype = common_dtype(op, x, weight, bias)
     flat = contiguous(x, dtype).reshape(len(x), features)
     out = np.empty((len(x), weight.shape[1]), dtype)

@@ -17,6 +17,7 @@ from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import (
     as_array,
+    bias_vector,
     common_dtype,
     contiguous,
     empty_images,
@@ -124,8 +125,7 @@ def conv2d_arguments(
             f"{op}: input has {x.shape[1]} channels, weight expects {weight.shape[1]}{each} "
             f"(input {x.shape}, weight {weight.shape})"
         )
-    bias = np.zeros(len(weight), weight.dtype) if bias is None else as_array(bias)
-    expect_shape(op, "bias", bias, weight.shape[:1])
+    bias = bias_vector(op, bias, len(weight), weight.dtype)
     dtype = common_dtype(op, x, weight, bias)
     return x, weight, bias, geometry, dtype
 
