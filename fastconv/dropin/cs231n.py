@@ -20,7 +20,7 @@ from ..backends.base import Layout
 from ..ops.arrays import empty_images, in_layout
 from ..ops.images import ConvContext, PoolContext
 from .finder import Report
-from .stand_in import Declined, expect_images, stand_in
+from .stand_in import Declined, expect_arrays, stand_in
 from .structure import Function, fingerprint, is_made_by
 
 __all__ = ["serve"]
@@ -80,7 +80,7 @@ def _replace(module: ModuleType, name: str, ours: Callable[..., Any], report: Re
 
 
 def _conv_forward(x: Any, w: Any, b: Any, conv_param: Any) -> tuple[Any, tuple[Any, ...]]:
-    expect_images(x, w)
+    expect_arrays(4, x, w)
     stride, pad = conv_param["stride"], conv_param["pad"]
     if type(b) is not np.ndarray or b.size != len(w):
         raise Declined("a bias that is no vector")
@@ -104,7 +104,7 @@ def _conv_backward(dout: Any, cache: tuple[Any, ...]) -> tuple[Any, Any, Any]:
 def _pool_forward(x: Any, pool_param: Any) -> tuple[Any, PoolContext]:
     height, width = pool_param["pool_height"], pool_param["pool_width"]
     stride = pool_param["stride"]
-    expect_images(x)
+    expect_arrays(4, x)
     if (x.shape[2] - height) % stride or (x.shape[3] - width) % stride:
         raise Declined  # it refuses that itself
     return ops.maxpool2d_forward(x, height, width, stride)

@@ -22,7 +22,7 @@ from ..ops.arrays import common_dtype, empty_images, in_layout
 from ..ops.images import ConvContext
 from ..selection import active
 from .finder import Report
-from .stand_in import Declined, expect_images, stand_in
+from .stand_in import Declined, expect_arrays, stand_in
 from .structure import Function, fingerprint, is_made_by
 
 __all__ = ["serve"]
@@ -58,25 +58,34 @@ def serve(module: ModuleType, own: Mapping[str, Function], report: Report) -> No
     report : Report
         Told what is served and what is not.
     """
+    known = {part for part in KNOWN if _is_known(part, module, own)}
     served = []
     for name, (helper, make) in FORWARDS.items():
         parts = helper, f"{name}.__init__", f"{name}.forward"
         if parts[-1] not in own:
             continue  # an edition before it
         full = f"{module.__name__}.{name}"
-        changed = [part for part in parts if not _is_known(part, module, own)]
+        changed = [part for part in parts if part not in known]
         if changed:
             report.theirs[full] = f"your own, as {changed[0]} is not dezero's"
             continue
         kind = getattr(module, name)
-
-        def note(reason: str, full: str = full) -> None:
-            report.theirs.setdefault(full, f"dezero's code where it gets {reason}")
-
-        kind.forward = stand_in(make(module), kind.forward, note)
+        kind.forward = stand_in(make(module), kind.forward, _note(full, report))
         served.append(name)
+    for name, make in COLUMNS.items():
+        if name in known:
+            note = _note(f"{module.__name__}.{name}", report)
+            setattr(module, name, stand_in(make(module), getattr(module, name), note))
+            served.append(name)
     if served:
         report.served[module.__name__] = served
+
+
+def _note(full: str, report: Report) -> Callable[[str], None]:
+    def note(reason: str) -> None:
+        report.theirs.setdefault(full, f"dezero's code where it gets {reason}")
+
+    return note
 
 
 def _is_known(part: str, module: ModuleType, own: Mapping[str, Function]) -> bool:
@@ -110,8 +119,8 @@ class _OnNumpy(ast.NodeTransformer):
 
 def _conv2d(module: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, W: Any, b: Any) -> Any:
-        expect_images(x, W)
-        stride, pad = _alike(self.stride), _alike(self.pad)
+        expect_arrays(4, x, W)
+        stride, pad = _one(module, self.stride), _one(module, self.pad)
         if b is not None:
             if type(b) is not np.ndarray or b.shape != W.shape[:1] or b.dtype.kind != "f":
                 raise Declined("a bias that is no vector of floats")
@@ -124,8 +133,8 @@ def _conv2d(module: Any) -> Callable[..., Any]:
 
 def _deconv2d(module: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, W: Any, b: Any) -> Any:
-        expect_images(x, W)
-        stride, pad = _alike(self.stride), _alike(self.pad)
+        expect_arrays(4, x, W)
+        stride, pad = _one(module, self.stride), _one(module, self.pad)
         filters, channels, kh, kw = W.shape
         n, _, oh, ow = x.shape
         if self.outsize is None:
@@ -149,8 +158,8 @@ def _deconv2d(module: Any) -> Callable[..., Any]:
 
 def _conv2d_weight_gradient(module: Any) -> Callable[..., Any]:
     def forward(self: Any, x: Any, gy: Any) -> Any:
-        expect_images(x, gy)
-        stride, pad = _alike(self.stride), _alike(self.pad)
+        expect_arrays(4, x, gy)
+        stride, pad = _one(module, self.stride), _one(module, self.pad)
         geometry = _expect_windows(module, x.shape, self.kernel_size, stride, pad)
         dtype, backend = common_dtype("conv2d backward", x, gy), active()
         filters = gy.shape[1]
@@ -181,7 +190,7 @@ def _pooling_gradient(module: Any) -> Callable[..., Any]:
         context = getattr(self.mpool2d, "_fastconv", None)
         if context is None:  # the pooling was dezero's, and has said why
             raise Declined
-        expect_images(gy)
+        expect_arrays(4, gy)
         padded = ops.maxpool2d_backward(gy, context)
         (ph, pw), (h, w) = module.pair(self.pad), self.input_shape[2:]
         return padded[:, :, ph : ph + h, pw : pw + w]
@@ -200,22 +209,54 @@ def _average_pooling(module: Any) -> Callable[..., Any]:
 
 def _padded(module: Any, pooling: Any, x: Any) -> tuple[Any, tuple[int, int], int]:
     """The images with their padding, which takes part here, and the window and stride."""
-    expect_images(x)
+    expect_arrays(4, x)
     window, (ph, pw) = module.pair(pooling.kernel_size), module.pair(pooling.pad)
-    stride = _alike(module.pair(pooling.stride))
+    stride = _one(module, pooling.stride)
     padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw))) if ph or pw else x
     _expect_windows(module, padded.shape, window, stride, 0)
     return padded, window, stride
 
 
+# ---- columns -----------------------------------------------------------------------------
+
+
+def _im2col(module: Any) -> Callable[..., Any]:
+    def im2col_array(
+        img: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: Any = True
+    ) -> Any:
+        if not to_matrix:
+            raise Declined  # of six axes, which it fills row by row
+        expect_arrays(4, img)
+        (kh, kw), stride, pad = module.pair(kernel_size), _one(module, stride), _one(module, pad)
+        _expect_windows(module, img.shape, (kh, kw), stride, pad)
+        return ops.im2col(img, kh, kw, stride, pad)
+
+    return im2col_array
+
+
+def _col2im(module: Any) -> Callable[..., Any]:
+    def col2im_array(
+        col: Any, img_shape: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: Any = True
+    ) -> Any:
+        if not to_matrix:
+            raise Declined
+        expect_arrays(2, col)
+        (kh, kw), stride, pad = module.pair(kernel_size), _one(module, stride), _one(module, pad)
+        _expect_windows(module, img_shape, (kh, kw), stride, pad)
+        return ops.col2im(col, img_shape, kh, kw, stride, pad)
+
+    return col2im_array
+
+
 # ---- what kernels take -----------------------------------------------------------------
 
 
-def _alike(pair: tuple[int, int]) -> int:
-    """One number for both axes."""
-    if pair[0] != pair[1]:
-        raise Declined(f"a stride or pad of {pair}")
-    return pair[0]
+def _one(module: Any, number: Any) -> int:
+    """A stride or pad that is the same on both axes."""
+    down, across = module.pair(number)
+    if down != across:
+        raise Declined(f"a stride or pad of {number}")
+    return int(down)
 
 
 def _expect_windows(
@@ -238,4 +279,7 @@ FORWARDS: dict[str, tuple[str, Callable[[Any], Callable[..., Any]]]] = {
     "Pooling2DGrad": ("col2im_array", _pooling_gradient),
     "AveragePooling": ("im2col_array", _average_pooling),
 }
-"""The functions, each with what else of the module its ``forward`` calls."""
+"""Functions, each with what else of the module its ``forward`` calls."""
+
+COLUMNS = {"col2im_array": _col2im, "im2col_array": _im2col}
+"""What users call by itself, and ``im2col`` and ``col2im``."""

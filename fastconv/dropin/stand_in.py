@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Declined", "expect_images", "stand_in"]
+__all__ = ["Declined", "expect_arrays", "stand_in"]
 
 
 class Declined(Exception):
@@ -32,12 +32,12 @@ def stand_in(
     return either
 
 
-def expect_images(*arrays: Any) -> None:
-    """Decline all but NumPy arrays of four axes, none of them empty, in float32 or float64."""
+def expect_arrays(axes: int, *arrays: Any) -> None:
+    """Decline all but NumPy arrays of so many axes, none of them empty, in float32 or float64."""
     for array in arrays:
         if type(array) is not np.ndarray:
             raise Declined(f"arrays of {type(array).__module__}.{type(array).__qualname__}")
         if array.dtype not in (np.float32, np.float64):
             raise Declined(f"arrays of {array.dtype}")
-        if array.ndim != 4 or 0 in array.shape:
+        if array.ndim != axes or 0 in array.shape:
             raise Declined(f"an array of shape {array.shape}")
