@@ -657,22 +657,70 @@ def test_cs231n_itself(tmp_path):
     assert "served cs231n (fast_layers" in last_line(done) and "your own" not in last_line(done)
 
 
-def test_a_flag_for_cupy(book):
-    """Without CuPy the flag is off, and the module that asks it is the reader's."""
+# ---- CuPy ----------------------------------------------------------------------------------
+
+CUPY = """
+import numpy
+
+class ndarray:
+    def __init__(self, inner):
+        self.inner = inner
+    def __array__(self, *words, **more):
+        raise TypeError("not by itself")
+    def __array_function__(self, function, types, given, named):
+        plain = [one.inner if isinstance(one, ndarray) else one for one in given]
+        return ndarray(function(*plain, **named))
+    def __le__(self, number):
+        return self.inner <= number
+    def __repr__(self):
+        return f"on the GPU: {self.inner.tolist()}"
+
+def array(values):
+    return ndarray(numpy.array(values))
+"""
+FLAG = (
+    "from common.config import GPU\nif GPU:\n    import cupy as np\nelse:\n    import numpy as np\n"
+)
+ALL = "from common.np import *\n"
+
+
+@pytest.mark.parametrize("where", ["np", "layers"])
+def test_without_cupy_its_flag_is_off(book, where):
+    script = switching(book, where, gpu=False)
+    expected = plainly(script, cwd=book)
+    done = python("-m", "fastconv", script, cwd=book)
+    assert done.stdout == expected == "[0.0, 2.0]\n"
+    assert "served common (functions, layers, util)" in last_line(done)
+    switching(book, where, gpu=True)
+    assert "No module named 'cupy'" in python("-m", "fastconv", script, cwd=book).stderr
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("where", ["np", "layers", "relative"])
+def test_what_can_switch_to_cupy_stays(book, where, gpu):
+    """No layer of ours takes its arrays."""
+    (book / "cupy.py").write_text(CUPY)
+    script = switching(book, where, gpu)
+    expected = plainly(script, cwd=book)
+    assert expected.startswith("on the GPU" if gpu else "[0.0, 2.0]")
+    done = python("-m", "fastconv", script, cwd=book)
+    assert done.stdout == expected
+    why = "common.layers: your own, as it can switch to CuPy, which is installed"
+    assert why in last_line(done)
+
+
+def switching(book, where, gpu):
+    """A script whose layers have NumPy or CuPy by a flag, in a module of its own or in theirs."""
     common = book / "common"
-    (common / "config.py").write_text("GPU = False\n")
-    (common / "np.py").write_text(
-        "from common.config import GPU\n"
-        "if GPU:\n    import cupy as np\nelse:\n    import numpy as np\n"
-    )
+    (common / "config.py").write_text(f"GPU = {gpu}\n")
+    (common / "np.py").write_text(FLAG)
+    imports = {"np": "from common.np import *\n", "relative": "from .np import *\n", "layers": FLAG}
+    path = common / "layers.py"
+    path.write_text(path.read_text().replace("import numpy as np\n", imports[where], 1))
     script = book / "use.py"
     script.write_text(
         "from common.np import *\nfrom common.layers import Relu\n"
-        "print(Relu().forward(np.array([-1.0, 2.0])))\n"
+        "y = Relu().forward(np.array([-1.0, 2.0]))\n"
+        "print(y.tolist() if hasattr(y, 'tolist') else y)\n"
     )
-    expected = plainly(script, cwd=book)
-    done = python("-m", "fastconv", script, cwd=book)
-    assert done.stdout == expected
-    assert "from your files: common (config, np)" in last_line(done)
-    (common / "config.py").write_text("GPU = True\n")
-    assert "No module named 'cupy'" in python("-m", "fastconv", script, cwd=book).stderr
+    return script
