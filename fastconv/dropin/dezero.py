@@ -20,7 +20,7 @@ from .. import ops
 from ..geometry import WindowGeometry, window_geometry
 from ..ops.arrays import common_dtype, empty_images, in_layout
 from ..ops.images import ConvContext
-from ..selection import active
+from ..selection import active, settled
 from .finder import Report
 from .stand_in import Declined, expect_arrays, stand_in
 from .structure import Function, fingerprint, is_made_by
@@ -28,8 +28,6 @@ from .structure import Function, fingerprint, is_made_by
 __all__ = ["serve"]
 
 KNOWN = {
-    "AveragePooling.__init__": "90ae328623ba5249",
-    "AveragePooling.forward": "6c8cd3fe20334e5a",
     "Conv2DGradW.__init__": "82f9988e3d4124e3",
     "Conv2DGradW.forward": "0aa79b487856cbd8",
     "Conv2d.__init__": "9a54052da54fedcd",
@@ -145,10 +143,12 @@ def _deconv2d(module: Any) -> Callable[..., Any]:
         geometry = _expect_windows(module, (n, channels, h, w), (kh, kw), stride, pad)
         if x.shape != geometry.output_shape(filters):
             raise Declined(f"an output size of {h} x {w}")
-        dtype, backend = common_dtype("deconv2d", x, W), active()
-        unread = empty_images(geometry.input_shape, dtype, backend.layout)
-        context = ConvContext(backend.name, geometry, unread, filters)
-        y = ops.conv2d_backward(x, W, context, weight_gradient=False)[0]
+        dtype = common_dtype("deconv2d", x, W)
+        with settled():
+            backend = active()
+            unread = empty_images(geometry.input_shape, dtype, backend.layout)
+            context = ConvContext(backend.name, geometry, unread, filters)
+            y = ops.conv2d_backward(x, W, context, weight_gradient=False)[0]
         if b is not None:
             y += b.reshape(1, -1, 1, 1)
         return y
@@ -161,12 +161,13 @@ def _conv2d_weight_gradient(module: Any) -> Callable[..., Any]:
         expect_arrays(4, x, gy)
         stride, pad = _one(module, self.stride), _one(module, self.pad)
         geometry = _expect_windows(module, x.shape, self.kernel_size, stride, pad)
-        dtype, backend = common_dtype("conv2d backward", x, gy), active()
-        filters = gy.shape[1]
-        kept = in_layout(x, dtype, backend.layout)
-        context = ConvContext(backend.name, geometry, kept, filters)
+        dtype, filters = common_dtype("conv2d backward", x, gy), gy.shape[1]
         unread = np.empty((filters, geometry.c, geometry.fh, geometry.fw), dtype)
-        return ops.conv2d_backward(gy, unread, context, input_gradient=False)[1]
+        with settled():
+            backend = active()
+            kept = in_layout(x, dtype, backend.layout)
+            context = ConvContext(backend.name, geometry, kept, filters)
+            return ops.conv2d_backward(gy, unread, context, input_gradient=False)[1]
 
     return forward
 
@@ -194,15 +195,6 @@ def _pooling_gradient(module: Any) -> Callable[..., Any]:
         padded = ops.maxpool2d_backward(gy, context)
         (ph, pw), (h, w) = module.pair(self.pad), self.input_shape[2:]
         return padded[:, :, ph : ph + h, pw : pw + w]
-
-    return forward
-
-
-def _average_pooling(module: Any) -> Callable[..., Any]:
-    def forward(self: Any, x: Any) -> Any:
-        padded, (kh, kw), stride = _padded(module, self, x)
-        self.input_shape = x.shape
-        return ops.avgpool2d_forward(padded, kh, kw, stride)[0]
 
     return forward
 
@@ -277,7 +269,6 @@ FORWARDS: dict[str, tuple[str, Callable[[Any], Callable[..., Any]]]] = {
     "Conv2DGradW": ("im2col_array", _conv2d_weight_gradient),
     "Pooling": ("im2col_array", _pooling),
     "Pooling2DGrad": ("col2im_array", _pooling_gradient),
-    "AveragePooling": ("im2col_array", _average_pooling),
 }
 """Functions, each with what else of the module its ``forward`` calls."""
 

@@ -141,12 +141,7 @@ def test_dezero_pooling(neighbours, rng, shape, window, stride, pad, dtype):
     dx = naive.maxpool2d_gradient(gy, winner, around.shape, window[1], stride)
     inside = (..., slice(pad, pad + shape[2]), slice(pad, pad + shape[3]))
     assert_close(module.Pooling2DGrad(function)(gy), dx[inside], dtype=dtype)
-    average = module.AveragePooling(window, stride, pad)
-    columns = naive.im2col(around, *window, stride).reshape(*y.shape[:1], *y.shape[2:], -1)
-    mean = columns.reshape(*columns.shape[:3], shape[1], -1).mean(axis=4).transpose(0, 3, 1, 2)
-    assert_close(average(x), mean, dtype=dtype)
-    assert average.input_shape == shape
-    assert kernels() == {"maxpool2d_forward", "maxpool2d_backward", "avgpool2d_forward"}
+    assert kernels() == {"maxpool2d_forward", "maxpool2d_backward"}
 
 
 def test_dezero_columns(neighbours, rng):
@@ -265,7 +260,7 @@ def test_what_is_written_otherwise_is_the_same(neighbours):
         (
             "padded = np.pad(img",
             "print('mine'); padded = np.pad(img",
-            ["AveragePooling", "Conv2DGradW", "Conv2d", "Pooling"],
+            ["Conv2DGradW", "Conv2d", "Pooling"],
             "im2col_array",
         ),
         (
@@ -625,7 +620,7 @@ def test_dezero_itself(tmp_path):
     assert_same_print(done.stdout, expected.stdout, tolerance=1e-8)
     assert "fastconv: served dezero (functions_conv); " in last_line(done)
     assert "your own" not in last_line(done) and "dezero's code" not in last_line(done)
-    for name in ("Conv2d ", "Deconv2d ", "Conv2DGradW ", "Pooling ", "Pooling2DGrad ", "AverageP"):
+    for name in ("Conv2d ", "Deconv2d ", "Conv2DGradW ", "Pooling ", "Pooling2DGrad "):
         assert f"\n{name}" in "\n" + done.stderr
 
 

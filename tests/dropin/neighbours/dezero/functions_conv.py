@@ -124,15 +124,3 @@ class Pooling2DGrad(Function):
         col = col.reshape(*gy.shape[:2], kh, kw, *gy.shape[2:])
         shape, window = self.input_shape, self.kernel_size
         return col2im_array(col, shape, window, self.stride, self.pad, to_matrix=False)
-
-
-class AveragePooling(Function):
-    def __init__(self, kernel_size, stride=1, pad=0):
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.pad = pad
-
-    def forward(self, x):
-        self.input_shape = x.shape
-        col = im2col_array(x, self.kernel_size, self.stride, self.pad, to_matrix=False)
-        return col.mean(axis=(2, 3))
