@@ -2,7 +2,8 @@
 
 After `install`, ``common.layers``, ``common.functions``, ``common.util``, ``common.gradient``,
 ``common.optimizer``, ``common.trainer`` and ``dataset.mnist`` come from fastconv; all other
-modules of ``common`` and ``dataset`` come from the user's folders, and run on these.
+modules of ``common`` and ``dataset`` come from the user's folders, and run on these. Known
+functions of `neighbours`, dezero and CS231n, compute on kernels.
 ``python -m fastconv script.py`` installs and then runs a script.
 """
 
