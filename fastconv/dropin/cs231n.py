@@ -123,29 +123,39 @@ def _pool_reshape_backward(dout: Any, cache: tuple[Any, ...]) -> Any:
     x, context, out = cache
     if not isinstance(context, PoolContext):
         raise Declined
-    dtype, size = context.dtype, context.geometry.stride
+    dtype, size, dout = context.dtype, context.geometry.stride, np.asarray(dout)
     layout: Layout = "channels_first" if x.flags.c_contiguous else "channels_last"
-    x, out, dout = (in_layout(np.asarray(images), dtype, layout) for images in (x, out, dout))
-    places = [(..., slice(i, None, size), slice(j, None, size)) for i, j in np.ndindex(size, size)]
-    winners = []
-    count = empty_images(out.shape, np.uint8 if len(places) < 256 else np.int64, layout)
-    count[...] = 0
-    for place in places:
-        winner = empty_images(out.shape, np.bool_, layout)
-        winners.append(np.equal(x[place], out, out=winner))
-        count += winner
-    share = empty_images(out.shape, dtype, layout)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        np.divide(dout, count, out=share)
+    x, out = in_layout(x, dtype, layout), in_layout(out, dtype, layout)
     dx = empty_images(x.shape, dtype, layout)
-    if np.isfinite(share).all():
-        for place, winner in zip(places, winners, strict=True):
-            np.multiply(share, winner, out=dx[place])
-        dx += 0.0  # of a negative gradient, 0 times it is -0
-    else:  # NaN equals nothing, and a window with one has it everywhere
-        for place, winner in zip(places, winners, strict=True):
-            dx[place] = np.where(winner, share, np.where(count == 0, np.nan, 0))
+    count = max(1, IN_CACHE // x[0].nbytes)
+    for first in range(0, len(x), count):
+        some = slice(first, first + count)
+        _share(dout[some], x[some], out[some], size, dx[some])
     return dx
+
+
+IN_CACHE = 1 << 18
+"""Bytes of images that stay in a core's cache while each place of their windows is looked at."""
+
+
+def _share(dout: Any, x: Any, out: Any, size: int, dx: Any) -> None:
+    """Fill dx with each window's gradient, shared among the places that hold its maximum."""
+    places = [(..., slice(i, None, size), slice(j, None, size)) for i, j in np.ndindex(size, size)]
+    winners = [np.equal(x[place], out) for place in places]
+    number: Any = np.zeros_like(out, np.uint8 if len(places) < 256 else np.int32)
+    for winner in winners:
+        number += winner
+    share = np.empty_like(out)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.divide(dout, number, out=share)
+    if not number.all():  # NaN equals nothing: a window with one has it everywhere
+        share[number == 0] = np.nan
+        for winner in winners:
+            winner |= number == 0
+    # As whole numbers, since 0 times a negative gradient, or an infinite one, is not 0.
+    bits = np.int32 if out.itemsize == 4 else np.int64
+    for place, winner in zip(places, winners, strict=True):
+        np.multiply(share.view(bits), winner, out=dx.view(bits)[place])
 
 
 def _pool_im2col_forward(x: Any, pool_param: Any) -> tuple[Any, tuple[Any, ...]]:
