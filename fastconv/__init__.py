@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         install,
         is_installed,
         load_ipython_extension,
+        report,
         stats,
         uninstall,
         unload_ipython_extension,
@@ -55,6 +56,7 @@ __all__ = [
     "list_backends",
     "load_ipython_extension",
     "optimizer",
+    "report",
     "set_backend",
     "set_math_mode",
     "set_num_threads",
@@ -71,7 +73,7 @@ __all__ = [
 _CONFIG = ("get_math_mode", "get_num_threads", "set_math_mode", "set_num_threads")
 _SELECTION = ("get_backend", "list_backends", "set_backend", "use_backend")
 _DROPIN = (
-    *("install", "is_installed", "stats", "uninstall"),
+    *("install", "is_installed", "report", "stats", "uninstall"),
     *("load_ipython_extension", "unload_ipython_extension"),
 )
 

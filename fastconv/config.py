@@ -142,9 +142,13 @@ def set_num_threads(threads: int | None) -> None:
     ArgumentError
         Not a whole number between 1 and `MOST_THREADS`.
     """
-    if threads is not None:
-        threads = as_int("set_num_threads", "threads", threads, 1, MOST_THREADS)
-    _Process.change(threads=threads)
+    wanted = None if threads is None else expect_threads("set_num_threads", threads)
+    _Process.change(threads=wanted)
+
+
+def expect_threads(op: str, threads: int) -> int:
+    """`threads` as an int from 1 to `MOST_THREADS`, or an `ArgumentError`."""
+    return as_int(op, "threads", threads, 1, MOST_THREADS)
 
 
 def get_num_threads() -> int:

@@ -1,8 +1,9 @@
-"""The book's module names on fastconv: `install`, `uninstall`, `is_installed`, `stats`.
+"""The book's module names on fastconv: `install`, `uninstall`, `is_installed`, `stats`, `report`.
 
 After `install`, ``common.layers``, ``common.functions``, ``common.util``, ``common.gradient``,
 ``common.optimizer``, ``common.trainer`` and ``dataset.mnist`` come from fastconv; all other
-modules of ``common`` and ``dataset`` come from the user's folders, and run on these.
+modules of ``common`` and ``dataset`` come from the user's folders, and run on these. Known
+functions of `neighbours`, dezero and CS231n, compute on kernels.
 ``python -m fastconv script.py`` installs and then runs a script.
 """
 
@@ -11,9 +12,10 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import config, selection
 from ..errors import StateError
@@ -21,11 +23,16 @@ from ..network import network_dtype
 from ..ops.arrays import compute_in
 from ..profiling import Profile
 from .finder import PACKAGES, SERVED, Finder
+from .neighbours import NEIGHBOURS, NeighbourFinder
+
+if TYPE_CHECKING:
+    from .summary import Account
 
 __all__ = [
     "install",
     "is_installed",
     "load_ipython_extension",
+    "report",
     "stats",
     "uninstall",
     "unload_ipython_extension",
@@ -53,11 +60,25 @@ class Installation:
     settings: dict[str, Any]
     before: frozenset[str]
     finder: Finder = field(default_factory=Finder)
+    neighbours: NeighbourFinder = field(init=False)
     profile: Profile = field(default_factory=Profile)
     process: int = field(default_factory=os.getpid)
     started: float = field(default_factory=perf_counter)
     trace: str | None = None
     table: bool = False
+
+    def __post_init__(self) -> None:
+        self.neighbours = NeighbourFinder(self.finder.report)
+
+    def find_first(self) -> None:
+        """Stand in front of all other finders."""
+        self.find_no_more()
+        sys.meta_path[:0] = [self.neighbours, self.finder]
+
+    def find_no_more(self) -> None:
+        """Leave the finders, where others have not taken us out."""
+        ours = self.neighbours, self.finder
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in ours]
 
 
 _installation: Installation | None = None
@@ -91,7 +112,7 @@ def install(
         A setting that is not known or cannot run here; nothing is installed.
     """
     global _installation
-    imported = [name for name in SERVED if name in sys.modules]
+    imported = [name for name in (*SERVED, *NEIGHBOURS) if name in sys.modules]
     if _installation is None and imported:
         raise StateError(
             f"install: {', '.join(imported)} imported already; call fastconv.install() before "
@@ -99,19 +120,23 @@ def install(
         )
     given = {"backend": backend, "dtype": dtype, "threads": threads}
     settings = {name: value for name, value in given.items() if value is not None}
+    # All of them are looked at before any is changed.
     if dtype is not None:
         network_dtype(dtype)
     if threads is not None:
-        config.set_num_threads(threads)
+        config.expect_threads("install", threads)
     if backend is not None:
         selection.set_backend(backend)
+    if threads is not None:
+        config.set_num_threads(threads)
     if dtype is not None:
         compute_in(dtype)
     if _installation is not None:
         _installation.settings |= settings
+        _installation.find_first()
         return
     _installation = Installation(settings, frozenset(_modules()))
-    sys.meta_path.insert(0, _installation.finder)
+    _installation.find_first()
     _installation.profile.start()
     atexit.register(_at_exit)
     from . import spawn
@@ -128,7 +153,7 @@ def uninstall() -> None:
     global _installation
     if _installation is None:
         return
-    sys.meta_path.remove(_installation.finder)
+    _installation.find_no_more()
     _installation.profile.stop()
     atexit.unregister(_at_exit)
     compute_in(None)
@@ -136,7 +161,8 @@ def uninstall() -> None:
         if name not in _installation.before:
             del sys.modules[name]
             package, _, module = name.rpartition(".")
-            vars(sys.modules[package]).pop(module, None) if package in sys.modules else None
+            with suppress(AttributeError):
+                delattr(sys.modules.get(package), module)
     _installation = None
 
 
@@ -164,8 +190,31 @@ def stats() -> dict[str, Any]:
     StateError
         The hook is not installed.
     """
+    return _facts("stats")
+
+
+def report() -> Account:
+    """Return what `stats` says so far, to be looked at: in a notebook no end of a process shows it.
+
+    Returns
+    -------
+    object
+        Printed, it is the table of ``--profile`` and the line that a script ends with; a
+        notebook shows both as HTML. What is served or computed later is not in it.
+
+    Raises
+    ------
+    StateError
+        The hook is not installed.
+    """
+    from .summary import Account
+
+    return Account(_facts("report"))
+
+
+def _facts(asked: str) -> dict[str, Any]:
     if _installation is None:
-        raise StateError("stats: nothing is installed; call fastconv.install() first")
+        raise StateError(f"{asked}: nothing is installed; call fastconv.install() first")
     from . import summary
 
     return summary.facts(_installation)
@@ -173,7 +222,8 @@ def stats() -> dict[str, Any]:
 
 def _modules() -> list[str]:
     """Names of the imported modules of the user's packages, parts before wholes."""
-    names = [name for name in sys.modules if name.partition(".")[0] in PACKAGES]
+    packages = {*PACKAGES, *(name.partition(".")[0] for name in NEIGHBOURS)}
+    names = [name for name in sys.modules if name.partition(".")[0] in packages]
     return sorted(names, reverse=True)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .gpu import can_switch_to_cupy
 from .mnist import loader
 from .source import UserFile, keeps_lists_of_parameters
 
@@ -126,6 +127,9 @@ class Finder(MetaPathFinder):
             self.report.theirs[fullname] = "your own, which is not Python source"
             return None
         theirs = UserFile.read(Path(found.origin), ours)
+        if can_switch_to_cupy(theirs.tree, fullname, lambda name: self._elsewhere(name, path)):
+            self.report.theirs[fullname] = "your own, as it can switch to CuPy, which is installed"
+            return None
         if fullname.startswith("common.") and self._second_volume(path):
             self.report.theirs[fullname] = (
                 "your own, as your layers keep lists params and grads: the second volume's form"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,12 @@ from ..console import mention
 from ..errors import FastconvError
 from ..io.atomic import replace_file
 from ..io.records import json_text
-from .finder import PACKAGES, SERVED
+from .finder import SERVED
 
 if TYPE_CHECKING:
     from . import Installation
 
-__all__ = ["facts", "show"]
+__all__ = ["Account", "facts", "show"]
 
 
 def facts(installation: Installation) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def line(told: dict[str, Any]) -> str:
 def _names(modules: dict[str, Any]) -> str:
     """``common.layers, common.util`` as ``common (layers, util)``."""
     groups = []
-    for package in PACKAGES:
+    for package in sorted({name.partition(".")[0] for name in modules}):
         inside = [name.partition(".")[2] for name in modules if name.startswith(f"{package}.")]
         if inside:
             groups.append(f"{package} ({', '.join(sorted(inside))})")
@@ -112,10 +113,10 @@ COLUMNS = (
 NUMBERS_FROM = 5  # columns of words before it are set flush left
 
 
-def table(told: dict[str, Any]) -> str:
+def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
     """The kernels by layer and operation, and the time that was spent outside of them."""
     whole = told["seconds"]
-    rows: list[tuple[str, ...]] = [
+    kernels: list[tuple[str, ...]] = [
         (
             row["layer"] or "-",
             row["kernel"],
@@ -130,18 +131,42 @@ def table(told: dict[str, Any]) -> str:
         for row in told["kernels"]
     ]
     rest = max(0.0, whole - told["kernel_seconds"])
-    rows.append(
-        ("elsewhere", "Python, NumPy", *[""] * 4, f"{rest:.4f}", f"{100 * rest / whole:.1f} %", "")
-    )
-    widths = [max(len(row[i]) for row in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
-    lines = []
-    for row in [COLUMNS, *rows]:
+    share = f"{100 * rest / whole:.1f} %"
+    elsewhere = ("elsewhere", "Python, NumPy", *[""] * 4, f"{rest:.4f}", share, "")
+    return [*kernels, elsewhere]
+
+
+def table(told: dict[str, Any]) -> str:
+    """`rows` in columns."""
+    lines = [COLUMNS, *rows(told)]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(COLUMNS))]
+    text = []
+    for row in lines:
         words = [
             word.ljust(width) if i < NUMBERS_FROM else word.rjust(width)
             for i, (word, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append("  ".join(words).rstrip())
-    return "\n".join(lines)
+        text.append("  ".join(words).rstrip())
+    return "\n".join(text)
+
+
+class Account:
+    """What was served so far and where the time went, to be looked at: see `fastconv.report`."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._told = told
+
+    def __repr__(self) -> str:
+        return f"{table(self._told)}\n{line(self._told)}"
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        head = "".join(f"<th>{escape(word)}</th>" for word in COLUMNS)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(word)}</td>' for word in row)}</tr>"
+            for row in rows(self._told)
+        )
+        return f"<p>{escape(line(self._told))}</p><table><tr>{head}</tr>{body}</table>"
 
 
 def write_trace(installation: Installation, told: dict[str, Any], path: str) -> None:

@@ -6,13 +6,15 @@ import importlib
 import inspect
 import pickle
 import sys
+import warnings
 from typing import ClassVar
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import fastconv
-from fastconv import layers
+from fastconv import config, layers
 from fastconv.dropin.finder import SERVED
 from fastconv.errors import ArgumentError, BackendUnavailable, StateError, UnknownBackend
 
@@ -112,6 +114,66 @@ def test_a_backend_that_cannot_run(clean, registry):
     with pytest.raises(BackendUnavailable, match="no such machine"):
         fastconv.install(backend="broken")
     assert not fastconv.is_installed()
+
+
+@pytest.mark.parametrize(
+    "settings, error",
+    [
+        ({"backend": "nonsense"}, UnknownBackend),
+        ({"dtype": "float16"}, ArgumentError),
+        ({"threads": "4"}, ArgumentError),
+        ({"threads": 0}, ArgumentError),
+    ],
+)
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_wrong_setting_changes_no_other(clean, monkeypatch, settings, error, installed):
+    """All settings are looked at before one is changed."""
+    monkeypatch.setattr(config._Process, "threads", 3)
+    monkeypatch.setattr(config._Process, "backend", "numba")
+    if installed:
+        fastconv.install()
+    with pytest.raises(error):
+        fastconv.install(**({"backend": "numpy", "dtype": "float32", "threads": 4} | settings))
+    assert (config._Process.threads, config._Process.backend) == (3, "numba")
+    assert layers.Relu().forward(np.ones(1)).dtype == np.float64
+    assert fastconv.is_installed() == installed
+    if installed:
+        assert _installation().settings == {}
+
+
+def _installation():
+    return fastconv.dropin._installation
+
+
+def test_a_finder_that_others_took_out(reader):
+    """It is put back by another `install`; `uninstall` does not miss it."""
+    fastconv.install()
+    del sys.meta_path[:2]
+    own = importlib.import_module("common.util")
+    assert own.im2col is not fastconv.util.im2col
+    del sys.modules["common.util"]
+    fastconv.install()
+    assert importlib.import_module("common.util").im2col is fastconv.util.im2col
+    before = len(sys.meta_path)
+    sys.meta_path.pop(0)
+    sys.modules["common"] = None  # as a program does that forbids an import
+    fastconv.uninstall()
+    assert len(sys.meta_path) == before - 2
+    assert not fastconv.is_installed()
+
+
+@pytest.mark.parametrize("forward", [np.array, np.matrix])
+@pytest.mark.parametrize("backward", [np.array, np.matrix])
+def test_matrices_go_through_relu(clean, forward, backward):
+    fastconv.install()
+    relu = importlib.import_module("common.layers").Relu()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        x, dout = forward([[1.0, -2.0], [0.0, 4.0]]), backward([[5.0, 6.0], [7.0, 8.0]])
+    np.testing.assert_array_equal(relu.forward(x), [[1.0, 0.0], [0.0, 4.0]])
+    np.testing.assert_array_equal(relu.backward(dout), [[5.0, 0.0], [0.0, 8.0]])
+    np.testing.assert_array_equal(relu.forward(x.T), [[1.0, 0.0], [0.0, 4.0]])
+    np.testing.assert_array_equal(relu.backward(dout.T), [[5.0, 0.0], [0.0, 8.0]])
 
 
 def test_no_file_of_that_name_is_still_an_error(reader):
@@ -319,6 +381,42 @@ def test_stats(clean, rng):
     assert fastconv.selection.active().im2col.__qualname__ != "_timed.<locals>.timed"
 
 
+def test_report(reader):
+    """What the end of a process would show, so far, in words and as HTML."""
+    with pytest.raises(StateError, match="report: nothing is installed"):
+        fastconv.report()
+    extend(reader, "layers", "\ndef Sigmoid(x, slope):\n    pass\n")
+    fastconv.install(backend="numpy", threads=1)
+    empty = fastconv.report()
+    assert "fastconv: nothing served: no import of common" in repr(empty)
+    served = importlib.import_module("common.layers")
+    served.Affine(np.ones((3, 2)), np.zeros(2)).forward(np.ones((7, 3)))
+    report = fastconv.report()
+    told = fastconv.stats()
+    first, *_, last = str(report).splitlines()
+    assert first.split()[:3] == ["layer", "operation", "backend"]
+    assert last.startswith("fastconv: served common (functions, layers, util); ")
+    assert "common.layers.Sigmoid: your own" in last
+    assert "Affine 1" in str(report) and "nothing served" in repr(empty)
+
+    page = report._repr_html_()
+    tree = ElementTree.fromstring(f"<div>{page}</div>")
+    table = [[cell.text or "" for cell in row] for row in tree.iter("tr")]
+    assert table[0] == first.split()
+    assert table[1][:4] == ["Affine 1", "affine_forward", "numpy", "float64"]
+    assert table[1][5] == "1" and table[-1][0] == "elsewhere"
+    assert len(table) == 2 + len(told["kernels"])
+    assert tree.findtext("p") == last
+
+
+def test_what_a_report_says_is_no_markup(clean):
+    fastconv.install()
+    fastconv.dropin._installation.finder.report.theirs["common.<i>"] = "your own & <script>"
+    page = fastconv.report()._repr_html_()
+    assert "common.&lt;i&gt;: your own &amp; &lt;script&gt;" in page
+    assert "<script>" not in page and "<i>" not in page
+
+
 def test_stats_of_layers_that_run_as_one_and_of_the_readers_own(clean):
     fastconv.install(threads=1)
     served = importlib.import_module("common.util")
@@ -352,6 +450,7 @@ def test_ipython(reader):
 
     fastconv.load_ipython_extension(Shell())
     assert fastconv.is_installed()
+    assert fastconv.report()._repr_html_().startswith("<p>fastconv: nothing served")
     fastconv.unload_ipython_extension(Shell())
     assert not fastconv.is_installed()
 

@@ -1,0 +1,217 @@
+"""``cs231n.fast_layers`` on kernels: the convolution and max pooling of Stanford's assignments.
+
+A forward function and its backward are served together, since what one keeps is for the other.
+``conv_forward_fast`` and ``max_pool_forward_fast`` only choose among these, and stay.
+
+Notation: N images, C channels, H x W pixels; F filters of HH x WW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..backends.base import Layout
+from ..ops.arrays import empty_images, in_layout
+from ..ops.images import ConvContext, PoolContext
+from .finder import Report
+from .stand_in import Declined, expect_arrays, stand_in
+from .structure import Function, fingerprint, is_made_by
+
+__all__ = ["serve"]
+
+
+def serve(module: ModuleType, own: Mapping[str, Function], report: Report) -> None:
+    """Let the functions of ``cs231n.fast_layers`` compute on kernels.
+
+    Parameters
+    ----------
+    module : module
+        As the user's file has made it.
+    own : mapping of str to ast.FunctionDef
+        What the file defines.
+    report : Report
+        Told what is served and what is not.
+    """
+    marks = {
+        name: fingerprint(node)
+        for name, node in own.items()
+        if is_made_by(getattr(module, name, None), node)
+    }
+    served: list[str] = []
+    for pair in PAIRS:
+        forward = next((name for name, mark in marks.items() if mark in pair.forwards), None)
+        backward = next((name for name, mark in marks.items() if mark in pair.backwards), None)
+        if forward is not None and backward is not None:
+            _replace(module, forward, pair.forward, report)
+            _replace(module, backward, pair.backward, report)
+            served += [forward, backward]
+    halves = {mark for pair in PAIRS for mark in pair.forwards | pair.backwards}
+    for name in own:
+        mark = marks.get(name, "")
+        if name in served or mark in CHOOSERS or not name.startswith(("conv_", "max_pool_")):
+            continue
+        other = "backward" if "forward" in name else "forward"
+        why = f"as its {other} is not" if mark in halves else "which is not"
+        report.theirs[f"{module.__name__}.{name}"] = f"your own, {why} the assignment's"
+    if served:
+        report.served[module.__name__] = sorted(served)
+
+
+def _replace(module: ModuleType, name: str, ours: Callable[..., Any], report: Report) -> None:
+    """Put ours wherever the module holds its function: ``conv_forward_fast`` is another's name."""
+    original = getattr(module, name)
+
+    def note(reason: str) -> None:
+        report.theirs.setdefault(f"{module.__name__}.{name}", f"your code where it gets {reason}")
+
+    function = stand_in(ours, original, note)
+    for other, value in vars(module).items():
+        if value is original:
+            setattr(module, other, function)
+
+
+# ---- convolution --------------------------------------------------------------------------
+
+
+def _conv_forward(x: Any, w: Any, b: Any, conv_param: Any) -> tuple[Any, tuple[Any, ...]]:
+    expect_arrays(4, x, w)
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    if type(b) is not np.ndarray or b.size != len(w):
+        raise Declined("a bias that is no vector")
+    if any((x.shape[axis] + 2 * pad - w.shape[axis]) % stride for axis in (2, 3)):
+        raise Declined  # some editions refuse it
+    out, context = ops.conv2d_forward(x, w, b.reshape(-1), stride, pad)
+    return out, (x, w, b, conv_param, context)
+
+
+def _conv_backward(dout: Any, cache: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    _, w, _, _, context = cache
+    if not isinstance(context, ConvContext):
+        raise Declined
+    dx, dw, db = ops.conv2d_backward(dout, w, context)
+    return dx, dw, db
+
+
+# ---- max pooling ----------------------------------------------------------------------------
+
+
+def _pool_forward(x: Any, pool_param: Any) -> tuple[Any, PoolContext]:
+    height, width = pool_param["pool_height"], pool_param["pool_width"]
+    stride = pool_param["stride"]
+    expect_arrays(4, x)
+    if (x.shape[2] - height) % stride or (x.shape[3] - width) % stride:
+        raise Declined  # it refuses that itself
+    return ops.maxpool2d_forward(x, height, width, stride)
+
+
+def _pool_reshape_forward(x: Any, pool_param: Any) -> tuple[Any, tuple[Any, ...]]:
+    sizes = {pool_param[name] for name in ("pool_height", "pool_width", "stride")}
+    if len(sizes) > 1 or x.shape[2] % min(sizes) or x.shape[3] % min(sizes):
+        raise Declined  # it refuses that itself
+    out, context = _pool_forward(x, pool_param)
+    return out, (x, context, out)
+
+
+def _pool_reshape_backward(dout: Any, cache: tuple[Any, ...]) -> Any:
+    """Gradient of windows that share out the image: equal maxima of a window share its gradient."""
+    x, context, out = cache
+    if not isinstance(context, PoolContext):
+        raise Declined
+    dtype, size, dout = context.dtype, context.geometry.stride, np.asarray(dout)
+    layout: Layout = "channels_first" if x.flags.c_contiguous else "channels_last"
+    x, out = in_layout(x, dtype, layout), in_layout(out, dtype, layout)
+    dx = empty_images(x.shape, dtype, layout)
+    count = max(1, IN_CACHE // x[0].nbytes)
+    for first in range(0, len(x), count):
+        some = slice(first, first + count)
+        _share(dout[some], x[some], out[some], size, dx[some])
+    return dx
+
+
+IN_CACHE = 1 << 18
+"""Bytes of images that stay in a core's cache while each place of their windows is looked at."""
+
+
+def _share(dout: Any, x: Any, out: Any, size: int, dx: Any) -> None:
+    """Fill dx with each window's gradient, shared among the places that hold its maximum."""
+    places = [(..., slice(i, None, size), slice(j, None, size)) for i, j in np.ndindex(size, size)]
+    winners = [np.equal(x[place], out) for place in places]
+    number: Any = np.zeros_like(out, np.uint8 if len(places) < 256 else np.int32)
+    for winner in winners:
+        number += winner
+    share = np.empty_like(out)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.divide(dout, number, out=share)
+    if not number.all():  # NaN equals nothing: a window with one has it everywhere
+        share[number == 0] = np.nan
+        for winner in winners:
+            winner |= number == 0
+    # As whole numbers, since 0 times a negative gradient, or an infinite one, is not 0.
+    bits = np.int32 if out.itemsize == 4 else np.int64
+    for place, winner in zip(places, winners, strict=True):
+        np.multiply(share.view(bits), winner, out=dx.view(bits)[place])
+
+
+def _pool_im2col_forward(x: Any, pool_param: Any) -> tuple[Any, tuple[Any, ...]]:
+    out, context = _pool_forward(x, pool_param)
+    return out, (x, context, None, pool_param)
+
+
+def _pool_im2col_backward(dout: Any, cache: tuple[Any, ...]) -> Any:
+    context = cache[1]
+    if not isinstance(context, PoolContext):
+        raise Declined
+    return ops.maxpool2d_backward(dout, context)
+
+
+# ---- what they stand in for -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A forward function and its backward, with the fingerprints of those that they stand in for.
+
+    Fingerprints are of the releases from 2015 on, as they are under Python 3.
+    """
+
+    forward: Callable[..., Any]
+    forwards: frozenset[str]
+    backward: Callable[..., Any]
+    backwards: frozenset[str]
+
+
+PAIRS = (
+    Pair(
+        _conv_forward,
+        frozenset({"468e16642b444d03", "0fc3d21d9bf60f0a"}),
+        _conv_backward,
+        frozenset({"57205440e6c4ad13"}),
+    ),
+    Pair(
+        _conv_forward,
+        frozenset({"d04ba9b488ec0dd6", "61bf3d12de1befec"}),
+        _conv_backward,
+        frozenset({"7a36091cad3a202a"}),
+    ),
+    Pair(
+        _pool_reshape_forward,
+        frozenset({"c5688125a6803bee", "bf420f28a8df824a"}),
+        _pool_reshape_backward,
+        frozenset({"48d6bc37641e7754"}),
+    ),
+    Pair(
+        _pool_im2col_forward,
+        frozenset({"af87b48eff6f88c1", "28b414110aefaf85"}),
+        _pool_im2col_backward,
+        frozenset({"3fa11005cd46482a"}),
+    ),
+)
+
+CHOOSERS = {"9867d1e1f9991d4c", "b46609e993f95598"}
+"""Fingerprints of ``max_pool_forward_fast`` and ``max_pool_backward_fast``."""

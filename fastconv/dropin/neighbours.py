@@ -1,0 +1,99 @@
+"""Frameworks beside the book whose convolutions meet the same loops: dezero, CS231n.
+
+Their modules are the user's, and run as they are. Then those of their functions that are known
+compute on kernels.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+from .finder import Finder, Report
+from .structure import Function, definitions
+
+__all__ = ["GIVEN", "NEIGHBOURS", "NeighbourFinder"]
+
+Serve = Callable[[ModuleType, Mapping[str, Function], Report], None]
+
+NEIGHBOURS = {
+    "cs231n.fast_layers": "fastconv.dropin.cs231n",
+    "dezero.functions_conv": "fastconv.dropin.dezero",
+}
+"""Modules of the user's, and those of ours whose ``serve`` changes them."""
+
+GIVEN = {"cs231n.im2col_cython": "fastconv.dropin.cs231n_columns"}
+"""Modules that the user would have to build, and those of ours that are there without."""
+
+
+class NeighbourFinder(MetaPathFinder):
+    """Finds the neighbours' modules before any other finder does, where the others find them.
+
+    Parameters
+    ----------
+    report : Report
+        Told what is served.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the spec of the user's module with our loader, or of one that is not built."""
+        if fullname not in NEIGHBOURS and fullname not in GIVEN:
+            return None
+        found = self._elsewhere(fullname, path)
+        if fullname in GIVEN:
+            return found or spec_from_loader(fullname, _Given(self.report))
+        if found is None or found.origin is None:
+            return None
+        if not isinstance(found.loader, SourceFileLoader):
+            self.report.theirs[fullname] = "your own, which is not Python source"
+            return None
+        loader = _Neighbour(fullname, found.origin, self.report)
+        return spec_from_file_location(fullname, found.origin, loader=loader)
+
+    def _elsewhere(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
+        """What the other finders find."""
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)  # finders of Python 2 times have none
+            ours = isinstance(finder, Finder | NeighbourFinder)
+            if not ours and find is not None and (spec := find(fullname, path)):
+                return spec
+        return None
+
+
+class _Neighbour(SourceFileLoader):
+    """Runs the user's file, and serves what it defines."""
+
+    def __init__(self, fullname: str, path: str, report: Report) -> None:
+        super().__init__(fullname, path)
+        self.report = report
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the file as any other, then let our functions stand in for the known ones."""
+        super().exec_module(module)
+        serve: Serve = importlib.import_module(NEIGHBOURS[module.__name__]).serve
+        serve(module, definitions(ast.parse(Path(self.path).read_bytes())), self.report)
+
+
+class _Given(Loader):
+    """Fills a module that the user has not built."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put our functions into the module."""
+        ours = importlib.import_module(GIVEN[module.__name__])
+        vars(module).update({name: getattr(ours, name) for name in ours.__all__})
+        self.report.served[module.__name__] = sorted(ours.__all__)
