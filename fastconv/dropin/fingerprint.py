@@ -1,0 +1,241 @@
+"""Fingerprints of definitions: two that compute the same by the same steps have the same one.
+
+What a reader may change without changing the computation is left out: the names of local
+variables, of the first parameter of a method and of the definition itself; docstrings, comments,
+annotations, layout; how a number or a string is spelled. A name from outside of the definition
+counts as what it stands for, which the caller says. The result is the same on every version of
+Python that fastconv runs on: nodes are written down here, not by `ast.dump`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+
+__all__ = ["Function", "combined", "fingerprint"]
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+IMPORTED = "import "
+"""What a name stands for, where it is a module or something of a module of others."""
+
+LEFT_OUT = {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
+
+
+def fingerprint(
+    node: ast.AST, meaning: Callable[[str], str], *, method: bool = False, name: str = ""
+) -> str:
+    """Return the fingerprint of a function, a method or an expression.
+
+    Parameters
+    ----------
+    node : ast.AST
+    meaning : callable
+        Says what a name from outside stands for.
+    method : bool
+        Whether the first parameter may have any name.
+    name : str
+        The definition's own name, by which it may call itself.
+    """
+    return combined(_Writer(meaning, name).definition(node, method))
+
+
+def combined(parts: Iterable[str]) -> str:
+    """One fingerprint for several texts in order."""
+    return blake2b("\x1f".join(parts).encode(), digest_size=10).hexdigest()
+
+
+class _Writer:
+    """Writes a syntax tree as a list of words."""
+
+    def __init__(self, meaning: Callable[[str], str], name: str) -> None:
+        self.meaning = meaning
+        self.name = name
+        self.words: list[str] = []
+        self.scopes: list[dict[str, int]] = []
+        self.count = 0
+
+    def definition(self, node: ast.AST, method: bool) -> list[str]:
+        if isinstance(node, Function):
+            self._function(node, method)
+        else:
+            self._write(node)
+        return self.words
+
+    def _function(self, node: Function | ast.Lambda, method: bool = False) -> None:
+        self.words.append(type(node).__name__)
+        if not isinstance(node, ast.Lambda):
+            self._all(node.decorator_list)
+        arguments = node.args
+        self._all([*arguments.defaults, *(d for d in arguments.kw_defaults if d is not None)])
+        body = node.body if isinstance(node.body, list) else [node.body]
+        self.scopes.append(dict.fromkeys(_bound(node), -1))
+        free = (arguments.posonlyargs + arguments.args)[:1] if method else []
+        for kind in ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"):
+            given = getattr(arguments, kind)
+            for argument in given if isinstance(given, list) else [given] if given else []:
+                # A caller may give it by its name.
+                self.words.append(kind if argument in free else f"{kind} {argument.arg}")
+                self._local(argument.arg)
+        with_none = [i for i, default in enumerate(arguments.kw_defaults) if default is None]
+        self.words.append(f"{len(arguments.defaults)} {with_none}")
+        self._all(body)
+        self.scopes.pop()
+        self.words.append(")")
+
+    def _write(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Lambda | Function):
+            if not isinstance(node, ast.Lambda):
+                self.words.append(self._named(node.name))
+            self._function(node)
+        elif isinstance(node, ast.Name):
+            self.words.append(self._named(node.id))
+        elif isinstance(node, ast.Attribute):
+            self._attribute(node)
+        elif isinstance(node, ast.Constant):
+            self.words.append(f"{type(node.value).__name__} {node.value!r}")
+        elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            self._comprehension(node)
+        elif isinstance(node, ast.AnnAssign):
+            if node.value is not None:
+                self._write(ast.Assign([node.target], node.value))
+        elif isinstance(node, ast.ExceptHandler):
+            self._fields(node, {"name"})
+            self.words.append(self._named(node.name) if node.name else "")
+        elif isinstance(node, ast.alias):
+            bound = node.asname or node.name.partition(".")[0]
+            self.words.append(f"{node.name} as {self._named(bound)}")
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            self._negation(node)
+        elif not isinstance(node, ast.Pass) and not _says_nothing(node):
+            self._fields(node)
+
+    def _fields(self, node: ast.AST, but: set[str] = LEFT_OUT) -> None:
+        self.words.append(type(node).__name__)
+        # By name: the order, and which there are, depend on the version of Python.
+        for field in sorted(node._fields):
+            value = getattr(node, field, None)
+            if field in LEFT_OUT or field in but or value is None or value == []:
+                continue
+            self.words.append(f"{field}=")
+            if isinstance(value, list):
+                self._all(value)
+            elif isinstance(value, ast.AST):
+                self._write(value)
+            else:
+                self.words.append(repr(value))
+        self.words.append(")")
+
+    def _all(self, values: Iterable[ast.AST | str | None]) -> None:
+        self.words.append("[")
+        for value in values:
+            if isinstance(value, ast.AST):
+                self._write(value)
+            else:
+                self.words.append(repr(value))
+        self.words.append("]")
+
+    def _attribute(self, node: ast.Attribute) -> None:
+        """``np.random.rand`` is one thing of NumPy's, whatever NumPy is called here."""
+        names = []
+        inner: ast.AST = node
+        while isinstance(inner, ast.Attribute):
+            names.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            word = self._named(inner.id)
+            if word.startswith(IMPORTED):
+                self.words.append(".".join([word, *reversed(names)]))
+                return
+        self.words += ["Attribute", node.attr]
+        self._write(node.value)
+        self.words.append(")")
+
+    def _negation(self, node: ast.UnaryOp) -> None:
+        """``not a is b`` is ``a is not b``."""
+        inner = node.operand
+        if isinstance(inner, ast.Compare) and len(inner.ops) == 1:
+            if isinstance(inner.ops[0], ast.Is):
+                return self._write(ast.Compare(inner.left, [ast.IsNot()], inner.comparators))
+            if isinstance(inner.ops[0], ast.In):
+                return self._write(ast.Compare(inner.left, [ast.NotIn()], inner.comparators))
+        return self._fields(node)
+
+    def _comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    ) -> None:
+        self.words.append(type(node).__name__)
+        targets = [name for part in node.generators for name in _stored(part.target)]
+        self._write(node.generators[0].iter)  # outside of the scope
+        self.scopes.append(dict.fromkeys(targets, -1))
+        for number, part in enumerate(node.generators):
+            self._write(part.target)
+            if number:
+                self._write(part.iter)
+            self._all(part.ifs)
+            self.words.append(str(part.is_async))
+        if isinstance(node, ast.DictComp):
+            self._write(node.key)
+            self._write(node.value)
+        else:
+            self._write(node.elt)
+        self.scopes.pop()
+        self.words.append(")")
+
+    def _named(self, name: str) -> str:
+        if any(name in scope for scope in self.scopes):
+            return self._local(name)
+        return "itself" if name == self.name else self.meaning(name)
+
+    def _local(self, name: str) -> str:
+        """A local variable, by the number of its first appearance."""
+        scope = next(scope for scope in reversed(self.scopes) if name in scope)
+        if scope[name] < 0:
+            scope[name] = self.count
+            self.count += 1
+        return f"local {scope[name]}"
+
+
+def _says_nothing(node: ast.AST) -> bool:
+    """Whether it is a docstring, or another value by itself."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _stored(target: ast.AST) -> Iterator[str]:
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _bound(function: Function | ast.Lambda) -> list[str]:
+    """Names that are local to a function."""
+    arguments = function.args
+    ends = [end for end in (arguments.vararg, arguments.kwarg) if end]
+    given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *ends]
+    names = [argument.arg for argument in given]
+    outer: set[str] = set()
+    left: list[ast.AST] = list(function.body) if isinstance(function.body, list) else []
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            outer.update(node.names)
+        elif isinstance(node, Function | ast.ClassDef):
+            names.append(node.name)
+            continue  # what is inside is bound there
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            names.append(node.id)
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            names.append(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            names.append(node.rest)
+        elif isinstance(node, ast.alias):
+            names.append(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, ast.Lambda):
+            continue
+        elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            walrus = (n.target for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
+            names += [target.id for target in walrus]
+            continue
+        left.extend(ast.iter_child_nodes(node))
+    return [name for name in names if name not in outer]
