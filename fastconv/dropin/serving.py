@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import Any
 
+from .beside import beside
+from .fingerprint import Function
 from .source import CALLED_BY_NAME, INIT, KERNELS, Definition, Match, Source, unlike
 from .trainer import Trainer
 
@@ -147,7 +149,7 @@ class Serving:
             yield changed
             return
         value: ast.expr = ours
-        if self._role(name) == LOADER:  # ours falls back on the user's
+        if isinstance(node, Function):  # ours may need the user's
             yield node
             value = ast.Call(ours, [ast.Name(name, ast.Load())], [])
         yield ast.Assign([ast.Name(name, ast.Store())], value)
@@ -168,7 +170,9 @@ class Serving:
             role, ours = name, self._by_name[name]
         else:
             role, ours = match.role, self._of_edition(match)
-        if (match is not None and match.own) or not inspect.isclass(ours):
+        if not inspect.isclass(ours):
+            return beside(ours) or (lambda theirs: ours)
+        if match is not None and match.own:
             return ours
         own_optimizers = ours is Trainer and not self._optimizers_are_ours()
         if name == role and ours is self._current(role) and not own_optimizers:

@@ -790,3 +790,25 @@ def test_make_editions(tmp_path, monkeypatch):
             for part, values in parts.items():
                 for value in values:
                     assert value in editions.EDITIONS[module][name][part], (name, part)
+
+
+def test_what_only_the_readers_function_takes(reader):
+    """A number, integers, complex numbers: as the book's own code has them."""
+    plain = {}
+    for name in ("functions", "gradient"):
+        exec((reader / "common" / f"{name}.py").read_text(), plain)
+    module, gradient = load("common.functions"), importlib.import_module("common.gradient")
+    for value in (0.5, 2, np.array(0.25), np.array([1, -2]), np.array([1j, 2.0])):
+        for name in ("sigmoid", "sigmoid_grad", "softmax", "relu", "step_function"):
+            if name in ("relu", "step_function") and np.iscomplexobj(value):
+                continue
+            expected, actual = plain[name](value), getattr(module, name)(value)
+            assert type(actual) is type(expected), (name, value)
+            assert np.asarray(actual).dtype == np.asarray(expected).dtype
+            np.testing.assert_array_equal(actual, expected)
+    x = np.array([3, 4])
+    for name, x in (("numerical_gradient", x), ("numerical_gradient_2d", x[None])):
+        expected = plain[name](lambda a: np.sum(a**2), x)
+        np.testing.assert_array_equal(getattr(gradient, name)(lambda a: np.sum(a**2), x), expected)
+    assert module.sigmoid.__module__ == "fastconv.functions"
+    np.testing.assert_array_equal(module.sigmoid(np.array([-800.0])), [0.0])  # and no warning
