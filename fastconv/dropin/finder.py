@@ -166,6 +166,8 @@ class Finder(MetaPathFinder):
         found = self._elsewhere("common.layers", path)
         if found is None or not isinstance(found.loader, SourceFileLoader) or not found.origin:
             return False
+        if b"params" not in Path(found.origin).read_bytes():
+            return False
         source = self._source("common.layers", found)
         names = self._library.book.names("common.layers")
         return keeps_lists_of_parameters(source.tree, names) and not any(

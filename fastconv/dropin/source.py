@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from .editions import EDITIONS
-from .fingerprint import IMPORTED, Function, combined, fingerprint
+from .fingerprint import IMPORTED, Function, combined, fingerprint, nodes
 
 __all__ = [
     "CALLED_BY_NAME",
@@ -521,14 +521,15 @@ def _bound_within(statement: ast.AST) -> Iterator[str]:
 
 def _changed_elsewhere(tree: ast.Module) -> Iterator[str]:
     """Names that functions rebind, and names whose attributes are set from outside."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Global):
+    for node in nodes(tree):
+        kind = type(node)
+        if kind is ast.Global:
             yield from node.names
-        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        elif kind is ast.Attribute and type(node.ctx) is not ast.Load:
             if isinstance(node.value, ast.Name):
                 yield node.value.id
         elif (
-            isinstance(node, ast.Call)
+            kind is ast.Call
             and isinstance(node.func, ast.Name)
             and node.func.id in ("setattr", "delattr")
             and node.args

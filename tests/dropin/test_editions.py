@@ -807,8 +807,8 @@ def test_what_only_the_readers_function_takes(reader):
             assert np.asarray(actual).dtype == np.asarray(expected).dtype
             np.testing.assert_array_equal(actual, expected)
     x = np.array([3, 4])
-    for name, x in (("numerical_gradient", x), ("numerical_gradient_2d", x[None])):
-        expected = plain[name](lambda a: np.sum(a**2), x)
-        np.testing.assert_array_equal(getattr(gradient, name)(lambda a: np.sum(a**2), x), expected)
+    for name, at in (("numerical_gradient", x), ("numerical_gradient_2d", x[None])):
+        expected = plain[name](lambda a: np.sum(a**2), at)
+        np.testing.assert_array_equal(getattr(gradient, name)(lambda a: np.sum(a**2), at), expected)
     assert module.sigmoid.__module__ == "fastconv.functions"
     np.testing.assert_array_equal(module.sigmoid(np.array([-800.0])), [0.0])  # and no warning
