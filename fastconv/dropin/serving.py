@@ -13,7 +13,6 @@ from typing import Any
 from .beside import beside
 from .fingerprint import Function
 from .source import CALLED_BY_NAME, INIT, KERNELS, Definition, Match, Source, unlike
-from .trainer import Trainer
 
 __all__ = ["SERVED", "Serving", "public"]
 
@@ -29,6 +28,8 @@ SERVED = {
 """The user's modules, and those of fastconv that stand in for them."""
 
 LOADER = "load_mnist"
+
+TRAINER = "Trainer"
 
 OURS = "__fastconv__"
 """A module finds what stands in for its definitions under this name while it runs."""
@@ -174,7 +175,7 @@ class Serving:
             return beside(ours) or (lambda theirs: ours)
         if match is not None and match.own:
             return ours
-        own_optimizers = ours is Trainer and not self._optimizers_are_ours()
+        own_optimizers = role == TRAINER and not self._optimizers_are_ours()
         if name == role and ours is self._current(role) and not own_optimizers:
             return ours
         # A pickle finds a class by its module and name, and scripts look at the name.
