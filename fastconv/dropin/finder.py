@@ -152,6 +152,7 @@ class Finder(MetaPathFinder):
             name
             for name in source.definitions
             if name not in serving.served and name not in serving.kept and name[0] != "_"
+            if fullname != DATA  # what the book's loader calls
         ]
         if not serving.served and (serving.kept or more):
             self._note_kept(fullname, serving)

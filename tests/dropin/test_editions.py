@@ -283,6 +283,22 @@ def test_a_network_beside_the_layers_is_no_second_volume(reader):
     assert importlib.import_module("common.optimizer").Adam is optimizer.Adam
 
 
+def test_changed_layers_beside_a_network_are_no_second_volume(reader):
+    """Nothing in the file is the book's; a class that is no layer keeps lists."""
+    (reader / "common" / "layers.py").write_text(
+        "class Affine:\n    def __init__(self, W, b):\n        self.W, self.b = W, b\n"
+        "    def forward(self, x):\n        return x @ self.W + self.b\n"
+        "    def backward(self, dout):\n        return dout @ self.W.T\n"
+        "class Net:\n    def __init__(self):\n        self.params = {'W1': 1}\n"
+        "        self.params, self.grads = [1], [2]\n"
+    )
+    module = load("common.layers")
+    assert module.Affine.__module__ == "common.layers"
+    why = "your own, which has a forward and backward that differ from the book's"
+    assert theirs("common.layers.Affine") == f"{why}: it runs in NumPy"
+    assert importlib.import_module("common.optimizer").Adam is optimizer.Adam
+
+
 def test_the_second_volumes_reason_is_said_once(book):
     (book / "common" / "layers.py").write_text(
         "class MatMul:\n    def __init__(self, W):\n"
