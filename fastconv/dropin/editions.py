@@ -335,7 +335,7 @@ EDITIONS: dict[str, dict[str, dict[str, dict[str, str]]]] = {
         "Trainer": {
             "": {
                 "0e6bfc9f24bd0be9ad1e": "2016-07-07",
-                "dd13c4e82ab0ed8f6356": "stand-in",
+                "c0e3add3d02d056f1a95": "stand-in",
             },
             "__init__": {
                 "d7df15d61905628b8666": "2016-07-07",
@@ -349,7 +349,7 @@ EDITIONS: dict[str, dict[str, dict[str, dict[str, str]]]] = {
             },
             "train_step": {
                 "78a134afde8fc36ac986": "2016-07-07",
-                "adda0c91b0c359b5d5f9": "stand-in",
+                "771a0c0ad13430bebfdd": "stand-in",
             },
         },
     },

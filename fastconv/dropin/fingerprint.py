@@ -128,6 +128,12 @@ class _Writer:
     def _constant(self, node: ast.Constant) -> None:
         self.words.append(f"{type(node.value).__name__} {node.value!r}")
 
+    def _joined(self, node: ast.JoinedStr) -> None:
+        """Python 3.12 has empty strings between the parts of some."""
+        empty = [p for p in node.values if isinstance(p, ast.Constant) and p.value == ""]
+        self.words.append("JoinedStr")
+        self._all(part for part in node.values if part not in empty)
+
     def _annotated(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self._fields(ast.Assign([node.target], node.value))
@@ -243,6 +249,7 @@ WRITERS: dict[type, Callable[[_Writer, Any], None]] = {
     ast.Expr: _Writer._expression,
     ast.FunctionDef: _Writer._nested,
     ast.GeneratorExp: _Writer._comprehension,
+    ast.JoinedStr: _Writer._joined,
     ast.Lambda: _Writer._function,
     ast.ListComp: _Writer._comprehension,
     ast.Name: _Writer._name,
