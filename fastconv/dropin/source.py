@@ -49,6 +49,8 @@ CALLED_BY_NAME = {"AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "SGD"}
 DOWNLOADS = {"_download", "download_mnist", "url_base"}
 """How the files came does not matter to ``load_mnist``: their checksums say what they are."""
 
+NUMPY = f"{IMPORTED}numpy"
+
 MOST_MODULES = 20
 """A name that has passed through more modules than this goes round in a circle."""
 
@@ -352,7 +354,7 @@ class Source:
         if isinstance(found, Source):
             return found.meaning(binding.name, needs), needs
         if binding.name == "np":
-            return f"{IMPORTED}numpy", needs
+            return NUMPY, needs
         return f"the book's {binding.name}", needs
 
     def defined_in(self, name: str) -> tuple[Source, str] | None:
@@ -414,13 +416,18 @@ class Source:
         if isinstance(node, ast.ClassDef) != is_class:
             return f"is a {'function' if is_class else 'class'} here"
         called: list[str] = []
+        elsewhere: list[str] = []
 
         def as_if_the_books(other: str) -> str:
             if other in book.editions and other != name and other in self.bindings:
                 if not self.meaning(other, {}).startswith("the book's"):
                     called.append(other)
                 return f"the book's {other}"
-            return self.meaning(other, {})
+            text = self.meaning(other, {})
+            if other == "np" and text != NUMPY:
+                elsewhere.append(other)
+                return NUMPY
+            return text
 
         if not isinstance(node, ast.ClassDef):
             value = fingerprint(node, as_if_the_books, name=name)
@@ -439,6 +446,8 @@ class Source:
                 return f"has a {_listed(unlike)} that {verb} from the book's"
             if core(values, frozenset(parts) - {CORE, INIT}) not in parts[CORE]:
                 return "mixes methods of different editions"
+        if elsewhere:
+            return "computes with an np that may be another module than NumPy"
         if called:
             return f"calls your own {_listed(dict.fromkeys(called))}"
         return "differs from the book's"

@@ -210,6 +210,23 @@ def test_another_numpy(reader):
     assert module.softmax.__module__ == "common.functions"
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "GPU = False\nif GPU:\n    import cupy as np\nelse:\n    import numpy as np",
+        "try:\n    import cupy as np\nexcept ImportError:\n    import numpy as np",
+    ],
+)
+def test_a_switch_to_cupy(reader, lines):
+    """What np is shows only when the file runs, so all that computes with it is the reader's."""
+    change(reader, "common.optimizer", "import numpy as np", lines)
+    module = load("common.optimizer")
+    why = "your own, which computes with an np that may be another module than NumPy"
+    assert theirs("common.optimizer.Adam") == f"{why}: it runs in NumPy"
+    assert module.Adam.__module__ == "common.optimizer"
+    assert module.SGD is optimizer.SGD  # it has no need of np
+
+
 def test_names_comments_and_layout_do_not_matter(reader):
     path = reader / "common" / "layers.py"
     text = path.read_text().replace("rows", "flat_rows").replace("def forward(", "def  forward( ")
