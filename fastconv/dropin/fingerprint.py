@@ -30,6 +30,8 @@ def fingerprint(
 ) -> str:
     """Return the fingerprint of a function, a method or an expression.
 
+    It is empty, and so that of no edition, where the nodes lie too deep in each other.
+
     Parameters
     ----------
     node : ast.AST
@@ -40,7 +42,10 @@ def fingerprint(
     name : str
         The definition's own name, by which it may call itself.
     """
-    return combined(_Writer(meaning, name).definition(node, method))
+    try:
+        return combined(_Writer(meaning, name).definition(node, method))
+    except RecursionError:
+        return ""
 
 
 def combined(parts: Iterable[str]) -> str:
@@ -287,7 +292,8 @@ def _bound(function: Function | ast.Lambda) -> list[str]:
         node = left.pop()
         if type(node) not in BINDING:
             left += _children(node)
-        elif isinstance(node, ast.Global | ast.Nonlocal):
+            continue
+        if isinstance(node, ast.Global | ast.Nonlocal):
             outer.update(node.names)
         elif isinstance(node, Function | ast.ClassDef):
             names.append(node.name)

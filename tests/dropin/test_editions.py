@@ -713,6 +713,14 @@ def test_modules_without_a_sign_are_not_read(clean, tmp_path, monkeypatch):
     assert load("tools").Relu.__module__ == "tools"
 
 
+def test_a_sum_of_a_thousand_terms(clean, tmp_path):
+    terms = " + ".join(["x"] * 900)
+    text = f"def im2col(x):\n    return {terms}\nclass Relu:\n    def forward(self, x):\n"
+    (tmp_path / "tools.py").write_text(f"{text}        return im2col(x)\n")
+    sys.path.insert(0, str(tmp_path))
+    assert load("tools").Relu().forward(2) == 1800
+
+
 def test_a_module_that_python_cannot_read_fails_as_it_would(clean, tmp_path):
     (tmp_path / "tools.py").write_text("def forward(:\n")
     sys.path.insert(0, str(tmp_path))
