@@ -110,7 +110,13 @@ def _export(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     try:
         script = prepare(options.script, options.module)
-        dropin.install(backend=options.backend, dtype=options.dtype, threads=options.threads)
+        dropin.install(
+            backend=options.backend,
+            dtype=options.dtype,
+            threads=options.threads,
+            serve_all=options.serve_all,
+            map=dict(options.map),
+        )
         if options.profile is not None:
             dropin.report_at_exit(table=True, trace=options.profile or None)
     except FastconvError as error:

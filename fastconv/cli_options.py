@@ -17,7 +17,16 @@ from .cli_options_common import (
     add_data,
 )
 from .cli_options_train import add_train
-from .cli_types import Parser, augmentation, image_shape, json_name, threads, views, whole
+from .cli_types import (
+    Parser,
+    augmentation,
+    image_shape,
+    json_name,
+    module_pair,
+    threads,
+    views,
+    whole,
+)
 from .datasets import DATASETS
 from .models import MODELS
 from .run_folder import LARGEST_SEED
@@ -224,12 +233,15 @@ def _add_run(commands: Any) -> None:
         help="run a script of the book's form on fastconv's layers",
         description=(
             "Run a script that imports common.layers, common.trainer, dataset.mnist and so on,\n"
-            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it."
+            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it. Definitions of\n"
+            "the book's, in any edition, run on fastconv, wherever in your folders they lie; what\n"
+            "you have changed runs as you wrote it, and is named at the end."
         ),
         epilog=(
             "examples:\n"
             "  python -m fastconv train_convnet.py\n"
-            "  python -m fastconv --dtype float32 --profile train_convnet.py --epochs 20"
+            "  python -m fastconv --dtype float32 --profile train_convnet.py --epochs 20\n"
+            "  python -m fastconv --map layers=common.layers train_convnet.py"
         ),
         usage="fastconv run [options] [-m] SCRIPT [ARGUMENT ...]",
     )
@@ -250,6 +262,19 @@ def _add_run(commands: Any) -> None:
         metavar="FILE.json",
         help="show times by layer at the end, and write a trace of the calls to the file",
     )
+    add(
+        "--map",
+        action="append",
+        default=[],
+        type=module_pair,
+        metavar="MODULE=COMMON.X",
+        help="serve your module as this one of the book's, by its definitions' names; repeatable",
+    )
+    add(
+        "--serve-all",
+        action="store_true",
+        help="serve all that has the book's names and arguments, also what you changed in it",
+    )
     add("-m", dest="module", action="store_true", help="SCRIPT is a module's name")
     add("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="what to run, and its arguments")
 
@@ -264,7 +289,7 @@ def profile_without_file(arguments: Sequence[str]) -> list[str]:
         value = words[at + 1] if at + 1 < len(words) else ""
         if words[at] == "--profile" and not value.endswith(".json"):
             words[at] = "--profile="
-        elif words[at] in ("--profile", "--backend", "--dtype", "--threads"):
+        elif words[at] in ("--profile", "--backend", "--dtype", "--threads", "--math", "--map"):
             at += 1
         at += 1
     return words

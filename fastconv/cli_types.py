@@ -17,7 +17,7 @@ from .run_folder import MOST, MOST_MEMBERS
 from .views import Views
 
 __all__ = [
-    *("Parser", "augmentation", "image_shape", "image_size", "json_name"),
+    *("Parser", "augmentation", "image_shape", "image_size", "json_name", "module_pair"),
     *("members", "number", "rate", "share", "threads", "views", "whole"),
 ]
 
@@ -136,6 +136,14 @@ def json_name(text: str) -> str:
     if text and not text.endswith(".json"):
         raise argparse.ArgumentTypeError(f"must end in .json, got {text}")
     return text
+
+
+def module_pair(text: str) -> tuple[str, str]:
+    """Two names of modules, as ``layers=common.layers``."""
+    theirs, equals, ours = text.partition("=")
+    if not (theirs and equals and ours):
+        raise argparse.ArgumentTypeError(f"expected MODULE=COMMON.X, got {text!r}")
+    return theirs, ours
 
 
 def augmentation(text: str) -> str:

@@ -57,6 +57,11 @@ class Optimizer:
         for name in self.kept:
             setattr(self, name, None)
 
+    def __init_subclass__(cls) -> None:
+        # A step of its own goes the way that takes it.
+        if "_take" in vars(cls) and "_take_short" not in vars(cls):
+            cls._take_short = Optimizer._take_short  # type: ignore[method-assign]
+
     def _set_decay(self, weight_decay: float, decayed: Sequence[str] | None) -> None:
         op = type(self).__name__
         if not 0 <= weight_decay < math.inf:

@@ -1,9 +1,11 @@
-"""The book's module names on fastconv: `install`, `uninstall`, `is_installed`, `stats`, `report`.
+"""The book's definitions on fastconv: `install`, `uninstall`, `is_installed`, `stats`, `report`.
 
-After `install`, ``common.layers``, ``common.functions``, ``common.util``, ``common.gradient``,
-``common.optimizer``, ``common.trainer`` and ``dataset.mnist`` come from fastconv; all other
-modules of ``common`` and ``dataset`` come from the user's folders, and run on these. Known
-functions of `neighbours`, dezero and CS231n, compute on kernels.
+After `install`, fastconv's stand in for the definitions of the book's in the user's modules:
+``common.layers``, ``common.functions``, ``common.util``, ``common.gradient``,
+``common.optimizer``, ``common.trainer`` and ``dataset.mnist``, which come whole from fastconv
+where the user has no such file, and any other module in the user's folders that has some of
+them. All else is the user's, and runs on these. Known functions of `neighbours`, dezero and
+CS231n, compute on kernels.
 ``python -m fastconv script.py`` installs and then runs a script.
 """
 
@@ -12,20 +14,23 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .. import config, selection
-from ..errors import StateError
+from ..errors import ArgumentError, StateError
 from ..network import network_dtype
 from ..ops.arrays import compute_in
 from ..profiling import Profile
-from .finder import PACKAGES, SERVED, Finder
+from .finder import PACKAGES, SERVED, Finder, note
 from .neighbours import NEIGHBOURS, NeighbourFinder
 
 if TYPE_CHECKING:
+    from .serving import Serving
     from .summary import Account
 
 __all__ = [
@@ -85,9 +90,18 @@ _installation: Installation | None = None
 
 
 def install(
-    *, backend: str | None = None, dtype: str | None = None, threads: int | None = None
+    *,
+    backend: str | None = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    serve_all: bool = False,
+    map: Mapping[str, str] | None = None,
 ) -> None:
-    """Serve the book's modules from fastconv, from the next import on.
+    """Serve the book's definitions from fastconv, from the next import on.
+
+    A definition of the user's is served where it is that of a known edition of the book, by
+    structure: names of local variables, comments and layout may differ. What the user changed
+    stays as it is.
 
     At the end of the process one line on standard error says what was served, on which
     backend, how long it took, and what of the user's own files ran. Processes that
@@ -103,6 +117,12 @@ def install(
         dtype that they have. By default results have the dtype of what goes in.
     threads : int, optional
         As for `fastconv.set_num_threads`.
+    serve_all : bool
+        In the book's modules serve every definition that has a name of the book's, its
+        arguments and its methods, whatever it does.
+    map : mapping of str to str, optional
+        Modules of the user's that are served in the same way as a module of the book's, as
+        ``{"layers": "common.layers"}``.
 
     Raises
     ------
@@ -112,13 +132,22 @@ def install(
         A setting that is not known or cannot run here; nothing is installed.
     """
     global _installation
-    imported = [name for name in (*SERVED, *NEIGHBOURS) if name in sys.modules]
-    if _installation is None and imported:
+    modules = dict(map or {})
+    for name, home in modules.items():
+        if home not in SERVED:
+            raise ArgumentError(
+                f"install: map {name!r} to one of {', '.join(SERVED)}; got {home!r}"
+            )
+    imported = [name for name in [*SERVED, *NEIGHBOURS, *modules] if name in sys.modules]
+    if _installation is not None:
+        imported = [name for name in modules if name in imported]
+    if imported:
         raise StateError(
             f"install: {', '.join(imported)} imported already; call fastconv.install() before "
             "the first import of these, in a notebook after a restart of its kernel"
         )
-    given = {"backend": backend, "dtype": dtype, "threads": threads}
+    given: dict[str, Any] = {"backend": backend, "dtype": dtype, "threads": threads}
+    given |= {"serve_all": serve_all or None, "map": modules or None}
     settings = {name: value for name, value in given.items() if value is not None}
     # All of them are looked at before any is changed.
     if dtype is not None:
@@ -133,9 +162,11 @@ def install(
         compute_in(dtype)
     if _installation is not None:
         _installation.settings |= settings
+        _installation.finder.choose(serve_all, modules)
         _installation.find_first()
         return
     _installation = Installation(settings, frozenset(_modules()))
+    _installation.finder.choose(serve_all, modules)
     _installation.find_first()
     _installation.profile.start()
     atexit.register(_at_exit)
@@ -147,7 +178,7 @@ def install(
 def uninstall() -> None:
     """Let the next imports find the user's own modules again.
 
-    What was imported meanwhile is forgotten by the import system; objects made of it go on
+    What of it was imported meanwhile is forgotten by the import system; objects made of it go on
     working. Backend and threads stay as they are. Does nothing where nothing is installed.
     """
     global _installation
@@ -157,7 +188,8 @@ def uninstall() -> None:
     _installation.profile.stop()
     atexit.unregister(_at_exit)
     compute_in(None)
-    for name in _modules():
+    served = [name for name in _installation.finder.report.served if name in sys.modules]
+    for name in sorted({*_modules(), *served} - {"__main__"}, reverse=True):
         if name not in _installation.before:
             del sys.modules[name]
             package, _, module = name.rpartition(".")
@@ -178,7 +210,8 @@ def stats() -> dict[str, Any]:
     -------
     dict
         Plain data that JSON can hold. ``served``: module to names; ``theirs``: what of these
-        modules is the user's own, and why; ``data``: where ``load_mnist`` found its data;
+        modules is the user's own, and why; ``editions``: by definition, the date of the edition
+        of the book as which it is served; ``data``: where ``load_mnist`` found its data;
         ``backend``, ``threads``; ``seconds`` since `install` and ``kernel_seconds`` of them;
         ``short_calls``, how many operations on little data were too short to be timed;
         ``kernels``: a list of dicts ``layer, kernel, backend, dtype, algorithm, calls, seconds,
@@ -243,6 +276,17 @@ def report_at_exit(*, table: bool, trace: str | None) -> None:
     _installation.profile.keep_calls = trace is not None
     if table or trace is not None:
         _installation.profile.time_little()
+
+
+def script_serving(path: Path) -> Serving | None:
+    """What is served of a script's own definitions; None where nothing is installed or found."""
+    return None if _installation is None else _installation.finder.script(path)
+
+
+def note_script(serving: Serving) -> None:
+    """Note that a script ran with these."""
+    assert _installation is not None
+    note(_installation.finder.report, "__main__", serving)
 
 
 def look_also_in(home: str | None) -> None:

@@ -36,9 +36,11 @@ def loader(
         """Load MNIST: from the four files in the user's ``dataset`` folder, if they are MNIST's.
 
         Else as the user's own ``load_mnist`` does, which may hold other data under this name;
-        and where that finds none, as `fastconv.datasets.load_mnist` does.
+        and where that finds none, as `fastconv.datasets.load_mnist` does. Where the user's own
+        has made its pickle, it reads that and nothing else, and so it does here.
         """
-        for folder in folders:
+        stored = None if theirs is None else _stored(theirs)
+        for folder in () if stored else folders:
             try:
                 data = mnist.load_mnist(normalize, flatten, one_hot_label, data_dir=folder)
             except (DataNotFound, DataCorrupt):
@@ -57,7 +59,8 @@ def loader(
             except OSError as error:
                 reason = f": your load_mnist failed with {type(error).__name__}: {error}"
             else:
-                note("data from your load_mnist: your dataset folder lacks MNIST's four files")
+                lack = "your dataset folder lacks MNIST's four files"
+                note(f"data from your load_mnist: {f'it reads {stored}' if stored else lack}")
                 return data
         try:
             data = mnist.load_mnist(**own)
@@ -71,3 +74,9 @@ def loader(
         return data
 
     return load_mnist
+
+
+def _stored(theirs: Callable[..., DataSplit]) -> str | None:
+    """The pickle that the book's ``load_mnist`` makes at its first call, if it is there."""
+    path = getattr(theirs, "__globals__", {}).get("save_file")
+    return path if isinstance(path, str) and Path(path).is_file() else None

@@ -12,7 +12,8 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from ..errors import ArgumentError
-from . import look_also_in
+from . import look_also_in, note_script, script_serving
+from .serving import Serving
 
 __all__ = ["prepare"]
 
@@ -52,7 +53,8 @@ def _run_script(path: str, arguments: Sequence[str]) -> None:
     look_also_in(str(folder.parent))
     sys.argv[:] = [path, *arguments]
     loader = SourceFileLoader("__main__", str(file))
-    _execute(code, str(file), __loader__=loader, __package__=None, __spec__=None)
+    own = {"__loader__": loader, "__package__": None, "__spec__": None}
+    _execute(code, str(file), script_serving(file), own)
 
 
 def _run_module(name: str, arguments: Sequence[str]) -> None:
@@ -68,7 +70,7 @@ def _run_module(name: str, arguments: Sequence[str]) -> None:
         raise ImportError(f"module {name!r} has no Python code to run")
     sys.argv[:] = [str(spec.origin), *arguments]
     own: dict[str, Any] = {"__loader__": spec.loader, "__package__": spec.parent, "__spec__": spec}
-    _execute(code, str(spec.origin), **own)
+    _execute(code, str(spec.origin), getattr(spec.loader, "serving", None), own)
 
 
 def _first_on_path(folder: str) -> None:
@@ -77,10 +79,16 @@ def _first_on_path(folder: str) -> None:
         sys.path[0] = folder
 
 
-def _execute(code: CodeType, file: str, **attributes: Any) -> None:
+def _execute(
+    code: CodeType, file: str, serving: Serving | None, attributes: dict[str, Any]
+) -> None:
     """Run the code in a new ``__main__``, which stays: ``python -i`` shows it afterwards."""
     main = ModuleType("__main__")
     vars(main).update(attributes, __file__=file, __cached__=None, __builtins__=__builtins__)
     _replaced.append(sys.modules["__main__"])
     sys.modules["__main__"] = main
+    if serving is not None:
+        code = serving.code()
+        serving.fill(vars(main))
+        note_script(serving)
     exec(code, vars(main))

@@ -15,6 +15,7 @@ from ..errors import FastconvError
 from ..io.atomic import replace_file
 from ..io.records import json_text
 from .finder import SERVED
+from .neighbours import GIVEN, NEIGHBOURS
 
 if TYPE_CHECKING:
     from . import Installation
@@ -35,6 +36,7 @@ def facts(installation: Installation) -> dict[str, Any]:
     return {
         "served": {name: list(names) for name, names in report.served.items()},
         "theirs": dict(report.theirs),
+        "editions": dict(report.editions),
         "data": report.data,
         "backend": backend,
         "threads": config.get_num_threads(),
@@ -61,7 +63,7 @@ def show(installation: Installation) -> None:
 def line(told: dict[str, Any]) -> str:
     """All in one line: what was served and where it ran; what ran elsewhere, and why."""
     if not told["served"]:
-        others = "; ".join(f"{name}: {why}" for name, why in told["theirs"].items())
+        others = "; ".join(_reasons(told["theirs"]))
         return "fastconv: nothing served: " + (others or f"no import of {', '.join(SERVED)}")
     parts = [f"fastconv: served {_names(told['served'])}"]
     calls, little = sum(row["calls"] for row in told["kernels"]), told["short_calls"]
@@ -84,18 +86,44 @@ def line(told: dict[str, Any]) -> str:
     files = {name: None for name, why in told["theirs"].items() if why == "your file"}
     if files:
         parts.append(f"from your files: {_names(files)}")
-    parts += [f"{name}: {why}" for name, why in told["theirs"].items() if name not in files]
+    parts += _reasons({name: why for name, why in told["theirs"].items() if name not in files})
     return "; ".join(parts)
 
 
 def _names(modules: dict[str, Any]) -> str:
-    """``common.layers, common.util`` as ``common (layers, util)``."""
+    """``common.layers, common.util`` as ``common (layers, util)``, others with what is served."""
     groups = []
-    for package in sorted({name.partition(".")[0] for name in modules}):
-        inside = [name.partition(".")[2] for name in modules if name.startswith(f"{package}.")]
+    usual = (*SERVED, *NEIGHBOURS, *GIVEN)
+    others = {name: names for name, names in modules.items() if name not in usual and names}
+    for package in sorted({name.partition(".")[0] for name in modules if name not in others}):
+        inside = [
+            name.partition(".")[2]
+            for name in modules
+            if name.startswith(f"{package}.") and name not in others
+        ]
         if inside:
             groups.append(f"{package} ({', '.join(sorted(inside))})")
-    return ", ".join(groups)
+    return ", ".join(groups + [f"{name} ({', '.join(names)})" for name, names in others.items()])
+
+
+def _reasons(theirs: dict[str, str]) -> list[str]:
+    """What is the user's, and why, each reason said once."""
+    names: dict[str, list[str]] = {}
+    for name, why in theirs.items():
+        names.setdefault(why, []).append(name)
+    return [f"{_of_modules(given)}: {why}" for why, given in names.items()]
+
+
+def _of_modules(names: list[str]) -> str:
+    """``common.layers.Relu, common.layers.Affine`` as ``common.layers (Relu, Affine)``."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        module, _, last = name.rpartition(".")
+        groups.setdefault(module, []).append(last)
+    return ", ".join(
+        f"{module} ({', '.join(inside)})" if len(inside) > 1 else f"{module}.{inside[0]}"
+        for module, inside in groups.items()
+    )
 
 
 def _distinct(rows: list[dict[str, Any]], column: str) -> list[str]:

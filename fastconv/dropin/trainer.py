@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +14,18 @@ from ..optimizer import __all__ as _optimizer_names
 
 __all__ = ["Trainer", *_optimizer_names]
 
+CLASSES = {
+    "adagrad": "AdaGrad",
+    "adam": "Adam",
+    "addgrad": "AdaGrad",  # older editions have it so
+    "momentum": "Momentum",
+    "nesterov": "Nesterov",
+    "rmsprop": "RMSprop",
+    "rmsprpo": "RMSprop",  # and this one
+    "sgd": "SGD",
+}
+"""The optimizers by the keys that a Trainer of the book's reads, in lower case."""
+
 
 class Trainer(trainer.Trainer):
     """Train as the book's Trainer does, to the draw, so that a seeded script repeats.
@@ -21,7 +34,15 @@ class Trainer(trainer.Trainer):
     of a step is that of a second forward pass, after the update, and accuracies are taken
     where ``current_iter % iter_per_epoch == 0``, which with a batch size that does not divide
     the training set is seldom. Parameters are those of the book.
+
+    Attributes
+    ----------
+    optimizers : mapping of str to class
+        The names of the user's module, in which the book's Trainer finds its optimizers; those
+        of fastconv where that is all there is.
     """
+
+    optimizers: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -37,6 +58,11 @@ class Trainer(trainer.Trainer):
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
     ) -> None:
+        if isinstance(optimizer, str) and optimizer.lower() in CLASSES:
+            optimizer = CLASSES[optimizer.lower()]
+            if optimizer in self.optimizers:
+                settings = {"lr": 0.01} if optimizer_param is None else optimizer_param
+                optimizer = self.optimizers[optimizer](**settings)
         super().__init__(
             network,
             x_train,

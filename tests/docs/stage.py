@@ -21,17 +21,11 @@ from fastconv.datasets.idx import IdxFile
 from fastconv.io import save_params, to_torch
 
 from ..conftest import CHECKOUT
+from ..dropin.conftest import BOOK, write_digits
 from ..picture_files import write
 
 EPOCHS = 2
 """Of a run that a command starts: the pages' own take from minutes to hours."""
-
-OWN_LOADER = """
-import numpy as np
-def load_mnist(normalize=True, flatten=True, one_hot_label=False):
-    images = np.random.default_rng(0).random((100, 1, 28, 28))
-    return (images, np.arange(100) % 10), (images, np.arange(100) % 10)
-"""
 
 
 @dataclass
@@ -135,7 +129,8 @@ def make_stage(run: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
     shutil.copytree(CHECKOUT / "examples", "examples")
     for folder in ("dataset", "examples/dataset"):
         Path(folder).mkdir()
-        Path(folder, "mnist.py").write_text(OWN_LOADER)
+        shutil.copy(BOOK / "dataset" / "mnist.py", folder)
+        write_digits(Path(folder))
     shutil.copy("examples/ch08/deep_convnet.py", ".")
     script = Path("examples/ch08/train_deepnet.py").read_text()
     imports = "import common.functions, common.optimizer, common.util\n"

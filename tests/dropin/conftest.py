@@ -22,6 +22,9 @@ ROOT = Path(fastconv.__file__).resolve().parents[1]
 BOOK = Path(__file__).parent / "book"
 TRAIN, TEST = 300, 100
 
+OWN = ("common", "dataset", "layers", "mine", "src", "tools")
+"""Top-level names of the modules that tests import."""
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -59,6 +62,29 @@ def _fallback_announced():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fastconv.get_backend()
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    """No trace of the reader's modules before or after; a path of our own."""
+    assert not fastconv.is_installed()
+    assert not _imported()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    fastconv.uninstall()
+    for name in _imported():
+        del sys.modules[name]
+
+
+def _imported() -> list[str]:
+    return [name for name in sys.modules if name.split(".")[0] in OWN]
+
+
+@pytest.fixture
+def reader(clean, book):
+    """The reader's folders are on the path."""
+    sys.path.append(str(book))
+    return book
 
 
 def python(

@@ -63,6 +63,20 @@ def test_other_data_under_that_name_is_read_by_the_readers_own(small_mnist):
     assert notes == ["data from your load_mnist: your dataset folder lacks MNIST's four files"]
 
 
+def test_the_pickle_that_the_books_loader_has_made(small_mnist, tmp_path):
+    """It reads that and nothing else, whatever lies beside it."""
+    text = "def load_mnist(normalize, flatten, one_hot_label):\n    return 'theirs'\n"
+    for content in (None, b"pickled"):
+        if content is not None:
+            (tmp_path / "mnist.pkl").write_bytes(content)
+        own = {"save_file": str(tmp_path / "mnist.pkl")}
+        exec(text, own)
+        notes = []
+        data = loader([str(small_mnist)], own["load_mnist"], notes.append)()
+        assert (data == "theirs") == (content is not None)
+    assert notes == [f"data from your load_mnist: it reads {tmp_path / 'mnist.pkl'}"]
+
+
 def test_the_cache_where_the_reader_has_nothing(small_mnist, tmp_path):
     notes = []
 

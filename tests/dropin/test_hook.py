@@ -23,25 +23,6 @@ from ..compare import assert_close
 from .conftest import python
 
 
-@pytest.fixture
-def clean(monkeypatch):
-    """No trace of the reader's modules before or after; a path of our own."""
-    assert not fastconv.is_installed()
-    assert not any(name.split(".")[0] in ("common", "dataset") for name in sys.modules)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
-    fastconv.uninstall()
-    for name in [name for name in sys.modules if name.split(".")[0] in ("common", "dataset")]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def reader(clean, book):
-    """The reader's folders are on the path."""
-    sys.path.append(str(book))
-    return book
-
-
 def test_install_and_uninstall(reader):
     fastconv.install()
     assert fastconv.is_installed()
@@ -207,29 +188,6 @@ def test_a_layer_of_the_readers_own_in_the_file(reader):
     assert served.SLOPE == 0.1
     assert fastconv.stats()["theirs"]["common.layers.Leaky"] == "in your file only"
     assert inspect.getsource(served.Leaky).startswith("class Leaky(Relu):")
-
-
-@pytest.mark.parametrize(
-    "text, name, why",
-    [
-        (
-            "\nclass Convolution:\n    def __init__(self, W, b, stride=1, pad=0, dilation=1):\n"
-            "        self.dilation = dilation\n",
-            "Convolution",
-            "takes dilation",
-        ),
-        ("\nclass Relu:\n    def extra(self):\n        pass\n", "Relu", "has a method extra"),
-        ("\ndef Dropout(x):\n    return x\n", "Dropout", "is a function here"),
-    ],
-)
-def test_a_definition_that_ours_cannot_stand_in_for(reader, text, name, why):
-    path = reader / "common" / "layers.py"
-    path.write_text(f"import numpy as np\n\nclass Affine:\n    pass\n{text}")
-    fastconv.install()
-    served = importlib.import_module("common.layers")
-    assert served.Affine is layers.Affine
-    assert getattr(served, name).__module__ == "common.layers"
-    assert fastconv.stats()["theirs"] == {f"common.layers.{name}": f"your own, which {why}"}
 
 
 def test_a_file_with_nothing_of_the_books(reader):

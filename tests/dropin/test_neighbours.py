@@ -11,6 +11,7 @@ import ast
 import importlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -539,8 +540,14 @@ def test_the_line_names_them(neighbours):
     assert done.stdout == "16.0\n16.0\n"
     line = last_line(done)
     assert "fastconv: served cs231n (im2col_cython); no kernel was called" in line
-    assert "dezero.functions_conv.Conv2d: your own, as im2col_array is not dezero's" in line
-    assert "cs231n.fast_layers.conv_forward_im2col: your own, which is not the assign" in line
+    assert re.search(
+        r"dezero\.functions_conv \(Conv2d, [\w, ]+\): your own, as im2col_array is not dezero's",
+        line,
+    )
+    assert re.search(
+        r"cs231n\.fast_layers \([\w, ]*conv_forward_im2col[\w, ]*\): your own, which is not the",
+        line,
+    )
 
 
 DEZERO = """

@@ -43,6 +43,21 @@ def test_children_have_the_hook(book, method, named):
     assert "common (functions, layers, util)" in last_line(done)
 
 
+def test_children_are_told_what_is_served(book):
+    """By name, as the parent was told."""
+    (book / "ch05" / "mine.py").write_text("class Affine:\n    pass\n")
+    (book / "ch05" / "parallel.py").write_text(
+        "import multiprocessing, sys\n"
+        "def work(_):\n    import mine\n    return mine.Affine.__module__\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(work, [0]))\n"
+    )
+    words = ["--map", "mine=common.layers", "parallel.py"]
+    done = python("-m", "fastconv", *words, cwd=book / "ch05")
+    assert done.stdout == "['fastconv.layers.dense']\n", done.stderr
+
+
 def test_a_child_by_fork_says_nothing_at_its_end(book):
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system has no fork")

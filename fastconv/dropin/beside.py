@@ -1,0 +1,52 @@
+"""Functions of the book's beside the user's own: ours for arrays of floats, theirs for all else.
+
+Of a number, of integers or of complex numbers the book's functions give what NumPy makes of them,
+which a script may count on; fastconv's refuse some of these, or compute in another dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+__all__ = ["beside"]
+
+Function = Callable[..., Any]
+
+
+def beside(ours: Function) -> Callable[[Function], Function] | None:
+    """What makes of the user's function the one that is served; None where ours serves alone."""
+    place = PLACES.get(ours.__name__)
+    return None if place is None else lambda theirs: place(ours, theirs)
+
+
+def _floats(x: Any) -> bool:
+    return type(x) is np.ndarray and x.dtype.kind == "f" and x.ndim > 0
+
+
+def _of_values(ours: Function, theirs: Function) -> Function:
+    @wraps(ours)
+    def served(x: Any) -> Any:
+        return ours(x) if _floats(x) else theirs(x)
+
+    return served
+
+
+def _of_gradients(ours: Function, theirs: Function) -> Function:
+    @wraps(ours)
+    def served(f: Any, *x: Any, **named: Any) -> Any:
+        run = ours if all(map(_floats, [*x, *named.values()])) else theirs
+        return run(f, *x, **named)
+
+    return served
+
+
+PLACES: dict[str, Callable[[Function, Function], Function]] = {
+    **dict.fromkeys(("numerical_gradient", "numerical_gradient_2d"), _of_gradients),
+    **dict.fromkeys(
+        ("relu_grad", "sigmoid", "sigmoid_grad", "softmax", "step_function"), _of_values
+    ),
+}
