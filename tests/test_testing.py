@@ -102,6 +102,19 @@ def convolves_instead_of_correlating(right, a):
     right(**{**a, "weight": np.ascontiguousarray(a["weight"][..., ::-1, ::-1])})
 
 
+@mistake("conv2d_forward")
+def leaves_noise_of_zeros(right, a):
+    """As sums that cancel leave it, which whole numbers do not show."""
+    right(**a)
+    if np.any(np.nan_to_num(a["x"]) % 1):
+        a["out"] += np.abs(a["out"]) * np.finfo(a["out"].dtype).eps
+
+
+@mistake("conv2d_block_forward")
+def leaves_noise_of_zeros_in_a_block(right, a):
+    leaves_noise_of_zeros(right, a)
+
+
 @mistake("conv2d_backward")
 def computes_in_float32(right, a):
     floats = {key: value for key, value in a.items() if isinstance(value, np.ndarray)}

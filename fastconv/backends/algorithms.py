@@ -7,7 +7,8 @@
     times fewer multiplications for 3x3 filters of stride 1. The first rounds less than the
     direct way and keeps whole numbers exact; the second rounds twice as much, so its sums are
     cut in shorter parts; the third four times as much, so it runs only in the math mode
-    ``fast``.
+    ``fast``. What these two round where a window holds only zeros is not 0 but noise, which a
+    ReLU behind it would let pass: forward, such outputs are found, and are their bias.
 ``sparse``
     Weight gradient behind ReLU and 2x2 max pooling, where at most one of four gradients
     is not zero: exact, four times fewer operations.

@@ -30,6 +30,11 @@ Contract
   backend at the same time.
 * A convolution's output that a NaN or an infinity reaches is NaN or infinite. Outputs
   beside it may be too: fast algorithms compute several outputs from one tile of pixels.
+* Forward, a convolution's output whose window holds only zeros (0 or -0, in all channels of its
+  group, padding included) is exactly its bias, plus the residual where one is added: so a ReLU
+  and a pooling decide there as they do in the reference, whatever lies beside the window. Only a
+  NaN or an infinity among the filter's own weights reaches it. The gradients may hold rounding
+  noise in place of such zeros: nothing is decided by their sign.
 * A backend that computes convolutions in several ways says which, by a method
   ``conv2d_algorithms(geometry, filters, pooled)`` that returns `ConvAlgorithms`.
 * The sum for the same input, thread count and machine is the same bit for bit.
@@ -94,7 +99,10 @@ class Backend(LaterKernels, Protocol):
     def conv2d_forward(
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
     ) -> None:
-        """out (N, FN, OH, OW) from x (N, C, H, W), weight (FN, C, FH, FW), bias (FN,)."""
+        """out (N, FN, OH, OW) from x (N, C, H, W), weight (FN, C, FH, FW), bias (FN,).
+
+        Where a window holds only zeros, out is bias, exactly.
+        """
 
     def conv2d_backward(
         self,
@@ -127,6 +135,7 @@ class Backend(LaterKernels, Protocol):
     ) -> None:
         """`conv2d_forward` [+ residual], with `relu` 0 where that is <= 0, perhaps pooled.
 
+        Windows of zeros are exact here too: what follows is computed from bias [+ residual].
         residual and out (N, FN, OH, OW). With `pool`, out (N, FN, OH//2, OW//2) is the maxima
         over windows of 2x2, stride 2; then `relu` is true, and residual None. winner, of the
         pooled shape, says where the gradient goes: the maximum's position 2*y + x, or 4 where

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import config, selection
 from ..backends.base import KERNELS, Backend
@@ -33,6 +34,9 @@ TOLERANCE: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtype(np
 """Largest error, relative to the largest value of the expectation."""
 
 THREADS = (1, 2, 3)
+
+FORWARD = ("conv2d_forward", "conv2d_grouped_forward", "conv2d_block_forward")
+"""Convolutions whose windows of zeros are exact."""
 
 
 @dataclass
@@ -67,8 +71,8 @@ def check_backend(name: str) -> Report:
 
     Both dtypes; several numbers of threads; inputs read-only and guarded; outputs filled
     with garbage first; windows, strides, padding and channel counts of every awkward kind;
-    ties, NaN and infinities; empty batches; the same call twice, and from several Python
-    threads at once.
+    ties, NaN and infinities; windows of zeros, which give their bias exactly; empty batches;
+    the same call twice, and from several Python threads at once.
 
     Parameters
     ----------
@@ -101,7 +105,13 @@ def check_backend(name: str) -> Report:
     report = Report(backend.name, completed=completed)
     for dtype, tolerance in TOLERANCE.items():
         calls = [
-            _Call(kernel, inputs, 0.0 if exact else tolerance, _expected(reference, kernel, inputs))
+            _Call(
+                kernel,
+                inputs,
+                0.0 if exact else tolerance,
+                _expected(reference, kernel, inputs),
+                _windows_of_zeros(reference, kernel, inputs),
+            )
             for kernel, inputs, exact in cases(reference, dtype)
         ]
         for threads in THREADS:
@@ -137,12 +147,16 @@ def signature_differences(backend: Backend) -> list[str]:
 
 @dataclass(frozen=True)
 class _Call:
-    """One kernel call and the reference's answer to it; printed as one line."""
+    """One kernel call and the reference's answer to it; printed as one line.
+
+    `blank` says which outputs of a convolution see only zeros: those are exact.
+    """
 
     kernel: str
     inputs: Arguments
     tolerance: float
     expected: dict[str, Any]
+    blank: NDArray[np.bool_] | None
 
     def __str__(self) -> str:
         arrays = [f"{n} {a.dtype} {a.shape}" for n, a in self.inputs.items() if is_array(a)]
@@ -167,6 +181,8 @@ class _Call:
             else:
                 same = np.array_equal(result[~plain], wanted[~plain], equal_nan=True)
             require(same, f"{where}: {name} has other NaN or infinities than the reference")
+            if name == "out" and self.blank is not None:
+                self._compare_blank(result, wanted, where)
             if not plain.any():
                 continue
             scale = float(np.abs(wanted[plain]).max())
@@ -179,6 +195,30 @@ class _Call:
             )
             largest = max(largest, error / scale if scale else 0.0)
         return largest
+
+    def _compare_blank(self, result: Any, wanted: Any, where: str) -> None:
+        """Fail where a window of zeros gives anything but the bias, and what follows of it."""
+        blank = self.blank & np.isfinite(wanted)
+        same = np.array_equal(result[blank], wanted[blank].astype(result.dtype))
+        require(same, f"{where}: a window of zeros does not give its bias exactly")
+
+
+def _windows_of_zeros(
+    reference: NumpyBackend, kernel: str, inputs: Arguments
+) -> NDArray[np.bool_] | None:
+    """Of a convolution, forward: which outputs see nothing but zeros; pooled, in all places."""
+    if kernel not in FORWARD:
+        return None
+    seen: Arguments = {
+        **inputs,
+        "x": np.asarray(inputs["x"] != 0, np.float64),
+        "weight": np.ones(inputs["weight"].shape),
+        "bias": np.zeros(inputs["bias"].shape),
+    }
+    if "residual" in inputs:
+        seen |= {"residual": None}
+    counts = call_kernel(reference, kernel, **seen)["out"]
+    return np.asarray(counts == 0)
 
 
 def _expected(reference: NumpyBackend, kernel: str, inputs: Arguments) -> dict[str, Any]:

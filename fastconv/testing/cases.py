@@ -39,6 +39,14 @@ GEOMETRIES: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, in
     ((1, 1, 20, 20), 1, (17, 16), 1, 0),
 )
 
+# The same, of images that are zeros in most places, and so many that tiles of 2 x 4 serve them:
+# outputs whose windows hold only zeros are exact.
+MOSTLY_ZEROS = (
+    ((9, 17, 13, 15), 16, (3, 3), 1, 1),
+    ((8, 33, 16, 16), 9, (3, 3), 1, 2),
+    ((2, 3, 9, 11), 5, (5, 5), 2, 2),
+)
+
 # The same, and dilation and groups: depthwise, groups that fill vectors and groups that do not,
 # one group that is only dilated, taps that see nothing but padding, strides past the image.
 GROUPED: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, int, int, int], ...] = (
@@ -92,6 +100,9 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
                 )
                 if ceiled != geometry:
                     yield from _pooling(reference, draw, ceiled)
+    for shape, filters, (fh, fw), stride, pad in MOSTLY_ZEROS:
+        geometry = window_geometry("check_backend", shape, fh, fw, stride, pad)
+        yield from _mostly_zeros(_drawer(rng, dtype, False), geometry, filters)
     for shape, filters, window, stride, pad, dilation, groups in GROUPED:
         geometry = window_geometry("check_backend", shape, *window, stride, pad, dilation)
         for whole in (False, True):
@@ -141,6 +152,27 @@ def _convolution(draw: Any, geometry: WindowGeometry, filters: int, exact: bool)
         broken = x.copy()
         broken[0, -1, 0, 0] = np.nan
         yield "conv2d_forward", {**forward, "x": broken}, exact
+
+
+def _mostly_zeros(draw: Any, geometry: WindowGeometry, filters: int) -> Iterator[Case]:
+    """A patch in each image, and a pixel of the last channel."""
+    g = geometry
+    x, values = np.zeros_like(draw(*g.input_shape)), draw(*g.input_shape)
+    patch = slice(None), slice(None), slice(g.h // 4, g.h // 2), slice(g.w // 4, g.w // 2)
+    x[patch], x[:, -1, -1, -1], x[1::2, :, -2] = values[patch], values[:, -1, -1, -1], -0.0
+    images = {
+        "x": x,
+        "weight": draw(filters, g.c, g.fh, g.fw),
+        "geometry": g,
+        "bias": draw(filters),
+    }
+    yield "conv2d_forward", images, False
+    yield "conv2d_grouped_forward", {**images, "groups": 1}, False
+    plain = {**images, "residual": None, "relu": True}
+    yield "conv2d_block_forward", {**plain, "pool": True, "winner": None}, False
+    for residual, relu in itertools.product((None, draw(*g.output_shape(filters))), (False, True)):
+        added = {"residual": residual, "relu": relu, "pool": False, "winner": None}
+        yield "conv2d_block_forward", {**images, **added}, False
 
 
 def _grouped(

@@ -247,6 +247,29 @@ inline vec<T> relu(vec<T> a) {
     return a <= vec<T>{} ? vec<T>{} : a;
 }
 
+// 0 or -0 where both are.
+template <class T>
+inline vec<T> either(vec<T> a, vec<T> b) {
+    return (vec<T>)((ivec<T>)a | (ivec<T>)b);
+}
+
+// Whether all lanes are 0 or -0.
+template <class T>
+inline bool all_zero(vec<T> a) {
+    auto bits = (ivec<T>)a << 1;  // without the sign
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)bits, (__m512i)bits) == 0;
+#elif defined(__AVX__)
+    return _mm256_testz_si256((__m256i)bits, (__m256i)bits);
+#elif defined(__SSE2__)
+    return _mm_movemask_epi8(_mm_cmpeq_epi8((__m128i)bits, __m128i{})) == 0xffff;
+#else
+    bool all = true;
+    for (std::ptrdiff_t i = 0; i < lanes<T>(); ++i) all &= bits[i] == 0;
+    return all;
+#endif
+}
+
 // ---- squares -----------------------------------------------------------------------------
 
 // Lanes of two vectors: where `odd` is 0 those of a whose number has not the bit `step`, between

@@ -51,6 +51,8 @@ cdef extern from "simd.h" nogil:
     vec[T] times[T](vec[T], vec[T]) noexcept
     vec[T] muladd[T](vec[T], vec[T], vec[T]) noexcept
     vec[T] relu[T](vec[T]) noexcept
+    vec[T] either[T](vec[T], vec[T]) noexcept
+    bint all_zero[T](vec[T]) noexcept
     ivec[T] positive[T](vec[T]) noexcept
     ivec[T] nonzero[T](ivec[T]) noexcept
     ivec[T] one_where[T](ivec[T]) noexcept

@@ -5,18 +5,30 @@
 #         for image of the block:
 #             its pixels, padded and gated, into this thread's scratch
 #             for tile:  for vector of c:  V[f][tile][c] = transform of the tile's patch
+#             for tile:  empty[tile] = which of its windows hold only zeros
 #         for group of columns:
 #             for f:  for block:  for R tiles:      (meanwhile memory is fetched: see `fetch_share`)
 #                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
 #                 M[f][tile][group] = t
 #             for tile:  for vector of the group:
-#                 my x mx outputs = transform of M[.](tile) + bias [+ residual], ReLU, pool
+#                 my x mx outputs = transform of M[.](tile) + bias, or of empty windows the bias,
+#                                   [+ residual], ReLU, pool
 #
 # f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
 # arrays of all tiles; a block is as many tiles as make reading U once a block cheap beside the
 # products. It is a piece of a row of tiles, or some rows, or some images, so that the
 # pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
 # padding 2 - pad.
+#
+# Empty windows: their pixels reach the transforms in sums that cancel, which tiles with a side of 4
+# round. What is left of them is far below any rounding that matters, but not 0: a ReLU lets half
+# of it pass, and where an image has a background of zeros the gradients of the biases are wrong by
+# as many pixels as that has. So forward looks for them. Where none of the pixels in the middle of a
+# patch, of which each window has one, is zero in all channels, no window is: that is known after
+# as many loads, mostly, and the other tiles are few, or their products cost more. Tiles of
+# 2 x 2 need none of this: what goes into an output is made of its own window's pixels alone.
+# In gradients nothing hangs on such values.
+#
 # Tiles of the products: see product.pxi, 8 x 2 and 12 x 1 with AVX-512, cut evenly.
 
 cdef enum:
@@ -88,14 +100,75 @@ cdef Winograd winograd_of(
 # ---- blocks of tiles ------------------------------------------------------------------
 
 
+cdef inline bint empty_pixels(int count, const real* pixels, ptrdiff_t width) noexcept nogil:
+    """Whether so many pixels of a row are 0 in all channels."""
+    cdef vec[real] both
+    cdef ptrdiff_t c
+    cdef int x
+    for c from 0 <= c < width by lanes(pixels):
+        both = load(pixels + c)
+        for x in range(1, count):
+            both = either(both, load(pixels + x * width + c))
+        if not all_zero(both):
+            return False
+    return True
+
+
+cdef inline int empty_of_row(int mx, const real* pixels, ptrdiff_t width) noexcept nogil:
+    """Of a row of a patch: bit j says that pixels j, j + 1 and j + 2 are empty."""
+    cdef int found = 0
+    cdef int x
+    if empty_pixels[real](mx + 2, pixels, width):  # most rows that hold empty pixels hold no others
+        return (1 << mx) - 1
+    for x in range(mx + 2):
+        if empty_pixels[real](1, pixels + x * width, width):
+            found |= 1 << x
+    return found & found >> 1 & found >> 2
+
+
+cdef inline int empty_windows(
+    int my, int mx, const real* patch, ptrdiff_t row, ptrdiff_t pixel
+) noexcept nogil:
+    """Of a patch: bit mx*i + j says that the window of output (i, j) holds only zeros."""
+    cdef int above = empty_of_row[real](mx, patch, pixel)
+    cdef int here = empty_of_row[real](mx, patch + row, pixel)
+    cdef int found = 0
+    cdef int below, y
+    for y in range(my):
+        below = empty_of_row[real](mx, patch + (y + 2) * row, pixel)
+        found |= (above & here & below) << mx * y
+        above, here = here, below
+    return found
+
+
+cdef inline bint may_have_empty(
+    int my, int mx, const real* patch, ptrdiff_t row, ptrdiff_t pixel
+) noexcept nogil:
+    """Whether a pixel in the middle of a patch is empty; each window holds one of these."""
+    cdef int y, x
+    for y in range(my // 2, my):
+        for x in range(mx // 2, mx):
+            if empty_pixels[real](1, patch + y * row + x * pixel, pixel):
+                return True
+    return False
+
+
 cdef inline void transform_patches(
     int my, int mx, const Winograd* w, const real* window, ptrdiff_t rows, ptrdiff_t cols,
-    real* v,
+    real* v, unsigned short* empty,
 ) noexcept nogil:
-    """V of rows x cols tiles from the pixels that they need."""
+    """V of rows x cols tiles from the pixels that they need, and unless NULL their `empty`."""
     cdef ptrdiff_t row = (mx * cols + 2) * w.width
-    cdef ptrdiff_t y, c
+    cdef ptrdiff_t y, x, c
+    cdef const real* patch
     for y in range(rows):
+        if empty != NULL:
+            for x in range(cols):
+                patch = window + my * y * row + mx * x * w.width
+                empty[x] = 0
+                if may_have_empty[real](my, mx, patch, row, w.width):
+                    empty[x] = <unsigned short> empty_windows[real](my, mx, patch, row, w.width)
+            empty += cols
         for c from 0 <= c < w.width by lanes(window):
             transform_input[real](
                 my, mx, window + my * y * row + c, row, w.width, cols, v + c, w.width,
@@ -197,22 +270,34 @@ cdef inline void store_tile(
 
 cdef inline void transform_tiles(
     int my, int mx, const Winograd* w, const Outgoing* o, const Block* b, const real* products,
-    const real* bias, ptrdiff_t first, ptrdiff_t columns,
+    const real* bias, const real* of_empty, const unsigned short* empty, ptrdiff_t first,
+    ptrdiff_t columns,
 ) noexcept nogil:
-    """What goes out of a block, `columns` channels from `first` on."""
+    """What goes out of a block, `columns` channels from `first` on.
+
+    Where `empty` is not NULL, its windows give `of_empty` in place of products and bias.
+    """
     cdef ptrdiff_t high = my // 2 if o.kind == POOL_GATE else my
     cdef ptrdiff_t wide = mx // 2 if o.kind == POOL_GATE else mx
     cdef ptrdiff_t image, y, x, c, at
-    cdef int i
+    cdef int i, windows
     cdef vec[real] t[16]
     for image in range(b.image, b.image + b.images):
         for y from high * b.top <= y < high * (b.top + b.rows) by high:
             for x from wide * b.left <= x < wide * (b.left + b.cols) by wide:
                 at = ((image * o.ph + y) * o.pw + x) * o.c + first
+                windows = 0
+                if empty != NULL:
+                    windows = empty[0]
+                    empty += 1
                 for c from 0 <= c < columns by lanes(products):
                     transform_output[real](my, mx, products + c, w.m_step, t)
                     for i in range(my * mx):
                         t[i] = add(t[i], load(bias + first + c))
+                    if windows != 0:
+                        for i in range(my * mx):
+                            if windows >> i & 1:
+                                t[i] = load(of_empty + first + c)
                     store_tile[real](my, mx, o, at + c, o.ph - y, o.pw - x, columns - c, t)
                 products += w.group
 
@@ -290,7 +375,8 @@ cdef void multiply_frequencies(
 
 cdef void winograd_block(
     const Winograd* w, const Incoming* d, const Outgoing* o, ptrdiff_t unit,
-    const real* filters, const real* bias, real* window, real* v, real* products,
+    const real* filters, const real* bias, const real* of_empty, real* window, real* v,
+    unsigned short* empty, real* products,
 ) noexcept nogil:
     """One unit: a part of the columns of one block of tiles."""
     cdef ptrdiff_t part = unit % w.parts, block = unit // w.parts
@@ -301,6 +387,7 @@ cdef void winograd_block(
     cdef ptrdiff_t end = min(share(pairs, <int> part + 1, <int> w.parts) * pair, w.columns)
     cdef ptrdiff_t first, columns, image
     cdef real* to
+    cdef unsigned short* empty_to = NULL
     cdef Block b
     b.image = first_image(w, o.n, group)
     b.images = first_image(w, o.n, group + 1) - b.image
@@ -312,12 +399,14 @@ cdef void winograd_block(
             w.mx * b.cols + 2, window, w.width,
         )
         to = v + image * b.rows * b.cols * w.width
+        if empty != NULL:
+            empty_to = empty + image * b.rows * b.cols
         if w.mx == 2:
-            transform_patches[real](2, 2, w, window, b.rows, b.cols, to)
+            transform_patches[real](2, 2, w, window, b.rows, b.cols, to, NULL)
         elif w.my == 2:
-            transform_patches[real](2, 4, w, window, b.rows, b.cols, to)
+            transform_patches[real](2, 4, w, window, b.rows, b.cols, to, empty_to)
         else:
-            transform_patches[real](4, 4, w, window, b.rows, b.cols, to)
+            transform_patches[real](4, 4, w, window, b.rows, b.cols, to, empty_to)
     for first from begin <= first < end by w.group:
         columns = min(w.group, end - first)
         multiply_frequencies[real](
@@ -325,11 +414,17 @@ cdef void winograd_block(
             first == begin and part == 0,
         )
         if w.mx == 2:
-            transform_tiles[real](2, 2, w, o, &b, products, bias, first, columns)
+            transform_tiles[real](
+                2, 2, w, o, &b, products, bias, of_empty, NULL, first, columns
+            )
         elif w.my == 2:
-            transform_tiles[real](2, 4, w, o, &b, products, bias, first, columns)
+            transform_tiles[real](
+                2, 4, w, o, &b, products, bias, of_empty, empty, first, columns
+            )
         else:
-            transform_tiles[real](4, 4, w, o, &b, products, bias, first, columns)
+            transform_tiles[real](
+                4, 4, w, o, &b, products, bias, of_empty, empty, first, columns
+            )
 
 
 cdef void winograd(
@@ -338,7 +433,7 @@ cdef void winograd(
 ) except *:
     """What goes out, from what comes in, by filters whose strides are as in `pack_block`.
 
-    `bias` is that of the columns, NULL stands for zeros.
+    `bias` is that of the columns, NULL in gradients.
     """
     cdef int my = tile_height(algorithm), mx = tile_width(algorithm)
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
@@ -347,35 +442,45 @@ cdef void winograd(
     cdef ptrdiff_t work = w.depth * columns // lanes(weight) * frequencies
     cdef int team = team_size(threads, w.units, o.n * w.tiles_y * w.tiles_x * work)
     cdef ptrdiff_t blocks = ceil_div(columns, 2 * lanes(weight))
-    cdef Scratch packing = Scratch((blocks * frequencies * w.u_step + columns) * sizeof(real))
+    cdef bint looking = bias != NULL and algorithm != WINOGRAD2  # for empty windows
+    cdef Scratch packing = Scratch((blocks * frequencies * w.u_step + 2 * columns) * sizeof(real))
     cdef ptrdiff_t window_pixels = (my * w.rows + 2) * (mx * w.cols + 2)
     cdef Scratch windows = Scratch(window_pixels * w.width * sizeof(real), team)
     cdef Scratch patches = Scratch(frequencies * w.v_step * sizeof(real), team)
+    cdef Scratch marks = Scratch(w.images * w.rows * w.cols * sizeof(unsigned short), team)
     cdef Scratch sums = Scratch(frequencies * w.m_step * sizeof(real), team)
     cdef Scratch shares = deal(w.units, team)
     cdef real* filters = <real*> packing.start
     cdef real* padded_bias = filters + blocks * frequencies * w.u_step
+    cdef real* of_empty = padded_bias + columns
     cdef char* window = windows.start
     cdef char* v = patches.start
+    cdef char* empty = marks.start
     cdef char* products = sums.start
     cdef char* undone = shares.start
     cdef ptrdiff_t window_step = windows.step
     cdef ptrdiff_t v_step = patches.step
+    cdef ptrdiff_t empty_step = marks.step
     cdef ptrdiff_t products_step = sums.step
     cdef int t
-    cdef ptrdiff_t unit
+    cdef ptrdiff_t unit, i
     with nogil:
+        memset(padded_bias, 0, 2 * columns * sizeof(real))
         transform_filters[real](
-            my, mx, weight, strides, w.depth, w.columns, filters, w.u_step, team
+            my, mx, weight, strides, w.depth, w.columns, filters, w.u_step,
+            of_empty if looking else NULL, team,
         )
-        memset(padded_bias, 0, columns * sizeof(real))
         if bias != NULL:
             memcpy(padded_bias, bias, w.columns * sizeof(real))
+        for i in range(w.columns):
+            of_empty[i] += padded_bias[i]
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             unit = next_unit(undone, t, team)
             while unit >= 0:
                 winograd_block[real](
-                    &w, d, o, unit, filters, padded_bias, <real*> (window + t * window_step),
-                    <real*> (v + t * v_step), <real*> (products + t * products_step),
+                    &w, d, o, unit, filters, padded_bias, of_empty,
+                    <real*> (window + t * window_step), <real*> (v + t * v_step),
+                    <unsigned short*> (empty + t * empty_step) if looking else NULL,
+                    <real*> (products + t * products_step),
                 )
                 unit = next_unit(undone, t, team)

@@ -228,14 +228,32 @@ cdef inline void transform_filters_block(
             transform_filter[real](my, mx, taps + i, width, to + c * width + i, step)
 
 
+cdef inline real zero_times(const real* values, ptrdiff_t count) noexcept nogil:
+    """Sum of 0 times each value: 0, or NaN where one is NaN or infinite."""
+    cdef real[MOST_LANES] memory
+    cdef vec[real] products = broadcast(<real> 0)
+    cdef real total = 0
+    cdef ptrdiff_t i
+    for i from 0 <= i < count by lanes(values):
+        products = muladd(broadcast(<real> 0), load_part(values + i, count - i), products)
+    store(memory, products)
+    for i in range(lanes(values)):
+        total += memory[i]
+    return total
+
+
 cdef void transform_filters(
     int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
-    ptrdiff_t columns, real* to, ptrdiff_t step, int team,
+    ptrdiff_t columns, real* to, ptrdiff_t step, real* of_zeros, int team,
 ) noexcept nogil:
-    """All blocks, one after the other; `step` from frequency to frequency."""
+    """All blocks, one after the other; `step` from frequency to frequency.
+
+    `of_zeros`, unless it is NULL, takes what a window of zeros gives in each column, whose filter
+    then lies in one piece.
+    """
     cdef ptrdiff_t width = 2 * lanes(weight)
     cdef ptrdiff_t block = (my + 2) * (mx + 2) * step
-    cdef ptrdiff_t b
+    cdef ptrdiff_t b, i
     for b in prange(
         ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
     ):
@@ -254,3 +272,6 @@ cdef void transform_filters(
                 4, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
                 to + b * block, step,
             )
+        if of_zeros != NULL:
+            for i in range(b * width, min(b * width + width, columns)):
+                of_zeros[i] = zero_times[real](weight + i * strides[3], 9 * depth)

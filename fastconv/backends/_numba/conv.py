@@ -150,19 +150,20 @@ def winograd(
     cut = tiling(sides, images, height, across, depth, blocks, shape, x.itemsize, team.threads)
     work = images * cut.down * cut.across * frequencies * depth * blocks * vectors
     parts = min(team.parts(work), cut.units)
-    start = np.zeros((blocks + 1) * width, x.dtype)
+    start = np.zeros((3, blocks * width), x.dtype)  # bias, what empty windows give, zeros
     if bias is not None:
-        start[: p.columns] = bias
+        start[:2, : p.columns] = bias
+    looking = bias is not None and sides != (2, 2)  # for empty windows
+    start_at, of_empty, zeros = addresses(*start)
     filters_size = frequencies * blocks * width * depth
     transforming = team.parts(filters_size)
     _memory, (taps, filters, scratch) = workspace(
         x.dtype, transforming * 9 * width, filters_size, parts * cut.scratch
     )
     arguments = [weight.ctypes.data, taps, filters, p.addresses[3]]
-    arguments += [p.columns, depth, p.column_step]
+    arguments += [p.columns, depth, p.column_step, looking, of_empty]
     team.run(transform_filters, (code(x), lanes, vectors, *sides), arguments, transforming)
-    begin = start.ctypes.data
-    arguments = [*addresses(x, in_gate), filters, begin, begin + blocks * width * x.itemsize]
+    arguments = [*addresses(x, in_gate), filters, start_at, zeros]
     arguments += [result.ctypes.data, scratch]
     arguments += addresses(winner)
     frame = p.frame
@@ -171,7 +172,7 @@ def winograd(
     arguments += [*result.shape[2:], p.columns, outgoing.has_more, images]
     arguments += [cut.down, cut.across, cut.groups, cut.rows, cut.columns, cut.pieces, cut.scratch]
     shares = deal(cut.units, parts)
-    arguments += addresses(residual, shares)
+    arguments += [*addresses(residual, shares), looking, of_empty]
     team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts)
 
 

@@ -18,6 +18,7 @@ scaled(s, a), muladd(s, a, b)   s*a and s*a + b, for a number s
 relu(t), every(t, first, step)  0 where t <= 0; rows first, first + step, ...
 best_of_four(a, b, c, d)        the largest, and which it is: one byte an element
 where_better, where_equal, where_positive    selection of elements by comparison
+all_zero(t)                     whether all elements are 0 or -0
 ==============================  ====================================================
 
 What shapes a tile (lanes, R, K) are compile-time constants. Squares of tiles: see `square`.
@@ -38,6 +39,7 @@ from .pointer import I32, element, literal, word
 
 __all__ = [
     "add",
+    "all_zero",
     "best_of_four",
     "every",
     "fill",
@@ -355,6 +357,21 @@ def relu(typing: Any, t: Any) -> Any:
         return cgutils.pack_array(builder, values)
 
     return t(t), generate
+
+
+@word
+def all_zero(typing: Any, t: Any) -> Any:
+    """Whether all elements are 0 or -0; a NaN is not."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = ir.IntType(t.lanes)
+        some = bits(0)
+        for value in vectors_of(builder, args[0]):
+            differs = builder.fcmp_unordered("!=", value, ir.Constant(vector(t), None))
+            some = builder.or_(some, builder.bitcast(differs, bits))
+        return builder.icmp_unsigned("==", some, bits(0))
+
+    return types.boolean(t), generate
 
 
 @word

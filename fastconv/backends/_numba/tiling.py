@@ -92,7 +92,7 @@ def tiling(
     pieces = min(-(-threads // count), blocks)
     v_and_m = frequencies * (planes + vectors) * room(rows_of_tile) * lanes
     window = (my * rows + 2) * (mx * columns + 2) * planes * lanes
-    scratch = v_and_m + my * mx * lanes + window
+    scratch = v_and_m + my * mx * lanes + CAPACITY + window
     line = LINE // itemsize
     scratch = -(-scratch // line) * line
     return Tiling(down, across, groups, rows, columns, pieces, count * pieces, scratch)

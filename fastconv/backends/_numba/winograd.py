@@ -5,6 +5,7 @@
         for image of the block:
             its pixels, padded and gated, into this thread's scratch
             for tile:  for vector of c:  V[vector][f][tile] = transform of the tile's patch
+            for tile:  empty[tile] = which of its windows hold only zeros
         for block of columns:
             for f:  for R tiles:  (meanwhile the next block's pixels are fetched, and the
                                    memory that this one is to fill: tiles fill it in an
@@ -12,12 +13,22 @@
                 t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
                 M[f][tile] = t
             for tile:  for vector of the block:
-                my x mx outputs = transform of M[.](tile), bias, residual, ReLU, pool
+                my x mx outputs = transform of M[.](tile) + bias, or of empty windows the
+                                  bias, residual, ReLU, pool
 
 f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
 arrays of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the
 pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
 padding 2 - pad. The sum over c is cut in chunks, see `CHUNKS`, as that of `product` is.
+
+Empty windows: their pixels reach the transforms in sums that cancel, which tiles with a side of 4
+round. What is left of them is far below any rounding that matters, but not 0: a ReLU lets half of
+it pass, and where an image has a background of zeros the gradients of the biases are wrong by as
+many pixels as that has. So forward looks for them. Where none of the pixels in the middle of a
+patch, of which each window has one, is zero in all channels, no window is: that is known after as
+many loads, mostly, and the other tiles are few, or their products cost more. Tiles of 2 x 2 need
+none of this: what goes into an output is made of its own window's pixels alone. In gradients
+nothing hangs on such values.
 
 The register tile is that of `product`, and half its rows for what is left over. V and M have
 room for `CAPACITY` tiles, so that the steps from row to row and from frequency to frequency are
@@ -35,9 +46,11 @@ from typing import Any
 
 from .build import Kernel
 from .gate import gated_window
+from .lanewise import rows_of
 from .pointer import (
     BYTE,
     FLOAT,
+    INT,
     LONG,
     clear,
     copy,
@@ -51,8 +64,8 @@ from .pointer import (
     steps,
 )
 from .residual import plus_residual_lines
-from .square import store_square
-from .tile import add, rank1, store, tile
+from .square import square, store_square
+from .tile import add, all_zero, fill, rank1, scaled, store, tile
 from .winograd_transform import (
     output_lines,
     pooled_lines,
@@ -80,18 +93,41 @@ def room(rows: int) -> int:
     return -(-CAPACITY // rows) * rows | 1
 
 
+@cache  # compiled once, for all kernels
+def zero_times(lanes: int) -> Any:
+    """Sum of 0 times each of `count` values: 0, or NaN where one is NaN or infinite."""
+
+    @helper
+    def words(values, count, spare):
+        whole, products = count // lanes * lanes, fill(values, 0, lanes)
+        for i in range(0, whole, lanes):
+            products = products + scaled(0, tile(values + i, lanes, 1, 1))
+        store(products, spare, (0,))
+        total = 0.0
+        for lane in range(lanes):
+            total += spare[lane]
+        for i in range(whole, count):
+            total += 0 * values[i]
+        return total
+
+    return words
+
+
 def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> Kernel:
     """U, [block][f][c][width], zeros in columns that do not exist.
 
     Tap (ky, kx) of channel c and a column is weight[along[(3*ky + kx)*depth + c] + column*step].
+    Where the kernel is `looking` for empty windows, so that columns lie in one piece, `of_empty`,
+    which holds the bias, takes what such a window gives.
     """
     width, frequencies = lanes * vectors, (my + 2) * (mx + 2)
-    transform = transform_filter(my, mx, lanes)
+    transform, nothing = transform_filter(my, mx, lanes), zero_times(lanes)
 
     def kernel(block, part, parts):
         weight, taps, filters = pointers(block, 0, 3, real)
         (along,) = pointers(block, 3, 1, LONG)
-        columns, depth, column_step = numbers(block, 4, 3)
+        columns, depth, column_step, looking = numbers(block, 4, 4)
+        (of_empty,) = pointers(block, 8, 1, real)
         taps = taps + part * 9 * width
         first, last = share((columns + width - 1) // width * depth, part, parts)
         for i in range(first, last):
@@ -106,8 +142,64 @@ def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> 
             to = filters + (j * frequencies * depth + c) * width
             for lane in range(0, width, lanes):
                 transform(taps + lane, width, to + lane, depth * width)
+        if looking:
+            first, last = share(columns, part, parts)
+            for i in range(first, last):
+                of_empty[i] += nothing(weight + i * column_step, 9 * depth, taps)
 
     return kernel
+
+
+def empty_windows(my: int, mx: int, lanes: int) -> Any:
+    """Of a patch: bit mx*i + j says that the window of output (i, j) holds only zeros."""
+
+    def empty_pixels(count):
+        # Whether so many pixels of a row are 0 in all channels.
+        @helper
+        def words(pixels, width):
+            empty = True
+            for c in range(0, width, lanes):
+                empty = all_zero(rows_of(pixels + c, steps(width, count), lanes))
+                if not empty:
+                    break
+            return empty
+
+        return words
+
+    is_empty, row_is_empty = empty_pixels(1), empty_pixels(mx + 2)
+
+    @helper
+    def may_be(patch, row, pixel):
+        # Each window holds one of these.
+        for y in range(my // 2, my):
+            for x in range(mx // 2, mx):
+                if is_empty(patch + y * row + x * pixel, pixel):
+                    return True
+        return False
+
+    @helper
+    def along(pixels, pixel):
+        # Bit j says that pixels j, j + 1 and j + 2 of a row are empty.
+        found = 0
+        if row_is_empty(pixels, pixel):  # most rows that hold empty pixels hold no others
+            return (1 << mx) - 1
+        for x in range(mx + 2):
+            if is_empty(pixels + x * pixel, pixel):
+                found |= 1 << x
+        return found & found >> 1 & found >> 2
+
+    @helper
+    def words(patch, row, pixel):
+        found = 0
+        if may_be(patch, row, pixel):
+            above, here = along(patch, pixel), along(patch + row, pixel)
+            for y in range(my):
+                below = along(patch + (y + 2) * row, pixel)
+                found |= (above & here & below) << mx * y
+                above, here = here, below
+        return found
+
+    return words
 
 
 def product_of_tiles(lanes: int, rows: int, vectors: int, chunk: int) -> Any:
@@ -173,6 +265,8 @@ def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
     def words(
         products,
         bias,
+        of_empty,
+        empty,
         kind,
         out,
         residual,
@@ -188,6 +282,13 @@ def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
         for lane in range(0, min(width, channels), lanes):
             there, to = (rows, columns, channels - lane), out + lane
             lines = lines_of(products + lane, m_step, bias + lane)
+            if empty != 0:
+                # By way of memory: LLVM would choose for each output of every tile else.
+                store_square(lines, spare[0], mx * lanes, lanes)
+                for i in range(my * mx):
+                    if empty >> i & 1:
+                        copy(spare[0] + i * lanes, of_empty + lane, lanes)
+                lines = square(spare[0], mx * lanes, lanes, lanes, my, mx)
             if kind == 2:
                 best, place = after_pool(*lines)
                 store_windows(best, to, row, pixel, *there, spare[0])
@@ -209,7 +310,7 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
     v_step, m_step = room(rows) * lanes, room(rows) * width
     v_plane, bytes_ = frequencies * v_step, 4 if real == FLOAT else 8
     put_window, transform_patch = gated_window(lanes), transform_input(my, mx, lanes)
-    chunk = CHUNKS[my, mx]
+    chunk, windows_of = CHUNKS[my, mx], empty_windows(my, mx, lanes)
     product, product_of_few = (product_of_tiles(lanes, r, vectors, chunk) for r in (rows, few))
     put_tile = tiles_out(lanes, vectors, my, mx, m_step)
 
@@ -221,13 +322,16 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
         images, tiles_y, tiles_x, groups, most_y, most_x, pieces = numbers(block, 20, 7)
         (scratch_size,), (residual,) = numbers(block, 27, 1), pointers(block, 28, 1, real)
         (shares,) = pointers(block, 29, 1, LONG)
+        (looking,), (of_empty,) = numbers(block, 30, 1), pointers(block, 31, 1, real)
         planes = (depth + lanes - 1) // lanes
         whole = planes * lanes
         v = scratch + part * scratch_size
         products = v + planes * v_plane
         spare_at = part * scratch_size + planes * v_plane + frequencies * m_step
         spare = scratch + spare_at, pointers(block, 6, 1, BYTE)[0] + spare_at * bytes_
-        window = scratch + (spare_at + my * mx * lanes)
+        empty_at = spare_at + my * mx * lanes
+        empty = pointers(block, 6, 1, INT)[0] + empty_at * bytes_ // 4
+        window = scratch + (empty_at + CAPACITY)
         blocks_y, blocks_x = (tiles_y + most_y - 1) // most_y, (tiles_x + most_x - 1) // most_x
         high, wide = (my // 2, mx // 2) if kind == 2 else (my, mx)
         row_pixels = in_width // 2 if in_kind == 2 else in_width
@@ -244,7 +348,7 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
             fill_x = min(wide * here_x, out_width - wide * left) * columns
             tiles, row = here_n * here_y * here_x, (mx * here_x + 2) * whole
 
-            to = v
+            to, t = v, 0
             for i in range(image, image + here_n):
                 at = i * x_size
                 put_window(
@@ -257,7 +361,8 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
                         patch = window + (my * ty * row + mx * tx * whole)
                         for c in range(planes):
                             transform_patch(patch + c * lanes, row, whole, to + c * v_plane, v_step)
-                        to = to + lanes
+                        empty[t] = windows_of(patch, row, whole) if looking else 0
+                        to, t = to + lanes, t + 1
 
             ahead, after = begin_of(b + 1, *cut), begin_of(b + 2, *cut)
             first_block, last_block = share((columns + width - 1) // width, piece, pieces)
@@ -288,19 +393,19 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
                         v_f, m_f = v_f + rows * lanes, m_f + rows * width
                     w = w + depth * width
 
-                m_t = products
+                m_t, t = products, 0
                 for i in range(image, image + here_n):
                     for ty in range(top, top + here_y):
                         for tx in range(left, left + here_x):
                             y, x_ = ty * high, tx * wide
                             at = ((i * out_height + y) * out_width + x_) * columns + j * width
                             put_tile(
-                                *(m_t, bias + j * width, kind, out + at, residual + at),
-                                *(winner + at, has_more),
+                                *(m_t, bias + j * width, of_empty + j * width, empty[t], kind),
+                                *(out + at, residual + at, winner + at, has_more),
                                 *(out_width * columns, columns, out_height - y, out_width - x_),
                                 *(columns - j * width, spare),
                             )
-                            m_t = m_t + width
+                            m_t, t = m_t + width, t + 1
             unit = next_unit(shares, part, parts)
 
     return kernel
