@@ -11,20 +11,32 @@ __all__ = ["main"]
 
 INTERRUPTED = 130
 
+COMMANDS = (
+    *("train", "recipes", "ensemble", "evaluate", "predict", "convert", "export", "augment"),
+    *("summary", "run", "warmup", "info"),
+)
+"""Those of `fastconv.cli`, whose import takes a while; all else is a script."""
+
 
 def main() -> int:
     """Run the command with the arguments of the process; return the exit status."""
-    with _ended_by_an_interrupt():
-        from . import cli
-    return cli.main()
+    return _run(sys.argv[1:])
 
 
 def _main_or_script() -> int:
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] not in {*COMMANDS, "-h", "--help", "--version"}:
+        arguments.insert(0, "run")
+    return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["run"]:
+        with _ended_by_an_interrupt():
+            from . import cli_run
+        return cli_run.main(arguments)
     with _ended_by_an_interrupt():
         from . import cli
-    arguments = sys.argv[1:]
-    if arguments and arguments[0] not in {*cli.COMMANDS, "-h", "--help", "--version"}:
-        arguments.insert(0, "run")
     return cli.main(arguments)
 
 

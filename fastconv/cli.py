@@ -13,28 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import config as process
-from . import dropin, selection
+from . import selection
 from .cli_augment import run_augment
 from .cli_config import given_fields, image_options
 from .cli_ensemble import run_ensemble
 from .cli_models import run_summary
-from .cli_options import build_parser, profile_without_file
+from .cli_options import build_parser
 from .cli_output import complain, count, one_line, print_json, show, shows_progress, teller, warn
 from .cli_recipes import run_recipes
+from .cli_run import INTERRUPTED, profile_without_file, run_script
 from .cli_train import run_train
 from .cli_use import run_evaluate, run_predict
 from .cli_weights import convert_weights, export_weights
 from .console import mention, reserve_descriptors
-from .dropin.script import prepare
-from .errors import ArgumentError, FastconvError, UnknownBackend
+from .errors import ArgumentError, UnknownBackend
 from .info import as_table, configuration, layer_table, show_config
 from .models import DeepConvNet
 from .run_data import describe_data
 from .warmup import warm_up
 
 __all__ = ["main"]
-
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         mention("fastconv: error: interrupted")
         return INTERRUPTED
+    if options.command == "run":
+        return run_script(options)  # not inside of what follows: a script's errors are its own
     if getattr(options, "math", None):
         process.set_math_mode(options.math)
-    if options.command == "run":
-        return _run(options)  # not inside of what follows: a script's errors are its own
     with warnings.catch_warnings():
         warnings.showwarning = warn
         try:
@@ -101,28 +99,6 @@ def _export(options: argparse.Namespace) -> int:
     teller(options)(f"{facts['output']}: {facts['model']}, float32, input ({shape})")
     if options.json:
         print_json(facts)
-    return 0
-
-
-# ---- run ----------------------------------------------------------------------------
-
-
-def _run(options: argparse.Namespace) -> int:
-    try:
-        script = prepare(options.script, options.module)
-        dropin.install(
-            backend=options.backend,
-            dtype=options.dtype,
-            threads=options.threads,
-            serve_all=options.serve_all,
-            map=dict(options.map),
-        )
-        if options.profile is not None:
-            dropin.report_at_exit(table=True, trace=options.profile or None)
-    except FastconvError as error:
-        complain("run", one_line(error))
-        return 2
-    script()
     return 0
 
 
@@ -178,7 +154,7 @@ COMMANDS = {
     "export": _export,
     "augment": lambda options: run_augment(options, teller(options)),
     "summary": run_summary,
-    "run": _run,
+    "run": run_script,
     "warmup": _warmup,
     "info": _info,
 }

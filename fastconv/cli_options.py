@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
 from ._version import __version__
-from .backends.algorithms import MATH_MODES
 from .cli_options_common import (
     AUGMENT_HELP,
-    MATH_HELP,
     MODEL_HELP,
     VIEWS_HELP,
     add_common,
     add_data,
 )
 from .cli_options_train import add_train
-from .cli_types import (
-    Parser,
-    augmentation,
-    image_shape,
-    json_name,
-    module_pair,
-    threads,
-    views,
-    whole,
-)
+from .cli_parser import Parser, whole
+from .cli_run import add_run
+from .cli_types import augmentation, image_shape, views
 from .datasets import DATASETS
 from .models import MODELS
 from .run_folder import LARGEST_SEED
 
-__all__ = ["build_parser", "profile_without_file"]
+__all__ = ["build_parser"]
 
 RUN_HELP = "a run folder, an ensemble's file, or weights: a .npz, .safetensors or .pkl"
 
@@ -58,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_augment(commands)
     _add_summary(commands)
-    _add_run(commands)
+    add_run(commands)
     _add_warmup(commands)
     _add_info(commands)
     return parser
@@ -225,74 +215,6 @@ def _add_summary(commands: Any) -> None:
     add("--classes", type=whole(1), default=10, metavar="N", help="classes (10)")
     add("--draw", metavar="PICTURE", help="the .png file to draw the graph to")
     add_common(table, backend=False)
-
-
-def _add_run(commands: Any) -> None:
-    run = commands.add_parser(
-        "run",
-        help="run a script of the book's form on fastconv's layers",
-        description=(
-            "Run a script that imports common.layers, common.trainer, dataset.mnist and so on,\n"
-            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it. Definitions of\n"
-            "the book's, in any edition, run on fastconv, wherever in your folders they lie; what\n"
-            "you have changed runs as you wrote it, and is named at the end."
-        ),
-        epilog=(
-            "examples:\n"
-            "  python -m fastconv train_convnet.py\n"
-            "  python -m fastconv --dtype float32 --profile train_convnet.py --epochs 20\n"
-            "  python -m fastconv --map layers=common.layers train_convnet.py"
-        ),
-        usage="fastconv run [options] [-m] SCRIPT [ARGUMENT ...]",
-    )
-    add = run.add_argument
-    add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
-    add(
-        "--dtype",
-        choices=("float32", "float64"),
-        help="compute in it whatever the script's arrays are (default: what they are)",
-    )
-    add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
-    add("--math", choices=MATH_MODES, help=MATH_HELP)
-    add(
-        "--profile",
-        nargs="?",
-        type=json_name,
-        const="",
-        metavar="FILE.json",
-        help="show times by layer at the end, and write a trace of the calls to the file",
-    )
-    add(
-        "--map",
-        action="append",
-        default=[],
-        type=module_pair,
-        metavar="MODULE=COMMON.X",
-        help="serve your module as this one of the book's, by its definitions' names; repeatable",
-    )
-    add(
-        "--serve-all",
-        action="store_true",
-        help="serve all that has the book's names and arguments, also what you changed in it",
-    )
-    add("-m", dest="module", action="store_true", help="SCRIPT is a module's name")
-    add("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="what to run, and its arguments")
-
-
-def profile_without_file(arguments: Sequence[str]) -> list[str]:
-    """The arguments with ``--profile SCRIPT`` as ``--profile= SCRIPT``: a file ends in .json."""
-    words = list(arguments)
-    if words[:1] != ["run"]:
-        return words
-    at = 1
-    while at < len(words) and words[at].startswith("-"):
-        value = words[at + 1] if at + 1 < len(words) else ""
-        if words[at] == "--profile" and not value.endswith(".json"):
-            words[at] = "--profile="
-        elif words[at] in ("--profile", "--backend", "--dtype", "--threads", "--math", "--map"):
-            at += 1
-        at += 1
-    return words
 
 
 def _add_warmup(commands: Any) -> None:

@@ -6,15 +6,14 @@ from typing import Any
 
 from .augment import Augmentation
 from .backends.algorithms import MATH_MODES
-from .cli_types import image_size, threads
+from .cli_parser import MATH_HELP, threads
+from .cli_types import image_size
 from .datasets import DATASETS
 from .models import MODELS
 
-__all__ = ["AUGMENT_HELP", "MATH_HELP", "MODEL_HELP", "VIEWS_HELP", "add_common", "add_data"]
+__all__ = ["AUGMENT_HELP", "MODEL_HELP", "VIEWS_HELP", "add_common", "add_data"]
 
 MODEL_HELP = f"network: {', '.join(MODELS)} (default: deepconvnet)"
-
-MATH_HELP = "fast: convolutions may round more, to about 1e-5 in float32 (default: default)"
 
 AUGMENT_HELP = f"random changes of each training image: {', '.join(Augmentation.names())}"
 

@@ -7,7 +7,8 @@ import math
 from typing import Any
 
 from .cli_options_common import AUGMENT_HELP, MODEL_HELP, VIEWS_HELP, add_common, add_data
-from .cli_types import augmentation, members, number, rate, share, views, whole
+from .cli_parser import whole
+from .cli_types import augmentation, members, number, rate, share, views
 from .datasets import DATASETS
 from .models import MODELS
 from .optimizer import OPTIMIZERS

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from .cli_options_train import add_train_options
 from .cli_output import print_json, show
-from .cli_types import Parser
+from .cli_parser import Parser
 from .datasets import DATASETS
 from .errors import ArgumentError, DataCorrupt
 from .info import as_table

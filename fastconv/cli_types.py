@@ -1,72 +1,24 @@
-"""What the options of the ``fastconv`` command are made of: the parser, and types of values."""
+"""Types of the values that options of the ``fastconv`` command take."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from .augment import Augmentation
-from .config import MOST_THREADS
-from .console import mention, plain, write
 from .datasets.record import expect_size
-from .errors import ArgumentError, WriteFailed
+from .errors import ArgumentError
 from .models import MODELS
-from .run_folder import MOST, MOST_MEMBERS
+from .run_folder import MOST_MEMBERS
 from .views import Views
 
 __all__ = [
-    *("Parser", "augmentation", "image_shape", "image_size", "json_name", "module_pair"),
-    *("members", "number", "rate", "share", "threads", "views", "whole"),
+    *("augmentation", "image_shape", "image_size", "members", "number", "rate", "share", "views"),
 ]
 
 
 Shape = TypeVar("Shape", bound=tuple[int, ...])
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and takes no abbreviated options."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            **settings,
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """End the process with status 2 and a line that says why."""
-        line = f"{self.prog}: error: {' '.join(message.split())} (see {self.prog} --help)"
-        self.exit(2, plain(line) + "\n")
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Write what argparse prints, of help, version and errors, where that can be."""
-        try:
-            write(message or "", file)
-        except OSError as error:
-            if file is not sys.stdout:  # a complaint: the status says it too
-                return
-            if isinstance(error, WriteFailed):
-                mention(f"{self.prog}: error: {error}")
-            sys.exit(1)
-
-
-def whole(least: int, most: int = MOST) -> Any:
-    """The type of whole numbers in these limits."""
-
-    def whole_number(text: str) -> int:
-        """A whole number in the limits."""
-        number = int(text)
-        if not least <= number <= most:
-            limits = f"between {least} and {most}"
-            if most == MOST and number < least:
-                limits = f"at least {least}"
-            raise argparse.ArgumentTypeError(f"must be {limits}, got {number}")
-        return number
-
-    whole_number.__name__ = "whole number"
-    return whole_number
 
 
 def number(least: float, below: float, *, least_too: bool) -> Any:
@@ -84,7 +36,6 @@ def number(least: float, below: float, *, least_too: bool) -> Any:
     return number
 
 
-threads = whole(1, MOST_THREADS)
 rate = number(0, math.inf, least_too=False)
 
 
@@ -129,21 +80,6 @@ def _sensible(shape: Shape) -> Shape:
     except ArgumentError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return shape
-
-
-def json_name(text: str) -> str:
-    """The name of a ``.json`` file, or nothing."""
-    if text and not text.endswith(".json"):
-        raise argparse.ArgumentTypeError(f"must end in .json, got {text}")
-    return text
-
-
-def module_pair(text: str) -> tuple[str, str]:
-    """Two names of modules, as ``layers=common.layers``."""
-    theirs, equals, ours = text.partition("=")
-    if not (theirs and equals and ours):
-        raise argparse.ArgumentTypeError(f"expected MODULE=COMMON.X, got {text!r}")
-    return theirs, ours
 
 
 def augmentation(text: str) -> str:

@@ -25,11 +25,11 @@ from .layers import Affine, SoftmaxWithLoss
 from .layers.containers import AuxiliaryHead, Container, leaves
 from .learned import expect_numbers
 from .ops import class_indices
-from .ops.arrays import as_array
+from .ops.arrays import as_array, network_dtype
 from .parameters import Parameters
 from .plan import Plan
 
-__all__ = ["Network", "Predictor", "network_dtype"]
+__all__ = ["Network", "Predictor"]
 
 Array = NDArray[Any]
 
@@ -38,17 +38,6 @@ INDEX = ("heads", "params", "_owners", "_buffers", "_params")
 
 TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 """What PyTorch calls the parameters; running statistics have one name in both."""
-
-
-def network_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """`dtype` as float32 or float64, the types that a network can be built in."""
-    try:
-        resolved = np.dtype(dtype)
-    except TypeError:
-        resolved = np.dtype(object)
-    if resolved not in (np.float32, np.float64):
-        raise ArgumentError(f"dtype must be float32 or float64, got {dtype!r}")
-    return resolved
 
 
 class Predictor(ABC):

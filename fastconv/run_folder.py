@@ -37,20 +37,18 @@ from ._version import __version__
 from .config import MOST_THREADS
 from .datasets.record import ImageFacts, Unreadable
 from .errors import ArgumentError, DataNotFound, StateError
+from .geometry import LARGEST
 from .io.atomic import append_to_file, make_folder, replace_file
 from .io.lock import held_alone
 from .io.records import Count, NotNegative, Positive, Share, json_text, read_record
 
 __all__ = [
-    *("LARGEST_SEED", "MOST", "MOST_MEMBERS", "RunConfig", "RunFolder", "RunResult"),
+    *("LARGEST_SEED", "MOST_MEMBERS", "RunConfig", "RunFolder", "RunResult"),
     *("held_anew", "noting"),
 ]
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's RandomState, which draws the first weights, takes no larger one."""
-
-MOST = 2**31 - 1
-"""Of what is counted by a whole number: epochs, images of a batch."""
 
 MOST_MEMBERS = 1000
 
@@ -123,8 +121,8 @@ class RunConfig:
     model: str
     data: str
     data_dir: str | None
-    epochs: Annotated[int, Meta(ge=1, le=MOST)]
-    batch_size: Annotated[int, Meta(ge=1, le=MOST)]
+    epochs: Annotated[int, Meta(ge=1, le=LARGEST)]
+    batch_size: Annotated[int, Meta(ge=1, le=LARGEST)]
     optimizer: str
     lr: Positive
     backend: str
@@ -137,9 +135,9 @@ class RunConfig:
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     clip_norm: Positive | None = None
     ema: Within | None = None
-    swa: Annotated[int, Meta(ge=1, le=MOST)] | None = None
+    swa: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
     validation: Within | None = None
-    patience: Annotated[int, Meta(ge=1, le=MOST)] | None = None
+    patience: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
     augment: str | None = None
     init: str | None = None
     freeze: str | None = None

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import config, selection
 from ..errors import ArgumentError, StateError
-from ..network import network_dtype
-from ..ops.arrays import compute_in
+from ..ops.arrays import compute_in, network_dtype
 from ..profiling import Profile
 from .finder import PACKAGES, SERVED, Finder, note
 from .neighbours import NEIGHBOURS, NeighbourFinder

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 from ..errors import ArgumentError
 from ..geometry import as_int
 from ..layers import Affine, BatchNormalization2d, Convolution
-from ..network import network_dtype
+from ..ops.arrays import network_dtype
 from ..ops.memory import fresh
 
 __all__ = ["Builder", "image_shape", "without_weights"]

@@ -30,6 +30,7 @@ __all__ = [
     "is_real",
     "kept_images",
     "memory_order",
+    "network_dtype",
     "overlap",
     "updated_arrays",
 ]
@@ -94,6 +95,17 @@ def as_array(value: Any) -> np.ndarray:
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     return np.asarray(value)
+
+
+def network_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """`dtype` as float32 or float64, the types that kernels compute in."""
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        resolved = np.dtype(object)
+    if resolved not in (np.float32, np.float64):
+        raise ArgumentError(f"dtype must be float32 or float64, got {dtype!r}")
+    return resolved
 
 
 def is_real(array: np.ndarray) -> bool:

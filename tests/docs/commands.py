@@ -20,7 +20,8 @@ from pathlib import Path
 from unittest import mock
 
 from fastconv import cli
-from fastconv.cli_options import build_parser, profile_without_file
+from fastconv.cli_options import build_parser
+from fastconv.cli_run import profile_without_file
 
 from ..conftest import CHECKOUT, ROOT
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from fastconv import cli
+from fastconv.__main__ import COMMANDS
 from fastconv.cli import main
 
 from .conftest import assert_same_print, last_line, plainly, python
@@ -280,3 +282,20 @@ def test_the_hook_is_there_for_the_installed_command(book):
     expected = plainly("gradient_check.py", cwd=book / "ch05")
     done = python(command, "run", "gradient_check.py", cwd=book / "ch05")
     assert_same_print(done.stdout, expected, tolerance=1e-8)
+
+
+def test_all_commands_are_known_without_importing_them():
+    assert set(COMMANDS) == set(cli.COMMANDS)
+
+
+def test_a_script_starts_without_what_training_needs(book):
+    """It would take longer than importing NumPy does."""
+    script = book / "which.py"
+    script.write_text(
+        "import sys, common.layers\nprint([m for m in sys.modules if 'fastconv' in m])"
+    )
+    done = python("-m", "fastconv", script, cwd=book)
+    loaded = done.stdout
+    assert "fastconv.cli_run" in loaded and "fastconv.layers" in loaded
+    for heavy in ("cli'", "training_run", "drawing", "models", "network"):
+        assert f"fastconv.{heavy}" not in loaded, heavy
