@@ -19,10 +19,10 @@ __all__ = ["SERVED", "Serving", "public"]
 SERVED = {
     "common.functions": "fastconv.functions",
     "common.gradient": "fastconv.gradient",
-    "common.layers": "fastconv.layers",
+    "common.layers": "fastconv.dropin.layers",
     "common.optimizer": "fastconv.optimizer",
     "common.trainer": "fastconv.dropin.trainer",
-    "common.util": "fastconv.util",
+    "common.util": "fastconv.dropin.util",
     "dataset.mnist": "fastconv.datasets.mnist",  # its load_mnist is that of .mnist here
 }
 """The user's modules, and those of fastconv that stand in for them."""

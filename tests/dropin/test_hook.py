@@ -15,6 +15,7 @@ import pytest
 
 import fastconv
 from fastconv import config, layers
+from fastconv.dropin import util as dropin_util
 from fastconv.dropin.finder import SERVED
 from fastconv.errors import ArgumentError, BackendUnavailable, StateError, UnknownBackend
 
@@ -131,10 +132,10 @@ def test_a_finder_that_others_took_out(reader):
     fastconv.install()
     del sys.meta_path[:2]
     own = importlib.import_module("common.util")
-    assert own.im2col is not fastconv.util.im2col
+    assert own.im2col is not dropin_util.im2col
     del sys.modules["common.util"]
     fastconv.install()
-    assert importlib.import_module("common.util").im2col is fastconv.util.im2col
+    assert importlib.import_module("common.util").im2col is dropin_util.im2col
     before = len(sys.meta_path)
     sys.meta_path.pop(0)
     sys.modules["common"] = None  # as a program does that forbids an import
@@ -419,3 +420,20 @@ def test_ipython_itself(reader):
     done = python("-m", "IPython", "--simple-prompt", cwd=reader, stdin=session)
     assert "fastconv.layers" in done.stdout
     assert "fastconv: served common (functions, layers, util)" in done.stderr
+
+
+def test_columns_are_float64_as_the_originals_are(clean, rng):
+    """Its arrays come from np.zeros; what is summed is summed in float64."""
+    fastconv.install()
+    served = importlib.import_module("common.util")
+    x = rng.standard_normal((2, 3, 5, 5)).astype(np.float32)
+    col = served.im2col(x, 3, 3, 1, 1)
+    assert col.dtype == np.float64
+    np.testing.assert_array_equal(col, naive.im2col(x, 3, 3, 1, 1))
+    back = served.col2im(col.astype(np.float32), x.shape, 3, 3, 1, 1)
+    assert back.dtype == np.float64
+    np.testing.assert_allclose(
+        back, naive.col2im(naive.im2col(x, 3, 3, 1, 1), x.shape, 3, 3, 1, 1), rtol=1e-14
+    )
+    fastconv.install(dtype="float32")
+    assert served.im2col(x, 3, 3).dtype == served.col2im(col, x.shape, 3, 3, 1, 1).dtype == "f4"

@@ -1,0 +1,40 @@
+"""The functions that ``common.util`` gives: columns are float64, as the original's are.
+
+Its arrays are made by ``np.zeros``, whatever dtype goes in. `fastconv.util` keeps float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import util
+from ..ops.arrays import as_array, computing
+from ..util import conv_output_size, shuffle_dataset, smooth_curve
+
+__all__ = ["col2im", "conv_output_size", "im2col", "shuffle_dataset", "smooth_curve"]
+
+
+def im2col(
+    input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
+) -> NDArray[np.floating]:
+    """As `fastconv.util.im2col`, in float64 unless another dtype was asked for."""
+    col = util.im2col(input_data, filter_h, filter_w, stride, pad)
+    return col if computing.dtype is not None else col.astype(np.float64, copy=False)
+
+
+def col2im(
+    col: Any,
+    input_shape: tuple[int, int, int, int],
+    filter_h: int,
+    filter_w: int,
+    stride: int = 1,
+    pad: int = 0,
+) -> NDArray[np.floating]:
+    """As `fastconv.util.col2im`, in float64 unless another dtype was asked for."""
+    if computing.dtype is None:
+        col = as_array(col)
+        col = col.astype(np.float64) if col.dtype == np.float32 else col
+    return util.col2im(col, input_shape, filter_h, filter_w, stride, pad)
