@@ -45,7 +45,7 @@ def fingerprint(node: Function) -> str:
 
     Formatting, comments, docstrings, annotations, the function's own name, messages of
     assertions and the names of local variables do not count; names of arguments do, as a
-    caller may use them.
+    caller may use them. Empty for a tree that is too deep to be read: no known one is.
     """
     given = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
     stored = [
@@ -54,7 +54,10 @@ def fingerprint(node: Function) -> str:
         if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store) and name.id not in given
     ]
     numbers = {name: f"local {i}" for i, name in enumerate(dict.fromkeys(stored))}
-    text = "".join(_words(node, numbers))
+    try:
+        text = "".join(_words(node, numbers))
+    except RecursionError:
+        return ""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

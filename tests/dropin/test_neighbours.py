@@ -728,3 +728,11 @@ def switching(book, where, gpu):
         "print(y.tolist() if hasattr(y, 'tolist') else y)\n"
     )
     return script
+
+
+def test_a_function_that_is_too_deep_is_the_users():
+    function = definitions(ast.parse("def f(x):\n    return x"))["f"]
+    assert fingerprint(function)
+    for _ in range(5000):
+        function.body[0].value = ast.UnaryOp(ast.USub(), function.body[0].value)
+    assert fingerprint(function) == ""
