@@ -18,7 +18,7 @@ from fastconv.backends.numpy_backend import NumpyBackend
 from fastconv.geometry import window_geometry
 
 from .kernel_case import Arguments, Case, draw
-from .kernel_cases_later import activation, augmentation, averages, grouped, norm, response
+from .kernel_cases_networks import activation, augmentation, averages, grouped, norm, response
 from .shapes import (
     AVERAGES,
     DEEPCONVNET_POOLS,

@@ -25,7 +25,7 @@ from fastconv.layers import (
     Sigmoid,
     SoftmaxWithLoss,
 )
-from fastconv.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from fastconv.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastconv.testing.contract import ContractBroken
 
 from .compare import assert_close
@@ -40,9 +40,9 @@ def short(backend):
 
 
 @pytest.fixture
-def compiled(short):
+def compiled(short, backend):
     """That of the Cython backend, which has every operation."""
-    if isinstance(short, Short):
+    if backend != "cython":
         pytest.skip("this backend leaves most operations to its kernels")
     return short
 
@@ -240,9 +240,6 @@ def test_optimizers_step_as_the_long_way_does_to_the_bit(
     for step in range(4):
         grads = {k: rng.standard_normal(p.shape).astype(dtype) for k, p in params.items()}
         grads["b1"][:] = 0 if step else 1e-310  # what is kept becomes subnormal
-        assert step == 0 or one._take_short(compiled, {}, {}) in (True,)
-        if hasattr(one, "iter"):
-            one.iter = step  # the look above counted
         one.update(params, grads)
         with long_way():
             other.update(others, grads)
@@ -250,6 +247,18 @@ def test_optimizers_step_as_the_long_way_does_to_the_bit(
             np.testing.assert_array_equal(params[key], value, err_msg=f"{key} after step {step}")
         for name, value in other.state().items():
             np.testing.assert_array_equal(one.state()[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_plain_step_is_one_call(compiled, rng, optimizer, monkeypatch):
+    params, one = network(rng, np.dtype(np.float64)), optimizer(0.1)
+    grads = {key: np.ones_like(value) for key, value in params.items()}
+    one.update(params, grads)  # makes what is kept
+    before = copy.deepcopy(params)
+    monkeypatch.setattr(optimizer, "_steps", None)  # where the long way begins
+    one.update(params, grads)
+    for key, value in before.items():
+        assert (params[key] != value).all(), key
 
 
 # ---- what it does not take ------------------------------------------------------------
@@ -281,12 +290,11 @@ def test_other_arrays_go_the_long_way(compiled, x):
     assert compiled.affine_forward(x, W, B) is None
     assert compiled.affine_backward(x, X, np.ones((4, 4)), True) is None
     assert compiled.masked(x, None) is None and compiled.masked(X, x) is None
-    assert compiled.sigmoid_backward(X, x) is None or np.shape(x) == X.shape
     assert compiled.batchnorm_train(X, x, x, 1e-6) is None
     assert compiled.batchnorm_train(x, np.ones(4), B, 1e-6) is None
     assert compiled.softmax_cross_entropy_forward(X, x, 0.0) is None
     assert compiled.softmax_cross_entropy_backward(X, x, 0.0, 1.0) is None
-    assert compiled.calls <= before + 1
+    assert compiled.calls == before
 
 
 @pytest.mark.parametrize("optimizer", [o.__name__ for o in OPTIMIZERS])
@@ -411,4 +419,3 @@ def test_what_numpy_does_is_what_kernels_do(rng, long_way):
     np.testing.assert_array_equal(mask, context.mask)
     np.testing.assert_array_equal(numpys.masked(x, mask), np.where(x > 0, x, 0))
     assert numpys.calls == 2
-    assert AdamW().kept == Adam.kept

@@ -52,7 +52,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import WindowGeometry
-from .base_later import Activation, Array, Boxes, LaterKernels
+from .base_networks import Activation, Array, Boxes, NetworkKernels
 from .short import Short
 
 __all__ = [
@@ -73,7 +73,7 @@ Labels = NDArray[np.int64]
 Layout = Literal["channels_first", "channels_last"]
 
 
-class Backend(LaterKernels, Protocol):
+class Backend(NetworkKernels, Protocol):
     """The table. A backend is an object with these attributes and methods."""
 
     name: str

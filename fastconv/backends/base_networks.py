@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..geometry import WindowGeometry
 
-__all__ = ["Activation", "Array", "Bounds", "Boxes", "LaterKernels"]
+__all__ = ["Activation", "Array", "Bounds", "Boxes", "NetworkKernels"]
 
 Array = NDArray[np.floating]
 Boxes = NDArray[np.int64]
@@ -20,7 +20,7 @@ Bounds = NDArray[np.int64]
 Activation = Literal["leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
 
 
-class LaterKernels(Protocol):
+class NetworkKernels(Protocol):
     """Grouped convolution, averages, normalisation of channels, activations, augmentation."""
 
     # ---- convolution whose channels fall into groups, or whose windows are dilated ---
