@@ -21,7 +21,6 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import datasets, errors, functions, gradient, io, layers, optimizer, trainer, util
-    from .augment import Augmentation
     from .config import get_math_mode, get_num_threads, set_math_mode, set_num_threads
     from .dropin import (
         install,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from .models import DeepConvNet
     from .selection import get_backend, list_backends, set_backend, use_backend
     from .trainer import Trainer
+    from .training.augment import Augmentation
 
 __all__ = [
     "Augmentation",
@@ -78,7 +78,7 @@ _DROPIN = (
 )
 
 _HOMES = {
-    "Augmentation": "augment",
+    "Augmentation": "training.augment",
     "DeepConvNet": "models",
     "Trainer": "trainer",
     "show_config": "info",

@@ -15,7 +15,7 @@ COMMANDS = (
     *("train", "recipes", "ensemble", "evaluate", "predict", "convert", "export", "augment"),
     *("summary", "run", "warmup", "info"),
 )
-"""Those of `fastconv.cli`, whose import takes a while; all else is a script."""
+"""Those of `fastconv.cli.main`, whose import takes a while; all else is a script."""
 
 
 def main() -> int:
@@ -33,10 +33,10 @@ def _main_or_script() -> int:
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["run"]:
         with _ended_by_an_interrupt():
-            from . import cli_run
+            from .cli import run as cli_run
         return cli_run.main(arguments)
     with _ended_by_an_interrupt():
-        from . import cli
+        from .cli import main as cli
     return cli.main(arguments)
 
 

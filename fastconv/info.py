@@ -10,10 +10,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from . import config, plan, selection
+from . import config, selection
 from ._version import __version__
 from .console import tell
 from .errors import DataNotFound, FastconvError
+from .network import executor
 
 __all__ = ["as_table", "configuration", "layer_table", "show_config"]
 
@@ -89,7 +90,7 @@ def layer_table(network: Any, input_shape: tuple[int, ...]) -> list[dict[str, st
         ``input gradient`` and ``weight gradient``.
     """
     rows = []
-    for facts in plan.describe(network.layers, input_shape, network.dtype):
+    for facts in executor.describe(network.layers, input_shape, network.dtype):
         row = {
             "layers": " + ".join(facts.layers),
             "input": " x ".join(map(str, facts.input_shape)),

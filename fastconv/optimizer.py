@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import ops
 from .backends.short import Short
 from .errors import ArgumentError
-from .optimizer_base import Arrays, Optimizer, Step
+from .training.optimizer_base import Arrays, Optimizer, Step
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "RMSprop"]
 

@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import randomness
-from .averaging import EMA, SWA, WeightAverage
-from .batches import Augment, Batches
-from .checkpoint import Checkpoints
-from .clipping import clip_gradients
-from .detached import Detached, layers_of
 from .errors import ArgumentError, DivergenceWarning, FallbackWarning, ShapeError
-from .exclusive import exclusively
 from .geometry import as_int
-from .learned import all_finite, learned
+from .network.detached import Detached, layers_of
+from .network.exclusive import exclusively
 from .ops import expect_smoothing
 from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
 from .optimizer import make_optimizer
-from .parameter_groups import rate_factors
 from .progress import ProgressBar
-from .run_weights import RunWeights
 from .selection import use_backend
-from .validation import samples, set_apart
+from .training.averaging import EMA, SWA, WeightAverage
+from .training.batches import Augment, Batches
+from .training.checkpoint import Checkpoints
+from .training.clipping import clip_gradients
+from .training.groups import rate_factors
+from .training.learned import all_finite, learned
+from .training.validation import samples, set_apart
+from .training.weights import RunWeights
 
 # Scripts say `from common.trainer import *` and expect the optimizers with it.
 __all__ = ["Record", "Trainer", *_optimizer_names]

@@ -8,14 +8,7 @@ import pytest
 import fastconv
 from fastconv import ops, selection
 from fastconv.errors import ArgumentError, DTypeError, ShapeError, StateError
-from fastconv.layers import (
-    Elu,
-    Gelu,
-    LeakyRelu,
-    LocalResponseNormalization,
-    Silu,
-    Tanh,
-)
+from fastconv.layers import Elu, Gelu, LeakyRelu, LocalResponseNormalization, Silu, Tanh
 from fastconv.testing import call_kernel
 
 from . import naive_activations as naive

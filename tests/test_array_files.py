@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from fastconv import room
+from fastconv import memory as room
 from fastconv.datasets import load_images
 from fastconv.errors import ArgumentError, DataCorrupt
 from fastconv.io import load_params

@@ -349,7 +349,7 @@ def savers():
 
     def picture(path):
         pytest.importorskip("matplotlib")
-        from fastconv.figures import draw_confusion
+        from fastconv.experiment.figures import draw_confusion
 
         draw_confusion(path, np.arange(4).reshape(2, 2), ["cat", "dog"])
 

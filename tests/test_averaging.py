@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastconv.averaging import EMA, SWA, WeightAverage
 from fastconv.errors import ArgumentError, WeightsError
 from fastconv.layers import Affine, BatchNormalization, Relu
-from fastconv.learned import exchanged, learned, put
 from fastconv.network import Network
+from fastconv.training.averaging import EMA, SWA, WeightAverage
+from fastconv.training.learned import exchanged, learned, put
 
 from .test_trainer import T, Watched, X, trainer
 

@@ -9,8 +9,8 @@ import pytest
 
 import fastconv
 from fastconv import Augmentation, Trainer, config
-from fastconv.batches import Batches
 from fastconv.errors import ShapeError, WeightsError
+from fastconv.training.batches import Batches
 
 from .test_checkpoint import facts
 from .test_network import tiny
@@ -35,7 +35,7 @@ def start(data, network=None, **options) -> Trainer:
 def free_cpus(request, monkeypatch) -> bool:
     """Whether there is a CPU for the thread that makes batches ahead."""
     free = request.param == "ahead"
-    monkeypatch.setattr("fastconv.batches.count_cpus", lambda: 99 if free else 1)
+    monkeypatch.setattr("fastconv.training.batches.count_cpus", lambda: 99 if free else 1)
     return free
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fastconv import Trainer
-from fastconv.averaging import EMA, SWA
 from fastconv.errors import DataCorrupt, DataNotFound, StateError, WeightsError
 from fastconv.io.arrays import load_arrays, save_arrays
+from fastconv.training.averaging import EMA, SWA
 
 from .test_averaging import normalised
 from .test_network import tiny

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from fastconv.clipping import clip_gradients, global_norm
 from fastconv.errors import ArgumentError
+from fastconv.training.clipping import clip_gradients, global_norm
 
 from .awkward import unchanged
 from .test_trainer import Watched, trainer

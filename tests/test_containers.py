@@ -23,8 +23,8 @@ from fastconv.layers import (
 )
 from fastconv.layers.containers import leaves
 from fastconv.network import Network
-from fastconv.plan import Plan
-from fastconv.runs import Runs
+from fastconv.network.executor import Plan
+from fastconv.network.fusion import Runs
 
 from .compare import assert_close
 

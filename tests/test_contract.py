@@ -194,7 +194,7 @@ def test_a_front_door_that_forgets_a_dtype(backend, monkeypatch):
 def test_a_front_door_that_forgets_the_optimizers_state(backend, monkeypatch):
     """What wrote behind an array once: moments of fewer numbers than their parameter."""
     unchecked = lambda op, param, grad, **kept: (param, grad, tuple(kept.values()))  # noqa: E731
-    monkeypatch.setattr("fastconv.optimizer_base.updated_arrays", unchecked)
+    monkeypatch.setattr("fastconv.training.optimizer_base.updated_arrays", unchecked)
     monkeypatch.setattr(dense, "updated_arrays", unchecked)
     adam, params = Adam(), {"W": np.ones((3, 3))}
     with selection.use_backend(backend):

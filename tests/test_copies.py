@@ -16,9 +16,7 @@ import numpy as np
 import pytest
 
 from fastconv import Augmentation, Trainer
-from fastconv.averaging import EMA, SWA
 from fastconv.dropin.trainer import Trainer as BookTrainer
-from fastconv.ensemble import Ensemble
 from fastconv.errors import ArgumentError, StateError
 from fastconv.layers import (
     Affine,
@@ -34,9 +32,11 @@ from fastconv.layers import (
     Shortcut,
 )
 from fastconv.models import lenet
+from fastconv.models.ensemble import Ensemble
 from fastconv.network import Network
+from fastconv.network.views import View
 from fastconv.optimizer import SGD, Adam, Momentum
-from fastconv.views import View
+from fastconv.training.averaging import EMA, SWA
 
 X = np.random.default_rng(0).standard_normal((6, 2, 8, 8)).astype(np.float32)
 T = np.arange(6) % 3
@@ -232,7 +232,7 @@ def test_a_copied_run_goes_on_as_the_original_does(copied, options):
 
 
 def test_a_run_can_be_copied_by_its_own_callback(monkeypatch):
-    monkeypatch.setattr("fastconv.batches.count_cpus", lambda: 64)  # a thread makes batches
+    monkeypatch.setattr("fastconv.training.batches.count_cpus", lambda: 64)
     copies = []
     original = run(augment=Augmentation(shift=1), backend="numpy")
     original.callbacks = (lambda trainer, _: copies.append(snapshot(trainer)),)

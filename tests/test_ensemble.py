@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastconv.ensemble import Ensemble, is_ensemble_file
 from fastconv.errors import ArgumentError, DataCorrupt, WeightsError
 from fastconv.functions import softmax
 from fastconv.io.arrays import load_arrays, load_metadata, save_arrays
 from fastconv.models import DeepConvNet, lenet, make_model
-from fastconv.views import View, Views
+from fastconv.models.ensemble import Ensemble, is_ensemble_file
+from fastconv.network.views import View, Views
 
 
 @pytest.fixture

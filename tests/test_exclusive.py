@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 
 from fastconv import Trainer
-from fastconv.ensemble import Ensemble
 from fastconv.errors import StateError
-from fastconv.exclusive import _holders, exclusively
 from fastconv.layers import (
     Affine,
     AuxiliaryHead,
@@ -34,7 +32,9 @@ from fastconv.layers import (
     Sigmoid,
     Tanh,
 )
+from fastconv.models.ensemble import Ensemble
 from fastconv.network import Network
+from fastconv.network.exclusive import _holders, exclusively
 from fastconv.optimizer import SGD
 
 REMEDY = r"another thread is training this .*copy\.deepcopy\(network\)"

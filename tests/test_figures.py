@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import figures
 from fastconv.errors import MissingDependency
+from fastconv.experiment import figures
 
 pytest.importorskip("matplotlib", reason="draws the pictures")
 

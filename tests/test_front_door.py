@@ -15,7 +15,6 @@ import pytest
 
 import fastconv
 from fastconv import functions, ops
-from fastconv.averaging import EMA, SWA, WeightAverage
 from fastconv.errors import (
     ArgumentError,
     DTypeError,
@@ -42,7 +41,8 @@ from fastconv.layers import (
 from fastconv.network import Network
 from fastconv.optimizer import OPTIMIZERS, Adam, Momentum
 from fastconv.trainer import Trainer
-from fastconv.validation import Validation
+from fastconv.training.averaging import EMA, SWA, WeightAverage
+from fastconv.training.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("way")
 

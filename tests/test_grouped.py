@@ -13,8 +13,8 @@ from fastconv.errors import ArgumentError, ShapeError
 from fastconv.geometry import window_geometry
 from fastconv.layers import Affine, Convolution, Relu
 from fastconv.network import Network
-from fastconv.plan import describe
-from fastconv.runs import cut
+from fastconv.network.executor import describe
+from fastconv.network.fusion import cut
 from fastconv.testing import call_kernel
 
 from . import naive_grouped as naive

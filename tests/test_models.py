@@ -10,7 +10,7 @@ import pytest
 from fastconv import models
 from fastconv.errors import ArgumentError, ShapeError, WeightsError
 from fastconv.models.build import Builder
-from fastconv.summary import layer_facts, summary
+from fastconv.network.summary import layer_facts, summary
 
 from .compare import assert_close
 

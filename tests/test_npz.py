@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as extra
 
-from fastconv import Trainer, room
+from fastconv import Trainer
+from fastconv import memory as room
 from fastconv.datasets import load_images
-from fastconv.ensemble import Ensemble, is_ensemble_file
 from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound
 from fastconv.io import load_params
 from fastconv.io.arrays import load_arrays, load_metadata, save_arrays
 from fastconv.io.npy import open_npy
 from fastconv.models import make_model
-from fastconv.views import View
+from fastconv.models.ensemble import Ensemble, is_ensemble_file
+from fastconv.network.views import View
 
 from .any_arrays import NUMBERS, any_arrays
 from .mutations import COUNT, expect_harmless, mutated

@@ -15,8 +15,8 @@ from fastconv import DeepConvNet, config, selection
 from fastconv.errors import StateError
 from fastconv.layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
 from fastconv.network import Network
-from fastconv.plan import Plan
-from fastconv.runs import cut
+from fastconv.network.executor import Plan
+from fastconv.network.fusion import cut
 
 from .compare import assert_close
 

@@ -18,7 +18,7 @@ from fastconv.layers import (
     Pooling,
     Relu,
 )
-from fastconv.plan import Plan
+from fastconv.network.executor import Plan
 
 from . import naive, naive_images
 from .awkward import MEMORY, in_memory, unchanged

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fastconv.cli_options_train import add_train_options
-from fastconv.cli_recipes import apply_recipe
+from fastconv.cli.options_train import add_train_options
+from fastconv.cli.recipes import apply_recipe
 from fastconv.datasets import DATASETS
 from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound
-from fastconv.recipes import KEYS, find_recipe, named_recipes
-from fastconv.run_data import ImageOptions
-from fastconv.run_folder import RunConfig
+from fastconv.experiment.data import ImageOptions
+from fastconv.experiment.folder import RunConfig
+from fastconv.experiment.recipes import KEYS, find_recipe, named_recipes
 
 from .conftest import ROOT
 

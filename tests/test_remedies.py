@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import cli
+from fastconv.cli import main as cli
 from fastconv.datasets import load_digits
 from fastconv.datasets.download import fetch
 from fastconv.datasets.idx import IdxFile
 from fastconv.datasets.picture import pillow
 from fastconv.errors import ArgumentError, BackendUnavailable, MissingDependency
-from fastconv.figures import draw_confusion
+from fastconv.experiment.figures import draw_confusion
 from fastconv.io import export_onnx, load_params, save_params
 from fastconv.models import lenet
 from fastconv.progress import ProgressBar
@@ -83,7 +83,7 @@ def test_a_command_that_is_named_can_be_copied(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["train", "--members", "2", "--model", "lenet", "--epochs", "1", "--out", "my run"]
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
-    monkeypatch.setattr("fastconv.ensemble_run._gather", lambda *_: pytest.skip("trained"))
+    monkeypatch.setattr("fastconv.experiment.ensemble._gather", lambda *_: pytest.skip("trained"))
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt

@@ -8,10 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fastconv import schedules
 from fastconv.errors import ArgumentError
 from fastconv.models import DeepConvNet
-from fastconv.schedules import (
+from fastconv.trainer import Trainer
+from fastconv.training import schedules
+from fastconv.training.schedules import (
     SCHEDULES,
     Constant,
     Cosine,
@@ -21,7 +22,6 @@ from fastconv.schedules import (
     Warmup,
     make_schedule,
 )
-from fastconv.trainer import Trainer
 
 
 def rates(schedule: schedules.Schedule, *steps: int) -> list[float]:

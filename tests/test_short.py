@@ -17,14 +17,7 @@ from fastconv import ops, selection
 from fastconv.backends.short import NumpyShort, Short
 from fastconv.errors import FastconvError, LabelError, ShapeError
 from fastconv.functions import cross_entropy_error, sigmoid, softmax
-from fastconv.layers import (
-    Affine,
-    BatchNormalization,
-    Dropout,
-    Relu,
-    Sigmoid,
-    SoftmaxWithLoss,
-)
+from fastconv.layers import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
 from fastconv.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastconv.testing.contract import ContractBroken
 

@@ -18,7 +18,7 @@ from fastconv.layers.containers import run_layer
 from fastconv.models.build import Builder
 from fastconv.models.resnet import bottleneck, residual
 from fastconv.network import Network
-from fastconv.plan import describe
+from fastconv.network.executor import describe
 
 from .compare import assert_close
 from .stand_ins import add

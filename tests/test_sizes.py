@@ -7,7 +7,6 @@ import pytest
 
 import fastconv
 from fastconv import DeepConvNet, ops
-from fastconv.augment import Augmentation
 from fastconv.errors import ArgumentError, FastconvError, OutOfMemory, ShapeError
 from fastconv.geometry import LARGEST, window_geometry
 from fastconv.layers import (
@@ -20,8 +19,9 @@ from fastconv.layers import (
     Subsampling,
 )
 from fastconv.models import make_model
+from fastconv.network.views import View
+from fastconv.training.augment import Augmentation
 from fastconv.util import conv_output_size
-from fastconv.views import View
 
 BEYOND = [2**31, 2**32, 2**53, 2**61, 2**62, 2**62 + 1, 2**63, 2**64, 10**300, -1, -(2**64)]
 NO_NUMBERS = [2.0, "2", None, np.float32(2), [2]]

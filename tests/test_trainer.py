@@ -9,12 +9,7 @@ import pytest
 
 import fastconv
 from fastconv import Trainer, optimizer
-from fastconv.errors import (
-    ArgumentError,
-    FallbackWarning,
-    ShapeError,
-    UnknownBackend,
-)
+from fastconv.errors import ArgumentError, FallbackWarning, ShapeError, UnknownBackend
 from fastconv.layers import Affine, Dropout, Relu
 from fastconv.network import Network
 

@@ -12,9 +12,9 @@ from fastconv.layers import Affine as Linear
 from fastconv.layers import BatchNormalization2d, Chain, Convolution, GlobalAveragePooling, Relu
 from fastconv.models import lenet, resnet20
 from fastconv.network import Network
+from fastconv.network.transfer import take_weights
 from fastconv.optimizer import SGD
 from fastconv.trainer import Trainer
-from fastconv.transfer import take_weights
 
 
 @pytest.fixture

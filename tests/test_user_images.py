@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import room
+from fastconv import memory as room
 from fastconv.datasets import load_images
 from fastconv.datasets.folder import list_folder
 from fastconv.datasets.record import ImageFacts

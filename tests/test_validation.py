@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fastconv import Trainer
-from fastconv.averaging import EMA
 from fastconv.errors import ArgumentError, ShapeError
-from fastconv.validation import Validation, held_out
+from fastconv.training.averaging import EMA
+from fastconv.training.validation import Validation, held_out
 
 from . import naive
 from .test_trainer import T_TEST, X_TEST, T, Watched, X, classifier, clouds, trainer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv.errors import ArgumentError
-from fastconv.views import View, Views, shifted_views
+from fastconv.network.views import View, Views, shifted_views
 
 from . import naive_augment
 

@@ -10,7 +10,7 @@ import pytest
 from fastconv import optimizer
 from fastconv.errors import ArgumentError, ShapeError
 from fastconv.optimizer import SGD, AdamW, Momentum
-from fastconv.parameter_groups import matching, rate_factors
+from fastconv.training.groups import matching, rate_factors
 
 SHAPES = {"conv.W": (3, 2, 2, 2), "conv.b": (3,), "fc.W": (4, 5), "fc.b": (5,)}
 

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as extra
 
-from fastconv import DeepConvNet, cli
+from fastconv import DeepConvNet
+from fastconv.cli import main as cli
 from fastconv.errors import (
     ArgumentError,
     DataCorrupt,

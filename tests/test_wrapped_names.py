@@ -12,7 +12,7 @@ from fastconv.layers import Affine
 from fastconv.layers.containers import Chain
 from fastconv.models import lenet, resnet20
 from fastconv.network import Network
-from fastconv.transfer import take_weights
+from fastconv.network.transfer import take_weights
 
 
 def around_all(prefix):

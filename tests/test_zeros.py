@@ -20,8 +20,8 @@ from fastconv.geometry import WindowGeometry, window_geometry
 from fastconv.layers import BatchNormalization2d, Chain, Convolution, Pooling, Relu, Shortcut
 from fastconv.models import DeepConvNet
 from fastconv.network import Network
+from fastconv.network.executor import describe
 from fastconv.optimizer import Adam
-from fastconv.plan import describe
 from fastconv.testing import call_kernel
 
 from . import naive, naive_grouped

@@ -25,7 +25,7 @@ import fastconv
 from fastconv.datasets import load_digits, load_mnist
 from fastconv.models import make_model
 from fastconv.trainer import Trainer
-from fastconv.transfer import take_weights
+from fastconv.network.transfer import take_weights
 
 HEADS = {"deepconvnet": ("W7", "b7", "W8", "b8"), "resnet20": ("linear.weight", "linear.bias")}
 """What each model draws anew for other classes; the rest is its body."""

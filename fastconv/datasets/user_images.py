@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataCorrupt, DataNotFound
 from ..io.paths import user_path
-from ..room import expect_room
+from ..memory import expect_room
 from .arrays import open_arrays
 from .csv_file import list_csv
 from .files import open_files

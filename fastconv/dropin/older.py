@@ -15,7 +15,7 @@ from .. import functions, layers, optimizer
 from ..layers.base import Array
 from ..ops.arrays import as_array, common_dtype
 from ..ops.loss import class_indices
-from ..optimizer_base import Step
+from ..training.optimizer_base import Step
 from .source import Match
 
 __all__ = ["of_edition"]

@@ -8,7 +8,7 @@ array is made.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -18,13 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, DataCorrupt, DataNotFound, FastconvError
-from ..room import expect_room, in_words
+from ..memory import expect_room, in_words
 from .atomic import replace_file
 from .npy import MAGIC, Header, read_array, read_header
 from .records import json_text, read_record
 from .whole import stand_in
 
-__all__ = ["load_arrays", "load_metadata", "save_arrays"]
+__all__ = [
+    "load_arrays",
+    "load_metadata",
+    "save_arrays",
+    "under",
+]
 
 METADATA = "metadata.json"
 
@@ -192,3 +197,8 @@ def _expect_size(header: Header, member: zipfile.ZipInfo) -> None:
             f"it has {size} bytes of numbers, expected {header.nbytes} for the shape "
             f"{header.shape} of {header.dtype}"
         )
+
+
+def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with `prefix`, by the rest of their names."""
+    return {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import DataCorrupt, DataNotFound
-from ..room import expect_room
+from ..memory import expect_room
 
 __all__ = ["read_whole", "stand_in"]
 

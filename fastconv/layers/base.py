@@ -50,7 +50,7 @@ class Layer:
     buffer_names : tuple of str
         Attributes that are kept with the weights, but not trained: statistics of the data.
     frozen : bool
-        Whether the parameters stay as they are; see `fastconv.network.Network.freeze`.
+        Whether the parameters stay as they are; see `fastconv.network.network.Network.freeze`.
     has_modes : bool
         Whether training and evaluation differ: `forward` takes ``train_flg``.
     stands_for : Layer or None

@@ -7,20 +7,10 @@ returns a context that its backward function takes; it remembers the backend, so
 that backward runs where forward ran.
 """
 
-from .activations import (
-    activation_backward,
-    activation_forward,
-    sigmoid_backward,
-    sigmoid_forward,
-)
+from .activations import activation_backward, activation_forward, sigmoid_backward, sigmoid_forward
 from .arrays import empty_images
 from .augment import smooth, tone, warp
-from .blocks import (
-    conv2d_algorithms,
-    conv2d_block_backward,
-    conv2d_block_forward,
-    runs_blocks,
-)
+from .blocks import conv2d_algorithms, conv2d_block_backward, conv2d_block_forward, runs_blocks
 from .dense import (
     adam_update,
     affine_backward,
@@ -51,12 +41,7 @@ from .loss import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
-from .norm import (
-    batchnorm2d_backward,
-    batchnorm2d_fixed,
-    batchnorm2d_infer,
-    batchnorm2d_train,
-)
+from .norm import batchnorm2d_backward, batchnorm2d_fixed, batchnorm2d_infer, batchnorm2d_train
 from .pooling import adaptive_avgpool2d_forward, avgpool2d_backward, avgpool2d_forward
 
 __all__ = [

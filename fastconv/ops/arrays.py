@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..backends.base import Array, Layout
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, WeightsError
 from .memory import array_in, bytes_for, empty
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "computing",
     "contiguous",
     "empty_images",
+    "expect_numbers",
     "expect_shape",
     "images_in",
     "in_layout",
@@ -33,9 +34,12 @@ __all__ = [
     "network_dtype",
     "overlap",
     "updated_arrays",
+    "whole_number",
 ]
 
 FLOAT32 = np.dtype(np.float32)
+
+
 FLOAT64 = np.dtype(np.float64)
 
 UPDATES = ("adam",)
@@ -278,3 +282,22 @@ def updated_arrays(
     if any(overlap(grad, array) for array in changed):
         grad = grad.copy()
     return changed[0], grad, tuple(changed[1:])
+
+
+def expect_numbers(what: str, array: NDArray[Any]) -> None:
+    """Raise a `WeightsError` unless these are real numbers of at most 64 bits."""
+    if not is_real(array):
+        raise WeightsError(
+            f"{what} must be real numbers of at most 64 bits, got dtype {array.dtype}"
+        )
+
+
+def whole_number(what: str, value: Any, most: int) -> int:
+    """The number of an array that a file holds for one, 0 to `most`, or a `WeightsError`."""
+    array = as_array(value)
+    if array.shape != () or array.dtype.kind not in "iu" or not 0 <= int(array) <= most:
+        shown = f" {array[()]}" if array.shape == () else f" shape {array.shape}"
+        raise WeightsError(
+            f"{what} must be a whole number from 0 to {most}, got dtype {array.dtype},{shown}"
+        )
+    return int(array)

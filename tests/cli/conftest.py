@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import cli
+from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS
 from fastconv.io.arrays import load_arrays
 

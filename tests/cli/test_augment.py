@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv import cli_augment, figures
+from fastconv.cli import augment as cli_augment
+from fastconv.experiment import figures
 
 from .conftest import assert_same_run, config, weights
 from .test_resume import interrupt_at

@@ -14,7 +14,7 @@ from fastconv import Trainer, trainer
 from fastconv.errors import DivergenceWarning
 from fastconv.io.arrays import load_arrays
 from fastconv.io.records import json_text
-from fastconv.validation import Validation
+from fastconv.training.validation import Validation
 
 from ..test_trainer import Watched
 from ..test_trainer import trainer as small_run
@@ -25,7 +25,7 @@ TRAIN = ["train", "--model", "lenet", "--epochs", "3", "--batch-size", "10", "--
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr("fastconv.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv import cli, figures, trainer
+from fastconv import trainer
+from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS, Normalization, load_images
 from fastconv.datasets.image_file import frame_digit, read_image
-from fastconv.ensemble import Ensemble
+from fastconv.experiment import figures
 from fastconv.functions import softmax
 from fastconv.models import make_model
-from fastconv.views import View
+from fastconv.models.ensemble import Ensemble
+from fastconv.network.views import View
 
 from .conftest import FILES, PICTURES, assert_same_run, config, history, weights
 from .test_user_data import colours
@@ -32,7 +34,7 @@ SAVE_FIGURE = figures.save_figure
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     """They take longer than the runs, and are for other tests."""
-    monkeypatch.setattr("fastconv.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def kept_three(few, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "three"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATASETS, "digits", few)
-        patch.setattr("fastconv.figures.save_figure", lambda figure, path: None)
+        patch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
         assert cli.main([*THREE, "--out", str(folder)]) == 0
     return folder
 
@@ -144,7 +146,7 @@ def test_people_get_a_table(few_digits, fastconv_command):
 
 def test_the_pictures_of_an_ensemble(three, fastconv_command, monkeypatch):
     pytest.importorskip("matplotlib", reason="draws the pictures")
-    monkeypatch.setattr("fastconv.figures.save_figure", SAVE_FIGURE)
+    monkeypatch.setattr("fastconv.experiment.figures.save_figure", SAVE_FIGURE)
     assert fastconv_command("train", "--resume", three)[0] == 0
     assert {path.name for path in Path(three).glob("*.png")} == {"mistakes.png", "confusion.png"}
 

@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from fastconv import DeepConvNet, cli
+from fastconv import DeepConvNet
+from fastconv.cli import main as cli
 from fastconv.functions import softmax
 from fastconv.models import make_model
 from fastconv.network import Network

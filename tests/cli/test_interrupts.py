@@ -27,7 +27,13 @@ sys.meta_path.insert(0, Finder())
 """
 """Sends this process SIGINT as it begins to import a module."""
 
-MODULES = ("numpy", "fastconv.layers", "fastconv.models.vgg", "fastconv.cli_use", "fastconv.cli")
+MODULES = (
+    "numpy",
+    "fastconv.layers",
+    "fastconv.models.vgg",
+    "fastconv.cli.use",
+    "fastconv.cli.main",
+)
 SCRIPT = "import sys; from fastconv.__main__ import main; sys.exit(main())"
 
 
@@ -69,7 +75,7 @@ def test_an_interrupt_while_options_are_read(fastconv_command, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastconv.cli.build_parser", interrupted)
+    monkeypatch.setattr("fastconv.cli.main.build_parser", interrupted)
     assert fastconv_command("info") == (130, "", "fastconv: error: interrupted\n")
 
 
@@ -94,6 +100,6 @@ def test_the_package_imports_what_is_named():
     assert set(fastconv.__all__) <= set(dir(fastconv))
     for name in fastconv.__all__:
         assert getattr(fastconv, name) is not None
-    assert fastconv.ensemble.Ensemble.__name__ == "Ensemble"
+    assert fastconv.models.ensemble.Ensemble.__name__ == "Ensemble"
     with pytest.raises(AttributeError, match="module 'fastconv' has no attribute 'transformers'"):
         _ = fastconv.transformers

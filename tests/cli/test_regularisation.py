@@ -11,7 +11,7 @@ import pytest
 
 from fastconv import DeepConvNet
 from fastconv.io.arrays import load_arrays
-from fastconv.validation import Validation, held_out
+from fastconv.training.validation import Validation, held_out
 
 from .conftest import history, weights
 

@@ -90,7 +90,7 @@ def test_an_interrupt_before_the_first_step_needs_no_saving(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastconv.training_run.Trainer", interrupted)
+        patch.setattr("fastconv.experiment.train.Trainer", interrupted)
         status, _, err = fastconv_command("train", "--out", "run")
     assert status == 130
     assert err == "fastconv train: error: interrupted\n"
@@ -113,7 +113,7 @@ def test_a_real_interrupt_and_a_second_one(tmp_path):
     assert "continue with: fastconv train --resume run" in out
     assert config("run")["epochs"] == 1000
 
-    at_once = "import signal; from fastconv import cli, trainer\n"
+    at_once = "import signal; from fastconv import trainer; from fastconv.cli import main as cli\n"
     at_once += "def step(self):\n    for _ in range(2): signal.raise_signal(signal.SIGINT)\n"
     at_once += "trainer.Trainer.train_step = step\ncli.main(['train', '--out', 'twice'])\n"
     killed = subprocess.run(

@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import Trainer, cli, config, training_run
-from fastconv.cli_config import given_fields, new_config
-from fastconv.cli_options import build_parser
-from fastconv.cli_recipes import apply_recipe
+from fastconv import Trainer, config
+from fastconv.cli import main as cli
+from fastconv.cli.options import build_parser
+from fastconv.cli.recipes import apply_recipe
+from fastconv.cli.settings import given_fields, new_config
 from fastconv.datasets.record import ImageFacts
-from fastconv.ensemble import Ensemble
 from fastconv.errors import DataCorrupt, FastconvError, StateError
-from fastconv.evaluation import load_network
+from fastconv.experiment import train as training_run
+from fastconv.experiment.data import image_facts
+from fastconv.experiment.evaluate import load_network
+from fastconv.experiment.folder import RunConfig, RunFolder
+from fastconv.experiment.recipes import find_recipe
+from fastconv.experiment.train import expect_sound, prepare
 from fastconv.io.arrays import load_arrays, save_arrays
 from fastconv.models import make_model
-from fastconv.recipes import find_recipe
-from fastconv.run_data import image_facts
-from fastconv.run_folder import RunConfig, RunFolder
-from fastconv.training_run import expect_sound, prepare
+from fastconv.models.ensemble import Ensemble
 
 from ..mutations import expect_harmless, mutated
 from ..test_trainer import Watched, trainer
@@ -236,7 +238,7 @@ def test_a_result_that_is_none(text):
 
 
 def test_a_members_result_that_is_none_is_named(few_digits, fastconv_command, monkeypatch):
-    monkeypatch.setattr("fastconv.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
     words = [
         "train",
         "--model",
@@ -555,8 +557,8 @@ def test_mutated_options(monkeypatch, capsys):
         raise StateError("far enough")
 
     monkeypatch.setattr(training_run, "load_for_training", lambda config, *more, **options: config)
-    monkeypatch.setattr("fastconv.cli_train.train_run", train)
-    monkeypatch.setattr("fastconv.cli_train.train_ensemble", train)
+    monkeypatch.setattr("fastconv.cli.train.train_run", train)
+    monkeypatch.setattr("fastconv.cli.train.train_ensemble", train)
     lines = [
         b"train --epochs 3 --batch-size 10 --lr 0.1 --seed 4 --out run --threads 2 --dtype float64",
         b"train --members 3 --views shift=1,mirror --augment rotate=5,shift=1 --ema 0.9",
@@ -585,7 +587,7 @@ def test_mutated_options(monkeypatch, capsys):
         statuses.add(status)
 
     parser = build_parser()  # to build it takes longer than all the rest
-    monkeypatch.setattr("fastconv.cli.build_parser", lambda: parser)
+    monkeypatch.setattr("fastconv.cli.main.build_parser", lambda: parser)
     for data in mutated(wholes, words=words):
         read(data)
     assert statuses == {0, 1, 2}

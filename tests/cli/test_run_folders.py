@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from fastconv import cli, training_run
+from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS
 from fastconv.errors import ArgumentError, FallbackWarning, StateError
+from fastconv.experiment import train as training_run
+from fastconv.experiment.folder import RunFolder, held_anew
 from fastconv.io import lock
-from fastconv.run_folder import RunFolder, held_anew
 
 from .conftest import FILES, PICTURES, assert_same_run, environment, history
 
@@ -38,7 +39,7 @@ figures.save_figure = lambda figure, path: None
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr("fastconv.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def kept_straight(few, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "straight"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATASETS, "digits", few)
-        patch.setattr("fastconv.figures.save_figure", lambda figure, path: None)
+        patch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
         assert cli.main([*TRAIN, "--out", str(folder)]) == 0
     return folder
 
@@ -194,7 +195,7 @@ def test_two_resumes_at_once(whole):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_the_lock_of_a_killed_process_holds_nothing(whole, fastconv_command):
-    code = "from fastconv.run_folder import RunFolder\n"
+    code = "from fastconv.experiment.folder import RunFolder\n"
     code += f"with RunFolder({whole!r}).held(new=False):\n    print('held', flush=True)\n"
     one = process(code + "    time.sleep(600)")
     assert one.stdout.readline() == "held\n"
@@ -332,7 +333,7 @@ def test_a_run_that_is_killed_before_it_writes(few_digits, fastconv_command):
 def test_pictures_of_other_data_or_views_are_not_the_runs_own(whole, fastconv_command, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "fastconv.figures.save_figure", lambda figure, path: drawn.append(Path(path))
+        "fastconv.experiment.figures.save_figure", lambda figure, path: drawn.append(Path(path))
     )
     own = [Path(whole, "mistakes.png"), Path(whole, "confusion.png")]
     monkeypatch.setitem(DATASETS, "others", DATASETS["digits"])

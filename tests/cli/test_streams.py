@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv import cli, training_run
+from fastconv.cli import main as cli
+from fastconv.experiment import train as training_run
 from fastconv.io import load_params
 
 from ..limits import largest_file
@@ -220,7 +221,7 @@ def test_a_folder_whose_name_is_no_text_can_be_trained_on_and_resumed(pictures, 
 def test_pictures_say_which_characters_are_boxes(pictures, fastconv_command, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     options = ["--model", "lenet", "--image-size", "14", "--epochs", "1", "--out", "run"]
-    monkeypatch.setattr("fastconv.figures.MORE_FONTS", ())
+    monkeypatch.setattr("fastconv.experiment.figures.MORE_FONTS", ())
     _, shown, _ = fastconv_command("train", "--data", str(pictures), *options)
     lines = [line for line in shown.splitlines() if "boxes stand for" in line]
     assert lines[0] == "curves.png: boxes stand for タデー, which no font known here has"
@@ -228,7 +229,7 @@ def test_pictures_say_which_characters_are_boxes(pictures, fastconv_command, mon
     fonts = "Last Resort High-Efficiency"  # has something for every character
     if fonts not in matplotlib.font_manager.get_font_names():
         return
-    monkeypatch.setattr("fastconv.figures.MORE_FONTS", (fonts,))
+    monkeypatch.setattr("fastconv.experiment.figures.MORE_FONTS", (fonts,))
     _, shown, _ = fastconv_command("evaluate", "run")
     assert "drawn: " in shown and "boxes" not in shown
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import cli
+from fastconv.cli import main as cli
 
 from .conftest import FILES
 

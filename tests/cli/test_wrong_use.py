@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv import cli
+from fastconv.cli import main as cli
 
 from .conftest import environment
 

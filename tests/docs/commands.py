@@ -19,9 +19,9 @@ from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
-from fastconv import cli
-from fastconv.cli_options import build_parser
-from fastconv.cli_run import profile_without_file
+from fastconv.cli import main as cli
+from fastconv.cli.options import build_parser
+from fastconv.cli.run import profile_without_file
 
 from ..conftest import CHECKOUT, ROOT
 

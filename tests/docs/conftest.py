@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastconv import cli, selection
+from fastconv import selection
+from fastconv.cli import main as cli
 
 from .stage import make_stage
 

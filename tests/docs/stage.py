@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import cli_train
+from fastconv.cli import train as cli_train
 from fastconv.datasets import DATASETS, load_digits, mnist
 from fastconv.datasets.idx import IdxFile
 from fastconv.io import save_params, to_torch

@@ -19,7 +19,7 @@ from fastconv.errors import UnknownBackend
 PACKAGE = Path(fastconv.__file__).resolve().parent
 DOCTESTS = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text()]
 
-DRAWINGS = {"models/deep_convnet.py": 1, "run_folder.py": 2}
+DRAWINGS = {"models/deep_convnet.py": 1, "experiment/folder.py": 2}
 """How many literal blocks are no code: layers in a row, files in a folder."""
 
 

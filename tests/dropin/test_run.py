@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from fastconv import cli
 from fastconv.__main__ import COMMANDS
-from fastconv.cli import main
+from fastconv.cli import main as cli
+from fastconv.cli.main import main
 
 from .conftest import assert_same_print, last_line, plainly, python
 
@@ -294,6 +294,6 @@ def test_a_script_starts_without_what_training_needs(book):
     script.write_text("import sys, common.layers\nprint([m for m in sys.modules if 'fast' in m])")
     done = python("-m", "fastconv", script, cwd=book)
     loaded = done.stdout
-    assert "fastconv.cli_run" in loaded and "fastconv.layers" in loaded
-    for heavy in ("cli'", "training_run", "drawing", "models", "network"):
+    assert "fastconv.cli.run" in loaded and "fastconv.layers" in loaded
+    for heavy in ("cli.main", "experiment", "models", "network"):
         assert f"fastconv.{heavy}" not in loaded, heavy

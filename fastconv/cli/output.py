@@ -1,0 +1,80 @@
+"""What every sub-command of ``fastconv`` prints alike: lines for people, JSON, complaints."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..console import is_terminal, mention, tell
+from ..errors import FastconvError
+from ..io.records import json_text
+
+__all__ = [
+    "complain",
+    "count",
+    "one_line",
+    "print_json",
+    "show",
+    "shows_progress",
+    "teller",
+    "warn",
+]
+
+
+def one_line(error: Exception) -> str:
+    """An error's message with its notes; one that is not the user's says so."""
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    text = " ".join(f"{error}{notes}".split())
+    if isinstance(error, FastconvError | OSError):
+        return text
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {text}"
+    return f"{type(error).__name__}: {text} (a fault of fastconv's; --debug shows where)"
+
+
+def complain(command: str, text: str) -> None:
+    """Print an error of a sub-command."""
+    mention(f"fastconv {command}: error: {text}")
+
+
+def warn(message: Warning | str, *place: Any, **more: Any) -> None:
+    """Stand in for `warnings.showwarning`, whose lines are for programmers."""
+    text = " ".join(str(message).split()).removeprefix("fastconv: ")
+    mention(f"fastconv: warning: {text}")
+
+
+def shows_progress() -> bool:
+    """Whether bars are drawn: for a person at a terminal, where tqdm is installed."""
+    return is_terminal(sys.stderr) and importlib.util.find_spec("tqdm") is not None
+
+
+def teller(options: argparse.Namespace, progress: bool = False) -> Callable[[str], None]:
+    """How to print a line for people: on stderr where stdout is to end with JSON."""
+    say = mention if options.json else show
+    if progress:
+        from tqdm import tqdm
+
+        def above_the_bar(text: str) -> None:
+            with tqdm.external_write_mode(file=sys.stderr):
+                say(text)
+
+        return above_the_bar
+    return say
+
+
+def show(text: str) -> None:
+    """Print what a sub-command was asked for."""
+    tell(text, sys.stdout)
+
+
+def print_json(facts: Any) -> None:
+    """Print what ``--json`` asks for, in one line."""
+    show(json_text(facts))
+
+
+def count(number: int, what: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

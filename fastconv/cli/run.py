@@ -1,0 +1,137 @@
+"""``fastconv run`` and ``python -m fastconv SCRIPT``, which start without the rest of the command.
+
+A script of the book's runs for seconds, and what training and the pictures of the other
+sub-commands need takes a tenth of a second to import.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from .. import config as process
+from .. import dropin
+from ..backends.algorithms import MATH_MODES
+from ..console import mention, reserve_descriptors
+from ..dropin.script import prepare
+from ..errors import FastconvError
+from .output import complain, one_line
+from .parser import MATH_HELP, Parser, json_name, module_pair, threads
+
+__all__ = ["INTERRUPTED", "add_run", "main", "profile_without_file", "run_script"]
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a script: ``fastconv run`` with these arguments, which ``run`` begins.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    reserve_descriptors()
+    parser = Parser(prog="fastconv")
+    add_run(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
+    try:
+        options = parser.parse_args(profile_without_file(arguments))
+    except SystemExit as exit_:  # argparse has said what there is to say
+        return int(exit_.code or 0)
+    except KeyboardInterrupt:
+        mention("fastconv: error: interrupted")
+        return INTERRUPTED
+    return run_script(options)
+
+
+def run_script(options: argparse.Namespace) -> int:
+    """Run the script that the options name; its errors are its own."""
+    if options.math:
+        process.set_math_mode(options.math)
+    try:
+        script = prepare(options.script, options.module)
+        dropin.install(
+            backend=options.backend,
+            dtype=options.dtype,
+            threads=options.threads,
+            serve_all=options.serve_all,
+            map=dict(options.map),
+        )
+        if options.profile is not None:
+            dropin.report_at_exit(table=True, trace=options.profile or None)
+    except FastconvError as error:
+        complain("run", one_line(error))
+        return 2
+    script()
+    return 0
+
+
+def add_run(commands: Any) -> None:
+    """``run`` and its options."""
+    run = commands.add_parser(
+        "run",
+        help="run a script of the book's form on fastconv's layers",
+        description=(
+            "Run a script that imports common.layers, common.trainer, dataset.mnist and so on,\n"
+            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it. Definitions of\n"
+            "the book's, in any edition, run on fastconv, wherever in your folders they lie; what\n"
+            "you have changed runs as you wrote it, and is named at the end."
+        ),
+        epilog=(
+            "examples:\n"
+            "  python -m fastconv train_convnet.py\n"
+            "  python -m fastconv --dtype float32 --profile train_convnet.py --epochs 20\n"
+            "  python -m fastconv --map layers=common.layers train_convnet.py"
+        ),
+        usage="fastconv run [options] [-m] SCRIPT [ARGUMENT ...]",
+    )
+    add = run.add_argument
+    add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        help="compute in it whatever the script's arrays are (default: what they are)",
+    )
+    add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
+    add("--math", choices=MATH_MODES, help=MATH_HELP)
+    add(
+        "--profile",
+        nargs="?",
+        type=json_name,
+        const="",
+        metavar="FILE.json",
+        help="show times by layer at the end, and write a trace of the calls to the file",
+    )
+    add(
+        "--map",
+        action="append",
+        default=[],
+        type=module_pair,
+        metavar="MODULE=COMMON.X",
+        help="serve your module as this one of the book's, by its definitions' names; repeatable",
+    )
+    add(
+        "--serve-all",
+        action="store_true",
+        help="serve all that has the book's names and arguments, also what you changed in it",
+    )
+    add("-m", dest="module", action="store_true", help="SCRIPT is a module's name")
+    add("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="what to run, and its arguments")
+
+
+def profile_without_file(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--profile SCRIPT`` as ``--profile= SCRIPT``: a file ends in .json."""
+    words = list(arguments)
+    if words[:1] != ["run"]:
+        return words
+    at = 1
+    while at < len(words) and words[at].startswith("-"):
+        value = words[at + 1] if at + 1 < len(words) else ""
+        if words[at] == "--profile" and not value.endswith(".json"):
+            words[at] = "--profile="
+        elif words[at] in ("--profile", "--backend", "--dtype", "--threads", "--math", "--map"):
+            at += 1
+        at += 1
+    return words

@@ -1,0 +1,173 @@
+"""What ``fastconv train`` does: a run of one network, or of an ensemble's members."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import selection
+from ..errors import ArgumentError, WriteFailed
+from ..experiment.data import data_name
+from ..experiment.ensemble import EnsembleOutcome, Member, train_ensemble
+from ..experiment.folder import RunConfig, RunFolder, held_anew, noting
+from ..experiment.train import Outcome, continued_config, expect_sound, train_run
+from ..info import as_table
+from ..io.arrays import load_metadata
+from .output import complain, count, print_json, shows_progress, teller, warn
+from .recipes import apply_recipe
+from .settings import computed_with, given_fields, image_options, new_config, where, with_members
+
+__all__ = ["run_train"]
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train a network or an ensemble, or go on with it; return the exit status."""
+    progress = shows_progress()
+    say = teller(options, progress)
+    config, place = _asked_for(options)
+    say(_first_line(config))
+    with place as folder:
+        return _train(options, config, folder, progress=progress, say=say)
+
+
+def _train(
+    options: argparse.Namespace,
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    progress: bool,
+    say: Callable[[str], None],
+) -> int:
+    train: Callable[..., Outcome | EnsembleOutcome]
+    train = train_run if config.members is None else train_ensemble
+    try:
+        outcome = train(
+            folder,
+            config,
+            resume=options.resume is not None,
+            progress=progress,
+            say=say,
+            image_options=image_options(options),
+        )
+    except WriteFailed as error:
+        error.add_note(_what_is_kept(folder))
+        raise
+    result = outcome.evaluation
+    if result is None:
+        again = shlex.quote(str(folder.path))
+        say(f"stopped and saved; continue with: fastconv train --resume {again}")
+        return 128 + outcome.stopped_by
+    accuracy = f"test accuracy {100 * result.accuracy:.2f} % ({result.correct}/{result.total})"
+    after: dict[str, Any]
+    facts: dict[str, Any] = {
+        "test_accuracy": result.accuracy,
+        "correct": result.correct,
+        "total": result.total,
+        "seconds": outcome.seconds,
+    }
+    if isinstance(outcome, EnsembleOutcome):
+        say(_table(outcome.members))
+        say(f"ensemble of {len(outcome.members)}: {accuracy}, {outcome.seconds:.1f} s of training")
+        members = [
+            {"model": member.model, "seed": member.seed, "run": member.run} | asdict(member.result)
+            for member in outcome.members
+        ]
+        after = {"members": members, "ensemble": str(folder.ensemble)}
+    else:
+        say(
+            f"{accuracy} after {count(outcome.epochs, 'epoch')}, {outcome.seconds:.1f} s of "
+            f"training, {outcome.images_per_second:,.0f} images/s"
+        )
+        facts["images_per_second"] = outcome.images_per_second
+        after = {"epochs": outcome.epochs, "diverged": outcome.diverged}
+    say(f"run folder: {folder.path}")
+    if options.json:
+        config = outcome.config
+        print_json(facts | config.plain() | after | {"run": str(folder.path)})
+    if not outcome.sound:
+        complain("train", "the run has diverged: its weights are NaN or infinite")
+        return 1
+    return 0
+
+
+def _asked_for(
+    options: argparse.Namespace,
+) -> tuple[RunConfig, AbstractContextManager[RunFolder]]:
+    """The run's configuration and folder, of a new run or of one to go on with.
+
+    The folder is the run's own inside the block that it opens.
+    """
+    if options.resume is None:
+        if options.recipe is not None:
+            apply_recipe(options)
+        config = new_config(given_fields(options))
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{config.model}-{data_name(config.data)}-{stamp}"
+        expect_sound(config)
+        if options.out is None:
+            return config, held_anew(Path("runs", name))
+        return config, RunFolder(options.out).held(new=True)
+    if options.recipe is not None:
+        raise ArgumentError("--recipe: a resumed run goes on by its own config.json; leave it out")
+    folder = RunFolder(options.resume)
+    if options.out is not None and Path(options.out).resolve() != folder.path.resolve():
+        raise ArgumentError("--out: a resumed run stays in its folder; leave it out")
+    stored = folder.read_config()
+    given = with_members(given_fields(options), stored.model)
+    backend = selection.resolve(given.get("backend", stored.backend))
+    config = continued_config(stored, given | computed_with(backend), warn)
+    with noting(folder.config_file):
+        expect_sound(config)
+    return config, folder.held(new=False)
+
+
+def _what_is_kept(folder: RunFolder) -> str:
+    """What there is of a run that could not be written any further, and how to go on with it."""
+    again = f"fastconv train --resume {shlex.quote(str(folder.path))}"
+    if not folder.config_file.is_file():
+        return "nothing of the run is kept"
+    checkpoints = list(folder.path.glob("**/checkpoint.npz"))  # of the run, or of its members
+    if not checkpoints:
+        return f"no epoch of the run is kept; {again} begins it anew"
+    last = max(checkpoints, key=lambda path: path.stat().st_mtime_ns)
+    epochs = len(load_metadata(last)["progress"]["history"])
+    return f"{last} keeps {count(epochs, 'epoch')}; {again} goes on from there"
+
+
+def _first_line(config: RunConfig) -> str:
+    """What is to be trained, on what and how."""
+    rate = f"{config.lr:g} {config.schedule}".removesuffix(" constant")
+    models, seeds = config.model, f"seed {config.seed}"
+    if config.members is not None:
+        each = Counter(config.members).items()
+        models = ", ".join(f"{number} x {model}" for model, number in each)
+        seeds = f"seeds {config.seed} to {config.seed + len(config.members) - 1}"
+    recipe = "" if config.recipe is None else f"; recipe {config.recipe}"
+    return (
+        f"{models} on {data_name(config.data)}: {count(config.epochs, 'epoch')}, "
+        f"batch {config.batch_size}, {config.optimizer} {rate}, "
+        f"{seeds}; {where(config)}{recipe}"
+    )
+
+
+def _table(members: list[Member]) -> str:
+    """The members and how they ended."""
+    rows = [
+        {
+            "member": str(number),
+            "model": member.model,
+            "seed": str(member.seed),
+            "epochs": str(member.result.epochs),
+            "test accuracy": f"{100 * member.result.test_accuracy:.2f} %",
+            "seconds": f"{member.result.seconds:.1f}",
+        }
+        for number, member in enumerate(members, start=1)
+    ]
+    return as_table(rows)

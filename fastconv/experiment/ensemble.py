@@ -1,0 +1,254 @@
+"""Train an ensemble into a run folder, member by member; make one of runs that are trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from ..datasets import DATASETS
+from ..errors import ArgumentError, DataCorrupt
+from ..io.records import record_of
+from ..models.ensemble import Ensemble
+from ..network.views import Views
+from ..training.learned import all_finite
+from .data import ImageOptions, image_facts
+from .evaluate import Evaluation, draw_evaluation, evaluate, load_network
+from .folder import RunConfig, RunFolder, RunResult, noting
+from .train import TAKEN_BY_DEFAULT, continued_config, prepare, train_on
+
+__all__ = [
+    *("EnsembleOutcome", "Member", "join_runs", "load_ensemble"),
+    *("member_configs", "train_ensemble"),
+]
+
+
+@dataclass(frozen=True)
+class Member:
+    """How a member's run ended.
+
+    Attributes
+    ----------
+    model : str
+    seed : int
+    run : str
+        Its folder.
+    result : RunResult
+        What its ``result.json`` says.
+    sound : bool
+        Whether its weights are finite numbers.
+    """
+
+    model: str
+    seed: int
+    run: str
+    result: RunResult
+    sound: bool
+
+
+@dataclass(frozen=True)
+class EnsembleOutcome:
+    """How the run of an ensemble ended.
+
+    Attributes
+    ----------
+    stopped_by : int
+        The signal that ended it early, after saving; 0 if none did.
+    members : list of Member
+        Those that are at their end.
+    evaluation : Evaluation or None
+        Of all members together, where the run was not ended early.
+    config : RunConfig
+        With what was found of the images, where they are the user's own.
+    """
+
+    stopped_by: int
+    members: list[Member]
+    evaluation: Evaluation | None
+    config: RunConfig
+
+    @property
+    def seconds(self) -> float:
+        """Of the members' training steps."""
+        return sum(member.result.seconds for member in self.members)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the weights of all members are finite numbers."""
+        return all(member.sound for member in self.members)
+
+
+def member_configs(config: RunConfig) -> list[RunConfig]:
+    """Return the configuration of each member's own run."""
+    own = config.data not in DATASETS
+    return [
+        dataclasses.replace(
+            config,
+            model=model,
+            seed=config.seed + number,
+            members=None,
+            data_seed=config.split_seed if own else None,
+        )
+        for number, model in enumerate(config.members or ())
+    ]
+
+
+def train_ensemble(
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Callable[[str], None],
+    image_options: ImageOptions = TAKEN_BY_DEFAULT,
+) -> EnsembleOutcome:
+    """Train each of the members that ``config.members`` names, then test them together.
+
+    With `resume`, members that are at their end are taken as they are, and the first that is
+    not goes on. Parameters are those of `fastconv.experiment.train.train_run`.
+    """
+    config, data = prepare(config, image_options, progress=progress, say=say)
+    if resume:
+        folder.write_config(config)
+    folder.result.unlink(missing_ok=True)
+    configs, test = member_configs(config), data.test
+    members: list[Member] = []
+    total: Any = 0
+    for number, own in enumerate(configs, start=1):
+        place, signal = folder.member(number), 0
+        evaluation: Evaluation | None
+        trained = _is_trained(place, own)
+        say(
+            f"member {number} of {len(configs)}: {own.model}, seed {own.seed}"
+            + (", trained before" if trained else "")
+        )
+        if trained:
+            alone = Ensemble([load_network(own, place.weights)], Views.parse(own.views).views)
+            sound = all_finite(alone.members[0].state())
+            evaluation = evaluate(
+                alone, test.images, test.labels, backend=own.backend, progress=progress
+            )
+        else:
+            begun = place.config_file.exists()
+            with place.held(new=not begun):
+                outcome = train_on(
+                    data,
+                    place,
+                    own,
+                    resume=begun,
+                    progress=progress,
+                    say=say,
+                    before=lambda: folder.write_config(config),
+                )
+            evaluation, signal, sound = outcome.evaluation, outcome.signal, outcome.sound
+        if evaluation is not None:
+            result = place.read_result()
+            members.append(Member(own.model, own.seed, str(place.path), result, sound))
+            total = total + evaluation.probabilities
+        if signal and len(members) < len(configs):
+            return EnsembleOutcome(signal, members, None, config)
+    places = [folder.member(number) for number in range(1, len(configs) + 1)]
+    _gather(list(zip(configs, places, strict=True)), config.views).save(folder.ensemble)
+    together = Evaluation(test.labels, total / len(configs))
+    pictures = folder.mistakes, folder.confusion
+    draw_evaluation(together, test.images, image_facts(config), *pictures, say)
+    outcome_of_all = EnsembleOutcome(0, members, together, config)
+    counted = (together.accuracy, together.correct, together.total)
+    folder.write_result(RunResult(*counted, outcome_of_all.seconds))
+    return outcome_of_all
+
+
+def _is_trained(place: RunFolder, own: RunConfig) -> bool:
+    """Whether a member's run is at its end, and was tested in the way that is asked for."""
+    if not place.config_file.exists():
+        return False
+    stored = place.read_config()
+    with noting(place.config_file):
+        continued_config(stored, vars(own), lambda text: None)
+    asked_for = (stored.epochs, stored.views) == (own.epochs, own.views)
+    return asked_for and place.result.is_file() and place.weights.is_file()
+
+
+def _gather(runs: Sequence[tuple[RunConfig, RunFolder]], views: str | None) -> Ensemble:
+    """The trained networks of these runs, with all that a file is to say of them."""
+    networks = [load_network(config, place.weights) for config, place in runs]
+    about = {"runs": [config.plain() for config, _ in runs], "views": views}
+    return Ensemble(networks, Views.parse(views).views, about)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What `_gather` lets a file say of its members' runs."""
+
+    runs: Annotated[list[RunConfig], Meta(min_length=1)]
+    views: str | None
+
+
+def load_ensemble(
+    path: str | PathLike[str], backend: str | None
+) -> tuple[Ensemble, RunConfig | None]:
+    """Read an ensemble and the run of its first member, with ``members`` and ``views`` of all.
+
+    None instead of the run where the file was saved in Python and says nothing of it.
+
+    Raises
+    ------
+    DataNotFound, DataCorrupt
+        No such file, or not one of an ensemble.
+    """
+    ensemble = Ensemble.load(path, backend)
+    if not ensemble.about:
+        return ensemble, None
+    about = record_of(ensemble.about, _About, f"{path}: its runs")
+    try:
+        Views.parse(about.views)
+    except ArgumentError as error:
+        raise DataCorrupt(f"{path}: {error}") from None
+    models = tuple(run.model for run in about.runs)
+    return ensemble, dataclasses.replace(about.runs[0], members=models, views=about.views)
+
+
+def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble:
+    """Return the networks of these run folders as one ensemble; of an ensemble's, its members.
+
+    Raises
+    ------
+    ArgumentError
+        No run, runs of images that differ in size, classes or normalization, or of a user's
+        own images in other splits: one would have been trained on what others are tested on.
+    DataNotFound, DataCorrupt, WeightsError
+        A run without weights, or with damaged ones.
+    """
+    runs: list[tuple[RunConfig, RunFolder]] = []
+    for path in paths:
+        folder = RunFolder(path)
+        config = folder.read_config()
+        inside = range(1, len(config.members or ()) + 1)
+        for place in [folder.member(number) for number in inside] or [folder]:
+            own = dataclasses.replace(place.read_config(), backend=backend)
+            _expect_alike(runs[0] if runs else (own, place), (own, place))
+            runs.append((own, place))
+    return _gather(runs, views)
+
+
+def _expect_alike(first: tuple[RunConfig, RunFolder], other: tuple[RunConfig, RunFolder]) -> None:
+    (here, this), (there, that) = first, other
+    ours, theirs = image_facts(here), image_facts(there)
+    # Another split also gives another normalization, and is what to tell of.
+    same = ours.fingerprint == theirs.fingerprint and ours.test_share is not None
+    if same and here.split_seed != there.split_seed:
+        raise ArgumentError(
+            f"{that.path}: its images were split by the seed {there.split_seed}, those of "
+            f"{this.path} by {here.split_seed}: one was trained on what the other is tested on; "
+            "train them by --members, or on data with a test part of their own"
+        )
+    for name in ("shape", "class_names", "normalization"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise ArgumentError(
+                f"{that.path}: its images differ in {name.replace('_', ' ')} from those of "
+                f"{this.path}; an ensemble's members see the same"
+            )

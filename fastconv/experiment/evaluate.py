@@ -1,0 +1,164 @@
+"""Trained networks put to use: read back, tested on a whole test set, shown in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.record import ImageFacts
+from ..errors import DataNotFound, MissingDependency
+from ..models import make_empty_model, make_model
+from ..models.ensemble import Ensemble
+from ..network import Network
+from ..progress import ProgressBar
+from ..selection import use_backend
+from . import figures
+from .data import image_facts
+from .folder import RunConfig
+
+__all__ = [
+    *("Evaluation", "build_network", "draw_evaluation", "evaluate", "load_network"),
+    *("mistakes_drawer", "try_to_draw"),
+]
+
+BATCH = 100
+
+PATIENCE = 3.0
+"""Seconds after which an evaluation shows how far it is."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network, or several, answered on a test set.
+
+    Attributes
+    ----------
+    labels : ndarray of int
+        (N,), the true classes.
+    probabilities : ndarray
+        (N, K), those that each class was given.
+    """
+
+    labels: NDArray[np.integer]
+    probabilities: NDArray[Any]
+
+    @cached_property
+    def answers(self) -> NDArray[np.integer]:
+        """The likeliest classes, (N,)."""
+        return self.probabilities.argmax(axis=1)
+
+    @cached_property
+    def confusion(self) -> NDArray[np.integer]:
+        """Images (K, K) of each true class (row) that were given each answer (column)."""
+        classes = self.probabilities.shape[1]
+        confusion = np.zeros((classes, classes), np.int64)
+        np.add.at(confusion, (self.labels, self.answers), 1)
+        return confusion
+
+    @property
+    def correct(self) -> int:
+        """Number of right answers."""
+        return int(np.trace(self.confusion))
+
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.correct / self.total
+
+
+def evaluate(
+    ensemble: Ensemble,
+    images: NDArray[Any],
+    labels: NDArray[np.integer],
+    *,
+    backend: str,
+    progress: bool = False,
+) -> Evaluation:
+    """Let one network or several answer on each of the images (N, C, H, W) with labels (N,).
+
+    `backend` is the one that makes the views; with `progress`, a bar shows on standard error
+    where it takes more than a few seconds.
+    """
+    starts = range(0, len(images), BATCH)
+    found = []
+    bar = ProgressBar(len(starts), 0, show=progress, unit="batch", delay=PATIENCE)
+    with use_backend(backend), bar:
+        for start in starts:
+            found.append(ensemble.probabilities(images[start : start + BATCH]))
+            bar.tick()
+    return Evaluation(labels, np.concatenate(found))
+
+
+def build_network(config: RunConfig) -> Network:
+    """Make the network of a run, with its first weights."""
+    return _made(config, partial(make_model, seed=config.seed))
+
+
+def _made(config: RunConfig, make: Callable[..., Network]) -> Network:
+    facts, how = image_facts(config), {"dtype": config.dtype, "backend": config.backend}
+    return make(config.model, facts.shape, len(facts.class_names), **how)
+
+
+def load_network(config: RunConfig, weights: Path) -> Network:
+    """Make the network of a run with the weights of a file (``.npz``, or the book's ``.pkl``).
+
+    Raises
+    ------
+    DataNotFound, DataCorrupt, UnsafePickle, WeightsError
+        No such file, not one of weights, or those of another network.
+    """
+    if not weights.is_file():
+        raise DataNotFound(f"{weights}: no weights: the run has not finished an epoch yet")
+    network = _made(config, partial(make_empty_model, str(weights)))
+    network.load_params(weights)
+    return network
+
+
+def try_to_draw(say: Callable[[str], None], draw: Callable[..., str], *arguments: Any) -> bool:
+    """Draw a picture of `figures`; say what it lacks, be it all, without Matplotlib."""
+    name = Path(arguments[0]).name
+    try:
+        lacking = draw(*arguments)
+    except MissingDependency as error:
+        say(f"{name} not drawn: {error}")
+        return False
+    if lacking:
+        say(f"{name}: boxes stand for {lacking}, which no font known here has")
+    return True
+
+
+def mistakes_drawer(facts: ImageFacts) -> Callable[..., str]:
+    """`figures.draw_mistakes` for images of this kind: ink on paper, or as they were taken."""
+    if facts.fingerprint is None:
+        return figures.draw_mistakes
+    restore = None if facts.normalization is None else facts.normalization.undo
+    return partial(figures.draw_mistakes, ink=False, restore=restore)
+
+
+def draw_evaluation(
+    result: Evaluation,
+    images: NDArray[Any],
+    facts: ImageFacts,
+    mistakes: Path,
+    confusion: Path,
+    say: Callable[[str], None],
+) -> list[Path]:
+    """Draw mistakes and confusion matrix; return the pictures that were made."""
+    drawn, names = [], facts.class_names
+    arguments = (images, result.labels, result.answers, names)
+    if try_to_draw(say, mistakes_drawer(facts), mistakes, *arguments):
+        drawn.append(mistakes)
+    if try_to_draw(say, figures.draw_confusion, confusion, result.confusion, names):
+        drawn.append(confusion)
+    return drawn

@@ -1,0 +1,410 @@
+"""The pictures of a run as PNG files: training curves, mistakes, confusion matrix.
+
+Drawn on Matplotlib's figure objects, not through pyplot: no window system, no global
+state, and no figures left behind in the process of the caller.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingDependency
+from ..io.atomic import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "RED",
+    "draw_confusion",
+    "draw_curves",
+    "draw_mistakes",
+    "draw_samples",
+    "new_figure",
+    "save_figure",
+]
+
+BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5f6368"
+PURPLE = "#6a3d9a"
+DPI = 150
+MOST_TILES = 60
+FEWEST_COLUMNS, MOST_COLUMNS = 7, 10  # fewer leave no room for the title
+LONGEST_NAME = 14
+MOST_COUNTS = 40  # classes of a confusion matrix whose cells still hold a number
+
+
+def draw_curves(
+    path: str | PathLike[str],
+    step_losses: Sequence[float],
+    history: Sequence[dict[str, Any]],
+    title: str,
+) -> str:
+    """Draw loss and accuracy against epochs.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    step_losses : sequence of float
+        Loss of each step.
+    history : sequence of dict
+        A finished epoch each, as `fastconv.trainer.Trainer.history` has them.
+    title : str
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    figure = new_figure(10, 4.2)
+    loss, accuracy = figure.subplots(1, 2)
+    figure.suptitle(title, fontsize=13, parse_math=False)  # the name of a user's folder
+    epochs = [record["epoch"] for record in history]
+    steps_per_epoch = history[-1]["iteration"] / epochs[-1] if history else 1
+    where = (np.arange(len(step_losses)) + 1) / steps_per_epoch
+    loss.plot(where, step_losses, color=BLUE, alpha=0.25, linewidth=0.7, label="each step")
+    # An epoch's mean stands in the middle of the steps that it is the mean of.
+    middles = [epoch - 0.5 for epoch in epochs]
+    means = [record["train_loss"] for record in history]
+    loss.plot(middles, means, color=BLUE, linewidth=2, marker=_marker(epochs), label="epoch mean")
+    _finish_panel(loss, "Training loss", epochs)
+    loss.set_ylim(bottom=0)
+
+    for key, name, colour in (
+        ("train_accuracy", "training images", ORANGE),
+        ("validation_accuracy", "validation images", PURPLE),
+        ("test_accuracy", "test images", GREEN),
+    ):
+        # A run of before there was validation has no such key.
+        points = [(r["epoch"], 100 * r[key]) for r in history if r.get(key) is not None]
+        if points:
+            label = f"{name} (last: {points[-1][1]:.2f} %)"
+            accuracy.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                linewidth=2,
+                marker=_marker(epochs),
+                label=label,
+            )
+    _finish_panel(accuracy, "Accuracy in %", epochs)
+    return save_figure(figure, path)
+
+
+def _marker(epochs: Sequence[int]) -> str:
+    """Points where there are few enough to tell apart, a line alone otherwise."""
+    return "o" if len(epochs) <= 12 else ""
+
+
+def _finish_panel(axes: Axes, title: str, epochs: Sequence[int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, fontsize=11, loc="left", color=GREY)
+    axes.set_xlabel("Epoch")
+    axes.set_xlim(0, epochs[-1] * 1.02 if epochs else 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.grid(color="#e3e5e8", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="best", fontsize=9)
+
+
+def draw_mistakes(
+    path: str | PathLike[str],
+    images: NDArray[Any],
+    labels: NDArray[np.integer],
+    answers: NDArray[np.integer],
+    label_names: Sequence[str],
+    *,
+    ink: bool = True,
+    restore: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+) -> str:
+    """Draw the images whose answer is wrong, as chapter 8 of the book shows them.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    images : ndarray
+        (N, C, H, W), the whole test set: grey, or colour in 3 channels.
+    labels, answers : ndarray of int
+        (N,), the true class of each image and what the network said.
+    label_names : sequence of str
+        By class.
+    ink : bool
+        Grey goes from 0, paper, to 1, ink; else from black to white.
+    restore : callable, optional
+        Brings images to 0..1, where they are not in it.
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    wrong = np.flatnonzero(labels != answers)
+    shown = wrong[:MOST_TILES]
+    total = len(labels)
+    if len(wrong) == 0:
+        title = f"No mistakes: all {total:,} test images are read correctly"
+    else:
+        title = f"{len(wrong):,} of {total:,} test images misread"
+        if len(shown) < len(wrong):
+            title += f", the first {len(shown)} shown"
+    columns = min(MOST_COLUMNS, max(FEWEST_COLUMNS, math.ceil(math.sqrt(1.6 * len(shown)))))
+    rows = math.ceil(len(shown) / columns)
+    channels, height, width = images.shape[1:]
+    gap = max(2, width // 7)
+    size = max(1, rows * (height + gap) - gap), columns * (width + gap) - gap
+    colour = channels == 3
+    canvas = np.full((*size, 3), 1.0) if colour else np.full(size, np.nan)
+    tiles = images[shown] if restore is None else restore(images[shown])
+    corners = [
+        ((i // columns) * (height + gap), (i % columns) * (width + gap)) for i in range(len(shown))
+    ]
+    for (top, left), tile in zip(corners, tiles, strict=True):
+        # Restored images may leave 0..1 by a rounding, which Matplotlib warns of.
+        pixels = np.clip(tile, 0, 1).transpose(1, 2, 0) if colour else tile[0]
+        canvas[top : top + height, left : left + width] = pixels
+
+    figure = new_figure(0.85 * columns, 0.85 * rows * height / width + 0.8)
+    figure.suptitle(title, fontsize=12)
+    if len(shown):
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.set_title(
+            "true label top left, the network's answer bottom right", fontsize=9, color=GREY
+        )
+        # Ink is drawn lighter than it is, for the labels in its corners; a photograph is not.
+        greys: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 1.25}
+        greys = greys if ink else {"cmap": "gray", "vmin": 0, "vmax": 1}
+        axes.imshow(canvas, interpolation="nearest", **greys)
+        used = np.concatenate([labels[shown], answers[shown]])
+        corner = _corner_style(max(len(_short(label_names[label])) for label in used))
+        for (top, left), index in zip(corners, shown, strict=True):
+            axes.add_patch(_frame(left - 0.5, top - 0.5, width, height))
+            axes.text(
+                left + 0.4,
+                top + 0.2,
+                _short(label_names[labels[index]]),
+                color=GREEN,
+                va="top",
+                **corner,
+            )
+            axes.text(
+                left + width - 1.4,
+                top + height - 0.8,
+                _short(label_names[answers[index]]),
+                color=RED,
+                va="bottom",
+                ha="right",
+                **corner,
+            )
+    return save_figure(figure, path)
+
+
+def _short(name: str) -> str:
+    """A name that fits across an image."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def _corner_style(longest: int) -> dict[str, Any]:
+    """Bold with a white rim, to be read where a stroke runs into the corner."""
+    from matplotlib.patheffects import withStroke
+
+    rim = withStroke(linewidth=2.5, foreground="white")
+    size = min(10, max(5, 70 / longest))
+    # Names of classes are the user's: a dollar sign in them begins no formula.
+    return {"fontsize": size, "fontweight": "bold", "path_effects": [rim], "parse_math": False}
+
+
+def _frame(left: float, top: float, width: int, height: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    style: dict[str, Any] = {
+        "fill": False,
+        "edgecolor": "#c4c7cc",
+        "linewidth": 0.6,
+        "clip_on": False,
+    }
+    return Rectangle((left, top), width, height, **style)
+
+
+def draw_confusion(
+    path: str | PathLike[str], confusion: NDArray[np.integer], label_names: Sequence[str]
+) -> str:
+    """Draw how often each class was taken for which.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    confusion : ndarray of int
+        (K, K): images of the true class (row) that were given the answer (column).
+    label_names : sequence of str
+        By class.
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    classes = len(label_names)
+    side = min(max(6.4, 0.45 * classes), 18)
+    figure = new_figure(side, side)
+    axes = figure.add_subplot()
+    right, total = int(np.trace(confusion)), int(confusion.sum())
+    share = f" ({100 * right / total:.2f} %)" if total else ""
+    axes.set_title(f"{right:,} of {total:,} test images read correctly{share}", pad=12)
+    # The diagonal would drown the mistakes: colour is for those alone.
+    mistakes = confusion.astype(float)
+    np.fill_diagonal(mistakes, np.nan)
+    axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(8.0, 1.6 * np.nanmax(mistakes, initial=0)))
+    axes.set_facecolor("#eaf3ec")
+    for row, column in np.ndindex(*confusion.shape) if classes <= MOST_COUNTS else ():
+        count = int(confusion[row, column])
+        if row == column:
+            axes.text(column, row, f"{count}", color=GREEN, fontweight="bold", **_CELL)
+        elif count:
+            axes.text(column, row, f"{count}", color="black", **_CELL)
+    names = [_short(name) for name in label_names]
+    upright = max(map(len, names)) > 3
+    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, parse_math=False)
+    axes.set_yticks(range(classes), names, parse_math=False)
+    axes.set_xlabel("the network's answer")
+    axes.set_ylabel("true label")
+    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#d5d8dc", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    return save_figure(figure, path)
+
+
+def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> str:
+    """Draw images, and below each of them what became of it.
+
+    Parameters
+    ----------
+    path : path
+        The PNG file.
+    rows : ndarray
+        (R, K, C, H, W): K images, and R - 1 times what became of them; grey from 0, paper, to
+        1, ink, or colour in 3 channels.
+    title : str
+
+    Returns
+    -------
+    str
+        Characters that no installed font has: boxes stand for them.
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed.
+    """
+    count, columns, channels, height, width = rows.shape
+    gap = max(2, width // 7)
+    shape = count * (height + gap) + gap, columns * (width + gap) - gap
+    canvas = np.ones((*shape, 3)) if channels == 3 else np.zeros(shape)
+    tops = [row * (height + gap) + gap * (row > 0) for row in range(count)]  # the first apart
+    for row, column in np.ndindex(count, columns):
+        top, left = tops[row], column * (width + gap)
+        tile = np.clip(rows[row, column], 0, 1).transpose(1, 2, 0)
+        canvas[top : top + height, left : left + width] = tile if channels == 3 else tile[..., 0]
+    figure = new_figure(0.7 * columns + 0.8, 0.7 * shape[0] / (width + gap) + 0.5)
+    figure.suptitle(title, fontsize=10)
+    axes = figure.add_subplot()
+    axes.imshow(canvas, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks([top + height / 2 for top in tops[:2]], ["image", "changed"][:count])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in np.ndindex(count, columns):
+        axes.add_patch(_frame(column * (width + gap) - 0.5, tops[row] - 0.5, width, height))
+    return save_figure(figure, path)
+
+
+_CELL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches, or a `MissingDependency`."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError:
+        raise MissingDependency("pictures need Matplotlib: pip install matplotlib") from None
+    except OSError as error:  # it finds no folder for its cache, not even a temporary one
+        raise MissingDependency(
+            f"pictures need Matplotlib, which does not start: {error}"
+        ) from None
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), layout=layout)
+
+
+MORE_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic"),
+    *("Hiragino Sans", "Yu Gothic", "Meiryo", "MS Gothic", "Noto Sans CJK SC", "WenQuanYi Zen Hei"),
+    *("PingFang SC", "Microsoft YaHei", "SimHei", "Apple SD Gothic Neo", "Malgun Gothic"),
+    *("NanumGothic", "Arial Unicode MS", "Unifont", "Noto Emoji", "Segoe UI Emoji"),
+)
+"""Fonts that systems have for what Matplotlib's own lacks, Japanese first."""
+
+
+def save_figure(figure: Figure, path: str | PathLike[str]) -> str:
+    """Write a figure as a PNG file, atomically.
+
+    Names of classes may be of any script. Characters that no installed font has become boxes;
+    they are returned.
+    """
+    from matplotlib.font_manager import get_font_names
+    from matplotlib.text import Text
+
+    installed = set(get_font_names())
+    more = [font for font in MORE_FONTS if font in installed]
+    for text in figure.findobj(Text):
+        if not text.get_text().isascii():
+            text.set_fontfamily([*text.get_fontfamily(), *more])
+    with replace_file(path) as file, warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message=_NO_GLYPH)
+        figure.savefig(file, format="png", dpi=DPI)
+    lacking = set()
+    for warning in caught:
+        if match := re.match(_NO_GLYPH, str(warning.message)):
+            lacking.add(chr(int(match[1])))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return "".join(sorted(lacking))
+
+
+_NO_GLYPH = r"Glyph (\d+) .*missing from"

@@ -1,0 +1,395 @@
+"""A training run on disk: what was asked for, and what came of it.
+
+::
+
+    config.json       the configuration; enough to repeat the run
+    history.jsonl     one line of JSON for each finished epoch
+    weights.npz       the parameters
+    checkpoint.npz    all that continuing needs
+    result.json       how it ended, on the whole test set; a run that is not at its end has none
+    curves.png  mistakes.png  confusion.png
+    unreadable.txt    the user's files that were left out, where there were any
+    .lock             while a process trains here
+
+The JSON is valid JSON: null stands for a number that is not finite. A folder without a
+config.json, with nothing else in it than what a process that was killed may leave, is that of a
+run that has not begun.
+
+A run of several members has its own config.json, result.json and pictures, and besides::
+
+    member-1/  ...    the run of each member
+    ensemble.npz      all members' parameters, once the last one is trained
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from .._version import __version__
+from ..config import MOST_THREADS
+from ..datasets.record import ImageFacts, Unreadable
+from ..errors import ArgumentError, DataNotFound, StateError
+from ..geometry import LARGEST
+from ..io.atomic import append_to_file, make_folder, replace_file
+from ..io.lock import held_alone
+from ..io.records import Count, NotNegative, Positive, Share, json_text, read_record
+
+__all__ = [
+    *("LARGEST_SEED", "MOST_MEMBERS", "RunConfig", "RunFolder", "RunResult"),
+    *("held_anew", "noting"),
+]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's RandomState, which draws the first weights, takes no larger one."""
+
+MOST_MEMBERS = 1000
+
+Seed = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
+Within = Annotated[float, Meta(gt=0, lt=1)]
+
+ATTEMPTS = 10
+
+BEGIN = "start one with: fastconv train --out"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run is made of; two runs of equal configuration are equal.
+
+    Attributes
+    ----------
+    model, data : str
+        Names in `fastconv.models.MODELS` and `fastconv.datasets.DATASETS`; `data` may be the
+        path of images of the user's own instead.
+    data_dir : str or None
+        Folder of the data files; None: the data set's own place.
+    epochs, batch_size : int
+    optimizer : str
+    lr : float
+        The highest learning rate.
+    backend : str
+        The backend that runs, never ``auto``.
+    dtype : str
+    threads, seed : int
+    schedule : str
+        Name in `fastconv.training.schedules.SCHEDULES`; runs of before there were any have none.
+    image_facts : ImageFacts or None
+        What the user's own images are, as they were found; None for a named data set.
+    weight_decay : float or None
+        None: the optimizer's own.
+    label_smoothing : float
+    clip_norm, ema : float or None
+        Limit of the gradients' norm; decay of the average of weights.
+    swa : int or None
+        First epoch of the average of weights.
+    validation : float or None
+        Share of the training images that is set apart.
+    patience : int or None
+        Epochs without a better one that end the run.
+    augment : str or None
+        What `fastconv.Augmentation.parse` takes; likewise.
+    init : str or None
+        File of weights that the run starts from.
+    freeze : str or None
+        Patterns of what is not trained, with commas between them.
+    math : str or None
+        Math mode; runs of before it was kept have none, and take the process's.
+    rise : float or None
+        Part of a one-cycle schedule that goes up; None: the schedule's own.
+    views : str or None
+        What `fastconv.network.views.Views.parse` takes: in what ways the test images are seen.
+    members : tuple of str or None
+        Models of an ensemble's members, whose seeds are `seed`, `seed` + 1, ...; None: a run
+        of one network.
+    data_seed : int or None
+        By which the user's own images are split; None: by `seed`. An ensemble's members
+        share one, so that none is trained on what another is tested on.
+    recipe : str or None
+        Name or path of the recipe that the run was started by.
+    isa, algorithm : str or None
+        Instruction set, and algorithm of convolutions; runs of before they were kept have none.
+    """
+
+    model: str
+    data: str
+    data_dir: str | None
+    epochs: Annotated[int, Meta(ge=1, le=LARGEST)]
+    batch_size: Annotated[int, Meta(ge=1, le=LARGEST)]
+    optimizer: str
+    lr: Positive
+    backend: str
+    dtype: Literal["float32", "float64"]
+    threads: Annotated[int, Meta(ge=1, le=MOST_THREADS)]
+    seed: Seed
+    schedule: str = "constant"
+    image_facts: ImageFacts | None = None
+    weight_decay: NotNegative | None = None
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    clip_norm: Positive | None = None
+    ema: Within | None = None
+    swa: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
+    validation: Within | None = None
+    patience: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
+    augment: str | None = None
+    init: str | None = None
+    freeze: str | None = None
+    math: Literal["default", "fast"] | None = None
+    rise: Within | None = None
+    views: str | None = None
+    members: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None = None
+    data_seed: Seed | None = None
+    recipe: str | None = None
+    isa: str | None = None
+    algorithm: str | None = None
+
+    @property
+    def split_seed(self) -> int:
+        """By which images that have no test part of their own are split."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    def __post_init__(self) -> None:
+        if self.image_facts is not None and self.image_facts.fingerprint is None:
+            raise ArgumentError("RunConfig: image_facts of a user's images need a fingerprint")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it, with the version of fastconv."""
+        return {"fastconv": __version__} | asdict(self)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes
+    ----------
+    test_accuracy : float
+    correct, total : int
+        On the test images.
+    seconds : float
+        Of the training steps alone.
+    epochs : int or None
+        Finished epochs; None of an ensemble, whose members have their own.
+    images_per_second : float or None
+        Likewise.
+    diverged : int or None
+        The first epoch, from 1, with a loss that is no finite number; None without one.
+    """
+
+    test_accuracy: Share
+    correct: Count
+    total: Count
+    seconds: NotNegative
+    epochs: Count | None = None
+    images_per_second: NotNegative | None = None
+    diverged: Count | None = None
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Parameters
+    ----------
+    path : path
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.history = self.path / "history.jsonl"
+        self.weights = self.path / "weights.npz"
+        self.checkpoint = self.path / "checkpoint.npz"
+        self.curves = self.path / "curves.png"
+        self.mistakes = self.path / "mistakes.png"
+        self.confusion = self.path / "confusion.png"
+        self.unreadable = self.path / "unreadable.txt"
+        self.result = self.path / "result.json"
+        self.ensemble = self.path / "ensemble.npz"
+        self.lock = self.path / ".lock"
+        files = [value for value in vars(self).values() if value not in (self.path, self.lock)]
+        self._temporary = tuple(f".{path.name}." for path in files)
+
+    def member(self, number: int) -> RunFolder:
+        """The folder of a member's own run; they are counted from 1."""
+        return RunFolder(self.path / f"member-{number}")
+
+    @contextmanager
+    def held(self, *, new: bool) -> Iterator[RunFolder]:
+        """Keep other runs out of the folder while this one trains; a new run's is made.
+
+        What processes that were killed have left half written is removed. If no run has
+        begun at the end of the block, the folder is removed, where it was made here.
+
+        Parameters
+        ----------
+        new : bool
+            Whether a run is to begin, or to go on.
+
+        Raises
+        ------
+        ArgumentError
+            A new run, where something is in the folder's place already.
+        StateError
+            Another process trains in it.
+        """
+        try:
+            made = self._make()
+        except FileExistsError:
+            raise self._taken() from None
+        try:
+            with held_alone(self.lock, "trains in this folder: wait for its end, or stop it"):
+                # Only now: before, another run may have been about to begin.
+                if new and (self.config_file.exists() or self._others()):
+                    raise self._taken()
+                for path in self._leftovers():
+                    path.unlink(missing_ok=True)
+                try:
+                    yield self
+                finally:
+                    if not self.config_file.exists():
+                        for path in self._leftovers():
+                            path.unlink(missing_ok=True)
+        finally:
+            for path in made:
+                with suppress(OSError):  # it is not empty: a run has begun
+                    path.rmdir()
+
+    def _make(self) -> list[Path]:
+        """Make the folder; return what was made for it, the innermost first."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError
+        for _ in range(ATTEMPTS):
+            made = []
+            for path in (self.path, *self.path.parents):
+                if path.is_dir():
+                    break
+                made.append(path)
+            with suppress(FileNotFoundError):  # a refused run has just removed one of them
+                for path in reversed(made[1:]):
+                    make_folder(path)
+                if made:
+                    self._make_alone()
+                return made
+        raise DataNotFound(f"{self.path}: the folders above it come and go")
+
+    def _make_alone(self) -> None:
+        """Make the folder itself; `FileExistsError` where another run has just done so."""
+        try:
+            self.path.mkdir()
+        except (FileExistsError, FileNotFoundError):
+            raise
+        except OSError:
+            make_folder(self.path)  # says what is wrong, and what to do
+
+    def _taken(self) -> ArgumentError:
+        return ArgumentError(
+            f"{self.path} exists and is not an empty folder; name another with --out, or "
+            "continue a run with --resume"
+        )
+
+    def _leftovers(self) -> list[Path]:
+        """The temporary files in the folder: of processes that were killed, while it is held."""
+        return [path for path in self.path.glob(".*") if path.name.startswith(self._temporary)]
+
+    def _others(self) -> list[Path]:
+        """What in the folder is neither a leftover nor the lock."""
+        leftovers = {self.lock, *self._leftovers()}
+        return [path for path in self.path.iterdir() if path not in leftovers]
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write the configuration, in place of an older one."""
+        _write_json(self.config_file, config.plain())
+
+    def read_config(self) -> RunConfig:
+        """Return the configuration that the folder was made with.
+
+        Raises
+        ------
+        ArgumentError
+            There is no such folder, or no run in it.
+        DataCorrupt
+            ``config.json`` is not what `write_config` writes.
+        """
+        if not self.path.is_dir():
+            raise ArgumentError(
+                f"{self.path} does not exist: expected the folder of a training run"
+            )
+        if not self.config_file.is_file():
+            if self._others():
+                raise ArgumentError(
+                    f"{self.path} has no config.json: expected the folder of a training run"
+                )
+            raise ArgumentError(
+                f"{self.path} has no config.json: no run has begun in this folder; "
+                f"{BEGIN} {self.path}"
+            )
+        return read_record(self.config_file.read_bytes(), RunConfig, str(self.config_file))
+
+    def write_result(self, result: RunResult) -> None:
+        """Write how the run ended."""
+        _write_json(self.result, asdict(result))
+
+    def read_result(self) -> RunResult:
+        """Return what `write_result` wrote.
+
+        Raises
+        ------
+        DataCorrupt
+            ``result.json`` is not what `write_result` writes.
+        """
+        return read_record(self.result.read_bytes(), RunResult, str(self.result))
+
+    def append_epoch(self, record: dict[str, Any]) -> None:
+        """Add one finished epoch to the history."""
+        append_to_file(self.history, (json_text(record) + "\n").encode())
+
+    def write_history(self, records: Iterable[dict[str, Any]]) -> None:
+        """Replace the history: an interrupted run may have written more than it kept."""
+        with replace_file(self.history) as file:
+            for record in records:
+                file.write((json_text(record) + "\n").encode())
+
+    def write_unreadable(self, files: Sequence[Unreadable]) -> None:
+        """List the user's files that were left out; without any, there is no such list."""
+        if not files:
+            self.unreadable.unlink(missing_ok=True)
+            return
+        with replace_file(self.unreadable) as out:
+            out.write("".join(f"{file}\n" for file in files).encode())
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    with replace_file(path) as file:
+        file.write((json_text(facts, indent=2) + "\n").encode())
+
+
+@contextmanager
+def held_anew(place: Path) -> Iterator[RunFolder]:
+    """Hold a folder of this name that nothing has used; ``-2`` and so on tell others apart."""
+    for number in itertools.count(1):
+        name = place if number == 1 else place.with_name(f"{place.name}-{number}")
+        with ExitStack() as stack:
+            try:
+                folder = RunFolder(name)
+                stack.enter_context(folder.held(new=True))
+            except (ArgumentError, StateError):
+                continue
+            yield folder
+            return
+
+
+@contextmanager
+def noting(place: Path) -> Iterator[None]:
+    """Let errors of what a file says name the file."""
+    try:
+        yield
+    except ArgumentError as error:
+        error.add_note(f"in {place}")
+        raise

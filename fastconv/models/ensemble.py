@@ -1,0 +1,174 @@
+"""Several networks, and several views of an image, asked at once: their probabilities are averaged.
+
+Networks that start from other weights, or are built in another way, make other mistakes
+(Ciresan et al. 2012, arXiv:1202.2745).
+
+Notation: N images, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import ArrayLike, NDArray
+
+from ..datasets.record import expect_size
+from ..errors import ArgumentError, DataCorrupt, FastconvError, WeightsError
+from ..functions import softmax
+from ..io.arrays import load_arrays, load_metadata, save_arrays, under
+from ..io.records import record_of
+from ..network import Network, Predictor
+from ..network.views import View
+from ..ops.arrays import as_array
+from . import MODELS, make_empty_model
+
+__all__ = ["Ensemble", "is_ensemble_file"]
+
+KIND = "fastconv ensemble"
+
+
+class Ensemble(Predictor):
+    """Networks that answer together.
+
+    Parameters
+    ----------
+    members : sequence of Network
+        For images of one shape, with the same classes.
+    views : sequence of View
+        Each member sees each image in each of these ways.
+    about : dict, optional
+        Plain data (as JSON can hold) that files keep with it, such as what it was trained on.
+
+    Raises
+    ------
+    ArgumentError
+        No members, or no views.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Network],
+        views: Sequence[View] = (View(),),
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        if not members or not views:
+            raise ArgumentError(
+                f"Ensemble: expected at least one member and one view, got {len(members)} "
+                f"members and {len(views)} views"
+            )
+        self.members = list(members)
+        self.views = tuple(views)
+        self.about = {} if about is None else about
+
+    def probabilities(self, x: ArrayLike) -> NDArray[Any]:
+        """Mean over members and views of the probabilities (N, classes) of images (N, C, H, W)."""
+        x = as_array(x)
+        seen = [view.of(x) for view in self.views]
+        total: Any = 0
+        for member in self.members:
+            scores = [member.predict(images).astype(np.float64) for images in seen]
+            if np.ndim(total) and scores[0].shape != total.shape:
+                raise WeightsError(
+                    f"Ensemble: members give scores of shapes {total.shape} and {scores[0].shape}"
+                )
+            total = total + sum(softmax(each) for each in scores) / len(seen)
+        return total / len(self.members)
+
+    def predict(self, x: ArrayLike, train_flg: bool = False) -> NDArray[Any]:
+        """Return the logarithm of `probabilities`: scores (N, classes) as a network's are."""
+        return np.log(self.probabilities(x) + np.finfo(np.float64).tiny)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write all members and views to one ``.npz`` file, atomically.
+
+        Raises
+        ------
+        ArgumentError
+            A member that `fastconv.models.make_model` has not made: no file could say how
+            to make it again.
+        """
+        arrays: dict[str, NDArray[Any]] = {}
+        for number, member in enumerate(self.members):
+            if member.spec is None:
+                raise ArgumentError(
+                    f"Ensemble.save: member {number} ({type(member).__name__}) was not made by "
+                    "fastconv.models.make_model, so a file cannot say how to make it again"
+                )
+            arrays |= {f"{number}/{key}": value for key, value in member.state().items()}
+        save_arrays(
+            path,
+            arrays,
+            {
+                "kind": KIND,
+                "members": [member.spec for member in self.members],
+                "views": [asdict(view) for view in self.views],
+                "about": self.about,
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], backend: str | None = None) -> Ensemble:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DataNotFound, DataCorrupt
+            No such file, or not one of an ensemble.
+        """
+        arrays, metadata = load_arrays(path)
+        if metadata.get("kind") != KIND:
+            raise DataCorrupt(f"{path}: not an ensemble that fastconv has saved")
+        source = f"{path}: not an ensemble that fastconv has saved"
+        file = record_of(metadata, _File, source)
+        known = {field.name for field in fields(View)}
+        for view in file.views:
+            if unknown := view.keys() - known:  # to leave it out would be to answer otherwise
+                raise DataCorrupt(f"{source}: a view with unknown {', '.join(unknown)}")
+        views = [record_of(view, View, source) for view in file.views]
+        members = []
+        for number, spec in enumerate(file.members):
+            model = (spec.name, spec.input_dim, spec.classes)
+            member = make_empty_model(str(path), *model, dtype=spec.dtype, backend=backend)
+            member.set_state(under(f"{number}/", arrays), f"{path}, member {number}")
+            members.append(member)
+        return cls(members, views, file.about)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What `make_model` made a member of."""
+
+    name: str
+    input_dim: tuple[int, int, int]
+    classes: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    dtype: Literal["float32", "float64"]
+
+    def __post_init__(self) -> None:
+        if self.name not in MODELS:
+            raise ArgumentError(f"unknown model {self.name!r}")
+        expect_size(self.name, self.input_dim)
+
+
+@dataclass(frozen=True)
+class _File:
+    """The metadata of an ensemble's file."""
+
+    members: Annotated[list[_Spec], Meta(min_length=1)]
+    views: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def is_ensemble_file(path: str | PathLike[str]) -> bool:
+    """Whether there is a file at this path that `Ensemble.save` has written."""
+    if Path(path).suffix != ".npz" or not Path(path).is_file():
+        return False
+    try:
+        return bool(load_metadata(path).get("kind") == KIND)
+    except FastconvError:
+        return False

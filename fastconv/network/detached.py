@@ -1,0 +1,94 @@
+"""Parameters that a network's layers no longer have, so that training them changes nothing.
+
+A network in the book's style keeps each array under two names, in ``params`` and on a layer. Pickle
+and `copy.deepcopy` keep the two one; others, joblib among them, make two arrays of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StateError
+from ..layers import Layer
+from ..layers.containers import leaves
+from .parameters import Parameters
+
+__all__ = ["Detached", "layers_of"]
+
+
+def layers_of(network: Any) -> list[Layer]:
+    """The layers of fastconv's that a network keeps as the book's do, in a list or a dict."""
+    found = getattr(network, "layers", ())
+    rows = found.values() if isinstance(found, Mapping) else found
+    if not isinstance(found, Mapping | Sequence):
+        return []
+    return [leaf for row in rows for _, leaf in leaves(row) if isinstance(leaf, Layer)]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A parameter, and a layer's array that has the same values but is another."""
+
+    key: str
+    layer: Layer
+    name: str
+    array: NDArray[Any]
+    before: NDArray[Any]
+
+
+class Detached:
+    """Watches a run for updates that do not reach the layers.
+
+    A network may well hand its layers new arrays in each ``gradient``. So nothing is said before
+    an update has changed a parameter, and the next gradient was taken with the old values.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: list[_Pair] = []
+        self._handed_over = False
+
+    def before_update(self, network: Any) -> None:
+        """Look at a network whose gradient was taken.
+
+        Raises
+        ------
+        StateError
+            The update before this one changed parameters, but not what the layers compute with.
+        """
+        for pair in self._pairs:
+            same = getattr(pair.layer, pair.name) is pair.array
+            changed = not np.array_equal(network.params[pair.key], pair.before)
+            if same and changed and np.array_equal(pair.array, pair.before):
+                raise StateError(
+                    f"Trainer: params[{pair.key!r}] is trained, but {type(pair.layer).__name__} "
+                    "computes with another array, which does not change; after loading a network "
+                    "of a class of your own from what keeps no two names of one array, such as "
+                    f"joblib, give the layers theirs again: layer.{pair.name} = "
+                    f"network.params[{pair.key!r}]"
+                )
+            self._handed_over = self._handed_over or changed
+        self._pairs = [] if self._handed_over else _pairs(network)
+
+
+def _pairs(network: Any) -> list[_Pair]:
+    if isinstance(network.params, Parameters):
+        return []
+    places = [(layer, name) for layer in layers_of(network) for name in layer.parameter_names]
+    arrays: list[tuple[Layer, str, Any]] = [(x, name, getattr(x, name, None)) for x, name in places]
+    on_layers = {id(array) for *_, array in arrays}
+    named = {id(value) for value in network.params.values()}
+    loose = [
+        place for place in arrays if isinstance(place[2], np.ndarray) and id(place[2]) not in named
+    ]
+    return [
+        _Pair(key, layer, name, array, array.copy())
+        for key, value in network.params.items()
+        if isinstance(value, np.ndarray) and id(value) not in on_layers
+        for layer, name, array in loose
+        if array.shape == value.shape and np.array_equal(array, value)
+    ]

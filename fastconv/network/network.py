@@ -1,0 +1,401 @@
+"""Layers as a network: forward, backward, parameters by name.
+
+`Network` does what every network class of the book does by hand. A model builds the layers, a
+list or a graph of them (`fastconv.layers.containers`); the parameters' names follow from it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ..errors import ArgumentError, WeightsError
+from ..geometry import as_int
+from ..io import load_params, save_params
+from ..io.torch_names import without_wrappers
+from ..layers import Affine, SoftmaxWithLoss
+from ..layers.containers import AuxiliaryHead, Container, leaves
+from ..ops import class_indices
+from ..ops.arrays import as_array, expect_numbers, network_dtype
+from .exclusive import exclusively
+from .executor import Plan
+from .parameters import Parameters
+
+__all__ = ["Network", "Predictor"]
+
+Array = NDArray[Any]
+
+INDEX = ("heads", "params", "_owners", "_buffers", "_params")
+"""Attributes that follow from the layers; `params` is one in pickles of earlier versions."""
+
+TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
+"""What PyTorch calls the parameters; running statistics have one name in both."""
+
+
+class Predictor(ABC):
+    """What answers on images: a network, or several."""
+
+    @abstractmethod
+    def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
+        """Return the scores (N, classes) of inputs (N, ...)."""
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int = 100) -> float:
+        """Return the share of correct predictions (nan for no samples).
+
+        Parameters
+        ----------
+        x : array (N, ...)
+        t : array
+            Class indices (N,) or one-hot (N, classes).
+        batch_size : int
+            How many samples to predict at a time; the last batch may be smaller.
+        """
+        x, t = as_array(x), as_array(t)
+        batch_size = as_int("accuracy", "batch_size", batch_size, 1)
+        correct = 0
+        for start in range(0, len(x), batch_size):
+            scores = self.predict(x[start : start + batch_size])
+            labels = class_indices("accuracy", t[start : start + batch_size], scores.shape)
+            correct += int(np.sum(scores.argmax(axis=1) == labels))
+        return correct / len(x) if len(x) else float("nan")
+
+
+class Network(Predictor):
+    """Layers, ended by softmax with loss.
+
+    Parameters
+    ----------
+    layers : sequence of Layer, or mapping of str to Layer
+        Run in this order; each may hold others (`Chain`, `Branches`, `Shortcut`,
+        `AuxiliaryHead`). A sequence numbers its parameters as the book does, a mapping
+        names them as PyTorch does.
+    dtype : float32 or float64
+        Inputs are brought to it; the layers' parameters should have it.
+    backend : str, optional
+        Runs every layer on this backend; None follows the surrounding choice.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    params : dict of str to array
+        The arrays that are trained: those of the layers, read there and written there, so that
+        ``params["W1"] = array`` and ``layer.W = array`` are the same (see
+        `Parameters`). Of a sequence: ``W1``, ``b1`` of the first layer that
+        has any, ``W2``, ``b2`` of the second, and so on. Of a mapping:
+        ``layer1.0.conv1.weight``, ``fc.bias``.
+    spec : dict or None
+        How `fastconv.models.make_model` makes this network; None of others.
+    last_layer : SoftmaxWithLoss
+        Its ``loss`` is that of the last forward in training, auxiliary heads included.
+
+    Notes
+    -----
+    `copy.deepcopy` and pickles of any kind, joblib's included, give a network of its own, with
+    the same weights and settings, what is frozen included. `copy.copy` gives another name for
+    the same layers: what one learns, the other has learned.
+
+    Any number of threads may call `predict` and `accuracy` at once. Layers of a class of the
+    user's own are asked as they are; those of fastconv are left as they are. `gradient`, `loss`
+    and a forward in training leave their state on the layers, so they are for one thread at a
+    time: a second one gets a `StateError`, and needs a copy. What is predicted while another
+    thread trains is predicted with weights of which some are a step older than others.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Any] | Mapping[str, Any],
+        dtype: DTypeLike = "float32",
+        backend: str | None = None,
+    ) -> None:
+        self.dotted = isinstance(layers, Mapping)
+        named = layers if isinstance(layers, Mapping) else dict(enumerate(layers))
+        self.layers = list(named.values())
+        self.last_layer = SoftmaxWithLoss()
+        self.dtype = network_dtype(dtype)
+        self.spec: dict[str, Any] | None = None
+        self._plan = Plan()
+        self._leaves = {
+            name: leaf for own, layer in named.items() for name, leaf in leaves(layer, str(own))
+        }
+        self._index()
+        self.backend = backend
+
+    def _index(self) -> None:
+        """Find in the layers what has names."""
+        self.heads = [layer for layer in _containers(self.layers) if type(layer) is AuxiliaryHead]
+        self._owners = dict(self._named("parameter_names"))
+        self._buffers = dict(self._named("buffer_names"))
+        self._params = Parameters(self._owners)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over; what `_index` finds, it finds itself."""
+        state = {key: value for key, value in vars(self).items() if key not in INDEX}
+        places: dict[int, list[str]] = {}
+        for key, (layer, name) in self._owners.items():
+            places.setdefault(id(getattr(layer, name)), []).append(key)
+        return state | {"_tied": [keys for keys in places.values() if len(keys) > 1]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy; layers that had one array in common have one again."""
+        tied = state.get("_tied", ())
+        vars(self).update({k: v for k, v in state.items() if k not in (*INDEX, "_tied")})
+        self._index()
+        for first, *others in tied:
+            layer, name = self._owners[first]
+            for key in others:
+                setattr(*self._owners[key], getattr(layer, name))
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The arrays that are trained, by name; assigned to, their values as `set_params` does."""
+        return self._params
+
+    @params.setter
+    def params(self, params: Mapping[str, Array]) -> None:
+        self.set_params({**self.frozen_params, **params})
+
+    def named_layers(self) -> Iterator[tuple[str, Any]]:
+        """Every layer that holds no others, in the order they run, by dotted name."""
+        return iter(self._leaves.items())
+
+    def named_arrays(self) -> Iterator[tuple[str, Any, str]]:
+        """Every parameter and buffer by its name: the layer that has it, and its name there."""
+        for key, (layer, name) in (self._owners | self._buffers).items():
+            yield key, layer, name
+
+    def _named(self, kind: str) -> Iterator[tuple[str, tuple[Any, str]]]:
+        """Each array of a kind, by its name in the network: its layer and its name there."""
+        number = 0
+        for path, layer in self._leaves.items():
+            number += bool(layer.parameter_names)
+            for name in getattr(layer, kind, ()):
+                key = f"{path}.{TORCH_NAMES.get(name, name)}" if self.dotted else f"{name}{number}"
+                yield key, (layer, name)
+
+    @property
+    def backend(self) -> str | None:
+        """Backend of all layers; None follows the surrounding choice."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str | None) -> None:
+        self._backend = name
+        inside = [*_containers(self.layers), *self._leaves.values()]
+        for layer in [*inside, *(head.last_layer for head in self.heads), self.last_layer]:
+            layer.backend = name
+
+    def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
+        """Return the scores (N, classes), before softmax, of inputs (N, ...)."""
+        out = as_array(x)
+        if out.dtype.kind in "fiub":
+            out = out.astype(self.dtype, copy=False)
+        if not train_flg:
+            return self._plan.forward(self.layers, out, False)
+        with self._training("predict(train_flg=True)"):
+            return self._plan.forward(self.layers, out, True)
+
+    def loss(self, x: ArrayLike, t: ArrayLike) -> float:
+        """Return the mean cross-entropy of a forward pass in training mode.
+
+        Parameters
+        ----------
+        x : array (N, ...)
+        t : array
+            Class indices (N,) or one-hot (N, classes).
+        """
+        with self._training("loss"):
+            loss = self.last_layer.forward(self.predict(x, train_flg=True), t)
+            for head in self.heads:
+                head.last_layer.label_smoothing = self.last_layer.label_smoothing
+                loss += head.loss(t)
+            self.last_layer.loss = loss
+            return loss
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """Return the gradient of `loss` under the names of `params`; `last_layer.loss` keeps it."""
+        with self._training("gradient"):
+            self.loss(x, t)
+            self._plan.backward(self.last_layer.backward(1))
+            return {
+                key: getattr(layer, "d" + name)
+                for key, (layer, name) in self._owners.items()
+                if key in self.params
+            }
+
+    @contextmanager
+    def _training(self, op: str) -> Iterator[None]:
+        """Keep other threads from training these layers, also as another network's."""
+        layers = [*self._leaves.values(), self.last_layer]
+        with exclusively(f"{type(self).__name__}.{op}", layers), self._plan.step():
+            yield
+
+    def freeze(self, *patterns: str) -> list[str]:
+        """Train no more what these patterns match; without any, train everything again.
+
+        A layer is frozen as a whole: its parameters leave `params` and get no gradient, and
+        batch normalisation goes by its running statistics. What stands in front of the
+        first layer that trains costs no more than a prediction.
+
+        Parameters
+        ----------
+        *patterns : str
+            Of layers (``features.*``) or parameters (``W[1-4]``), as `fnmatch` reads them.
+
+        Returns
+        -------
+        list of str
+            Names of the parameters that are frozen now.
+
+        Raises
+        ------
+        ArgumentError
+            A pattern that matches nothing.
+        """
+        chosen = set()
+        for pattern in patterns:
+            found = {
+                id(layer)
+                for key, (layer, _) in self._owners.items()
+                if fnmatchcase(key, pattern) or fnmatchcase(key.rpartition(".")[0], pattern)
+            }
+            if not found:
+                raise ArgumentError(
+                    f"freeze: {pattern!r} matches none of {', '.join(self._owners)}"
+                )
+            chosen |= found
+        for layer, _ in self._owners.values():
+            layer.frozen = id(layer) in chosen
+        return [key for key in self._owners if key not in self.params]
+
+    @property
+    def frozen_params(self) -> dict[str, Array]:
+        """The parameters that `freeze` has taken out of `params`."""
+        return {
+            key: getattr(layer, name)
+            for key, (layer, name) in self._owners.items()
+            if getattr(layer, "frozen", False)
+        }
+
+    @property
+    def buffers(self) -> dict[str, Array]:
+        """What is kept with the weights but not trained: running statistics, if there are any."""
+        found = {key: getattr(layer, name) for key, (layer, name) in self._buffers.items()}
+        return {key: np.asarray(value) for key, value in found.items() if value is not None}
+
+    def state(self) -> dict[str, Array]:
+        """All that a file of weights holds: parameters, frozen ones too, and `buffers`.
+
+        With dotted names, matrices of affine layers are (M, D), as PyTorch has them, so that
+        the file is one of the same network there.
+        """
+        params = {key: getattr(layer, name) for key, (layer, name) in self._owners.items()}
+        turned = {key: value.T if self._turned(key) else value for key, value in params.items()}
+        return turned | self.buffers
+
+    def _turned(self, key: str) -> bool:
+        """Whether files hold this parameter the other way round."""
+        return self.dotted and isinstance(self._owners[key][0], Affine) and key.endswith("weight")
+
+    def save_params(self, file_name: str | PathLike[str], *, allow_pickle: bool = False) -> None:
+        """Write `state` to a file that ends in ``.npz`` or ``.safetensors``.
+
+        With `allow_pickle`, also in ``.pkl``, which the book's networks read.
+        """
+        save_params(file_name, self.state(), allow_pickle=allow_pickle)
+
+    def load_params(self, file_name: str | PathLike[str]) -> None:
+        """Read what `save_params` wrote, or PyTorch for the same network.
+
+        From a ``.npz``, a ``.safetensors``, or a ``.pkl`` of the book's. None of them runs code.
+
+        Raises
+        ------
+        DataNotFound, DataCorrupt, UnsafePickle
+            No such file, or not one that holds arrays and nothing else.
+        WeightsError
+            Arrays of another architecture; the network stays as it was.
+        """
+        self.set_state(load_params(file_name), source=str(file_name))
+
+    def set_state(self, state: Mapping[str, Array], source: str = "state") -> None:
+        """Take parameters and `buffers` from what `state` gives, all of them or none.
+
+        A file without running statistics is one from before they were kept: they stay. Names that
+        wrappers of PyTorch have changed (``module.``, ``_orig_mod.``) are taken as they were.
+
+        Raises
+        ------
+        WeightsError
+            Names or shapes differ from the network's own.
+        """
+        state = without_wrappers(state, {*self._owners, *self._buffers})
+        given = {
+            key: _numbers(source, key, value)
+            for key, value in state.items()
+            if not (self.dotted and key.endswith("num_batches_tracked"))  # PyTorch counts batches
+        }
+        own = self._buffers
+        buffers = {key: given.pop(key) for key in list(given) if key in own}
+        for key, (layer, _) in own.items():
+            shape = np.shape(layer.gamma)
+            if key in buffers and buffers[key].shape != shape:
+                raise WeightsError(
+                    f"{source}: {key} has shape {buffers[key].shape}, expected {shape}"
+                )
+            if self.dotted and key not in buffers:
+                raise WeightsError(f"{source}: weights of another architecture: missing {key}")
+        turned = {
+            key: value.T if key in self._owners and self._turned(key) else value
+            for key, value in given.items()
+        }
+        self.set_params(turned, source)
+        for key, value in buffers.items():
+            layer, name = own[key]
+            setattr(layer, name, np.array(value, self.dtype))
+
+    def set_params(self, params: dict[str, Array], source: str = "params") -> None:
+        """Copy values into the network's parameters, frozen ones too, all of them or none.
+
+        Raises
+        ------
+        WeightsError
+            Names or shapes differ from the network's own.
+        """
+        missing = [key for key in self._owners if key not in params]
+        extra = [key for key in params if key not in self._owners]
+        if missing or extra:
+            raise WeightsError(
+                f"{source}: weights of another architecture: "
+                f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
+            )
+        params = {key: _numbers(source, key, value) for key, value in params.items()}
+        for key, (layer, name) in self._owners.items():
+            expected = getattr(layer, name).shape
+            if params[key].shape != expected:
+                raise WeightsError(
+                    f"{source}: {key} has shape {params[key].shape}, expected {expected}"
+                )
+        for key, (layer, name) in self._owners.items():
+            setattr(layer, name, np.array(params[key], self.dtype, order="C"))
+
+
+def _numbers(source: str, name: str, value: ArrayLike) -> Array:
+    """The array, where a network can take it."""
+    array = as_array(value)
+    expect_numbers(f"{source}: {name}", array)
+    return array
+
+
+def _containers(layers: Sequence[Any]) -> Iterator[Any]:
+    """All layers that hold others."""
+    for layer in layers:
+        if isinstance(layer, Container):
+            yield layer
+            yield from _containers(list(layer.layers.values()))

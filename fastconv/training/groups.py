@@ -1,0 +1,59 @@
+"""Groups of parameters, by patterns of their names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from numbers import Real
+
+from ..errors import ArgumentError
+
+__all__ = ["matching", "rate_factors"]
+
+
+def matching(op: str, pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that a pattern in the manner of `fnmatch` matches, at least one.
+
+    Raises
+    ------
+    ArgumentError
+        It matches none; the message begins with `op` and has the names.
+    """
+    names = list(names)
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise ArgumentError(f"{op}: {pattern!r} matches no parameter; there are {', '.join(names)}")
+    return found
+
+
+def rate_factors(op: str, factors: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """Return the factor on the learning rate of each parameter that a pattern matches.
+
+    Parameters
+    ----------
+    op : str
+        What messages begin with.
+    factors : mapping of str to float
+        Factor by pattern; the first pattern that matches a name decides.
+    names : iterable of str
+        Of all parameters.
+
+    Raises
+    ------
+    ArgumentError
+        A factor that is no number of at least 0, or a pattern that decides nothing.
+    """
+    names = list(names)
+    found: dict[str, float] = {}
+    for pattern, factor in factors.items():
+        if not isinstance(factor, Real) or not 0 <= factor < math.inf:
+            raise ArgumentError(f"{op}: {pattern!r} takes a number of at least 0, got {factor!r}")
+        new = [name for name in matching(op, pattern, names) if name not in found]
+        if not new:
+            raise ArgumentError(
+                f"{op}: whatever {pattern!r} matches, a pattern before it has decided; "
+                "put the narrower one first"
+            )
+        found |= dict.fromkeys(new, float(factor))
+    return found

@@ -1,0 +1,117 @@
+"""What a network has learned: its parameters and its running statistics, out and in again.
+
+The arrays have names: ``params/W1``, ``statistics/3/running_mean``, where 3 is the layer's place,
+or its name where the network keeps its layers in a dict, as the book's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import WeightsError
+from ..ops.arrays import expect_numbers
+
+__all__ = [
+    "PREFIXES",
+    "Arrays",
+    "all_finite",
+    "exchanged",
+    "expect_fitting",
+    "learned",
+    "parameters",
+    "put",
+]
+
+Arrays = dict[str, NDArray[Any]]
+
+PREFIXES = ("params/", "statistics/")
+"""How the names begin."""
+
+
+def learned(network: Any) -> Arrays:
+    """Return the arrays themselves, no copies; statistics that do not exist yet are left out."""
+    arrays = {f"params/{key}": value for key, value in parameters(network).items()}
+    for name, (layer, attribute) in _statistics(network).items():
+        if (value := getattr(layer, attribute)) is not None:
+            arrays[name] = value
+    return arrays
+
+
+def all_finite(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether there is no NaN and no infinity in any of them."""
+    return all(np.isfinite(value).all() for value in arrays.values())
+
+
+def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Copy into the network what `learned` returned, in the dtypes that it has there."""
+    places, own = _statistics(network), parameters(network)
+    for name, value in arrays.items():
+        if name in places:
+            _set(places[name], value)
+        else:
+            own[name.removeprefix("params/")][...] = value
+
+
+def expect_fitting(network: Any, arrays: Mapping[str, NDArray[Any]], source: str) -> None:
+    """Raise a `WeightsError` unless `put` can copy these arrays of a file into the network.
+
+    Statistics that the file lacks stay as they are: it may be from before they were kept.
+    """
+    own, places = learned(network), _statistics(network)
+    missing = [name for name in own if name not in arrays and name not in places]
+    unknown = [name for name in arrays if name not in own and name not in places]
+    if missing or unknown:
+        raise WeightsError(
+            f"{source}: weights of another architecture: "
+            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unknown) or 'none'}"
+        )
+    for name, value in arrays.items():
+        expect_numbers(f"{source}: {name}", value)
+        shape = np.shape(own[name]) if name in own else np.shape(places[name][0].gamma) or None
+        if shape is not None and value.shape != shape:
+            raise WeightsError(f"{source}: {name} has shape {value.shape}, expected {shape}")
+
+
+@contextmanager
+def exchanged(network: Any, arrays: Mapping[str, NDArray[Any]] | None) -> Iterator[None]:
+    """`arrays` in the network inside the block, and what it had before behind it; None: no change.
+
+    It is for evaluation: what the block teaches the network is lost.
+    """
+    if arrays is None:
+        yield
+        return
+    before = {name: value.copy() for name, value in learned(network).items()}
+    put(network, arrays)
+    try:
+        yield
+    finally:
+        put(network, before)
+
+
+def parameters(network: Any) -> Arrays:
+    """All parameters, those that are frozen included."""
+    return network.params | getattr(network, "frozen_params", {})
+
+
+def _statistics(holder: Any, prefix: str = "statistics/") -> dict[str, tuple[Any, str]]:
+    """Layer and attribute of each running statistic, by its name; layers may hold layers."""
+    layers = getattr(holder, "layers", ())
+    places = {}
+    for key, layer in layers.items() if isinstance(layers, Mapping) else enumerate(layers):
+        for attribute in getattr(layer, "buffer_names", ()):
+            places[f"{prefix}{key}/{attribute}"] = layer, attribute
+        places |= _statistics(layer, f"{prefix}{key}/")
+    return places
+
+
+def _set(place: tuple[Any, str], value: NDArray[Any]) -> None:
+    """A new array: layers replace their statistics, and others may hold the old one."""
+    layer, attribute = place
+    own = getattr(layer, attribute)
+    setattr(layer, attribute, np.array(value, None if own is None else own.dtype))

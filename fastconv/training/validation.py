@@ -1,0 +1,232 @@
+"""Samples set apart from training, on which a run is watched and may be ended.
+
+Nothing is ever chosen by the test set; what there is to choose, these samples decide.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from functools import cached_property
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import ops
+from ..errors import ArgumentError, ShapeError, WeightsError
+from ..geometry import as_int
+from ..ops.arrays import as_array, expect_numbers
+from .learned import all_finite, learned
+
+__all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
+
+Arrays = dict[str, NDArray[Any]]
+Samples = tuple[NDArray[Any], NDArray[Any]]
+
+BATCH = 100
+
+
+def samples(name: str, x: ArrayLike, t: ArrayLike) -> Samples:
+    """Return samples and labels as arrays.
+
+    Raises
+    ------
+    ShapeError
+        They differ in number; the message has the name of the set.
+    """
+    x, t = as_array(x), as_array(t)
+    if len(x) != len(t):
+        raise ShapeError(f"Trainer: {len(x)} {name} samples but {len(t)} {name} labels")
+    return x, t
+
+
+def set_apart(
+    network: Any,
+    training: Samples,
+    validation: float | tuple[ArrayLike, ArrayLike] | None,
+    *,
+    patience: int | None,
+    seed: int | None,
+) -> tuple[Samples, Validation | None]:
+    """Return what is left to train on, and the validation a Trainer was asked for.
+
+    Parameters
+    ----------
+    network : object
+        It needs a method ``predict(x)``.
+    training : (x, t)
+    validation : float or (x, t) or None
+        A share of `training`, or samples of their own.
+    patience, seed : int or None
+        As `Validation` and `held_out` take them.
+
+    Raises
+    ------
+    ArgumentError, ShapeError
+        A share or a patience out of range, samples and labels that differ in number or are none,
+        patience without validation, a network that cannot predict.
+    """
+    if patience is not None:
+        patience = as_int("Trainer", "early_stopping", patience, 1)
+    if validation is None:
+        if patience is not None:
+            raise ArgumentError("Trainer: early_stopping needs validation samples")
+        return training, None
+    if not hasattr(network, "predict"):
+        raise ArgumentError("Trainer: validation needs a network with predict(x)")
+    if isinstance(validation, Real):
+        x, t = training
+        chosen = held_out(t, float(validation), seed)
+        return (x[~chosen], t[~chosen]), Validation(x[chosen], t[chosen], patience)
+    if not isinstance(validation, tuple) or len(validation) != 2:
+        raise ArgumentError(
+            "Trainer: validation must be a share of the training set, or a tuple of samples and "
+            f"labels, got {type(validation).__name__}"
+        )
+    apart = samples("validation", *validation)
+    if len(apart[0]) == 0:
+        raise ShapeError("Trainer: the validation set is empty")
+    return training, Validation(*apart, patience)
+
+
+def held_out(t: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool_]:
+    """Choose the samples to set apart: the same share of each class, by chance.
+
+    Parameters
+    ----------
+    t : array
+        Class indices (N,) or one-hot (N, classes).
+    share : float
+        Between 0 and 1; round(share * N) samples are chosen, but of each class one stays.
+    seed : int or None
+        The same seed makes the same choice, whatever else is drawn by it. None draws from
+        NumPy's global generator.
+
+    Returns
+    -------
+    array of bool (N,)
+        True where a sample is set apart.
+
+    Raises
+    ------
+    ArgumentError
+        A share out of range, or too small for a single sample.
+    """
+    if not 0 < share < 1:
+        raise ArgumentError(f"Trainer: validation must lie between 0 and 1, got {share}")
+    # A sequence of its own: the batches are those that the seed gives without a split.
+    generator: Any = np.random
+    if seed is not None:
+        generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    labels = t.argmax(axis=1) if t.ndim == 2 and t.shape[1] > 1 else t.reshape(len(t))
+    counts = np.unique(labels, return_counts=True)[1]
+    # Rounding the running total keeps the sum, and each class within one sample of its share.
+    wanted = np.diff(np.rint(share * np.cumsum(counts)), prepend=0).astype(int)
+    chosen = np.zeros(len(t), bool)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    for members, number in zip(by_class, np.minimum(wanted, counts - 1), strict=True):
+        chosen[generator.permutation(members)[:number]] = True
+    if not chosen.any():
+        raise ArgumentError(
+            f"Trainer: validation={share} of {len(t)} samples in {len(counts)} classes is none"
+        )
+    return chosen
+
+
+class Validation:
+    """The samples set apart, and what they have said so far.
+
+    An epoch is better than another if its accuracy is higher, or the same at a lower loss.
+
+    Parameters
+    ----------
+    x, t : arrays
+        Samples (N, ...), N at least 1, and their labels.
+    patience : int or None
+        Epochs in a row that may bring nothing better before the run should end; None: the
+        best epoch is not looked for.
+
+    Attributes
+    ----------
+    best_epoch : int
+        From 1; 0 before the first. One whose weights are NaN or infinite is never the best.
+    best : dict of str to array or None
+        What the network had learned then, as `fastconv.network.learned.learned` names it.
+    """
+
+    def __init__(self, x: NDArray[Any], t: NDArray[Any], patience: int | None) -> None:
+        self.x, self.t = x, t
+        self.patience = patience
+        self.best_epoch = 0
+        self.best: Arrays | None = None
+        self._best_result = (-math.inf, -math.inf)
+        self._epochs = 0
+
+    def measure(self, network: Any) -> tuple[float, float]:
+        """Return accuracy and mean cross-entropy, in evaluation mode and without smoothing."""
+        correct, loss = 0, 0.0
+        for start in range(0, len(self.x), BATCH):
+            scores = network.predict(self.x[start : start + BATCH])
+            labels = ops.class_indices("validation", self.t[start : start + BATCH], scores.shape)
+            correct += int(np.sum(scores.argmax(axis=1) == labels))
+            loss += ops.softmax_cross_entropy_forward(scores, labels)[0] * len(labels)
+        return correct / len(self.x), loss / len(self.x)
+
+    def note(self, network: Any, accuracy: float, loss: float) -> None:
+        """Keep what the network has learned if this epoch was the best, and is of any use."""
+        self._epochs += 1
+        result = (accuracy, -math.inf if math.isnan(loss) else -loss)
+        better = self.best is None or result > self._best_result
+        if self.patience is not None and better and all_finite(learned(network)):
+            self._best_result, self.best_epoch = result, self._epochs
+            self.best = {name: value.copy() for name, value in learned(network).items()}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing better has come for as long as patience lasts."""
+        return self.patience is not None and self._epochs - self.best_epoch >= self.patience
+
+    def state(self) -> Arrays:
+        """Return what is kept, for a checkpoint."""
+        numbers = [self._checksum, self._epochs, self.best_epoch, *self._best_result]
+        return {"progress": np.array(numbers, np.float64), **(self.best or {})}
+
+    def load_state(self, arrays: Arrays) -> None:
+        """Take back what `state` returned.
+
+        Raises
+        ------
+        WeightsError
+            The samples set apart were others.
+        """
+        progress = arrays.get("progress")
+        if progress is None or progress.shape != (5,) or progress.dtype.kind != "f":
+            got = "none" if progress is None else f"dtype {progress.dtype}, shape {progress.shape}"
+            raise WeightsError(
+                f"the checkpoint's progress of validation must be 5 floats, got {got}"
+            )
+        checksum, epochs, best_epoch, *result = progress.tolist()
+        if checksum != self._checksum:
+            raise WeightsError(
+                "the checkpoint's validation samples are not those of this run: "
+                "the same seed and the same share give the same samples"
+            )
+        best = {key: value for key, value in arrays.items() if key != "progress"}
+        whole = epochs.is_integer() and best_epoch.is_integer()
+        if not whole or not 0 <= best_epoch <= epochs or bool(best) != bool(best_epoch):
+            raise WeightsError(
+                f"the checkpoint's best epoch is {best_epoch:g} of {epochs:g}, with "
+                f"{len(best)} arrays"
+            )
+        for name, value in best.items():
+            expect_numbers(f"the best epoch's {name}", value)
+        self._epochs, self.best_epoch = int(epochs), int(best_epoch)
+        self._best_result = (result[0], result[1])
+        self.best = best or None
+
+    @cached_property
+    def _checksum(self) -> int:
+        """By which another choice of samples is told."""
+        return zlib.crc32(np.ascontiguousarray(self.x), zlib.crc32(np.ascontiguousarray(self.t)))
