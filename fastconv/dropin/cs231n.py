@@ -18,7 +18,8 @@ import numpy as np
 from .. import ops
 from ..backends.base import Layout
 from ..ops.arrays import empty_images, in_layout
-from ..ops.images import ConvContext, PoolContext
+from ..ops.conv import ConvContext
+from ..ops.pool import PoolContext
 from .finder import Report
 from .stand_in import Declined, expect_arrays, stand_in
 from .structure import Function, fingerprint, is_made_by

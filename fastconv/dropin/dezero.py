@@ -19,7 +19,7 @@ import numpy as np
 from .. import ops
 from ..geometry import WindowGeometry, window_geometry
 from ..ops.arrays import common_dtype, empty_images, in_layout
-from ..ops.images import ConvContext
+from ..ops.conv import ConvContext
 from ..selection import active
 from .finder import Report
 from .stand_in import Declined, expect_arrays, stand_in

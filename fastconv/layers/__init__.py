@@ -17,15 +17,15 @@ import numpy as np
 from ..functions import *  # noqa: F403
 from ..functions import __all__ as _function_names
 from ..util import col2im, im2col
-from .activations import Elu, Gelu, LeakyRelu, Silu, Tanh
+from .activation import Elu, Gelu, LeakyRelu, Relu, Sigmoid, Silu, Tanh
 from .base import Layer
 from .containers import AuxiliaryHead, Branches, Chain, Shortcut
-from .dense import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
-from .images import Convolution, Pooling
-from .local_response import LocalResponseNormalization
-from .norm import BatchNormalization2d
-from .pooling import AdaptiveAveragePooling, AveragePooling, GlobalAveragePooling
-from .subsampling import Subsampling
+from .conv import Convolution
+from .dense import Affine
+from .dropout import Dropout
+from .loss import SoftmaxWithLoss
+from .norm import BatchNormalization, BatchNormalization2d, LocalResponseNormalization
+from .pool import AdaptiveAveragePooling, AveragePooling, GlobalAveragePooling, Pooling, Subsampling
 
 # Scripts say `from common.layers import *` and then use np, softmax, im2col and the rest.
 __all__ = [

@@ -20,7 +20,7 @@ from .. import ops
 from ..errors import ArgumentError, ShapeError, StateError
 from ..ops.arrays import as_array
 from .base import Array, Layer
-from .dense import SoftmaxWithLoss
+from .loss import SoftmaxWithLoss
 
 __all__ = ["AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut", "leaves", "run_layer"]
 

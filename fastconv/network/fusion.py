@@ -39,7 +39,7 @@ from ..layers.containers import (
     sum_of,
 )
 from ..ops.arrays import as_array, common_dtype, expect_shape
-from ..ops.images import conv2d_arguments
+from ..ops.conv import conv2d_arguments
 from ..ops.memory import empty
 
 __all__ = ["ConvRun", "Normalized", "Run", "Runs", "Watch", "cut", "flat", "trains"]

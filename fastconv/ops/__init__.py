@@ -7,42 +7,55 @@ returns a context that its backward function takes; it remembers the backend, so
 that backward runs where forward ran.
 """
 
-from .activations import activation_backward, activation_forward, sigmoid_backward, sigmoid_forward
-from .arrays import empty_images
-from .augment import smooth, tone, warp
-from .blocks import conv2d_algorithms, conv2d_block_backward, conv2d_block_forward, runs_blocks
-from .dense import (
-    adam_update,
-    affine_backward,
-    affine_forward,
-    batchnorm_backward,
-    batchnorm_infer,
-    batchnorm_train,
-    checked_adam_update,
+from .activation import (
+    activation_backward,
+    activation_forward,
     masked,
     relu_backward,
     relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
 )
-from .images import (
-    col2im,
+from .arrays import empty_images
+from .augment import smooth, tone, warp
+from .columns import col2im, im2col
+from .conv import (
+    conv2d_algorithms,
     conv2d_backward,
+    conv2d_block_backward,
+    conv2d_block_forward,
     conv2d_forward,
     conv2d_grouped_backward,
     conv2d_grouped_forward,
-    im2col,
-    maxpool2d_backward,
-    maxpool2d_forward,
+    runs_blocks,
 )
+from .dense import affine_backward, affine_forward
 from .joins import add, concatenate, subsample, subsample_backward
-from .local_response import lrn_backward, lrn_forward
 from .loss import (
     class_indices,
     expect_smoothing,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
-from .norm import batchnorm2d_backward, batchnorm2d_fixed, batchnorm2d_infer, batchnorm2d_train
-from .pooling import adaptive_avgpool2d_forward, avgpool2d_backward, avgpool2d_forward
+from .norm import (
+    batchnorm2d_backward,
+    batchnorm2d_fixed,
+    batchnorm2d_infer,
+    batchnorm2d_train,
+    batchnorm_backward,
+    batchnorm_infer,
+    batchnorm_train,
+    lrn_backward,
+    lrn_forward,
+)
+from .pool import (
+    adaptive_avgpool2d_forward,
+    avgpool2d_backward,
+    avgpool2d_forward,
+    maxpool2d_backward,
+    maxpool2d_forward,
+)
+from .updates import adam_update, checked_adam_update
 
 __all__ = [
     "activation_backward",

@@ -1,21 +1,27 @@
-"""Batch normalisation per channel (arXiv:1502.03167), with an addition and a ReLU behind it.
+"""Normalisation: of features, of channels with an addition and a ReLU behind it, of responses.
 
-Notation: N images, C channels, H x W pixels.
+Batch normalisation is that of arXiv:1502.03167, local response normalisation AlexNet's.
+
+Notation: N samples or images, D features, C channels, H x W pixels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..backends.base import Array, Backend, Layout
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
+from ..geometry import as_float, as_int
 from ..selection import active
 from .arrays import (
+    Context,
     as_array,
     common_dtype,
+    computing,
     contiguous,
     empty_images,
     expect_shape,
@@ -25,11 +31,86 @@ from .arrays import (
 
 __all__ = [
     "BatchNorm2dContext",
+    "LrnContext",
     "batchnorm2d_backward",
     "batchnorm2d_fixed",
     "batchnorm2d_infer",
     "batchnorm2d_train",
+    "batchnorm_backward",
+    "batchnorm_infer",
+    "batchnorm_train",
+    "lrn_backward",
+    "lrn_forward",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class LrnContext:
+    """What `lrn_backward` needs of the forward pass."""
+
+    backend: str
+    shape: tuple[int, ...]
+    x: Array
+    scale: Array
+    size: int
+    alpha: float
+    beta: float
+
+
+def lrn_forward(
+    x: ArrayLike,
+    size: int,
+    alpha: float,
+    beta: float,
+    k: float,
+    backend: str | None = None,
+) -> tuple[Array, LrnContext]:
+    """x (N, C, H, W) / (k + alpha/size * sum of squares over `size` channels around)**beta.
+
+    Raises
+    ------
+    ShapeError
+        The input is not of four axes, or has no channels.
+    ArgumentError
+        A size below 1, an alpha below 0, a k that is not above 0, or what is no number.
+    """
+    op = "lrn"
+    x = as_array(x)
+    if x.ndim != 4 or x.shape[1] == 0:
+        raise ShapeError(f"{op}: input must be (N, C, H, W) with C at least 1, got shape {x.shape}")
+    size = as_int(op, "size", size, 1)
+    alpha, beta, k = (as_float(op, *pair) for pair in (("alpha", alpha), ("beta", beta), ("k", k)))
+    if not alpha >= 0:
+        raise ArgumentError(f"{op}: alpha must be at least 0, got {alpha}")
+    if not k > 0:
+        raise ArgumentError(f"{op}: k must be above 0, got {k}")
+    # A window that has all channels from every one of them has no more by being larger.
+    whole = 2 * x.shape[1]
+    if size > whole:
+        size, alpha = whole, alpha * whole / size
+    dtype = common_dtype(op, x)
+    chosen = active(backend)
+    x = in_layout(x, dtype, chosen.layout)
+    out = empty_images(x.shape, dtype, chosen.layout)
+    scale = empty_images(x.shape, dtype, chosen.layout)
+    chosen.lrn_forward(x, size, alpha, beta, k, out, scale)
+    return out, LrnContext(chosen.name, x.shape, x, scale, size, alpha, beta)
+
+
+def lrn_backward(dout: ArrayLike, context: LrnContext) -> Array:
+    """Gradient (N, C, H, W) of the input."""
+    op = "lrn backward"
+    dout = as_array(dout)
+    backend = active(context.backend)
+    expect_shape(op, "dout", dout, context.shape)
+    common_dtype(op, dout)
+    x = kept_images(op, "x", context.x, context.shape, backend.layout)
+    scale = kept_images(op, "scale", context.scale, context.shape, backend.layout)
+    dx = empty_images(x.shape, x.dtype, backend.layout)
+    dout = in_layout(dout, x.dtype, backend.layout)
+    settings = (context.size, context.alpha, context.beta)
+    backend.lrn_backward(dout, x, scale, *settings, dx)
+    return dx
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,3 +309,114 @@ def _apply(
     )
     kept = x, out if relu else None, mean, inv_std
     return out, BatchNorm2dContext(chosen.name, x.shape, *kept, residual is not None, fixed)
+
+
+# ---- batch normalisation ------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class BatchNormContext(Context):
+    """What `batchnorm_backward` needs of the forward pass."""
+
+    backend: str
+    normalized: Array
+    variance: Array
+    epsilon: float
+
+
+def _batchnorm_arrays(
+    x: ArrayLike, **vectors: ArrayLike
+) -> tuple[Array, dict[str, Array], np.dtype[Any]]:
+    """x (N, D) and the vectors (D,), checked and of one dtype."""
+    op = "batchnorm"
+    x = as_array(x)
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ShapeError(f"{op}: input must be (N, D) with D at least 1, got shape {x.shape}")
+    arrays = {name: as_array(vector) for name, vector in vectors.items()}
+    for name, array in arrays.items():
+        if array.shape != (x.shape[1],) and array.ndim != 0:
+            raise ShapeError(
+                f"{op}: {name} has shape {array.shape}, expected ({x.shape[1]},) "
+                f"for input {x.shape}"
+            )
+    dtype = common_dtype(op, x, *arrays.values())
+    prepared = {
+        name: contiguous(np.broadcast_to(array, x.shape[1:]), dtype)
+        for name, array in arrays.items()
+    }
+    return contiguous(x, dtype), prepared, dtype
+
+
+def batchnorm_train(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    epsilon: float,
+    backend: str | None = None,
+) -> tuple[Array, Array, Array, BatchNormContext]:
+    """Normalise x (N, D), N at least 1, over the batch: (out, mean, variance, context)."""
+    chosen = active(backend)
+    if computing.dtype is None:
+        done = chosen.short.batchnorm_train(x, gamma, beta, epsilon)
+        if done is not None:
+            out, normalized, mean, variance = done
+            return out, mean, variance, BatchNormContext(chosen.name, normalized, variance, epsilon)
+    x, vectors, dtype = _batchnorm_arrays(x, gamma=gamma, beta=beta)
+    out, normalized = np.empty(x.shape, dtype), np.empty(x.shape, dtype)
+    mean, variance = np.empty(x.shape[1], dtype), np.empty(x.shape[1], dtype)
+    if len(x):
+        chosen.batchnorm_train(
+            x, vectors["gamma"], vectors["beta"], epsilon, out, normalized, mean, variance
+        )
+    else:
+        mean[...], variance[...] = 0, 0
+    return out, mean, variance, BatchNormContext(chosen.name, normalized, variance, epsilon)
+
+
+def batchnorm_infer(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    epsilon: float,
+    backend: str | None = None,
+) -> Array:
+    """Normalise x (N, D) by the mean and variance (D,) that are given."""
+    x, vectors, dtype = _batchnorm_arrays(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    out = np.empty(x.shape, dtype)
+    active(backend).batchnorm_infer(
+        x, vectors["gamma"], vectors["beta"], vectors["mean"], vectors["variance"], epsilon, out
+    )
+    return out
+
+
+def batchnorm_backward(
+    dout: ArrayLike, gamma: ArrayLike, context: BatchNormContext
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx (N, D), dgamma (D,), dbeta (D,)) of `batchnorm_train`."""
+    op, backend = "batchnorm backward", active(context.backend)
+    normalized, kept = context.normalized, (context.variance, context.epsilon)
+    if computing.dtype is None:
+        done = backend.short.batchnorm_backward(dout, normalized, gamma, *kept)
+        if done is not None:
+            return done
+    dout = as_array(dout)
+    expect_shape(op, "dout", dout, normalized.shape)
+    common_dtype(op, dout)
+    dtype, features = normalized.dtype, normalized.shape[1]
+    gamma = as_array(gamma)
+    if gamma.ndim:
+        expect_shape(op, "gamma", gamma, (features,))
+    common_dtype(op, gamma)
+    gamma = contiguous(np.broadcast_to(gamma, (features,)), dtype)
+    dx, dgamma, dbeta = (
+        np.empty(normalized.shape, dtype),
+        np.empty(features, dtype),
+        np.empty(features, dtype),
+    )
+    if len(normalized) == 0:
+        dgamma[...], dbeta[...] = 0, 0
+        return dx, dgamma, dbeta
+    backend.batchnorm_backward(contiguous(dout, dtype), normalized, gamma, *kept, dx, dgamma, dbeta)
+    return dx, dgamma, dbeta

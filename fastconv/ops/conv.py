@@ -1,4 +1,7 @@
-"""Operations on images: im2col and col2im, convolution, max pooling.
+"""Convolution: plain, grouped, and fused with the sum, ReLU and 2x2 max pooling behind it.
+
+A fused convolution keeps nothing in between: neither the images before the pooling, nor a mask.
+Its gradient's way back is one array, the gate: the output itself, or the winners as bytes.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows.
 """
@@ -11,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..backends.algorithms import ConvAlgorithms
 from ..backends.base import Array, Backend, Bytes
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import (
@@ -28,51 +32,16 @@ from .arrays import (
 from .memory import empty
 
 __all__ = [
-    "col2im",
+    "BlockContext",
+    "conv2d_algorithms",
     "conv2d_backward",
+    "conv2d_block_backward",
+    "conv2d_block_forward",
     "conv2d_forward",
     "conv2d_grouped_backward",
     "conv2d_grouped_forward",
-    "im2col",
-    "maxpool2d_backward",
-    "maxpool2d_forward",
+    "runs_blocks",
 ]
-
-
-# ---- columns ------------------------------------------------------------------------
-
-
-def im2col(
-    x: ArrayLike, fh: int, fw: int, stride: int = 1, pad: int = 0, backend: str | None = None
-) -> Array:
-    """Column matrix (N*OH*OW, C*FH*FW) of images (N, C, H, W)."""
-    x = as_array(x)
-    geometry = window_geometry("im2col", x.shape, fh, fw, stride, pad)
-    dtype = common_dtype("im2col", x)
-    col = empty(geometry.column_shape, dtype)
-    active(backend).im2col(contiguous(x, dtype), geometry, col)
-    return col
-
-
-def col2im(
-    col: ArrayLike,
-    input_shape: tuple[int, int, int, int],
-    fh: int,
-    fw: int,
-    stride: int = 1,
-    pad: int = 0,
-    backend: str | None = None,
-) -> Array:
-    """Images (N, C, H, W) that sum the entries of a column matrix (N*OH*OW, C*FH*FW)."""
-    col = as_array(col)
-    shape = tuple(as_int("col2im", "an axis of input_shape", axis, 0) for axis in input_shape)
-    geometry = window_geometry("col2im", shape, fh, fw, stride, pad)
-    dtype = common_dtype("col2im", col)
-    expect_shape("col2im", "col", col, geometry.column_shape)
-    x = empty(geometry.input_shape, dtype)
-    active(backend).col2im(contiguous(col, dtype), geometry, x)
-    return x
-
 
 # ---- convolution --------------------------------------------------------------------
 
@@ -226,73 +195,141 @@ def _gradient_arrays(
     return backend, dout, x, contiguous(weight, x.dtype), dx
 
 
-# ---- max pooling --------------------------------------------------------------------
-
-MOST_PLACES = 2**31 - 1
-"""Of a window: a place is kept in 32 bits."""
-
-
-def expect_places(op: str, geometry: WindowGeometry) -> None:
-    """Raise a `ShapeError` unless there are channels, and places of the image in each window."""
-    g = geometry
-    if g.pad >= min(g.fh, g.fw):
-        raise ShapeError(
-            f"{op}: pad {g.pad} must be smaller than the window ({g.fh} x {g.fw}), or a window "
-            "could hold nothing but padding"
-        )
-    if g.c == 0:
-        raise ShapeError(f"{op}: input has no channels (input {g.input_shape})")
-
-
 @dataclass(frozen=True, slots=True)
-class PoolContext:
-    """What `maxpool2d_backward` needs: the position that won each window."""
+class BlockContext:
+    """What `conv2d_block_backward` needs of the forward pass."""
 
     backend: str
     geometry: WindowGeometry
-    winner: Bytes
-    dtype: np.dtype[Any]
+    filters: int
+    pool: bool
+    x: Array
+    gate: Array | Bytes
 
 
-def maxpool2d_forward(
+def runs_blocks(backend: str | None = None) -> bool:
+    """Whether the backend has kernels of its own for blocks; else layer by layer is faster."""
+    chosen = active(backend)
+    return getattr(chosen, "providers", {}).get("conv2d_block_forward") == chosen.name
+
+
+def conv2d_algorithms(
+    geometry: WindowGeometry, filters: int, pooled: bool, backend: str | None = None
+) -> ConvAlgorithms | None:
+    """How the backend computes a convolution of this shape; None where it does not say."""
+    say = getattr(active(backend), "conv2d_algorithms", None)
+    return say(geometry, filters, pooled) if say else None
+
+
+def conv2d_block_forward(
     x: ArrayLike,
-    fh: int,
-    fw: int,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
     stride: int = 1,
     pad: int = 0,
+    pool: bool = False,
     backend: str | None = None,
-    *,
-    ceil_mode: bool = False,
-) -> tuple[Array, PoolContext]:
-    """Maximum (N, C, OH, OW) of each window of x (N, C, H, W); `window_geometry` has ceil mode."""
-    op = "maxpool2d"
-    x = as_array(x)
-    geometry = window_geometry(op, x.shape, fh, fw, stride, pad, ceil_mode=ceil_mode)
-    expect_places(op, geometry)
-    if geometry.window > MOST_PLACES:
-        raise ShapeError(
-            f"{op}: a window has at most {MOST_PLACES} places, got {geometry.fh} x {geometry.fw}"
+    gradient: bool = True,
+    residual: ArrayLike | None = None,
+    relu: bool = True,
+) -> tuple[Array, BlockContext | None]:
+    """ReLU of the convolution of x (N, C, H, W), and with `pool` its 2x2 maxima at stride 2.
+
+    Without a gradient, a residual can be added in front of the ReLU, and the ReLU left out.
+
+    Parameters
+    ----------
+    x, weight, bias, stride, pad, backend
+        As for `conv2d_forward`.
+    pool : bool
+        Keep the maximum of each window of 2x2; a last odd row or column is left out.
+    gradient : bool
+        Whether backward follows; if not, the context is None.
+    residual : array (N, FN, OH, OW), optional
+        Added to the convolution's output, as at the end of a shortcut (arXiv:1512.03385).
+    relu : bool
+        Whether there is a ReLU.
+
+    Returns
+    -------
+    array (N, FN, OH, OW) or (N, FN, OH//2, OW//2), and the context for backward.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        Arrays that do not fit together, or that no kernel can compute with.
+    ArgumentError
+        A residual, or no ReLU, with a pool or a gradient.
+    """
+    op = "conv2d"  # by the name that users know
+    x, weight, bias, geometry, dtype = conv2d_arguments(op, x, weight, bias, stride, pad)
+    n, filters, oh, ow = geometry.output_shape(len(weight))
+    if pool and min(oh, ow) < 2:
+        raise ShapeError(f"{op}: no window of 2 x 2 fits the convolution's output of {oh} x {ow}")
+    added = None if residual is None else as_array(residual)
+    if (added is not None or not relu) and (pool or gradient):
+        raise ArgumentError(
+            f"{op}: a residual, or no ReLU, goes with neither a pool nor a gradient; got "
+            f"residual {'none' if added is None else added.shape}, relu={relu}, pool={pool}, "
+            f"gradient={gradient}"
         )
-    dtype = common_dtype(op, x)
     chosen = active(backend)
-    shape = geometry.output_shape(geometry.c)
+    if added is not None:
+        expect_shape(op, "residual", added, (n, filters, oh, ow))
+        dtype = common_dtype(op, x, weight, bias, added)
+        added = in_layout(added, dtype, chosen.layout)
+    x = in_layout(x, dtype, chosen.layout)
+    shape = (n, filters, oh // 2, ow // 2) if pool else (n, filters, oh, ow)
     out = empty_images(shape, dtype, chosen.layout)
-    winner_dtype = np.uint8 if geometry.window <= 256 else np.int32
-    winner = empty_images(shape, winner_dtype, chosen.layout)
-    chosen.maxpool2d_forward(in_layout(x, dtype, chosen.layout), geometry, out, winner)
-    return out, PoolContext(chosen.name, geometry, winner, dtype)
+    winner = empty_images(shape, np.dtype(np.uint8), chosen.layout) if pool and gradient else None
+    chosen.conv2d_block_forward(
+        x,
+        contiguous(weight, dtype),
+        contiguous(bias, dtype),
+        added,
+        geometry,
+        relu,
+        pool,
+        out,
+        winner,
+    )
+    if not gradient:
+        return out, None
+    gate = out if winner is None else winner
+    return out, BlockContext(chosen.name, geometry, filters, pool, x, gate)
 
 
-def maxpool2d_backward(dout: ArrayLike, context: PoolContext) -> Array:
-    """Gradient (N, C, H, W): each maximum's gradient goes to the place that won."""
-    op = "maxpool2d backward"
-    dout = as_array(dout)
+def conv2d_block_backward(
+    dout: ArrayLike,
+    weight: ArrayLike,
+    context: BlockContext,
+    input_gradient: bool = True,
+    weight_gradient: bool = True,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients (dx, dweight, dbias); what is not asked for is None."""
+    op = "conv2d backward"
+    dout, weight = as_array(dout), as_array(weight)
     backend, geometry = active(context.backend), context.geometry
-    shape = geometry.output_shape(geometry.c)
+    shape = geometry.output_shape(context.filters)
+    if context.pool:
+        shape = (*shape[:2], shape[2] // 2, shape[3] // 2)
+    expect_shape(op, "weight", weight, (context.filters, geometry.c, geometry.fh, geometry.fw))
     expect_shape(op, "dout", dout, shape)
-    common_dtype(op, dout)
-    winner = kept_images(op, "winner", context.winner, shape, backend.layout)
-    dx = empty_images(geometry.input_shape, context.dtype, backend.layout)
-    dout = in_layout(dout, context.dtype, backend.layout)
-    backend.maxpool2d_backward(dout, winner, geometry, dx)
-    return dx
+    common_dtype(op, dout, weight)
+    x = kept_images(op, "x", context.x, geometry.input_shape, backend.layout)
+    gate = kept_images(op, "the gate", context.gate, shape, backend.layout)
+    dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
+    dweight = empty(weight.shape, x.dtype) if weight_gradient else None
+    dbias = np.empty(len(weight), x.dtype) if weight_gradient else None
+    backend.conv2d_block_backward(
+        in_layout(dout, x.dtype, backend.layout),
+        gate,
+        x,
+        contiguous(weight, x.dtype),
+        geometry,
+        context.pool,
+        dx,
+        dweight,
+        dbias,
+    )
+    return dx, dweight, dbias

@@ -1,21 +1,16 @@
-"""Layers on images: convolution and max pooling.
+"""Convolution, plain, grouped and dilated.
 
-Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
-windows.
+Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .. import ops
-from ..ops.arrays import as_array
 from .base import Array, Layer, made
 
-__all__ = ["Convolution", "Pooling"]
+__all__ = ["Convolution"]
 
 
 class Convolution(Layer):
@@ -122,76 +117,3 @@ class Convolution(Layer):
         dx, self.dW, db = run(dout, self.W, context, input_gradient)
         self.db = None if self.b is None else db
         return dx
-
-
-class Pooling(Layer):
-    """Max pooling; the gradient goes to the first maximum of each window.
-
-    Parameters
-    ----------
-    pool_h, pool_w : int
-        Size of the window.
-    stride, pad : int
-        Padded places never win; pad is smaller than the window.
-    ceil_mode : bool
-        Keep a last window that hangs over the padded image, as long as it begins inside
-        the image or in front of it.
-
-    Attributes
-    ----------
-    x : array (N, C, H, W)
-        The input of the last forward.
-    """
-
-    # On the class too: a pickle of an older one, or a subclass in the book's style, lacks it.
-    ceil_mode: bool = False
-
-    def __init__(
-        self,
-        pool_h: int,
-        pool_w: int,
-        stride: int = 1,
-        pad: int = 0,
-        backend: str | None = None,
-        *,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__(backend)
-        self.pool_h = pool_h
-        self.pool_w = pool_w
-        self.stride = stride
-        self.pad = pad
-        self.ceil_mode = ceil_mode
-        self.x: Array | None = None
-
-    def forget(self) -> None:
-        """Drop what the last forward kept."""
-        super().forget()
-        self.x = None
-        self.__dict__.pop("arg_max", None)
-
-    @cached_property
-    def arg_max(self) -> NDArray[np.intp] | None:
-        """Position in its window of each maximum, one axis in the order n, y, x, c."""
-        if self._context is None:
-            return None
-        return self._context.winner.transpose(0, 2, 3, 1).ravel().astype(np.intp)
-
-    def forward(self, x: ArrayLike) -> Array:
-        """Return (N, C, OH, OW) for x (N, C, H, W)."""
-        self.forget()
-        out, self._context = ops.maxpool2d_forward(
-            x,
-            self.pool_h,
-            self.pool_w,
-            self.stride,
-            self.pad,
-            self.backend,
-            ceil_mode=self.ceil_mode,
-        )
-        self.x = as_array(x)
-        return out
-
-    def backward(self, dout: ArrayLike) -> Array:
-        """Return dx (N, C, H, W); where windows overlap, gradients add."""
-        return ops.maxpool2d_backward(dout, self._forward_context())

@@ -1,16 +1,62 @@
-"""Activations besides ReLU and sigmoid: one formula for each element."""
+"""ReLU, the sigmoid and other activations: one formula for each element."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import ClassVar
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import ops
 from ..backends.base import Activation
+from ..errors import StateError
 from .base import Array, Layer
 
-__all__ = ["Elu", "Gelu", "LeakyRelu", "Silu", "Tanh"]
+__all__ = ["Elu", "Gelu", "LeakyRelu", "Relu", "Sigmoid", "Silu", "Tanh"]
+
+
+class Relu(Layer):
+    """max(0, x), NaN kept; the gradient passes where x > 0."""
+
+    def forget(self) -> None:
+        """Drop what the last forward kept."""
+        super().forget()
+        self.__dict__.pop("mask", None)
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """True where the gradient is stopped (x was not positive); None before forward."""
+        return None if self._context is None else self._context.mask == 0
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Return an array like x, 0 where x <= 0."""
+        self.forget()
+        out, self._context = ops.relu_forward(x, self.backend)
+        return out
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """Return dout where x was positive, else 0; dout itself is left as it is."""
+        return ops.relu_backward(dout, self._forward_context())
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x)); keeps ``out``."""
+
+    def __init__(self, backend: str | None = None) -> None:
+        super().__init__(backend)
+        self.out: Array | None = None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Return an array like x."""
+        self.out = ops.sigmoid_forward(x, self.backend)
+        return self.out
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """Return dout * out * (1 - out)."""
+        if self.out is None:
+            raise StateError("Sigmoid: backward was called before forward")
+        return ops.sigmoid_backward(dout, self.out, self.backend)
 
 
 class _Elementwise(Layer):

@@ -1,4 +1,4 @@
-"""Average pooling: windows of one size, and windows that share out an image.
+"""Max pooling, and average pooling of windows of one size or of such that share out an image.
 
 Notation: N images, C channels, H x W pixels; windows of FH x FW; OH x OW windows.
 """
@@ -12,19 +12,98 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array, Labels
+from ..backends.base import Array, Bytes, Labels
 from ..errors import ShapeError
-from ..geometry import as_int, window_geometry
+from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
-from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout
-from .images import expect_places
+from .arrays import (
+    as_array,
+    common_dtype,
+    empty_images,
+    expect_shape,
+    in_layout,
+    kept_images,
+)
 
 __all__ = [
     "AvgPoolContext",
     "adaptive_avgpool2d_forward",
     "avgpool2d_backward",
     "avgpool2d_forward",
+    "maxpool2d_backward",
+    "maxpool2d_forward",
 ]
+
+# ---- max pooling --------------------------------------------------------------------
+
+MOST_PLACES = 2**31 - 1
+"""Of a window: a place is kept in 32 bits."""
+
+
+def expect_places(op: str, geometry: WindowGeometry) -> None:
+    """Raise a `ShapeError` unless there are channels, and places of the image in each window."""
+    g = geometry
+    if g.pad >= min(g.fh, g.fw):
+        raise ShapeError(
+            f"{op}: pad {g.pad} must be smaller than the window ({g.fh} x {g.fw}), or a window "
+            "could hold nothing but padding"
+        )
+    if g.c == 0:
+        raise ShapeError(f"{op}: input has no channels (input {g.input_shape})")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolContext:
+    """What `maxpool2d_backward` needs: the position that won each window."""
+
+    backend: str
+    geometry: WindowGeometry
+    winner: Bytes
+    dtype: np.dtype[Any]
+
+
+def maxpool2d_forward(
+    x: ArrayLike,
+    fh: int,
+    fw: int,
+    stride: int = 1,
+    pad: int = 0,
+    backend: str | None = None,
+    *,
+    ceil_mode: bool = False,
+) -> tuple[Array, PoolContext]:
+    """Maximum (N, C, OH, OW) of each window of x (N, C, H, W); `window_geometry` has ceil mode."""
+    op = "maxpool2d"
+    x = as_array(x)
+    geometry = window_geometry(op, x.shape, fh, fw, stride, pad, ceil_mode=ceil_mode)
+    expect_places(op, geometry)
+    if geometry.window > MOST_PLACES:
+        raise ShapeError(
+            f"{op}: a window has at most {MOST_PLACES} places, got {geometry.fh} x {geometry.fw}"
+        )
+    dtype = common_dtype(op, x)
+    chosen = active(backend)
+    shape = geometry.output_shape(geometry.c)
+    out = empty_images(shape, dtype, chosen.layout)
+    winner_dtype = np.uint8 if geometry.window <= 256 else np.int32
+    winner = empty_images(shape, winner_dtype, chosen.layout)
+    chosen.maxpool2d_forward(in_layout(x, dtype, chosen.layout), geometry, out, winner)
+    return out, PoolContext(chosen.name, geometry, winner, dtype)
+
+
+def maxpool2d_backward(dout: ArrayLike, context: PoolContext) -> Array:
+    """Gradient (N, C, H, W): each maximum's gradient goes to the place that won."""
+    op = "maxpool2d backward"
+    dout = as_array(dout)
+    backend, geometry = active(context.backend), context.geometry
+    shape = geometry.output_shape(geometry.c)
+    expect_shape(op, "dout", dout, shape)
+    common_dtype(op, dout)
+    winner = kept_images(op, "winner", context.winner, shape, backend.layout)
+    dx = empty_images(geometry.input_shape, context.dtype, backend.layout)
+    dout = in_layout(dout, context.dtype, backend.layout)
+    backend.maxpool2d_backward(dout, winner, geometry, dx)
+    return dx
 
 
 @dataclass(frozen=True, slots=True)
