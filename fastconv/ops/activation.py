@@ -109,7 +109,6 @@ ORDERS = tuple(tuple(range(axes)) for axes in range(65))
 """The axes of C-contiguous arrays, by how many there are; NumPy has no more."""
 
 
-# ---- ReLU ---------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

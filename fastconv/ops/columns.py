@@ -20,7 +20,6 @@ from .memory import empty
 
 __all__ = ["col2im", "im2col"]
 
-# ---- columns ------------------------------------------------------------------------
 
 
 def im2col(

@@ -43,7 +43,6 @@ __all__ = [
     "runs_blocks",
 ]
 
-# ---- convolution --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

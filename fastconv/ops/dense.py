@@ -26,7 +26,6 @@ from .arrays import (
 
 __all__ = ["affine_backward", "affine_forward"]
 
-# ---- fully connected ----------------------------------------------------------------
 
 
 @dataclass(slots=True)

@@ -311,7 +311,6 @@ def _apply(
     return out, BatchNorm2dContext(chosen.name, x.shape, *kept, residual is not None, fixed)
 
 
-# ---- batch normalisation ------------------------------------------------------------
 
 
 @dataclass(slots=True)

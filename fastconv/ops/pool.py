@@ -34,7 +34,6 @@ __all__ = [
     "maxpool2d_forward",
 ]
 
-# ---- max pooling --------------------------------------------------------------------
 
 MOST_PLACES = 2**31 - 1
 """Of a window: a place is kept in 32 bits."""

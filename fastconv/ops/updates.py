@@ -15,7 +15,6 @@ from .arrays import (
 
 __all__ = ["adam_update", "checked_adam_update"]
 
-# ---- the optimizer's step -----------------------------------------------------------
 
 
 def adam_update(
