@@ -13,8 +13,8 @@ from typing import Any, get_args
 import numpy as np
 
 from fastconv.backends.algorithms import choose
-from fastconv.backends.base import CHANNELS_FIRST, Activation, Backend
-from fastconv.backends.numpy_backend import NumpyBackend
+from fastconv.backends.numpy import NumpyBackend
+from fastconv.backends.table import CHANNELS_FIRST, Activation, Backend
 from fastconv.geometry import window_geometry
 
 from .kernel_case import Arguments, Case, draw

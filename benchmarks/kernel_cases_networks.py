@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 import fastconv
-from fastconv.backends.base import Activation
+from fastconv.backends.table import Activation
 from fastconv.geometry import window_geometry
 
 from .kernel_case import Arguments, Case, draw

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from fastconv.backends.algorithms import Algorithm, ConvAlgorithms
-from fastconv.backends.base import KERNELS
-from fastconv.backends.numpy_backend import NumpyBackend
+from fastconv.backends.numpy import NumpyBackend
+from fastconv.backends.table import KERNELS
 
 from . import guard, mnist_epochs, peers, tournament
 from .check import assert_same, assert_winners

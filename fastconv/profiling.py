@@ -20,8 +20,8 @@ import numpy as np
 
 from . import selection
 from .backends.algorithms import ConvAlgorithms
-from .backends.base import FAMILIES, KERNELS, Backend
 from .backends.short import Short
+from .backends.table import FAMILIES, KERNELS, Backend
 from .layers import Layer
 
 __all__ = ["Call", "KernelTime", "Profile"]

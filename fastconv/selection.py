@@ -12,7 +12,7 @@ from typing import Any
 
 from . import config
 from .backends import AUTO_ORDER, BackendStatus, Registry
-from .backends.base import Backend
+from .backends.table import Backend
 from .errors import ArgumentError, FallbackWarning, FastconvError, UnknownBackend
 
 __all__ = [

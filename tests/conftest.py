@@ -14,8 +14,8 @@ from hypothesis import settings
 import fastconv
 from fastconv import backends, config, selection
 from fastconv.backends import Registry
-from fastconv.backends.base import KERNELS, Backend
 from fastconv.backends.short import Short
+from fastconv.backends.table import KERNELS, Backend
 from fastconv.testing.contract import checked
 
 from .stand_ins import fresh_registry

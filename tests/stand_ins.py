@@ -11,8 +11,8 @@ import pytest
 
 from fastconv import selection
 from fastconv.backends import Registry
-from fastconv.backends.base import KERNELS
-from fastconv.backends.numpy_backend import NumpyBackend
+from fastconv.backends.numpy import NumpyBackend
+from fastconv.backends.table import KERNELS
 from fastconv.testing.contract import check_call, outputs
 
 

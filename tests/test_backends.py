@@ -15,7 +15,7 @@ import pytest
 
 import fastconv
 from fastconv import config, selection
-from fastconv.backends.base import FAMILIES, KERNELS
+from fastconv.backends.table import FAMILIES, KERNELS
 from fastconv.errors import ArgumentError, BackendUnavailable, FallbackWarning, UnknownBackend
 from fastconv.info import configuration
 from fastconv.layers import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastconv import ops, selection
-from fastconv.backends.base import KERNELS
-from fastconv.backends.numpy_backend import NumpyBackend
+from fastconv.backends.numpy import NumpyBackend
+from fastconv.backends.table import KERNELS
 from fastconv.layers import Affine, Convolution, Pooling
 from fastconv.ops import dense, images
 from fastconv.optimizer import Adam

@@ -11,7 +11,7 @@ import pytest
 import fastconv
 from fastconv import config, models
 from fastconv.backends.algorithms import ALGORITHMS
-from fastconv.backends.base import KERNELS
+from fastconv.backends.table import KERNELS
 from fastconv.errors import ShapeError
 from fastconv.layers import BatchNormalization2d, Chain, Convolution, Relu, Shortcut
 from fastconv.layers.containers import run_layer

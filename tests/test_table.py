@@ -7,7 +7,7 @@ import pytest
 
 import fastconv
 from fastconv import DeepConvNet
-from fastconv.backends.base import FAMILIES, KERNELS
+from fastconv.backends.table import FAMILIES, KERNELS
 from fastconv.info import configuration
 from fastconv.layers import (
     AdaptiveAveragePooling,
@@ -45,7 +45,7 @@ def test_the_projects_own_backends_are_complete(backend, table):
 
 
 def test_families_are_the_whole_table():
-    table = fastconv.backends.base.Backend, fastconv.backends.base_networks.NetworkKernels
+    table = fastconv.backends.table.Backend, fastconv.backends.table.NetworkKernels
     names = [name for part in table for name in vars(part) if not name.startswith("_")]
     assert set(KERNELS) == set(names) - {"configure", "describe"}
 

@@ -12,8 +12,8 @@ import pytest
 
 import fastconv
 from fastconv import testing
-from fastconv.backends.base import KERNELS
-from fastconv.backends.numpy_backend import NumpyBackend
+from fastconv.backends.numpy import NumpyBackend
+from fastconv.backends.table import KERNELS
 from fastconv.errors import UnknownBackend
 from fastconv.geometry import window_geometry
 from fastconv.testing import Report, call_kernel, check_backend

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import BackendUnavailable, UnknownBackend
-from .base import FAMILIES, KERNELS, Backend
 from .short import Short
+from .table import FAMILIES, KERNELS, Backend
 
 __all__ = ["AUTO_ORDER", "BackendStatus", "Registry"]
 
@@ -140,17 +140,17 @@ class Registry:
         return BackendStatus(name, True)
 
     def _cython(self) -> Any:
-        from .cython_backend import create
+        from .cython import create
 
         return create(max_isa=self.max_isa)
 
     def _numba(self) -> Any:
-        from .numba_backend import create
+        from .numba import create
 
         return create(self.max_isa, self.cache_dir)
 
     def _numpy(self) -> Any:
-        from .numpy_backend import create
+        from .numpy import create
 
         return create()
 
@@ -165,7 +165,7 @@ def complete(backend: Any, name: str) -> Backend:
     ``backend.providers`` then maps each kernel to the name of the backend that
     gives it. A family is taken whole, because its kernels share what they keep.
     """
-    from . import numpy_backend
+    from .numpy import create as create_reference
 
     missing = [
         attribute
@@ -177,7 +177,7 @@ def complete(backend: Any, name: str) -> Backend:
     if backend.name != name:
         raise BackendUnavailable(f"{name}: the backend object calls itself {backend.name!r}")
     providers = dict.fromkeys(KERNELS, name)
-    reference = numpy_backend.create()
+    reference = create_reference()
     for kernels in FAMILIES.values():
         if all(callable(getattr(backend, kernel, None)) for kernel in kernels):
             continue

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..backends.base import Layout
+from ..backends.table import Layout
 from ..ops.arrays import empty_images, in_layout
 from ..ops.conv import ConvContext
 from ..ops.pool import PoolContext

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import ops
-from ..backends.base import Activation
+from ..backends.table import Activation
 from ..errors import StateError
 from .base import Array, Layer
 

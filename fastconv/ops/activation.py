@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Activation, Array, Bytes
+from ..backends.table import Activation, Array, Bytes
 from ..selection import active
 from .arrays import (
     Context,
@@ -54,7 +54,7 @@ def activation_forward(
     ----------
     x : array
     kind : {"leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"}
-        See `fastconv.backends.base.Backend.activation_forward`.
+        See `fastconv.backends.table.Backend.activation_forward`.
     slope : float
         Of the first two, where x <= 0.
     backend : str, optional
@@ -107,8 +107,6 @@ def sigmoid_backward(dout: ArrayLike, out: Array, backend: str | None = None) ->
 
 ORDERS = tuple(tuple(range(axes)) for axes in range(65))
 """The axes of C-contiguous arrays, by how many there are; NumPy has no more."""
-
-
 
 
 @dataclass(slots=True)

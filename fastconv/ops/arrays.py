@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..backends.base import Array, Layout
+from ..backends.table import Array, Layout
 from ..errors import ArgumentError, DTypeError, ShapeError, WeightsError
 from .memory import array_in, bytes_for, empty
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array, Boxes
+from ..backends.table import Array, Boxes
 from ..config import threads_here
 from ..errors import ArgumentError, ShapeError
 from ..geometry import as_float

@@ -7,19 +7,13 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array
+from ..backends.table import Array
 from ..geometry import as_int, window_geometry
 from ..selection import active
-from .arrays import (
-    as_array,
-    common_dtype,
-    contiguous,
-    expect_shape,
-)
+from .arrays import as_array, common_dtype, contiguous, expect_shape
 from .memory import empty
 
 __all__ = ["col2im", "im2col"]
-
 
 
 def im2col(

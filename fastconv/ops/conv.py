@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..backends.algorithms import ConvAlgorithms
-from ..backends.base import Array, Backend, Bytes
+from ..backends.table import Array, Backend, Bytes
 from ..errors import ArgumentError, ShapeError
 from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
@@ -42,7 +42,6 @@ __all__ = [
     "conv2d_grouped_forward",
     "runs_blocks",
 ]
-
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array
+from ..backends.table import Array
 from ..errors import ShapeError
 from ..selection import active
 from .arrays import (
@@ -25,7 +25,6 @@ from .arrays import (
 )
 
 __all__ = ["affine_backward", "affine_forward"]
-
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array
+from ..backends.table import Array
 from ..errors import ShapeError
 from ..geometry import as_int
 from ..selection import active

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array, Labels
+from ..backends.table import Array, Labels
 from ..errors import ArgumentError, LabelError, ShapeError
 from ..selection import active
 from .arrays import Context, as_array, common_dtype, computing, contiguous, expect_shape

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array, Backend, Layout
+from ..backends.table import Array, Backend, Layout
 from ..errors import ArgumentError, ShapeError
 from ..geometry import as_float, as_int
 from ..selection import active
@@ -309,8 +309,6 @@ def _apply(
     )
     kept = x, out if relu else None, mean, inv_std
     return out, BatchNorm2dContext(chosen.name, x.shape, *kept, residual is not None, fixed)
-
-
 
 
 @dataclass(slots=True)

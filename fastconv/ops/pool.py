@@ -12,18 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends.base import Array, Bytes, Labels
+from ..backends.table import Array, Bytes, Labels
 from ..errors import ShapeError
 from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
-from .arrays import (
-    as_array,
-    common_dtype,
-    empty_images,
-    expect_shape,
-    in_layout,
-    kept_images,
-)
+from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout, kept_images
 
 __all__ = [
     "AvgPoolContext",

@@ -6,15 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..selection import active
-from .arrays import (
-    as_array,
-    common_dtype,
-    contiguous,
-    updated_arrays,
-)
+from .arrays import as_array, common_dtype, contiguous, updated_arrays
 
 __all__ = ["adam_update", "checked_adam_update"]
-
 
 
 def adam_update(

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import config, selection
-from ..backends.base import KERNELS, Backend
-from ..backends.numpy_backend import NumpyBackend
+from ..backends.numpy import NumpyBackend
+from ..backends.table import KERNELS, Backend
 from .cases import cases
 from .strict import Arguments, call_kernel, is_array, require
 

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..backends.base import Activation
-from ..backends.numpy_backend import NumpyBackend
+from ..backends.numpy import NumpyBackend
+from ..backends.table import Activation
 from ..geometry import WindowGeometry, window_geometry
 from .strict import Arguments, call_kernel
 

@@ -1,6 +1,6 @@
 """The caller's side of the kernel table's contract, as a check of each call.
 
-`SHAPES` says in one line a kernel what the docstrings of `fastconv.backends.base` say of shapes;
+`SHAPES` says in one line a kernel what the docstrings of `fastconv.backends.table` say of shapes;
 dtypes come from the annotations there. `checked` puts the check in front of a kernel: under it a
 test suite runs on any backend, and a front door that hands over what the contract forbids fails
 at that call instead of reading somebody else's memory.
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.base import CHANNELS_FIRST, Backend
+from ..backends.table import CHANNELS_FIRST, Backend
 
 __all__ = ["ContractBroken", "check_call", "checked", "output_shapes", "outputs"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.base import CHANNELS_FIRST, Backend
+from ..backends.table import CHANNELS_FIRST, Backend
 from .contract import FILTERS, IN_PLACE, Arguments, output_dtype, output_shapes
 
 __all__ = ["Arguments", "call_kernel", "is_array", "require"]
@@ -34,7 +34,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     ----------
     backend : Backend
     kernel : str
-        A name of `fastconv.backends.base.KERNELS`.
+        A name of `fastconv.backends.table.KERNELS`.
     **inputs
         The kernel's inputs by name. ``None`` for an output (dx, winner, dresidual) leaves it out;
         for the dx of avgpool2d_backward, whose shape nothing else tells, it is the shape.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import ops
-from ..backends.base import Array
+from ..backends.table import Array
 from ..errors import ArgumentError, ShapeError
 from ..geometry import as_int
 from ..ops.arrays import as_array, common_dtype

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...geometry import WindowGeometry
 from ..algorithms import Algorithm
-from ..base import Array
+from ..table import Array
 from . import plan, product
 from . import winograd as kernels
 from .few_channels import few_channels

@@ -23,7 +23,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from ..base import Array, Bytes
+from ..table import Array, Bytes
 from .pointer import clear, copy, helper
 from .tile import fill, store, tile, where_equal, where_positive
 

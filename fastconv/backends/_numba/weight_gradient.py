@@ -8,7 +8,7 @@ import numpy as np
 
 from ...geometry import WindowGeometry
 from ..algorithms import Algorithm
-from ..base import Array
+from ..table import Array
 from . import plan, product, sparse, winograd_gradient
 from .conv import SIDES
 from .gate import POOL_GATE, Incoming

@@ -1,0 +1,148 @@
+"""The Cython backend: compiled kernels for channels-last memory, on OpenMP threads.
+
+This is glue. The kernels are in ``_cython``, built once for each instruction set; here
+one of those builds is chosen, and arrays are handed over as the kernels want them:
+images as their C-contiguous (N, H, W, C) view.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from ...errors import ArgumentError, BackendUnavailable
+from ..short import Short
+from ..table import Layout
+from .activation import ActivationKernels
+from .augment import AugmentKernels
+from .columns import ColumnKernels
+from .conv import ConvKernels
+from .dense import DenseKernels
+from .grouped import GroupedKernels
+from .loss import LossKernels
+from .norm import NormKernels
+from .pool import PoolKernels
+from .updates import UpdateKernels
+
+__all__ = ["CythonBackend", "create"]
+
+ISA_LEVELS = ("baseline", "avx2", "avx512")
+"""Builds of the kernels, the narrowest vectors first."""
+
+COMPILED = f"{__package__.rpartition('.')[0]}._cython"
+"""The package of the compiled kernels."""
+
+BUILD_REASON = Path(__file__).parents[1] / "_cython" / "_build_reason.txt"
+"""Where the build wrote what it could not compile, and why; see setup.py."""
+
+REMEDY = (
+    "install a C++ compiler with OpenMP (gcc, or clang with libomp) and reinstall fastconv with "
+    "FASTCONV_REQUIRE_EXTENSION=1, which stops at the first error"
+)
+
+
+def create(max_isa: str | None = None) -> CythonBackend:
+    """Return the backend with the widest kernels that were built and that this CPU runs.
+
+    Parameters
+    ----------
+    max_isa : {"baseline", "avx2", "avx512"}, optional
+        Widest instruction set to use.
+
+    Raises
+    ------
+    BackendUnavailable
+        No kernels were built, or none of them can be loaded.
+    ArgumentError
+        An unknown instruction set.
+    """
+    if max_isa is not None and max_isa not in ISA_LEVELS:
+        raise ArgumentError(
+            f"cython: max_isa must be one of {', '.join(ISA_LEVELS)}, got {max_isa!r}"
+        )
+    try:
+        cpu = _extension("cpu")
+    except ImportError as error:
+        raise BackendUnavailable(_missing(error)) from error
+    allowed = ISA_LEVELS if max_isa is None else ISA_LEVELS[: ISA_LEVELS.index(max_isa) + 1]
+    runs = cpu.supported()
+    passed = [] if len(allowed) == len(ISA_LEVELS) else [f"clamped to {max_isa}"]
+    failure: ImportError | None = None
+    for isa in reversed(allowed):
+        if isa not in runs:
+            passed.append(f"the CPU lacks {isa}")
+            continue
+        try:
+            kernels = _extension(f"kernels_{isa}")
+        except ImportError as error:
+            failure = error
+            passed.append(f"no build for {isa} ({error})")
+            continue
+        return CythonBackend(kernels, isa, "; ".join(passed) or "the widest there is")
+    raise BackendUnavailable(_missing(failure)) from failure
+
+
+def _extension(name: str) -> ModuleType:
+    return importlib.import_module(f"{COMPILED}.{name}")
+
+
+def _missing(error: ImportError | None) -> str:
+    """Why there are no kernels: what the build wrote down, else what importing them said."""
+    try:
+        reason = BUILD_REASON.read_text(encoding="utf-8").strip().replace("\n", "; ")
+    except FileNotFoundError:
+        reason = f"the compiled kernels are missing ({error})"
+    return f"cython: {reason}. Remedy: {REMEDY}."
+
+
+class CythonBackend(
+    ColumnKernels,
+    ConvKernels,
+    GroupedKernels,
+    PoolKernels,
+    DenseKernels,
+    ActivationKernels,
+    NormKernels,
+    LossKernels,
+    UpdateKernels,
+    AugmentKernels,
+):
+    """The kernel table in Cython; see `fastconv.backends.table.Backend` for each contract.
+
+    Parameters
+    ----------
+    kernels : module
+        One of ``_cython.kernels_*``.
+    isa : str
+        Its instruction set.
+    why : str
+        Why this one was chosen.
+    """
+
+    name = "cython"
+    layout: Layout = "channels_last"
+
+    def __init__(self, kernels: ModuleType, isa: str, why: str) -> None:
+        self._kernels = kernels
+        self._isa = isa
+        self._why = why
+        self.short: Short = kernels.Short()
+        self._threads = 1
+        self._math_mode = "default"
+        self._algorithm = "auto"
+
+    def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
+        self._threads = self.short.threads = threads
+        self._math_mode = math_mode
+        self._algorithm = algorithm
+
+    def describe(self) -> dict[str, str]:
+        facts = self._kernels.build_facts()
+        bits = 8 * facts["vector_bytes"]
+        return {
+            "instruction set": f"{self._isa} ({bits}-bit vectors; {self._why})",
+            "threading": f"OpenMP {facts['openmp']}",
+            "threads": str(self._threads),
+            "compiler": facts["compiler"],
+        }

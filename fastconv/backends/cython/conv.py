@@ -1,0 +1,137 @@
+"""The Cython backend: convolution, and convolution fused with what follows it."""
+
+from __future__ import annotations
+
+from ...geometry import WindowGeometry
+from ..algorithms import Algorithm, ConvAlgorithms, choose
+from ..table import Array, Bytes
+from .compiled import CompiledKernels, last
+
+__all__ = ["ConvKernels"]
+
+CODES: dict[Algorithm, int] = {
+    "direct": 0,
+    "winograd2": 1,
+    "winograd2x4": 2,
+    "winograd4": 3,
+    "sparse": 4,
+}
+"""The kernels' numbers for the ways to compute a convolution; see winograd_transform.pxi."""
+
+
+class ConvKernels(CompiledKernels):
+    """Convolution, and convolution fused with what follows it; see `table.Backend`."""
+
+    _math_mode: str
+    _algorithm: str
+
+    def conv2d_forward(
+        self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
+    ) -> None:
+        g = geometry
+        ways = self.conv2d_algorithms(g, len(weight), False)
+        self._kernels.conv2d_forward(
+            last(x),
+            weight,
+            bias,
+            last(out),
+            g.stride,
+            g.pad,
+            CODES[ways.forward],
+            self._threads,
+        )
+
+    def conv2d_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        dx: Array | None,
+        dweight: Array | None,
+        dbias: Array | None,
+    ) -> None:
+        g = geometry
+        ways = self.conv2d_algorithms(g, len(weight), False)
+        self._kernels.conv2d_backward(
+            last(dout),
+            last(x),
+            weight,
+            last(dx),
+            dweight,
+            dbias,
+            g.stride,
+            g.pad,
+            CODES[ways.input_gradient],
+            CODES[ways.weight_gradient],
+            self._threads,
+        )
+
+    def conv2d_algorithms(
+        self, geometry: WindowGeometry, filters: int, pooled: bool
+    ) -> ConvAlgorithms:
+        """How a convolution of this shape is computed."""
+        return choose(geometry, filters, pooled, self._math_mode, self._algorithm)
+
+    def conv2d_block_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        residual: Array | None,
+        geometry: WindowGeometry,
+        relu: bool,
+        pool: bool,
+        out: Array,
+        winner: Bytes | None,
+    ) -> None:
+        g = geometry
+        ways = self.conv2d_algorithms(g, len(weight), pool)
+        self._kernels.conv2d_block_forward(
+            last(x),
+            weight,
+            bias,
+            last(residual),
+            last(out),
+            last(winner),
+            relu,
+            pool,
+            g.oh,
+            g.ow,
+            g.stride,
+            g.pad,
+            CODES[ways.forward],
+            self._threads,
+        )
+
+    def conv2d_block_backward(
+        self,
+        dout: Array,
+        gate: Array | Bytes,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        pool: bool,
+        dx: Array | None,
+        dweight: Array | None,
+        dbias: Array | None,
+    ) -> None:
+        g = geometry
+        ways = self.conv2d_algorithms(g, len(weight), pool)
+        self._kernels.conv2d_block_backward(
+            last(dout),
+            None if pool else last(gate),
+            last(gate) if pool else None,
+            last(x),
+            weight,
+            last(dx),
+            dweight,
+            dbias,
+            g.oh,
+            g.ow,
+            g.stride,
+            g.pad,
+            CODES[ways.input_gradient],
+            CODES[ways.weight_gradient],
+            self._threads,
+        )

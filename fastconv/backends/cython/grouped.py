@@ -1,0 +1,73 @@
+"""Grouped convolution on the Cython kernels: their glue."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..shared.grouped import GroupedConvolution, up
+from ..shared.window_tables import Runs, Table, Tables
+from ..table import Array
+from .compiled import CompiledKernels, last
+
+__all__ = ["GroupedKernels"]
+
+GRAIN = 1 << 15
+"""Vectors of multiply-adds that outweigh waking a thread; see work.pxi."""
+
+
+class GroupedKernels(CompiledKernels, GroupedConvolution):
+    """The four kernels that `GroupedConvolution` asks for."""
+
+    def _vector(self, itemsize: int) -> int:
+        return int(self._kernels.build_facts()["vector_bytes"]) // itemsize
+
+    def _most_threads(self) -> int:
+        return self._threads
+
+    def _parts(self, work: int, units: int) -> int:
+        """Threads, each with sums of its own, that so much work is worth."""
+        return max(1, min(self._threads, units, work // GRAIN))
+
+    def _depthwise(
+        self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array
+    ) -> None:
+        steps = (r.target_step, r.source_step, r.tap_step, r.tap_source)
+        self._kernels.depthwise(
+            *(last(source), taps, start, r.rows, r.columns, lines, *steps, last(target)),
+            self._threads,
+        )
+
+    def _depthwise_sums(self, dout: Array, x: Array, r: Runs, window: tuple[int, int]) -> Array:
+        n, c, oh, _ = dout.shape
+        taps = window[0] * window[1]
+        lanes = self._vector(x.itemsize)
+        parts = self._parts(dout.size * taps // lanes, n * oh)
+        sums = np.empty((parts, taps + 1, up(c, lanes)), x.dtype)
+        self._kernels.depthwise_sums(
+            *(last(dout), last(x), r.rows, r.columns, window[1], r.source_step, r.tap_source),
+            *(sums, self._threads),
+        )
+        return sums[:, :, :c]
+
+    def _taps(
+        self, source: Array, taps: Array, start: Array, t: Tables, cut: Table, target: Array
+    ) -> None:
+        self._kernels.grouped(
+            *(last(source), taps, start, t.rows, t.columns, cut, t.target_step, t.source_step),
+            *(t.joined, t.left, t.frame, last(target), self._threads),
+        )
+
+    def _taps_sums(
+        self, dout: Array, x: Array, t: Tables, cut: Table, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        groups, taps, channels, filters = shape
+        pixels = dout.size // dout.shape[1]
+        work = pixels * groups * taps * channels * filters // self._vector(x.itemsize)
+        parts = self._parts(work, len(dout) * len(cut))
+        sums = np.empty((parts, *shape), x.dtype)
+        totals = np.empty((parts, groups, filters), x.dtype)
+        self._kernels.grouped_sums(
+            *(last(dout), last(x), t.rows, t.columns, cut, t.source_step),
+            *(t.joined, t.left, t.frame, sums, totals, self._threads),
+        )
+        return sums, totals

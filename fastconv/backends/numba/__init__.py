@@ -1,0 +1,110 @@
+"""The Numba backend: what the kernel table says, as addresses and numbers for the kernels.
+
+Arrays reach the kernels as addresses: no kernel is compiled once more for a read-only array,
+and none looks at strides, because the contract fixes them. The kernels are in ``_numba/``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ...errors import BackendUnavailable
+from ..short import NumpyShort, Short
+from ..table import Layout
+
+try:
+    import llvmlite.binding as llvm
+    import numba
+except ImportError as error:
+    raise BackendUnavailable(
+        f"numba: the package cannot be imported ({error}); pip install --upgrade numba"
+    ) from error
+
+from .._numba.build import Builder
+from .._numba.machine import machine
+from .._numba.team import Team
+from .activation import ActivationKernels
+from .augment import AugmentKernels
+from .columns import ColumnKernels
+from .conv import ConvKernels
+from .dense import DenseKernels
+from .grouped import GroupedKernels
+from .loss import LossKernels
+from .norm import NormKernels
+from .pool import PoolKernels
+from .updates import UpdateKernels
+
+__all__ = ["NumbaBackend", "create"]
+
+settings: Any = numba.config
+
+
+def create(max_isa: str | None, cache_dir: Callable[[], Path]) -> NumbaBackend:
+    """Return the Numba backend; compiles nothing and starts no thread yet.
+
+    Parameters
+    ----------
+    max_isa : str or None
+        Widest instruction set to use: ``"baseline"``, ``"avx2"`` or ``"avx512"``.
+    cache_dir : callable
+        Returns the folder for compiled kernels, or raises OSError where there is none; called
+        when the first kernel is needed.
+
+    Raises
+    ------
+    BackendUnavailable
+        Numba is told not to compile. (Where it is missing, the import of this module
+        raises it.)
+    """
+    if settings.DISABLE_JIT:
+        raise BackendUnavailable(
+            "numba: NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it"
+        )
+    # Its OpenMP library learns how to wait when it is loaded, which the registry sees to; no
+    # thread starts yet.
+    with suppress(ImportError):
+        importlib.import_module("numba.np.ufunc.omppool")
+    return NumbaBackend(Team(Builder(cache_dir), machine(max_isa)))
+
+
+class NumbaBackend(
+    ColumnKernels,
+    ConvKernels,
+    GroupedKernels,
+    PoolKernels,
+    DenseKernels,
+    ActivationKernels,
+    NormKernels,
+    LossKernels,
+    UpdateKernels,
+    AugmentKernels,
+):
+    """The kernel table in Numba; see `fastconv.backends.table.Backend` for each contract."""
+
+    name = "numba"
+    layout: Layout = "channels_last"
+
+    def __init__(self, team: Team) -> None:
+        self.short: Short = NumpyShort()
+        self._team = team
+        self._math_mode = "default"
+        self._algorithm = "auto"
+
+    def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
+        """Threads beyond those that Numba has (NUMBA_NUM_THREADS) share those it has."""
+        self._team.threads = threads
+        self._math_mode = math_mode
+        self._algorithm = algorithm
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "numba": numba.__version__,
+            "llvm": ".".join(map(str, llvm.llvm_version_info)),
+            "instruction set": self._team.machine.isa,
+            "threading layer": self._team.layer(),
+            "compiled kernels": str(self._team.builder.store),
+        }

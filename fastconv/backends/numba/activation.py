@@ -1,0 +1,43 @@
+"""The Numba backend: ReLU and the other activations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._numba import (
+    activations,
+    dense,
+)
+from .._numba.memory import addresses, code
+from ..table import Activation, Array, Bytes
+from .launched import WORK, LaunchedKernels
+
+__all__ = ["ActivationKernels"]
+
+
+class ActivationKernels(LaunchedKernels):
+    """ReLU and the other activations; see `table.Backend`."""
+
+    def relu_forward(self, x: Array, out: Array, mask: Bytes) -> None:
+        self._run_on(dense.relu_forward, x.size, [x, out, mask], x.size)
+
+    def relu_backward(self, dout: Array, mask: Bytes, dx: Array) -> None:
+        self._run_on(dense.relu_backward, dx.size, [dout, dx, mask], dx.size)
+
+    def activation_forward(self, x: Array, kind: Activation, slope: float, out: Array) -> None:
+        """See `table.Backend`."""
+        constants = (code(x), activations.KINDS.index(kind))
+        settings = np.array([slope], np.float64)
+        arguments = [*addresses(x, out, settings), x.size]
+        parts = self._team.parts(WORK * x.size)
+        self._team.run(activations.activation_forward, constants, arguments, parts)
+
+    def activation_backward(
+        self, dout: Array, x: Array, kind: Activation, slope: float, dx: Array
+    ) -> None:
+        """See `table.Backend`."""
+        constants = (code(x), activations.KINDS.index(kind))
+        settings = np.array([slope], np.float64)
+        arguments = [*addresses(dout, x, dx, settings), x.size]
+        parts = self._team.parts(WORK * x.size)
+        self._team.run(activations.activation_backward, constants, arguments, parts)

@@ -1,0 +1,69 @@
+"""The reference backend: plain NumPy, and the definition of every kernel of the table.
+
+Written to be read. A convolution is the book's: unfold the windows into the rows
+of a column matrix, multiply by the filters. The matrix is unfolded for a few
+images at a time, so that it stays in the cache instead of filling memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..short import NumpyShort, Short
+from ..table import KERNELS, Layout
+from .activation import ActivationKernels
+from .augment import AugmentKernels
+from .columns import ColumnKernels
+from .conv import ConvKernels
+from .dense import DenseKernels
+from .grouped import GroupedKernels
+from .loss import LossKernels
+from .norm import NormKernels
+from .pool import PoolKernels
+from .updates import UpdateKernels
+
+__all__ = ["NumpyBackend", "create"]
+
+
+def create() -> NumpyBackend:
+    """Return the reference backend."""
+    return NumpyBackend()
+
+
+def _underflowing(cls: type) -> type:
+    """Let each kernel of a class round to 0 what is too small, whatever `np.seterr` says.
+
+    The exponentials of softmax underflow by design. Compiled kernels heed no `np.seterr`; a
+    caller who has it raise, to find invalid values and overflows, gets the same from all.
+    """
+    for name in KERNELS:
+        setattr(cls, name, np.errstate(under="ignore")(getattr(cls, name)))
+    return cls
+
+
+@_underflowing
+class NumpyBackend(
+    ColumnKernels,
+    ConvKernels,
+    GroupedKernels,
+    PoolKernels,
+    DenseKernels,
+    ActivationKernels,
+    NormKernels,
+    LossKernels,
+    UpdateKernels,
+    AugmentKernels,
+):
+    """The kernel table in NumPy; see `fastconv.backends.table.Backend` for each contract."""
+
+    name = "numpy"
+    layout: Layout = "channels_first"
+
+    def __init__(self) -> None:
+        self.short: Short = NumpyShort()
+
+    def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
+        """Nothing to do: NumPy's own BLAS decides how many threads multiply matrices."""
+
+    def describe(self) -> dict[str, str]:
+        return {"numpy": np.__version__, "threads": "decided by NumPy's BLAS"}

@@ -1,0 +1,66 @@
+"""The reference: max pooling, and average pooling along the rows, then along the columns.
+
+Notation: N images, C channels, H x W pixels; OH x OW windows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...geometry import WindowGeometry
+from ..table import Array, Bytes, Labels
+from .columns import fold, reach
+
+__all__ = ["PoolKernels"]
+
+
+class PoolKernels:
+    """Max pooling and average pooling; see `table.Backend`."""
+
+    def maxpool2d_forward(
+        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes
+    ) -> None:
+        # Walk over the places of the window in row-major order, keeping the first that
+        # is larger than all before it; a NaN beats every number, and only once.
+        g = geometry
+        out[...] = -np.inf
+        winner[...] = 0
+        unset = np.ones(out.shape, bool)
+        height, width = reach(g)
+        border = [(0, 0), (0, 0), (g.pad, height - g.pad - g.h), (g.pad, width - g.pad - g.w)]
+        padded = np.pad(x, border, constant_values=-np.inf)
+        inside = np.pad(np.ones((1, 1, g.h, g.w), bool), border)
+        for place in range(g.window):
+            fy, fx = divmod(place, g.fw)
+            rows = slice(fy, fy + g.stride * g.oh, g.stride)
+            cols = slice(fx, fx + g.stride * g.ow, g.stride)
+            value, real = padded[:, :, rows, cols], inside[:, :, rows, cols]
+            better = real & (unset | (value > out) | (np.isnan(value) & ~np.isnan(out)))
+            out[better] = value[better]
+            winner[better] = place
+            unset &= ~real
+
+    def maxpool2d_backward(
+        self, dout: Array, winner: Bytes, geometry: WindowGeometry, dx: Array
+    ) -> None:
+        g = geometry
+        places = np.arange(g.window).reshape(g.fh, g.fw)
+        won = winner.transpose(0, 2, 3, 1)[..., None, None] == places
+        fold(np.where(won, dout.transpose(0, 2, 3, 1)[..., None, None], 0), g, dx)
+
+    def avgpool2d_forward(self, x: Array, rows: Labels, cols: Labels, out: Array) -> None:
+        n, c, _, w = x.shape
+        strips = np.empty((n, c, len(rows), w), x.dtype)
+        for i, (begin, end, divisor) in enumerate(rows):
+            strips[:, :, i] = x[:, :, begin:end].sum(axis=2) / divisor
+        for j, (begin, end, divisor) in enumerate(cols):
+            out[..., j] = strips[..., begin:end].sum(axis=3) / divisor
+
+    def avgpool2d_backward(self, dout: Array, rows: Labels, cols: Labels, dx: Array) -> None:
+        n, c, _, w = dx.shape
+        strips = np.zeros((n, c, len(rows), w), dx.dtype)
+        for j, (begin, end, divisor) in enumerate(cols):
+            strips[..., begin:end] += dout[..., j : j + 1] / divisor
+        dx[...] = 0
+        for i, (begin, end, divisor) in enumerate(rows):
+            dx[:, :, begin:end] += strips[:, :, i : i + 1] / divisor

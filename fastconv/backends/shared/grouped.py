@@ -1,0 +1,329 @@
+"""Grouped and dilated convolution of the fast backends: which way, and its tables.
+
+There are three ways.
+
+depthwise
+    One channel and one filter a group. Channels fill the vectors; see the kernels.
+phases
+    One group, stride 1, dilation d: each of the d*d sets of every d-th pixel is an image of
+    its own to a plain convolution, which then runs the fastest way that there is for it.
+taps
+    Everything else: for each group and each place of the window, a product of the pixels that
+    this place reaches. Padding is left out, not added up.
+
+A backend gives the plain convolution and four kernels (the abstract methods below), which walk by
+the tables of `window_tables`; what **source**, **target** and **tap** are is said there.
+
+Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...geometry import WindowGeometry
+from ..table import Array
+from .window_tables import Runs, Table, Tables, bands, runs, tables
+
+__all__ = ["GroupedConvolution"]
+
+BAND_BYTES = 1 << 15
+"""Of a group's rows that are worked on at a time: they stay in the first cache."""
+
+
+# ---- weights ------------------------------------------------------------------------------
+
+
+def up(count: int, step: int) -> int:
+    """The next multiple of `step`."""
+    return -(-count // step) * step
+
+
+def merged(weight: Array, groups: int, together: int) -> Array:
+    """Weights of fewer groups, `together` in one, with zeros between those in one."""
+    fn, c, fh, fw = weight.shape
+    filters = fn // groups
+    wide = np.zeros((groups // together, together, filters, together, c, fh, fw), weight.dtype)
+    narrow = weight.reshape(groups // together, together, filters, c, fh, fw)
+    for i in range(together):
+        wide[:, i, :, i] = narrow[:, i]
+    return wide.reshape(fn, together * c, fh, fw)
+
+
+def unmerged(wide: Array, groups: int, together: int, dweight: Array) -> None:
+    """Weights of `groups` groups out of those that `merged` makes."""
+    fn, c, fh, fw = dweight.shape
+    filters = fn // groups
+    wide = wide.reshape(groups // together, together, filters, together, c, fh, fw)
+    narrow = dweight.reshape(groups // together, together, filters, c, fh, fw)
+    for i in range(together):
+        narrow[:, i] = wide[:, i, :, i]
+
+
+def by_tap(weight: Array, groups: int, lanes: int, gradient: bool) -> Array:
+    """Weights as (group, tap, c, filters), filters up to whole vectors.
+
+    For the input gradient filters and channels change places.
+    """
+    fn, c, fh, fw = weight.shape
+    taps = weight.reshape(groups, fn // groups, c, fh * fw)
+    taps = taps.transpose((0, 3, 1, 2) if gradient else (0, 3, 2, 1))
+    packed = np.zeros((*taps.shape[:3], up(taps.shape[3], lanes)), weight.dtype)
+    packed[..., : taps.shape[3]] = taps
+    return packed
+
+
+def all_finite(images: Array) -> bool:
+    """Whether there is surely no NaN or infinity in channels-last images."""
+    # One pass without an array of answers; finite numbers whose sum overflows count as infinite.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(images.transpose(0, 2, 3, 1).reshape(-1).sum()))
+
+
+# ---- phases -------------------------------------------------------------------------------
+
+
+def phase_geometry(g: WindowGeometry) -> WindowGeometry:
+    """The plain convolution of all phases of all images, already padded."""
+    oh, ow = -(-g.oh // g.dilation), -(-g.ow // g.dilation)
+    return replace(
+        g,
+        n=g.n * g.dilation**2,
+        h=oh + g.fh - 1,
+        w=ow + g.fw - 1,
+        pad=0,
+        oh=oh,
+        ow=ow,
+        dilation=1,
+    )
+
+
+def apart(images: Array, d: int, height: int, width: int, pad: int) -> Array:
+    """The phases of images (N, C, H, W), each of height x width: pixels d apart, zeros around."""
+    n, c = images.shape[:2]
+    phases = np.zeros((n, d, d, height, width, c), images.dtype)
+    for i in range(d):
+        for j in range(d):
+            top, left = -(-max(0, pad - i) // d), -(-max(0, pad - j) // d)
+            some = images[:, :, top * d + i - pad :: d, left * d + j - pad :: d]
+            some = some[:, :, : max(0, height - top), : max(0, width - left)]
+            rows, columns = some.shape[2:]
+            place = phases[:, i, j, top : top + rows, left : left + columns]
+            place[...] = some.transpose(0, 2, 3, 1)
+    return phases.reshape(n * d * d, height, width, c).transpose(0, 3, 1, 2)
+
+
+def together_again(phases: Array, d: int, pad: int, images: Array) -> None:
+    """The images (N, C, H, W) that `apart` took apart, every pixel from its phase."""
+    n, c = images.shape[:2]
+    height, width = phases.shape[2:]
+    phases = phases.reshape(n, d, d, c, height, width)
+    for i in range(d):
+        for j in range(d):
+            top, left = -(-max(0, pad - i) // d), -(-max(0, pad - j) // d)
+            some = images[:, :, top * d + i - pad :: d, left * d + j - pad :: d]
+            rows = max(0, min(some.shape[2], height - top))
+            columns = max(0, min(some.shape[3], width - left))
+            place = phases[:, i, j, :, top : top + rows, left : left + columns]
+            some[:, :, :rows, :columns] = place
+            # What no window reaches has no place in a phase.
+            some[:, :, rows:] = 0
+            some[:, :, :, columns:] = 0
+
+
+def empty_last(shape: tuple[int, int, int, int], dtype: Any) -> Array:
+    """Images of this (N, C, H, W) shape in channels-last memory."""
+    n, c, h, w = shape
+    return np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+# ---- the kernels ---------------------------------------------------------------------------
+
+
+class GroupedConvolution(ABC):
+    """What the fast backends share of the family `conv2d_grouped`."""
+
+    @abstractmethod
+    def _vector(self, itemsize: int) -> int:
+        """Elements of a vector."""
+
+    @abstractmethod
+    def _most_threads(self) -> int:
+        """Threads that may be used."""
+
+    @abstractmethod
+    def conv2d_forward(
+        self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
+    ) -> None:
+        """See `table.Backend`."""
+
+    @abstractmethod
+    def conv2d_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        dx: Array | None,
+        dweight: Array | None,
+        dbias: Array | None,
+    ) -> None:
+        """See `table.Backend`."""
+
+    @abstractmethod
+    def _depthwise(
+        self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array
+    ) -> None:
+        """Target = start + sum over taps of source times taps (FH*FW, C, filled to vectors).
+
+        `lines` is FW.
+        """
+
+    @abstractmethod
+    def _depthwise_sums(self, dout: Array, x: Array, r: Runs, window: tuple[int, int]) -> Array:
+        """(parts, FH*FW + 1, C): sums of x times dout by tap, then of dout; runs of forward."""
+
+    @abstractmethod
+    def _taps(
+        self, source: Array, taps: Array, start: Array, t: Tables, cut: Table, target: Array
+    ) -> None:
+        """Target = start + sum over taps of a group's source channels times taps.
+
+        Taps are (group, tap, source channels, target channels up to whole vectors), start
+        (group, target channels up to whole vectors).
+        """
+
+    @abstractmethod
+    def _taps_sums(
+        self, dout: Array, x: Array, t: Tables, cut: Table, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Sums of x times dout and of dout, for each of several parts.
+
+        The first is (parts, *shape), where shape is (groups, taps, channels of a group, its
+        filters up to whole vectors), the second (parts, groups, filters). Tables of forward.
+        """
+
+    def conv2d_grouped_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        geometry: WindowGeometry,
+        groups: int,
+        out: Array,
+    ) -> None:
+        """See `table.Backend`."""
+        g = geometry
+        if not out.size:
+            return
+        if groups == g.c == len(weight):
+            lanes = self._vector(x.itemsize)
+            taps = by_tap(weight.reshape(1, g.c, g.fh, g.fw), 1, lanes, True)[0, :, 0]
+            self._depthwise(x, taps, bias, runs(g, False), g.fw, out)
+        elif groups == g.stride == 1:
+            phases = phase_geometry(g)
+            parts = apart(x, g.dilation, phases.h, phases.w, g.pad)
+            scores = empty_last(phases.output_shape(len(weight)), x.dtype)
+            self.conv2d_forward(parts, weight, bias, phases, scores)
+            together_again(scores, g.dilation, 0, out)
+        else:
+            self._by_taps(x, weight, bias, groups, tables(g, False), False, out)
+
+    def conv2d_grouped_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        groups: int,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        """See `table.Backend`."""
+        g = geometry
+        if not dout.size:
+            dweight[...], dbias[...] = 0, 0
+        elif groups == g.c == len(weight):
+            if dx is not None:
+                lanes = self._vector(x.itemsize)
+                taps = by_tap(weight.reshape(1, g.c, g.fh, g.fw), 1, lanes, True)[0, :, 0]
+                start = np.zeros(g.c, x.dtype)
+                self._depthwise(dout, taps, start, runs(g, True), g.fw, dx)
+            sums = self._depthwise_sums(dout, x, runs(g, False), (g.fh, g.fw)).sum(axis=0)
+            dweight.reshape(g.c, -1)[...] = sums[:-1].T
+            dbias[...] = sums[-1]
+        elif groups == g.stride == 1:
+            phases = phase_geometry(g)
+            parts = apart(x, g.dilation, phases.h, phases.w, g.pad)
+            gradient = apart(dout, g.dilation, phases.oh, phases.ow, 0)
+            dparts = None if dx is None else empty_last(phases.input_shape, x.dtype)
+            self.conv2d_backward(gradient, parts, weight, phases, dparts, dweight, dbias)
+            if dx is not None and dparts is not None:
+                together_again(dparts, g.dilation, g.pad, dx)
+        else:
+            if dx is not None:
+                start = np.zeros(g.c, x.dtype)
+                self._by_taps(dout, weight, start, groups, tables(g, True), True, dx)
+            self._weight_gradient(dout, x, g, groups, dweight, dbias)
+
+    def _together(self, weight: Array, groups: int) -> int:
+        """How many groups are done as one: as many as fit a vector, which they fill better."""
+        most = self._vector(weight.itemsize) // max(len(weight) // groups, weight.shape[1])
+        return next(n for n in range(max(1, min(most, groups)), 0, -1) if groups % n == 0)
+
+    def _by_taps(
+        self,
+        source: Array,
+        weight: Array,
+        start: Array,
+        groups: int,
+        t: Tables,
+        gradient: bool,
+        target: Array,
+    ) -> None:
+        together = self._together(weight, groups)
+        if together > 1 and not all_finite(source):
+            together = 1  # the zeros between merged groups, times NaN or infinity, are NaN
+        wide = merged(weight, groups, together)
+        if gradient and t.joined > 1:
+            wide = wide[..., ::-1]  # the source's columns are read from left to right
+        taps = by_tap(wide, groups // together, self._vector(weight.itemsize), gradient)
+        fewer, _, depth, whole = taps.shape
+        begin = np.zeros((fewer, whole), start.dtype)
+        begin[:, : len(start) // fewer] = start.reshape(fewer, -1)
+        cut = self._bands(source, target, depth, whole, t)
+        self._taps(source, taps, begin, t, cut, target)
+
+    def _bands(self, source: Array, target: Array, depth: int, columns: int, t: Tables) -> Table:
+        """Bands of target rows that suit the first cache, and are enough for all threads."""
+        rows = target.shape[2]
+        row_bytes = (t.frame * depth + target.shape[3] * columns) * source.itemsize
+        least = -(-self._most_threads() // len(target))
+        count = max(-(-rows * row_bytes // BAND_BYTES), min(rows, least))
+        return bands(t, -(-rows // min(rows, count)))
+
+    def _weight_gradient(
+        self,
+        dout: Array,
+        x: Array,
+        g: WindowGeometry,
+        groups: int,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        together = self._together(dweight, groups)
+        fewer = groups // together
+        filters, channels = len(dweight) // fewer, g.c // fewer
+        whole = up(filters, self._vector(x.itemsize))
+        t = tables(g, False)
+        cut = self._bands(x, dout, channels, whole, t)
+        shape = (fewer, g.fh * g.fw, channels, whole)
+        sums, totals = self._taps_sums(dout, x, t, cut, shape)
+        found = sums.sum(axis=0)[..., :filters].transpose(0, 3, 2, 1)
+        unmerged(np.ascontiguousarray(found), groups, together, dweight)
+        dbias.reshape(fewer, filters)[...] = totals.sum(axis=0)[:, :filters]

@@ -1,0 +1,55 @@
+"""Average pooling as sums over ranges, forward and backward alike.
+
+Both fast backends have one kernel for both directions. Along each axis, place i of the result
+reads the range [begin, end) of the source; what it reads is weighted by `inner` of where it
+lies, the sum by `outer` of i. Forward, a window reads its places, and divides; backward, a
+place reads the windows that hold it, each divided.
+
+Notation: H places along an axis, OH windows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..table import Array, Labels
+
+__all__ = ["Axis", "places_of_windows", "windows_of_places"]
+
+
+class Axis(NamedTuple):
+    """What each place of the result sums up along one axis.
+
+    Attributes
+    ----------
+    ranges : int64 array (places of the result, 2)
+        Begin and end (excluded) in the source; begin = end where there is nothing.
+    inner : array (places of the source,)
+    outer : array (places of the result,)
+    """
+
+    ranges: Labels
+    inner: Array
+    outer: Array
+
+
+def places_of_windows(bounds: Labels, size: int, dtype: DTypeLike) -> Axis:
+    """Forward: the bounds (OH, 3) of windows over `size` places, begin, end and divisor."""
+    ranges = np.ascontiguousarray(bounds[:, :2])
+    return Axis(ranges, np.ones(size, dtype), np.asarray(1 / bounds[:, 2], dtype))
+
+
+def windows_of_places(bounds: Labels, size: int, dtype: DTypeLike) -> Axis:
+    """Backward: for each of `size` places the windows that hold it.
+
+    They are neighbours, since neither begins nor ends of windows decrease.
+    """
+    begin, end, divisor = bounds.T
+    places = np.arange(size)
+    first = np.searchsorted(end, places, side="right")
+    past = np.searchsorted(begin, places, side="right")
+    ranges = np.stack([first, np.maximum(first, past)], axis=1)
+    return Axis(ranges, np.asarray(1 / divisor, dtype), np.ones(size, dtype))

@@ -1,0 +1,156 @@
+"""Tables of windows: which pixels the places of a window fall on, in either direction.
+
+Kernels that walk by them know nothing of strides, padding and dilation, and leave padding out.
+
+The **source** of a kernel is what it reads, its **target** what it writes: forward the input
+and the output, for the input gradient the output's gradient and the input's. A **tap** is a place
+(fy, fx) of the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...geometry import WindowGeometry
+
+__all__ = ["Runs", "Tables", "bands", "runs", "tables"]
+
+Table = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Which source place each tap of a target place reads.
+
+    Attributes
+    ----------
+    rows : array (target rows, FH)
+        The source row, or -1 where there is none.
+    columns : array (FW, 3), or (1, 3)
+        Of each fx: first target column, first column of the frame, how many. Or of all of
+        them at once, where they read neighbours.
+    target_step, source_step : int
+        Columns from one to the next of these.
+    joined : int
+        How many fx an entry of `columns` stands for.
+    left, frame : int
+        A source row is read out of a frame of so many columns, zeros where it has none, and
+        its own column 0 at `left` there (cut where that is negative). Clipped taps need no
+        zeros, joined ones do.
+    """
+
+    rows: Table
+    columns: Table
+    target_step: int
+    source_step: int
+    joined: int
+    left: int
+    frame: int
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The same as stretches of places that read by the same taps.
+
+    Attributes
+    ----------
+    rows, columns : array (runs, 5)
+        First target place, how many, first source place of the first tap, first tap, taps.
+        Rows are listed one by one; a place without taps has 0 of them.
+    target_step, source_step : int
+        Places from one to the next in a run.
+    tap_step, tap_source : int
+        From one tap to the next, and how far apart in the source they read.
+    """
+
+    rows: Table
+    columns: Table
+    target_step: int
+    source_step: int
+    tap_step: int
+    tap_source: int
+
+
+def reached(g: WindowGeometry, size: int, windows: int, places: int) -> Table:
+    """(windows, places): the pixel that a place of a window falls on along one axis, or -1."""
+    at = np.add.outer(np.arange(windows) * g.stride - g.pad, np.arange(places) * g.dilation)
+    return np.where((at >= 0) & (at < size), at, -1)
+
+
+def turned(at: Table, size: int) -> Table:
+    """(size, places): the window whose place falls on a pixel, or -1; `at` is of `reached`."""
+    window, place = np.nonzero(at >= 0)
+    back = np.full((size, at.shape[1]), -1)
+    back[at[window, place], place] = window
+    return back
+
+
+@lru_cache(maxsize=256)
+def tables(g: WindowGeometry, gradient: bool) -> Tables:
+    """Tables of the forward pass, or of the input gradient."""
+    rows, columns = reached(g, g.h, g.oh, g.fh), reached(g, g.w, g.ow, g.fw)
+    if gradient:
+        rows = turned(rows, g.h)
+    if g.dilation == 1 and (g.stride == 1 or not gradient):
+        count = g.w if gradient else g.ow
+        left = g.fw - 1 - g.pad if gradient else g.pad
+        frame = (count - 1) * g.stride + g.fw
+        joined = np.array([[0, 0, count]], np.int64)
+        return Tables(rows, joined, 1, g.stride, g.fw, left, frame)
+    found = np.zeros((g.fw, 3), np.int64)
+    for fx in range(g.fw):
+        windows = np.flatnonzero(columns[:, fx] >= 0)
+        if len(windows):
+            found[fx] = windows[0], columns[windows[0], fx], len(windows)
+    if gradient:
+        found = np.ascontiguousarray(found[:, [1, 0, 2]])
+        return Tables(rows, found, g.stride, 1, 1, 0, g.ow)
+    return Tables(rows, found, 1, g.stride, 1, 0, g.w)
+
+
+@lru_cache(maxsize=256)
+def bands(t: Tables, height: int) -> Table:
+    """Bands of at most `height` target rows: first row, end, first source row, end."""
+    found = []
+    for top in range(0, len(t.rows), height):
+        band = t.rows[top : top + height]
+        read = band[band >= 0]
+        first, end = (read.min(), read.max() + 1) if len(read) else (0, 0)
+        found.append((top, top + len(band), first, end))
+    return np.array(found, np.int64)
+
+
+def stretches(at: Table, step: int) -> Table:
+    """Rows of `at` (target places, taps) as (runs, 5); places of a run are `step` apart."""
+    found: list[list[int]] = []
+    for remainder in range(step):
+        before = None
+        for place in range(remainder, len(at), step):
+            taps = np.flatnonzero(at[place] >= 0)
+            if before is not None and np.array_equal(taps, before):
+                found[-1][1] += 1
+            else:
+                first = int(taps[0]) if len(taps) else 0
+                source = int(at[place, first]) if len(taps) else 0
+                found.append([place, 1, source, first, len(taps)])
+            before = taps
+    return np.array(found, np.int64)
+
+
+@lru_cache(maxsize=256)
+def runs(g: WindowGeometry, gradient: bool) -> Runs:
+    """Runs of the forward pass, or of the input gradient."""
+    rows, columns = reached(g, g.h, g.oh, g.fh), reached(g, g.w, g.ow, g.fw)
+    if not gradient:
+        return Runs(stretches(rows, len(rows)), stretches(columns, 1), 1, g.stride, 1, g.dilation)
+    common = int(np.gcd(g.stride, g.dilation))
+    return Runs(
+        stretches(turned(rows, g.h), g.h),
+        stretches(turned(columns, g.w), min(g.stride, g.w)),
+        *(min(g.stride, g.w), 1),
+        *(g.stride // common, -(g.dilation // common)),
+    )
