@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fastconv.backends._numba import store
-from fastconv.backends._numba.store import Store
+from fastconv.backends._numba.launch import store
+from fastconv.backends._numba.launch.store import Store
 from fastconv.errors import FallbackWarning
 
 from .conftest import ROOT
@@ -277,7 +277,8 @@ def test_a_folder_that_this_user_cannot_write_is_told_once(shared):
 
 def test_settings_that_change_the_code_have_code_of_their_own(tmp_path, monkeypatch):
     numba = pytest.importorskip("numba")
-    from fastconv.backends._numba import build, dense
+    from fastconv.backends._numba import dense
+    from fastconv.backends._numba.launch import build
 
     def compiled() -> int:
         builder = build.Builder(lambda: tmp_path)
@@ -311,7 +312,7 @@ def test_settings_that_change_the_code_have_code_of_their_own(tmp_path, monkeypa
 )
 def test_each_variable_that_changes_the_code_is_held(monkeypatch, variable, changes):
     numba = pytest.importorskip("numba")
-    from fastconv.backends._numba.build import settings_digest
+    from fastconv.backends._numba.launch.build import settings_digest
 
     before = settings_digest()
     name, value = variable.split("=")

@@ -98,7 +98,7 @@ def test_a_command_that_is_named_can_be_copied(tmp_path, monkeypatch, capsys):
 def test_numbas_hint_of_tbb_is_not_passed_on(monkeypatch):
     """Its loader does not find the library of the package that the hint names."""
     numba = pytest.importorskip("numba")
-    from fastconv.backends._numba import team
+    from fastconv.backends._numba.launch import team
 
     def fail():
         raise ValueError(

@@ -26,7 +26,7 @@ def test_warmup_says_what_is_ready(fastconv_command):
 def test_after_warmup_nothing_is_compiled(fastconv_command, monkeypatch):
     if not (status := selection.registry().status("numba")):
         pytest.skip(status.reason)
-    from fastconv.backends._numba.build import Builder
+    from fastconv.backends._numba.launch.build import Builder
 
     status, _, _ = fastconv_command("warmup", "--backend", "numba", "--batch-size", "20")
     assert status == 0

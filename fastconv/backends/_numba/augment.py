@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .pointer import ELEMENTS, LONG, clear, copy, helper, numbers, pointers, share
-from .tile import fill, muladd, store, store_part, tile
+from .launch.build import Kernel
+from .words.pointer import ELEMENTS, LONG, clear, copy, helper, numbers, pointers, share
+from .words.tile import fill, muladd, store, store_part, tile
 
 __all__ = ["FRAME", "WARP_WORK", "smooth", "tone", "warp"]
 

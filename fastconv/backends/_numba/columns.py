@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .pointer import LONG, clear, copy, helper, numbers, pointers, share
+from .launch.build import Kernel
 from .product import frame
-from .runs import address, end_past_caches, keep, lay, store_past_caches
-from .tile import add, tile
+from .words.pointer import LONG, clear, copy, helper, numbers, pointers, share
+from .words.stream import address, end_past_caches, keep, lay, store_past_caches
+from .words.tile import add, tile
 
 __all__ = ["SLACK", "STAGE_BYTES", "STREAM_BYTES", "col2im", "im2col"]
 

@@ -11,15 +11,15 @@ import numpy as np
 from ...geometry import WindowGeometry
 from ..algorithms import Algorithm
 from ..table import Array
-from . import plan, product
+from . import offsets, product
 from . import winograd as kernels
-from .few_channels import few_channels
+from .conv_few_channels import few_channels
 from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
-from .memory import addresses, code, deal, workspace
-from .plan import Product, WeightLayout
-from .team import Team
-from .tiling import evenly, tiling
+from .launch.memory import addresses, code, deal, workspace
+from .launch.team import Team
+from .offsets import Product, WeightLayout
 from .winograd import transform_filters
+from .winograd_tiling import evenly, tiling
 
 __all__ = ["affine_geometry", "affine_layout", "conv_layout", "forward", "input_gradient"]
 
@@ -62,7 +62,7 @@ def forward(
 ) -> None:
     """Output of a convolution of `g`, whose weights lie as `layout` says."""
     if algorithm in SIDES:
-        p = plan.forward(g, layout, 1)
+        p = offsets.forward(g, layout, 1)
         size = g.oh, g.ow
         winograd(team, SIDES[algorithm], p, size, g.n, Incoming(x), weight, bias, outgoing)
         return
@@ -70,7 +70,7 @@ def forward(
     lanes, rows, vectors = team.machine.tile(layout.filters, x.itemsize)
     if pooled:
         rows -= rows % 4
-    p = plan.forward(g, layout, rows, pooled)
+    p = offsets.forward(g, layout, rows, pooled)
     multiply(team, p, (lanes, rows, vectors), g.n, Incoming(x), weight, bias, outgoing)
 
 
@@ -85,7 +85,7 @@ def input_gradient(
 ) -> None:
     """Gradient of a convolution's input."""
     if algorithm in SIDES:
-        (p,) = plan.input_gradient(g, layout, 1)
+        (p,) = offsets.input_gradient(g, layout, 1)
         size = g.h, g.w
         winograd(team, SIDES[algorithm], p, size, g.n, incoming, weight, None, Outgoing(dx))
         return
@@ -93,7 +93,7 @@ def input_gradient(
         few_channels_gradient(team, incoming, weight, g, dx)
         return
     shape = team.machine.tile(g.c, dx.itemsize)
-    products = plan.input_gradient(g, layout, shape[1])
+    products = offsets.input_gradient(g, layout, shape[1])
     if sum(part.rows for part in products) < g.h * g.w:
         dx[...] = 0
     for part in products:

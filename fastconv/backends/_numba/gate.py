@@ -24,8 +24,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ..table import Array, Bytes
-from .pointer import clear, copy, helper
-from .tile import fill, store, tile, where_equal, where_positive
+from .words.pointer import clear, copy, helper
+from .words.tile import fill, store, tile, where_equal, where_positive
 
 __all__ = ["NO_GATE", "POOL_GATE", "RELU_GATE", "Incoming", "Outgoing", "gated_window"]
 

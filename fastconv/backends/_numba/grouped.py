@@ -27,10 +27,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .pointer import LONG, clear, copy, helper, numbers, pointers, share, steps
+from .launch.build import Kernel
 from .product import add_rows
-from .tile import add, rank1, store, tile
+from .words.pointer import LONG, clear, copy, helper, numbers, pointers, share, steps
+from .words.tile import add, rank1, store, tile
 
 __all__ = ["grouped", "grouped_sums"]
 

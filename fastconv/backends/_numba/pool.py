@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .pointer import clear, helper, numbers, pointers, share
-from .tile import add, fill, store, tile, where_better, where_equal
+from .launch.build import Kernel
+from .words.pointer import clear, helper, numbers, pointers, share
+from .words.tile import add, fill, store, tile, where_better, where_equal
 
 __all__ = ["pool_backward", "pool_forward"]
 

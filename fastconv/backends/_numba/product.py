@@ -37,9 +37,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
 from .gate import gated_window
-from .pointer import (
+from .launch.build import Kernel
+from .words.pointer import (
     BYTE,
     LONG,
     clear,
@@ -52,8 +52,8 @@ from .pointer import (
     share,
     steps,
 )
-from .residual import plus_residual, plus_rows
-from .tile import add, best_of_four, every, plus, rank1, relu, store, store_part, tile
+from .words.residual import plus_residual, plus_rows
+from .words.tile import add, best_of_four, every, plus, rank1, relu, store, store_part, tile
 
 __all__ = ["CHUNK", "accumulate", "add_rows", "collect", "multiply", "multiply_pooled", "pack"]
 

@@ -44,10 +44,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from .build import Kernel
 from .gate import gated_window
-from .lanewise import rows_of
-from .pointer import (
+from .launch.build import Kernel
+from .winograd_transform import (
+    output_lines,
+    pooled_lines,
+    relu_lines,
+    transform_filter,
+    transform_input,
+)
+from .words.lanewise import rows_of
+from .words.pointer import (
     BYTE,
     FLOAT,
     INT,
@@ -63,16 +70,9 @@ from .pointer import (
     share,
     steps,
 )
-from .residual import plus_residual_lines
-from .square import square, store_square
-from .tile import add, all_zero, fill, rank1, scaled, store, tile
-from .winograd_transform import (
-    output_lines,
-    pooled_lines,
-    relu_lines,
-    transform_filter,
-    transform_input,
-)
+from .words.residual import plus_residual_lines
+from .words.square import square, store_square
+from .words.tile import add, all_zero, fill, rank1, scaled, store, tile
 
 __all__ = ["CAPACITY", "room", "transform_filters", "winograd"]
 

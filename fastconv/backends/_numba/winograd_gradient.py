@@ -28,13 +28,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
 from .gate import gated_window
-from .pointer import BYTE, clear, helper, numbers, pointers, share, steps
+from .launch.build import Kernel
 from .product import add_rows
-from .square import square, store_square, turned
-from .tile import add, muladd, rank1, scaled, store, tile
 from .winograd_transform import HALF_ROOT, ROOT, transform_input
+from .words.pointer import BYTE, clear, helper, numbers, pointers, share, steps
+from .words.square import square, store_square, turned
+from .words.tile import add, muladd, rank1, scaled, store, tile
 
 __all__ = ["accumulate_winograd", "gather_winograd"]
 

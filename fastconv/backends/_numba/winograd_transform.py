@@ -21,9 +21,9 @@ import math
 from functools import cache
 from typing import Any
 
-from .pointer import helper
-from .square import square, store_square, turned
-from .tile import best_of_four, every, muladd, plus, relu, scaled
+from .words.pointer import helper
+from .words.square import square, store_square, turned
+from .words.tile import best_of_four, every, muladd, plus, relu, scaled
 
 __all__ = [
     "HALF_ROOT",

@@ -24,9 +24,9 @@ except ImportError as error:
         f"numba: the package cannot be imported ({error}); pip install --upgrade numba"
     ) from error
 
-from .._numba.build import Builder
-from .._numba.machine import machine
-from .._numba.team import Team
+from .._numba.launch.build import Builder
+from .._numba.launch.machine import machine
+from .._numba.launch.team import Team
 from .activation import ActivationKernels
 from .augment import AugmentKernels
 from .columns import ColumnKernels

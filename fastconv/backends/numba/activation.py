@@ -1,14 +1,11 @@
-"""The Numba backend: ReLU and the other activations."""
+"""The Numba backend: ReLU and the other activation."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .._numba import (
-    activations,
-    dense,
-)
-from .._numba.memory import addresses, code
+from .._numba import activation
+from .._numba.launch.memory import addresses, code
 from ..table import Activation, Array, Bytes
 from .launched import WORK, LaunchedKernels
 
@@ -19,25 +16,25 @@ class ActivationKernels(LaunchedKernels):
     """ReLU and the other activations; see `table.Backend`."""
 
     def relu_forward(self, x: Array, out: Array, mask: Bytes) -> None:
-        self._run_on(dense.relu_forward, x.size, [x, out, mask], x.size)
+        self._run_on(activation.relu_forward, x.size, [x, out, mask], x.size)
 
     def relu_backward(self, dout: Array, mask: Bytes, dx: Array) -> None:
-        self._run_on(dense.relu_backward, dx.size, [dout, dx, mask], dx.size)
+        self._run_on(activation.relu_backward, dx.size, [dout, dx, mask], dx.size)
 
     def activation_forward(self, x: Array, kind: Activation, slope: float, out: Array) -> None:
         """See `table.Backend`."""
-        constants = (code(x), activations.KINDS.index(kind))
+        constants = (code(x), activation.KINDS.index(kind))
         settings = np.array([slope], np.float64)
         arguments = [*addresses(x, out, settings), x.size]
         parts = self._team.parts(WORK * x.size)
-        self._team.run(activations.activation_forward, constants, arguments, parts)
+        self._team.run(activation.activation_forward, constants, arguments, parts)
 
     def activation_backward(
         self, dout: Array, x: Array, kind: Activation, slope: float, dx: Array
     ) -> None:
         """See `table.Backend`."""
-        constants = (code(x), activations.KINDS.index(kind))
+        constants = (code(x), activation.KINDS.index(kind))
         settings = np.array([slope], np.float64)
         arguments = [*addresses(dout, x, dx, settings), x.size]
         parts = self._team.parts(WORK * x.size)
-        self._team.run(activations.activation_backward, constants, arguments, parts)
+        self._team.run(activation.activation_backward, constants, arguments, parts)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._numba import (
-    augment,
-)
-from .._numba.memory import addresses, code, workspace
+from .._numba import augment
+from .._numba.launch.memory import addresses, code, workspace
 from ..table import Array, Boxes
 from .launched import LaunchedKernels
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...geometry import WindowGeometry
-from .._numba import (
-    columns,
-)
-from .._numba.build import Factory
-from .._numba.memory import addresses, code, workspace
+from .._numba import columns
+from .._numba.launch.build import Factory
+from .._numba.launch.memory import addresses, code, workspace
 from ..table import Array
 from .launched import LaunchedKernels
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from ...geometry import WindowGeometry
-from .._numba import (
-    conv,
-)
+from .._numba import conv
+from .._numba.conv_weight_gradient import weight_gradient
 from .._numba.gate import NO_GATE, POOL_GATE, RELU_GATE, Incoming, Outgoing
-from .._numba.weight_gradient import weight_gradient
 from ..algorithms import ConvAlgorithms, choose
 from ..table import Array, Bytes
 from .launched import LaunchedKernels

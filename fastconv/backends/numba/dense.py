@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from .._numba import (
-    conv,
-)
+from .._numba import conv
+from .._numba.conv_weight_gradient import weight_gradient
 from .._numba.gate import Incoming, Outgoing
-from .._numba.weight_gradient import weight_gradient
 from ..table import Array
 from .launched import LaunchedKernels
 

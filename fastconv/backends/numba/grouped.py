@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._numba import depthwise, grouped
-from .._numba.memory import addresses, code
+from .._numba import grouped, grouped_depthwise
+from .._numba.launch.memory import addresses, code
 from ..shared.grouped import GroupedConvolution, up
 from ..shared.window_tables import Runs, Table, Tables
 from ..table import Array
@@ -36,7 +36,7 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         arguments += [c, taps.shape[1], lines, row]
         arguments += [r.target_step, r.source_step, r.tap_step, r.tap_source]
         parts = min(self._team.parts(target.size), n * height)
-        self._team.run(depthwise.depthwise, (code(source), lanes), arguments, parts)
+        self._team.run(grouped_depthwise.depthwise, (code(source), lanes), arguments, parts)
 
     def _depthwise_sums(self, dout: Array, x: Array, r: Runs, window: tuple[int, int]) -> Array:
         n, c, height, width = dout.shape
@@ -48,7 +48,7 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         arguments = addresses(dout, x, images, totals, r.rows, r.columns)
         arguments += [n, height, len(r.columns), x.shape[2] * row, width * c, totals[0].size]
         arguments += [c, totals.shape[2], window[1], row, r.source_step, r.tap_source]
-        self._team.run(depthwise.depthwise_sums, (code(x), lanes), arguments, parts)
+        self._team.run(grouped_depthwise.depthwise_sums, (code(x), lanes), arguments, parts)
         return totals[:, :, :c]
 
     def _taps(

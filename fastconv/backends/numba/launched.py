@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._numba.build import Factory
-from .._numba.memory import addresses, code
-from .._numba.team import Team
+from .._numba.launch.build import Factory
+from .._numba.launch.memory import addresses, code
+from .._numba.launch.team import Team
 
 __all__ = ["WORK", "LaunchedKernels"]
 

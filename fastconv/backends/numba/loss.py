@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._numba import (
-    dense,
-)
+from .._numba import loss
 from ..table import Array, Labels
 from .launched import LaunchedKernels
 
@@ -21,7 +19,7 @@ class LossKernels(LaunchedKernels):
     ) -> float:
         losses = np.empty(len(labels))
         arrays = [scores, probabilities, labels, losses, np.array([float(smoothing)])]
-        self._run_on(dense.softmax_forward, scores.size, arrays, *scores.shape)
+        self._run_on(loss.softmax_forward, scores.size, arrays, *scores.shape)
         return float(losses.mean())
 
     def softmax_cross_entropy_backward(
@@ -34,4 +32,4 @@ class LossKernels(LaunchedKernels):
     ) -> None:
         settings = np.array([smoothing, scale], np.float64)
         arrays = [probabilities, dscores, labels, settings]
-        self._run_on(dense.softmax_backward, dscores.size, arrays, *dscores.shape)
+        self._run_on(loss.softmax_backward, dscores.size, arrays, *dscores.shape)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._numba import (
-    batchnorm2d,
-    dense,
-    lrn,
-)
-from .._numba.build import Factory
-from .._numba.memory import addresses, code
-from .._numba.team import Team
+from .._numba import norm, norm_images, norm_response
+from .._numba.launch.build import Factory
+from .._numba.launch.memory import addresses, code
+from .._numba.launch.team import Team
 from ..table import Array
 from .launched import WORK, LaunchedKernels
 
@@ -26,7 +22,7 @@ class _Rows:
         self.team = team
         self.channels = images.shape[1]
         self.pixels = images.size // self.channels
-        self.width = batchnorm2d.row_width(self.channels)
+        self.width = norm_images.row_width(self.channels)
         self.parts = team.parts(work)
 
     def tables(self, dtype: DTypeLike, *vectors: Array) -> Array:
@@ -61,7 +57,7 @@ class NormKernels(LaunchedKernels):
         variance: Array,
     ) -> None:
         arrays = [x, gamma, beta, out, normalized, mean, variance, np.array([epsilon])]
-        self._run_on(dense.batchnorm_train, x.size, arrays, *x.shape)
+        self._run_on(norm.batchnorm_train, x.size, arrays, *x.shape)
 
     def batchnorm_infer(
         self,
@@ -74,7 +70,7 @@ class NormKernels(LaunchedKernels):
         out: Array,
     ) -> None:
         arrays = [x, gamma, beta, mean, variance, out, np.array([epsilon])]
-        self._run_on(dense.batchnorm_infer, x.size, arrays, *x.shape)
+        self._run_on(norm.batchnorm_infer, x.size, arrays, *x.shape)
 
     def batchnorm_backward(
         self,
@@ -88,7 +84,7 @@ class NormKernels(LaunchedKernels):
         dbeta: Array,
     ) -> None:
         arrays = [dout, normalized, gamma, variance, dx, dgamma, dbeta, np.array([epsilon])]
-        self._run_on(dense.batchnorm_backward, dx.size, arrays, *dx.shape)
+        self._run_on(norm.batchnorm_backward, dx.size, arrays, *dx.shape)
 
     def lrn_forward(
         self,
@@ -106,7 +102,7 @@ class NormKernels(LaunchedKernels):
         parts = self._team.parts(WORK * x.size)
         squares = np.empty((parts, c + size), x.dtype)
         arguments = [*addresses(x, out, scale, squares, settings), n * h * w, c, size]
-        self._team.run(lrn.lrn_forward, (code(x), int(beta == 0.75)), arguments, parts)
+        self._team.run(norm_response.lrn_forward, (code(x), int(beta == 0.75)), arguments, parts)
 
     def lrn_backward(
         self,
@@ -124,7 +120,7 @@ class NormKernels(LaunchedKernels):
         parts = self._team.parts(WORK * x.size)
         terms, sums = np.empty((parts, c + size), x.dtype), np.empty((parts, c), x.dtype)
         arguments = [*addresses(dout, x, scale, dx, terms, sums, settings), n * h * w, c, size]
-        self._team.run(lrn.lrn_backward, (code(x), int(beta == 0.75)), arguments, parts)
+        self._team.run(norm_response.lrn_backward, (code(x), int(beta == 0.75)), arguments, parts)
 
     def batchnorm2d_statistics(self, x: Array, mean: Array, variance: Array) -> None:
         first = x[0, :, 0, 0].astype(np.float64)
@@ -133,7 +129,7 @@ class NormKernels(LaunchedKernels):
         table = rows.tables(np.float64, first)
         sums = np.empty((rows.parts, 2, rows.width))
         constants = code(x), self._team.machine.lanes(x.itemsize)
-        rows.run(batchnorm2d.moments, constants, x, table, sums)
+        rows.run(norm_images.moments, constants, x, table, sums)
         with np.errstate(invalid="ignore", over="ignore"):
             off, squares = rows.total(sums) / rows.pixels
             mean[...] = first + off
@@ -153,7 +149,7 @@ class NormKernels(LaunchedKernels):
         tables = rows.tables(x.dtype, centre, scale, shift)
         lanes = self._team.machine.lanes(x.itemsize)
         constants = code(x), lanes, int(residual is not None), int(relu)
-        rows.run(batchnorm2d.apply, constants, x, residual, out, *tables)
+        rows.run(norm_images.apply, constants, x, residual, out, *tables)
 
     def batchnorm2d_backward(
         self,
@@ -173,7 +169,7 @@ class NormKernels(LaunchedKernels):
         kind = code(x), self._team.machine.lanes(x.itemsize)
         constants = *kind, int(gate is not None), int(dresidual is not None)
         (centre,) = rows.tables(x.dtype, mean)
-        rows.run(batchnorm2d.gradient_sums, constants, dout, gate, x, dresidual, centre, sums)
+        rows.run(norm_images.gradient_sums, constants, dout, gate, x, dresidual, centre, sums)
         with np.errstate(invalid="ignore", over="ignore"):
             total, product = rows.total(sums)
             product *= inv_std
@@ -187,4 +183,4 @@ class NormKernels(LaunchedKernels):
         if dresidual is not None:  # g as it is needed, from one array and not two
             dout, gate = dresidual, None
         arrays = dout, gate, x, dx, *tables
-        rows.run(batchnorm2d.input_gradient, (*kind, int(gate is not None)), *arrays)
+        rows.run(norm_images.input_gradient, (*kind, int(gate is not None)), *arrays)

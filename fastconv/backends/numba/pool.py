@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from ...geometry import WindowGeometry
-from .._numba import (
-    pool,
-)
-from .._numba.average import window_sums
-from .._numba.build import Factory
-from .._numba.memory import addresses, code
+from .._numba import pool
+from .._numba.launch.build import Factory
+from .._numba.launch.memory import addresses, code
+from .._numba.pool_average import window_sums
 from ..shared.window_sums import Axis, places_of_windows, windows_of_places
 from ..table import Array, Bytes, Labels
 from .launched import LaunchedKernels

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._numba import (
-    dense,
-)
+from .._numba import updates
 from ..table import Array
 from .launched import LaunchedKernels
 
@@ -28,4 +26,4 @@ class UpdateKernels(LaunchedKernels):
         epsilon: float,
     ) -> None:
         settings = np.array([lr, 1 - beta1, 1 - beta2, epsilon], np.float64)
-        self._run_on(dense.adam, param.size, [param, grad, m, v, settings], param.size)
+        self._run_on(updates.adam, param.size, [param, grad, m, v, settings], param.size)

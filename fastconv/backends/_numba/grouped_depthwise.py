@@ -26,10 +26,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .lanewise import rows_of, sum_of_rows, sum_times, times
-from .pointer import LONG, clear, helper, numbers, pointers, share, steps
-from .tile import store, tile
+from .launch.build import Kernel
+from .words.lanewise import rows_of, sum_of_rows, sum_times, times
+from .words.pointer import LONG, clear, helper, numbers, pointers, share, steps
+from .words.tile import store, tile
 
 __all__ = ["depthwise", "depthwise_sums"]
 

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
 from .gate import gated_window
-from .pointer import BYTE, clear, helper, numbers, pointers, share, steps
-from .tile import add, rank1, store, tile
+from .launch.build import Kernel
+from .words.pointer import BYTE, clear, helper, numbers, pointers, share, steps
+from .words.tile import add, rank1, store, tile
 
 __all__ = ["few_channels"]
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from ...errors import FallbackWarning
+from ....errors import FallbackWarning
 
 __all__ = ["Store"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .pointer import BYTE, DOUBLE, FLOAT, INT, LINE, LINE_OF_LONGS
+from ..words.pointer import BYTE, DOUBLE, FLOAT, INT, LINE, LINE_OF_LONGS
 
 __all__ = ["addresses", "code", "deal", "workspace"]
 

@@ -24,10 +24,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .pointer import DOUBLE, clear, helper, numbers, pointers, share
-from .tile import fill, relu, store, tile, where_positive
-from .wide import add_wide, wide, zeros
+from .launch.build import Kernel
+from .words.pointer import DOUBLE, clear, helper, numbers, pointers, share
+from .words.tile import fill, relu, store, tile, where_positive
+from .words.wide import add_wide, wide, zeros
 
 __all__ = ["apply", "gradient_sums", "input_gradient", "moments", "row_width"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numba
 
-from ...errors import BackendUnavailable, FallbackWarning
+from ....errors import BackendUnavailable, FallbackWarning
 from .build import Builder, Factory
 from .machine import Machine
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .pointer import LINE
 from .winograd import CAPACITY, room
+from .words.pointer import LINE
 
 __all__ = ["Tiling", "evenly", "tiling"]
 

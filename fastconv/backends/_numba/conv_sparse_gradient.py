@@ -26,9 +26,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .pointer import BYTE, INT, clear, copy, helper, numbers, pointers, share
-from .tile import add, plus, store, tile, window
+from .launch.build import Kernel
+from .words.pointer import BYTE, INT, clear, copy, helper, numbers, pointers, share
+from .words.tile import add, plus, store, tile, window
 
 __all__ = ["PLACES", "accumulate_sparse"]
 

@@ -17,12 +17,30 @@ from typing import Any
 
 from llvmlite import ir
 
-from .build import Kernel
-from .pointer import DOUBLE, ELEMENTS, FLOAT, element, helper, numbers, pointers, share, word
+from .launch.build import Kernel
+from .words.pointer import (
+    BYTE,
+    DOUBLE,
+    ELEMENTS,
+    FLOAT,
+    element,
+    helper,
+    numbers,
+    pointers,
+    share,
+    word,
+)
 
-__all__ = ["KINDS", "activation_backward", "activation_forward"]
+__all__ = [
+    "KINDS",
+    "activation_backward",
+    "activation_forward",
+    "relu_backward",
+    "relu_forward",
+]
 
 KINDS = ("leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
+
 LEAKY_RELU, ELU, GELU, SILU, TANH, SIGMOID = range(6)
 
 LIMITS = {FLOAT: (-87.0, 88.0), DOUBLE: (-708.0, 709.0)}
@@ -176,5 +194,36 @@ def activation_backward(real: int, kind: int) -> Kernel:
         some = number(slope[0])
         for i in range(first, last):
             dx[i] = dout[i] * derivative(x[i], some)
+
+    return kernel
+
+
+def relu_forward(real: int) -> Kernel:
+    """out = 0 where x <= 0, else x; mask = x > 0."""
+    number: Any = ELEMENTS[real]
+
+    def kernel(block, part, parts):
+        x, out = pointers(block, 0, 2, real)
+        (mask,) = pointers(block, 2, 1, BYTE)
+        (count,) = numbers(block, 3, 1)
+        first, last = share(count, part, parts)
+        for i in range(first, last):
+            out[i] = number(0) if x[i] <= number(0) else x[i]
+            mask[i] = x[i] > number(0)
+
+    return kernel
+
+
+def relu_backward(real: int) -> Kernel:
+    """dx = dout where mask, else 0."""
+    number: Any = ELEMENTS[real]
+
+    def kernel(block, part, parts):
+        dout, dx = pointers(block, 0, 2, real)
+        (mask,) = pointers(block, 2, 1, BYTE)
+        (count,) = numbers(block, 3, 1)
+        first, last = share(count, part, parts)
+        for i in range(first, last):
+            dx[i] = dout[i] if mask[i] else number(0)
 
     return kernel

@@ -9,14 +9,14 @@ import numpy as np
 from ...geometry import WindowGeometry
 from ..algorithms import Algorithm
 from ..table import Array
-from . import plan, product, sparse, winograd_gradient
+from . import conv_sparse_gradient, offsets, product, winograd_gradient
 from .conv import SIDES
 from .gate import POOL_GATE, Incoming
-from .machine import Machine
-from .memory import addresses, code, workspace
-from .plan import Table, WeightLayout
-from .pointer import LINE
-from .team import Team
+from .launch.machine import Machine
+from .launch.memory import addresses, code, workspace
+from .launch.team import Team
+from .offsets import Table, WeightLayout
+from .words.pointer import LINE
 
 __all__ = ["weight_gradient"]
 
@@ -102,7 +102,7 @@ def _direct(
     """Sums of the products of taps and filters over all pixels of all images."""
     shape = taps_tile(team.machine, layout.filters, g.c * g.window, x.itemsize)
     lanes, rows, vectors = shape
-    p = plan.forward(g, layout, rows)
+    p = offsets.forward(g, layout, rows)
     width = lanes * vectors
     whole = up(p.columns, width)
     tiles = len(p.along) // rows
@@ -191,7 +191,7 @@ def _winograd(
     parts = team.parts(groups * group_size)
     arguments = [sums, groups, depth, whole]
     team.run(winograd_gradient.gather_winograd, (code(x), lanes, my, mx), arguments, parts)
-    p = plan.forward(g, layout, 1)
+    p = offsets.forward(g, layout, 1)
     rows_at = winograd_rows(g.c, depth, whole)
     arguments = [sums, *addresses(dweight, dbias, rows_at, p.weights)]
     arguments += [1, group_size, p.terms, layout.filters, 1, group_size - whole, p.column_step]
@@ -244,7 +244,7 @@ def _sparse(
         x.dtype, parts * together * frame_size, entries, groups * group_size
     )
     _memory_of_ints, (places, counts) = workspace(
-        np.dtype(np.int32), entries, parts * (filters + sparse.PLACES)
+        np.dtype(np.int32), entries, parts * (filters + conv_sparse_gradient.PLACES)
     )
     zeros = np.zeros(width, x.dtype)
     dout, winner = addresses(incoming.dout, incoming.gate)
@@ -252,8 +252,8 @@ def _sparse(
     arguments += [winner, places, counts]
     arguments += [n, g.c, g.h, g.w, g.stride, g.pad]
     arguments += [filters, down, across, groups, band, together]
-    team.run(sparse.accumulate_sparse, (code(x), lanes, vectors), arguments, parts)
-    p = plan.forward(g, layout, 1)
+    team.run(conv_sparse_gradient.accumulate_sparse, (code(x), lanes, vectors), arguments, parts)
+    p = offsets.forward(g, layout, 1)
     rows_at = sparse_rows(g.c, width)
     step = blocks * 9 * width
     arguments = [sums, *addresses(dweight, dbias, rows_at, p.weights)]

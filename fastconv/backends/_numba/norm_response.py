@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .build import Kernel
-from .pointer import DOUBLE, ELEMENTS, clear, helper, numbers, pointers, share
+from .launch.build import Kernel
+from .words.pointer import DOUBLE, ELEMENTS, clear, helper, numbers, pointers, share
 
 __all__ = ["lrn_backward", "lrn_forward"]
 

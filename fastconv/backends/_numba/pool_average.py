@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import Kernel
-from .pointer import LONG, helper, numbers, pointers, share
-from .tile import muladd, scaled, store, tile
-from .wide import zeros
+from .launch.build import Kernel
+from .words.pointer import LONG, helper, numbers, pointers, share
+from .words.tile import muladd, scaled, store, tile
+from .words.wide import zeros
 
 __all__ = ["window_sums"]
 

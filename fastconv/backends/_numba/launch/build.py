@@ -25,8 +25,8 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from ...console import mention
-from .pointer import invoke
+from ....console import mention
+from ..words.pointer import invoke
 from .store import Store
 
 __all__ = ["Builder", "Factory", "Kernel"]
@@ -116,7 +116,7 @@ class Builder:
     def store(self) -> Store:
         """Where the machine code is kept, apart for everything that it depends on."""
         stamp = hashlib.sha256()
-        for source in sorted(Path(__file__).parent.glob("*.py")):
+        for source in sorted(Path(__file__).parents[1].rglob("*.py")):
             stamp.update(source.read_bytes())
         machine = cpu_target.target_context.codegen().magic_tuple()
         versions = (numba.__version__, llvmlite.__version__, platform.python_version())

@@ -1,0 +1,108 @@
+"""Batch normalisation of features.
+
+    for chunk of my columns:  mean of each;  variance;  out
+                              (backward: sums of dout and dout * normalized;  dx)
+
+Every column is summed by itself, downwards: LLVM turns these plain loops into vectors across
+columns by itself, without leave to reorder a sum. CHUNK columns at a time stay in the cache over
+the three passes.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, index, operator, misc"
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .launch.build import Kernel
+from .words.pointer import DOUBLE, ELEMENTS, numbers, pointers, share
+
+__all__ = ["batchnorm_backward", "batchnorm_infer", "batchnorm_train"]
+
+CHUNK = 256
+
+
+def batchnorm_train(real: int) -> Kernel:
+    """Mean and variance of each column, normalized and out, of x [row][column]."""
+    number: Any = ELEMENTS[real]
+
+    def kernel(block, part, parts):
+        x, gamma, beta, out, normalized, mean, variance = pointers(block, 0, 7, real)
+        (epsilon,) = pointers(block, 7, 1, DOUBLE)
+        rows, columns = numbers(block, 8, 2)
+        count = number(rows)
+        first, last = share(columns, part, parts)
+        for start in range(first, last, CHUNK):
+            mine = range(start, min(last, start + CHUNK))
+            for c in mine:
+                mean[c] = number(0)
+                variance[c] = number(0)
+            for r in range(rows):
+                for c in mine:
+                    mean[c] += x[r * columns + c]
+            for c in mine:
+                mean[c] /= count
+            for r in range(rows):
+                for c in mine:
+                    centred = x[r * columns + c] - mean[c]
+                    normalized[r * columns + c] = centred
+                    variance[c] += centred * centred
+            for c in mine:
+                variance[c] /= count
+            for r in range(rows):
+                for c in mine:
+                    deviation = math.sqrt(variance[c] + number(epsilon[0]))
+                    value = normalized[r * columns + c] / deviation
+                    normalized[r * columns + c] = value
+                    out[r * columns + c] = gamma[c] * value + beta[c]
+
+    return kernel
+
+
+def batchnorm_infer(real: int) -> Kernel:
+    """out [row][column] by the mean and variance that are given."""
+    number: Any = ELEMENTS[real]
+
+    def kernel(block, part, parts):
+        x, gamma, beta, mean, variance, out = pointers(block, 0, 6, real)
+        (epsilon,) = pointers(block, 6, 1, DOUBLE)
+        rows, columns = numbers(block, 7, 2)
+        first, last = share(rows, part, parts)
+        for r in range(first, last):
+            for c in range(columns):
+                deviation = math.sqrt(variance[c] + number(epsilon[0]))
+                value = (x[r * columns + c] - mean[c]) / deviation
+                out[r * columns + c] = gamma[c] * value + beta[c]
+
+    return kernel
+
+
+def batchnorm_backward(real: int) -> Kernel:
+    """dgamma and dbeta of each column, and dx [row][column]."""
+    number: Any = ELEMENTS[real]
+
+    def kernel(block, part, parts):
+        dout, normalized, gamma, variance, dx, dgamma, dbeta = pointers(block, 0, 7, real)
+        (epsilon,) = pointers(block, 7, 1, DOUBLE)
+        rows, columns = numbers(block, 8, 2)
+        count = number(rows)
+        first, last = share(columns, part, parts)
+        for start in range(first, last, CHUNK):
+            mine = range(start, min(last, start + CHUNK))
+            for c in mine:
+                dgamma[c] = number(0)
+                dbeta[c] = number(0)
+            for r in range(rows):
+                for c in mine:
+                    dbeta[c] += dout[r * columns + c]
+                    dgamma[c] += dout[r * columns + c] * normalized[r * columns + c]
+            for r in range(rows):
+                for c in mine:
+                    # The mean and the variance depend on x too: their share is taken off.
+                    common = (dbeta[c] + normalized[r * columns + c] * dgamma[c]) / count
+                    scale = gamma[c] / math.sqrt(variance[c] + number(epsilon[0]))
+                    dx[r * columns + c] = scale * (dout[r * columns + c] - common)
+
+    return kernel

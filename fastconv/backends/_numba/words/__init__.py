@@ -1,0 +1,1 @@
+"""The vocabulary of the Numba kernels: memory, and tiles of vectors in registers."""
