@@ -5,6 +5,7 @@
 # becomes R*K registers. Above this file nobody sees a register. Call them inside a loop only, if
 # need be one over tiles: gcc unrolls an outermost loop too late to keep its t out of memory.
 
+from libc.math cimport sqrt as double_sqrt, sqrtf
 from libc.stddef cimport ptrdiff_t
 
 ctypedef fused real:
@@ -185,3 +186,13 @@ cdef inline void add_rows(
         for r in range(R):
             for j in range(columns):
                 out[r * step + j] += row[r * K * lanes(out) + j]
+
+
+# ---- single values ----
+
+
+cdef inline real root(real x) noexcept nogil:
+    if real is float:
+        return sqrtf(x)
+    else:
+        return double_sqrt(x)

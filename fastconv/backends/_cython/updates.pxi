@@ -7,6 +7,9 @@
 # numbers do not depend on who takes the step. All parameters are checked before the first changes;
 # what is not plain is left to the long way, which says what is wrong.
 
+from libc.float cimport DBL_MIN, FLT_MIN
+from libc.math cimport fabs
+
 cdef enum:
     PARAMETERS = 256  # of one step
     ADAM_RULE = 100  # the others are in updates.h
@@ -29,6 +32,27 @@ cdef struct Update:
     void* second
     ptrdiff_t size
     int kind
+
+
+cdef inline real normal_or_zero(real x) noexcept nogil:
+    """x, or 0 where x is subnormal; NaN stays."""
+    if real is float:
+        return 0 if fabs(x) < FLT_MIN else x
+    else:
+        return 0 if fabs(x) < DBL_MIN else x
+
+
+cdef void adam_part(
+    real* param, const real* grad, real* m, real* v, ptrdiff_t begin, ptrdiff_t end,
+    real lr, real new_m, real new_v, real epsilon,
+) noexcept nogil:
+    cdef ptrdiff_t i
+    cdef real g
+    for i in range(begin, end):
+        g = grad[i]
+        m[i] = normal_or_zero(m[i] + new_m * (g - m[i]))
+        v[i] = normal_or_zero(v[i] + new_v * (g * g - v[i]))
+        param[i] -= lr * m[i] / (root(v[i]) + epsilon)
 
 
 cdef void update_part(
@@ -140,3 +164,27 @@ cdef bint update_all(
             for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
                 take_update(rule, u, share(u.size, t, team), share(u.size, t + 1, team), numbers)
     return True
+
+
+def adam_update(
+    real[::1] param,
+    const real[::1] grad,
+    real[::1] m,
+    real[::1] v,
+    double lr,
+    double beta1,
+    double beta2,
+    double epsilon,
+    int threads,
+):
+    """Adam's step in place on param, m and v."""
+    cdef ptrdiff_t size = param.shape[0]
+    cdef int team = team_size(threads, size, 4 * size)
+    cdef int t
+    with nogil:
+        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
+            adam_part[real](
+                &param[0], &grad[0], &m[0], &v[0], share(size, t, team), share(size, t + 1, team),
+                <real> lr, <real> (1 - beta1), <real> (1 - beta2), <real> epsilon,
+            )
+

@@ -3,7 +3,7 @@
 #     for pixels, in parallel:  sums += g;  products += g*(x - mean)
 #     for pixels, in parallel:  dx = slope*(g - level - (x - mean)*tilt)
 #
-# g is dout where the gate lets it pass. Rows and tables are those of batchnorm2d.pxi. What
+# g is dout where the gate lets it pass. Rows and tables are those of norm_images.pxi. What
 # TOGETHER rows add to a column is summed in a register, in the dtype of the images, and goes to
 # the column's sum as a double.
 
