@@ -52,7 +52,8 @@ def fingerprint(
         one that has NumPy alone, as many write it.
     """
     try:
-        return combined(_Writer(meaning, name, on_numpy).definition(node, method))
+        modules = {_module_of_arrays(inner) for inner in nodes(node)} - {""} if on_numpy else set()
+        return combined(_Writer(meaning, name, modules).definition(node, method))
     except RecursionError:
         return ""
 
@@ -88,20 +89,17 @@ def _children(node: ast.AST) -> list[ast.AST]:
 
 
 class _Writer:
-    """Writes a syntax tree as a list of words."""
+    """Writes a syntax tree as a list of words; names of `modules` are NumPy."""
 
-    def __init__(self, meaning: Callable[[str], str], name: str, on_numpy: bool) -> None:
+    def __init__(self, meaning: Callable[[str], str], name: str, modules: set[str]) -> None:
         self.meaning = meaning
         self.name = name
-        self.on_numpy = on_numpy
-        self.modules: set[str] = set()  # what the definition calls the module of its arrays
+        self.modules = modules
         self.words: list[str] = []
         self.scopes: list[dict[str, int]] = []
         self.count = 0
 
     def definition(self, node: ast.AST, method: bool) -> list[str]:
-        if self.on_numpy:
-            self.modules = {name for inner in nodes(node) if (name := _module_of_arrays(inner))}
         if isinstance(node, Function):
             self._function(node, method)
         else:
@@ -160,7 +158,7 @@ class _Writer:
         self._fields(node, {"msg"})
 
     def _assignment(self, node: ast.Assign) -> None:
-        if not (self.on_numpy and _module_of_arrays(node)):
+        if _module_of_arrays(node) not in self.modules:
             self._fields(node)
 
     def _condition(self, node: ast.If) -> None:

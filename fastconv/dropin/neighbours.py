@@ -105,11 +105,10 @@ def definitions(tree: ast.Module) -> dict[str, Function]:
 
 def fingerprints(own: Mapping[str, Function]) -> dict[str, str]:
     """The fingerprint of each definition, in which names from outside count as they are spelled."""
-    marks = {}
-    for part, node in own.items():
-        outer, dot, _ = part.partition(".")
-        marks[part] = fingerprint(node, str, method=bool(dot), name=outer, on_numpy=True)
-    return marks
+    return {
+        part: fingerprint(node, str, method="." in part, on_numpy=True)
+        for part, node in own.items()
+    }
 
 
 def _is_made_by(module: ModuleType, part: str, node: Function) -> bool:

@@ -193,6 +193,7 @@ OTHER_ON_NUMPY = {
     "another module": CHOICE.replace(ASKED, "mine"),
     "another function": CHOICE.replace(ASKED, "cuda.mine(col)"),
     "of what is computed": CHOICE.replace(ASKED, "cuda.get_array_module(print(col))"),
+    "of what is computed besides": CHOICE.replace("module(col)", "module(col, key=print(col))"),
     "of a computed module": CHOICE.replace("cuda.get", "print(cuda).get"),
     "and something else": CHOICE.replace(ASKED, f"{ASKED}, print(col)"),
     "in some case": CHOICE.replace(ASKED, f"{ASKED} if pad else mine"),
