@@ -9,7 +9,6 @@ Notation: N images, C channels, H x W pixels; OC filters of KH x KW; OH x OW win
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -23,44 +22,43 @@ from ..ops.conv import ConvContext
 from ..selection import active
 from .finder import Report
 from .stand_in import Declined, expect_arrays, stand_in
-from .structure import Function, fingerprint, is_made_by
 
 __all__ = ["serve"]
 
 KNOWN = {
-    "Conv2DGradW.__init__": "82f9988e3d4124e3",
-    "Conv2DGradW.forward": "0aa79b487856cbd8",
-    "Conv2d.__init__": "9a54052da54fedcd",
-    "Conv2d.forward": "11c0c36008ec2e2b",
-    "Deconv2d.__init__": "f7c6ea753b156d64",
-    "Deconv2d.forward": "175b2338175bfd8e",
-    "Pooling.__init__": "ce1625ee69013315",
-    "Pooling.forward": "64f4feca07b8e244",
-    "Pooling2DGrad.__init__": "4d2d99e38c29e1d4",
-    "Pooling2DGrad.forward": "53b779f281902aed",
-    "col2im_array": "219afd5ed139e99c",
-    "im2col_array": "e91f55800399f1fa",
+    "Conv2DGradW.__init__": "b48bdbf59d6af006c4b3",
+    "Conv2DGradW.forward": "9015968ab7a5a83a7f24",
+    "Conv2d.__init__": "fa72434bec47b6e7bdd3",
+    "Conv2d.forward": "e508114b58b78f6699a8",
+    "Deconv2d.__init__": "a813de2363506af44e40",
+    "Deconv2d.forward": "54a112278328796cd145",
+    "Pooling.__init__": "630c1580a5ecc729e0e1",
+    "Pooling.forward": "b27fcdecfeee01a4fd05",
+    "Pooling2DGrad.__init__": "5fb4494d8cdccd6fc1e5",
+    "Pooling2DGrad.forward": "f5e9de8e4cf427c681c0",
+    "col2im_array": "504b57474342ae4d8add",
+    "im2col_array": "364031d358451a7a0d61",
 }
 """Fingerprints of dezero's definitions, in 0.0.13 and the last versions of its repository."""
 
 
-def serve(module: ModuleType, own: Mapping[str, Function], report: Report) -> None:
+def serve(module: ModuleType, marks: Mapping[str, str], report: Report) -> None:
     """Let the functions of ``dezero.functions_conv`` compute on kernels.
 
     Parameters
     ----------
     module : module
         As the user's file has made it.
-    own : mapping of str to ast.FunctionDef
-        What the file defines.
+    marks : mapping of str to str
+        Fingerprints of what the file defines; empty for what the module no longer has.
     report : Report
         Told what is served and what is not.
     """
-    known = {part for part in KNOWN if _is_known(part, module, own)}
+    known = {part for part, mark in KNOWN.items() if marks.get(part) == mark}
     served = []
     for name, (helper, make) in FORWARDS.items():
         parts = helper, f"{name}.__init__", f"{name}.forward"
-        if parts[-1] not in own:
+        if parts[-1] not in marks:
             continue  # an edition before it
         full = f"{module.__name__}.{name}"
         changed = [part for part in parts if part not in known]
@@ -84,32 +82,6 @@ def _note(full: str, report: Report) -> Callable[[str], None]:
         report.theirs.setdefault(full, f"dezero's code where it gets {reason}")
 
     return note
-
-
-def _is_known(part: str, module: ModuleType, own: Mapping[str, Function]) -> bool:
-    if part not in own:
-        return False
-    made: Any = module
-    for name in part.split("."):
-        made = getattr(made, name, None)
-    if not is_made_by(made, own[part]):
-        return False
-    return fingerprint(_OnNumpy().visit(own[part])) == KNOWN[part]
-
-
-class _OnNumpy(ast.NodeTransformer):
-    """What is left of a definition where ``xp`` is NumPy, not CuPy: many write that alone."""
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        chosen = isinstance(node.targets[0], ast.Name) and node.targets[0].id == "xp"
-        return None if chosen else self.generic_visit(node)
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        return node.orelse if ast.unparse(node.test) == "np != np" else node
-
-    def visit_Name(self, node: ast.Name) -> ast.Name:
-        return ast.Name("np", node.ctx) if node.id == "xp" else node
 
 
 # ---- convolution ----------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 What a reader may change without changing the computation is left out: the names of local
 variables, of the first parameter of a method and of the definition itself; docstrings, comments,
-annotations, layout; how a number or a string is spelled. A name from outside of the definition
-counts as what it stands for, which the caller says. The result is the same on every version of
-Python that fastconv runs on: nodes are written down here, not by `ast.dump`.
+annotations, layout, messages of assertions; how a number or a string is spelled. A name from
+outside of the definition counts as what it stands for, which the caller says. The result is the
+same on every version of Python that fastconv runs on: nodes are written down here, not by
+`ast.dump`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ LEFT_OUT = {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comm
 
 
 def fingerprint(
-    node: ast.AST, meaning: Callable[[str], str], *, method: bool = False, name: str = ""
+    node: ast.AST,
+    meaning: Callable[[str], str],
+    *,
+    method: bool = False,
+    name: str = "",
+    on_numpy: bool = False,
 ) -> str:
     """Return the fingerprint of a function, a method or an expression.
 
@@ -41,9 +47,13 @@ def fingerprint(
         Whether the first parameter may have any name.
     name : str
         The definition's own name, by which it may call itself.
+    on_numpy : bool
+        Whether a definition that asks its arrays for their module, NumPy or CuPy, counts as the
+        one that has NumPy alone, as many write it.
     """
     try:
-        return combined(_Writer(meaning, name).definition(node, method))
+        modules = {_module_of_arrays(inner) for inner in nodes(node)} - {""} if on_numpy else set()
+        return combined(_Writer(meaning, name, modules).definition(node, method))
     except RecursionError:
         return ""
 
@@ -79,11 +89,12 @@ def _children(node: ast.AST) -> list[ast.AST]:
 
 
 class _Writer:
-    """Writes a syntax tree as a list of words."""
+    """Writes a syntax tree as a list of words; names of `modules` are NumPy."""
 
-    def __init__(self, meaning: Callable[[str], str], name: str) -> None:
+    def __init__(self, meaning: Callable[[str], str], name: str, modules: set[str]) -> None:
         self.meaning = meaning
         self.name = name
+        self.modules = modules
         self.words: list[str] = []
         self.scopes: list[dict[str, int]] = []
         self.count = 0
@@ -141,7 +152,23 @@ class _Writer:
 
     def _annotated(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
-            self._fields(ast.Assign([node.target], node.value))
+            self._assignment(ast.Assign([node.target], node.value))
+
+    def _assertion(self, node: ast.Assert) -> None:
+        self._fields(node, {"msg"})
+
+    def _assignment(self, node: ast.Assign) -> None:
+        if _module_of_arrays(node) not in self.modules:
+            self._fields(node)
+
+    def _condition(self, node: ast.If) -> None:
+        """With NumPy, what stands under ``if xp != np`` does not run, and its ``else`` does."""
+        match node.test:
+            case ast.Compare(ast.Name(xp), [ast.NotEq()], [ast.Name("np")]) if xp in self.modules:
+                for statement in node.orelse:
+                    self._write(statement)
+            case _:
+                self._fields(node)
 
     def _handler(self, node: ast.ExceptHandler) -> None:
         self._fields(node, {"name"})
@@ -231,6 +258,8 @@ class _Writer:
         self.words.append(")")
 
     def _named(self, name: str) -> str:
+        if name in self.modules:
+            name = "np"
         if any(name in scope for scope in self.scopes):
             return self._local(name)
         return "itself" if name == self.name else self.meaning(name)
@@ -246,6 +275,8 @@ class _Writer:
 
 WRITERS: dict[type, Callable[[_Writer, Any], None]] = {
     ast.AnnAssign: _Writer._annotated,
+    ast.Assert: _Writer._assertion,
+    ast.Assign: _Writer._assignment,
     ast.AsyncFunctionDef: _Writer._nested,
     ast.Attribute: _Writer._attribute,
     ast.Constant: _Writer._constant,
@@ -254,6 +285,7 @@ WRITERS: dict[type, Callable[[_Writer, Any], None]] = {
     ast.Expr: _Writer._expression,
     ast.FunctionDef: _Writer._nested,
     ast.GeneratorExp: _Writer._comprehension,
+    ast.If: _Writer._condition,
     ast.JoinedStr: _Writer._joined,
     ast.Lambda: _Writer._function,
     ast.ListComp: _Writer._comprehension,
@@ -264,6 +296,20 @@ WRITERS: dict[type, Callable[[_Writer, Any], None]] = {
     ast.alias: _Writer._alias,
 }
 """How nodes are written that are not written field by field."""
+
+
+def _module_of_arrays(node: ast.AST) -> str:
+    """``xp`` in ``xp = cuda.get_array_module(x)``; empty for all else."""
+    match node:
+        case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value):
+            match value:
+                case ast.Call(
+                    ast.Name("get_array_module") | ast.Attribute(ast.Name(), "get_array_module"),
+                    [ast.Name()],
+                    [],
+                ):
+                    return name
+    return ""
 
 
 def _stored(target: ast.AST) -> Iterator[str]:

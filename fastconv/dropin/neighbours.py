@@ -15,13 +15,14 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location, spec_from_loader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .finder import Finder, Report
-from .structure import Function, definitions
+from .fingerprint import Function, fingerprint
 
-__all__ = ["GIVEN", "NEIGHBOURS", "NeighbourFinder"]
+__all__ = ["GIVEN", "NEIGHBOURS", "NeighbourFinder", "definitions", "fingerprints"]
 
-Serve = Callable[[ModuleType, Mapping[str, Function], Report], None]
+Serve = Callable[[ModuleType, Mapping[str, str], Report], None]
 
 NEIGHBOURS = {
     "cs231n.fast_layers": "fastconv.dropin.cs231n",
@@ -83,7 +84,40 @@ class _Neighbour(SourceFileLoader):
         """Run the file as any other, then let our functions stand in for the known ones."""
         super().exec_module(module)
         serve: Serve = importlib.import_module(NEIGHBOURS[module.__name__]).serve
-        serve(module, definitions(ast.parse(Path(self.path).read_bytes())), self.report)
+        own = definitions(ast.parse(Path(self.path).read_bytes()))
+        marks = fingerprints(own)
+        # What was assigned afterwards is the user's.
+        marks |= {part: "" for part, node in own.items() if not _is_made_by(module, part, node)}
+        serve(module, marks, self.report)
+
+
+def definitions(tree: ast.Module) -> dict[str, Function]:
+    """The functions of a module, and the methods of its classes as ``Class.method``."""
+    found: dict[str, Function] = {}
+    for node in tree.body:
+        if isinstance(node, Function):
+            found[node.name] = node
+        elif isinstance(node, ast.ClassDef):
+            inside = [part for part in node.body if isinstance(part, Function)]
+            found |= {f"{node.name}.{part.name}": part for part in inside}
+    return found
+
+
+def fingerprints(own: Mapping[str, Function]) -> dict[str, str]:
+    """The fingerprint of each definition, in which names from outside count as they are spelled."""
+    return {
+        part: fingerprint(node, str, method="." in part, on_numpy=True)
+        for part, node in own.items()
+    }
+
+
+def _is_made_by(module: ModuleType, part: str, node: Function) -> bool:
+    """Whether what the module has under this name is that of the definition, not a later one."""
+    made: Any = module
+    for name in part.split("."):
+        made = getattr(made, name, None)
+    code = getattr(made, "__code__", None)
+    return code is not None and code.co_firstlineno == node.lineno
 
 
 class _Given(Loader):

@@ -110,6 +110,22 @@ def test_a_function_that_calls_itself():
     assert of(text, name="f") != of(text.replace(" f(", " g("), name="f")
 
 
+def test_messages_of_assertions():
+    text = "def f(x):\n    assert x.ndim == 4, 'no images'\n    return x"
+    assert of(text) == of(text.replace("no images", "{x.ndim} axes").replace("'{", "f'{"))
+    assert of(text) == of(text.replace(", 'no images'", ""))
+    assert of(text) != of(text.replace("4", "3"))
+    assert of(text) != of(text.replace("    assert x.ndim == 4, 'no images'\n", ""))
+
+
+def test_a_definition_too_deep_to_be_read_has_no_fingerprint():
+    """Python runs it: a sum of 2,000 terms is one node in the other."""
+    text = "def f(x):\n    xp = get_array_module(x)\n    return " + " + ".join(["x"] * 2000)
+    exec(compile(text, "deep", "exec"), {})
+    assert of(text) == of(text, on_numpy=True) == ""
+    assert of(text, on_numpy=True) != of(text.replace(" + x" * 1900, ""), on_numpy=True)
+
+
 def test_names_that_only_look_alike():
     """A variable of a comprehension, of a lambda or of a function inside is another one."""
     texts = [
@@ -130,6 +146,73 @@ def test_written_down_for_every_version_of_python():
     assert of(PLAIN) == "82aaa84e73381c9ed82b"
     text = 'def f(x, *a, k=1, **o):\n    return f"{x!r:>{k}} {a}", {**o}, lambda q: -q'
     assert of(text) == "69bdf960765c59eadd65"
+    assert of(CHOICE, on_numpy=True) == "62f2384468fafaf5548b"
+
+
+# ---- what asks its arrays whether they are NumPy's or CuPy's -------------------------------------
+
+CHOICE = """
+def fold(col, pad):
+    n, c, h, w = col.shape
+    xp = cuda.get_array_module(col)
+    if xp != np:
+        img = on_gpu(col)
+    else:
+        img = xp.zeros((n, c, h + 2 * pad, w))
+        img += xp.random.rand(n)
+    return xp.swapaxes(img, 2, 3)
+"""
+ALONE = """
+def fold(col, pad):
+    n, c, h, w = col.shape
+    img = np.zeros((n, c, h + 2 * pad, w))
+    img += np.random.rand(n)
+    return np.swapaxes(img, 2, 3)
+"""
+ASKED = "cuda.get_array_module(col)"
+
+SAME_ON_NUMPY = {
+    "NumPy alone": ALONE,
+    "another name": CHOICE.replace("xp", "module"),
+    "asked directly": CHOICE.replace("cuda.get", "get"),
+    "an annotation": CHOICE.replace("xp =", "xp: Any ="),
+    "nothing for CuPy": ALONE.replace("    img", f"    xp = {ASKED}\n    img", 1),
+    "other work for CuPy": CHOICE.replace("on_gpu(col)", "print(col)"),
+}
+
+
+@pytest.mark.parametrize("what", SAME_ON_NUMPY)
+def test_what_does_not_matter_on_numpy(what):
+    text = SAME_ON_NUMPY[what]
+    assert text != CHOICE
+    assert of(text, on_numpy=True) == of(CHOICE, on_numpy=True) == of(ALONE)
+    assert of(CHOICE) != of(ALONE)  # if it is not asked for
+
+
+OTHER_ON_NUMPY = {
+    "another module": CHOICE.replace(ASKED, "mine"),
+    "another function": CHOICE.replace(ASKED, "cuda.mine(col)"),
+    "of what is computed": CHOICE.replace(ASKED, "cuda.get_array_module(print(col))"),
+    "of what is computed besides": CHOICE.replace("module(col)", "module(col, key=print(col))"),
+    "of a computed module": CHOICE.replace("cuda.get", "print(cuda).get"),
+    "and something else": CHOICE.replace(ASKED, f"{ASKED}, print(col)"),
+    "in some case": CHOICE.replace(ASKED, f"{ASKED} if pad else mine"),
+    "also called otherwise": CHOICE.replace("xp =", "xp = module ="),
+    "then another": CHOICE.replace("    if", "    xp = mine\n    if"),
+    "a module of the file's": CHOICE.replace(f"    xp = {ASKED}\n", ""),
+    "a parameter": CHOICE.replace(f"    xp = {ASKED}\n", "").replace("pad)", "pad, xp=np)"),
+    "the other way round": CHOICE.replace("xp != np", "xp == np"),
+    "another comparison": CHOICE.replace("xp != np", "mine != np"),
+    "other work on NumPy": CHOICE.replace("xp.zeros", "xp.ones"),
+    "more work on NumPy": CHOICE.replace("        img +=", "        print(img)\n        img +="),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_ON_NUMPY)
+def test_what_matters_on_numpy(what):
+    text = OTHER_ON_NUMPY[what]
+    assert text != CHOICE
+    assert of(text, on_numpy=True) != of(CHOICE, on_numpy=True)
 
 
 # ---- mutations of definitions as the book has them ---------------------------------------------
