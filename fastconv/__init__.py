@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+from .moved import find_earlier_modules
 
 if TYPE_CHECKING:
     from . import datasets, errors, functions, gradient, io, layers, optimizer, trainer, util
@@ -105,3 +106,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+find_earlier_modules()

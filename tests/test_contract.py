@@ -9,7 +9,7 @@ from fastconv import ops, selection
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
 from fastconv.layers import Affine, Convolution, Pooling
-from fastconv.ops import dense, images
+from fastconv.ops import conv, dense, pool, updates
 from fastconv.optimizer import Adam
 from fastconv.testing import call_kernel
 from fastconv.testing.cases import cases
@@ -177,7 +177,7 @@ def test_a_front_door_that_forgets_the_memory_layout(backend, monkeypatch):
 def test_a_front_door_that_forgets_a_shape(backend, monkeypatch):
     layer = Convolution(np.ones((2, 1, 3, 3)), np.zeros(2), backend=backend)
     layer.forward(np.ones((1, 1, 5, 5)))
-    monkeypatch.setattr(images, "expect_shape", lambda *arguments: None)
+    monkeypatch.setattr(conv, "expect_shape", lambda *arguments: None)
     layer.W = np.ones((4, 1, 3, 3))
     with pytest.raises(ContractBroken, match=r"conv2d_backward: .* has shape"):
         layer.backward(np.ones((1, 2, 3, 3)))
@@ -186,7 +186,7 @@ def test_a_front_door_that_forgets_a_shape(backend, monkeypatch):
 def test_a_front_door_that_forgets_a_dtype(backend, monkeypatch):
     layer = Pooling(2, 2, backend=backend)
     empty = ops.empty_images
-    monkeypatch.setattr(images, "empty_images", lambda s, dtype, layout: empty(s, "f4", layout))
+    monkeypatch.setattr(pool, "empty_images", lambda s, dtype, layout: empty(s, "f4", layout))
     with pytest.raises(ContractBroken, match="maxpool2d_forward: "):
         layer.forward(np.ones((1, 1, 4, 4)))
 
@@ -195,7 +195,7 @@ def test_a_front_door_that_forgets_the_optimizers_state(backend, monkeypatch):
     """What wrote behind an array once: moments of fewer numbers than their parameter."""
     unchecked = lambda op, param, grad, **kept: (param, grad, tuple(kept.values()))  # noqa: E731
     monkeypatch.setattr("fastconv.training.optimizer_base.updated_arrays", unchecked)
-    monkeypatch.setattr(dense, "updated_arrays", unchecked)
+    monkeypatch.setattr(updates, "updated_arrays", unchecked)
     adam, params = Adam(), {"W": np.ones((3, 3))}
     with selection.use_backend(backend):
         adam.update(params, {"W": np.ones((3, 3))})

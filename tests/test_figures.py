@@ -204,7 +204,7 @@ def test_files_are_png_and_written_whole(tmp_path, rng):
 
 def test_nothing_goes_through_pyplot(tmp_path):
     script = (
-        "import sys, numpy; from fastconv import figures; "
+        "import sys, numpy; from fastconv.experiment import figures; "
         f"figures.draw_confusion({str(tmp_path / 'c.png')!r}, numpy.eye(3, dtype=int), 'abc'); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )

@@ -187,7 +187,7 @@ def test_the_word_of_the_folders_owner_counts_unless_anyone_could_be_it(
 AS_USER = """
 import os, sys, warnings
 from pathlib import Path
-from fastconv.backends._numba.store import Store
+from fastconv.backends._numba.launch.store import Store
 user, folder, code = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].encode()
 os.setgroups([])
 os.setgid(user)
@@ -277,14 +277,14 @@ def test_a_folder_that_this_user_cannot_write_is_told_once(shared):
 
 def test_settings_that_change_the_code_have_code_of_their_own(tmp_path, monkeypatch):
     numba = pytest.importorskip("numba")
-    from fastconv.backends._numba import dense
+    from fastconv.backends._numba import activation
     from fastconv.backends._numba.launch import build
 
     def compiled() -> int:
         builder = build.Builder(lambda: tmp_path)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            builder.serial(dense.relu_forward, 4)
+            builder.serial(activation.relu_forward, 4)
         return len(files(tmp_path))
 
     assert compiled() == 1

@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from ..experiment.drawing import draw_network
 from ..models import default_image, make_model
-from ..network.drawing import draw_network
 from ..network.summary import layer_facts, summary
 from .output import print_json, show, teller
 

@@ -5,9 +5,12 @@ Notation: N samples, D features, M units.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy.typing import ArrayLike
 
 from .. import ops
+from ..moved import moved
 from .base import Array, Layer
 
 __all__ = ["Affine"]
@@ -55,3 +58,8 @@ class Affine(Layer):
         dx, self.dW, db = ops.affine_backward(dout, self.W, context, input_gradient)
         self.db = None if self.b is None else db
         return dx
+
+
+def __getattr__(name: str) -> Any:
+    """What earlier versions had here, for their pickles."""
+    return moved(__name__, name)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..backends.table import Array
 from ..errors import ShapeError
+from ..moved import moved
 from ..selection import active
 from .arrays import (
     Context,
@@ -98,3 +100,8 @@ def affine_backward(
     dout, weight = contiguous(dout, x.dtype), contiguous(weight, x.dtype)
     backend.affine_backward(dout, x, weight, dx, dweight, dbias)
     return None if dx is None else dx.reshape(context.shape), dweight, dbias
+
+
+def __getattr__(name: str) -> Any:
+    """What earlier versions had here, for their pickles."""
+    return moved(__name__, name)

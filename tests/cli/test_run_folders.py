@@ -315,7 +315,7 @@ def test_a_run_that_is_killed_while_it_writes(kept_straight, few_digits, fastcon
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_run_that_is_killed_before_it_writes(few_digits, fastconv_command):
-    code = "from fastconv import training_run\n"
+    code = "from fastconv.experiment import train as training_run\n"
     code += (
         "training_run.load_for_training = lambda *a, **b: os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -683,7 +683,7 @@ def test_definitions_in_the_script_itself(book):
         done = python("-m", "fastconv", *words, cwd=script.parent)
         assert done.returncode == 0, done.stderr
         first, rest = done.stdout.split("\n", 1)
-        assert first == "fastconv.layers.images None"
+        assert first == "fastconv.layers.conv None"
         assert_same_print(rest, expected.split("\n", 1)[1], tolerance=1e-10)
         assert "__main__ (Affine, BatchNormalization, Convolution, " in last_line(done)
 

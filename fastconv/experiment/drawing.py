@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from ..experiment.figures import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
 from ..layers import Affine, Convolution
 from ..layers.containers import AuxiliaryHead, Branches, Chain, Shortcut
-from .network import Network
-from .summary import layer_facts
+from ..network.network import Network
+from ..network.summary import layer_facts
+from .figures import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
