@@ -807,7 +807,7 @@ def test_the_options_of_the_command(book):
     done = python("-m", "fastconv", "--serve-all", "show.py", cwd=folder)
     assert done.stdout == "fastconv.layers.dropout mine\n", done.stderr
     done = python("-m", "fastconv", "--map", "mine=common.layers", "show.py", cwd=folder)
-    assert done.stdout == "common.layers fastconv.layers.dropout\n", done.stderr
+    assert done.stdout == "common.layers fastconv.layers.dense\n", done.stderr
     for words, message in (
         (["--map", "mine", "show.py"], "expected MODULE=COMMON.X, got 'mine'"),
         (["--map", "mine=numpy", "show.py"], "map 'mine' to one of common.functions"),
