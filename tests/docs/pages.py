@@ -21,6 +21,7 @@ from .commands import Shell
 
 PAGES = (
     CHECKOUT / "README.md",
+    CHECKOUT / "CONTRIBUTING.md",
     *sorted((CHECKOUT / "docs").glob("*.md")),
     CHECKOUT / "examples/README.md",
 )
