@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv import selection
 
-from .kernel_cases import cases, prepare
+from .cases import cases, prepare
 
 
 def main(backend: str) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .kernel_cases import cases
+from .cases import cases
 from .launch import FOLDER, command, environment
 
 __all__ = ["Comparison", "limit", "verdicts"]

@@ -15,7 +15,7 @@ import numpy as np
 from fastconv import selection
 from fastconv.errors import BackendUnavailable
 
-from .kernel_cases import Call, cases, prepare
+from .cases import Call, cases, prepare
 from .timing import turn
 
 

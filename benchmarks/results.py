@@ -110,9 +110,9 @@ def read_results(path: Path) -> Results:
         The file was not written by this suite.
     """
     data = json.loads(path.read_text())
-    machine = data.get("machine_info", {}).get("fastconv")
+    machine = data.get("fastconv")
     if machine is None:
-        raise ValueError(f"{path}: not a results file of this suite (no machine_info.fastconv)")
+        raise ValueError(f"{path}: not a results file of this suite (it has no 'fastconv')")
     rows = [
         Row(
             test=entry["name"].partition("[")[0],

@@ -18,9 +18,9 @@ from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
 
 from . import guard, mnist_epochs, peers, tournament
+from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
 from .data import batch_of, network_of
-from .kernel_cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .launch import FOLDER, command, environment
 from .reference import BookNet
 from .report import html_table, write_report
@@ -189,11 +189,9 @@ def test_report_of_a_small_run(tmp_path: Path) -> None:
     rows = [("test_kernel", row) for row in kernels] + [("test_peer", row) for row in peers]
     data = {
         "datetime": "2026-01-01",
-        "machine_info": {
-            "fastconv": {
-                "processor": "one",
-                "peaks": {"1": {"float32 GFLOP/s": 9.0, "float64 GFLOP/s": 4.0, "GB/s": 2.0}},
-            }
+        "fastconv": {
+            "processor": "one",
+            "peaks": {"1": {"float32 GFLOP/s": 9.0, "float64 GFLOP/s": 4.0, "GB/s": 2.0}},
         },
         "benchmarks": [
             {
