@@ -17,7 +17,17 @@ from fastconv import selection
 
 from .peaks import bandwidth, fma_peak
 
-__all__ = ["BACKENDS", "Peaks", "blas", "commit", "facts", "instruction_set", "peaks", "processor"]
+__all__ = [
+    "BACKENDS",
+    "Peaks",
+    "blas",
+    "commit",
+    "facts",
+    "instruction_set",
+    "peaks",
+    "processor",
+    "summary",
+]
 
 BACKENDS = ("cython", "numba", "numpy")
 
@@ -110,6 +120,14 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def summary() -> str:
+    """Processor, libraries and commit on one line."""
+    return (
+        f"{processor()}; NumPy {np.__version__}, BLAS {blas()}; fastconv {fastconv.__version__}, "
+        f"commit {commit()}"
+    )
 
 
 def facts(threads: tuple[int, ...]) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from fastconv.backends.algorithms import Algorithm, ConvAlgorithms
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
 
-from . import guard, mnist_epochs, peers, tournament
+from . import guard, mnist_epochs, peers
+from .book import BookNet
 from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
-from .data import batch_of, network_of
-from .launch import FOLDER, command, environment
-from .reference import BookNet
+from .data import batch_of, network_of, new_problem
+from .processes import FOLDER, Child, environment, told_by
 from .report import html_table, write_report
 from .results import read_results
 from .shapes import conv_shapes
@@ -43,7 +43,7 @@ def test_book_agrees_with_the_reference_backend() -> None:
 def test_contenders_go_on_with_other_images(name: str) -> None:
     if reason := peers.missing(name):
         pytest.skip(reason)
-    contender = peers.make(name, peers.new_problem(5, 1))
+    contender = peers.make(name, new_problem(5, 1))
     x, t = batch_of(5, "float32")
     contender.take(1 - x, t)
     wanted = network_of("float64", "numpy").predict(1 - x.astype(np.float64))
@@ -166,6 +166,30 @@ def test_guard_needs_more_than_the_noise() -> None:
     assert found["noisy"][2] == found["0"][2] == ""
 
 
+def test_guard_times_the_network_and_kernels() -> None:
+    known = guard.names()
+    assert set(known) == {
+        "deepconvnet:inference",
+        "deepconvnet:training step",
+        *map(str, cases(full=True)),
+    }
+    common = {"backend": "numpy", "dtype": "float32"}
+    with Child("guard_worker", variables=environment(1)) as child:
+        for name in (known[0], "affine_forward-100x50->10"):
+            assert child.ask(**common, name=name)["seconds"] > 0
+        assert child.ask(**common, name="a kernel of another commit") == {"seconds": None}
+
+
+def test_a_child_that_ends_is_named() -> None:
+    with (
+        Child("guard_worker", variables=environment(1)) as child,
+        pytest.raises(
+            RuntimeError, match="the process of {'name': 'nothing else'} ended, status 1"
+        ),
+    ):
+        child.ask(name="nothing else")
+
+
 def test_report_of_a_small_run(tmp_path: Path) -> None:
     common = {"dtype": "float32", "threads": 1, "provider": "cython", "share_of_roofline": 0.5}
     kernels = [
@@ -228,13 +252,11 @@ def test_table_with_an_empty_cell() -> None:
 
 
 def test_memory_is_the_process_own(tmp_path: Path) -> None:
-    problem = tmp_path / "problem.npz"
-    peers.save_problem(problem, peers.new_problem(2, 1))
-    line = command("cold_start", tournament.BOOK, str(problem), "1")
+    problem = tmp_path / "problem"
+    peers.save_problem(problem, new_problem(2, 1))
 
     def measured() -> int:
-        done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)["first"]
+        return told_by("cold_start", peers.BOOK, str(problem), "1")["first"]
 
     alone = measured()
     ballast = np.ones(1 << 26)  # 512 MB of the parent's
