@@ -152,6 +152,8 @@ def main() -> None:
         # The other libraries compute in float32 only.
         modules = () if options.dtype == "float32" else ("ours", "pytorch")
         names = peers.able(task, options.contender, modules, large)
+        if not any(options.base in name for name in names):
+            print(f"no ratios: no contender here is called {options.base!r}", file=sys.stderr)
         print()
         if task == "convolution":
             convolutions(names, options)

@@ -166,6 +166,6 @@ def _note(benchmark: Any, operation: str, name: str, **more: Any) -> None:
         dtype="float32",
         threads=threads,
         backend=name,
+        group=operation,
         **more,
     )
-    benchmark.group = operation

@@ -64,6 +64,6 @@ def test_peer(benchmark: Any, name: str, task: str, threads: int, full: bool) ->
         times_as_long_as={
             ours: result.ratio(name, ours) for ours in OURS if ours in result.medians()
         },
+        # The book's code computes in float64 and stands in the same group.
+        group=f"{task} DeepConvNet, batch 100, t{threads}",
     )
-    # The book's code computes in float64 and stands in the same group.
-    benchmark.group = f"{task} DeepConvNet, batch 100, t{threads}"

@@ -16,6 +16,7 @@ import pytest
 from fastconv.backends.algorithms import Algorithm, ConvAlgorithms
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
+from fastconv.io.records import read_record
 
 from . import guard, mnist_epochs, peers
 from .book import BookNet
@@ -23,8 +24,7 @@ from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
 from .data import batch_of, network_of, new_problem
 from .processes import FOLDER, Child, environment, told_by
-from .report import html_table, write_report
-from .results import read_results
+from .report import Measurement, read, report
 from .shapes import conv_shapes
 
 
@@ -184,71 +184,132 @@ def test_a_child_that_ends_is_named() -> None:
     with (
         Child("guard_worker", variables=environment(1)) as child,
         pytest.raises(
-            RuntimeError, match="the process of {'name': 'nothing else'} ended, status 1"
+            RuntimeError, match=r"the process of \{'name': 'nothing else'\} ended, status 1"
         ),
     ):
         child.ask(name="nothing else")
 
 
-def test_report_of_a_small_run(tmp_path: Path) -> None:
-    common = {"dtype": "float32", "threads": 1, "provider": "cython", "share_of_roofline": 0.5}
-    kernels = [
-        ("conv2d_forward", "deepconvnet:1@28->16,3x3", backend, {"gflops": 3.0, "bytes": 10})
-        for backend in ("cython", "numpy")
-    ]
-    peers = [
-        (
-            "inference against peers",
-            "DeepConvNet, batch 100",
-            name,
-            {
-                "library": {},
-                "way": "one process",
-                "launches": 1,
-                "times_as_long_as": {"fastconv cython": ratio},
-            },
+def row(test: str, group: str, seconds: float = 1e-3, **info: Any) -> dict[str, Any]:
+    """A row of a results file."""
+    common = {"dtype": "float32", "threads": 1}
+    stats = {"median": seconds}
+    return {"name": f"{test}[1]", "group": group, "stats": stats, "extra_info": common | info}
+
+
+def kernel(name: str, backend: str, seconds: float, **more: Any) -> dict[str, Any]:
+    info = {"operation": name, "shape": "5@8", "backend": backend, "provider": backend}
+    return row("test_kernel", name, seconds, **info | more)
+
+
+def report_of(*rows: dict[str, Any]) -> str:
+    peaks = {"1": {"float32 GFLOP/s": 9.0, "float64 GFLOP/s": 4.0, "GB/s": 2.0}}
+    facts = {"processor": "one", "instruction sets": {"numba": "avx2"}, "peaks": peaks}
+    data = {"datetime": "2026-01-01", "fastconv": facts, "benchmarks": rows}
+    return report(read_record(json.dumps(data), Measurement, "results.json"))
+
+
+def test_report_of_the_machine() -> None:
+    text = report_of()
+    assert "| instruction sets | numba avx2 |" in text
+    assert "| measured peaks, threads: 1 | 9 float32 GFLOP/s, 4 float64 GFLOP/s, 2 GB/s |" in text
+    assert text.count("## ") == 1  # of nothing else there is a row
+
+
+def test_report_of_kernels() -> None:
+    text = report_of(
+        kernel("conv2d_forward", "cython", 1e-3, gflops=3.0, share_of_roofline=0.5),
+        kernel("conv2d_forward", "numpy", 4e-3, gflops=0.75, share_of_roofline=0.1),
+        kernel("lrn_forward", "cython", 2e-6, provider="numpy", share_of_roofline=0.25),
+    )
+    assert "| conv2d_forward | float32 | 1 | 4.0x (4.0 - 4.0) |  |" in text
+    head = "| shape | dtype | cython | numpy | cython, GFLOP/s | numpy, GFLOP/s "
+    head += "| cython against numpy | cython, share of roofline | numpy, share of roofline |"
+    assert head in text
+    assert "| 5@8 | float32 | 1 ms | 4 ms | 3 | 1 | 4.0x | 50 % | 10 % |" in text
+    assert "| 5@8 | float32 | 2 us (by numpy) | 25 % |" in text
+    furthest = text.partition("### Furthest from the roofline: cython")[2]
+    assert furthest.index("lrn_forward") < furthest.index("conv2d_forward")
+
+
+def test_report_of_contenders() -> None:
+    text = report_of(
+        *(
+            row(
+                "test_peer",
+                "inference",
+                operation="inference against peers",
+                backend=name,
+                library=library,
+                processes="one process",
+                launches=3,
+                times_as_long_as={"fastconv cython": ratio},
+            )
+            for name, library, ratio in (
+                ("fastconv cython", {}, 1.0),
+                ("Another", {"another": "2.0"}, 2.5),
+            )
         )
-        for name, ratio in (("fastconv cython", 1.0), ("Another <library>", 2.5))
-    ]
-    rows = [("test_kernel", row) for row in kernels] + [("test_peer", row) for row in peers]
-    data = {
-        "datetime": "2026-01-01",
-        "fastconv": {
-            "processor": "one",
-            "peaks": {"1": {"float32 GFLOP/s": 9.0, "float64 GFLOP/s": 4.0, "GB/s": 2.0}},
-        },
-        "benchmarks": [
-            {
-                "name": f"{test}[{shape}]",
-                "stats": {"median": 1e-3, "q1": 9e-4, "q3": 2e-3},
-                "extra_info": common
-                | {"operation": operation, "shape": shape, "backend": backend}
-                | more,
-            }
-            for test, (operation, shape, backend, more) in rows
-        ],
-    }
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(data))
-    write_report(read_results(path), tmp_path / "report")
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert "Another &lt;library&gt;" in page
-    assert "http://" not in page and "https://" not in page
-    assert page.count("<img") == page.count("data:image/png;base64,") == 3
-    assert "| Another <library> | 1 ms | 2.50 |" in (tmp_path / "report/report.md").read_text()
+    )
+    assert "### inference, 1 thread\n\nOne process; launches: 3." in text
+    assert "| Another 2.0 | 1 ms | 2.50 |" in text
+
+
+def test_report_of_what_a_process_takes() -> None:
+    sizes = {"numpy": 2_000_000, "needed": 3_000_000}
+    text = report_of(
+        row("test_network", "", operation="step", batch=10, backend="numba", gflops=2.0),
+        row("test_layer", "", operation="Relu forward", shape="5x8", backend="numpy"),
+        row("test_first_training_step", "", 2.0, backend="JAX jit", cache="cold"),
+        row("test_compile", "", backend="numba, cold", kernels={"fast": 0.1, "slow": 0.5}),
+        row("test_import", "", 0.25, backend="numpy", installed_bytes=sizes),
+        row(
+            "test_memory",
+            "",
+            backend="numba",
+            bytes_after_one_step=4_000_000,
+            bytes_after_100_steps=5_000_000,
+        ),
+    )
+    for line in (
+        "| float32 | 10 | 1 | 1 ms | 2 |",
+        "| Relu forward | 5x8 | float32 | 1 | 1 ms |",
+        "| JAX jit | cold | 2 s |",
+        "| ... slow (numba, cold) | 500 ms |\n| ... fast (numba, cold) | 100 ms |",
+        "| numpy | 250 ms | 2.0 | 5 |",
+        "| numba | 4 | 5 |",
+    ):
+        assert line in text
 
 
 def test_report_refuses_another_file(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text("{}")
-    with pytest.raises(ValueError, match="not a results file"):
-        read_results(path)
+    with pytest.raises(ValueError, match=r"other\.json: .*datetime"):
+        read(path)
 
 
-def test_table_with_an_empty_cell() -> None:
-    page = html_table("|  | value |\n| --- | ---: |\n| a&b | 1 |")
-    assert "<th></th>" in page
-    assert '<td>a&amp;b</td><td class="number">1</td>' in page
+def test_a_measurement_is_compared_and_reported(tmp_path: Path) -> None:
+    """Twice from the command line; `--benchmark-compare` wants the same machine_info."""
+    line = "-m pytest -q -n0 -p no:cacheprovider --benchmark-only --benchmark-json=results.json"
+    line += " --benchmark-columns=median --benchmark-save=saved"
+    line += f" --rootdir={FOLDER.parent} -c {FOLDER.parent / 'pyproject.toml'}"
+    name = f"{FOLDER / 'test_kernels.py'}::test_kernel"
+    cases_of_adam = [f"{name}[adam_update-144-float32-{backend}]" for backend in ("numpy", "numba")]
+    for more in ([], ["--benchmark-compare=0001"]):
+        done = subprocess.run(
+            [sys.executable, *line.split(), *more, *cases_of_adam],
+            cwd=tmp_path,
+            env=environment(1),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "benchmark 'adam_update 144 float32 t1': 4 tests" in done.stdout
+    text = report(read(tmp_path / "results.json"))
+    assert re.search(r"\| adam_update \| float32 \| 1 \|  \| [\d.]+x \(.*\) \|", text)
+    assert "measured peaks, threads: 1" in text
 
 
 def test_memory_is_the_process_own(tmp_path: Path) -> None:
