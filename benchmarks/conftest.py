@@ -1,7 +1,7 @@
 """Full measurement with ``--benchmark-only``; else a test.
 
-As a test every benchmark runs once, untimed, on small shapes, and each kind of work once at
-the least of its full sizes: some algorithms only run there.
+As a test every benchmark is called once, untimed, on small shapes, and each kind of work once at
+the least of its full sizes: some algorithms are only chosen there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DTYPES = ("float32", "float64")
 
 
 def is_full(config: pytest.Config) -> bool:
-    """Whether this run is to measure."""
+    """Whether benchmarks are to be timed, at their full sizes."""
     return bool(config.option.benchmark_only or config.option.benchmark_enable)
 
 
@@ -80,13 +80,13 @@ def backend(backend_name: str) -> str:
 
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether this run is to measure."""
+    """Whether benchmarks are to be timed, at their full sizes."""
     return is_full(request.config)
 
 
 @pytest.fixture
 def benchmark(benchmark: Any, full: bool) -> Any:
-    """pytest-benchmark's own, which runs the work once and times nothing unless asked to."""
+    """pytest-benchmark's own, which calls the work once and times nothing unless asked to."""
     benchmark.disabled = benchmark.disabled or not full
     return benchmark
 

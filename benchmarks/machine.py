@@ -48,7 +48,7 @@ class Peaks:
     bandwidth: float
 
     def least_seconds(self, flops: int, moved: int) -> float:
-        """The roofline: no run can take less, if its data comes from memory."""
+        """The roofline: nothing can take less, if its data comes from memory."""
         return max(flops / self.flops, moved / self.bandwidth)
 
 
@@ -131,7 +131,7 @@ def summary() -> str:
 
 
 def facts(threads: tuple[int, ...]) -> dict[str, Any]:
-    """What a reader must know before any figure of this run."""
+    """What a reader must know before any figure of a measurement."""
     return {
         "processor": processor(),
         "threads": max(threads),

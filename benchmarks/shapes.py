@@ -91,7 +91,7 @@ def conv_shapes() -> list[ConvShape]:
 
 
 def small_conv_shapes() -> list[ConvShape]:
-    """Return one small convolution of each kind, for a run that tests and does not time."""
+    """Return one small convolution of each kind, for tests, which time nothing."""
     return [
         ConvShape("small", 2, 3, 12, 8, 7, 2, 3),
         ConvShape("small", 2, 4, 9, 24, 5, 1, 2),

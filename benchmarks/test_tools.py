@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_book_agrees_with_the_reference_backend() -> None:
     np.random.seed(5)
     wanted = network.gradient(x, t)
     np.random.seed(5)
-    assert_same(book.gradient(x, t), wanted, 1e-12, "the book's way")
+    assert_same(book.gradient(x, t), wanted, 1e-12, "the book's code")
     assert_same({"scores": book.predict(x)}, {"scores": network.predict(x)}, 1e-12, "scores")
 
 
@@ -78,10 +78,10 @@ class _Rounding:
     """A backend that computes every convolution by one algorithm."""
 
     def __init__(self, algorithm: Algorithm) -> None:
-        self.ways = ConvAlgorithms(algorithm, algorithm, "sparse")
+        self.algorithms = ConvAlgorithms(algorithm, algorithm, "sparse")
 
     def conv2d_algorithms(self, *shape: Any) -> ConvAlgorithms:
-        return self.ways
+        return self.algorithms
 
 
 def test_winners_are_exact_where_whole_numbers_stay_exact() -> None:
@@ -166,6 +166,34 @@ def test_guard_needs_more_than_the_noise() -> None:
     assert found["noisy"][2] == found["0"][2] == ""
 
 
+class _Child:
+    """In the place of `Child`: times by tree; the second of the same tree is slower."""
+
+    started: ClassVar[list[str]] = []
+
+    def __init__(self, module: str, *, variables: dict[str, str]) -> None:
+        self.tree = Path(variables["PYTHONPATH"]).name
+        self.slower = 1.25 if self.tree in self.started else 1.0
+        self.started.append(self.tree)
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, name: str) -> dict[str, float | None]:
+        known = {"base": 2.0, "head": 3.0 if name == "both" else None}[self.tree]
+        return {"seconds": known and known * self.slower}
+
+
+def test_guard_divides_by_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "Child", _Child)
+    trees = (Path("base"), Path("head"))
+    found = guard.one_launch(trees, [{"name": "both"}, {"name": "base only"}], 1)
+    assert found == {"both": (1.5, 1.25)}
+
+
 def test_guard_times_the_network_and_kernels() -> None:
     known = guard.names()
     assert set(known) == {
@@ -198,8 +226,8 @@ def row(test: str, group: str, seconds: float = 1e-3, **info: Any) -> dict[str, 
 
 
 def kernel(name: str, backend: str, seconds: float, **more: Any) -> dict[str, Any]:
-    info = {"operation": name, "shape": "5@8", "backend": backend, "provider": backend}
-    return row("test_kernel", name, seconds, **info | more)
+    info = {"operation": name, "shape": "5@8", "backend": backend, "provider": backend} | more
+    return row("test_kernel", f"{name} {info['shape']}", seconds, **info)
 
 
 def report_of(*rows: dict[str, Any]) -> str:
@@ -220,13 +248,15 @@ def test_report_of_kernels() -> None:
     text = report_of(
         kernel("conv2d_forward", "cython", 1e-3, gflops=3.0, share_of_roofline=0.5),
         kernel("conv2d_forward", "numpy", 4e-3, gflops=0.75, share_of_roofline=0.1),
+        kernel("conv2d_forward", "cython", 3e-3, shape="6@9", gflops=1.0, share_of_roofline=0.75),
         kernel("lrn_forward", "cython", 2e-6, provider="numpy", share_of_roofline=0.25),
     )
-    assert "| conv2d_forward | float32 | 1 | 4.0x (4.0 - 4.0) |  |" in text
+    assert "| conv2d_forward | float32 | 2 | 4.0x (4.0 - 4.0) |  |" in text
     head = "| shape | dtype | cython | numpy | cython, GFLOP/s | numpy, GFLOP/s "
     head += "| cython against numpy | cython, share of roofline | numpy, share of roofline |"
     assert head in text
     assert "| 5@8 | float32 | 1 ms | 4 ms | 3 | 1 | 4.0x | 50 % | 10 % |" in text
+    assert "| 6@9 | float32 | 3 ms |  | 1 |  |  | 75 % |  |" in text
     assert "| 5@8 | float32 | 2 us (by numpy) | 25 % |" in text
     furthest = text.partition("### Furthest from the roofline: cython")[2]
     assert furthest.index("lrn_forward") < furthest.index("conv2d_forward")
@@ -290,26 +320,37 @@ def test_report_refuses_another_file(tmp_path: Path) -> None:
 
 
 def test_a_measurement_is_compared_and_reported(tmp_path: Path) -> None:
-    """Twice from the command line; `--benchmark-compare` wants the same machine_info."""
+    """Twice from the command line: pytest-benchmark and the report read what was written."""
     line = "-m pytest -q -n0 -p no:cacheprovider --benchmark-only --benchmark-json=results.json"
     line += " --benchmark-columns=median --benchmark-save=saved"
     line += f" --rootdir={FOLDER.parent} -c {FOLDER.parent / 'pyproject.toml'}"
     name = f"{FOLDER / 'test_kernels.py'}::test_kernel"
+    # As if no other pytest were there: a worker of one measures nothing.
+    variables = {name: text for name, text in environment(1).items() if "PYTEST" not in name}
     cases_of_adam = [f"{name}[adam_update-144-float32-{backend}]" for backend in ("numpy", "numba")]
     for more in ([], ["--benchmark-compare=0001"]):
         done = subprocess.run(
             [sys.executable, *line.split(), *more, *cases_of_adam],
             cwd=tmp_path,
-            env=environment(1),
+            env=variables,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "benchmark 'adam_update 144 float32 t1': 4 tests" in done.stdout
+    machine_info = json.loads((tmp_path / "results.json").read_text())["machine_info"]
+    assert "fastconv" not in machine_info  # whose peaks and commit are others each time
     text = report(read(tmp_path / "results.json"))
     assert re.search(r"\| adam_update \| float32 \| 1 \|  \| [\d.]+x \(.*\) \|", text)
     assert "measured peaks, threads: 1" in text
+
+
+def test_a_cold_start_waits_for_no_other_library() -> None:
+    program = "import sys, benchmarks.cold_start; print('fastconv' in sys.modules)"
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, cwd=FOLDER.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_memory_is_the_process_own(tmp_path: Path) -> None:
