@@ -1,1 +1,1 @@
-"""The benchmark suite; `docs/benchmarks.md` says how to run and read it."""
+"""The benchmark suite; `docs/benchmarks.md` says how to use and read it."""

@@ -1,9 +1,11 @@
-"""How many times faster than other libraries fastconv is.
+"""How many times faster than other libraries, or than the book's code, fastconv is.
 
 ::
 
     python benchmarks/against_peers.py --task "training step" --threads 2
     python benchmarks/against_peers.py --task inference --contender PyTorch --contender fastconv
+    python benchmarks/against_peers.py --task "training step" --base book --contender book \
+        --contender fastconv
     python benchmarks/against_peers.py --task "training step" --network resnet50 --launches 3
     python benchmarks/against_peers.py --task convolution --network vgg16
     python benchmarks/against_peers.py --task convolution --network resnet50 --batch 1
@@ -11,17 +13,17 @@
 
 DeepConvNet at batch 100, a large network on 8 images of 224 x 224 (its training step has SGD with
 momentum), or the distinct convolutions of a network, forward and both gradients, one after the
-other and summed. Results are compared first. Contenders take
-turns, in several launches of new processes; a ratio is the median over the launches of
-PyTorch's time (the faster of its eager ways, in each launch) by the contender's.
+other and summed. Results are compared first. Contenders take turns, in several launches of new
+processes; a ratio is the median over the launches of the base's time (where several contenders
+have its name, the fastest in each launch) by the contender's.
 """
 
 from __future__ import annotations
 
 if not __package__:  # run as a script
-    import launch
+    import processes
 
-    launch.run("against_peers")
+    processes.run_module("against_peers")
     raise SystemExit
 
 import argparse
@@ -29,14 +31,11 @@ import dataclasses
 import statistics
 import sys
 
-import numpy as np
-
 import fastconv
 
 from . import machine, peers, tournament
-from .shapes import IMAGES, LARGE_IMAGES, ConvShape, conv_shapes
-
-EAGER = ("PyTorch eager NCHW", "PyTorch eager channels_last")
+from .data import new_conv_problem, new_model_problem, new_problem
+from .shapes import IMAGES, LARGE_IMAGES, conv_shapes
 
 CLAMPS = {
     "avx2": {
@@ -52,43 +51,8 @@ Seconds = dict[str, list[float]]
 """By contender, for each launch."""
 
 
-def contenders(task: str, wanted: list[str], dtype: str, large: bool = False) -> list[str]:
-    """Those that can do the task, are installed and match one of the words."""
-    found = []
-    for name, contender in peers.CONTENDERS.items():
-        if task not in contender.tasks or not any(word in name for word in wanted or [""]):
-            continue
-        if large and "convolution" not in contender.tasks:
-            continue  # written for DeepConvNet
-        if dtype != "float32" and contender.module not in ("ours", "pytorch"):
-            continue
-        if reason := peers.missing(name):
-            print(f"left out: {reason}", file=sys.stderr)
-            continue
-        found.append(name)
-    return found
-
-
-def problem_of(shape: ConvShape, threads: int, dtype: str) -> peers.ConvProblem:
-    """Random arrays of a convolution's shapes."""
-    rng = np.random.default_rng(0)
-    g = shape.geometry
-
-    def draw(*size: int) -> np.ndarray:
-        return rng.standard_normal(size, np.float32).astype(dtype)
-
-    weight = draw(shape.fn, g.c, g.fh, g.fw)
-    dout = draw(*g.output_shape(shape.fn))
-    return peers.ConvProblem(
-        draw(*g.input_shape), weight, draw(shape.fn), dout, g.stride, g.pad, threads
-    )
-
-
 def race(
-    names: list[str],
-    task: str,
-    problem: tournament.AnyProblem,
-    options: argparse.Namespace,
+    names: list[str], task: str, problem: peers.AnyProblem, options: argparse.Namespace
 ) -> Seconds:
     """Median seconds of each launch, by contender; those that fail are named and left out."""
     variables = CLAMPS.get(options.max_isa, {})
@@ -97,21 +61,17 @@ def race(
     )
     for name, error in result.errors.items():
         print(f"left out: {name}: {error.strip().splitlines()[-1]}", file=sys.stderr)
-    return {
-        name: [statistics.median(turns) for turns in launches]
-        for name, launches in result.seconds.items()
-        if name not in result.errors
-    }
+    return result.medians()
 
 
-def table(seconds: Seconds, title: str) -> str:
+def table(seconds: Seconds, title: str, base: str) -> str:
     """The contenders as a Markdown table."""
     lines = [
-        f"| {title} | ms | PyTorch's best eager / this | lowest and highest launch |",
+        f"| {title} | ms | {base} / this | lowest and highest launch |",
         "| --- | ---: | ---: | ---: |",
     ]
-    eager = [seconds[name] for name in EAGER if name in seconds]
-    best = [min(launch) for launch in zip(*eager, strict=True)]
+    bases = [times for name, times in seconds.items() if base in name]
+    best = [min(launch) for launch in zip(*bases, strict=True)]
     for name, times in seconds.items():
         line = f"| {name} | {1e3 * statistics.median(times):.2f} |"
         ratios = [a / b for a, b in zip(best, times, strict=False)]
@@ -137,7 +97,7 @@ def convolutions(names: list[str], options: argparse.Namespace) -> None:
     for shape in shapes:
         if options.batch:
             shape = dataclasses.replace(shape, n=options.batch)
-        problem = problem_of(shape, options.threads, options.dtype)
+        problem = new_conv_problem(shape, options.threads, options.dtype)
         seconds = race(names, "convolution", problem, options)
         cells = [
             f"{1e3 * statistics.median(seconds[n]):.2f}" if n in seconds else "" for n in names
@@ -151,18 +111,23 @@ def convolutions(names: list[str], options: argparse.Namespace) -> None:
         if len(times) == len(shapes)
     }
     print()
-    print(table(whole, f"sum of {len(shapes)} shapes"))
+    print(table(whole, f"sum of {len(shapes)} shapes", options.base))
 
 
 def main() -> None:
     """Parse, race, print."""
     parser = argparse.ArgumentParser(
         prog="python benchmarks/against_peers.py",
-        description="Ratio of PyTorch's time to fastconv's and others', in turns.",
+        description="Ratio of another's time to fastconv's and others', in turns.",
         epilog='example: python benchmarks/against_peers.py --task "training step" --threads 2',
     )
     parser.add_argument("--task", action="append", choices=peers.ALL_TASKS)
     parser.add_argument("--contender", action="append", help="only those with this in their name")
+    parser.add_argument(
+        "--base",
+        default="PyTorch eager",
+        help="whose time the ratios divide: those with this in their name (PyTorch eager)",
+    )
     parser.add_argument(
         "--network",
         choices=("deepconvnet", *peers.MODELS),
@@ -179,26 +144,29 @@ def main() -> None:
     options = parser.parse_args()
     print(
         f"{options.threads} threads, {options.dtype}, batch {options.batch or 'its own'}"
-        f"{', at most ' + options.max_isa if options.max_isa else ''}; {machine.processor()}; "
-        f"NumPy {np.__version__}, BLAS {machine.blas()}; fastconv {fastconv.__version__}, commit "
-        f"{machine.commit()}; {options.launches} launches"
+        f"{', at most ' + options.max_isa if options.max_isa else ''}; {machine.summary()}; "
+        f"{options.launches} launches"
     )
     for task in options.task or peers.NETWORK_TASKS:
         large = options.network in peers.MODELS and task != "convolution"
-        names = contenders(task, options.contender or [], options.dtype, large)
+        # The other libraries compute in float32 only.
+        modules = () if options.dtype == "float32" else ("ours", "pytorch")
+        names = peers.able(task, options.contender, modules, large)
+        if not any(options.base in name for name in names):
+            print(f"no ratios: no contender here is called {options.base!r}", file=sys.stderr)
         print()
         if task == "convolution":
             convolutions(names, options)
             continue
-        problem: tournament.AnyProblem
+        problem: peers.AnyProblem
         if large:
-            problem = peers.new_model_problem(
+            problem = new_model_problem(
                 *(options.network, options.batch or LARGE_IMAGES, options.image_size),
                 *(options.threads, options.dtype),
             )
         else:
-            problem = peers.new_problem(options.batch or IMAGES, options.threads, options.dtype)
-        print(table(race(names, task, problem, options), task))
+            problem = new_problem(options.batch or IMAGES, options.threads, options.dtype)
+        print(table(race(names, task, problem, options), task, options.base))
 
 
 if __name__ == "__main__":

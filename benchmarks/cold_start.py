@@ -1,4 +1,4 @@
-"""A process's first training step, and what it has needed: run by `test_cold_start`.
+"""A process's first training step, and what it has needed: started by `test_cold_start`.
 
 Arguments: a contender's name, a problem file, and how many steps to take. Prints JSON:
 the time when the first step was finished, on the clock of `time.monotonic`, which all

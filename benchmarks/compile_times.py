@@ -1,4 +1,4 @@
-"""What the first call of each kernel costs in a new process: run by `test_compile`.
+"""What the first call of each kernel costs in a new process: started by `test_compile`.
 
 Prints JSON: by kernel, the seconds of the first call and of the second, on the small shape.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv import selection
 
-from .kernel_cases import cases, prepare
+from .cases import cases, prepare
 
 
 def main(backend: str) -> None:

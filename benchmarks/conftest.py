@@ -1,7 +1,7 @@
 """Full measurement with ``--benchmark-only``; else a test.
 
-As a test every benchmark runs once, untimed, on small shapes, and each kind of work once at
-the least of its full sizes: some algorithms only run there.
+As a test every benchmark is called once, untimed, on small shapes, and each kind of work once at
+the least of its full sizes: some algorithms are only chosen there.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import pytest
 import fastconv
 from fastconv import selection
 
-from . import kernel_cases, machine
+from . import machine
+from .cases import cases, smallest_of_each_kind
 
 DTYPES = ("float32", "float64")
 
 
 def is_full(config: pytest.Config) -> bool:
-    """Whether this run is to measure."""
+    """Whether benchmarks are to be timed, at their full sizes."""
     return bool(config.option.benchmark_only or config.option.benchmark_enable)
 
 
@@ -50,16 +51,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _choices(size: str) -> dict[str, Callable[[], Sequence[Any]]]:
     """By parameter: its values in a measurement (full), and in the two parts of a test."""
-    cases = {
-        "full": lambda: kernel_cases.cases(full=True),
-        "small": lambda: kernel_cases.cases(full=False),
-        "least full": kernel_cases.smallest_of_each_kind,
+    kernel_cases = {
+        "full": lambda: cases(full=True),
+        "small": lambda: cases(full=False),
+        "least full": smallest_of_each_kind,
     }
     batches = {"full": (1, 10, 100, 1000), "small": (2,), "least full": (10,)}
     # At a full size the reference has nothing to prove, and one thread has been tested.
     once = size == "least full"
     return {
-        "case": cases[size],
+        "case": kernel_cases[size],
         "size": lambda: (size.removeprefix("least "),),
         "batch": lambda: batches[size],
         "dtype": lambda: DTYPES,
@@ -79,13 +80,13 @@ def backend(backend_name: str) -> str:
 
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether this run is to measure."""
+    """Whether benchmarks are to be timed, at their full sizes."""
     return is_full(request.config)
 
 
 @pytest.fixture
 def benchmark(benchmark: Any, full: bool) -> Any:
-    """pytest-benchmark's own, which runs the work once and times nothing unless asked to."""
+    """pytest-benchmark's own, which calls the work once and times nothing unless asked to."""
     benchmark.disabled = benchmark.disabled or not full
     return benchmark
 
@@ -105,5 +106,7 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
-    machine_info["fastconv"] = machine.facts(thread_counts())
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    # Not in machine_info: its peaks are measured anew each time, and its commit differs, where
+    # --benchmark-compare wants the same machine.
+    output_json["fastconv"] = machine.facts(thread_counts())

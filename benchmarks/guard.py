@@ -1,8 +1,9 @@
-"""Which kernels got slower between two commits: ``python -m benchmarks.guard BASE HEAD``.
+"""What got slower between two commits: ``python -m benchmarks.guard BASE HEAD``.
 
 ::
 
     python -m benchmarks.guard main HEAD
+    python -m benchmarks.guard main HEAD --match "training step" --threads 2
     python -m benchmarks.guard v0.1.0 HEAD --backend cython --match conv2d --launches 7
 
 Both commits are unpacked and built in a temporary folder. A launch starts three processes:
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
 import subprocess
 import sys
@@ -30,10 +30,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .kernel_cases import cases
-from .launch import FOLDER, command, environment
+from .guard_worker import names
+from .processes import FOLDER, Child, environment
 
-__all__ = ["Comparison", "limit", "verdicts"]
+__all__ = ["Comparison", "verdicts"]
 
 TURNS = 5
 MATCH = "deepconvnet"
@@ -41,28 +41,25 @@ MATCH = "deepconvnet"
 
 @dataclass
 class Comparison:
-    """A kernel's ratios, one a launch: head to base, and base to base."""
+    """Ratios of one kernel, or of the network, one a launch."""
 
-    head: list[float] = field(default_factory=list)
-    noise: list[float] = field(default_factory=list)
+    head: list[float] = field(default_factory=list)  # to the base
+    noise: list[float] = field(default_factory=list)  # of the base to the base
 
-
-def limit(comparison: Comparison, everything: list[Comparison]) -> float:
-    """The ratio up to which a kernel may have slowed down by noise alone."""
-    # A twin that was faster by some factor is noise of that factor as well.
-    own = max(max(ratio, 1 / ratio) for ratio in comparison.noise)
-    every = [max(ratio, 1 / ratio) for other in everything for ratio in other.noise]
-    return max(own, float(np.quantile(every, 0.99)))
+    def noises(self) -> list[float]:
+        """The noise as factors above 1: a twin that was faster by some factor is as noisy."""
+        return [max(ratio, 1 / ratio) for ratio in self.noise]
 
 
 def verdicts(comparisons: dict[str, Comparison]) -> dict[str, tuple[float, float, str]]:
-    """By kernel: ratio, limit, and ``slower``, ``faster`` or nothing."""
+    """By name: ratio, the ratio that noise alone may reach, and ``slower``, ``faster`` or ""."""
+    everywhere = [noise for one in comparisons.values() for noise in one.noises()]
+    least = float(np.quantile(everywhere, 0.99))
     found = {}
     for name, comparison in comparisons.items():
-        ratio = statistics.median(comparison.head)
-        bound = limit(comparison, list(comparisons.values()))
-        verdict = "slower" if ratio > bound else "faster" if 1 / ratio > bound else ""
-        found[name] = (ratio, bound, verdict)
+        ratio, limit = statistics.median(comparison.head), max(least, *comparison.noises())
+        verdict = "slower" if ratio > limit else "faster" if 1 / ratio > limit else ""
+        found[name] = (ratio, limit, verdict)
     return found
 
 
@@ -78,62 +75,28 @@ def unpack_and_build(commit: str, folder: Path) -> None:
     )
 
 
-class _Process:
-    """A `guard_worker` that runs the kernels of one tree."""
-
-    def __init__(self, tree: Path, cache: Path, threads: int | None) -> None:
-        changes = {"FASTCONV_CACHE_DIR": str(cache)}
-        if threads:
-            changes["FASTCONV_NUM_THREADS"] = str(threads)
-        self.process = subprocess.Popen(
-            command("guard_worker"),
-            env=environment(**changes) | {"PYTHONPATH": str(tree)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> _Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()  # tells it to end
-        self.process.wait()
-        self.process.stdout.close()
-
-    def ask(self, **request: str) -> float | None:
-        """Seconds of a turn, or None where this tree has no such kernel or backend."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {request} ended, status {self.process.wait()}")
-        return json.loads(line)["seconds"]
-
-
 def one_launch(
     trees: tuple[Path, Path], requests: list[dict[str, str]], threads: int | None
 ) -> dict[str, tuple[float, float]]:
-    """By kernel, (head to base, base to base) of one set of processes."""
+    """By name, (head to base, base to base) of one set of processes."""
     base, head = trees
     found = {}
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(_Process(tree, tree / ".cache", threads))
-            for tree in (base, head, base)
-        ]
+        children = []
+        for tree in (base, head, base):
+            variables = environment(threads, FASTCONV_CACHE_DIR=str(tree / ".cache"))
+            child = Child("guard_worker", variables=variables | {"PYTHONPATH": str(tree)})
+            children.append(stack.enter_context(child))
         for request in requests:
-            times: list[list[float]] = [[], [], []]
+            turns = []
             for _ in range(TURNS):
-                answers = [process.ask(**request) for process in processes]
-                if None in answers:
+                turns.append([child.ask(**request)["seconds"] for child in children])
+                if None in turns[-1]:
                     break
-                for kept, answer in zip(times, answers, strict=True):
-                    kept.append(answer or 0.0)
-            if len(times[0]) == TURNS:
-                first, second, twin = map(statistics.median, times)
+            else:
+                first, second, twin = (
+                    statistics.median(times) for times in zip(*turns, strict=True)
+                )
                 found[" ".join(request.values())] = (second / first, twin / first)
     return found
 
@@ -142,24 +105,24 @@ def main() -> int:
     """Build, compare, print; the exit status says whether something got slower."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.guard",
-        description="Kernels that got slower from one commit to another.",
+        description="What got slower from one commit to another: kernels, DeepConvNet.",
         epilog="example: python -m benchmarks.guard main HEAD --backend cython",
     )
     parser.add_argument("base")
     parser.add_argument("head")
     parser.add_argument("--backend", action="append", choices=("cython", "numba", "numpy"))
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--match", default=MATCH, help=f"part of a case's name ({MATCH})")
+    parser.add_argument("--match", default=MATCH, help=f"part of a kernel's row ({MATCH})")
     parser.add_argument("--launches", type=int, default=5)
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    names = [str(case) for case in cases(full=True) if options.match in str(case)]
-    if not names:
-        parser.error(f"no kernel's name contains {options.match!r}")
+    chosen = [name for name in names() if options.match in name]
+    if not chosen:
+        parser.error(f"nothing that is timed has {options.match!r} in its name")
     requests = [
-        {"backend": backend, "dtype": options.dtype, "case": name}
+        {"backend": backend, "dtype": options.dtype, "name": name}
         for backend in options.backend or ("cython", "numba")
-        for name in names
+        for name in chosen
     ]
     comparisons: dict[str, Comparison] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -174,15 +137,15 @@ def main() -> int:
                 comparison.head.append(ratio)
                 comparison.noise.append(noise)
     if not comparisons:
-        parser.error("the two commits have none of these kernels in common")
+        parser.error("the two commits have none of this in common")
     print(f"{options.head} against {options.base}, {options.launches} launches\n")
-    print("| kernel | head / base | limit by noise | |\n| --- | ---: | ---: | --- |")
+    print("| | head / base | limit by noise | |\n| --- | ---: | ---: | --- |")
     found = verdicts(comparisons)
-    for name, (ratio, bound, verdict) in sorted(found.items(), key=lambda item: -item[1][0]):
-        print(f"| {name} | {ratio:.3f} | {bound:.3f} | {verdict} |")
+    for name, (ratio, limit, verdict) in sorted(found.items(), key=lambda item: -item[1][0]):
+        print(f"| {name} | {ratio:.3f} | {limit:.3f} | {verdict} |")
     left_out = len(requests) - len(found)
     if left_out:
-        print(f"\n{left_out} kernels run in one of the two only, and were not compared.")
+        print(f"\n{left_out} of them are in one of the two only, and were not compared.")
     return int(any(verdict == "slower" for *_, verdict in found.values()))
 
 

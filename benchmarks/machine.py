@@ -17,7 +17,17 @@ from fastconv import selection
 
 from .peaks import bandwidth, fma_peak
 
-__all__ = ["BACKENDS", "Peaks", "blas", "commit", "facts", "instruction_set", "peaks", "processor"]
+__all__ = [
+    "BACKENDS",
+    "Peaks",
+    "blas",
+    "commit",
+    "facts",
+    "instruction_set",
+    "peaks",
+    "processor",
+    "summary",
+]
 
 BACKENDS = ("cython", "numba", "numpy")
 
@@ -38,7 +48,7 @@ class Peaks:
     bandwidth: float
 
     def least_seconds(self, flops: int, moved: int) -> float:
-        """The roofline: no run can take less, if its data comes from memory."""
+        """The roofline: nothing can take less, if its data comes from memory."""
         return max(flops / self.flops, moved / self.bandwidth)
 
 
@@ -112,8 +122,16 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def summary() -> str:
+    """Processor, libraries and commit on one line."""
+    return (
+        f"{processor()}; NumPy {np.__version__}, BLAS {blas()}; fastconv {fastconv.__version__}, "
+        f"commit {commit()}"
+    )
+
+
 def facts(threads: tuple[int, ...]) -> dict[str, Any]:
-    """What a reader must know before any figure of this run."""
+    """What a reader must know before any figure of a measurement."""
     return {
         "processor": processor(),
         "threads": max(threads),

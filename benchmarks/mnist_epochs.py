@@ -13,15 +13,13 @@ first weights and batches, and take turns of one epoch, each in a process of its
 from __future__ import annotations
 
 if not __package__:  # run as a script
-    import launch
+    import processes
 
-    launch.run("mnist_epochs")
+    processes.run_module("mnist_epochs")
     raise SystemExit
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -33,9 +31,10 @@ import fastconv
 from fastconv.datasets import load_mnist
 
 from . import machine, peers
-from .launch import command, environment
+from .data import new_problem
+from .processes import Child, answer_requests, environment
+from .shapes import IMAGES
 
-BATCH = 100
 NAMES = (
     "fastconv cython",
     "fastconv cython, math fast",
@@ -46,77 +45,54 @@ NAMES = (
 """Of `peers.CONTENDERS`."""
 
 
-def train(name: str, folder: str | None, threads: int) -> None:
-    """The child: a line when it is warm, then an epoch and a line of JSON for each it is sent."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is not to come between the answers
-    (x, t), (x_test, t_test) = load_mnist(flatten=False, data_dir=folder)
-    contender: Any = peers.make(name, peers.new_problem(BATCH, threads))
-    contender.scores()
-    contender.gradients()
-    answers.write("ready\n")
-    answers.flush()
-    rng = np.random.RandomState(0)
-    for _ in sys.stdin:
+class Trainee:
+    """A contender in a process of its own: it warms up, then trains and evaluates by the epoch."""
+
+    def __init__(self, name: str, folder: str | None, threads: int) -> None:
+        train, test = load_mnist(flatten=False, data_dir=folder)
+        (self.x, self.t), (self.x_test, self.t_test) = train, test
+        self.name, self.threads = name, threads
+        self.rng = np.random.RandomState(0)
+
+    def answer(self, request: dict[str, str]) -> dict[str, float]:
+        """``{"do": "warm up"}``, or ``{"do": "epoch"}`` for its seconds and accuracy."""
+        if request["do"] == "warm up":
+            self.contender: Any = peers.make(self.name, new_problem(IMAGES, self.threads))
+            self.contender.scores()
+            self.contender.gradients()
+            return {}
         start = time.perf_counter()
-        for _ in range(len(x) // BATCH):
-            chosen = rng.choice(len(x), BATCH)
-            contender.take(x[chosen], t[chosen])
-            contender.step()
+        for _ in range(len(self.x) // IMAGES):
+            chosen = self.rng.choice(len(self.x), IMAGES)
+            self.contender.take(self.x[chosen], self.t[chosen])
+            self.contender.step()
         trained = time.perf_counter()
         correct = 0
-        for at in range(0, len(x_test), BATCH):
-            contender.take(x_test[at : at + BATCH], t_test[at : at + BATCH])
-            answer = contender.scores().argmax(axis=1)
-            correct += int(np.sum(answer == t_test[at : at + BATCH]))
+        for at in range(0, len(self.x_test), IMAGES):
+            labels = self.t_test[at : at + IMAGES]
+            self.contender.take(self.x_test[at : at + IMAGES], labels)
+            correct += int(np.sum(self.contender.scores().argmax(axis=1) == labels))
         times = {"training": trained - start, "evaluation": time.perf_counter() - trained}
-        answers.write(json.dumps(times | {"accuracy": correct / len(x_test)}) + "\n")
-        answers.flush()
-
-
-def said(name: str, home: subprocess.Popen[str]) -> str:
-    """The child's next line."""
-    assert home.stdout is not None
-    line = home.stdout.readline()
-    if not line:
-        raise RuntimeError(f"{name} ended, status {home.wait()}")
-    return line
+        return times | {"accuracy": correct / len(self.x_test)}
 
 
 def race(names: list[str], folder: str | None, threads: int, epochs: int) -> None:
     """Epochs in turns; print each, then a table."""
-    count = str(threads)
-    variables = environment(
-        FASTCONV_NUM_THREADS=count, OMP_NUM_THREADS=count, OPENBLAS_NUM_THREADS=count
-    )
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    more = [] if folder is None else ["--data-dir", folder]
     with ExitStack() as stack:
-        homes = {}
+        children = {}
         for name in names:
-            words = ["--train", name, "--threads", count]
-            words += [] if folder is None else ["--data-dir", folder]
-            homes[name] = stack.enter_context(
-                subprocess.Popen(
-                    command("mnist_epochs", *words),
-                    env=variables,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-        for name, home in homes.items():
-            said(name, home)  # none is to import and compile while another is timed
+            words = ["--train", name, "--threads", str(threads), *more]
+            child = Child("mnist_epochs", *words, variables=environment(threads))
+            children[name] = stack.enter_context(child)
+        for child in children.values():
+            child.ask(do="warm up")  # none is to import and compile while another is timed
         for epoch in range(1, epochs + 1):
-            for name, home in homes.items():
-                assert home.stdin is not None
-                home.stdin.write("epoch\n")
-                home.stdin.flush()
-                line = said(name, home)
-                found[name].append(json.loads(line))
-                print(f"epoch {epoch}  {name}: {line.strip()}", file=sys.stderr, flush=True)
-        for home in homes.values():
-            assert home.stdin is not None
-            home.stdin.close()
+            for name, child in children.items():
+                found[name].append(child.ask(do="epoch"))
+                line = json.dumps(found[name][-1])
+                print(f"epoch {epoch}  {name}: {line}", file=sys.stderr, flush=True)
     print("| | training, s an epoch | evaluation, s | 20 epochs of both, s | accuracy |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, epochs_of in found.items():
@@ -140,19 +116,12 @@ def main() -> None:
     parser.add_argument("--train", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
-        train(options.train, options.data_dir, options.threads)
+        trainee = Trainee(options.train, options.data_dir, options.threads)
+        answer_requests(trainee.answer)
         return
-    names = []
-    for name in options.contender or NAMES:
-        if reason := peers.missing(name):
-            print(f"left out: {reason}", file=sys.stderr)
-        else:
-            names.append(name)
-    print(
-        f"{options.threads} threads, float32, batch {BATCH}; {machine.processor()}; NumPy "
-        f"{np.__version__}, BLAS {machine.blas()}; fastconv {fastconv.__version__}, commit "
-        f"{machine.commit()}\n"
-    )
+    wanted = options.contender or NAMES
+    names = [name for name in peers.able("training step", wanted) if name in wanted]
+    print(f"{options.threads} threads, float32, batch {IMAGES}; {machine.summary()}\n")
     race(names, options.data_dir, options.threads, options.epochs)
 
 

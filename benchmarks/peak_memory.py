@@ -13,23 +13,21 @@ gradients and momentum are in the first figure, of either library.
 from __future__ import annotations
 
 if not __package__:  # run as a script
-    import launch
+    import processes
 
-    launch.run("peak_memory")
+    processes.run_module("peak_memory")
     raise SystemExit
 
 import argparse
 import json
-import subprocess
 import sys
-
-import numpy as np
 
 import fastconv
 
 from . import machine, peers
 from .cold_start import peak_memory
-from .launch import command, environment
+from .data import new_model_problem
+from .processes import environment, told_by
 from .shapes import LARGE_IMAGES
 
 STEPS = 3
@@ -40,7 +38,7 @@ def measure(name: str, network: str, images: int, size: int, threads: int) -> di
     """Let a contender take some steps in this process."""
     peers.load(name)
     before = peak_memory()
-    contender = peers.make(name, peers.new_model_problem(network, images, size, threads, state={}))
+    contender = peers.make(name, new_model_problem(network, images, size, threads, state={}))
     for _ in range(STEPS):
         contender.step()
     return {"before": before, "most": peak_memory()}
@@ -60,33 +58,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    what = (options.network, options.batch, options.image_size, options.threads)
     if options.one:
+        what = (options.network, options.batch, options.image_size, options.threads)
         print(json.dumps(measure(options.one, *what)))
         return
     print(
         f"{options.network}, training step (gradient and SGD with momentum), batch "
         f"{options.batch}, {options.image_size} x {options.image_size} images, float32, "
-        f"{options.threads} threads\n{machine.processor()}; NumPy {np.__version__}; fastconv "
-        f"{fastconv.__version__}, commit {machine.commit()}; most after {STEPS} steps\n"
+        f"{options.threads} threads\n{machine.summary()}; most after {STEPS} steps\n"
     )
     print("| | MiB at most | MiB before the network |")
     print("| --- | ---: | ---: |")
-    for name, contender in peers.CONTENDERS.items():
-        wanted = any(word in name for word in options.contender or [""])
-        if not wanted or "convolution" not in contender.tasks:
-            continue
-        if reason := peers.missing(name):
-            print(f"left out: {reason}", file=sys.stderr)
-            continue
-        done = subprocess.run(
-            command("peak_memory", *sys.argv[1:], "--one", name),
-            env=environment(OMP_NUM_THREADS=str(options.threads)),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
+    variables = environment(options.threads)
+    for name in peers.able("training step", options.contender, large=True):
+        found = told_by("peak_memory", *sys.argv[1:], "--one", name, variables=variables)
         print(f"| {name} | {found['most'] / MIB:.0f} | {found['before'] / MIB:.0f} |", flush=True)
 
 

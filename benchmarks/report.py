@@ -1,236 +1,322 @@
-"""A report of a measured run: ``python -m benchmarks.report results.json -o folder``.
+"""Tables of a measurement: ``python -m benchmarks.report results.json > report.md``.
 
-The folder gets ``index.html``, a page that needs nothing else and no network, the same
-tables in ``report.md``, and the pictures as PNG files.
+pytest-benchmark's own tables show the times of each group and their ratios. These show what the
+suite writes beside a time, in Markdown: backends side by side, ratios of contenders that took
+turns, shares of what the machine can do, memory and sizes.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import html
-import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-from fastconv.io.atomic import make_folder, replace_file
+from fastconv.io.records import read_record
 
-from . import report_figures as figures
-from . import report_tables as tables
-from .results import KERNEL_ORDER, Results, distinct, read_results
+from .machine import BACKENDS
 
-__all__ = ["write_report"]
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-       color: #202124; background: #fff; }
-h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #dadce0; }
-img { max-width: 100%; height: auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; margin: 0.75rem 0; }
-th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid #e8eaed; text-align: left; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-details { margin: 0.5rem 0; } summary { cursor: pointer; }
-p { max-width: 46rem; }
-"""
+__all__ = ["Measurement", "read", "report"]
 
 
-@dataclass
-class Section:
-    """A heading with paragraphs, tables and pictures under it, in this order.
+@dataclass(frozen=True)
+class Stats:
+    """Of the rounds of a row, in seconds."""
 
-    A table under a title of its own in `folded` is closed until the reader opens it.
+    median: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark of a results file; ``row[key]`` is what the suite wrote beside its time."""
+
+    name: str
+    group: str
+    stats: Stats
+    extra_info: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        return self.stats.median
+
+    def __getitem__(self, key: str) -> Any:
+        return self.extra_info[key]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A results file: rows, and `machine.facts`."""
+
+    datetime: str
+    fastconv: dict[str, Any]
+    benchmarks: list[Row]
+
+    def of(self, *tests: str) -> list[Row]:
+        """Rows of these test functions."""
+        return [row for row in self.benchmarks if row.name.partition("[")[0] in tests]
+
+
+def read(path: Path) -> Measurement:
+    """Read what ``pytest benchmarks --benchmark-only --benchmark-json=PATH`` wrote.
+
+    Raises
+    ------
+    DataCorrupt
+        The file was not written by this suite.
     """
-
-    title: str
-    text: str
-    tables: dict[str, str] = field(default_factory=dict)
-    pictures: dict[str, bytes] = field(default_factory=dict)
-    folded: dict[str, str] = field(default_factory=dict)
+    return read_record(path.read_bytes(), Measurement, str(path))
 
 
-def sections(results: Results) -> list[Section]:
-    """What the report says, from the rows that there are."""
-    found = [_machine(results), _peers(results), _network(results), _kernels(results)]
-    found += [_roofline(results), _layers(results), _cold_start(results)]
-    return [section for section in found if section is not None]
+def report(measurement: Measurement) -> str:
+    """Return the whole report, of what there are rows for."""
+    sections = (_machine, _peers, _network, _kernels, _layers, _cold_start)
+    parts = [part for section in sections for part in section(measurement)]
+    return "\n\n".join(["# fastconv, measured", *parts])
 
 
-def _machine(results: Results) -> Section:
-    text = (
-        "Medians. Machines drift and are shared: a ratio within one table says more than a "
-        "time, and differences of a few per cent say nothing. The peaks were measured in this "
-        "run: multiply-adds in registers, and a copy between arrays larger than any cache."
-    )
-    return Section("What was measured on", text, {"": tables.machine_table(results)})
+# ---- tables -----------------------------------------------------------------------
 
 
-def _peers(results: Results) -> Section | None:
-    rows = results.of("test_peer")
+def table(head: Sequence[str], lines: Iterable[Sequence[Any]], text_columns: int = 1) -> str:
+    """A Markdown table; all columns but the first few are numbers, to the right."""
+    rules = ["---"] * text_columns + ["---:"] * (len(head) - text_columns)
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (head, rules, *lines))
+
+
+def side_by_side(
+    rows: list[Row], keys: Sequence[str], measures: dict[str, Callable[[Row], str]]
+) -> str:
+    """A table with a line for each value of the keys, a column for each measure and backend.
+
+    A column without a value is left out.
+    """
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), {})[row["backend"]] = row
+    columns = {}
+    for label, text in measures.items():
+        for backend in BACKENDS:
+            cells = [text(line[backend]) if backend in line else "" for line in found.values()]
+            if any(cells):
+                columns[backend + label] = cells
+    lines = [[*values, *cells] for values, *cells in zip(found, *columns.values(), strict=True)]
+    return table([*keys, *columns], lines, text_columns=len(keys))
+
+
+def time_text(seconds: float) -> str:
+    """Seconds to three figures in a unit that suits them; nothing for nothing."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def _time(row: Row) -> str:
+    return time_text(row.seconds)
+
+
+def _rate(row: Row) -> str:
+    return f"{row['gflops']:.0f}" if "gflops" in row.extra_info else ""
+
+
+def _roofline(row: Row) -> str:
+    share = row.extra_info.get("share_of_roofline")
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def _by(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by their values of some keys, in the order of their first appearance."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+# ---- sections: a heading, a paragraph, tables -------------------------------------
+
+
+def _machine(measurement: Measurement) -> list[str]:
+    facts = dict(measurement.fastconv)
+    peaks = facts.pop("peaks")
+    lines = [
+        [
+            name,
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value,
+        ]
+        for name, value in facts.items()
+    ]
+    for threads, peak in peaks.items():
+        text = ", ".join(f"{value:.0f} {unit}" for unit, value in peak.items())
+        lines.append([f"measured peaks, threads: {threads}", text])
+    lines.append(["measured", measurement.datetime])
+    return [
+        "## What was measured on",
+        "Medians. Machines drift and are shared: a ratio within one table says more than a time, "
+        "and differences of a few per cent say nothing. The peaks were measured at the same time: "
+        "multiply-adds in registers, and a copy between arrays larger than any cache.",
+        table(["", "value"], lines, text_columns=2),
+    ]
+
+
+def _peers(measurement: Measurement) -> list[str]:
+    parts = [
+        "## Against other libraries",
+        "DeepConvNet with the same weights, images and threads, batch 100, float32 (the book's own "
+        "code: float64); the results were compared first. Contenders took turns. A training step "
+        "is the gradient and Adam's update. A ratio is taken within each launch, and its median "
+        "over the launches given; the times are medians over all of them.",
+    ]
+    for (operation, threads), rows in _by(
+        measurement.of("test_peer"), "operation", "threads"
+    ).items():
+        ours = list(dict.fromkeys(name for row in rows for name in row["times_as_long_as"]))
+        lines = []
+        for row in rows:
+            version = " ".join([row["backend"], *[*row["library"].values()][-1:]])
+            ratios = [f"{row['times_as_long_as'][name]:.2f}" for name in ours]
+            lines.append([version, _time(row), *ratios])
+        task, first = operation.removesuffix(" against peers"), rows[0]
+        parts.append(f"### {task}, {threads} thread{'s' * (threads > 1)}")
+        parts.append(f"{first['processes'].capitalize()}; launches: {first['launches']}.")
+        parts.append(table(["", "time", *(f"times as long as {name}" for name in ours)], lines))
+    return parts if len(parts) > 2 else []
+
+
+def _network(measurement: Measurement) -> list[str]:
+    parts = []
+    for (task,), rows in _by(measurement.of("test_network"), "operation").items():
+        measures = {"": _time, ", GFLOP/s": _rate}
+        parts += [f"### {task}", side_by_side(rows, ("dtype", "batch", "threads"), measures)]
+    return ["## DeepConvNet by batch and threads", *parts] if parts else []
+
+
+def _kernels(measurement: Measurement) -> list[str]:
+    rows = measurement.of("test_kernel")
     if not rows:
-        return None
-    ours = distinct(name for row in rows for name in row.info["times_as_long_as"])
-    text = (
-        "DeepConvNet with the same weights, images and threads, batch 100, float32 (the book's "
-        "own way: float64); the results were compared first. Contenders took turns. A training "
-        "step is the gradient and Adam's update. A ratio is taken within each launch, and its "
-        "median over the launches given; the times are medians over all of them."
-    )
-    pictures = {f"Against {name}": figures.peer_ratios(results, name) for name in ours}
-    return Section("Against other libraries", text, tables.peer_tables(results), pictures)
+        return []
+    reference = {row.group: row.seconds for row in rows if row["backend"] == "numpy"}
 
+    def time_and_provider(row: Row) -> str:
+        return _time(row) + f" (by {row['provider']})" * (row["provider"] != row["backend"])
 
-def _network(results: Results) -> Section | None:
-    if not results.of("test_network"):
-        return None
-    text = "DeepConvNet on each backend. Full lines: all threads; broken lines: one."
-    pictures = {"Cost of an image": figures.batch_cost(results)}
-    return Section(
-        "Batch size and threads", text, pictures=pictures, folded=tables.batch_tables(results)
-    )
+    def speed(row: Row) -> float | None:
+        """Times the reference backend's."""
+        if row["backend"] == "numpy" or row.group not in reference:
+            return None
+        return reference[row.group] / row.seconds
 
+    def speed_text(row: Row) -> str:
+        factor = speed(row)
+        return "" if factor is None else f"{factor:.1f}x"
 
-def _kernels(results: Results) -> Section | None:
-    rows = results.of("test_kernel")
-    if not rows:
-        return None
-    text = (
-        "Every kernel of the table, called as the layers call it: median over its shapes of the "
-        "speed against the reference backend, with the lowest and the highest. DeepConvNet's "
-        "shapes at batch 100, those of the larger networks at batch 8 with 224 x 224 images."
-    )
-    pictures = {}
-    for kernel in KERNEL_ORDER:
-        here = [
+    summary, parts = [], []
+    fast = [name for name in BACKENDS if name != "numpy"]
+    for (kernel, dtype), group in _by(rows, "operation", "dtype").items():
+        line = [kernel, dtype, len({row["shape"] for row in group})]
+        for name in fast:
+            factors = [factor for row in group if row["backend"] == name if (factor := speed(row))]
+            line.append(
+                f"{median(factors):.1f}x ({min(factors):.1f} - {max(factors):.1f})"
+                if factors
+                else ""
+            )
+        summary.append(line)
+    for backend in fast:
+        measured = [
             row
             for row in rows
-            if row.operation == kernel
-            and row.dtype == "float32"
-            and (":" not in row.shape or row.shape.startswith("deepconvnet:"))
+            if row["backend"] == backend and "share_of_roofline" in row.extra_info
         ]
-        if here and kernel.startswith(("conv2d", "maxpool2d", "im2col", "col2im")):
-            title = f"{kernel}, DeepConvNet, float32"
-            pictures[title] = figures.backends_side_by_side(here, title)
-    return Section(
-        "Kernels, backends side by side",
-        text,
-        {"": tables.kernel_summary(results)},
-        pictures,
-        tables.kernel_tables(results),
-    )
+        measured.sort(key=lambda row: row["share_of_roofline"])
+        lines = [
+            [row["operation"], row["shape"], row["dtype"], _time(row), _roofline(row)]
+            for row in measured[:10]
+        ]
+        if lines:
+            head = ["kernel", "shape", "dtype", "time", "share of roofline"]
+            parts += [f"### Furthest from the roofline: {backend}", table(head, lines, 3)]
+    measures = {
+        "": time_and_provider,
+        ", GFLOP/s": _rate,
+        " against numpy": speed_text,
+        ", share of roofline": _roofline,
+    }
+    for (kernel,), group in _by(rows, "operation").items():
+        parts += [f"### {kernel}", side_by_side(group, ("shape", "dtype"), measures)]
+    head = ["kernel", "dtype", "shapes", *(f"{name} against numpy" for name in fast)]
+    return [
+        "## Kernels",
+        "Every kernel of the table, called as the layers call it: median over its shapes of the "
+        "speed against the reference backend, with the lowest and the highest. DeepConvNet's "
+        "shapes at batch 100, those of the larger networks at batch 8 with 224 x 224 images.",
+        table(head, summary, text_columns=2),
+        *parts,
+    ]
 
 
-def _roofline(results: Results) -> Section | None:
-    rows = [r for r in results.of("test_kernel") if r.backend != "numpy"]
+def _layers(measurement: Measurement) -> list[str]:
+    rows = measurement.of("test_layer", "test_augmentation")
     if not rows:
-        return None
-    text = (
-        "The black line is what the machine can do at most with each byte moved once from or to "
-        "memory. A point above the slope works on data that is in the cache already; one above "
-        "the flat part does fewer operations than the direct way that is counted."
-    )
-    pictures, worst = {}, {}
-    for backend in distinct(row.backend for row in rows):
-        worst[f"Furthest from it: {backend}"] = tables.furthest_from_roofline(results, backend)
-        for dtype in distinct(row.dtype for row in rows):
-            picture = figures.roofline(results, backend, dtype)
-            if picture:
-                pictures[f"Roofline, {backend}, {dtype}"] = picture
-    return Section("Roofline", text, worst, pictures)
+        return []
+    return [
+        "## Layers",
+        "The book's layers, and augmentation, through their public methods: checks, allocation and "
+        "kernel.",
+        side_by_side(rows, ("operation", "shape", "dtype", "threads"), {"": _time}),
+    ]
 
 
-def _layers(results: Results) -> Section | None:
-    if not results.of("test_layer"):
-        return None
-    text = "The book's layers through their public methods: checks, allocation and kernel."
-    return Section("Layers", text, folded={"All layers": tables.layer_table(results)})
-
-
-def _cold_start(results: Results) -> Section | None:
-    found = tables.cold_start_tables(results)
-    if not found:
-        return None
+def _cold_start(measurement: Measurement) -> list[str]:
+    parts = []
+    if starts := measurement.of("test_first_training_step"):
+        lines = [[row["backend"], row["cache"], _time(row)] for row in starts]
+        head = ["", "compiled code", "process start to first step"]
+        parts += ["### Cold start", table(head, lines, 2)]
+    if compiles := measurement.of("test_compile"):
+        lines = [[row["backend"], _time(row)] for row in compiles]
+        kernels = compiles[0]["kernels"]
+        for kernel in sorted(kernels, key=kernels.get, reverse=True)[:5]:
+            lines.append([f"... {kernel} ({compiles[0]['backend']})", time_text(kernels[kernel])])
+        parts += ["### First calls of all kernels, beyond the second", table(["", "time"], lines)]
+    if imports := measurement.of("test_import"):
+        lines = []
+        for row in imports:
+            sizes = row["installed_bytes"]
+            own = f"{sizes[row['backend']] / 1e6:.1f}" if sizes else ""
+            total = f"{sum(sizes.values()) / 1e6:.0f}" if sizes else "not installed by pip"
+            lines.append([row["backend"], _time(row), own, total])
+        head = ["package", "import, after NumPy's", "own MB on disk", "with what it requires"]
+        parts += ["### Import time and size on disk", table(head, lines)]
+    if memory := measurement.of("test_memory"):
+        keys = ("bytes_after_one_step", "bytes_after_100_steps")
+        lines = [[row["backend"], *(f"{row[key] / 1e6:.0f}" for key in keys)] for row in memory]
+        head = ["", "MB after one step", "MB after 100 steps"]
+        parts += ["### Largest memory of the process, batch 100", table(head, lines)]
+    if not parts:
+        return []
     text = (
         "New processes. Cold: whatever the library compiles has to be compiled; warm: a process "
         "before has left its compiled code on disk."
     )
-    pictures = {}
-    if results.of("test_first_training_step"):
-        pictures["Start to first step"] = figures.cold_start(results)
-    return Section("Cold start, memory, size", text, found, pictures)
-
-
-def write_report(results: Results, folder: Path) -> None:
-    """Write the page, the tables and the pictures into a folder, which is made if need be."""
-    make_folder(folder)
-    parts = sections(results)
-    page, text = [], ["# fastconv, measured"]
-    for part in parts:
-        page.append(f"<h2>{html.escape(part.title)}</h2><p>{html.escape(part.text)}</p>")
-        text += [f"## {part.title}", part.text]
-        for title, table in part.tables.items():
-            page.append((f"<h3>{html.escape(title)}</h3>" if title else "") + html_table(table))
-            text += ([f"### {title}"] if title else []) + [table]
-        for title, picture in part.pictures.items():
-            name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") + ".png"
-            _write(folder / name, picture)
-            data = base64.b64encode(picture).decode()
-            alt = html.escape(title, quote=True)
-            page.append(f'<p><img alt="{alt}" src="data:image/png;base64,{data}"></p>')
-            text.append(f"![{title}]({name})")
-        for title, table in part.folded.items():
-            summary = f"<summary>{html.escape(title)}</summary>"
-            page.append(f"<details>{summary}{html_table(table)}</details>")
-            text += [f"### {title}", table]
-    _write(folder / "report.md", ("\n\n".join(text) + "\n").encode())
-    document = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>fastconv, measured</title><style>{STYLE}</style></head><body>"
-        f"<h1>fastconv, measured</h1>{''.join(page)}</body></html>"
-    )
-    _write(folder / "index.html", document.encode())
-
-
-def html_table(markdown: str) -> str:
-    """A table of `report_tables` as HTML."""
-    head, rules, *rows = [line[2:-2].split(" | ") for line in markdown.splitlines()]
-    kinds = [' class="number"' if rule.endswith(":") else "" for rule in rules]
-
-    def line(tag: str, values: list[str]) -> str:
-        return "".join(
-            f"<{tag}{kind}>{html.escape(value)}</{tag}>"
-            for kind, value in zip(kinds, values, strict=True)
-        )
-
-    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table><thead><tr>{line("th", head)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replace_file(path) as file:
-        file.write(content)
+    return ["## Cold start, memory, size", text, *parts]
 
 
 def main() -> None:
-    """Read the arguments and write the report."""
+    """Read the arguments, print the report."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.report",
-        description="Tables and pictures of a measured run.",
-        epilog="example: python -m benchmarks.report results.json -o report",
+        description="Tables of a measurement, in Markdown.",
+        epilog="example: python -m benchmarks.report results.json > report.md",
     )
     parser.add_argument("results", type=Path, help="written by --benchmark-json")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
     options = parser.parse_args()
     try:
-        results = read_results(options.results)
+        measurement = read(options.results)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    write_report(results, options.out)
-    print(options.out / "index.html")
+    print(report(measurement))
 
 
 if __name__ == "__main__":

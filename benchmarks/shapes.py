@@ -1,8 +1,7 @@
-"""The shapes that are measured: DeepConvNet, VGG-16, ResNet-50, GoogLeNet; grouped ones.
+"""The convolutions that are measured: DeepConvNet's, VGG-16's, ResNet-50's, GoogLeNet's.
 
 Sources: VGG arXiv:1409.1556, ResNet arXiv:1512.03385 (with the stride in the 3x3
-convolution, as today's libraries have it), GoogLeNet arXiv:1409.4842, table 1; MobileNet
-arXiv:1704.04861, ResNeXt arXiv:1611.05431, DeepLab arXiv:1706.05587.
+convolution, as today's libraries have it), GoogLeNet arXiv:1409.4842, table 1.
 """
 
 from __future__ import annotations
@@ -12,17 +11,7 @@ from dataclasses import dataclass
 
 from fastconv.geometry import WindowGeometry, window_geometry
 
-__all__ = [
-    "AVERAGES",
-    "DEEPCONVNET_POOLS",
-    "GROUPED",
-    "IMAGES",
-    "RESNET50_NORMS",
-    "SMALL_GROUPED",
-    "ConvShape",
-    "conv_shapes",
-    "small_conv_shapes",
-]
+__all__ = ["IMAGES", "LARGE_IMAGES", "ConvShape", "conv_shapes", "small_conv_shapes"]
 
 IMAGES, LARGE_IMAGES = 100, 8
 """Batch of DeepConvNet, and of the networks that take 224 x 224 images."""
@@ -67,30 +56,6 @@ class ConvShape:
 DEEPCONVNET = ((1, 28, 16, 1), (16, 28, 16, 1), (16, 14, 32, 1), (32, 14, 32, 2))
 DEEPCONVNET += ((32, 8, 64, 1), (64, 8, 64, 1))
 
-DEEPCONVNET_POOLS = ((100, 16, 28, 28), (100, 32, 16, 16), (100, 64, 8, 8))
-"""(N, C, H, W) in front of the three 2x2 poolings of stride 2."""
-
-RESNET50_NORMS = ((8, 64, 56, 56), (8, 256, 56, 56), (8, 1024, 14, 14), (8, 2048, 7, 7))
-"""(N, C, H, W) of some of ResNet-50's batch normalisations."""
-# Network, (N, C, H, W), FN, stride, dilation, groups.
-GROUPED = (
-    ("mobilenet", (8, 32, 112, 112), 32, 1, 1, 32),
-    ("mobilenet", (8, 64, 112, 112), 64, 2, 1, 64),
-    ("mobilenet", (8, 128, 56, 56), 128, 1, 1, 128),
-    ("mobilenet", (8, 512, 14, 14), 512, 1, 1, 512),
-    ("resnext50", (8, 128, 56, 56), 128, 1, 1, 32),
-    ("resnext50", (8, 512, 14, 14), 512, 1, 1, 32),
-    ("deeplab", (8, 256, 28, 28), 256, 1, 2, 1),
-)
-SMALL_GROUPED = (
-    ("small", (2, 9, 6, 6), 9, 1, 1, 9),
-    ("small", (2, 8, 6, 6), 12, 2, 1, 4),
-    ("small", (2, 4, 7, 7), 5, 1, 2, 1),
-)
-
-AVERAGES = (((8, 2048, 7, 7), 7), ((8, 1024, 7, 7), 7), ((8, 256, 28, 28), 2))
-"""(N, C, H, W) and the window's side: ResNet-50, GoogLeNet; between DenseNet's blocks."""
-
 # C, H = W, FN.
 VGG16 = ((3, 224, 64), (64, 224, 64), (64, 112, 128), (128, 112, 128), (128, 56, 256))
 VGG16 += ((256, 56, 256), (256, 28, 512), (512, 28, 512), (512, 14, 512))
@@ -126,7 +91,7 @@ def conv_shapes() -> list[ConvShape]:
 
 
 def small_conv_shapes() -> list[ConvShape]:
-    """Return one small convolution of each kind, for a run that tests and does not time."""
+    """Return one small convolution of each kind, for tests, which time nothing."""
     return [
         ConvShape("small", 2, 3, 12, 8, 7, 2, 3),
         ConvShape("small", 2, 4, 9, 24, 5, 1, 2),

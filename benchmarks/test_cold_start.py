@@ -1,12 +1,11 @@
 """From nothing to the first training step; import time; memory; size on disk.
 
-Everything here runs in processes of its own. Cold: what a library compiles has to be
+Everything here happens in processes of its own. Cold: what a library compiles has to be
 compiled. Warm: a process before has left its compiled code in the cache.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -18,11 +17,11 @@ from typing import Any
 import pytest
 
 import fastconv
-from fastconv import selection
 
 from . import peers
+from .data import new_problem
 from .installed_size import installed_size
-from .launch import command, environment
+from .processes import environment, told_by
 from .timing import note, replay, reported_time
 
 pytestmark = pytest.mark.benchmark(timer=reported_time)
@@ -41,51 +40,38 @@ STARTS = {
 """Contender, and the state of what it keeps on disk; JAX keeps nothing by default."""
 
 LONGEST = 300
-"""Seconds that a process may take: one that hangs fails its row, and the run goes on."""
+"""Seconds that a process may take: one that hangs fails its row, and the others go on."""
 
 PACKAGES = ("fastconv", "torch", "onnxruntime", "jax")
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Start:
     seconds: float
     first_bytes: int
     last_bytes: int
 
 
-def _start(name: str, problem: Path, cache: Path, steps: int = 1) -> _Run:
-    """Run `cold_start` in a new process that keeps compiled code in `cache`."""
+def _start(name: str, problem: Path, cache: Path, steps: int = 1) -> _Start:
+    """Start `cold_start` in a new process that keeps compiled code in `cache`."""
     where = {"FASTCONV_CACHE_DIR": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cache / "torch")}
+    arguments, variables = (name, str(problem), str(steps)), environment(**where)
     begun = time.monotonic()
-    done = subprocess.run(
-        command("cold_start", name, str(problem), str(steps)),
-        env=environment(**where),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LONGEST,
-    )
-    if done.returncode:
-        pytest.fail(f"{name}: status {done.returncode}\n{done.stderr}", pytrace=False)
-    told = json.loads(done.stdout.splitlines()[-1])
-    return _Run(told["finished"] - begun, told["first"], told["last"])
+    told = told_by("cold_start", *arguments, variables=variables, timeout=LONGEST)
+    return _Start(told["finished"] - begun, told["first"], told["last"])
 
 
-def _skip_unless_it_runs(name: str, full: bool) -> None:
+def _skip_unless_it_can_start(name: str, full: bool) -> None:
     if not full and name in PEERS:
-        pytest.skip(f"{name}: only in a run that measures")
-    if name.startswith("fastconv "):
-        reason = selection.registry().status(name.removeprefix("fastconv ")).reason
-    else:
-        reason = peers.missing(name)
-    if reason:
+        pytest.skip(f"{name}: only where it is timed")
+    if reason := peers.missing(name):
         pytest.skip(reason)
 
 
 @pytest.fixture
 def problem(tmp_path: Path, full: bool) -> Path:
-    path = tmp_path / "problem.npz"
-    peers.save_problem(path, peers.new_problem(100 if full else 2, fastconv.get_num_threads()))
+    path = tmp_path / "problem"
+    peers.save_problem(path, new_problem(100 if full else 2, fastconv.get_num_threads()))
     return path
 
 
@@ -94,35 +80,28 @@ def test_first_training_step(
     benchmark: Any, start: str, problem: Path, tmp_path: Path, full: bool
 ) -> None:
     name, state = STARTS[start]
-    _skip_unless_it_runs(name, full)
+    _skip_unless_it_can_start(name, full)
     if not full and state != "no compiling":
-        pytest.skip(f"{start}: compiles for long; only in a run that measures")
+        pytest.skip(f"{start}: compiles for long; only where it is timed")
     launches = (1 if state == "cold" and name != "JAX jit NHWC" else 3) if full else 1
     caches = [tmp_path / f"cache-{n}" for n in range(launches)]
     if state == "warm":
         caches = [tmp_path / "cache"] * launches
         _start(name, problem, caches[0])
-    runs = [_start(name, problem, cache) for cache in caches]
-    replay(benchmark, [run.seconds for run in runs])
+    replay(benchmark, [_start(name, problem, cache).seconds for cache in caches])
     _note(benchmark, "process start to first training step", start, cache=state)
 
 
 @pytest.mark.parametrize("state", ["cold", "warm"])
 def test_compile(benchmark: Any, state: str, tmp_path: Path, full: bool) -> None:
     """First calls of Numba's kernels, one after the other: compiled, or read from the cache."""
-    _skip_unless_it_runs(NUMBA, full)
+    _skip_unless_it_can_start(NUMBA, full)
     if not full:
-        pytest.skip("compiling takes long; only in a run that measures")
+        pytest.skip("compiling takes long; only where it is timed")
 
     def first_calls() -> dict[str, list[float]]:
-        done = subprocess.run(
-            command("compile_times", "numba"),
-            env=environment(FASTCONV_CACHE_DIR=str(tmp_path)),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        return json.loads(done.stdout.splitlines()[-1])
+        cache = environment(FASTCONV_CACHE_DIR=str(tmp_path))
+        return told_by("compile_times", "numba", variables=cache)
 
     calls = first_calls()
     if state == "warm":
@@ -134,18 +113,18 @@ def test_compile(benchmark: Any, state: str, tmp_path: Path, full: bool) -> None
 
 @pytest.mark.parametrize("name", ["fastconv cython", NUMBA, *PEERS])
 def test_memory(benchmark: Any, name: str, problem: Path, tmp_path: Path, full: bool) -> None:
-    _skip_unless_it_runs(name, full)
+    _skip_unless_it_can_start(name, full)
     if not full and name == NUMBA:
-        pytest.skip(f"{name}: compiles for long; only in a run that measures")
+        pytest.skip(f"{name}: compiles for long; only where it is timed")
     _start(name, problem, tmp_path)  # compiling takes memory of its own
-    run = _start(name, problem, tmp_path, steps=100 if full else 2)
-    replay(benchmark, [run.seconds])
+    start = _start(name, problem, tmp_path, steps=100 if full else 2)
+    replay(benchmark, [start.seconds])
     _note(
         benchmark,
         "peak memory",
         name,
-        bytes_after_one_step=run.first_bytes,
-        bytes_after_100_steps=run.last_bytes,
+        bytes_after_one_step=start.first_bytes,
+        bytes_after_100_steps=start.last_bytes,
     )
 
 
@@ -187,6 +166,6 @@ def _note(benchmark: Any, operation: str, name: str, **more: Any) -> None:
         dtype="float32",
         threads=threads,
         backend=name,
+        group=operation,
         **more,
     )
-    benchmark.group = operation

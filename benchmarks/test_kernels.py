@@ -14,9 +14,8 @@ import numpy as np
 import fastconv
 from fastconv import selection
 
+from .cases import Arguments, Case, expected, prepare, winners_may_round
 from .check import EXACT_TO, assert_same, assert_winners
-from .kernel_case import Arguments
-from .kernel_cases import Case, expected, prepare, winners_may_round
 from .timing import limited_threads, measure, note
 
 

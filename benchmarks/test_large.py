@@ -5,22 +5,13 @@ VGG-16 is left out here: its 138 million weights take a minute, whatever the ima
 
 from __future__ import annotations
 
-import json
-import subprocess
-
 import pytest
 
 from . import peers, tournament
-from .launch import command, environment
-from .test_peers import _cannot_run
+from .data import new_model_problem
+from .processes import environment, told_by
 
-NAMES = [name for name, one in peers.CONTENDERS.items() if "convolution" in one.tasks]
 SIZE = 64
-
-
-def able(names: list[str]) -> list[str]:
-    """Those that can run here."""
-    return [name for name in names if not _cannot_run(name, False)]
 
 
 @pytest.mark.parametrize(
@@ -30,8 +21,8 @@ def able(names: list[str]) -> list[str]:
     [("googlenet", "inference"), ("googlenet", "training step"), ("resnet50", "inference")],
 )
 def test_contenders_agree_with_the_reference(network: str, task: str) -> None:
-    problem = peers.new_model_problem(network, 2, SIZE, 1)
-    names = able(NAMES)
+    problem = new_model_problem(network, 2, SIZE, 1)
+    names = peers.able(task, large=True)
     result = tournament.hold(names, task, problem, launches=1, turns=1)
     assert result.errors == {}
     assert set(result.seconds) == set(names)
@@ -39,16 +30,10 @@ def test_contenders_agree_with_the_reference(network: str, task: str) -> None:
 
 @pytest.mark.parametrize("name", ["fastconv cython", "PyTorch eager channels_last"])
 def test_peak_memory_is_more_than_the_library_takes(name: str) -> None:
-    if name not in able([name]):
-        pytest.skip(f"{name} cannot run here")
+    if reason := peers.missing(name):
+        pytest.skip(reason)
     arguments = ["--network", "googlenet", "--batch", "1", "--image-size", str(SIZE)]
-    done = subprocess.run(
-        command("peak_memory", *arguments, "--threads", "1", "--one", name),
-        env=environment(OMP_NUM_THREADS="1"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    arguments += ["--threads", "1", "--one", name]
+    found = told_by("peak_memory", *arguments, variables=environment(1))
     # Weights, gradients and momentum: 6.6 million numbers each.
     assert found["most"] - found["before"] > 3 * 6_600_000 * 4

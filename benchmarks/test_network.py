@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.layers import BatchNormalization, Dropout
 from fastconv.optimizer import Adam
 
 from .check import EXACT_TO, assert_same, assert_same_gradients
-from .data import batch_of, network_of
+from .data import batch_of, gradient_by_hand, network_of
 from .timing import limited_threads, measure, note
 
 FLOPS_FORWARD = 2 * (
@@ -33,25 +32,6 @@ FLOPS_FORWARD = 2 * (
 
 # Backward takes two products for each of forward's, but for the gradient of the images.
 FLOPS = {"inference": FLOPS_FORWARD, "other": 3 * FLOPS_FORWARD - 2 * 784 * 16 * 9}
-
-
-def by_hand(network: Any, x: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
-    """The book's own `gradient`: one layer after the other, forward and then backward."""
-    for layer in network.layers:
-        if isinstance(layer, Dropout | BatchNormalization):
-            x = layer.forward(x, True)
-        else:
-            x = layer.forward(x)
-    network.last_layer.forward(x, t)
-    dout = network.last_layer.backward(1)
-    for layer in reversed(network.layers):
-        dout = layer.backward(dout)
-    trained = [layer for layer in network.layers if layer.parameter_names]
-    return {
-        f"{name}{number}": getattr(layer, f"d{name}")
-        for number, layer in enumerate(trained, start=1)
-        for name in layer.parameter_names
-    }
 
 
 @lru_cache(maxsize=1)  # for every thread count, dtype and backend of a batch size
@@ -81,7 +61,7 @@ def test_network(
         "inference": lambda: network.predict(x),
         "gradient": lambda: network.gradient(x, t),
         "training step": step,
-        "layers by hand": lambda: by_hand(network, x, t),
+        "layers by hand": lambda: gradient_by_hand(network, x, t),
     }
     # Adam's update follows the surrounding choice of backend.
     with limited_threads(threads), fastconv.use_backend(backend):
@@ -89,7 +69,11 @@ def test_network(
             assert_same({"scores": network.predict(x)}, scores, EXACT_TO[dtype], what)
         else:
             np.random.seed(0)
-            found = by_hand(network, x, t) if task == "layers by hand" else network.gradient(x, t)
+            found = (
+                gradient_by_hand(network, x, t)
+                if task == "layers by hand"
+                else network.gradient(x, t)
+            )
             assert_same_gradients(found, gradients, dtype, what)
             step()
         measure(benchmark, work[task])

@@ -1,7 +1,7 @@
-"""fastconv and the book's own way against other libraries: the same network and weights.
+"""fastconv and the book's own code against other libraries: the same network and weights.
 
 Group = task and threads. The rows of a group come from one tournament, whose contenders
-take turns; `extra_info` has the ratio to each fastconv backend and how they were run.
+take turns; `extra_info` has the ratio to each fastconv backend and whether they shared a process.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ from typing import Any
 
 import pytest
 
-from fastconv import selection
-
 from . import peers, tournament
+from .data import new_problem
 from .timing import note, replay, reported_time
 
 OURS = ("fastconv cython", "fastconv numba")
 
 
-def _cannot_run(name: str, full: bool) -> str:
+def cannot_run(name: str, full: bool) -> str:
     """Why a contender has to be left out, or an empty text."""
     if not full and name.startswith("torch.compile"):
-        return f"{name}: compiles for a minute; only in a run that measures"
-    if name.startswith("fastconv "):
-        return selection.registry().status(name.split()[1].removesuffix(",")).reason
+        return f"{name}: compiles for a minute; only where it is timed"
     return peers.missing(name)
 
 
@@ -34,10 +31,10 @@ def _tournament(task: str, threads: int, full: bool) -> tournament.Result:
     names = [
         name
         for name, contender in peers.CONTENDERS.items()
-        if task in contender.tasks and not _cannot_run(name, full)
+        if task in contender.tasks and not cannot_run(name, full)
     ]
     images, launches, turns = (100, 3, 5) if full else (2, 1, 1)
-    problem = peers.new_problem(images, threads)
+    problem = new_problem(images, threads)
     return tournament.hold(names, task, problem, launches=launches, turns=turns)
 
 
@@ -48,7 +45,7 @@ def test_peer(benchmark: Any, name: str, task: str, threads: int, full: bool) ->
     contender = peers.CONTENDERS[name]
     if task not in contender.tasks:
         pytest.skip(f"{name} has no {task}")
-    if reason := _cannot_run(name, full):
+    if reason := cannot_run(name, full):
         pytest.skip(reason)
     result = _tournament(task, threads, full)
     if name in result.errors:
@@ -58,15 +55,15 @@ def test_peer(benchmark: Any, name: str, task: str, threads: int, full: bool) ->
         benchmark,
         operation=f"{task} against peers",
         shape="DeepConvNet, batch 100",
-        dtype="float64" if name == tournament.BOOK else "float32",
+        dtype="float64" if name == peers.BOOK else "float32",
         threads=threads,
         backend=name,
         library={module: metadata.version(module) for module in contender.needs},
-        way=result.way,
+        processes=result.processes,
         launches=len(result.seconds[name]),
         times_as_long_as={
-            ours: result.ratio(name, ours) for ours in OURS if ours in result.seconds
+            ours: result.ratio(name, ours) for ours in OURS if ours in result.medians()
         },
+        # The book's code computes in float64 and stands in the same group.
+        group=f"{task} DeepConvNet, batch 100, t{threads}",
     )
-    # The book's way computes in float64 and stands in the same group.
-    benchmark.group = f"{task} DeepConvNet, batch 100, t{threads}"

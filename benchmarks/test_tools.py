@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,15 +16,15 @@ import pytest
 from fastconv.backends.algorithms import Algorithm, ConvAlgorithms
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
+from fastconv.io.records import read_record
 
-from . import guard, mnist_epochs, peers, tournament
+from . import guard, mnist_epochs, peers
+from .book import BookNet
+from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
-from .data import batch_of, network_of
-from .kernel_cases import cases, expected, smallest_of_each_kind, winners_may_round
-from .launch import FOLDER, command, environment
-from .reference import BookNet
-from .report import html_table, write_report
-from .results import read_results
+from .data import batch_of, network_of, new_problem
+from .processes import FOLDER, Child, environment, told_by
+from .report import Measurement, read, report
 from .shapes import conv_shapes
 
 
@@ -35,7 +35,7 @@ def test_book_agrees_with_the_reference_backend() -> None:
     np.random.seed(5)
     wanted = network.gradient(x, t)
     np.random.seed(5)
-    assert_same(book.gradient(x, t), wanted, 1e-12, "the book's way")
+    assert_same(book.gradient(x, t), wanted, 1e-12, "the book's code")
     assert_same({"scores": book.predict(x)}, {"scores": network.predict(x)}, 1e-12, "scores")
 
 
@@ -43,7 +43,7 @@ def test_book_agrees_with_the_reference_backend() -> None:
 def test_contenders_go_on_with_other_images(name: str) -> None:
     if reason := peers.missing(name):
         pytest.skip(reason)
-    contender = peers.make(name, peers.new_problem(5, 1))
+    contender = peers.make(name, new_problem(5, 1))
     x, t = batch_of(5, "float32")
     contender.take(1 - x, t)
     wanted = network_of("float64", "numpy").predict(1 - x.astype(np.float64))
@@ -78,10 +78,10 @@ class _Rounding:
     """A backend that computes every convolution by one algorithm."""
 
     def __init__(self, algorithm: Algorithm) -> None:
-        self.ways = ConvAlgorithms(algorithm, algorithm, "sparse")
+        self.algorithms = ConvAlgorithms(algorithm, algorithm, "sparse")
 
     def conv2d_algorithms(self, *shape: Any) -> ConvAlgorithms:
-        return self.ways
+        return self.algorithms
 
 
 def test_winners_are_exact_where_whole_numbers_stay_exact() -> None:
@@ -166,77 +166,199 @@ def test_guard_needs_more_than_the_noise() -> None:
     assert found["noisy"][2] == found["0"][2] == ""
 
 
-def test_report_of_a_small_run(tmp_path: Path) -> None:
-    common = {"dtype": "float32", "threads": 1, "provider": "cython", "share_of_roofline": 0.5}
-    kernels = [
-        ("conv2d_forward", "deepconvnet:1@28->16,3x3", backend, {"gflops": 3.0, "bytes": 10})
-        for backend in ("cython", "numpy")
-    ]
-    peers = [
-        (
-            "inference against peers",
-            "DeepConvNet, batch 100",
-            name,
-            {
-                "library": {},
-                "way": "one process",
-                "launches": 1,
-                "times_as_long_as": {"fastconv cython": ratio},
-            },
-        )
-        for name, ratio in (("fastconv cython", 1.0), ("Another <library>", 2.5))
-    ]
-    rows = [("test_kernel", row) for row in kernels] + [("test_peer", row) for row in peers]
-    data = {
-        "datetime": "2026-01-01",
-        "machine_info": {
-            "fastconv": {
-                "processor": "one",
-                "peaks": {"1": {"float32 GFLOP/s": 9.0, "float64 GFLOP/s": 4.0, "GB/s": 2.0}},
-            }
-        },
-        "benchmarks": [
-            {
-                "name": f"{test}[{shape}]",
-                "stats": {"median": 1e-3, "q1": 9e-4, "q3": 2e-3},
-                "extra_info": common
-                | {"operation": operation, "shape": shape, "backend": backend}
-                | more,
-            }
-            for test, (operation, shape, backend, more) in rows
-        ],
+class _Child:
+    """In the place of `Child`: times by tree; the second of the same tree is slower."""
+
+    started: ClassVar[list[str]] = []
+
+    def __init__(self, module: str, *, variables: dict[str, str]) -> None:
+        self.tree = Path(variables["PYTHONPATH"]).name
+        self.slower = 1.25 if self.tree in self.started else 1.0
+        self.started.append(self.tree)
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, name: str) -> dict[str, float | None]:
+        known = {"base": 2.0, "head": 3.0 if name == "both" else None}[self.tree]
+        return {"seconds": known and known * self.slower}
+
+
+def test_guard_divides_by_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "Child", _Child)
+    trees = (Path("base"), Path("head"))
+    found = guard.one_launch(trees, [{"name": "both"}, {"name": "base only"}], 1)
+    assert found == {"both": (1.5, 1.25)}
+
+
+def test_guard_times_the_network_and_kernels() -> None:
+    known = guard.names()
+    assert set(known) == {
+        "deepconvnet:inference",
+        "deepconvnet:training step",
+        *map(str, cases(full=True)),
     }
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(data))
-    write_report(read_results(path), tmp_path / "report")
-    page = (tmp_path / "report" / "index.html").read_text()
-    assert "Another &lt;library&gt;" in page
-    assert "http://" not in page and "https://" not in page
-    assert page.count("<img") == page.count("data:image/png;base64,") == 3
-    assert "| Another <library> | 1 ms | 2.50 |" in (tmp_path / "report/report.md").read_text()
+    common = {"backend": "numpy", "dtype": "float32"}
+    with Child("guard_worker", variables=environment(1)) as child:
+        for name in (known[0], "affine_forward-100x50->10"):
+            assert child.ask(**common, name=name)["seconds"] > 0
+        assert child.ask(**common, name="a kernel of another commit") == {"seconds": None}
+
+
+def test_a_child_that_ends_is_named() -> None:
+    with (
+        Child("guard_worker", variables=environment(1)) as child,
+        pytest.raises(
+            RuntimeError, match=r"the process of \{'name': 'nothing else'\} ended, status 1"
+        ),
+    ):
+        child.ask(name="nothing else")
+
+
+def row(test: str, group: str, seconds: float = 1e-3, **info: Any) -> dict[str, Any]:
+    """A row of a results file."""
+    common = {"dtype": "float32", "threads": 1}
+    stats = {"median": seconds}
+    return {"name": f"{test}[1]", "group": group, "stats": stats, "extra_info": common | info}
+
+
+def kernel(name: str, backend: str, seconds: float, **more: Any) -> dict[str, Any]:
+    info = {"operation": name, "shape": "5@8", "backend": backend, "provider": backend} | more
+    return row("test_kernel", f"{name} {info['shape']}", seconds, **info)
+
+
+def report_of(*rows: dict[str, Any]) -> str:
+    peaks = {"1": {"float32 GFLOP/s": 9.0, "float64 GFLOP/s": 4.0, "GB/s": 2.0}}
+    facts = {"processor": "one", "instruction sets": {"numba": "avx2"}, "peaks": peaks}
+    data = {"datetime": "2026-01-01", "fastconv": facts, "benchmarks": rows}
+    return report(read_record(json.dumps(data), Measurement, "results.json"))
+
+
+def test_report_of_the_machine() -> None:
+    text = report_of()
+    assert "| instruction sets | numba avx2 |" in text
+    assert "| measured peaks, threads: 1 | 9 float32 GFLOP/s, 4 float64 GFLOP/s, 2 GB/s |" in text
+    assert text.count("## ") == 1  # of nothing else there is a row
+
+
+def test_report_of_kernels() -> None:
+    text = report_of(
+        kernel("conv2d_forward", "cython", 1e-3, gflops=3.0, share_of_roofline=0.5),
+        kernel("conv2d_forward", "numpy", 4e-3, gflops=0.75, share_of_roofline=0.1),
+        kernel("conv2d_forward", "cython", 3e-3, shape="6@9", gflops=1.0, share_of_roofline=0.75),
+        kernel("lrn_forward", "cython", 2e-6, provider="numpy", share_of_roofline=0.25),
+    )
+    assert "| conv2d_forward | float32 | 2 | 4.0x (4.0 - 4.0) |  |" in text
+    head = "| shape | dtype | cython | numpy | cython, GFLOP/s | numpy, GFLOP/s "
+    head += "| cython against numpy | cython, share of roofline | numpy, share of roofline |"
+    assert head in text
+    assert "| 5@8 | float32 | 1 ms | 4 ms | 3 | 1 | 4.0x | 50 % | 10 % |" in text
+    assert "| 6@9 | float32 | 3 ms |  | 1 |  |  | 75 % |  |" in text
+    assert "| 5@8 | float32 | 2 us (by numpy) | 25 % |" in text
+    furthest = text.partition("### Furthest from the roofline: cython")[2]
+    assert furthest.index("lrn_forward") < furthest.index("conv2d_forward")
+
+
+def test_report_of_contenders() -> None:
+    text = report_of(
+        *(
+            row(
+                "test_peer",
+                "inference",
+                operation="inference against peers",
+                backend=name,
+                library=library,
+                processes="one process",
+                launches=3,
+                times_as_long_as={"fastconv cython": ratio},
+            )
+            for name, library, ratio in (
+                ("fastconv cython", {}, 1.0),
+                ("Another", {"another": "2.0"}, 2.5),
+            )
+        )
+    )
+    assert "### inference, 1 thread\n\nOne process; launches: 3." in text
+    assert "| Another 2.0 | 1 ms | 2.50 |" in text
+
+
+def test_report_of_what_a_process_takes() -> None:
+    sizes = {"numpy": 2_000_000, "needed": 3_000_000}
+    text = report_of(
+        row("test_network", "", operation="step", batch=10, backend="numba", gflops=2.0),
+        row("test_layer", "", operation="Relu forward", shape="5x8", backend="numpy"),
+        row("test_first_training_step", "", 2.0, backend="JAX jit", cache="cold"),
+        row("test_compile", "", backend="numba, cold", kernels={"fast": 0.1, "slow": 0.5}),
+        row("test_import", "", 0.25, backend="numpy", installed_bytes=sizes),
+        row(
+            "test_memory",
+            "",
+            backend="numba",
+            bytes_after_one_step=4_000_000,
+            bytes_after_100_steps=5_000_000,
+        ),
+    )
+    for line in (
+        "| float32 | 10 | 1 | 1 ms | 2 |",
+        "| Relu forward | 5x8 | float32 | 1 | 1 ms |",
+        "| JAX jit | cold | 2 s |",
+        "| ... slow (numba, cold) | 500 ms |\n| ... fast (numba, cold) | 100 ms |",
+        "| numpy | 250 ms | 2.0 | 5 |",
+        "| numba | 4 | 5 |",
+    ):
+        assert line in text
 
 
 def test_report_refuses_another_file(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text("{}")
-    with pytest.raises(ValueError, match="not a results file"):
-        read_results(path)
+    with pytest.raises(ValueError, match=r"other\.json: .*datetime"):
+        read(path)
 
 
-def test_table_with_an_empty_cell() -> None:
-    page = html_table("|  | value |\n| --- | ---: |\n| a&b | 1 |")
-    assert "<th></th>" in page
-    assert '<td>a&amp;b</td><td class="number">1</td>' in page
+def test_a_measurement_is_compared_and_reported(tmp_path: Path) -> None:
+    """Twice from the command line: pytest-benchmark and the report read what was written."""
+    line = "-m pytest -q -n0 -p no:cacheprovider --benchmark-only --benchmark-json=results.json"
+    line += " --benchmark-columns=median --benchmark-save=saved"
+    line += f" --rootdir={FOLDER.parent} -c {FOLDER.parent / 'pyproject.toml'}"
+    name = f"{FOLDER / 'test_kernels.py'}::test_kernel"
+    # As if no other pytest were there: a worker of one measures nothing.
+    variables = {name: text for name, text in environment(1).items() if "PYTEST" not in name}
+    cases_of_adam = [f"{name}[adam_update-144-float32-{backend}]" for backend in ("numpy", "numba")]
+    for more in ([], ["--benchmark-compare=0001"]):
+        done = subprocess.run(
+            [sys.executable, *line.split(), *more, *cases_of_adam],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "benchmark 'adam_update 144 float32 t1': 4 tests" in done.stdout
+    machine_info = json.loads((tmp_path / "results.json").read_text())["machine_info"]
+    assert "fastconv" not in machine_info  # whose peaks and commit are others each time
+    text = report(read(tmp_path / "results.json"))
+    assert re.search(r"\| adam_update \| float32 \| 1 \|  \| [\d.]+x \(.*\) \|", text)
+    assert "measured peaks, threads: 1" in text
+
+
+def test_a_cold_start_waits_for_no_other_library() -> None:
+    program = "import sys, benchmarks.cold_start; print('fastconv' in sys.modules)"
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, cwd=FOLDER.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_memory_is_the_process_own(tmp_path: Path) -> None:
-    problem = tmp_path / "problem.npz"
-    peers.save_problem(problem, peers.new_problem(2, 1))
-    line = command("cold_start", tournament.BOOK, str(problem), "1")
+    problem = tmp_path / "problem"
+    peers.save_problem(problem, new_problem(2, 1))
 
     def measured() -> int:
-        done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)["first"]
+        return told_by("cold_start", peers.BOOK, str(problem), "1")["first"]
 
     alone = measured()
     ballast = np.ones(1 << 26)  # 512 MB of the parent's

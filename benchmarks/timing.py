@@ -1,4 +1,4 @@
-"""One row of the suite: what is run, how often, and what is written beside its time."""
+"""One row of the suite: how often its work is called, and what is written beside its time."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def limited_threads(threads: int) -> Iterator[None]:
 
 
 def measure(benchmark: Any, work: Callable[[], object], known: float = 0.0) -> None:
-    """Time `work`, which has run at least once: compiled, caches warm.
+    """Time `work`, which has been called at least once: compiled, caches warm.
 
-    Where benchmarks are disabled it runs once.
+    Where benchmarks are disabled it is called once.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def measure(benchmark: Any, work: Callable[[], object], known: float = 0.0) -> N
 
 
 def turn(work: Callable[[], object], seconds: float = 0.1) -> float:
-    """One contender's turn: median time of its runs in `seconds`, the first not counted."""
+    """One contender's turn: median time of its calls in `seconds`, the first not counted."""
     time.sleep(QUIET)  # another's threads may still spin
     work()
     times: list[float] = []
@@ -113,6 +113,7 @@ def note(
     backend: str,
     flops: int = 0,
     moved: int = 0,
+    group: str = "",
     **more: Any,
 ) -> None:
     """Write what was measured beside the figure, and what share of the machine it is.
@@ -120,11 +121,12 @@ def note(
     Parameters
     ----------
     flops : int
-        Operations of one run, convolutions counted as direct; 0: not counted.
+        Operations of one call, convolutions counted as direct; 0: not counted.
     moved : int
-        Bytes of one run, each input read once and each output written once; 0: not counted.
+        Bytes of one call, each input read once and each output written once; 0: not counted.
+    group : str
+        Rows of one group stand beside each other; by default all that differ in backend alone.
     """
-    benchmark.group = f"{operation} {shape} {dtype} t{threads}"
     benchmark.extra_info.update(
         operation=operation,
         shape=shape,
@@ -139,6 +141,7 @@ def note(
     )
     if benchmark.disabled:
         return
+    benchmark.stats.group = group or f"{operation} {shape} {dtype} t{threads}"
     seconds = benchmark.stats.stats.median
     peak = machine.peaks(dtype, threads)
     if flops:

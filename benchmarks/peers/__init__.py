@@ -10,13 +10,17 @@ A contender is made from a `Problem` and has
 
 Inference alone leaves the other two out. A `ModelProblem` is the same for a network of
 `fastconv.models`, with SGD with momentum. From a `ConvProblem` a contender makes one convolution,
-with ``gradients()`` (its output too) and ``step()``: forward and both gradients. A module is
-imported only in the process that runs its contender: no two libraries' thread pools meet
-unless that is wanted.
+with ``gradients()`` (its output too) and ``step()``: forward and both gradients.
+
+A library is imported only in the process that runs its contender: no two libraries' thread pools
+meet unless that is wanted. This module imports none, not even fastconv: what a cold start takes is
+the contender's own.
 """
 
 from __future__ import annotations
 
+import pickle
+import sys
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
@@ -24,32 +28,24 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import models
-
-from ..data import batch_of, network_of
-
 __all__ = [
+    "BOOK",
     "CONTENDERS",
+    "AnyProblem",
     "Contender",
     "ConvProblem",
     "ModelProblem",
     "Problem",
+    "able",
     "load",
     "load_problem",
     "make",
     "missing",
-    "new_model",
-    "new_model_problem",
-    "new_problem",
     "save_problem",
 ]
 
-MASK_SEED = 1
-"""Seed of NumPy's global generator from which the book's network draws the problem's masks."""
-
 PADS = (1, 1, 1, 2, 1, 1)
 """Of the six convolutions."""
-
 
 NETWORK_TASKS = ("inference", "training step")
 
@@ -57,6 +53,9 @@ ALL_TASKS = (*NETWORK_TASKS, "convolution")
 
 MODELS = ("vgg16", "resnet50", "googlenet")
 """Networks that have a twin in PyTorch (`torch_twins.py`)."""
+
+MASK_SEED = 1
+"""Seed of NumPy's global generator from which the book's network draws the problem's masks."""
 
 CHECKED = 2
 """Images of a large network's batch whose results are compared with the reference's."""
@@ -118,6 +117,9 @@ class ModelProblem:
     threads: int
 
 
+AnyProblem = Problem | ConvProblem | ModelProblem
+
+
 @dataclass(frozen=True)
 class Contender:
     """A library in one of its modes.
@@ -129,7 +131,8 @@ class Contender:
     needs : tuple of str
         Modules that must be installed.
     tasks : tuple of str
-        What it can do: inference, training step, convolution.
+        What it can do: inference, training step, convolution. Those that can do the last run
+        the large networks too.
     """
 
     module: str
@@ -138,14 +141,17 @@ class Contender:
     tasks: tuple[str, ...] = NETWORK_TASKS
 
 
+BOOK = "book (NumPy, float64)"
+
 CONTENDERS = {
-    "fastconv cython": Contender("ours", "cython default plan", (), ALL_TASKS),
-    "fastconv cython, math fast": Contender("ours", "cython fast plan", (), ALL_TASKS),
+    "fastconv cython": Contender("ours", "cython default network", (), ALL_TASKS),
+    "fastconv cython, math fast": Contender("ours", "cython fast network", (), ALL_TASKS),
     "fastconv cython, by hand": Contender("ours", "cython default by_hand", ()),
-    "fastconv numba": Contender("ours", "numba default plan", (), ALL_TASKS),
-    "fastconv numba, math fast": Contender("ours", "numba fast plan", (), ALL_TASKS),
+    "fastconv numba": Contender("ours", "numba default network", (), ALL_TASKS),
+    "fastconv numba, math fast": Contender("ours", "numba fast network", (), ALL_TASKS),
     "fastconv numba, by hand": Contender("ours", "numba default by_hand", ()),
-    "book (NumPy, float64)": Contender("ours", "book", ()),
+    "fastconv numpy": Contender("ours", "numpy default network", ()),
+    BOOK: Contender("ours", "book", ()),
     "PyTorch eager NCHW": Contender("pytorch", "eager contiguous", ("torch",), ALL_TASKS),
     "PyTorch eager channels_last": Contender(
         "pytorch", "eager channels_last", ("torch",), ALL_TASKS
@@ -158,8 +164,45 @@ CONTENDERS = {
 
 def missing(name: str) -> str:
     """Return what keeps a contender from running here, or an empty text."""
-    absent = [module for module in CONTENDERS[name].needs if util.find_spec(module) is None]
+    contender = CONTENDERS[name]
+    if name.startswith("fastconv "):
+        import fastconv
+
+        return fastconv.list_backends()[contender.mode.split()[0]].reason
+    absent = [module for module in contender.needs if util.find_spec(module) is None]
     return f"{name}: not installed: {', '.join(absent)}" if absent else ""
+
+
+def able(
+    task: str,
+    words: list[str] | None = None,
+    modules: tuple[str, ...] = (),
+    large: bool = False,
+) -> list[str]:
+    """Return the contenders that can do a task here; say which cannot, on standard error.
+
+    Parameters
+    ----------
+    words : list of str, optional
+        Only contenders that have one of these in their name.
+    modules : tuple of str
+        Only contenders of these modules; where there are none, of all.
+    large : bool
+        On a large network, which some contenders do not have.
+    """
+    found = []
+    for name, contender in CONTENDERS.items():
+        if task not in contender.tasks or not any(word in name for word in words or [""]):
+            continue
+        if modules and contender.module not in modules:
+            continue
+        if large and "convolution" not in contender.tasks:
+            continue
+        if reason := missing(name):
+            print(f"left out: {reason}", file=sys.stderr)
+        else:
+            found.append(name)
+    return found
 
 
 def load(name: str) -> Any:
@@ -167,70 +210,16 @@ def load(name: str) -> Any:
     return import_module(f"{__name__}.{CONTENDERS[name].module}")
 
 
-def make(name: str, problem: Problem | ConvProblem | ModelProblem) -> Any:
+def make(name: str, problem: AnyProblem) -> Any:
     """Import the contender's library and build its network."""
     return load(name).make(CONTENDERS[name].mode, problem)
 
 
-def new_problem(images: int, threads: int, dtype: str = "float32") -> Problem:
-    """Return the problem of this batch size: fresh weights, random images."""
-    draw = np.random.RandomState(MASK_SEED).rand
-    masks = ((draw(images, units) > 0.5).astype(dtype) for units in (50, 10))
-    x, t = batch_of(images, dtype)
-    return Problem(network_of(dtype, None).params, x, t, tuple(masks), threads)
-
-
-def new_model(network: str, dtype: str, backend: str | None = None) -> Any:
-    """A large network for 1000 classes, without dropout, whose masks no two libraries share."""
-    more = {} if network.startswith("resnet") else {"dropout": 0.0}
-    return getattr(models, network)(dtype=dtype, backend=backend, seed=MASK_SEED, **more)
-
-
-def new_model_problem(
-    network: str,
-    images: int,
-    size: int,
-    threads: int,
-    dtype: str = "float32",
-    state: dict[str, np.ndarray] | None = None,
-) -> ModelProblem:
-    """Return the problem of this batch and image size: random images, and fresh weights.
-
-    With an empty `state` each contender makes weights of its own.
-    """
-    rng = np.random.default_rng(MASK_SEED)
-    x = rng.standard_normal((images, 3, size, size), np.float32).astype(dtype)
-    state = new_model(network, dtype).state() if state is None else state
-    return ModelProblem(network, state, x, rng.integers(0, 1000, images), threads)
-
-
-def save_problem(path: Path, problem: Problem | ConvProblem | ModelProblem) -> None:
+def save_problem(path: Path, problem: AnyProblem) -> None:
     """Write a problem for the processes that will load it."""
-    if isinstance(problem, ConvProblem):
-        np.savez(path, **vars(problem))
-        return
-    if isinstance(problem, ModelProblem):
-        arrays = {f"param {key}": value for key, value in problem.state.items()}
-        arrays |= {"x": problem.x, "t": problem.t, "threads": np.array(problem.threads)}
-        np.savez(path, network=np.array(problem.network), **arrays)
-        return
-    arrays = {f"param {key}": value for key, value in problem.params.items()}
-    arrays |= {"x": problem.x, "t": problem.t, "threads": np.array(problem.threads)}
-    np.savez(path, mask_1=problem.masks[0], mask_2=problem.masks[1], **arrays)
+    path.write_bytes(pickle.dumps(problem, pickle.HIGHEST_PROTOCOL))
 
 
-def load_problem(path: Path) -> Problem | ConvProblem | ModelProblem:
+def load_problem(path: Path) -> AnyProblem:
     """Read what `save_problem` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        if "dout" in arrays:
-            values = {name: arrays[name] for name in arrays}
-            numbers = {name: int(values.pop(name)) for name in ("stride", "pad", "threads")}
-            return ConvProblem(**values, **numbers)
-        params = {
-            name.removeprefix("param "): arrays[name] for name in arrays if name[:6] == "param "
-        }
-        if "network" in arrays:
-            network, threads = str(arrays["network"]), int(arrays["threads"])
-            return ModelProblem(network, params, arrays["x"], arrays["t"], threads)
-        masks = (arrays["mask_1"], arrays["mask_2"])
-        return Problem(params, arrays["x"], arrays["t"], masks, int(arrays["threads"]))
+    return pickle.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""fastconv itself, and the book's own way, as contenders."""
+"""fastconv itself, and the book's own code, as contenders."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import fastconv
-from fastconv.layers import Convolution, Dropout
+from fastconv.layers import Convolution
 from fastconv.optimizer import Adam, Momentum
 
-from ..data import network_of
-from ..reference import BookAdam, BookNet
-from . import CHECKED, MASK_SEED, MOMENTUM, ConvProblem, ModelProblem, Problem, new_model
+from ..book import BookAdam, BookNet
+from ..data import gradient_by_hand, network_of, new_model, scores_by_hand
+from . import CHECKED, MASK_SEED, MOMENTUM, AnyProblem, ConvProblem, ModelProblem, Problem
 
 __all__ = ["make"]
 
 
-def make(mode: str, problem: Problem | ConvProblem | ModelProblem) -> Any:
-    """Return the contender of "BACKEND MATH WAY", or for ``book`` of the reference's own way."""
+def make(mode: str, problem: AnyProblem) -> Any:
+    """Return the contender of "BACKEND MATH CALLER", or for ``book`` the book's own code."""
     # BLAS keeps to the problem's threads for the rest of the process.
     threadpool_limits(problem.threads, user_api="blas")
     if mode == "book":
         return Book(problem)
-    backend, math_mode, way = mode.split()
+    backend, math_mode, caller = mode.split()
     if isinstance(problem, ConvProblem):
         return OneConvolution(backend, math_mode, problem)
     if isinstance(problem, ModelProblem):
         return Model(backend, math_mode, problem)
-    return {"plan": Ours, "by_hand": ByHand}[way](backend, math_mode, problem)
+    return {"network": Ours, "by_hand": ByHand}[caller](backend, math_mode, problem)
 
 
 class Ours:
-    """DeepConvNet on one backend, as `Network` runs it."""
+    """DeepConvNet on one backend, by the methods of `Network`."""
 
     def __init__(self, backend: str, math_mode: str, problem: Problem) -> None:
         fastconv.set_num_threads(problem.threads)
@@ -53,7 +53,7 @@ class Ours:
     def gradients(self) -> dict[str, np.ndarray]:
         np.random.seed(MASK_SEED)
         fastconv.set_math_mode(self.math_mode)
-        return self.network.gradient(self.problem.x, self.problem.t)
+        return self._gradient()
 
     def infer(self) -> None:
         self.scores()
@@ -61,42 +61,21 @@ class Ours:
     def step(self) -> None:
         fastconv.set_math_mode(self.math_mode)
         with fastconv.use_backend(self.backend):  # for Adam
-            gradients = self.network.gradient(self.problem.x, self.problem.t)
-            self.adam.update(self.network.params, gradients)
+            self.adam.update(self.network.params, self._gradient())
+
+    def _gradient(self) -> dict[str, np.ndarray]:
+        return self.network.gradient(self.problem.x, self.problem.t)
 
 
 class ByHand(Ours):
-    """The loop over the layers that the book's network classes write themselves."""
+    """DeepConvNet by the loop over its layers that the book's network classes write."""
 
     def scores(self) -> np.ndarray:
         fastconv.set_math_mode(self.math_mode)
-        return self._forward(train_flg=False)
-
-    def gradients(self) -> dict[str, np.ndarray]:
-        np.random.seed(MASK_SEED)
-        return self._gradient()
-
-    def step(self) -> None:
-        with fastconv.use_backend(self.backend):
-            self.adam.update(self.network.params, self._gradient())
-
-    def _forward(self, train_flg: bool) -> np.ndarray:
-        x = self.problem.x
-        for layer in self.network.layers:
-            x = layer.forward(x, train_flg) if isinstance(layer, Dropout) else layer.forward(x)
-        return x
+        return scores_by_hand(self.network, self.problem.x, train_flg=False)
 
     def _gradient(self) -> dict[str, np.ndarray]:
-        fastconv.set_math_mode(self.math_mode)
-        self.network.last_layer.forward(self._forward(train_flg=True), self.problem.t)
-        dout = self.network.last_layer.backward(1)
-        for layer in reversed(self.network.layers):
-            dout = layer.backward(dout)
-        trained = [layer for layer in self.network.layers if layer.parameter_names]
-        found = {}
-        for number, layer in enumerate(trained, start=1):
-            found[f"W{number}"], found[f"b{number}"] = layer.dW, layer.db
-        return found
+        return gradient_by_hand(self.network, self.problem.x, self.problem.t)
 
 
 class Model:

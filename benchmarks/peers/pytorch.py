@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from . import CHECKED, MOMENTUM, PADS, ConvProblem, ModelProblem, Problem, torch_twins
+from . import CHECKED, MOMENTUM, PADS, AnyProblem, ConvProblem, ModelProblem, Problem, torch_twins
 
 __all__ = ["make"]
 
@@ -44,29 +44,29 @@ class DeepConvNet(torch.nn.Module):
         return x * 0.5 if masks is None else x * masks[1]
 
 
-def make(mode: str, problem: Problem | ConvProblem | ModelProblem) -> Any:
+def make(mode: str, problem: AnyProblem) -> Any:
     """Return the contender; `mode` is eager or compile, then the memory format."""
     torch.set_num_threads(problem.threads)
-    way, memory = mode.split()
+    execution, memory = mode.split()
     if isinstance(problem, ConvProblem):
-        return OneConvolution(way, memory, problem)
+        return OneConvolution(memory, problem)
     if isinstance(problem, ModelProblem):
         return Model(memory, problem)
-    return PyTorch(way, memory, problem)
+    return PyTorch(execution, memory, problem)
 
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class PyTorch:
-    def __init__(self, way: str, memory: str, problem: Problem) -> None:
+    def __init__(self, execution: str, memory: str, problem: Problem) -> None:
         self.memory = FORMATS[memory]
         self.take(problem.x, problem.t)
         self.network = DeepConvNet(problem.params).to(self.x.dtype, memory_format=self.memory)
         self.masks = [torch.from_numpy(mask) for mask in problem.masks]
         # The faster of its forms for a network of sixteen small arrays.
         self.adam = torch.optim.Adam(self.network.parameters(), lr=0.001, eps=1e-7, fused=True)
-        self.run = torch.compile(self.network) if way == "compile" else self.network
+        self.forward = torch.compile(self.network) if execution == "compile" else self.network
 
     def take(self, x: np.ndarray, t: np.ndarray) -> None:
         """Go on with other images and labels."""
@@ -75,7 +75,7 @@ class PyTorch:
 
     @torch.inference_mode()
     def scores(self) -> np.ndarray:
-        return self.run(self.x).numpy()
+        return self.forward(self.x).numpy()
 
     def gradients(self) -> dict[str, np.ndarray]:
         self._backward(self.masks)
@@ -88,7 +88,7 @@ class PyTorch:
 
     @torch.inference_mode()
     def infer(self) -> None:
-        self.run(self.x)
+        self.forward(self.x)
 
     def step(self) -> None:
         self._backward([(torch.rand(mask.shape) > 0.5).to(self.x.dtype) for mask in self.masks])
@@ -96,7 +96,7 @@ class PyTorch:
 
     def _backward(self, masks: list[torch.Tensor]) -> None:
         self.adam.zero_grad()
-        functional.cross_entropy(self.run(self.x, masks), self.t).backward()
+        functional.cross_entropy(self.forward(self.x, masks), self.t).backward()
 
 
 TWINS = {
@@ -162,7 +162,7 @@ class Model:
 class OneConvolution:
     """The convolution as PyTorch's own layer, forward and backward."""
 
-    def __init__(self, way: str, memory: str, problem: ConvProblem) -> None:
+    def __init__(self, memory: str, problem: ConvProblem) -> None:
         p = problem
         filters, channels, size, _ = p.weight.shape
         layer = torch.nn.Conv2d(channels, filters, size, stride=p.stride, padding=p.pad)

@@ -145,8 +145,8 @@ class Inception(nn.Module):
         self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1, ceil_mode=True), Unit(c, pooled, 1))
 
     def forward(self, x):
-        ways = (self.branch1, self.branch2, self.branch3, self.branch4)
-        return torch.cat([way(x) for way in ways], 1)
+        branches = (self.branch1, self.branch2, self.branch3, self.branch4)
+        return torch.cat([branch(x) for branch in branches], 1)
 
 
 class Auxiliary(nn.Module):

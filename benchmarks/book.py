@@ -1,4 +1,4 @@
-"""The reference's own way: DeepConvNet of the book in NumPy, float64, for timing against.
+"""The book's own code: DeepConvNet in NumPy, float64, for timing against.
 
 What a reader of the book has: the whole column matrix, unfolded by one strided slice copy
 for each place of the window, `np.dot`, and a second copy back. Nothing is slower than it
