@@ -49,6 +49,17 @@ MOVED: dict[str, tuple[str, ...]] = {
 }
 """Modules of the package by their earlier names, and where what they held is now."""
 
+RENAMED = {
+    "ConvRun": "ConvGroup",
+    "Normalized": "NormGroup",
+    "Plan": "Executor",
+    "Run": "Group",
+    "RunFacts": "GroupFacts",
+    "Runs": "FusedRow",
+    "cut": "fuse",
+}
+"""What had these names in a module of `MOVED`, by its name now."""
+
 PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -62,8 +73,9 @@ def moved(module: str, name: str) -> Any:
     """
     for place in MOVED[module.removeprefix(f"{PACKAGE}.")]:
         found = vars(import_module(f"{PACKAGE}.{place}"))
-        if name in found:
-            return found[name]
+        for known in (name, RENAMED.get(name)):
+            if known in found:
+                return found[known]
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .._version import __version__
-from ..errors import ArgumentError, DTypeError, ShapeError, WeightsError
-from ..layers import SoftmaxWithLoss
+from ..errors import DTypeError, ShapeError, WeightsError
 
 __all__ = ["Graph", "Shape", "Writer"]
 
@@ -26,12 +25,11 @@ Writer = Callable[["Graph", Any], None]
 
 
 class Graph:
-    """Operators, and what the layers that write them must know.
+    """Operators, and what the writers of layers must know.
 
     Parameters
     ----------
     onnx : module
-    writers : dict of type to Writer
     network : Network, or an object with ``layers``
         A Network says what its layers and arrays are called.
 
@@ -47,18 +45,14 @@ class Graph:
         Whether arrays are called, and affine weights lie, as in PyTorch.
     """
 
-    def __init__(self, onnx: Any, writers: Mapping[type, Writer], network: Any) -> None:
+    def __init__(self, onnx: Any, network: Any) -> None:
         self.onnx = onnx
-        self.writers = writers
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
-        self.path = ""
         self.layer = "input"
         self.shape: Shape = ()
         self.dotted = getattr(network, "dotted", False)
         self.numbered = 0
-        named = network.named_layers() if self.dotted else ()
-        self.layer_names = {id(layer): name for name, layer in named}
         arrays = network.named_arrays() if hasattr(network, "named_arrays") else ()
         self.array_names = {(id(layer), name): key for key, layer, name in arrays}
 
@@ -72,26 +66,6 @@ class Graph:
         """A value of the graph's interface, whose first axis is the batch."""
         float32 = self.onnx.TensorProto.FLOAT
         return self.onnx.helper.make_tensor_value_info(name, float32, ("batch", *shape))
-
-    def write(self, name: str, layer: Any) -> None:
-        """Add the operators of a layer, or of a container's layer of this name."""
-        around = self.path
-        self.path = ".".join(part for part in (around, name) if part)
-        shown = self.layer_names.get(id(layer), self.path)
-        self.layer = f"layer {shown} ({type(layer).__name__})"
-        self._writer(layer)(self, layer)
-        self.path = around
-
-    def _writer(self, layer: Any) -> Writer:
-        # A subclass with a forward of its own may compute anything.
-        for kind, write in self.writers.items():
-            if isinstance(layer, kind) and type(layer).forward is kind.forward:  # type: ignore[attr-defined]
-                return write
-        remedy = ": pass softmax=True for it" if isinstance(layer, SoftmaxWithLoss) else ""
-        known = ", ".join(kind.__name__ for kind in self.writers)
-        raise ArgumentError(
-            f"export_onnx: {self.layer} cannot be exported{remedy}; known are {known}"
-        )
 
     def constant(self, name: str, values: Any) -> str:
         """Add an array to the model, as float32, and return its name."""

@@ -7,7 +7,6 @@ images where the caller does not fix them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,10 @@ from ..layers import (
     Sigmoid,
     Subsampling,
 )
-from ..layers.containers import leaves, run_layer
+from ..layers.containers import run_layer
+from ..layers.tree import children, leaves
 from .atomic import replace_file
-from .onnx_containers import CONTAINERS
+from .onnx_containers import Exporter
 from .onnx_elementwise import ELEMENTWISE
 from .onnx_graph import Graph, Shape, Writer
 from .onnx_images import IMAGES
@@ -94,12 +94,18 @@ def export_onnx(
         raise MissingDependency(
             "exporting to ONNX needs the package onnx: pip install onnx"
         ) from error
-    layers = _layers(network)
+    layers = list(children(getattr(network, "layers", None)).values())
+    if not layers:
+        raise ArgumentError(
+            f"export_onnx: expected a network with a list or dict of layers, "
+            f"got {type(network).__name__}"
+        )
     shape = _input_shape(layers, input_shape)
-    graph = Graph(onnx, _WRITERS, network)
+    graph = Graph(onnx, network)
     graph.begin(shape)
-    for number, layer in enumerate(layers, start=1):
-        graph.write(str(number), layer)
+    numbered = {str(number): layer for number, layer in enumerate(layers, start=1)}
+    exporter = Exporter(graph, _WRITERS, network)
+    graph.end, graph.shape = exporter.through(numbered, (graph.end, shape))
     if softmax:
         if len(graph.shape) != 1:
             raise ShapeError(f"export_onnx: softmax of scores (N, M), got shape {graph.shape}")
@@ -109,18 +115,6 @@ def export_onnx(
     onnx.checker.check_model(model, full_check=True)
     with replace_file(path) as file:
         file.write(model.SerializeToString())
-
-
-def _layers(network: Any) -> list[Any]:
-    layers = getattr(network, "layers", None)
-    if isinstance(layers, Mapping):
-        layers = list(layers.values())
-    if not isinstance(layers, list | tuple) or not layers:
-        raise ArgumentError(
-            f"export_onnx: expected a network with a list or dict of layers, "
-            f"got {type(network).__name__}"
-        )
-    return list(layers)
 
 
 def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
@@ -147,7 +141,7 @@ def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> Shape:
         if len(sizes) not in (1, 3):
             raise ArgumentError(f"export_onnx: input_shape must be (D,) or (C, H, W), got {given}")
         return sizes
-    for layer in (leaf for outer in layers for _, leaf in leaves(outer)):
+    for _, layer in leaves(layers):
         if isinstance(layer, Convolution):
             return (layer.W.shape[1] * layer.groups, "height", "width")
         if isinstance(layer, Affine):
@@ -213,7 +207,6 @@ _WRITERS: dict[type, Writer] = {
     Dropout: _dropout,
     Relu: _relu,
     Sigmoid: _sigmoid,
-    **CONTAINERS,
     **ELEMENTWISE,
     **IMAGES,
 }

@@ -28,6 +28,7 @@ from ..layers import (
     Pooling,
     Relu,
 )
+from ..layers.tree import children
 from .torch_names import bare, without_wrappers
 
 __all__ = ["from_torch", "to_torch"]
@@ -322,7 +323,7 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
     1 / (1 - ratio) lies between them. ReLU and pooling let it through to the next
     weight; where none follows, the last weight and bias before the Dropout take it.
     """
-    layers = network.layers.values() if isinstance(network.layers, Mapping) else network.layers
+    layers = children(network).values()
     if not any(isinstance(layer, Dropout) and not layer.inverted for layer in layers):
         return
     number, factor = 0, 1.0

@@ -9,7 +9,7 @@ Notation: N images, C channels, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..ops.arrays import as_array
 from .base import Array, Layer
 from .loss import SoftmaxWithLoss
 
-__all__ = ["AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut", "leaves", "run_layer"]
+__all__ = ["AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut", "run_layer"]
 
 
 def run_layer(layer: Any, x: Any, train_flg: bool) -> Any:
@@ -30,15 +30,6 @@ def run_layer(layer: Any, x: Any, train_flg: bool) -> Any:
     if getattr(layer, "has_modes", False):
         return layer.forward(x, train_flg)
     return layer.forward(x)
-
-
-def leaves(layer: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every layer in `layer` that holds no others, in the order they run, by dotted name."""
-    if not isinstance(layer, Container):
-        yield name, layer
-        return
-    for own, child in layer.layers.items():
-        yield from leaves(child, ".".join(part for part in (name, own) if part))
 
 
 class Container(Layer):
@@ -64,7 +55,7 @@ class Container(Layer):
     def forget(self) -> None:
         """Drop what the last forward kept, in all layers."""
         super().forget()
-        for _, layer in leaves(self):
+        for layer in self.layers.values():
             if hasattr(layer, "forget"):
                 layer.forget()
 

@@ -6,7 +6,6 @@ and `copy.deepcopy` keep the two one; others, joblib among them, make two arrays
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import StateError
 from ..layers import Layer
-from ..layers.containers import leaves
+from ..layers.tree import leaves
 from .parameters import Parameters
 
 __all__ = ["Detached", "layers_of"]
@@ -23,11 +22,7 @@ __all__ = ["Detached", "layers_of"]
 
 def layers_of(network: Any) -> list[Layer]:
     """The layers of fastconv's that a network keeps as the book's do, in a list or a dict."""
-    found = getattr(network, "layers", ())
-    rows = found.values() if isinstance(found, Mapping) else found
-    if not isinstance(found, Mapping | Sequence):
-        return []
-    return [leaf for row in rows for _, leaf in leaves(row) if isinstance(leaf, Layer)]
+    return [layer for _, layer in leaves(network) if isinstance(layer, Layer)]
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from ..geometry import as_int
 from ..io import load_params, save_params
 from ..io.torch_names import without_wrappers
 from ..layers import Affine, SoftmaxWithLoss
-from ..layers.containers import AuxiliaryHead, Container, leaves
+from ..layers.containers import AuxiliaryHead
+from ..layers.tree import containers, leaves
 from ..ops import class_indices
 from ..ops.arrays import as_array, expect_numbers, network_dtype
 from .exclusive import exclusively
-from .executor import Plan
+from .executor import Executor
 from .parameters import Parameters
 
 __all__ = ["Network", "Predictor"]
@@ -120,16 +121,14 @@ class Network(Predictor):
         self.last_layer = SoftmaxWithLoss()
         self.dtype = network_dtype(dtype)
         self.spec: dict[str, Any] | None = None
-        self._plan = Plan()
-        self._leaves = {
-            name: leaf for own, layer in named.items() for name, leaf in leaves(layer, str(own))
-        }
+        self._executor = Executor()
+        self._leaves = dict(leaves(named))
         self._index()
         self.backend = backend
 
     def _index(self) -> None:
         """Find in the layers what has names."""
-        self.heads = [layer for layer in _containers(self.layers) if type(layer) is AuxiliaryHead]
+        self.heads = [layer for layer in containers(self) if type(layer) is AuxiliaryHead]
         self._owners = dict(self._named("parameter_names"))
         self._buffers = dict(self._named("buffer_names"))
         self._params = Parameters(self._owners)
@@ -145,7 +144,8 @@ class Network(Predictor):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a copy; layers that had one array in common have one again."""
         tied = state.get("_tied", ())
-        vars(self).update({k: v for k, v in state.items() if k not in (*INDEX, "_tied")})
+        vars(self).update({k: v for k, v in state.items() if k not in (*INDEX, "_tied", "_plan")})
+        self._executor = state["_plan" if "_plan" in state else "_executor"]  # by its earlier name
         self._index()
         for first, *others in tied:
             layer, name = self._owners[first]
@@ -187,7 +187,7 @@ class Network(Predictor):
     @backend.setter
     def backend(self, name: str | None) -> None:
         self._backend = name
-        inside = [*_containers(self.layers), *self._leaves.values()]
+        inside = [*containers(self), *self._leaves.values()]
         for layer in [*inside, *(head.last_layer for head in self.heads), self.last_layer]:
             layer.backend = name
 
@@ -197,9 +197,9 @@ class Network(Predictor):
         if out.dtype.kind in "fiub":
             out = out.astype(self.dtype, copy=False)
         if not train_flg:
-            return self._plan.forward(self.layers, out, False)
+            return self._executor.forward(self.layers, out, False)
         with self._training("predict(train_flg=True)"):
-            return self._plan.forward(self.layers, out, True)
+            return self._executor.forward(self.layers, out, True)
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean cross-entropy of a forward pass in training mode.
@@ -222,7 +222,7 @@ class Network(Predictor):
         """Return the gradient of `loss` under the names of `params`; `last_layer.loss` keeps it."""
         with self._training("gradient"):
             self.loss(x, t)
-            self._plan.backward(self.last_layer.backward(1))
+            self._executor.backward(self.last_layer.backward(1))
             return {
                 key: getattr(layer, "d" + name)
                 for key, (layer, name) in self._owners.items()
@@ -233,7 +233,7 @@ class Network(Predictor):
     def _training(self, op: str) -> Iterator[None]:
         """Keep other threads from training these layers, also as another network's."""
         layers = [*self._leaves.values(), self.last_layer]
-        with exclusively(f"{type(self).__name__}.{op}", layers), self._plan.step():
+        with exclusively(f"{type(self).__name__}.{op}", layers), self._executor.step():
             yield
 
     def freeze(self, *patterns: str) -> list[str]:
@@ -391,11 +391,3 @@ def _numbers(source: str, name: str, value: ArrayLike) -> Array:
     array = as_array(value)
     expect_numbers(f"{source}: {name}", array)
     return array
-
-
-def _containers(layers: Sequence[Any]) -> Iterator[Any]:
-    """All layers that hold others."""
-    for layer in layers:
-        if isinstance(layer, Container):
-            yield layer
-            yield from _containers(list(layer.layers.values()))

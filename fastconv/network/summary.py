@@ -10,7 +10,6 @@ Notation: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,8 @@ from ..layers import (
     Pooling,
     Subsampling,
 )
-from ..layers.containers import AuxiliaryHead, Branches, Chain, Shortcut, run_layer
+from ..layers.containers import AuxiliaryHead, Shortcut, run_layer
+from ..layers.tree import Path, Tracer
 from .network import Network
 
 __all__ = ["LayerFacts", "layer_facts", "summary"]
@@ -76,55 +76,55 @@ def layer_facts(network: Network, input_shape: tuple[int, ...]) -> list[LayerFac
     An image of zeros is run through the network in evaluation; auxiliary heads, which
     only train, are listed as well.
     """
-    found: list[LayerFacts] = []
-    names = {id(layer): name for name, layer in network.named_layers()}
-    x = np.zeros((1, *input_shape), network.dtype)
-    whole = max(input_shape[1:], default=1)
+    facts = _Facts(network, max(input_shape[1:], default=1))
+    facts.through(network, (np.zeros((1, *input_shape), network.dtype), _Field()))
+    return facts.found
 
-    def leaf(layer: Any, x: Any, field: _Field) -> tuple[Any, _Field]:
-        out = run_layer(layer, x, False)
-        field = _behind(layer, x, field, whole)
-        parameters = sum(np.size(getattr(layer, name)) for name in layer.parameter_names)
-        found.append(
+
+class _Facts(Tracer[tuple[Any, _Field]]):
+    """Runs an image through the layers and notes the facts about each.
+
+    Parameters
+    ----------
+    network : Network
+    whole : int
+        Side of the image in pixels, the larger one.
+    """
+
+    def __init__(self, network: Network, whole: int) -> None:
+        super().__init__(network)
+        self.whole = whole
+        self.found: list[LayerFacts] = []
+
+    def layer(self, path: Path, layer: Any, value: tuple[Any, _Field]) -> tuple[Any, _Field]:
+        x, field = value
+        out, field = run_layer(layer, x, False), _behind(layer, field, self.whole)
+        self.found.append(
             LayerFacts(
-                names[id(layer)],
+                self.name(path, layer),
                 _kind(layer),
                 out.shape[1:],
-                parameters,
+                sum(np.size(getattr(layer, name)) for name in layer.parameter_names),
                 _multiply_adds(layer, out.shape),
-                min(field.size, whole),
+                min(field.size, self.whole),
             )
         )
         return out, field
 
-    _walk(Chain(network.layers), x, _Field(), leaf)
-    return found
+    def join(
+        self, path: Path, layer: Any, value: Any, branches: list[tuple[Any, _Field]]
+    ) -> tuple[Any, _Field]:
+        field = max((field for _, field in branches), key=lambda field: field.size)
+        if isinstance(layer, Shortcut):
+            return branches[0][0], field
+        return ops.concatenate([out for out, _ in branches]), field
+
+    def head(self, path: Path, layer: AuxiliaryHead, value: Any) -> Any:
+        self.through(layer, value, path)
+        return value
 
 
-def _walk(layer: Any, x: Any, field: _Field, leaf: Callable[..., Any]) -> tuple[Any, _Field]:
-    """Run a layer, calling `leaf` for each that holds no others."""
-    match layer:
-        case Chain():
-            for inner in layer.layers.values():
-                x, field = _walk(inner, x, field, leaf)
-            return x, field
-        case Branches():
-            ways = [_walk(inner, x, field, leaf) for inner in layer.layers.values()]
-            return ops.concatenate([out for out, _ in ways]), _widest(ways)
-        case Shortcut():
-            ways = [_walk(inner, x, field, leaf) for inner in layer.layers.values()]
-            return ways[0][0], _widest(ways)
-        case AuxiliaryHead():
-            _walk(layer.head, x, field, leaf)
-            return x, field
-    return leaf(layer, x, field)
-
-
-def _widest(ways: list[tuple[Any, _Field]]) -> _Field:
-    return max((field for _, field in ways), key=lambda field: field.size)
-
-
-def _behind(layer: Any, x: Any, field: _Field, whole: int) -> _Field:
+def _behind(layer: Any, field: _Field, whole: int) -> _Field:
     if isinstance(layer, Convolution):
         reach = layer.dilation * (max(layer.W.shape[2:]) - 1) + 1
         return field.behind(reach, layer.stride)
@@ -176,10 +176,8 @@ def summary(network: Network, input_shape: tuple[int, ...]) -> str:
         )
         for fact in facts
     ]
-    parameters, work = (
-        sum(fact.parameters for fact in facts),
-        sum(fact.multiply_adds for fact in facts),
-    )
+    parameters = sum(fact.parameters for fact in facts)
+    work = sum(fact.multiply_adds for fact in facts)
     lines.append(("in all", "", "", f"{parameters:,}", f"{work:,}", ""))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from ..layers.tree import walk
 from ..ops.arrays import expect_numbers
 
 __all__ = [
@@ -99,15 +100,13 @@ def parameters(network: Any) -> Arrays:
     return network.params | getattr(network, "frozen_params", {})
 
 
-def _statistics(holder: Any, prefix: str = "statistics/") -> dict[str, tuple[Any, str]]:
-    """Layer and attribute of each running statistic, by its name; layers may hold layers."""
-    layers = getattr(holder, "layers", ())
-    places = {}
-    for key, layer in layers.items() if isinstance(layers, Mapping) else enumerate(layers):
-        for attribute in getattr(layer, "buffer_names", ()):
-            places[f"{prefix}{key}/{attribute}"] = layer, attribute
-        places |= _statistics(layer, f"{prefix}{key}/")
-    return places
+def _statistics(network: Any) -> dict[str, tuple[Any, str]]:
+    """Layer and attribute of each running statistic, by its name."""
+    return {
+        "/".join(("statistics", *path, attribute)): (layer, attribute)
+        for path, layer in walk(network)
+        for attribute in getattr(layer, "buffer_names", ())
+    }
 
 
 def _set(place: tuple[Any, str], value: NDArray[Any]) -> None:
