@@ -7,6 +7,7 @@ import pytest
 
 from fastconv import Trainer
 from fastconv.errors import ArgumentError, ShapeError
+from fastconv.randomness import stratified
 from fastconv.training.averaging import EMA
 from fastconv.training.validation import Validation, held_out
 
@@ -59,6 +60,12 @@ def test_without_a_seed_it_is_numpys_global_generator_that_draws():
 def test_of_a_class_with_one_sample_that_one_is_trained_on():
     t = np.array([0, 1, 1, 1, 2, 3])
     assert not held_out(t, 0.5, seed=0)[[0, 4, 5]].any()
+
+
+def test_without_samples_none_are_chosen():
+    for every_class in (False, True):
+        empty = stratified(np.zeros(0, int), 0.5, np.random.default_rng(0), every_class=every_class)
+        assert empty.shape == (0,)
 
 
 def test_a_trainer_trains_on_the_rest_and_measures_on_the_part(clouds):

@@ -18,6 +18,7 @@ from .. import ops
 from ..errors import ArgumentError, ShapeError, WeightsError
 from ..geometry import as_int
 from ..ops.arrays import as_array, expect_numbers
+from ..randomness import stratified
 from .learned import all_finite, learned
 
 __all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
@@ -121,16 +122,11 @@ def held_out(t: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool
     if seed is not None:
         generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
     labels = t.argmax(axis=1) if t.ndim == 2 and t.shape[1] > 1 else t.reshape(len(t))
-    counts = np.unique(labels, return_counts=True)[1]
-    # Rounding the running total keeps the sum, and each class within one sample of its share.
-    wanted = np.diff(np.rint(share * np.cumsum(counts)), prepend=0).astype(int)
-    chosen = np.zeros(len(t), bool)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    for members, number in zip(by_class, np.minimum(wanted, counts - 1), strict=True):
-        chosen[generator.permutation(members)[:number]] = True
+    chosen = stratified(labels, share, generator)
     if not chosen.any():
+        classes = len(np.unique(labels))
         raise ArgumentError(
-            f"Trainer: validation={share} of {len(t)} samples in {len(counts)} classes is none"
+            f"Trainer: validation={share} of {len(t)} samples in {classes} classes is none"
         )
     return chosen
 
