@@ -102,12 +102,13 @@ class Convolution(Layer):
         """
         arrays, window = (x, self.W, self.b), (self.stride, self.pad)
         if self.plain:
-            out, self._context = ops.conv2d_forward(*arrays, *window, self.backend)
+            out, context = ops.conv2d_forward(*arrays, *window, self.backend)
         else:
-            out, self._context = ops.conv2d_grouped_forward(
+            out, context = ops.conv2d_grouped_forward(
                 *arrays, *window, self.dilation, self.groups, self.backend
             )
-        self.x = self._context.x
+        self._context = context
+        self.x = context.x
         return out
 
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:

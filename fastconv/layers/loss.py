@@ -45,10 +45,11 @@ class SoftmaxWithLoss(Layer):
         self._lone = getattr(x, "ndim", 2) == 1
         if self._lone:
             x, t = _one_row(x, t)
-        self.loss, self._context = ops.softmax_cross_entropy_forward(
+        self.loss, context = ops.softmax_cross_entropy_forward(
             x, t, self.backend, smoothing=self.label_smoothing
         )
-        self.y, self.t = self._context.probabilities, as_array(t)
+        self._context = context
+        self.y, self.t = context.probabilities, as_array(t)
         if self._lone:
             self.y, self.t = self.y[0], self.t[0]
         return self.loss

@@ -6,7 +6,7 @@ book's networks have them; or such a list or dict itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from .containers import AuxiliaryHead, Branches, Chain, Container, Shortcut
@@ -29,15 +29,15 @@ def children(holder: Any) -> dict[str, Any]:
     return {}
 
 
-def walk(holder: Any, opened: Callable[[Any], bool] = lambda layer: True) -> list[tuple[Path, Any]]:
+def walk(holder: Any, opened: type = object) -> list[tuple[Path, Any]]:
     """Every layer below a holder with its path, in the order they run, holders before theirs.
 
-    Of a layer that is not `opened`, those below are left out.
+    Layers inside of others are listed where those others are of the class `opened`.
     """
     found: list[tuple[Path, Any]] = []
     for name, layer in children(holder).items():
         found.append(((name,), layer))
-        if opened(layer):
+        if isinstance(layer, opened):
             found += [((name, *path), inner) for path, inner in walk(layer, opened)]
     return found
 
@@ -49,18 +49,14 @@ def leaves(holder: Any) -> list[tuple[str, Any]]:
     """
     return [
         (".".join(filter(None, path)), layer)
-        for path, layer in walk(holder, _is_container)
-        if not _is_container(layer)
+        for path, layer in walk(holder, Container)
+        if not isinstance(layer, Container)
     ]
 
 
 def containers(holder: Any) -> list[Container]:
     """Every `Container`, those inside of others included."""
-    return [layer for _, layer in walk(holder, _is_container) if _is_container(layer)]
-
-
-def _is_container(layer: Any) -> bool:
-    return isinstance(layer, Container)
+    return [layer for _, layer in walk(holder, Container) if isinstance(layer, Container)]
 
 
 def flat(layers: Iterable[Any]) -> list[Any]:

@@ -50,12 +50,13 @@ class Executor:
     def __reduce__(self) -> tuple[type[Executor], tuple[()]]:
         return Executor, ()
 
+    def in_step(self) -> bool:
+        """Whether this thread is inside of a `step`."""
+        return self._stepping == threading.get_ident()
+
     @contextmanager
     def step(self) -> Iterator[None]:
         """Make of this block one step: no backward of a forward inside can follow it."""
-        if self._stepping == threading.get_ident():
-            yield
-            return
         self._stepping = threading.get_ident()
         try:
             yield

@@ -20,7 +20,7 @@ branches, shortcuts, auxiliary heads           rows of groups inside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,7 +69,7 @@ class FusedRow:
     """
 
     def __init__(self, layers: Iterable[Any], train_flg: bool, watch: Watch | None = None) -> None:
-        self.groups: list[Group] = list(fuse(flat(layers), train_flg, watch))
+        self.groups: list[Group] = fuse(flat(layers), train_flg, watch)
         self.watch = watch
 
     def forward(self, x: Array, train_flg: bool) -> Array:
@@ -362,8 +362,9 @@ def folded(conv: Convolution, norm: BatchNormalization2d) -> tuple[Array, Array]
     return weight, bias.astype(dtype)
 
 
-def fuse(row: Sequence[Any], train_flg: bool, watch: Watch | None = None) -> Iterator[Group]:
+def fuse(row: Sequence[Any], train_flg: bool, watch: Watch | None = None) -> list[Group]:
     """Cut layers in a row into groups."""
+    groups: list[Group] = []
     start = 0
     while start < len(row):
         first, backend = row[start], getattr(row[start], "backend", None)
@@ -392,8 +393,9 @@ def fuse(row: Sequence[Any], train_flg: bool, watch: Watch | None = None) -> Ite
             group = SingleSum([first])
         else:
             group = SingleLayer([first])
-        yield group
+        groups.append(group)
         start += len(group.layers)
+    return groups
 
 
 def _conv_length(layers: Sequence[Any], kinds: list[type | None], train_flg: bool) -> int:

@@ -226,12 +226,15 @@ class Network(Predictor):
             return {
                 key: getattr(layer, "d" + name)
                 for key, (layer, name) in self._owners.items()
-                if key in self.params
+                if not getattr(layer, "frozen", False)
             }
 
     @contextmanager
     def _training(self, op: str) -> Iterator[None]:
         """Keep other threads from training these layers, also as another network's."""
+        if self._executor.in_step():  # `gradient` calls `loss`, and that `predict`
+            yield
+            return
         layers = [*self._leaves.values(), self.last_layer]
         with exclusively(f"{type(self).__name__}.{op}", layers), self._executor.step():
             yield

@@ -25,7 +25,6 @@ __all__ = [
     "empty_images",
     "expect_numbers",
     "expect_shape",
-    "images_in",
     "in_layout",
     "inverse",
     "is_real",
@@ -169,13 +168,7 @@ def kept_images(
 
 def empty_images(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> NDArray[Any]:
     """Memory for images of this (N, C, H, W) shape, beginning at a cache line."""
-    return images_in(bytes_for(shape, dtype), shape, dtype, layout)
-
-
-def images_in(
-    memory: NDArray[np.uint8], shape: tuple[int, int, int, int], dtype: Any, layout: Layout
-) -> NDArray[Any]:
-    """Images of this (N, C, H, W) shape from the first cache line of `memory` on."""
+    memory = bytes_for(shape, dtype)
     if layout == "channels_first":
         return array_in(memory, shape, dtype)
     n, c, h, w = shape

@@ -80,7 +80,9 @@ class Optimizer:
             be computed with. No parameter has changed then.
         """
         plain = not self.weight_decay and not self.lr_factors and isinstance(self.lr, float | int)
-        if plain and self._take_short(active().short, params, grads):
+        # A network's own mapping looks its arrays up on the layers; kernels take a plain dict.
+        arrays = params if type(params) is dict else dict(params)
+        if plain and self._take_short(active().short, arrays, grads):
             return
         steps = self._steps(params, grads)
         self._count()
