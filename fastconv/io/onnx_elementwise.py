@@ -1,4 +1,4 @@
-"""Activations and local response normalisation as ONNX operators: one writer for each layer.
+"""Activations and local response normalisation as ONNX operators, a writer for each layer.
 
 A writer takes the graph of `onnx_graph` and adds to its end.
 """
@@ -16,7 +16,7 @@ __all__ = ["ELEMENTWISE"]
 
 def _local_response(graph: Graph, layer: LocalResponseNormalization) -> None:
     graph.expect_images()
-    if layer.size % 2 == 0:  # ONNX's window has the channel more on the other side
+    if layer.size % 2 == 0:  # ONNX puts the extra channel on the other side
         raise ArgumentError(
             f"export_onnx: {graph.layer} has a window of {layer.size} channels, and ONNX has "
             "it only for odd numbers"

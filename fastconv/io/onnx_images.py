@@ -1,7 +1,7 @@
 """Layers of images as ONNX operators: one writer for each layer.
 
-A writer takes the graph of `onnx_graph` and adds to its end. Of images whose size is not known, the
-lengths have names; layers that keep the size keep the names.
+A writer takes a graph (`onnx_graph`) and adds to its end. For images of unknown size, the lengths
+have names; layers that keep the size keep the names.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def _add_pooling(
 def _end_pad(
     graph: Graph, size: int | str, window: int, count: int | str, stride: int, pad: int
 ) -> int:
-    """Padding behind an axis with which ONNX's ceil mode finds `count` windows.
+    """Padding at the end of an axis with which ONNX's ceil mode finds `count` windows.
 
-    That of these versions also keeps a last window that begins in the padding. Where we have
-    left one out, the padding ends with the last of ours. (Of images of unknown size ONNX
-    Runtime leaves it out itself.)
+    In these versions ONNX keeps a last window that begins in the padding. Where we leave it out,
+    the padding ends with our last window. (For images of unknown size, ONNX Runtime leaves it
+    out itself.)
     """
     if isinstance(size, str) or isinstance(count, str):
         return pad
@@ -101,7 +101,7 @@ def _windows(
     dilation: int = 1,
     ceil_mode: bool = False,
 ) -> tuple[int | str, int | str]:
-    """Rows and columns of windows, by number or, of an image of unknown size, by name."""
+    """Rows and columns of windows, as numbers or, for images of unknown size, as names."""
     _, rows, columns = graph.shape
     if isinstance(rows, int) and isinstance(columns, int):
         image = (1, 1, rows, columns)
@@ -115,7 +115,7 @@ def _windows(
 
 
 def _adaptive_average_pooling(graph: Graph, layer: AdaptiveAveragePooling) -> None:
-    """Each axis times a matrix of averages, for windows may overlap and differ in size."""
+    """Multiply each axis by a matrix of averages: windows may overlap and differ in size."""
     graph.expect_images()
     channels, *size = graph.shape
     counts = [int(layer.out_h), int(layer.out_w)]
@@ -136,7 +136,7 @@ def _adaptive_average_pooling(graph: Graph, layer: AdaptiveAveragePooling) -> No
 
 
 def _averages(size: int, count: int) -> np.ndarray:
-    """(count, size): row i averages the places from i*size/count to (i + 1)*size/count."""
+    """(count, size): row i averages places i*size/count to (i + 1)*size/count."""
     out = np.zeros((count, size))
     for i, row in enumerate(out):
         begin, end = i * size // count, math.ceil((i + 1) * size / count)
@@ -149,7 +149,7 @@ def _subsampling(graph: Graph, layer: Subsampling) -> None:
     stride, more = layer.stride, layer.more_channels
     channels, *size = graph.shape
     if stride > 1:
-        # From the first to beyond the last, in rows and columns, by steps.
+        # Rows and columns from the first to beyond the last, by steps.
         limits = [("starts", [0, 0]), ("ends", [np.iinfo(np.int64).max] * 2)]
         steps = [*limits, ("axes", [2, 3]), ("steps", [stride, stride])]
         graph.add("Slice", *(graph.whole_numbers(name, values) for name, values in steps))

@@ -49,33 +49,30 @@ def export_onnx(
     input_shape: tuple[int, ...] | None = None,
     softmax: bool = False,
 ) -> None:
-    """Write a network to a ``.onnx`` file: float32, for any batch size.
+    """Write a network to a ``.onnx`` file, in float32 and for any batch size.
 
     Parameters
     ----------
     network : Network, or an object with ``layers``
-        ``layers`` is a list, or the dict of the book's own networks; ``predict`` must
-        run them in that order and do nothing else. Where the input's shape is known,
-        that is tried.
+        ``layers`` is a list, or a dict as in the book's networks; ``predict`` must run them in
+        that order and do nothing else, which is tested if the input's shape is known.
     path : path
-        Replaced once the model is whole and the checker of ONNX has passed it.
+        Replaced once the model is complete and has passed ONNX's checker.
     input_shape : tuple of int, optional
-        Of one sample, (C, H, W) or (D,). None leaves height and width open, which the
-        layers then decide as they do here.
+        Of one sample, (C, H, W) or (D,). None leaves height and width open.
     softmax : bool
         End with the softmax: the model's output is ``probabilities``, not ``scores``.
 
     Raises
     ------
     ArgumentError
-        A layer that has no counterpart here, or a ``predict`` that does more than run the
-        layers.
+        A layer cannot be exported, or ``predict`` does more than run the layers.
     ShapeError
-        Layers that do not fit the input's shape.
+        The layers do not fit the input's shape.
     StateError
-        A BatchNormalization that has no running statistics yet.
+        A BatchNormalization has no running statistics yet.
     WeightsError
-        Parameters or statistics that are NaN or infinite.
+        Parameters or statistics are NaN or infinite.
     DTypeError
         Parameters beyond the range of float32.
     MissingDependency
@@ -118,7 +115,7 @@ def export_onnx(
 
 
 def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
-    """Raise `ArgumentError` where `predict` gives something else than the layers in a row."""
+    """Raise `ArgumentError` unless `predict` gives what the layers in a row give."""
     sizes = [size for size in shape if isinstance(size, int)]
     if len(sizes) < len(shape) or not hasattr(network, "predict"):
         return
@@ -135,7 +132,7 @@ def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
 
 
 def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> Shape:
-    """Shape of one sample, with names for the lengths that are not known."""
+    """Shape of one sample, with names for unknown lengths."""
     if given is not None:
         sizes = tuple(as_int("export_onnx", "input_shape", size, 1) for size in given)
         if len(sizes) not in (1, 3):
@@ -178,7 +175,7 @@ def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
     operands = graph.trained(layer, *layer.parameter_names, *layer.buffer_names)
     images = len(graph.shape) == 3
     source = graph.end
-    if images:  # statistics for each activation, not for each channel
+    if images:  # it has statistics for each activation
         shape = graph.add("Shape")
         graph.join("Flatten", source, axis=1)
     graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
@@ -187,7 +184,7 @@ def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
 
 
 def _dropout(graph: Graph, layer: Dropout) -> None:
-    if layer.inverted:  # evaluation does nothing
+    if layer.inverted:  # it does nothing in evaluation
         return
     kept = graph.constant(f"kept_{len(graph.nodes)}", 1.0 - float(layer.dropout_ratio))
     graph.add("Mul", kept)

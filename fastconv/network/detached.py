@@ -1,7 +1,7 @@
-"""Parameters that a network's layers no longer have, so that training them changes nothing.
+"""Detached parameters: arrays that are trained, but that no layer computes with any more.
 
-A network in the book's style keeps each array under two names, in ``params`` and on a layer. Pickle
-and `copy.deepcopy` keep the two one; others, joblib among them, make two arrays of them.
+A network in the book's style names each array twice, in ``params`` and on a layer. Pickle and
+`copy.deepcopy` copy such an array once; joblib and others make two arrays of it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["Detached", "layers_of"]
 
 
 def layers_of(network: Any) -> list[Layer]:
-    """The layers of fastconv's that a network keeps as the book's do, in a list or a dict."""
+    """The fastconv layers in a network's ``layers``, a list or a dict as in the book."""
     return [layer for _, layer in leaves(network) if isinstance(layer, Layer)]
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A parameter, and a layer's array that has the same values but is another."""
+    """A parameter, and a layer's array with the same values that is another object."""
 
     key: str
     layer: Layer
@@ -37,10 +37,10 @@ class _Pair:
 
 
 class Detached:
-    """Watches a run for updates that do not reach the layers.
+    """Notices updates of a run that do not reach the layers.
 
-    A network may well hand its layers new arrays in each ``gradient``. So nothing is said before
-    an update has changed a parameter, and the next gradient was taken with the old values.
+    A network may give its layers new arrays in each ``gradient``. So there is an error only when
+    an update has changed a parameter and the next gradient still used the old values.
     """
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Detached:
         self._handed_over = False
 
     def before_update(self, network: Any) -> None:
-        """Look at a network whose gradient was taken.
+        """Check a network between its gradient and the update.
 
         Raises
         ------
         StateError
-            The update before this one changed parameters, but not what the layers compute with.
+            The last update changed parameters, but not the arrays that the layers compute with.
         """
         for pair in self._pairs:
             same = getattr(pair.layer, pair.name) is pair.array

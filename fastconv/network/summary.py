@@ -1,8 +1,8 @@
 """A network as a table: shapes, parameters, multiply-adds, receptive fields.
 
-Depth is best read off two columns: the receptive field, how many pixels of the image a number
-behind the layer can depend on, and the parameters that it takes. Two 3x3 convolutions see as
-much as one of 5x5, with 18 weights for each pair of channels and not 25.
+Two columns show what depth is good for: the receptive field, the part of the image that one output
+of a layer can depend on, and the parameters. Two 3x3 convolutions see as much as one of 5x5, with
+18 weights for each pair of channels instead of 25.
 
 Notation: N images, C channels, H x W pixels.
 """
@@ -44,11 +44,11 @@ class LayerFacts:
     output_shape : tuple of int
         Of one sample.
     parameters : int
-        Trained numbers.
+        Number of trained values.
     multiply_adds : int
-        Of forward, the direct way.
+        Of a forward by the direct algorithm.
     receptive_field : int
-        Side of the square of the image's pixels that an output depends on.
+        Side, in pixels, of the square of the image that one output depends on.
     """
 
     name: str
@@ -61,7 +61,7 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class _Field:
-    """How far an output sees: `size` pixels across, and `step` pixels between neighbours."""
+    """Receptive field: `size` pixels across, with `step` pixels between neighbouring outputs."""
 
     size: int = 1
     step: int = 1
@@ -71,10 +71,9 @@ class _Field:
 
 
 def layer_facts(network: Network, input_shape: tuple[int, ...]) -> list[LayerFacts]:
-    """Facts about each layer, for one sample of this shape, in the order in which they run.
+    """Return facts about each layer, in the order they run, for one sample of this shape.
 
-    An image of zeros is run through the network in evaluation; auxiliary heads, which
-    only train, are listed as well.
+    An image of zeros runs through the network in evaluation, and also through auxiliary heads.
     """
     facts = _Facts(network, max(input_shape[1:], default=1))
     facts.through(network, (np.zeros((1, *input_shape), network.dtype), _Field()))
@@ -155,7 +154,7 @@ def _multiply_adds(layer: Any, out_shape: tuple[int, ...]) -> int:
 
 
 def summary(network: Network, input_shape: tuple[int, ...]) -> str:
-    """The table, a line a layer and one for the sum, as text.
+    """Return the table as text: a line for each layer, and one for the sums.
 
     Parameters
     ----------
