@@ -197,7 +197,11 @@ def test_the_best_weights_are_those_that_were_measured():
     [
         ({"validation": 0.0}, ArgumentError, r"validation must lie between 0 and 1, got 0\.0"),
         ({"validation": 1}, ArgumentError, r"validation must lie between 0 and 1, got 1\.0"),
-        ({"validation": 0.001}, ArgumentError, r"validation=0\.001 of 250 samples in 3 classes is"),
+        (
+            {"validation": 0.001},
+            ArgumentError,
+            r"validation=0\.001 of 250 samples in 3 classes sets none",
+        ),
         ({"validation": "some"}, ArgumentError, "share of the training set, .* got str"),
         ({"validation": (X[:3], T[:2])}, ShapeError, "3 validation samples but 2 validation"),
         ({"validation": (X[:0], T[:0])}, ShapeError, "the validation set is empty"),

@@ -93,9 +93,7 @@ class _Budget:
         """Count bytes that are copied, or parts that are looked at."""
         self.work -= amount
         if self.work < 0:
-            raise DataCorrupt(
-                "uses the same data over and over, which a dict of arrays has no need of"
-            )
+            raise DataCorrupt("uses the same data over and over, which a dict of arrays never does")
 
 
 class _Word:
@@ -201,7 +199,7 @@ def _instructions(data: bytes) -> Iterator[tuple[str, Any]]:
         yield opcode.name, argument
         if opcode.name == "STOP":
             return
-    raise DataCorrupt("breaks off before its end")
+    raise DataCorrupt("ends in the middle")
 
 
 def _quoted(line: bytes) -> str:

@@ -101,8 +101,8 @@ def _lock(file: IO[bytes], path: Path, what: str) -> None:
             holder = file.read(500).decode(errors="replace") or "another process"
             raise StateError(f"{path.parent}: {holder} {what}") from None
         warnings.warn(
-            f"{path}: this file system knows no locks ({error.strerror}): nothing keeps a second "
-            f"process from the folder while this one {what}",
+            f"{path}: this file system has no locks ({error.strerror}): nothing keeps a second "
+            f"process out of the folder while this one {what}",
             FallbackWarning,
             stacklevel=5,
         )

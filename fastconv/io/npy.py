@@ -84,7 +84,7 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     """
     start = read(len(MAGIC) + 2)
     if not start.startswith(MAGIC):
-        raise DataCorrupt("it does not begin as an array of NumPy's does")
+        raise DataCorrupt("it does not begin like an array of NumPy's")
     version = tuple(start[len(MAGIC) :])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise DataCorrupt(f"version {version} of the format, expected 1.0 to 3.0")
@@ -104,7 +104,7 @@ def read_header(read: Callable[[int], bytes]) -> Header:
 def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
     data = read(count)
     if len(data) < count:
-        raise DataCorrupt("it breaks off in its header")
+        raise DataCorrupt("it ends inside its header")
     return data
 
 
@@ -186,7 +186,7 @@ def read_array(read: Callable[[int], bytes], header: Header) -> NDArray[Any]:
     while done < len(flat):
         piece = read(min(PIECE, len(flat) - done))
         if not piece:
-            raise DataCorrupt(f"it breaks off after {done} of {len(flat)} bytes of numbers")
+            raise DataCorrupt(f"it ends after {done} of {len(flat)} bytes of numbers")
         flat[done : done + len(piece)] = piece
         done += len(piece)
     _expect_unicode(array)

@@ -149,7 +149,9 @@ def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> Shape:
             return (np.size(layer.gamma), "height", "width")
         if isinstance(layer, _OF_IMAGES):
             return ("channels", "height", "width")
-    raise ArgumentError("export_onnx: no layer tells the shape of the input: pass input_shape")
+    raise ArgumentError(
+        "export_onnx: the layers do not determine the input's shape: pass input_shape"
+    )
 
 
 # ---- one writer for each layer of numbers -----------------------------------------------
@@ -169,8 +171,8 @@ def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
     graph.expect_features(np.size(layer.gamma))
     if layer.running_mean is None or layer.running_var is None:
         raise StateError(
-            f"export_onnx: {graph.layer} has no running statistics: they come with training, "
-            "or as its arguments running_mean and running_var"
+            f"export_onnx: {graph.layer} has no running statistics: train the network, or "
+            "pass running_mean and running_var to the layer"
         )
     operands = graph.trained(layer, *layer.parameter_names, *layer.buffer_names)
     images = len(graph.shape) == 3

@@ -88,7 +88,7 @@ def load_params(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
             arrays, metadata = load_arrays(path)
             if metadata:
                 raise WeightsError(
-                    f"{path}: a checkpoint of a training, not weights alone; "
+                    f"{path}: a checkpoint of a Trainer, not weights alone; "
                     "the weights of a run are in its weights.npz"
                 )
         case ".safetensors":

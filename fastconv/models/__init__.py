@@ -166,4 +166,4 @@ def make_empty_model(source: str, *model: Any, **options: Any) -> Network:
         with without_weights():
             return make_model(*model, **options, seed=0)
     except MemoryError as error:
-        raise DataCorrupt(f"{source}: of a network that is too large: {error}") from None
+        raise DataCorrupt(f"{source}: describes a network that is too large: {error}") from None

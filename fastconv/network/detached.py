@@ -61,9 +61,9 @@ class Detached:
             if same and changed and np.array_equal(pair.array, pair.before):
                 raise StateError(
                     f"Trainer: params[{pair.key!r}] is trained, but {type(pair.layer).__name__} "
-                    "computes with another array, which does not change; after loading a network "
-                    "of a class of your own from what keeps no two names of one array, such as "
-                    f"joblib, give the layers theirs again: layer.{pair.name} = "
+                    "computes with another array, which does not change; joblib and others copy "
+                    "an array with two names as two, so after loading a network of your own class "
+                    f"give its layers their arrays again: layer.{pair.name} = "
                     f"network.params[{pair.key!r}]"
                 )
             self._handed_over = self._handed_over or changed

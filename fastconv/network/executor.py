@@ -99,8 +99,8 @@ class Executor:
         """Refuse a step that a layer begins inside of a step: the layers have one state."""
         if self._running == threading.get_ident():
             raise StateError(
-                "a forward in training was called inside of a step of the same network; "
-                "predict may be, or a copy.deepcopy of the network trained"
+                "a forward in training was called inside a step of the same network; there, only "
+                "predict may be called, or a copy.deepcopy of the network be trained"
             )
         self._running = threading.get_ident()
         try:

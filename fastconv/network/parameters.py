@@ -71,8 +71,8 @@ class Parameters(_Dict):
 
     def __delitem__(self, key: str) -> None:
         raise StateError(
-            f"params: {key!r} cannot be removed: layers keep their parameters; "
-            "network.freeze(...) trains some of them no more"
+            f"params: {key!r} cannot be removed: layers keep their parameters; to train some of "
+            "them no longer, call network.freeze(...)"
         )
 
     def __iter__(self) -> Iterator[str]:

@@ -130,7 +130,7 @@ class WeightAverage:
         """
         own = type(self.rule).__name__
         if own not in arrays:
-            raise WeightsError(f"the checkpoint's average of the weights is no {own}")
+            raise WeightsError(f"the checkpoint's average of the weights is not one by {own}")
         count = whole_number(f"{own}: count", arrays[own], MOST)
         averages = {name: value for name, value in arrays.items() if name != own}
         if bool(count) != bool(averages):

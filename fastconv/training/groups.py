@@ -52,8 +52,8 @@ def rate_factors(op: str, factors: Mapping[str, float], names: Iterable[str]) ->
         new = [name for name in matching(op, pattern, names) if name not in found]
         if not new:
             raise ArgumentError(
-                f"{op}: whatever {pattern!r} matches, a pattern before it has decided; "
-                "put the narrower one first"
+                f"{op}: {pattern!r} decides nothing: patterns before it match the same names; "
+                "put the narrower pattern first"
             )
         found |= dict.fromkeys(new, float(factor))
     return found

@@ -126,7 +126,7 @@ def held_out(t: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool
     if not chosen.any():
         classes = len(np.unique(labels))
         raise ArgumentError(
-            f"Trainer: validation={share} of {len(t)} samples in {classes} classes is none"
+            f"Trainer: validation={share} of {len(t)} samples in {classes} classes sets none apart"
         )
     return chosen
 
