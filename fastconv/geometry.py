@@ -16,8 +16,6 @@ from .errors import ArgumentError, ShapeError
 
 __all__ = ["LARGEST", "WindowGeometry", "as_float", "as_int", "window_geometry"]
 
-_Numbers = tuple[int, int, int, int, int]
-
 LARGEST = 2**31 - 1
 """Of all sizes and steps: the product of any two fits in 64 bits, and that of floats too."""
 
@@ -156,13 +154,13 @@ def window_geometry(
             f"{op}: input must have 4 axes (N, C, H, W), got {len(input_shape)}: "
             f"shape {tuple(input_shape)}"
         )
-    numbers = (fh, fw, stride, pad, dilation)
+    numbers: tuple[int, ...] = (fh, fw, stride, pad, dilation)
     if {*map(type, numbers)} != {int}:  # or one that is equal could stand for it in the cache
         numbers = _in_range(op, *numbers)
     return _checked(op, tuple(input_shape), *numbers, bool(ceil_mode))
 
 
-def _in_range(op: str, fh: Any, fw: Any, stride: Any, pad: Any, dilation: Any) -> _Numbers:
+def _in_range(op: str, fh: Any, fw: Any, stride: Any, pad: Any, dilation: Any) -> tuple[int, ...]:
     return (
         as_int(op, "window height", fh, 1),
         as_int(op, "window width", fw, 1),

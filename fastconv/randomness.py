@@ -1,7 +1,7 @@
 """Where random draws come from: NumPy's global generator, or a run's own.
 
-The book's code draws from the global generator. A Trainer with a seed of its own
-puts its generator in place for the length of a step, and layers ask here.
+The book's code draws from the global generator. A Trainer with a seed has its own, which layers
+draw from during its steps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def own_generator(generator: np.random.Generator | None) -> Iterator[None]:
 
 
 def uniform(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Numbers in [0, 1); from the global generator in the call form ``rand(*shape)``."""
+    """Numbers in [0, 1), as ``np.random.rand(*shape)`` draws them from the global generator."""
     generator = _generator.get()
     return np.random.rand(*shape) if generator is None else generator.random(shape)
 
@@ -52,7 +52,6 @@ def stratified(
     ----------
     labels : array (N,)
     share : float
-        Between 0 and 1.
     generator : numpy.random.Generator, or the module `numpy.random`
     every_class : bool
         Choose round(share * n) of the n samples of a class, but at least one where it has two.

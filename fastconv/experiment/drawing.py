@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layers import Affine, Convolution
 from ..layers.containers import AuxiliaryHead, Shortcut
-from ..layers.tree import Path, Tracer
+from ..layers.tree import LayerPath, Tracer
 from ..network.network import Network
 from ..network.summary import layer_facts
 from .figures import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["draw_network"]
 
 WIDTH, LINE, GAP, ASIDE = 3.6, 0.36, 0.45, 0.5
-"""Width of a box, height of a line of text, room between boxes down and across."""
+"""Width of a box, height of a line of text, gaps between boxes down and across."""
 
 JOIN = 0.24
-"""Radius of the circle where ways meet."""
+"""Radius of the circle where lines join."""
 
 TALLEST = 26.0
-"""Height from which on the drawing goes on in another column."""
+"""Height above which the drawing continues in another column."""
 
 INCH = 0.42
-"""Inches of a unit of the numbers above."""
+"""Inches of one unit of the sizes above."""
 
 
 @dataclass
 class _Box:
-    """A layer, with what belongs to it below."""
+    """A layer, and lines about it."""
 
     lines: list[str]
     colour: str
@@ -81,7 +81,7 @@ class _Box:
 
 @dataclass
 class _Column:
-    """One below the other."""
+    """Parts one below the other."""
 
     parts: Sequence[Any]
 
@@ -108,7 +108,7 @@ class _Column:
 
 @dataclass
 class _Row:
-    """Branches, between a point where they part and one where they are joined."""
+    """Branches side by side, from where they part to where they join."""
 
     parts: Sequence[_Column]
 
@@ -139,7 +139,7 @@ class _Row:
 
 @dataclass
 class _Beside:
-    """A body and what goes around it; an empty column is the identity."""
+    """A body with its shortcut; an empty column is the identity."""
 
     body: _Column
     aside: _Column
@@ -180,7 +180,7 @@ def draw_network(
         The PNG file.
     network : Network
     input_shape : tuple of int
-        Of one sample; an image of zeros is run to find the shapes.
+        Shape of one sample; an image of zeros is run to find the other shapes.
     title : str
 
     Raises
@@ -227,20 +227,13 @@ def _wrapped(parts: Sequence[Any]) -> Iterator[_Column]:
 
 
 class _Parts(Tracer[list[Any]]):
-    """Layers in a row as parts of the drawing.
-
-    Parameters
-    ----------
-    network : Network
-    shapes : dict of str to str
-        What each layer's box says of its output, by the layer's name.
-    """
+    """Layers in a row as parts of the drawing, with texts of their shapes by their names."""
 
     def __init__(self, network: Network, shapes: dict[str, str]) -> None:
         super().__init__(network)
         self.shapes = shapes
 
-    def layer(self, path: Path, layer: Any, value: list[Any]) -> list[Any]:
+    def layer(self, path: LayerPath, layer: Any, value: list[Any]) -> list[Any]:
         _add_layer(value, layer, self.shapes[self.name(path, layer)])
         return value
 
@@ -248,14 +241,14 @@ class _Parts(Tracer[list[Any]]):
         return []
 
     def join(
-        self, path: Path, layer: Any, value: list[Any], branches: list[list[Any]]
+        self, path: LayerPath, layer: Any, value: list[Any], branches: list[list[Any]]
     ) -> list[Any]:
         columns = [_Column(parts) for parts in branches]
         if isinstance(layer, Shortcut):
             return [*value, _Beside(*columns, *[_Column([])] * (2 - len(columns)))]
         return [*value, _Row(columns)]
 
-    def head(self, path: Path, layer: AuxiliaryHead, value: list[Any]) -> list[Any]:
+    def head(self, path: LayerPath, layer: AuxiliaryHead, value: list[Any]) -> list[Any]:
         return [*value, _Box(["auxiliary head", "in training"], RED)]
 
 

@@ -66,7 +66,7 @@ def held_alone(path: Path, what: str) -> Iterator[None]:
         # Windows does it the other way round, since it keeps the names of open files.
         if sys.platform != "win32":
             path.unlink(missing_ok=True)
-        with failures_named(path):  # on a full disk it tries once more to write
+        with failures_named(path):  # which tries to write once more on a full disk
             file.close()
         if sys.platform == "win32":
             with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ OPSET, IR_VERSION = 17, 8
 Shape = tuple[int | str, ...]
 """Shape of one sample; unknown lengths have names."""
 
-Writer = Callable[["Graph", Any], None]
+Writer = Callable[["Graph", Any], Any]
 """Adds a layer's operators to the end of a graph."""
 
 

@@ -13,33 +13,37 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, MissingDependency, ShapeError, StateError
+from ..errors import ArgumentError, MissingDependency, ShapeError
 from ..geometry import as_int
 from ..layers import (
     AdaptiveAveragePooling,
     Affine,
+    AuxiliaryHead,
     AveragePooling,
     BatchNormalization,
     BatchNormalization2d,
+    Branches,
+    Chain,
     Convolution,
-    Dropout,
     Pooling,
-    Relu,
-    Sigmoid,
+    Shortcut,
+    SoftmaxWithLoss,
     Subsampling,
 )
-from ..layers.containers import run_layer
-from ..layers.tree import children, leaves
+from ..layers.tree import LayerPath, Tracer, children, leaves, runs_as
 from .atomic import replace_file
-from .onnx_containers import Exporter
-from .onnx_elementwise import ELEMENTWISE
 from .onnx_graph import Graph, Shape, Writer
-from .onnx_images import IMAGES
+from .onnx_layers import WRITERS
 
 __all__ = ["export_onnx"]
 
 _OF_IMAGES = (AdaptiveAveragePooling, AveragePooling, Pooling, Subsampling)
 """Layers that take images of any number of channels."""
+
+CONTAINERS = (AuxiliaryHead, Branches, Chain, Shortcut)
+
+Value = tuple[str, Shape]
+"""A value's name in the graph, and the shape of one sample."""
 
 
 def export_onnx(
@@ -101,7 +105,7 @@ def export_onnx(
     graph = Graph(onnx, network)
     graph.begin(shape)
     numbered = {str(number): layer for number, layer in enumerate(layers, start=1)}
-    exporter = Exporter(graph, _WRITERS, network)
+    exporter = _Exporter(graph, network)
     graph.end, graph.shape = exporter.through(numbered, (graph.end, shape))
     if softmax:
         if len(graph.shape) != 1:
@@ -121,8 +125,7 @@ def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
         return
     x = np.random.default_rng(0).standard_normal((2, *sizes)).astype(np.float32)
     expected = np.asarray(network.predict(x))
-    for layer in layers:
-        x = run_layer(layer, x, False)
+    x = Chain(layers).forward(x, False)
     scale = np.abs(expected).max(initial=0)
     if x.shape != expected.shape or not np.allclose(x, expected, rtol=0, atol=1e-4 * scale):
         raise ArgumentError(
@@ -154,58 +157,59 @@ def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> Shape:
     )
 
 
-# ---- one writer for each layer of numbers -----------------------------------------------
+class _Exporter(Tracer[Value]):
+    """Adds the operators of each layer to a graph; auxiliary heads only train, and add nothing."""
 
+    def __init__(self, graph: Graph, network: Any) -> None:
+        super().__init__(network if graph.dotted else None)
+        self.graph = graph
 
-def _affine(graph: Graph, layer: Affine) -> None:
-    features, units = layer.W.shape
-    graph.expect_features(features)
-    if len(graph.shape) != 1:
-        graph.add("Flatten", axis=1)
-    trained = graph.trained(layer, *layer.parameter_names)
-    graph.add("Gemm", *trained, transB=int(graph.dotted))
-    graph.shape = (units,)
+    def layer(self, path: LayerPath, layer: Any, value: Value) -> Value:
+        graph = self._at(path, layer)
+        graph.end, graph.shape = value
+        self._writer(layer)(graph, layer)
+        return graph.end, graph.shape
 
+    def join(self, path: LayerPath, layer: Any, value: Value, branches: list[Value]) -> Value:
+        graph = self._at(path, layer)
+        if isinstance(layer, Shortcut) and layer.projection is None:
+            branches = [*branches, value]
+        ends = [end for end, _ in branches]
+        shapes = [shape for _, shape in branches]
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ShapeError(f"export_onnx: {graph.layer} joins the shapes {_text(shapes)}")
+        if isinstance(layer, Shortcut):
+            sizes = [_common(graph, axis) for axis in zip(*shapes, strict=True)]
+            return graph.join("Add", *ends), tuple(sizes)
+        sizes = [_common(graph, axis) for axis in zip(*(s[1:] for s in shapes), strict=True)]
+        widths = [shape[0] for shape in shapes]
+        known = [width for width in widths if isinstance(width, int)]
+        joined = sum(known) if len(known) == len(widths) else f"channels_{len(graph.nodes)}"
+        return graph.join("Concat", *ends, axis=1), (joined, *sizes)
 
-def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
-    graph.expect_features(np.size(layer.gamma))
-    if layer.running_mean is None or layer.running_var is None:
-        raise StateError(
-            f"export_onnx: {graph.layer} has no running statistics: train the network, or "
-            "pass running_mean and running_var to the layer"
+    def _at(self, path: LayerPath, layer: Any) -> Graph:
+        """The graph, whose messages name this layer from here on."""
+        self.graph.layer = f"layer {self.name(path, layer)} ({type(layer).__name__})"
+        return self.graph
+
+    def _writer(self, layer: Any) -> Writer:
+        for kind, write in WRITERS.items():
+            if runs_as(layer, kind):
+                return write
+        remedy = ": pass softmax=True for it" if isinstance(layer, SoftmaxWithLoss) else ""
+        known = ", ".join(kind.__name__ for kind in (*WRITERS, *CONTAINERS))
+        raise ArgumentError(
+            f"export_onnx: {self.graph.layer} cannot be exported{remedy}; known are {known}"
         )
-    operands = graph.trained(layer, *layer.parameter_names, *layer.buffer_names)
-    images = len(graph.shape) == 3
-    source = graph.end
-    if images:  # it has statistics for each activation
-        shape = graph.add("Shape")
-        graph.join("Flatten", source, axis=1)
-    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
-    if images:
-        graph.add("Reshape", shape)
 
 
-def _dropout(graph: Graph, layer: Dropout) -> None:
-    if layer.inverted:  # it does nothing in evaluation
-        return
-    kept = graph.constant(f"kept_{len(graph.nodes)}", 1.0 - float(layer.dropout_ratio))
-    graph.add("Mul", kept)
+def _common(graph: Graph, lengths: tuple[int | str, ...]) -> int | str:
+    """The length that all branches have along an axis, as far as it is known."""
+    known = {length for length in lengths if isinstance(length, int)}
+    if len(known) > 1:
+        raise ShapeError(f"export_onnx: {graph.layer} joins the lengths {_text(lengths)}")
+    return known.pop() if known else lengths[0]
 
 
-def _relu(graph: Graph, layer: Relu) -> None:
-    graph.add("Relu")
-
-
-def _sigmoid(graph: Graph, layer: Sigmoid) -> None:
-    graph.add("Sigmoid")
-
-
-_WRITERS: dict[type, Writer] = {
-    Affine: _affine,
-    BatchNormalization: _batch_normalization,
-    Dropout: _dropout,
-    Relu: _relu,
-    Sigmoid: _sigmoid,
-    **ELEMENTWISE,
-    **IMAGES,
-}
+def _text(parts: Any) -> str:
+    return " and ".join(map(str, parts))

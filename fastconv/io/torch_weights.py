@@ -29,6 +29,7 @@ from ..layers import (
     Relu,
 )
 from ..layers.tree import children
+from ..ops.arrays import expect_names
 from .torch_names import bare, without_wrappers
 
 __all__ = ["from_torch", "to_torch"]
@@ -208,12 +209,7 @@ def _by_name(op: str, arrays: dict[str, NDArray[Any]], network: Any) -> dict[str
         )
     own = network.state()
     given = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
-    missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
-    if missing or extra:
-        raise WeightsError(
-            f"{op}: not the state of the network: "
-            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
-        )
+    expect_names(f"{op}: not the state of the network", sorted(own), sorted(given))
     for key, value in given.items():
         if value.shape != own[key].shape:
             raise WeightsError(
@@ -241,12 +237,8 @@ def _module_names(op: str, state: Mapping[str, Any], order: Sequence[str] | None
     """Return the names of the modules, each of which has a weight, in the order they run."""
     names = _as_they_come(op, state) if order is None else list(order)
     weights, biases = ({f"{name}.{kind}" for name in names} for kind in ("weight", "bias"))
-    missing, extra = sorted(weights - set(state)), sorted(set(state) - weights - biases)
-    if missing or extra or not names:
-        raise WeightsError(
-            f"{op}: expected the weight of each layer, and perhaps its bias: "
-            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
-        )
+    what = f"{op}: expected the weight of each layer, and perhaps its bias"
+    expect_names(what, sorted(weights) or ["NAME.weight"], sorted(set(state) - biases))
     # Alphabetically, bias comes before weight; in a state_dict, after it.
     if order is None and list(state) == sorted(state):
         return _by_number(op, names, state)

@@ -11,16 +11,16 @@ from typing import Any, Generic, TypeVar
 
 from .containers import AuxiliaryHead, Branches, Chain, Container, Shortcut
 
-__all__ = ["Tracer", "children", "containers", "flat", "leaves", "runs_as", "walk"]
+__all__ = ["Tracer", "children", "flat", "leaves", "runs_as", "walk"]
 
 T = TypeVar("T")
 
-Path = tuple[str, ...]
+LayerPath = tuple[str, ...]
 """Names from the holder down to a layer; those in a list are numbers from 0."""
 
 
 def children(holder: Any) -> dict[str, Any]:
-    """The layers right below a holder, by name; none of a layer that holds no others."""
+    """The layers directly in a holder, by name; empty for a layer without others."""
     layers = getattr(holder, "layers", holder)
     if isinstance(layers, Mapping):
         return {str(name): layer for name, layer in layers.items()}
@@ -29,12 +29,12 @@ def children(holder: Any) -> dict[str, Any]:
     return {}
 
 
-def walk(holder: Any, opened: type = object) -> list[tuple[Path, Any]]:
+def walk(holder: Any, opened: type = object) -> list[tuple[LayerPath, Any]]:
     """Every layer below a holder with its path, in the order they run, holders before theirs.
 
     Layers inside of others are listed where those others are of the class `opened`.
     """
-    found: list[tuple[Path, Any]] = []
+    found: list[tuple[LayerPath, Any]] = []
     for name, layer in children(holder).items():
         found.append(((name,), layer))
         if isinstance(layer, opened):
@@ -45,18 +45,13 @@ def walk(holder: Any, opened: type = object) -> list[tuple[Path, Any]]:
 def leaves(holder: Any) -> list[tuple[str, Any]]:
     """Every layer that is not a `Container`, in the order they run, by dotted name.
 
-    A layer of another class answers for itself, also where it has ``layers``.
+    A layer of another class is a leaf, even if it has ``layers``.
     """
     return [
         (".".join(filter(None, path)), layer)
         for path, layer in walk(holder, Container)
         if not isinstance(layer, Container)
     ]
-
-
-def containers(holder: Any) -> list[Container]:
-    """Every `Container`, those inside of others included."""
-    return [layer for _, layer in walk(holder, Container) if isinstance(layer, Container)]
 
 
 def flat(layers: Iterable[Any]) -> list[Any]:
@@ -78,46 +73,41 @@ class Tracer(Generic[T]):
     """Follows a value through layers in the order they run, as `Network.predict` does an array.
 
     A subclass says what each layer makes of the value, and how the values of several branches
-    become one. A container whose ``forward`` is not fastconv's may compute anything, and is
-    treated as a layer without children.
-
-    Parameters
-    ----------
-    network : object
-        Names the layers where it has ``named_layers``; else their paths do.
+    become one. A container whose ``forward`` is not fastconv's counts as one layer. A network
+    with ``named_layers`` gives the layers their names; else their paths do.
     """
 
     def __init__(self, network: Any) -> None:
         named = network.named_layers() if hasattr(network, "named_layers") else ()
         self._names = {id(layer): name for name, layer in named}
 
-    def name(self, path: Path, layer: Any) -> str:
-        """What the network calls a layer."""
+    def name(self, path: LayerPath, layer: Any) -> str:
+        """Name of a layer in the network."""
         return self._names.get(id(layer), ".".join(filter(None, path)))
 
-    def layer(self, path: Path, layer: Any, value: T) -> T:
-        """What a layer makes of the value."""
+    def layer(self, path: LayerPath, layer: Any, value: T) -> T:
+        """Return what a layer makes of the value."""
         raise NotImplementedError
 
-    def join(self, path: Path, layer: Any, value: T, branches: list[T]) -> T:
-        """What `Branches` or a `Shortcut` makes of its children's values; `value` went in."""
+    def join(self, path: LayerPath, layer: Any, value: T, branches: list[T]) -> T:
+        """Return what `Branches` or a `Shortcut` makes of its input and its children's values."""
         raise NotImplementedError
 
     def fork(self, value: T) -> T:
-        """What each child of `Branches` or of a `Shortcut` begins with."""
+        """Return what each child of `Branches` or of a `Shortcut` starts from."""
         return value
 
-    def head(self, path: Path, layer: AuxiliaryHead, value: T) -> T:
-        """What goes on behind an auxiliary head."""
+    def head(self, path: LayerPath, layer: AuxiliaryHead, value: T) -> T:
+        """Return what continues behind an auxiliary head."""
         return value
 
-    def through(self, holder: Any, value: T, path: Path = ()) -> T:
+    def through(self, holder: Any, value: T, path: LayerPath = ()) -> T:
         """Follow the value through a holder's layers, one after the other."""
         for name, layer in children(holder).items():
             value = self._follow((*path, name), layer, value)
         return value
 
-    def _follow(self, path: Path, layer: Any, value: T) -> T:
+    def _follow(self, path: LayerPath, layer: Any, value: T) -> T:
         if runs_as(layer, Chain):
             return self.through(layer, value, path)
         if runs_as(layer, AuxiliaryHead):
@@ -132,6 +122,6 @@ class Tracer(Generic[T]):
 
 
 def runs_as(layer: Any, kind: type[Any]) -> bool:
-    """Whether a layer is of this class, and neither a subclass nor a user replaced ``forward``."""
+    """Whether a layer is of this class, with the ``forward`` of this class."""
     forward = getattr(layer, "forward", None)
     return isinstance(layer, kind) and getattr(forward, "__func__", None) is kind.forward

@@ -1,12 +1,12 @@
 """How a network's layers are executed: fused where the backend can, in memory that is used again.
 
-An `Executor` cuts a network's layers into groups (`fusion`) and lets them draw memory from a pool
-of its own. An array that nothing refers to any more is free at once, also within a step; from the
-second step on, none is allocated. The pool keeps at most twice what the largest of the last calls
-drew (`fastconv.ops.memory.Pool`), and is gone with its network.
+An `Executor` cuts a network's layers into groups (`fusion`), which draw memory from a pool of its
+own. An array's memory is free again once nothing refers to it, also within a step, so that steps
+after the first allocate nothing. The pool keeps at most twice what the largest of the last calls
+drew (`fastconv.ops.memory.Pool`), and goes with its network.
 
-After a step, a layer shows ``dW``, ``db`` and the like; a layer inside of a group shows nothing
-else. Evaluation leaves fastconv's layers as they are.
+A step leaves ``dW``, ``db`` and the like on the layers; on those inside a group, nothing else.
+Evaluation leaves fastconv's layers as they are.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Executor:
     def __init__(self) -> None:
         self.pool = Pool()
         self._kept: tuple[FusedRow, Use] | None = None
-        # The threads that hold these, and not mere flags: a forked child has none of the others.
+        # Threads, not flags: a forked child would inherit flags, but has none of the other threads.
         self._stepping: int | None = None
         self._running: int | None = None
 
@@ -56,7 +56,7 @@ class Executor:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Make of this block one step: no backward of a forward inside can follow it."""
+        """Make the block one step: behind it, no backward of a forward inside can follow."""
         self._stepping = threading.get_ident()
         try:
             yield
@@ -73,7 +73,7 @@ class Executor:
                 return FusedRow(layers, False).forward(x, False)
         row = flat(layers)
         first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
-        self._kept = None  # frees the memory of a step that went no further than its forward
+        self._kept = None  # frees the memory of a forward without a backward
         use = Use(self.pool)
         with self._once(), drawing_from(use):
             x = FusedRow(row[:first], False).forward(x, False)
@@ -85,7 +85,7 @@ class Executor:
     def backward(self, dout: Any) -> None:
         """Set the gradients of all layers, from that of the last layer's output (an array).
 
-        Nobody reads the gradient of the first layer's input, and it is not computed.
+        The gradient of the first layer's input is not computed, since nobody reads it.
         """
         kept, self._kept = self._kept, None
         if kept is None:
@@ -96,7 +96,7 @@ class Executor:
 
     @contextmanager
     def _once(self) -> Iterator[None]:
-        """Refuse a step that a layer begins inside of a step: the layers have one state."""
+        """Refuse a step inside of a step, which a layer may begin: the layers have one state."""
         if self._running == threading.get_ident():
             raise StateError(
                 "a forward in training was called inside a step of the same network; there, only "
@@ -116,7 +116,7 @@ class GroupFacts:
     Attributes
     ----------
     layers : tuple of str
-        Classes of the layers; ``Shortcut`` stands where the sum of one is added.
+        Classes of the layers; ``Shortcut`` stands for the sum at the end of one.
     input_shape, output_shape : tuple of int
     algorithms : ConvAlgorithms or None
         How a plain convolution is computed; None for other layers, and for backends that

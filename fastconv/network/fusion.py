@@ -1,9 +1,7 @@
 """Fusion: which layers run as one.
 
 A group is a layer, or several that one call of the backend computes. Its ``forward(x, train_flg)``
-keeps on the group what ``backward(dout, input_gradient)`` needs, which returns None where the
-input's gradient is not asked for. The layers of a group show nothing but ``dW``, ``db`` and the
-like.
+keeps on the group, and not on the layers, what its ``backward(dout, input_gradient)`` needs.
 
 =============================================  ============================================
 layers                                         group
@@ -21,7 +19,7 @@ branches, shortcuts, auxiliary heads           rows of groups inside
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,16 +43,19 @@ Watch = Callable[["Group", tuple[int, ...], tuple[int, ...]], None]
 """Called after each group's forward, with the shapes of its input and output."""
 
 
-class Group(Protocol):
-    """What all groups have."""
+class Group:
+    """Layers that run as one; also a layer by itself."""
 
-    layers: Sequence[Any]
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self.layers = layers
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
+        raise NotImplementedError
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
         """Set the layers' gradients; return dx, or None where it is not asked for."""
+        raise NotImplementedError
 
 
 class FusedRow:
@@ -96,9 +97,9 @@ class Sum:
     Attributes
     ----------
     beside : array or None
-        What the shortcut gives; whoever adds it takes it away.
+        The shortcut's output, until it is added.
     gradient : array or None
-        Of `beside`, once the sum's backward has run.
+        The gradient of `beside`, after the sum's backward.
     """
 
     def __init__(self, shortcut: Shortcut) -> None:
@@ -107,24 +108,19 @@ class Sum:
         self.gradient: Array | None = None
 
     def take(self) -> Any:
-        """Return `beside`, and keep it no longer."""
+        """Return `beside`, and drop it, so that its memory can be used again."""
         beside, self.beside = self.beside, None
         return beside
 
 
-class SingleLayer:
+class SingleLayer(Group):
     """A layer by itself."""
 
-    def __init__(self, layers: Sequence[Any]) -> None:
-        self.layers = layers
-
     def forward(self, x: Array, train_flg: bool) -> Array:
-        """Return the output; with `train_flg`, `backward` may follow."""
         (layer,) = self.layers
         return run_layer(layer if train_flg else stand_in(layer), x, train_flg)
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
-        """Set the layer's gradients; return dx, or None where it is not asked for."""
         (layer,) = self.layers
         if isinstance(layer, Convolution | Affine):
             layer.dW = layer.db = None  # free the last step's before this step's are made
@@ -132,39 +128,38 @@ class SingleLayer:
         return layer.backward(dout)
 
 
-class SingleSum:
-    """A sum that no kernel takes in."""
-
-    def __init__(self, layers: Sequence[Sum]) -> None:
-        self.layers = layers
+class SingleSum(Group):
+    """The sum of a shortcut that no kernel adds."""
 
     def forward(self, x: Array, train_flg: bool) -> Array:
-        """Return the sum."""
         (own,) = self.layers
         return ops.add(x, own.take(), own.backend)
 
     def backward(self, dout: Array, input_gradient: bool) -> Array:
-        """Return dout, which is the gradient of both."""
         self.layers[0].gradient = dout
         return dout
 
 
-class ConvGroup:
+class _KernelGroup(Group):
+    """Layers that one call of a kernel computes, found by their classes."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self.layers = layers
+        by_kind = {type(layer): layer for layer in layers}
+        self.conv: Any = by_kind.get(Convolution)
+        self.norm: Any = by_kind.get(BatchNormalization2d)
+        self.sum: Sum | None = by_kind.get(Sum)
+        self.relu = Relu in by_kind
+        self.pool = Pooling in by_kind
+        self._context: Any = None
+
+
+class ConvGroup(_KernelGroup):
     """A convolution, with the ReLU and the 2x2 max pooling behind it.
 
     In evaluation, a batch normalisation between them becomes part of the weights, and a
     shortcut's sum may stand in front of the ReLU.
     """
-
-    def __init__(self, layers: Sequence[Any]) -> None:
-        self.layers = layers
-        by_kind = {type(layer): layer for layer in layers}
-        self.conv: Convolution = layers[0]
-        self.norm: BatchNormalization2d | None = by_kind.get(BatchNormalization2d)
-        self.sum: Sum | None = by_kind.get(Sum)
-        self.relu = Relu in by_kind
-        self.pool = Pooling in by_kind
-        self._context: Any = None
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
@@ -202,19 +197,10 @@ class ConvGroup:
         return dx
 
 
-class NormGroup:
+class NormGroup(_KernelGroup):
     """Batch normalisation of channels, perhaps with a shortcut's sum and a ReLU behind it."""
 
-    def __init__(self, layers: Sequence[Any]) -> None:
-        self.layers = layers
-        by_kind = {type(layer): layer for layer in layers}
-        self.norm: BatchNormalization2d = layers[0]
-        self.sum: Sum | None = by_kind.get(Sum)
-        self.relu = Relu in by_kind
-        self._context: Any = None
-
     def forward(self, x: Array, train_flg: bool) -> Array:
-        """Return the output; with `train_flg`, `backward` may follow."""
         if train_flg:
             forget(self.layers)
         norm = self.norm
@@ -233,7 +219,6 @@ class NormGroup:
         return out
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
-        """Set the layers' gradients; return dx, or None where it is not asked for."""
         norm = self.norm
         dx, norm.dgamma, norm.dbeta, beside_gradient = ops.batchnorm2d_backward(
             dout, norm.gamma, self._context, input_gradient
@@ -243,30 +228,28 @@ class NormGroup:
         return dx
 
 
-class BranchesGroup:
+class BranchesGroup(Group):
     """Branches: each is a row of groups on the same input."""
 
     def __init__(self, branches: Branches, train_flg: bool, watch: Watch | None) -> None:
-        self.layers: Sequence[Any] = [branches]
+        super().__init__([branches])
         self.branches = branches
         self.rows = [FusedRow([child], train_flg, watch) for child in branches.layers.values()]
 
     def forward(self, x: Array, train_flg: bool) -> Array:
-        """Return the output; with `train_flg`, `backward` may follow."""
         return self.branches.join([row.forward(x, train_flg) for row in self.rows])
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
-        """Set the layers' gradients; return dx, or None where it is not asked for."""
         parts = zip(self.rows, self.branches.split(dout), strict=True)
         gradients: Any = [row.backward(part, input_gradient) for row, part in parts]
         return sum_of(gradients, self.branches.backend) if input_gradient else None
 
 
-class ShortcutGroup:
+class ShortcutGroup(Group):
     """A shortcut around a body, and the ReLU behind the sum if there is one."""
 
     def __init__(self, layers: Sequence[Any], train_flg: bool, watch: Watch | None) -> None:
-        self.layers = layers
+        super().__init__(layers)
         shortcut: Shortcut = layers[0]
         projection = [] if shortcut.projection is None else [shortcut.projection]
         self.sum = Sum(shortcut)
@@ -274,12 +257,10 @@ class ShortcutGroup:
         self.body = FusedRow([shortcut.body, self.sum, *layers[1:]], train_flg, watch)
 
     def forward(self, x: Array, train_flg: bool) -> Array:
-        """Return the output; with `train_flg`, `backward` may follow."""
         self.sum.beside = self.aside.forward(x, train_flg)
         return self.body.forward(x, train_flg)
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
-        """Set the layers' gradients; return dx, or None where it is not asked for."""
         grad: Any = self.body.backward(dout, input_gradient)
         beside: Any = self.sum.gradient
         self.sum.gradient = None
@@ -287,22 +268,20 @@ class ShortcutGroup:
         return ops.add(grad, beside, self.sum.backend) if input_gradient else None
 
 
-class HeadGroup:
+class HeadGroup(Group):
     """An auxiliary head: a row of groups in training, nothing in evaluation."""
 
     def __init__(self, head: AuxiliaryHead, train_flg: bool) -> None:
-        self.layers: Sequence[Any] = [head]
+        super().__init__([head])
         self.head = head
         self.row = FusedRow(head.layers.values(), train_flg)
 
     def forward(self, x: Array, train_flg: bool) -> Array:
-        """Return x; in training, leave the scores on the head."""
         if train_flg:
             self.head.scores = self.row.forward(x, True)
         return x
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
-        """Set the layers' gradients; return dx, or None where it is not asked for."""
         scores = self.head.last_layer.backward(self.head.weight)
         gradient = self.row.backward(scores, input_gradient)
         return None if gradient is None else ops.add(gradient, dout, self.head.backend)
@@ -312,7 +291,7 @@ HoldingRows = BranchesGroup | ShortcutGroup | HeadGroup
 
 
 def stand_in(layer: Any) -> Any:
-    """What runs in a layer's place in evaluation, so that the layer keeps its own state.
+    """Return a copy that evaluates in a layer's place, so that the layer's state stays as it is.
 
     So several threads may evaluate a layer, also while one trains it, and nothing is kept for a
     backward that never comes. A layer whose `forward` is not fastconv's runs itself: only its
@@ -338,14 +317,14 @@ def forget(layers: Sequence[Any]) -> None:
 def _is_small(x: Array, conv: Convolution) -> bool:
     """Whether a filter has more values than its output in all images has pixels.
 
-    Folding passes over the weights, normalising by itself over the output.
+    Then folding, which passes over the weights, costs more than normalising the output.
     """
     _, weight, _, g, _ = conv2d_arguments("conv2d", x, conv.W, conv.b, conv.stride, conv.pad)
     return weight[0].size > g.n * (g.h // g.stride) * (g.w // g.stride)
 
 
 def folded(conv: Convolution, norm: BatchNormalization2d) -> tuple[Array, Array]:
-    """Weight and bias of the convolution that computes what these two do in evaluation."""
+    """Weight and bias of one convolution that computes both layers in evaluation."""
     before = as_array(conv.W)
     vectors = {
         key: as_array(getattr(norm, key)) for key in norm.parameter_names + norm.buffer_names
@@ -402,7 +381,7 @@ def _conv_length(layers: Sequence[Any], kinds: list[type | None], train_flg: boo
     """How many layers from a convolution on are one group."""
     blocks = ops.runs_blocks(layers[0].backend)
     length = 1
-    # A backend without the fused sum adds it to the normalisation.
+    # A backend without fused kernels adds the sum in the normalisation, which then stays apart.
     if not train_flg and kinds[1:2] == [BatchNormalization2d] and (blocks or kinds[2:3] != [Sum]):
         length = 2
     if not blocks:

@@ -21,10 +21,10 @@ from ..geometry import as_int
 from ..io import load_params, save_params
 from ..io.torch_names import without_wrappers
 from ..layers import Affine, SoftmaxWithLoss
-from ..layers.containers import AuxiliaryHead
-from ..layers.tree import containers, leaves
+from ..layers.containers import AuxiliaryHead, Container
+from ..layers.tree import leaves, walk
 from ..ops import class_indices
-from ..ops.arrays import as_array, expect_numbers, network_dtype
+from ..ops.arrays import as_array, expect_names, expect_numbers, network_dtype
 from .exclusive import exclusively
 from .executor import Executor
 from .parameters import Parameters
@@ -127,7 +127,8 @@ class Network(Predictor):
 
     def _index(self) -> None:
         """Find heads, parameters and buffers in the layers."""
-        self.heads = [layer for layer in containers(self) if type(layer) is AuxiliaryHead]
+        inside = [layer for _, layer in walk(self, Container)]
+        self.heads = [layer for layer in inside if type(layer) is AuxiliaryHead]
         self._owners = dict(self._named("parameter_names"))
         self._buffers = dict(self._named("buffer_names"))
         self._params = Parameters(self._owners)
@@ -186,7 +187,7 @@ class Network(Predictor):
     @backend.setter
     def backend(self, name: str | None) -> None:
         self._backend = name
-        inside = [*containers(self), *self._leaves.values()]
+        inside = [layer for _, layer in walk(self, Container)]
         for layer in [*inside, *(head.last_layer for head in self.heads), self.last_layer]:
             layer.backend = name
 
@@ -370,13 +371,7 @@ class Network(Predictor):
         WeightsError
             Names or shapes differ from the network's own.
         """
-        missing = [key for key in self._owners if key not in params]
-        extra = [key for key in params if key not in self._owners]
-        if missing or extra:
-            raise WeightsError(
-                f"{source}: weights of another architecture: "
-                f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
-            )
+        expect_names(f"{source}: weights of another architecture", self._owners, params)
         params = {key: _numbers(source, key, value) for key, value in params.items()}
         for key, (layer, name) in self._owners.items():
             expected = getattr(layer, name).shape

@@ -25,7 +25,7 @@ from ..layers import (
     Subsampling,
 )
 from ..layers.containers import AuxiliaryHead, Shortcut, run_layer
-from ..layers.tree import Path, Tracer
+from ..layers.tree import LayerPath, Tracer, leaves
 from .network import Network
 
 __all__ = ["LayerFacts", "layer_facts", "summary"]
@@ -81,21 +81,14 @@ def layer_facts(network: Network, input_shape: tuple[int, ...]) -> list[LayerFac
 
 
 class _Facts(Tracer[tuple[Any, _Field]]):
-    """Runs an image through the layers and notes the facts about each.
-
-    Parameters
-    ----------
-    network : Network
-    whole : int
-        Side of the image in pixels, the larger one.
-    """
+    """Runs an image, of `whole` pixels along its longer side, and notes facts about each layer."""
 
     def __init__(self, network: Network, whole: int) -> None:
         super().__init__(network)
         self.whole = whole
         self.found: list[LayerFacts] = []
 
-    def layer(self, path: Path, layer: Any, value: tuple[Any, _Field]) -> tuple[Any, _Field]:
+    def layer(self, path: LayerPath, layer: Any, value: tuple[Any, _Field]) -> tuple[Any, _Field]:
         x, field = value
         out, field = run_layer(layer, x, False), _behind(layer, field, self.whole)
         self.found.append(
@@ -103,7 +96,11 @@ class _Facts(Tracer[tuple[Any, _Field]]):
                 self.name(path, layer),
                 _kind(layer),
                 out.shape[1:],
-                sum(np.size(getattr(layer, name)) for name in layer.parameter_names),
+                sum(
+                    np.size(getattr(leaf, name))
+                    for _, leaf in leaves([layer])
+                    for name in leaf.parameter_names
+                ),
                 _multiply_adds(layer, out.shape),
                 min(field.size, self.whole),
             )
@@ -111,14 +108,14 @@ class _Facts(Tracer[tuple[Any, _Field]]):
         return out, field
 
     def join(
-        self, path: Path, layer: Any, value: Any, branches: list[tuple[Any, _Field]]
+        self, path: LayerPath, layer: Any, value: Any, branches: list[tuple[Any, _Field]]
     ) -> tuple[Any, _Field]:
         field = max((field for _, field in branches), key=lambda field: field.size)
         if isinstance(layer, Shortcut):
             return branches[0][0], field
         return ops.concatenate([out for out, _ in branches]), field
 
-    def head(self, path: Path, layer: AuxiliaryHead, value: Any) -> Any:
+    def head(self, path: LayerPath, layer: AuxiliaryHead, value: Any) -> Any:
         self.through(layer, value, path)
         return value
 

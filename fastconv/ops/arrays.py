@@ -5,6 +5,7 @@ Notation: N images, C channels, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "computing",
     "contiguous",
     "empty_images",
+    "expect_names",
     "expect_numbers",
     "expect_shape",
     "in_layout",
@@ -283,6 +285,14 @@ def expect_numbers(what: str, array: NDArray[Any]) -> None:
         raise WeightsError(
             f"{what} must be real numbers of at most 64 bits, got dtype {array.dtype}"
         )
+
+
+def expect_names(what: str, own: Collection[str], given: Collection[str]) -> None:
+    """Raise a `WeightsError` unless both have the same names, in any order."""
+    if (here := set(own)) != (there := set(given)):
+        missing = ", ".join(name for name in own if name not in there) or "none"
+        unknown = ", ".join(name for name in given if name not in here) or "none"
+        raise WeightsError(f"{what}: missing {missing}; unknown {unknown}")
 
 
 def whole_number(what: str, value: Any, most: int) -> int:

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ArgumentError, WeightsError
 from ..geometry import as_int
 from ..ops.arrays import expect_numbers, whole_number
-from .learned import learned
+from .learned import Arrays, learned
 
 __all__ = ["EMA", "SWA", "WeightAverage"]
 
-Arrays = dict[str, NDArray[Any]]
 
 MOST = 1 << 53
 """Most weights in an average; no run has as many steps."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import WeightsError
 from ..layers.tree import walk
-from ..ops.arrays import expect_numbers
+from ..ops.arrays import expect_names, expect_numbers
 
 __all__ = [
     "PREFIXES",
@@ -64,13 +64,8 @@ def expect_fitting(network: Any, arrays: Mapping[str, NDArray[Any]], source: str
     The file may lack statistics, as older ones do.
     """
     own, places = learned(network), _statistics(network)
-    missing = [name for name in own if name not in arrays and name not in places]
-    unknown = [name for name in arrays if name not in own and name not in places]
-    if missing or unknown:
-        raise WeightsError(
-            f"{source}: weights of another architecture: "
-            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unknown) or 'none'}"
-        )
+    needed, given = ([name for name in names if name not in places] for names in (own, arrays))
+    expect_names(f"{source}: weights of another architecture", needed, given)
     for name, value in arrays.items():
         expect_numbers(f"{source}: {name}", value)
         shape = np.shape(own[name]) if name in own else np.shape(places[name][0].gamma) or None

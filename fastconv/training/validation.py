@@ -19,11 +19,10 @@ from ..errors import ArgumentError, ShapeError, WeightsError
 from ..geometry import as_int
 from ..ops.arrays import as_array, expect_numbers
 from ..randomness import stratified
-from .learned import all_finite, learned
+from .learned import Arrays, all_finite, learned
 
 __all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
 
-Arrays = dict[str, NDArray[Any]]
 Samples = tuple[NDArray[Any], NDArray[Any]]
 
 BATCH = 100

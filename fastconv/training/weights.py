@@ -6,17 +6,13 @@ import copy
 from contextlib import AbstractContextManager
 from typing import Any
 
-from numpy.typing import NDArray
-
 from ..errors import WeightsError
 from ..io.arrays import under
 from .averaging import WeightAverage
-from .learned import PREFIXES, exchanged, expect_fitting, learned, put
+from .learned import PREFIXES, Arrays, exchanged, expect_fitting, learned, put
 from .validation import Validation
 
 __all__ = ["RunWeights"]
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class RunWeights:
