@@ -67,7 +67,7 @@ context_beside: ContextVar[bool] = ContextVar("fastconv_beside", default=False)
 """Whether this thread works beside another one, whose kernels have the CPUs."""
 
 
-class _Process:
+class Process:
     """What `set_backend` and its like change, and what a fork must know."""
 
     version: int = 0  # grows with every change of what is here
@@ -96,12 +96,7 @@ def _variable(name: str) -> str:
 def read_environment_again() -> None:
     """Forget what the environment's variables said."""
     _variable.cache_clear()
-    _Process.change()
-
-
-def settings_version() -> int:
-    """A number that grows whenever a setting of the process may have changed."""
-    return _Process.version
+    Process.change()
 
 
 def requested_backend(argument: str | None = None) -> tuple[str, str]:
@@ -113,8 +108,8 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
         return argument, "the backend= argument"
     if (name := context_backend.get()) is not None:
         return name, "use_backend"
-    if _Process.backend is not None:
-        return _Process.backend, "set_backend"
+    if Process.backend is not None:
+        return Process.backend, "set_backend"
     if name := _variable("FASTCONV_BACKEND"):
         return name, "FASTCONV_BACKEND"
     return "auto", "default"
@@ -122,7 +117,7 @@ def requested_backend(argument: str | None = None) -> tuple[str, str]:
 
 def set_process_backend(name: str | None) -> None:
     """Remember the process-wide backend; `None` returns to the environment's choice."""
-    _Process.change(backend=name)
+    Process.change(backend=name)
 
 
 def set_num_threads(threads: int | None) -> None:
@@ -143,7 +138,7 @@ def set_num_threads(threads: int | None) -> None:
         Not a whole number between 1 and `MOST_THREADS`.
     """
     wanted = None if threads is None else expect_threads("set_num_threads", threads)
-    _Process.change(threads=wanted)
+    Process.change(threads=wanted)
 
 
 def expect_threads(op: str, threads: int) -> int:
@@ -157,10 +152,10 @@ def get_num_threads() -> int:
     Always 1 in a process that was forked after its parent had used more: the
     threads of the parent do not exist there, and waiting for them would hang.
     """
-    if _Process.forked:
+    if Process.forked:
         return 1
-    if _Process.threads is not None:
-        return _Process.threads
+    if Process.threads is not None:
+        return Process.threads
     for variable in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
         if text := _variable(variable):
             # OMP_NUM_THREADS may be a list, one number for each level of nesting.
@@ -217,13 +212,13 @@ def set_math_mode(mode: str | None) -> None:
     """
     if mode is not None:
         mode = _one_of("set_math_mode: mode", mode, MATH_MODES)
-    _Process.change(math_mode=mode)
+    Process.change(math_mode=mode)
 
 
 def get_math_mode() -> str:
     """Return the math mode: ``"default"`` or ``"fast"``."""
-    if _Process.math_mode is not None:
-        return _Process.math_mode
+    if Process.math_mode is not None:
+        return Process.math_mode
     return _from_environment("FASTCONV_MATH", MATH_MODES) or "default"
 
 
@@ -243,13 +238,13 @@ def set_conv_algorithm(algorithm: str | None) -> None:
     """
     if algorithm is not None:
         algorithm = _one_of("set_conv_algorithm: algorithm", algorithm, ALGORITHMS)
-    _Process.change(conv_algorithm=algorithm)
+    Process.change(conv_algorithm=algorithm)
 
 
 def get_conv_algorithm() -> str:
     """Return the algorithm asked for: ``"auto"`` unless one is forced."""
-    if _Process.conv_algorithm is not None:
-        return _Process.conv_algorithm
+    if Process.conv_algorithm is not None:
+        return Process.conv_algorithm
     return _from_environment("FASTCONV_CONV_ALGORITHM", ALGORITHMS) or "auto"
 
 
@@ -266,12 +261,12 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 def note_parallel_work() -> None:
     """Remember that kernels were told to use more than one thread."""
-    _Process.parallel = True
+    Process.parallel = True
 
 
 def _after_fork_in_child() -> None:
-    if _Process.parallel and not _Process.forked:
-        _Process.change(forked=True)
+    if Process.parallel and not Process.forked:
+        Process.change(forked=True)
         warnings.warn(
             "fastconv: this process was forked after its parent had used several threads; "
             "kernels run on one thread here. Start workers by 'spawn' to use more.",
@@ -315,13 +310,13 @@ def brief_waits() -> Iterator[None]:
             os.environ.pop("GOMP_SPINCOUNT", None)
     if first and _libgomp_is_loaded():
         briefly = f"{SPINS} spins, then asleep"
-        _Process.waiting = briefly if said is None else f"as {said}={os.environ[said]} says"
+        Process.waiting = briefly if said is None else f"as {said}={os.environ[said]} says"
 
 
 def waiting() -> str:
     """How OpenMP's threads wait for work and for each other."""
-    if _Process.waiting:
-        return _Process.waiting
+    if Process.waiting:
+        return Process.waiting
     if _libgomp_is_loaded():
         return "as it was said when libgomp was loaded, before fastconv's kernels"
     return "by the default of the OpenMP library"

@@ -154,15 +154,19 @@ def window_geometry(
             f"{op}: input must have 4 axes (N, C, H, W), got {len(input_shape)}: "
             f"shape {tuple(input_shape)}"
         )
-    return _checked(
-        op,
-        tuple(input_shape),
+    numbers: tuple[int, ...] = (fh, fw, stride, pad, dilation)
+    if {*map(type, numbers)} != {int}:  # or one that is equal could stand for it in the cache
+        numbers = _in_range(op, *numbers)
+    return _checked(op, tuple(input_shape), *numbers, bool(ceil_mode))
+
+
+def _in_range(op: str, fh: Any, fw: Any, stride: Any, pad: Any, dilation: Any) -> tuple[int, ...]:
+    return (
         as_int(op, "window height", fh, 1),
         as_int(op, "window width", fw, 1),
         as_int(op, "stride", stride, 1),
         as_int(op, "pad", pad, 0),
         as_int(op, "dilation", dilation, 1),
-        bool(ceil_mode),
     )
 
 
@@ -177,6 +181,7 @@ def _checked(
     dilation: int,
     ceil_mode: bool,
 ) -> WindowGeometry:
+    _in_range(op, fh, fw, stride, pad, dilation)
     n, c, h, w = shape
     if max(shape) > LARGEST:
         raise ShapeError(f"{op}: no axis may be longer than {LARGEST}, got {shape}")

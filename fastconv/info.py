@@ -76,7 +76,7 @@ def show_config(file: TextIO | None = None) -> None:
 
 
 def layer_table(network: Any, input_shape: tuple[int, ...]) -> list[dict[str, str]]:
-    """How a network would run on inputs of this shape, batch first: a row for each run of layers.
+    """How a network would run on inputs of this shape, batch first: a row for each group of layers.
 
     Parameters
     ----------

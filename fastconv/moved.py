@@ -1,6 +1,6 @@
-"""Modules of earlier versions: code and pickles that name them find what they held.
+"""Names of earlier versions: code and pickles that use them find what has other names now.
 
-`importlib.abc` stays out: its import takes longer than that of all else here.
+`importlib.abc` is not imported: that would take longer than everything else here.
 """
 
 from __future__ import annotations
@@ -47,28 +47,40 @@ MOVED: dict[str, tuple[str, ...]] = {
     "validation": ("training.validation",),
     "views": ("network.views",),
 }
-"""Modules of the package by their earlier names, and where what they held is now."""
+"""Earlier modules of the package, and the modules that have their content now."""
+
+RENAMED = {
+    "ConvRun": "ConvGroup",
+    "Normalized": "NormGroup",
+    "Plan": "Executor",
+    "Run": "Group",
+    "RunFacts": "GroupFacts",
+    "Runs": "FusedRow",
+    "cut": "fuse",
+}
+"""Earlier names in modules of `MOVED`, and the names now."""
 
 PACKAGE = __name__.rpartition(".")[0]
 
 
 def moved(module: str, name: str) -> Any:
-    """What `module`, an earlier one of fastconv, had under this name.
+    """Return what `module`, an earlier one of fastconv, had under this name.
 
     Raises
     ------
     AttributeError
-        It is nowhere now.
+        There is nothing of that name any more.
     """
     for place in MOVED[module.removeprefix(f"{PACKAGE}.")]:
         found = vars(import_module(f"{PACKAGE}.{place}"))
-        if name in found:
-            return found[name]
+        for known in (name, RENAMED.get(name)):
+            if known in found:
+                return found[known]
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
 class _EarlierModules:
-    """Makes a module out of a name that no file has any more: a finder, and its loader."""
+    """A finder and loader of modules that have no file any more."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -78,7 +90,7 @@ class _EarlierModules:
         return ModuleSpec(fullname, loader) if package == PACKAGE and name in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """A plain one, as of a file."""
+        """Let Python make a plain module."""
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
@@ -86,6 +98,6 @@ class _EarlierModules:
 
 
 def find_earlier_modules() -> None:
-    """Let imports find the modules of `MOVED`, behind all else that finds modules."""
+    """Let imports find the modules of `MOVED`, after all other finders."""
     if not any(isinstance(finder, _EarlierModules) for finder in sys.meta_path):
         sys.meta_path.append(_EarlierModules())

@@ -1,7 +1,7 @@
 """The book's optimizers (its chapter 6) and AdamW: ``update(params, grads)``, in place, key by key.
 
-``lr`` and the other settings are plain attributes and may change between updates. Weight decay
-shrinks weights, not biases and scales: by default it takes the parameters of two or more axes.
+``lr`` and the other settings are plain attributes and may change between updates. Weight decay is
+for weights, not for biases and scales: by default, for parameters of two or more axes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .training.optimizer_base import Arrays, Optimizer, Step
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "RMSprop"]
 
 PIECE = 1 << 15
-"""Values updated at a time: they stay in the cache from one operation of an update to the next."""
+"""Values updated at a time, so few that they stay in the cache during one update."""
 
 
 def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """The same values of arrays of one shape, some at a time, as views; all at once if need be."""
+    """Yield views of arrays of one shape, `PIECE` values at a time where their memory allows it."""
     first = arrays[0]
     if first.size <= PIECE or not all(
         array.shape == first.shape and array.flags.c_contiguous for array in arrays
@@ -38,11 +38,10 @@ def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
 
 
 def _drop_subnormals(kept: NDArray[Any]) -> None:
-    """Set to 0, in place, what has decayed below the smallest normal number.
+    """Set values below the smallest normal number to 0, in place.
 
-    A weight whose unit is dead gets no gradient any more. What is kept of its old ones decays
-    until it is subnormal, rounds to itself from then on, and takes the CPU tens of times as long
-    at every step.
+    A weight of a dead unit gets no gradient. The average of its earlier gradients decays until it
+    is subnormal, then stays, since it rounds to itself; CPUs compute tens of times slower with it.
     """
     np.copyto(kept, 0, where=np.abs(kept) < np.finfo(kept.dtype).smallest_normal)
 
@@ -226,12 +225,12 @@ class Adam(Optimizer):
         ops.checked_adam_update(step.param, step.grad, m, v, lr, beta1, beta2, epsilon)
 
     def _epsilon(self) -> float:
-        """What is added to sqrt(v), which is not corrected for bias."""
+        """What is added to sqrt(v), where v has no bias correction."""
         return 1e-7
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (arXiv:1711.05101), number by number that of PyTorch.
+    """Adam with decoupled weight decay (arXiv:1711.05101), by PyTorch's formulas.
 
     p *= 1 - lr*weight_decay; then, with m and v as in `Adam`,
     p -= lr * m/(1 - beta1^t) / (sqrt(v/(1 - beta2^t)) + eps).
@@ -241,14 +240,14 @@ class AdamW(Adam):
     lr, beta1, beta2 : float
     weight_decay : float
     eps : float
-        Added to the root of v when v is corrected for bias; `Adam`, the book's, corrects later.
+        Added to the root of the bias-corrected v; in the book's `Adam` v has no correction.
     decayed : sequence of str, optional
         Patterns (`fnmatch`) of the parameters that decay; None: those of two or more axes.
 
     Raises
     ------
     ArgumentError
-        A number out of range; in `update`, a pattern that matches no parameter.
+        A number is out of range; in `update`, a pattern matches no parameter.
     """
 
     def __init__(
@@ -288,16 +287,16 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
 }
-"""The optimizers by the names that a Trainer takes, in lower case."""
+"""The optimizers by a Trainer's names for them, in lower case."""
 
 
 def make_optimizer(name: str, settings: dict[str, Any]) -> Any:
-    """Return the optimizer of this name, in any case, with its settings.
+    """Return the optimizer of this name, in upper or lower case, with its settings.
 
     Raises
     ------
     ArgumentError
-        The name, or a setting, is not known.
+        The name or a setting is unknown.
     """
     known = ", ".join(OPTIMIZERS)
     if not isinstance(name, str) or name.lower() not in OPTIMIZERS:

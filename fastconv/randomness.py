@@ -1,7 +1,7 @@
 """Where random draws come from: NumPy's global generator, or a run's own.
 
-The book's code draws from the global generator. A Trainer with a seed of its own
-puts its generator in place for the length of a step, and layers ask here.
+The book's code draws from the global generator. A Trainer with a seed has its own, which layers
+draw from during its steps.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choice", "own_generator", "uniform"]
+__all__ = ["choice", "own_generator", "stratified", "uniform"]
 
 _generator: ContextVar[np.random.Generator | None] = ContextVar("fastconv_rng", default=None)
 
@@ -29,7 +30,7 @@ def own_generator(generator: np.random.Generator | None) -> Iterator[None]:
 
 
 def uniform(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Numbers in [0, 1); from the global generator in the call form ``rand(*shape)``."""
+    """Numbers in [0, 1), as ``np.random.rand(*shape)`` draws them from the global generator."""
     generator = _generator.get()
     return np.random.rand(*shape) if generator is None else generator.random(shape)
 
@@ -40,3 +41,34 @@ def choice(population: int, count: int) -> NDArray[np.integer]:
     if generator is None:
         return np.random.choice(population, count)
     return generator.choice(population, count)
+
+
+def stratified(
+    labels: NDArray[Any], share: float, generator: Any, *, every_class: bool = False
+) -> NDArray[np.bool_]:
+    """Choose a share of the samples of each class at random; of each class at least one stays.
+
+    Parameters
+    ----------
+    labels : array (N,)
+    share : float
+    generator : numpy.random.Generator, or the module `numpy.random`
+    every_class : bool
+        Choose round(share * n) of the n samples of a class, but at least one where it has two.
+        Else round(share * N) of all, each class within one sample of its share.
+
+    Returns
+    -------
+    array of bool (N,)
+        True for the chosen.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    if every_class:
+        wanted = np.maximum(np.rint(share * counts), 1)
+    else:  # rounding the running total keeps the sum
+        wanted = np.diff(np.rint(share * np.cumsum(counts)), prepend=0)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    chosen = np.zeros(len(labels), bool)
+    for members, number in zip(by_class, np.minimum(wanted, counts - 1).astype(int), strict=False):
+        chosen[generator.permutation(members)[:number]] = True
+    return chosen

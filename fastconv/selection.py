@@ -64,7 +64,7 @@ def active(argument: str | None = None) -> Backend:
     UnknownBackend, BackendUnavailable
         The name is not known, or cannot run here; it is never replaced by another.
     """
-    version = config.settings_version()
+    version = config.Process.version
     if _found.version != version:
         _found.forget(version)
     if argument is None:

@@ -1,4 +1,4 @@
-"""The book's Trainer (its chapter 6 and 7), with what a long run needs besides."""
+"""The book's Trainer (chapters 6 and 7), with what long runs need."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ class Trainer(Checkpoints):
     backend : str, optional
         Runs the training on this backend.
     seed : int, optional
-        Draw batches and dropout masks from a generator of the Trainer's own, so that the
-        run repeats and NumPy's global generator is left alone. None draws from the latter,
-        as the book does.
+        Draw batches and dropout masks from a generator of the Trainer's own: the run can be
+        repeated, and does not touch NumPy's global generator. None draws from the global
+        generator, as the book does.
     augment : callable, optional
-        ``augment(x, rng)`` gives what to train on instead of the samples x, such as
-        `fastconv.Augmentation`. `train` calls it a step ahead, in a thread, where the kernels'
+        ``augment(x, rng)`` returns what to train on instead of the samples x, such as
+        `fastconv.Augmentation`. `train` calls it a step ahead, in a thread, if the kernels'
         threads leave a CPU free.
     evaluate : 'start' or 'end'
         'start' evaluates at the first step of each epoch, as the book does. 'end' evaluates
-        after the last step of each epoch, and on the whole test set, whatever
-        `evaluate_sample_num_per_epoch` says of the training set (0: leave that out).
+        after the last step of each epoch, always on the whole test set;
+        `evaluate_sample_num_per_epoch` then counts training samples alone (0: none).
     callbacks : iterable of callables
         Called as ``callback(trainer, record)`` at the end of each epoch.
     lr_schedule : callable, optional
@@ -82,23 +82,23 @@ class Trainer(Checkpoints):
     progress : bool
         Show a bar on standard error, with images per second and loss.
     reference_loss : bool
-        Record the loss of the original: of a second forward pass, after the update. It costs
+        Record the loss of a second forward pass, after the update, as the book does. It costs
         a third of the step. By default the loss of the gradient's own pass is recorded.
     lr_factors : mapping of str to float, optional
-        Factor on the learning rate by pattern (`fnmatch`) of parameters' names, as
-        ``{"W1": 0, "W*": 0.1}``; the first that matches decides, 0 freezes.
+        Factors on the learning rate by patterns (`fnmatch`) of parameters' names, such as
+        ``{"W1": 0, "W*": 0.1}``; the first pattern that matches decides, 0 freezes.
     label_smoothing : float, optional
         Set on the network's last layer, a `SoftmaxWithLoss`; None leaves it as it is.
     clip_norm : float, optional
-        Scale the gradients of each step to this global norm where theirs is larger.
+        Scale the gradients of each step down to this global norm if theirs is larger.
     averaging : EMA or SWA, optional
-        Evaluate, and end with, averages of the weights.
+        Evaluate averages of the weights, and end with them.
     validation : float or (x, t), optional
-        Samples to watch the run on, evaluated after each epoch by ``network.predict``: a share
-        of the training set, by class and by the seed, which is trained on no more; or others.
+        Samples on which ``network.predict`` is evaluated after each epoch: a share of each class
+        of the training set, drawn by the seed and not trained on; or separate samples.
     early_stopping : int, optional
-        End the run when so many epochs in a row have brought no better accuracy (or the same
-        at a lower loss) on the validation samples, with the weights of the best epoch.
+        End the run after so many epochs in a row without a better accuracy (or an equal one
+        with a lower loss) on the validation samples, with the weights of the best epoch.
 
     Attributes
     ----------
@@ -119,8 +119,8 @@ class Trainer(Checkpoints):
     Raises
     ------
     ArgumentError, ShapeError
-        An unknown optimizer, a number out of range, sets of different lengths, a pattern
-        that matches no parameter, early stopping without validation.
+        An unknown optimizer, a number out of range, samples and labels of different number, a
+        pattern that matches no parameter, early stopping without validation.
     """
 
     def __init__(
@@ -227,8 +227,8 @@ class Trainer(Checkpoints):
     def train(self) -> None:
         """Run the steps that are left, then print the accuracy on the whole test set.
 
-        The network then has the averaged weights, or those of the best epoch, where the run
-        asked for them. A step that goes on starts from those that were trained.
+        The network then has the averaged weights, or those of the best epoch, if the run has
+        either. Training that goes on starts from the trained weights.
         """
         self.stopped = self._stop_requested = False
         bar = ProgressBar(self.max_iter, self.current_iter, show=self.progress)
@@ -245,7 +245,7 @@ class Trainer(Checkpoints):
                 print("test acc:" + str(test_acc))
 
     def train_step(self) -> None:
-        """Draw a batch, take its gradient, update; evaluate where an epoch begins or ends."""
+        """Draw a batch, take its gradient, update; evaluate if an epoch begins or ends."""
         started = time.perf_counter()
         epoch = self._epoch_of(self.current_iter)
         first_step = epoch != self._epoch_of(self.current_iter - 1)
@@ -278,7 +278,7 @@ class Trainer(Checkpoints):
             self._tell_divergence(epoch + 1)
 
     def _tell_divergence(self, epoch: int) -> None:
-        """Warn that the run has diverged; behind the step, which is whole if warnings raise."""
+        """Warn that the run has diverged, after the step, which an error then leaves whole."""
         rate = getattr(self.optimizer, "lr", None)
         cause = "a learning rate that is too large" + ("" if rate is None else f" (it is {rate})")
         patient = self.validation is not None and self.validation.patience is not None
@@ -292,12 +292,12 @@ class Trainer(Checkpoints):
         )
 
     def _update(self, grads: Mapping[str, Any]) -> None:
-        """Let the optimizer take its step, once the one before has reached the layers."""
+        """Let the optimizer take its step, after a check that the last one reached the layers."""
         self._detached.before_update(self.network)
         self.optimizer.update(self.network.params, grads)
 
     def _clipped(self, grads: Mapping[str, Any], limit: float) -> Mapping[str, Any]:
-        """The gradients of what is trained, clipped; their norm is noted."""
+        """Return the trained parameters' gradients, clipped; record their norm."""
         factors = getattr(self.optimizer, "lr_factors", {})
         trained = {key: grads[key] for key in self.network.params if factors.get(key, 1)}
         clipped, norm = clip_gradients(trained, limit)
@@ -312,7 +312,7 @@ class Trainer(Checkpoints):
 
     @property
     def diverged_epoch(self) -> int | None:
-        """The first epoch, from 1, with a loss that is NaN or infinite; None without one."""
+        """The first epoch, from 1, with a loss that is NaN or infinite, or None."""
         if not self.train_loss_list:
             return None
         steps = np.flatnonzero(~np.isfinite(self.train_loss_list))
@@ -320,26 +320,26 @@ class Trainer(Checkpoints):
 
     @property
     def finite(self) -> bool:
-        """Whether all that the network has learned are finite numbers."""
+        """Whether all numbers that the network has learned are finite."""
         return all_finite(learned(self.network))
 
     def final_weights(self) -> AbstractContextManager[None]:
         """Inside the block the network has the weights with which the run would end now.
 
-        Those of the best epoch so far with early stopping, else the averages, else those that
-        are trained. It is for looking at them and saving them.
+        With early stopping those of the best epoch so far, else the averages, else the trained
+        ones. Inside, evaluate and save them; do not train.
         """
         return self._weights.final()
 
     def stop(self) -> None:
-        """Let a running `train` return after its current step; another `train` goes on."""
+        """Let a running `train` return after its current step; calling `train` again goes on."""
         self._stop_requested = True
 
     def _epoch_of(self, iteration: int) -> int:
-        """Epoch, counted from 0, that a step belongs to.
+        """Return the epoch, from 0, of a step.
 
-        The first k epochs take int(k * iter_per_epoch) steps, as a run of k epochs does:
-        a run that is continued for more epochs has the same ones as a longer run.
+        The first k epochs take int(k * iter_per_epoch) steps, like a run of k epochs: a run
+        that is continued has the same epochs as one that was longer from the start.
         """
         return ((iteration + 1) * self.batch_size - 1) // max(self.train_size, self.batch_size)
 
@@ -348,7 +348,7 @@ class Trainer(Checkpoints):
         return getattr(self.network, "last_layer", getattr(self.network, "lastLayer", None))
 
     def _loss_of_gradient(self) -> float | None:
-        """The loss that the gradient's own forward pass left on the network, if it did."""
+        """Return the loss that the gradient's forward pass left on the network, or None."""
         loss = getattr(self._last_layer, "loss", None)
         if loss is None and not self._told_second_pass:
             self._told_second_pass = True
@@ -373,7 +373,7 @@ class Trainer(Checkpoints):
     def _accuracy(
         self, x: NDArray[Any], t: NDArray[Any], samples: int | None, record: list[float]
     ) -> float | None:
-        """Accuracy on the first samples, appended to `record`; None where there are none."""
+        """Append the accuracy on the first samples to `record`, and return it; None without any."""
         x, t = x[:samples], t[:samples]
         if len(x) == 0:
             return None
@@ -412,12 +412,12 @@ class Trainer(Checkpoints):
             callback(self, self.history[-1])
 
     def _finished_steps(self) -> int:
-        """Steps of the epochs that are in the history."""
+        """Number of steps in finished epochs."""
         return self.history[-1]["iteration"] if self.history else 0
 
     @property
     def images_per_second(self) -> float:
-        """Speed of the running epoch, or of the last where none runs; training steps alone."""
+        """Speed of the running epoch, or of the last one; training steps alone."""
         if self.history and not self._epoch_seconds:
             return self.history[-1]["images_per_second"]
         steps = len(self.train_loss_list) - self._finished_steps()
@@ -425,7 +425,7 @@ class Trainer(Checkpoints):
 
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
-        """The backend and the generator that this run asked for; no other run has its network."""
+        """Inside the block: the run's backend and generator, and its network for itself."""
         chosen = nullcontext() if self.backend is None else use_backend(self.backend)
         with (
             exclusively("Trainer", [self.network, self.optimizer, *layers_of(self.network)]),

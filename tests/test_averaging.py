@@ -192,7 +192,9 @@ def test_wrong_settings(make, message):
 def test_the_state_of_another_kind_of_average_is_refused():
     average = WeightAverage(EMA(0.5))
     average.after_step(Walking())
-    with pytest.raises(WeightsError, match="the checkpoint's average of the weights is no SWA"):
+    with pytest.raises(
+        WeightsError, match="the checkpoint's average of the weights is not one by SWA"
+    ):
         WeightAverage(SWA(1)).load_state(average.state())
 
 

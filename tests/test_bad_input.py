@@ -14,6 +14,7 @@ import pytest
 
 from fastconv import errors, ops
 from fastconv.errors import ArgumentError, DTypeError, FastconvError, LabelError, ShapeError
+from fastconv.geometry import window_geometry
 from fastconv.layers import (
     AdaptiveAveragePooling,
     Affine,
@@ -400,3 +401,14 @@ def test_the_front_door_has_one_entry_for_each_kernel():
 
     inside = {"batchnorm2d_statistics", "batchnorm2d_apply"}  # of batchnorm2d_train, in this order
     assert set(KERNELS) - inside <= set(ops.__all__)
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_numbers_that_equal_a_good_one_are_checked_too(place):
+    """Results are kept by the numbers they are of, and 1 == 1.0 == True."""
+    good = [1, 1, 1, 1, 1]
+    known = window_geometry("op", (1, 1, 5, 5), *good)
+    for same in (True, np.int8(1)):
+        assert window_geometry("op", (1, 1, 5, 5), *good[:place], same, *good[place + 1 :]) is known
+    with pytest.raises(ArgumentError, match=r"must be a whole number, got 1\.0"):
+        window_geometry("op", (1, 1, 5, 5), *good[:place], 1.0, *good[place + 1 :])

@@ -243,7 +243,7 @@ def test_running_statistics_are_in_the_checkpoint(tmp_path):
     [
         ("EMA", "clipping", "of a run with averaging, but this one is without"),
         ("clipping", "validation", "of a run without validation, but this one is with"),
-        ("EMA", "SWA", "average of the weights is no SWA"),
+        ("EMA", "SWA", "average of the weights is not one by SWA"),
         ("validation", ("validation", {"seed": 2}), "samples are not those of this run"),
         ("validation", ("validation", {"validation": 0.5}), "samples are not those of this run"),
     ],

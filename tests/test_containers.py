@@ -21,10 +21,10 @@ from fastconv.layers import (
     Shortcut,
     Subsampling,
 )
-from fastconv.layers.containers import leaves
+from fastconv.layers.tree import leaves
 from fastconv.network import Network
-from fastconv.network.executor import Plan
-from fastconv.network.fusion import Runs
+from fastconv.network.executor import Executor
+from fastconv.network.fusion import FusedRow
 
 from .compare import assert_close
 
@@ -98,28 +98,28 @@ def tie(layers, backend):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_plan_gives_what_the_layers_give(backend, dtype, rng, name):
+def test_the_executor_gives_what_the_layers_give(backend, dtype, rng, name):
     layers = graphs(rng, dtype)[name]
     tie(layers, backend)
     by_hand = Chain(copy.deepcopy(layers))
     # Behind batch normalisation gradients are small differences of large sums.
     tolerance = 1e-4 if dtype == np.float32 else 1e-11
-    plan = Plan()
+    executor = Executor()
     for batch in (5, 2, 5):
         x = rng.standard_normal((batch, 4, 9, 8)).astype(dtype)
         kept = x.copy()
         expected = by_hand.forward(x, True)
-        got = plan.forward(layers, x, True)
+        got = executor.forward(layers, x, True)
         assert_close(got, expected, dtype=dtype)
         dout = rng.standard_normal(got.shape).astype(dtype)
         by_hand.backward(dout)
-        plan.backward(dout)
+        executor.backward(dout)
         wanted = arrays_of(by_hand.layers.values())
         for key, value in arrays_of(layers).items():
             assert_close(value, wanted[key], dtype=dtype, tolerance=tolerance)
         np.testing.assert_array_equal(x, kept)
     x = rng.standard_normal((3, 4, 9, 8)).astype(dtype)
-    assert_close(plan.forward(layers, x, False), by_hand.forward(x, False), dtype=dtype)
+    assert_close(executor.forward(layers, x, False), by_hand.forward(x, False), dtype=dtype)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -137,23 +137,22 @@ def test_backward_is_the_derivative_of_forward(backend, rng, name):
 
 
 def test_what_runs_as_one(rng, backend):
-    def runs(layers, train):
+    def groups(layers, train):
         tie(layers, backend)
         found = []
-        Runs(layers, train, watch=lambda run, *_: found.append(len(run.layers))).forward(
-            np.zeros((1, 4, 9, 8), np.float32), False
-        )
+        row = FusedRow(layers, train, watch=lambda group, *_: found.append(len(group.layers)))
+        row.forward(np.zeros((1, 4, 9, 8), np.float32), False)
         return found
 
     cases = graphs(rng, np.float32)
-    assert runs(cases["normalised convolutions"], True) == [1, 2, 1, 1]
-    assert runs(cases["normalised convolutions"], False) == [3, 2]
-    assert runs(cases["normalised and pooled"], False) == [4, 2]
+    assert groups(cases["normalised convolutions"], True) == [1, 2, 1, 1]
+    assert groups(cases["normalised convolutions"], False) == [3, 2]
+    assert groups(cases["normalised and pooled"], False) == [4, 2]
     # In the body: convolution, normalisation with ReLU, convolution, normalisation with the
-    # shortcut's sum and ReLU.
-    assert runs(cases["shortcut and ReLU"], True) == [2, 1, 2, 1, 2, 1]
+    # shortcut's sum, which counts as a layer, and ReLU.
+    assert groups(cases["shortcut and ReLU"], True) == [2, 1, 2, 1, 3, 1]
     # In evaluation: convolutions with all of that.
-    assert runs(cases["shortcut and ReLU"], False) == [2, 3, 3, 1]
+    assert groups(cases["shortcut and ReLU"], False) == [2, 3, 4, 1]
 
 
 def test_heads_are_trained_and_left_out_of_predictions(backend, rng):
@@ -214,8 +213,8 @@ def test_bad_graphs(rng):
     same.forward(np.zeros((1, 2, 4, 4)))
     with pytest.raises(ShapeError, match=r"dout has 3 channels, expected 4 \(2 \+ 2\)"):
         same.backward(np.zeros((1, 3, 4, 4)))
-    plan = Plan()
+    executor = Executor()
     with pytest.raises(StateError, match="backward was called before a forward in training"):
-        plan.backward(np.zeros(1))
+        executor.backward(np.zeros(1))
     with pytest.raises(StateError, match="loss was called before a forward in training"):
         AuxiliaryHead([Relu()]).loss([0])

@@ -10,6 +10,7 @@ import multiprocessing
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ from fastconv.layers import (
 from fastconv.models import lenet
 from fastconv.models.ensemble import Ensemble
 from fastconv.network import Network
+from fastconv.network.executor import Executor
+from fastconv.network.fusion import FusedRow, fuse
 from fastconv.network.views import View
 from fastconv.optimizer import SGD, Adam, Momentum
 from fastconv.training.averaging import EMA, SWA
@@ -342,6 +345,15 @@ def test_a_network_that_an_earlier_version_pickled():
         optimizer.update(network.params, network.gradient(x, t))
         got.append(network.last_layer.loss)
     np.testing.assert_allclose(got, record["losses"], rtol=1e-5)
+
+
+def test_names_of_earlier_versions():
+    plan, runs = import_module("fastconv.plan"), import_module("fastconv.runs")
+    assert plan.Plan is Executor and runs.Runs is FusedRow and runs.cut is fuse
+    assert import_module("fastconv.layers.images").Convolution is Convolution
+    for module, name in ((plan, "Executor_"), (runs, "Sliced")):
+        with pytest.raises(AttributeError, match=name):
+            getattr(module, name)
 
 
 def test_networks_sent_to_threads_are_their_own():

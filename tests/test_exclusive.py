@@ -231,7 +231,7 @@ def test_copies_train_at_the_same_time():
 @pytest.mark.parametrize("where", ["on_forward", "on_backward"])
 def test_a_step_inside_of_a_step_is_refused(where):
     network = everything(**{where: lambda: network.gradient(X, T)})
-    with pytest.raises(StateError, match="inside of a step of the same network"):
+    with pytest.raises(StateError, match="inside a step of the same network"):
         network.gradient(X, T)
     setattr(network.layers[9], where, None)
     network.gradient(X, T)

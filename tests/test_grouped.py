@@ -14,7 +14,7 @@ from fastconv.geometry import window_geometry
 from fastconv.layers import Affine, Convolution, Relu
 from fastconv.network import Network
 from fastconv.network.executor import describe
-from fastconv.network.fusion import cut
+from fastconv.network.fusion import fuse
 from fastconv.testing import call_kernel
 
 from . import naive_grouped as naive
@@ -157,7 +157,7 @@ def test_a_network_trains_with_it(backend, groups):
     ]
     network = Network(layers, backend=backend)
     assert list(network.params) == ["W1", "b1", "W2", "W3"]
-    fused = [len(run.layers) > 1 for run in cut(layers, train_flg=True)]
+    fused = [len(group.layers) > 1 for group in fuse(layers, train_flg=True)]
     assert fused[-3:] == [False] * 3
     facts = describe(layers, (2, 1, 6, 6), np.float32)
     assert facts[-3].algorithms is None and facts[-3].output_shape == (2, 8, 6, 6)

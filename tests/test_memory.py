@@ -128,7 +128,7 @@ def plain(backend: str) -> Network:
 
 def kept(network: Network) -> int:
     """Bytes that the network keeps for later calls."""
-    return sum(block.size for block in network._plan.pool.kept)
+    return sum(block.size for block in network._executor.pool.kept)
 
 
 def need(network: Network, x: np.ndarray) -> int:
@@ -292,7 +292,7 @@ def test_a_network_that_is_gone_keeps_nothing() -> None:
     network, (x,) = plain("numba"), images(128)
     network.gradient(x, [1])
     network.predict(x)
-    blocks = [weakref.ref(block) for block in network._plan.pool.kept]
+    blocks = [weakref.ref(block) for block in network._executor.pool.kept]
     assert blocks and all(block() is not None for block in blocks)
     gc.disable()  # without any help
     try:
@@ -306,7 +306,7 @@ def test_a_loss_without_a_gradient_keeps_no_activations(network: Network) -> Non
     """All that `loss` drew is free afterwards, to be used by what comes next."""
     (x,) = images(128)
     network.loss(x, [1])
-    pool = network._plan.pool
+    pool = network._executor.pool
     last = network.layers[-1]
     last.forget()
     assert len(pool.kept) >= 4
@@ -317,7 +317,7 @@ def test_a_loss_without_a_gradient_keeps_no_activations(network: Network) -> Non
 def test_a_prediction_is_held_by_nobody_but_the_caller(network: Network) -> None:
     (x,) = images(128)
     network.predict(x)
-    pool = network._plan.pool
+    pool = network._executor.pool
     assert pool.kept
     for i in range(len(pool.kept)):
         assert memory._references(pool.kept, i) == memory._UNUSED

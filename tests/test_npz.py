@@ -116,10 +116,10 @@ def head(shape: str = "(2, 3)", descr: str = "'<f8'", order: str = "False") -> s
 
 
 NOT_AN_ARRAY = {
-    "no array": (b"weights", "does not begin as an array"),
-    "nothing": (b"", "does not begin as an array"),
+    "no array": (b"weights", "does not begin like an array"),
+    "nothing": (b"", "does not begin like an array"),
     "another version": (npy(head(), version=4), r"version \(4, 0\)"),
-    "a header that breaks off": (npy(head())[:30], "breaks off in its header"),
+    "a header that breaks off": (npy(head())[:30], "ends inside its header"),
     "a header of 4 GiB": (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{", "a header of 4294967295 bytes"),
     "no dict": (npy("[1, 2]"), "its header is"),
     "code": (npy("__import__('os').system('true')"), "its header is"),

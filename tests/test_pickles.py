@@ -326,10 +326,10 @@ GOOD = pickle.dumps({"W1": np.ones((3, 4))}, 4)
 CYCLE = b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01h\x00s."  # a dict that holds itself
 
 BROKEN = {
-    "empty": (b"", "breaks off before its end"),
+    "empty": (b"", "ends in the middle"),
     "one byte": (GOOD[:1], "not enough data"),
     "cut in the data": (GOOD[:-40], r"but only \d+ remain"),
-    "without its end": (GOOD[:-1], "breaks off before its end"),
+    "without its end": (GOOD[:-1], "ends in the middle"),
     "a picture": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "not a pickle of arrays"),
     "text": (b"these are my weights", "not a pickle of arrays"),
     "more numbers than bytes": (

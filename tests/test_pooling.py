@@ -18,7 +18,7 @@ from fastconv.layers import (
     Pooling,
     Relu,
 )
-from fastconv.network.executor import Plan
+from fastconv.network.executor import Executor
 
 from . import naive, naive_images
 from .awkward import MEMORY, in_memory, unchanged
@@ -92,7 +92,7 @@ def test_a_plan_runs_pooling_in_ceil_mode_by_itself(backend, rng):
     for layer in layers:
         layer.backend = backend
     x = rng.standard_normal((2, 3, 5, 7))
-    out = Plan().forward(layers, x, train_flg=False)
+    out = Executor().forward(layers, x, train_flg=False)
     rectified = np.maximum(naive.conv2d(x, weight, np.zeros(4), 1, 1), 0)
     assert_close(out, naive.maxpool2d(rectified, 2, 2, 2, ceil=True)[0])
 

@@ -18,6 +18,7 @@ from fastconv.backends.short import NumpyShort, Short
 from fastconv.errors import FastconvError, LabelError, ShapeError
 from fastconv.functions import cross_entropy_error, sigmoid, softmax
 from fastconv.layers import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
+from fastconv.network import Network
 from fastconv.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastconv.testing.contract import ContractBroken
 
@@ -252,6 +253,19 @@ def test_a_plain_step_is_one_call(compiled, rng, optimizer, monkeypatch):
     one.update(params, grads)
     for key, value in before.items():
         assert (params[key] != value).all(), key
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_plain_step_of_a_network_is_one_call(compiled, optimizer, monkeypatch):
+    """Its params are a mapping of its own, which looks up arrays on the layers."""
+    layer = Affine(np.ones((3, 2)), np.zeros(2))
+    params, one = Network([layer], "float64").params, optimizer(0.1)
+    grads = {"W1": np.ones((3, 2)), "b1": np.ones(2)}
+    one.update(params, grads)  # makes what is kept
+    monkeypatch.setattr(optimizer, "_steps", None)  # where the long way begins
+    weight, before = layer.W, layer.W.copy()
+    one.update(params, grads)
+    assert layer.W is weight and (weight < before).all()
 
 
 # ---- what it does not take ------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_bodies_of_one_convolution(backend, dtype, rng, relu, normalised):
     assert facts.layers == ("Convolution", *norm, "Shortcut", *(["Relu"] if relu else []))
 
 
-def test_the_plan_says_so():
+def test_describe_says_so():
     network = models.resnet20(seed=0)
     facts = [run.layers for run in describe(network.layers, (1, 3, 32, 32), np.float32, False)]
     assert facts.count(SUM) == 9

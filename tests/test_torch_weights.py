@@ -212,7 +212,7 @@ def test_an_order_that_cannot_be_told_is_asked_for():
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({}, "missing none"),
+        ({}, "missing NAME.weight; unknown none"),
         ({"fc.bias": np.ones(3)}, r"missing fc\.weight"),
         ({"fc.weight": np.ones((2, 3)), "fc.bias": np.ones(3)}, r"bias of shape \(3,\), expected"),
         ({"weight": np.ones((2, 3))}, "weight is neither weight nor bias"),

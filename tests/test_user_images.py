@@ -16,8 +16,9 @@ from fastconv import memory as room
 from fastconv.datasets import load_images
 from fastconv.datasets.folder import list_folder
 from fastconv.datasets.record import ImageFacts
-from fastconv.datasets.user_images import describe_unreadable, load_test_images, split_off
+from fastconv.datasets.user_images import describe_unreadable, load_test_images
 from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound, MissingDependency
+from fastconv.randomness import stratified
 
 from .picture_files import noise, pixels, plain, write, write_classes
 
@@ -74,7 +75,7 @@ def test_the_split_follows_from_the_seed_alone(tmp_path):
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
 def test_a_share_of_each_class(share, rng):
     labels = rng.permutation(np.repeat(np.arange(5), [1, 2, 3, 40, 111]))
-    chosen = split_off(labels, share, seed=0)
+    chosen = stratified(labels, share, np.random.default_rng(0), every_class=True)
     for label, count in enumerate([1, 2, 3, 40, 111]):
         expected = min(max(round(share * count), 1), count - 1)
         assert chosen[labels == label].sum() == expected

@@ -7,6 +7,7 @@ import pytest
 
 from fastconv import Trainer
 from fastconv.errors import ArgumentError, ShapeError
+from fastconv.randomness import stratified
 from fastconv.training.averaging import EMA
 from fastconv.training.validation import Validation, held_out
 
@@ -59,6 +60,12 @@ def test_without_a_seed_it_is_numpys_global_generator_that_draws():
 def test_of_a_class_with_one_sample_that_one_is_trained_on():
     t = np.array([0, 1, 1, 1, 2, 3])
     assert not held_out(t, 0.5, seed=0)[[0, 4, 5]].any()
+
+
+def test_without_samples_none_are_chosen():
+    for every_class in (False, True):
+        empty = stratified(np.zeros(0, int), 0.5, np.random.default_rng(0), every_class=every_class)
+        assert empty.shape == (0,)
 
 
 def test_a_trainer_trains_on_the_rest_and_measures_on_the_part(clouds):
@@ -190,7 +197,11 @@ def test_the_best_weights_are_those_that_were_measured():
     [
         ({"validation": 0.0}, ArgumentError, r"validation must lie between 0 and 1, got 0\.0"),
         ({"validation": 1}, ArgumentError, r"validation must lie between 0 and 1, got 1\.0"),
-        ({"validation": 0.001}, ArgumentError, r"validation=0\.001 of 250 samples in 3 classes is"),
+        (
+            {"validation": 0.001},
+            ArgumentError,
+            r"validation=0\.001 of 250 samples in 3 classes sets none",
+        ),
         ({"validation": "some"}, ArgumentError, "share of the training set, .* got str"),
         ({"validation": (X[:3], T[:2])}, ShapeError, "3 validation samples but 2 validation"),
         ({"validation": (X[:0], T[:0])}, ShapeError, "the validation set is empty"),

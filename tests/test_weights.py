@@ -207,7 +207,7 @@ def test_a_packed_npz_that_is_damaged(tmp_path):
 
 def test_a_checkpoint_is_not_weights(tmp_path):
     save_arrays(tmp_path / "checkpoint.npz", network().params, {"progress": {}})
-    with pytest.raises(WeightsError, match=r"checkpoint of a training, .* its weights\.npz"):
+    with pytest.raises(WeightsError, match=r"checkpoint of a Trainer, .* its weights\.npz"):
         load_params(tmp_path / "checkpoint.npz")
 
 

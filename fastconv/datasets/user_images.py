@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, DataCorrupt, DataNotFound
 from ..io.paths import user_path
 from ..memory import expect_room
+from ..randomness import stratified
 from .arrays import open_arrays
 from .csv_file import list_csv
 from .files import open_files
 from .folder import list_folder
 from .record import ImageFacts, ImageSet, Part, Source, Unreadable, expect_size, printable, some
 
-__all__ = ["describe_unreadable", "load_images", "load_test_images", "open_images", "split_off"]
+__all__ = ["describe_unreadable", "load_images", "load_test_images", "open_images"]
 
 TEST_SHARE = 0.2
 """Of the images, by class, where nobody says which are for testing."""
@@ -228,38 +229,14 @@ def _rows(source: Source, share: float | None, seed: int) -> dict[str, Rows]:
     """Which rows of the source each part takes: training images in an order of their own."""
     rows = {part: (part, np.arange(len(labels))) for part, labels in source.labels.items()}
     if share is not None:
-        is_test = split_off(source.labels["train"], share, seed)
+        rng = np.random.default_rng([seed, 0])
+        is_test = stratified(source.labels["train"], share, rng, every_class=True)
         rows |= {"train": ("train", np.flatnonzero(~is_test))}
         rows |= {"test": ("train", np.flatnonzero(is_test))}
     # In the order of the classes, the first images would stand for one class alone.
     order = np.random.default_rng([seed, 1]).permutation(len(rows["train"][1]))
     rows["train"] = "train", rows["train"][1][order]
     return rows
-
-
-def split_off(labels: NDArray[np.integer], share: float, seed: int) -> NDArray[np.bool_]:
-    """Choose a share of each class, at random by the seed.
-
-    Parameters
-    ----------
-    labels : ndarray of int
-        (N,).
-    share : float
-        Of each class: rounded, at least one image and not all; none of a class of one image.
-    seed : int
-
-    Returns
-    -------
-    ndarray of bool
-        (N,), true for the chosen.
-    """
-    rng = np.random.default_rng([seed, 0])
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        count = min(max(round(share * len(members)), 1), len(members) - 1)
-        chosen[members[:count]] = True
-    return chosen
 
 
 def _read(

@@ -12,7 +12,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ..layers import Affine, Convolution
-from ..layers.containers import AuxiliaryHead, Branches, Chain, Shortcut
+from ..layers.containers import AuxiliaryHead, Shortcut
+from ..layers.tree import LayerPath, Tracer
 from ..network.network import Network
 from ..network.summary import layer_facts
 from .figures import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
@@ -23,21 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["draw_network"]
 
 WIDTH, LINE, GAP, ASIDE = 3.6, 0.36, 0.45, 0.5
-"""Width of a box, height of a line of text, room between boxes down and across."""
+"""Width of a box, height of a line of text, gaps between boxes down and across."""
 
 JOIN = 0.24
-"""Radius of the circle where ways meet."""
+"""Radius of the circle where lines join."""
 
 TALLEST = 26.0
-"""Height from which on the drawing goes on in another column."""
+"""Height above which the drawing continues in another column."""
 
 INCH = 0.42
-"""Inches of a unit of the numbers above."""
+"""Inches of one unit of the sizes above."""
 
 
 @dataclass
 class _Box:
-    """A layer, with what belongs to it below."""
+    """A layer, and lines about it."""
 
     lines: list[str]
     colour: str
@@ -80,7 +81,7 @@ class _Box:
 
 @dataclass
 class _Column:
-    """One below the other."""
+    """Parts one below the other."""
 
     parts: Sequence[Any]
 
@@ -107,7 +108,7 @@ class _Column:
 
 @dataclass
 class _Row:
-    """Branches, between a point where they part and one where they are joined."""
+    """Branches side by side, from where they part to where they join."""
 
     parts: Sequence[_Column]
 
@@ -138,7 +139,7 @@ class _Row:
 
 @dataclass
 class _Beside:
-    """A body and what goes around it; an empty column is the identity."""
+    """A body with its shortcut; an empty column is the identity."""
 
     body: _Column
     aside: _Column
@@ -179,7 +180,7 @@ def draw_network(
         The PNG file.
     network : Network
     input_shape : tuple of int
-        Of one sample; an image of zeros is run to find the shapes.
+        Shape of one sample; an image of zeros is run to find the other shapes.
     title : str
 
     Raises
@@ -187,11 +188,11 @@ def draw_network(
     MissingDependency
         Matplotlib is not installed.
     """
-    shapes = {fact.name: fact.output_shape for fact in layer_facts(network, input_shape)}
-    names = {id(layer): name for name, layer in network.named_layers()}
-    texts = {key: _shape_text(shapes[name]) for key, name in names.items()}
+    shapes = {
+        fact.name: _shape_text(fact.output_shape) for fact in layer_facts(network, input_shape)
+    }
     first = _Box(["input", _shape_text(input_shape)], GREY)
-    columns = list(_wrapped([first, *_parts(network.layers, texts)]))
+    columns = list(_wrapped([first, *_Parts(network, shapes).through(network, [])]))
     across = sum(column.left + column.right + 2 * ASIDE for column in columns)
     tall = max(column.height for column in columns) + 2
     figure = new_figure(max(across, 6) * INCH, tall * INCH)
@@ -225,25 +226,30 @@ def _wrapped(parts: Sequence[Any]) -> Iterator[_Column]:
     yield _Column(column)
 
 
-def _parts(layers: Sequence[Any], texts: dict[int, str]) -> list[Any]:
-    """Layers in a row as parts of the drawing."""
-    parts: list[Any] = []
-    for layer in layers:
-        match layer:
-            case Chain():
-                parts += _parts(list(layer.layers.values()), texts)
-            case Branches():
-                ways = [_Column(_parts([way], texts)) for way in layer.layers.values()]
-                parts.append(_Row(ways))
-            case Shortcut():
-                aside = [] if layer.projection is None else [layer.projection]
-                body, beside = (_Column(_parts(side, texts)) for side in ([layer.body], aside))
-                parts.append(_Beside(body, beside))
-            case AuxiliaryHead():
-                parts.append(_Box(["auxiliary head", "in training"], RED))
-            case _:
-                _add_layer(parts, layer, texts[id(layer)])
-    return parts
+class _Parts(Tracer[list[Any]]):
+    """Layers in a row as parts of the drawing, with texts of their shapes by their names."""
+
+    def __init__(self, network: Network, shapes: dict[str, str]) -> None:
+        super().__init__(network)
+        self.shapes = shapes
+
+    def layer(self, path: LayerPath, layer: Any, value: list[Any]) -> list[Any]:
+        _add_layer(value, layer, self.shapes[self.name(path, layer)])
+        return value
+
+    def fork(self, value: list[Any]) -> list[Any]:
+        return []
+
+    def join(
+        self, path: LayerPath, layer: Any, value: list[Any], branches: list[list[Any]]
+    ) -> list[Any]:
+        columns = [_Column(parts) for parts in branches]
+        if isinstance(layer, Shortcut):
+            return [*value, _Beside(*columns, *[_Column([])] * (2 - len(columns)))]
+        return [*value, _Row(columns)]
+
+    def head(self, path: LayerPath, layer: AuxiliaryHead, value: list[Any]) -> list[Any]:
+        return [*value, _Box(["auxiliary head", "in training"], RED)]
 
 
 def _add_layer(parts: list[Any], layer: Any, shape: str) -> None:

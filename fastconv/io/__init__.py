@@ -1,4 +1,4 @@
-"""Files of weights, exchange with ONNX and PyTorch, checkpoints; reading one never runs code."""
+"""Files of weights and checkpoints, exchange with ONNX and PyTorch; reading never runs code."""
 
 from .onnx_model import export_onnx
 from .torch_weights import from_torch, to_torch

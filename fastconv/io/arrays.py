@@ -1,8 +1,7 @@
 """Named arrays and a little JSON in one ``.npz`` file.
 
-Such a file is a zip archive of ``.npy`` files. What they say of their sizes is compared with the
-archive's own account, with the size of the file, and with the memory that there is, before an
-array is made.
+Such a file is a zip archive of ``.npy`` files. Before an array is made, the size that its header
+states is compared with the archive's directory, the size of the file, and the available memory.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ __all__ = [
 METADATA = "metadata.json"
 
 PACKED = 100
-"""How many times its own size a file may unpack to; weights and pictures are far below that."""
+"""How many times its own size a file may unpack to; weights and pictures stay far below."""
 
 SMALL = 64 << 20
-"""Bytes that any file may unpack to."""
+"""Bytes that a file of any size may unpack to."""
 
 DENSEST = 1032
-"""Bytes that deflate makes of one at the very most: 258 of two bits."""
+"""Most bytes that deflate can make of one: 258 of two bits."""
 
 _Result = TypeVar("_Result")
 
@@ -58,7 +57,7 @@ def save_arrays(
     arrays : dict of str to array
         Arrays of numbers.
     metadata : dict, optional
-        Anything that JSON can hold; a number that is not finite comes back as None.
+        Anything that JSON can hold; numbers that are not finite come back as None.
     """
     contents = dict(arrays)
     if metadata is not None:
@@ -75,16 +74,16 @@ def load_arrays(path: str | PathLike[str]) -> tuple[dict[str, NDArray[Any]], dic
     DataNotFound
         There is no such file.
     DataCorrupt
-        The file is no ``.npz`` of plain arrays; or it unpacks to more than 100 times its size,
+        The file is not an ``.npz`` of plain arrays, or unpacks to more than 100 times its size
         and more than 64 MiB.
     ArgumentError
-        It takes more memory than there is.
+        Its arrays take more memory than there is.
     """
     return _load(Path(path), lambda name: True)
 
 
 def load_metadata(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read what `save_arrays` wrote besides the arrays.
+    """Read the metadata that `save_arrays` wrote.
 
     Raises
     ------
@@ -117,7 +116,7 @@ def _load(
 
 
 def _sound(call: Callable[..., _Result], *arguments: Any) -> _Result:
-    """What a call of zipfile's gives; it does not say what it raises for which damage."""
+    """Call zipfile, whose errors for damage are undocumented; raise `DataCorrupt` for all."""
     try:
         return call(*arguments)
     except (FastconvError, MemoryError):
@@ -137,7 +136,7 @@ def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The arrays of an archive of this size by name, if all of it can be what NumPy writes."""
+    """Return the arrays of an archive of this size by name, if NumPy could have written it."""
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")
@@ -152,7 +151,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
                 f"{name!r} is packed by method {member.compress_type}, expected none or deflate"
             )
         packed = member.compress_type == zipfile.ZIP_DEFLATED
-        if packed and name == METADATA:  # JSON takes many times its size: no more than is stored
+        if packed and name == METADATA:  # JSON takes many times its size even unpacked
             raise DataCorrupt(f"{name!r} is packed, which fastconv does not write")
         most = DENSEST * member.compress_size if packed else member.compress_size
         if member.file_size > most:
@@ -200,5 +199,5 @@ def _expect_size(header: Header, member: zipfile.ZipInfo) -> None:
 
 
 def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the arrays whose names begin with `prefix`, by the rest of their names."""
+    """Return the arrays whose names begin with `prefix`, named without it."""
     return {key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one, never half of it."""
+"""Atomic writing: a file is either the old one or the whole new one, never half of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..errors import DataNotFound, FastconvError, WriteFailed
 __all__ = ["append_to_file", "failures_named", "make_folder", "replace_file"]
 
 LONGEST_NAME = 50
-"""Characters of a file's name that its temporary file has in its own: 255 bytes hold these."""
+"""Characters of a file's name that its temporary file's name begins with; 255 bytes hold them."""
 
 _ROOM = "make room there, or name another place"
 _PERMISSION = "expected a place that this user may write to"
@@ -34,18 +34,18 @@ REMEDIES = {
     errno.EISDIR: "name a file in it",
     errno.ENAMETOOLONG: "give it a shorter name",
 }
-"""What to do, by the number of the error."""
+"""Remedies, by the number of the error."""
 
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path`, and put it in `path`'s place on success.
+    """Open a temporary file beside `path`, and move it to `path` on success.
 
-    A link stays, and the file that it leads to is replaced. The new file has the mode, the owner
-    and the extended attributes of the old one; where there was none, those that ``open`` gives.
-    What a new file cannot take the place of is overwritten, once all that is to be written is
-    known: a device, a pipe, a file with several names (hard links), one whose owner a new file
-    cannot have, or one in a folder that takes no new files.
+    A symbolic link stays; the file that it leads to is replaced. The new file has the mode, owner
+    and extended attributes of the old one, or those that ``open`` gives. Some files cannot be
+    replaced, and are overwritten once the whole content is known: a device, a pipe, a file with
+    several names (hard links), with an owner that a new file cannot have, or in a folder that
+    takes no new files.
 
     Parameters
     ----------
@@ -54,14 +54,15 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Yields
     ------
-    binary file, open for writing, and for reading back what was written
+    binary file, open for writing and reading
 
     Raises
     ------
     DataNotFound
         There is no such folder.
     WriteFailed
-        A full disk, a read-only file, a folder in its place. The temporary file is gone.
+        The disk is full, the file is read-only, or `path` is a folder. The temporary file is
+        removed.
     """
     path = Path(path)
     with failures_named(path):
@@ -88,14 +89,14 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
                 if old is None:
                     raise
                 with temporary.open("rb") as content:
-                    _overwrite(path, content)  # a mount of its own, or held open on Windows
-        finally:  # after Ctrl-C, too
+                    _overwrite(path, content)  # a mount point, or held open on Windows
+        finally:  # also after Ctrl-C
             with suppress(OSError):
                 temporary.unlink()
 
 
 def append_to_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Add to the end of a file, which is made if there is none: all of it or nothing.
+    """Append to a file, which is made if there is none: all of it or nothing.
 
     Raises
     ------
@@ -110,18 +111,18 @@ def append_to_file(path: str | os.PathLike[str], data: bytes) -> None:
             while rest:
                 rest = rest[file.write(rest) :]
         except BaseException:
-            with suppress(OSError):  # no file with an end
+            with suppress(OSError):  # a device or pipe has no end to cut
                 file.truncate(size)
             raise
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder and those above it, as far as they are missing.
+    """Make a folder, and those above it that are missing.
 
     Raises
     ------
     WriteFailed
-        It cannot be made, or something else is in its place.
+        It cannot be made, or there is something else of its name.
     """
     with failures_named(Path(path), "the folder was not made"):
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,7 @@ def make_folder(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def failures_named(path: Path, what: str = "not written") -> Iterator[None]:
-    """Turn the system's errors inside the block into those that say what to do about `path`."""
+    """Turn the system's errors about `path` into `WriteFailed` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -141,7 +142,7 @@ def failures_named(path: Path, what: str = "not written") -> Iterator[None]:
 def _failure(path: Path, what: str, error: OSError) -> WriteFailed:
     number = error.errno or errno.EIO
     reason = error.strerror or str(error)
-    # Something that was read meanwhile, and not the file itself or the one beside it?
+    # Is the error about another file, which the block was reading?
     beside = Path(os.path.realpath(path)).parent
     named = error.filename
     if isinstance(named, str | os.PathLike) and Path(os.path.realpath(named)).parent != beside:
@@ -151,7 +152,7 @@ def _failure(path: Path, what: str, error: OSError) -> WriteFailed:
 
 
 def _old_file(path: Path) -> os.stat_result | None:
-    """What is there, or None; an error where ``open`` would refuse to write to it."""
+    """Return the file's status, or None without a file; raise if ``open`` would not write to it."""
     try:
         old = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -159,22 +160,22 @@ def _old_file(path: Path) -> os.stat_result | None:
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if stat.S_ISREG(old.st_mode):
-        os.close(os.open(path, os.O_WRONLY))  # who may write to the folder could replace it still
+        os.close(os.open(path, os.O_WRONLY))  # replacing it would need no such permission
     return old
 
 
 def _successor(target: Path, old: os.stat_result | None) -> IO[bytes] | None:
-    """A new file beside `target` that can take its place; None where only `target` itself will do.
+    """Make a file beside `target` that can replace it; None if `target` itself must be written.
 
-    The kernel applies the umask when it makes the file: to read the umask means to change it, for
-    all threads.
+    The system applies the umask when it makes the file. Reading the umask would mean changing it,
+    for all threads.
     """
     if old is not None and not (
         stat.S_ISREG(old.st_mode) and old.st_nlink == 1 and not _is_standard_stream(old)
     ):
         return None
     name = target.with_name(f".{target.name[:LONGEST_NAME]}.{secrets.token_hex(4)}")
-    mode = 0o666 if old is None else 0o600  # nobody reads what he could not read before
+    mode = 0o666 if old is None else 0o600  # for nobody to read who could not before
     try:
         file = open(name, "x+b", opener=partial(os.open, mode=mode))  # noqa: SIM115, the caller's
     except OSError:
@@ -194,7 +195,7 @@ def _successor(target: Path, old: os.stat_result | None) -> IO[bytes] | None:
 
 
 def _is_standard_stream(file: os.stat_result) -> bool:
-    """Whether the shell has sent one of this process's streams to this file (``/dev/stdout``)."""
+    """Whether one of this process's standard streams is this file (``/dev/stdout``)."""
     for descriptor in range(3):
         with suppress(OSError):
             if os.path.samestat(file, os.fstat(descriptor)):
@@ -203,7 +204,7 @@ def _is_standard_stream(file: os.stat_result) -> bool:
 
 
 def _make_alike(descriptor: int, target: Path, old: os.stat_result) -> None:
-    """Give a new file the owner, the attributes and the mode of the one at `target`."""
+    """Give a new file the owner, attributes and mode of `target`."""
     if sys.platform == "win32":
         return
     new = os.fstat(descriptor)
@@ -211,16 +212,16 @@ def _make_alike(descriptor: int, target: Path, old: os.stat_result) -> None:
         os.fchown(descriptor, old.st_uid, old.st_gid)
     theirs, ours = _attributes(target), _attributes(descriptor)
     if sys.platform == "linux":
-        for name in ours.keys() - theirs.keys():  # given by the folder
+        for name in ours.keys() - theirs.keys():  # inherited from the folder
             os.removexattr(descriptor, name)
         for name, value in theirs.items():
             if ours.get(name) != value:
                 os.setxattr(descriptor, name, value)
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))  # last: another owner takes bits away
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))  # last, for a change of owner clears bits
 
 
 def _attributes(file: Path | int) -> dict[str, bytes]:
-    """Extended attributes, access control lists among them; none where there cannot be any."""
+    """Extended attributes, access control lists included; none where the system has none."""
     if sys.platform != "linux":
         return {}
     try:
@@ -230,7 +231,7 @@ def _attributes(file: Path | int) -> dict[str, bytes]:
 
 
 def _overwrite(path: Path, content: IO[bytes]) -> None:
-    """Write into what is at `path` already, from its beginning."""
+    """Overwrite the existing file at `path`."""
     size = content.seek(0, os.SEEK_END)
     content.seek(0)
     flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -252,7 +253,7 @@ def _overwrite(path: Path, content: IO[bytes]) -> None:
 
 
 def _reserve(descriptor: int, old_size: int, size: int) -> None:
-    """Take the room that a larger file needs before its old content is touched."""
+    """Reserve the disk space of a larger file before its old content is touched."""
     if size <= old_size or not hasattr(os, "posix_fallocate"):
         return
     try:

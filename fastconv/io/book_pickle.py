@@ -1,13 +1,12 @@
 """The book's ``.pkl`` files of weights, read without ever running code.
 
-A pickle is a program: it builds objects, and calls what it names. Nothing here runs
-that program. `pickletools` knows its instructions, and the reader below follows the few of
-them that a dict of NumPy arrays needs. The names under which NumPy pickles an array are
-words to it, never looked up; any other name and any other instruction is refused. No array
-is made before its size was compared with the bytes that the file has for it.
+A pickle is a program that builds objects and calls what it names. Nothing here runs that program:
+`pickletools` splits it into instructions, and the reader below follows the few that a dict of NumPy
+arrays needs. It knows the names that NumPy gives in pickles as words, and looks none of them up; it
+refuses any other name or instruction. An array is made only if the file has enough bytes for it.
 
-A pickle can use what it made as often as it likes, so a small one could ask for much work and
-memory. `_Budget` holds both to the size of the file.
+A pickle may use an object any number of times, so a small file could ask for much work and memory.
+`_Budget` limits both in proportion to the size of the file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from .whole import read_whole
 
 __all__ = ["load_book_pickle"]
 
-# Before NumPy 2 the package was numpy.core, since then it is numpy._core.
+# NumPy 2 renamed numpy.core to numpy._core.
 _ADMITTED = {
     "numpy.ndarray": "ndarray",
     "numpy.dtype": "dtype",
@@ -45,7 +44,7 @@ _ADMITTED = {
     "numpy._core.numeric._frombuffer": "_frombuffer",
 }
 
-# Instructions that reach outside the file.
+# Instructions that refer to objects outside the file.
 _REACHING = {
     "PERSID": "asks for an object kept elsewhere",
     "BINPERSID": "asks for an object kept elsewhere",
@@ -65,18 +64,18 @@ _OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcod
 _FOREIGN_ESCAPE = re.compile(rb"\\(?!x[0-9a-f]{2}|['\"nrt])")
 
 WORK = 8
-"""Bytes copied and parts looked at, for each byte of a file: an array's bytes take three of them,
-and one more for each further name of it."""
+"""Bytes copied and parts looked at per byte of a file: each byte of an array costs three, and one
+more for each further name of the array."""
 
 DEEPEST = 10_000
-"""Things that wait on the stack: the picklers give a dict 1000 names and arrays at a time."""
+"""Largest stack: picklers add 1000 names and arrays to a dict at a time."""
 
 HIGHEST_PLACE = 2**32
-"""Of the memo. A dict of whole numbers of any size could be made to take quadratic time."""
+"""Largest index of the memo; a dict with larger keys could be made to take quadratic time."""
 
 
 class _Budget:
-    """What reading a file may cost: arrays of no more bytes than it has, and work in proportion."""
+    """Limits the cost of reading a file: arrays of no more bytes than it, proportional work."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -84,19 +83,17 @@ class _Budget:
         self.work = WORK * size
 
     def make(self, size: int) -> None:
-        """An array of this many bytes is made."""
+        """Count an array of this many bytes."""
         self.bytes -= size
         if self.bytes < 0:
             raise DataCorrupt(f"makes more bytes of arrays than the {self.size} bytes of the file")
         self.pay(size)
 
     def pay(self, amount: int) -> None:
-        """So many bytes are copied, or parts looked at."""
+        """Count bytes that are copied, or parts that are looked at."""
         self.work -= amount
         if self.work < 0:
-            raise DataCorrupt(
-                "uses the same data over and over, which a dict of arrays has no need of"
-            )
+            raise DataCorrupt("uses the same data over and over, which a dict of arrays never does")
 
 
 class _Word:
@@ -109,18 +106,18 @@ class _Word:
 
 
 class _NumberType:
-    """A pickled numpy.dtype, of plain numbers only."""
+    """A pickled numpy.dtype of plain numbers."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, code: Any) -> None:
-        # As NumPy pickles it, such as f8; other texts would have NumPy parse a language.
+        # NumPy writes codes such as f8; it would parse other texts as a language.
         if not isinstance(code, str) or not re.fullmatch(r"[fiub][0-9]{1,2}", code):
             raise UnsafePickle(f"dtype {_short(code)}: only arrays of plain numbers are admitted")
         self.dtype = np.dtype(code)
 
     def set_state(self, state: Any, budget: _Budget) -> None:
-        # (version, byte order, subarray, names, fields, ...): numbers have none of the rest.
+        # (version, byte order, subarray, names, fields, ...): numbers have none of the others.
         plain = isinstance(state, tuple) and len(state) >= 5 and state[2:5] == (None,) * 3
         if not plain or state[1] not in ("<", ">", "=", "|"):
             raise UnsafePickle("dtype with fields: only arrays of plain numbers are admitted")
@@ -128,7 +125,7 @@ class _NumberType:
 
 
 class _PickledArray:
-    """A pickled array; without an array until its bytes have come."""
+    """A pickled array, which is made once its bytes have been read."""
 
     __slots__ = ("array",)
 
@@ -147,7 +144,7 @@ class _PickledArray:
         """Make the array; order K, of NumPy 2.3, is C order with the axes rearranged."""
         if not isinstance(dtype, _NumberType) or not isinstance(data, bytes | bytearray | str):
             raise UnsafePickle("array of something else than numbers")
-        # NumPy's own limits; beyond them, even the product of the numbers is a long job.
+        # NumPy's own limits; beyond them, even their product would take long.
         if (
             not isinstance(shape, tuple)
             or len(shape) > 64
@@ -158,7 +155,7 @@ class _PickledArray:
         if len(data) != expected:
             raise DataCorrupt(f"array of shape {shape} has {len(data)} bytes, expected {expected}")
         budget.make(expected)
-        if isinstance(data, str):  # bytes were texts in Python 2
+        if isinstance(data, str):  # Python 2 pickled bytes as text
             budget.pay(expected)
             data = data.encode("latin1")
         flat = np.frombuffer(data, dtype.dtype)
@@ -172,7 +169,7 @@ class _PickledArray:
 
 
 def _short(value: Any) -> str:
-    """`value` for a message; of a container only its type, for it may be without end."""
+    """`value` for a message; of a container only the type, since it may contain itself."""
     if isinstance(value, str | bytes | int | None):
         text = repr(value)
         return text if len(text) <= 40 else text[:37] + "..."
@@ -202,22 +199,22 @@ def _instructions(data: bytes) -> Iterator[tuple[str, Any]]:
         yield opcode.name, argument
         if opcode.name == "STOP":
             return
-    raise DataCorrupt("breaks off before its end")
+    raise DataCorrupt("ends in the middle")
 
 
 def _quoted(line: bytes) -> str:
-    """The text of Python 2 in a line, between quotes; `pickletools` takes no more than ASCII."""
+    """Read a quoted text of Python 2 from its line; `pickletools` reads only ASCII."""
     text = line.strip()
     if len(text) < 2 or text[:1] not in (b"'", b'"') or text[-1:] != text[:1]:
         raise DataCorrupt(f"has {_short(line)}, expected a text between quotes")
-    # Others than Python 2 writes, the decoder would warn of, and take as they are.
+    # The decoder accepts escapes that Python 2 does not write, with a warning.
     if _FOREIGN_ESCAPE.search(text[1:-1].replace(rb"\\", b"")):
         raise DataCorrupt(f"has {_short(line)}, which no Python has written")
     return codecs.escape_decode(text[1:-1])[0].decode("latin1")
 
 
 class _Reader:
-    """Follows the instructions of one pickle, on a stack as the pickle machine has."""
+    """Follows the instructions of one pickle with a stack, like the pickle machine."""
 
     def __init__(self, budget: _Budget) -> None:
         self.budget = budget
@@ -235,7 +232,7 @@ class _Reader:
         return self.stack.pop()
 
     def follow(self, name: str, argument: Any) -> None:
-        """Do what one instruction says."""
+        """Execute one instruction."""
         stack = self.stack
         match name:
             case "PROTO" | "FRAME" | "STOP":
@@ -308,8 +305,8 @@ class _Reader:
         return items
 
     def tuple_of(self, items: list[Any]) -> tuple[Any, ...]:
-        # Those of an array hold shapes and no deeper ones. Deeper ones can make a small
-        # file take hours, or all of the stack.
+        # An array's tuples hold shapes, and no deeper tuples: with those, a small file could take
+        # hours, or overflow the stack.
         for item in items:
             if isinstance(item, tuple):
                 self.budget.pay(len(item))
@@ -337,7 +334,7 @@ class _Reader:
         self.stack.append(_Word(_ADMITTED[asked]))
 
     def call(self, function: Any, arguments: Any) -> Any:
-        """What an admitted name would give, made here."""
+        """Return what calling an admitted name would give."""
         called = function.text if isinstance(function, _Word) else None
         if isinstance(arguments, tuple):
             self.budget.pay(len(arguments))
@@ -353,10 +350,10 @@ class _Reader:
             case "dict", ():  # the `params` of a network
                 return {}
             case "encode", (str(text), *encoding) if encoding in ([], ["latin1"]):
-                # How protocols before 3 write bytes: as text, to be encoded.
+                # Protocols before 3 write bytes as text to encode.
                 self.budget.pay(len(text))
                 return text.encode("latin1")
-            case "bytes", ():  # and no bytes as a call without arguments
+            case "bytes", ():  # and empty bytes as a call without arguments
                 return b""
         raise UnsafePickle(f"calls {_short(function)} with {_short(arguments)}")
 
@@ -364,7 +361,7 @@ class _Reader:
 def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read a pickled dict of arrays, as the book's ``save_params`` writes it.
 
-    Time and memory are in proportion to the size of the file, whatever is in it.
+    Time and memory are proportional to the size of the file, whatever it contains.
 
     Parameters
     ----------
@@ -380,10 +377,10 @@ def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     DataNotFound
         There is no such file.
     UnsafePickle
-        The file asks for anything but arrays of numbers; nothing of it was run.
+        The file asks for something else than arrays of numbers; nothing of it was run.
     DataCorrupt
-        The file is no pickle, is cut short, was changed on its way, holds something else than a
-        dict of arrays, or would take far more memory or time than its size.
+        The file is not a pickle, is truncated or damaged, holds something else than a dict of
+        arrays, or would take far more memory or time than its size.
     """
     path = Path(path)
     data = read_whole(path)
@@ -395,7 +392,7 @@ def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
             raise DataCorrupt(f"{path}: {reason}") from error
         raise UnsafePickle(f"{path}: refused: {error}") from None
     except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
-        # What reading bytes that are not a pickle comes to, and DataCorrupt of above.
+        # Bytes that are not a pickle raise any of these; DataCorrupt, from above, is a ValueError.
         reason = _changed_as_text(data) or f"not a pickle of arrays ({error})"
         raise DataCorrupt(f"{path}: {reason}") from error
 
@@ -410,13 +407,13 @@ def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
     for key, value in params.items():
         if not isinstance(value, _PickledArray) or value.array is None:
             raise DataCorrupt(f"{_short(key)} is {_short(value)}, expected an array")
-        budget.pay(value.array.nbytes)  # one array may have many names, but each is an array
+        budget.pay(value.array.nbytes)  # several names may share one array
         arrays[key] = value.array
     return arrays
 
 
 def _changed_as_text(data: bytes) -> str | None:
-    """What is wrong with a file that was written or copied as text, if this one was."""
+    """Say what is wrong with a file that was written or copied as text; None of others."""
     remedy = "write it with open(path, 'wb'), and copy it as a binary file"
     if b"\n" in data and data.count(b"\n") == data.count(b"\r\n"):
         return f"damaged: every line end is CRLF, as where a pickle is treated as text: {remedy}"

@@ -1,8 +1,7 @@
-"""A file that one process at a time holds; the system lets go of it when that process ends.
+"""A lock file that one process at a time holds; the system releases it when that process ends.
 
-Nothing stale is left to be told from what is alive: a process that was killed holds nothing. On
-network file systems the lock is as good as theirs; NFS takes it to other machines from version 4
-on, or by its lock daemon.
+So no lock is ever stale: a process that was killed holds nothing. On network file systems the lock
+is as good as theirs; NFS shares locks between machines from version 4 on, or by its lock daemon.
 """
 
 from __future__ import annotations
@@ -29,29 +28,29 @@ else:
 __all__ = ["held_alone"]
 
 HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-"""What the systems say of a lock that another has."""
+"""Errors of the systems for a lock that another process holds."""
 
 BEYOND = 2**30
-"""The byte that is locked on Windows, where a locked one cannot be read."""
+"""Position of the locked byte on Windows, where locked bytes cannot be read."""
 
 
 @contextmanager
 def held_alone(path: Path, what: str) -> Iterator[None]:
-    """Hold the file at `path`, which is made for it, and gone afterwards.
+    """Hold a lock on the file at `path`, which is made for this and removed afterwards.
 
     Parameters
     ----------
     path : Path
         Its folder must exist.
     what : str
-        What only one process may do, for messages.
+        What only one process at a time may do, for messages.
 
     Raises
     ------
     StateError
         Another process holds it; the message names its number and its machine.
     WriteFailed
-        The file cannot be made, or there is no room for what it says.
+        The file cannot be made, or the disk is full.
     """
     with failures_named(path):
         file = _opened(path, what)
@@ -67,7 +66,7 @@ def held_alone(path: Path, what: str) -> Iterator[None]:
         # Windows does it the other way round, since it keeps the names of open files.
         if sys.platform != "win32":
             path.unlink(missing_ok=True)
-        with failures_named(path):  # on a full disk it tries once more to write
+        with failures_named(path):  # which tries to write once more on a full disk
             file.close()
         if sys.platform == "win32":
             with contextlib.suppress(OSError):
@@ -75,7 +74,7 @@ def held_alone(path: Path, what: str) -> Iterator[None]:
 
 
 def _opened(path: Path, what: str) -> IO[bytes]:
-    """The file, locked, and still the one that has this name."""
+    """Open and lock the file, and make sure that it still has this name."""
     while True:
         file = path.open("a+b")
         try:
@@ -102,8 +101,8 @@ def _lock(file: IO[bytes], path: Path, what: str) -> None:
             holder = file.read(500).decode(errors="replace") or "another process"
             raise StateError(f"{path.parent}: {holder} {what}") from None
         warnings.warn(
-            f"{path}: this file system knows no locks ({error.strerror}): nothing keeps a second "
-            f"process from the folder while this one {what}",
+            f"{path}: this file system has no locks ({error.strerror}): nothing keeps a second "
+            f"process out of the folder while this one {what}",
             FallbackWarning,
             stacklevel=5,
         )

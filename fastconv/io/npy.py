@@ -1,8 +1,8 @@
 """Arrays in NumPy's format ``.npy``: a header of text, then the numbers as they lie in memory.
 
-The header is a dict as Python writes it, and NumPy reads it as Python. Here it is read by its own
-rules: three entries, in any order, of numbers and texts alone. What is in it is compared with the
-bytes that are there before there is an array. Format: numpy.org/devdocs, ``numpy.lib.format``.
+The header is a Python dict literal, which NumPy evaluates. Here a grammar of its own reads it:
+three entries, in any order, of numbers and texts. They are compared with the bytes in the file
+before an array is made. Format: numpy.org/devdocs, ``numpy.lib.format``.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ __all__ = ["MAGIC", "Header", "open_npy", "read_array", "read_header"]
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000
-"""Bytes; NumPy takes no longer ones either."""
+"""Bytes of the longest header; the same limit as NumPy's."""
 
 PIECE = 1 << 20
-"""Bytes that are copied at a time."""
+"""Bytes copied at a time."""
 
 _ENTRY = re.compile(
     rb"""\s*(["'])(?P<key>descr|fortran_order|shape)\1\s*:\s*"""
     rb"""(?P<value>(["'])[^"'\\]{1,20}\4|True|False|\([0-9L,\s]*\))\s*"""
 )
-_LENGTH = re.compile(rb"(0|[1-9][0-9]{0,18})L?")  # Python 2 wrote some with an L
+_LENGTH = re.compile(rb"(0|[1-9][0-9]{0,18})L?")  # Python 2 wrote some numbers with an L
 _NUMBERS_OR_TEXT = re.compile(r"[<>=|]?[biufcSU][0-9]{1,9}")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands in front of the numbers.
+    """The header of an array.
 
     Attributes
     ----------
@@ -60,12 +60,12 @@ class Header:
 
     @property
     def order(self) -> Literal["C", "F"]:
-        """The order of the axes in memory, in NumPy's letters."""
+        """The order of the axes in memory, by NumPy's letter."""
         return "F" if self.fortran else "C"
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the numbers."""
+        """Number of bytes behind the header."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -75,16 +75,16 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     Parameters
     ----------
     read : callable
-        ``read(count)`` gives the next bytes of the file, fewer only at its end.
+        ``read(count)`` returns the next bytes of the file, fewer only at its end.
 
     Raises
     ------
     DataCorrupt
-        No header, one that breaks off, or one of anything but numbers or text.
+        There is no header, it is truncated, or describes something else than numbers or text.
     """
     start = read(len(MAGIC) + 2)
     if not start.startswith(MAGIC):
-        raise DataCorrupt("it does not begin as an array of NumPy's does")
+        raise DataCorrupt("it does not begin like an array of NumPy's")
     version = tuple(start[len(MAGIC) :])
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise DataCorrupt(f"version {version} of the format, expected 1.0 to 3.0")
@@ -104,12 +104,12 @@ def read_header(read: Callable[[int], bytes]) -> Header:
 def _exactly(read: Callable[[int], bytes], count: int) -> bytes:
     data = read(count)
     if len(data) < count:
-        raise DataCorrupt("it breaks off in its header")
+        raise DataCorrupt("it ends inside its header")
     return data
 
 
 def _entries(text: bytes) -> dict[str, bytes]:
-    """The values of the header's entries, as text."""
+    """Return the values of the header's entries, as text."""
     text = text.strip()
     damaged = DataCorrupt(
         f"its header is {text[:100]!r}, expected {{'descr': TYPE, 'fortran_order': BOOL, "
@@ -131,7 +131,7 @@ def _entries(text: bytes) -> dict[str, bytes]:
             raise damaged
         place += 1
     if place != len(inner) or len(entries) != 3:
-        # Fields, in place of one type, are a list.
+        # A type with fields is a list.
         raise damaged
     return entries
 
@@ -170,12 +170,12 @@ def _shape(value: bytes) -> tuple[int, ...]:
 
 
 def read_array(read: Callable[[int], bytes], header: Header) -> NDArray[Any]:
-    """Read the numbers behind a header; whoever calls has made sure that memory is enough.
+    """Read the numbers behind a header; the caller makes sure that there is enough memory.
 
     Raises
     ------
     DataCorrupt
-        A shape that no array has, or fewer numbers than that.
+        No array can have the shape, or there are fewer numbers.
     """
     try:
         array = np.empty(header.shape, header.dtype, order=header.order)
@@ -186,7 +186,7 @@ def read_array(read: Callable[[int], bytes], header: Header) -> NDArray[Any]:
     while done < len(flat):
         piece = read(min(PIECE, len(flat) - done))
         if not piece:
-            raise DataCorrupt(f"it breaks off after {done} of {len(flat)} bytes of numbers")
+            raise DataCorrupt(f"it ends after {done} of {len(flat)} bytes of numbers")
         flat[done : done + len(piece)] = piece
         done += len(piece)
     _expect_unicode(array)
@@ -194,7 +194,7 @@ def read_array(read: Callable[[int], bytes], header: Header) -> NDArray[Any]:
 
 
 def _expect_unicode(array: NDArray[Any]) -> None:
-    """Raise `DataCorrupt` where an array of texts holds what is no character."""
+    """Raise `DataCorrupt` if an array of texts has an invalid character."""
     if array.dtype.kind == "U" and array.size:
         points = array.ravel("K").view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
         if (most := points.max()) > sys.maxunicode:
@@ -202,14 +202,14 @@ def _expect_unicode(array: NDArray[Any]) -> None:
 
 
 def open_npy(path: str | PathLike[str]) -> NDArray[Any]:
-    """Return the array of a ``.npy`` file, left on disk until its numbers are used.
+    """Return the array of a ``.npy`` file, mapped: its numbers are read when they are used.
 
     Raises
     ------
     DataNotFound
         There is no such file.
     DataCorrupt
-        It holds something else than one whole array of numbers or text.
+        It does not hold one whole array of numbers or text.
     """
     path = Path(path)
     if not path.is_file():

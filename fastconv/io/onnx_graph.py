@@ -1,64 +1,58 @@
-"""An ONNX graph in the making: operators behind each other, and side by side."""
+"""An ONNX graph under construction."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .._version import __version__
-from ..errors import ArgumentError, DTypeError, ShapeError, WeightsError
-from ..layers import SoftmaxWithLoss
+from ..errors import DTypeError, ShapeError, WeightsError
 
 __all__ = ["Graph", "Shape", "Writer"]
 
 OPSET, IR_VERSION = 17, 8
-"""The versions of 2022: whatever reads ONNX today reads these."""
+"""Versions of 2022, which every current reader of ONNX supports."""
 
 
 Shape = tuple[int | str, ...]
-"""Of one sample; lengths that are not known have names."""
+"""Shape of one sample; unknown lengths have names."""
 
-Writer = Callable[["Graph", Any], None]
+Writer = Callable[["Graph", Any], Any]
 """Adds a layer's operators to the end of a graph."""
 
 
 class Graph:
-    """Operators, and what the layers that write them must know.
+    """Operators, and what the writers of layers must know.
 
     Parameters
     ----------
     onnx : module
-    writers : dict of type to Writer
     network : Network, or an object with ``layers``
         A Network says what its layers and arrays are called.
 
     Attributes
     ----------
     end : str
-        The value behind the operator that was added last: what the next one takes.
+        Output of the operator that was added last, and input of the next one.
     shape : tuple of int or str
-        Of one sample there.
+        Shape of one sample there.
     layer : str
         The layer that is being written, for messages.
     dotted : bool
-        Whether arrays are called, and affine weights lie, as in PyTorch.
+        Whether arrays have PyTorch's names, and affine weights PyTorch's order of axes.
     """
 
-    def __init__(self, onnx: Any, writers: Mapping[type, Writer], network: Any) -> None:
+    def __init__(self, onnx: Any, network: Any) -> None:
         self.onnx = onnx
-        self.writers = writers
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
-        self.path = ""
         self.layer = "input"
         self.shape: Shape = ()
         self.dotted = getattr(network, "dotted", False)
         self.numbered = 0
-        named = network.named_layers() if self.dotted else ()
-        self.layer_names = {id(layer): name for name, layer in named}
         arrays = network.named_arrays() if hasattr(network, "named_arrays") else ()
         self.array_names = {(id(layer), name): key for key, layer, name in arrays}
 
@@ -69,29 +63,9 @@ class Graph:
         self.end = "input"
 
     def described(self, name: str, shape: Shape) -> Any:
-        """A value of the graph's interface, whose first axis is the batch."""
+        """Describe an input or output of the graph, whose first axis is the batch."""
         float32 = self.onnx.TensorProto.FLOAT
         return self.onnx.helper.make_tensor_value_info(name, float32, ("batch", *shape))
-
-    def write(self, name: str, layer: Any) -> None:
-        """Add the operators of a layer, or of a container's layer of this name."""
-        around = self.path
-        self.path = ".".join(part for part in (around, name) if part)
-        shown = self.layer_names.get(id(layer), self.path)
-        self.layer = f"layer {shown} ({type(layer).__name__})"
-        self._writer(layer)(self, layer)
-        self.path = around
-
-    def _writer(self, layer: Any) -> Writer:
-        # A subclass with a forward of its own may compute anything.
-        for kind, write in self.writers.items():
-            if isinstance(layer, kind) and type(layer).forward is kind.forward:  # type: ignore[attr-defined]
-                return write
-        remedy = ": pass softmax=True for it" if isinstance(layer, SoftmaxWithLoss) else ""
-        known = ", ".join(kind.__name__ for kind in self.writers)
-        raise ArgumentError(
-            f"export_onnx: {self.layer} cannot be exported{remedy}; known are {known}"
-        )
 
     def constant(self, name: str, values: Any) -> str:
         """Add an array to the model, as float32, and return its name."""
@@ -110,16 +84,16 @@ class Graph:
         return self._keep(name, array32)
 
     def whole_numbers(self, name: str, values: list[int]) -> str:
-        """Add a list of int to the model, for operators that take their settings so."""
+        """Add a list of int to the model, for operators whose settings are inputs."""
         return self._keep(f"{name}_{len(self.nodes)}", np.array(values, np.int64))
 
     def _keep(self, name: str, array: np.ndarray) -> str:
-        # A layer that stands in several places has its arrays once.
+        # A layer in several places of the network has its arrays once.
         self.constants.setdefault(name, self.onnx.numpy_helper.from_array(array, name))
         return name
 
     def trained(self, layer: Any, *names: str) -> list[str]:
-        """Add these arrays of a layer, and return what the network calls them."""
+        """Add these arrays of a layer, and return their names in the network."""
         self.numbered += 1
         found = []
         for name in names:
@@ -130,11 +104,11 @@ class Graph:
         return found
 
     def add(self, operator: str, *operands: str, **settings: Any) -> str:
-        """Add an operator on what the last one gave, and return what it gives."""
+        """Add an operator on the last one's output, and return the name of its output."""
         return self.join(operator, self.end, *operands, **settings)
 
     def join(self, operator: str, *operands: str, **settings: Any) -> str:
-        """Add an operator on these operands alone, and return what it gives."""
+        """Add an operator on these operands alone, and return the name of its output."""
         self.end = f"{operator}_{len(self.nodes)}"
         self.nodes.append(
             self.onnx.helper.make_node(operator, operands, [self.end], name=self.end, **settings)
@@ -142,7 +116,7 @@ class Graph:
         return self.end
 
     def finish(self, output: str, name: str) -> Any:
-        """The whole as a model, with what the last operator gives as its output."""
+        """Return the model, whose output is that of the last operator."""
         helper = self.onnx.helper
         self.nodes.append(helper.make_node("Identity", [self.end], [output], name=output))
         outputs, constants = [self.described(output, self.shape)], list(self.constants.values())
@@ -156,12 +130,12 @@ class Graph:
         )
 
     def expect_images(self) -> None:
-        """Raise `ShapeError` where a sample is no image."""
+        """Raise `ShapeError` unless a sample is an image."""
         if len(self.shape) != 3:
             raise ShapeError(f"export_onnx: {self.layer} expects images, got shape {self.shape}")
 
     def expect_channels(self, expected: int) -> None:
-        """Raise `ShapeError` where a sample is no image, or one of other channels."""
+        """Raise `ShapeError` unless a sample is an image with this many channels."""
         if len(self.shape) != 3 or (self.shape[0] != expected and isinstance(self.shape[0], int)):
             raise ShapeError(
                 f"export_onnx: {self.layer} expects {expected} channels of images, "
@@ -169,7 +143,7 @@ class Graph:
             )
 
     def expect_features(self, expected: int) -> None:
-        """Raise `ShapeError` where a sample is known not to have this many numbers."""
+        """Raise `ShapeError` if the sample's shape is known and has another number of values."""
         if all(isinstance(size, int) for size in self.shape):
             got = math.prod(int(size) for size in self.shape)
             if got != expected:

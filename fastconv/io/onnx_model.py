@@ -7,39 +7,43 @@ images where the caller does not fix them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, MissingDependency, ShapeError, StateError
+from ..errors import ArgumentError, MissingDependency, ShapeError
 from ..geometry import as_int
 from ..layers import (
     AdaptiveAveragePooling,
     Affine,
+    AuxiliaryHead,
     AveragePooling,
     BatchNormalization,
     BatchNormalization2d,
+    Branches,
+    Chain,
     Convolution,
-    Dropout,
     Pooling,
-    Relu,
-    Sigmoid,
+    Shortcut,
+    SoftmaxWithLoss,
     Subsampling,
 )
-from ..layers.containers import leaves, run_layer
+from ..layers.tree import LayerPath, Tracer, children, leaves, runs_as
 from .atomic import replace_file
-from .onnx_containers import CONTAINERS
-from .onnx_elementwise import ELEMENTWISE
 from .onnx_graph import Graph, Shape, Writer
-from .onnx_images import IMAGES
+from .onnx_layers import WRITERS
 
 __all__ = ["export_onnx"]
 
 _OF_IMAGES = (AdaptiveAveragePooling, AveragePooling, Pooling, Subsampling)
 """Layers that take images of any number of channels."""
+
+CONTAINERS = (AuxiliaryHead, Branches, Chain, Shortcut)
+
+Value = tuple[str, Shape]
+"""A value's name in the graph, and the shape of one sample."""
 
 
 def export_onnx(
@@ -49,33 +53,30 @@ def export_onnx(
     input_shape: tuple[int, ...] | None = None,
     softmax: bool = False,
 ) -> None:
-    """Write a network to a ``.onnx`` file: float32, for any batch size.
+    """Write a network to a ``.onnx`` file, in float32 and for any batch size.
 
     Parameters
     ----------
     network : Network, or an object with ``layers``
-        ``layers`` is a list, or the dict of the book's own networks; ``predict`` must
-        run them in that order and do nothing else. Where the input's shape is known,
-        that is tried.
+        ``layers`` is a list, or a dict as in the book's networks; ``predict`` must run them in
+        that order and do nothing else, which is tested if the input's shape is known.
     path : path
-        Replaced once the model is whole and the checker of ONNX has passed it.
+        Replaced once the model is complete and has passed ONNX's checker.
     input_shape : tuple of int, optional
-        Of one sample, (C, H, W) or (D,). None leaves height and width open, which the
-        layers then decide as they do here.
+        Of one sample, (C, H, W) or (D,). None leaves height and width open.
     softmax : bool
         End with the softmax: the model's output is ``probabilities``, not ``scores``.
 
     Raises
     ------
     ArgumentError
-        A layer that has no counterpart here, or a ``predict`` that does more than run the
-        layers.
+        A layer cannot be exported, or ``predict`` does more than run the layers.
     ShapeError
-        Layers that do not fit the input's shape.
+        The layers do not fit the input's shape.
     StateError
-        A BatchNormalization that has no running statistics yet.
+        A BatchNormalization has no running statistics yet.
     WeightsError
-        Parameters or statistics that are NaN or infinite.
+        Parameters or statistics are NaN or infinite.
     DTypeError
         Parameters beyond the range of float32.
     MissingDependency
@@ -94,12 +95,18 @@ def export_onnx(
         raise MissingDependency(
             "exporting to ONNX needs the package onnx: pip install onnx"
         ) from error
-    layers = _layers(network)
+    layers = list(children(getattr(network, "layers", None)).values())
+    if not layers:
+        raise ArgumentError(
+            f"export_onnx: expected a network with a list or dict of layers, "
+            f"got {type(network).__name__}"
+        )
     shape = _input_shape(layers, input_shape)
-    graph = Graph(onnx, _WRITERS, network)
+    graph = Graph(onnx, network)
     graph.begin(shape)
-    for number, layer in enumerate(layers, start=1):
-        graph.write(str(number), layer)
+    numbered = {str(number): layer for number, layer in enumerate(layers, start=1)}
+    exporter = _Exporter(graph, network)
+    graph.end, graph.shape = exporter.through(numbered, (graph.end, shape))
     if softmax:
         if len(graph.shape) != 1:
             raise ShapeError(f"export_onnx: softmax of scores (N, M), got shape {graph.shape}")
@@ -111,27 +118,14 @@ def export_onnx(
         file.write(model.SerializeToString())
 
 
-def _layers(network: Any) -> list[Any]:
-    layers = getattr(network, "layers", None)
-    if isinstance(layers, Mapping):
-        layers = list(layers.values())
-    if not isinstance(layers, list | tuple) or not layers:
-        raise ArgumentError(
-            f"export_onnx: expected a network with a list or dict of layers, "
-            f"got {type(network).__name__}"
-        )
-    return list(layers)
-
-
 def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
-    """Raise `ArgumentError` where `predict` gives something else than the layers in a row."""
+    """Raise `ArgumentError` unless `predict` gives what the layers in a row give."""
     sizes = [size for size in shape if isinstance(size, int)]
     if len(sizes) < len(shape) or not hasattr(network, "predict"):
         return
     x = np.random.default_rng(0).standard_normal((2, *sizes)).astype(np.float32)
     expected = np.asarray(network.predict(x))
-    for layer in layers:
-        x = run_layer(layer, x, False)
+    x = Chain(layers).forward(x, False)
     scale = np.abs(expected).max(initial=0)
     if x.shape != expected.shape or not np.allclose(x, expected, rtol=0, atol=1e-4 * scale):
         raise ArgumentError(
@@ -141,13 +135,13 @@ def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
 
 
 def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> Shape:
-    """Shape of one sample, with names for the lengths that are not known."""
+    """Shape of one sample, with names for unknown lengths."""
     if given is not None:
         sizes = tuple(as_int("export_onnx", "input_shape", size, 1) for size in given)
         if len(sizes) not in (1, 3):
             raise ArgumentError(f"export_onnx: input_shape must be (D,) or (C, H, W), got {given}")
         return sizes
-    for layer in (leaf for outer in layers for _, leaf in leaves(outer)):
+    for _, layer in leaves(layers):
         if isinstance(layer, Convolution):
             return (layer.W.shape[1] * layer.groups, "height", "width")
         if isinstance(layer, Affine):
@@ -158,62 +152,64 @@ def _input_shape(layers: list[Any], given: tuple[int, ...] | None) -> Shape:
             return (np.size(layer.gamma), "height", "width")
         if isinstance(layer, _OF_IMAGES):
             return ("channels", "height", "width")
-    raise ArgumentError("export_onnx: no layer tells the shape of the input: pass input_shape")
+    raise ArgumentError(
+        "export_onnx: the layers do not determine the input's shape: pass input_shape"
+    )
 
 
-# ---- one writer for each layer of numbers -----------------------------------------------
+class _Exporter(Tracer[Value]):
+    """Adds the operators of each layer to a graph; auxiliary heads only train, and add nothing."""
 
+    def __init__(self, graph: Graph, network: Any) -> None:
+        super().__init__(network if graph.dotted else None)
+        self.graph = graph
 
-def _affine(graph: Graph, layer: Affine) -> None:
-    features, units = layer.W.shape
-    graph.expect_features(features)
-    if len(graph.shape) != 1:
-        graph.add("Flatten", axis=1)
-    trained = graph.trained(layer, *layer.parameter_names)
-    graph.add("Gemm", *trained, transB=int(graph.dotted))
-    graph.shape = (units,)
+    def layer(self, path: LayerPath, layer: Any, value: Value) -> Value:
+        graph = self._at(path, layer)
+        graph.end, graph.shape = value
+        self._writer(layer)(graph, layer)
+        return graph.end, graph.shape
 
+    def join(self, path: LayerPath, layer: Any, value: Value, branches: list[Value]) -> Value:
+        graph = self._at(path, layer)
+        if isinstance(layer, Shortcut) and layer.projection is None:
+            branches = [*branches, value]
+        ends = [end for end, _ in branches]
+        shapes = [shape for _, shape in branches]
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ShapeError(f"export_onnx: {graph.layer} joins the shapes {_text(shapes)}")
+        if isinstance(layer, Shortcut):
+            sizes = [_common(graph, axis) for axis in zip(*shapes, strict=True)]
+            return graph.join("Add", *ends), tuple(sizes)
+        sizes = [_common(graph, axis) for axis in zip(*(s[1:] for s in shapes), strict=True)]
+        widths = [shape[0] for shape in shapes]
+        known = [width for width in widths if isinstance(width, int)]
+        joined = sum(known) if len(known) == len(widths) else f"channels_{len(graph.nodes)}"
+        return graph.join("Concat", *ends, axis=1), (joined, *sizes)
 
-def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
-    graph.expect_features(np.size(layer.gamma))
-    if layer.running_mean is None or layer.running_var is None:
-        raise StateError(
-            f"export_onnx: {graph.layer} has no running statistics: they come with training, "
-            "or as its arguments running_mean and running_var"
+    def _at(self, path: LayerPath, layer: Any) -> Graph:
+        """The graph, whose messages name this layer from here on."""
+        self.graph.layer = f"layer {self.name(path, layer)} ({type(layer).__name__})"
+        return self.graph
+
+    def _writer(self, layer: Any) -> Writer:
+        for kind, write in WRITERS.items():
+            if runs_as(layer, kind):
+                return write
+        remedy = ": pass softmax=True for it" if isinstance(layer, SoftmaxWithLoss) else ""
+        known = ", ".join(kind.__name__ for kind in (*WRITERS, *CONTAINERS))
+        raise ArgumentError(
+            f"export_onnx: {self.graph.layer} cannot be exported{remedy}; known are {known}"
         )
-    operands = graph.trained(layer, *layer.parameter_names, *layer.buffer_names)
-    images = len(graph.shape) == 3
-    source = graph.end
-    if images:  # statistics for each activation, not for each channel
-        shape = graph.add("Shape")
-        graph.join("Flatten", source, axis=1)
-    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
-    if images:
-        graph.add("Reshape", shape)
 
 
-def _dropout(graph: Graph, layer: Dropout) -> None:
-    if layer.inverted:  # evaluation does nothing
-        return
-    kept = graph.constant(f"kept_{len(graph.nodes)}", 1.0 - float(layer.dropout_ratio))
-    graph.add("Mul", kept)
+def _common(graph: Graph, lengths: tuple[int | str, ...]) -> int | str:
+    """The length that all branches have along an axis, as far as it is known."""
+    known = {length for length in lengths if isinstance(length, int)}
+    if len(known) > 1:
+        raise ShapeError(f"export_onnx: {graph.layer} joins the lengths {_text(lengths)}")
+    return known.pop() if known else lengths[0]
 
 
-def _relu(graph: Graph, layer: Relu) -> None:
-    graph.add("Relu")
-
-
-def _sigmoid(graph: Graph, layer: Sigmoid) -> None:
-    graph.add("Sigmoid")
-
-
-_WRITERS: dict[type, Writer] = {
-    Affine: _affine,
-    BatchNormalization: _batch_normalization,
-    Dropout: _dropout,
-    Relu: _relu,
-    Sigmoid: _sigmoid,
-    **CONTAINERS,
-    **ELEMENTWISE,
-    **IMAGES,
-}
+def _text(parts: Any) -> str:
+    return " and ".join(map(str, parts))

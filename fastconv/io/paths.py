@@ -12,7 +12,7 @@ __all__ = ["user_path"]
 def user_path(path: str | PathLike[str]) -> Path:
     """Return the path with ``~`` and ``~name`` at its beginning as home folders.
 
-    Where nobody knows such a user, or such a home, it is a name like others.
+    If there is no such user or home, the path stays as it is.
     """
     path = Path(path)
     with suppress(RuntimeError):

@@ -1,10 +1,10 @@
-"""JSON from files, read into checked records: what comes out has the types that it declares.
+"""JSON of files, read into records whose types are checked.
 
-The one place where fastconv reads and writes JSON. A type is a dataclass, or any other that
-msgspec knows; bounds stand beside a field as ``Annotated[int, Meta(ge=1)]``.
+No other module reads or writes JSON. A record is a dataclass, or another type that msgspec knows;
+a field declares its bounds as ``Annotated[int, Meta(ge=1)]``.
 
-JSON has no number that is not finite. In its place stands null, and a field that may be one is
-declared as ``float | None``.
+JSON has no NaN and no infinity. They become null, and a field that may have one is declared as
+``float | None``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Count", "NotNegative", "Positive", "Share", "json_text", "read_recor
 Record = TypeVar("Record")
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-"""A whole number of something; above 2**53 a float does not hold it."""
+"""A count; floats hold whole numbers only up to 2**53."""
 
 NotNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
@@ -34,7 +34,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return plain data as JSON, with null for each number that is NaN or infinite."""
+    """Return plain data as JSON, with null in place of NaN and infinity."""
     return json.dumps(_with_null(value), indent=indent, allow_nan=False)
 
 
@@ -56,17 +56,17 @@ def read_record(text: str | bytes, kind: type[Record], source: str) -> Record:
     Parameters
     ----------
     text : str or bytes
-        JSON; NaN and Infinity are taken as numbers, since older files have them.
+        JSON; NaN and Infinity are read as numbers, since older files have them.
     kind : type
-        What is expected. Fields that it does not have are passed over, so that files of a
-        later version can be read.
+        The expected type. Unknown fields are ignored, so that files of later versions can be
+        read.
     source : str
-        Where the text stands, for messages.
+        Where the text is from, for messages.
 
     Raises
     ------
     DataCorrupt
-        The text is no JSON, is nested too deep, or holds something else than `kind`.
+        The text is not JSON, is nested too deeply, or is not of type `kind`.
     """
     try:
         value = json.loads(text)
@@ -76,12 +76,12 @@ def read_record(text: str | bytes, kind: type[Record], source: str) -> Record:
 
 
 def record_of(value: Any, kind: type[Record], source: str) -> Record:
-    """Return `value`, plain dicts, lists, texts and numbers, as a record of type `kind`.
+    """Return plain data (dicts, lists, texts, numbers) as a record of type `kind`.
 
     Raises
     ------
     DataCorrupt
-        Something is missing, of another type, or out of its bounds.
+        A field is missing, of another type, or out of its bounds.
     """
     try:
         return msgspec.convert(value, kind)

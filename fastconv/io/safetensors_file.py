@@ -28,17 +28,17 @@ def _library() -> Any:
 
 
 def save_safetensors(path: str | PathLike[str], arrays: dict[str, NDArray[Any]]) -> None:
-    """Write arrays to a ``.safetensors`` file, atomically, and read them back before it counts.
+    """Write arrays to a ``.safetensors`` file, atomically, after reading them back to check.
 
     Raises
     ------
     DTypeError
-        An array of a type that the format does not have.
+        The format does not have an array's type.
     MissingDependency
         The package safetensors is not installed.
     """
     library = _library()
-    # The library writes an array's memory as it lies, whatever its strides say.
+    # The library writes an array's memory in order, and ignores its strides.
     dense = {name: np.array(array, order="C") for name, array in arrays.items()}
     try:
         data = library.numpy.save(dense)
@@ -54,14 +54,14 @@ def save_safetensors(path: str | PathLike[str], arrays: dict[str, NDArray[Any]])
 
 
 def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a ``.safetensors`` file, by name: the format keeps no order.
+    """Read the arrays of a ``.safetensors`` file, sorted by name: the format keeps no order.
 
     Raises
     ------
     DataNotFound, DataCorrupt
-        No such file, or not a whole one of that kind.
+        There is no such file, or it is damaged or of another kind.
     DTypeError
-        An array of a type that NumPy does not have, such as bfloat16.
+        NumPy does not have an array's type, such as bfloat16.
     MissingDependency
         The package safetensors is not installed.
     """
@@ -76,7 +76,7 @@ def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
             "write them as F32 first"
         ) from error
     except Exception as error:
-        # The library's own error, or NumPy's where a shape is none; neither says which there are.
+        # Errors of the library, or of NumPy for a bad shape; neither documents which.
         raise DataCorrupt(f"{path}: not a safetensors file ({error})") from error
-    # What the library gives are read-only views of the file's bytes.
+    # The library returns read-only views of the file's bytes.
     return {name: arrays[name].copy() for name in sorted(arrays)}

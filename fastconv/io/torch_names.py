@@ -1,4 +1,4 @@
-"""The names that PyTorch's wrappers give to the arrays of the module inside."""
+"""Names that PyTorch's wrappers give to the arrays of the module that they wrap."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ __all__ = ["bare", "without_wrappers"]
 Value = TypeVar("Value")
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Of ``DataParallel``, ``DistributedDataParallel`` and ``AveragedModel``; of ``torch.compile``; of
-``FullyShardedDataParallel``; of ``checkpoint_wrapper``. They stand inside of each other, and around
-parts of a network as well as around the whole."""
+"""Parts of names by ``DataParallel``, ``DistributedDataParallel`` and ``AveragedModel``; by
+``torch.compile``; by ``FullyShardedDataParallel``; by ``checkpoint_wrapper``. Wrappers can be
+nested, and wrap a whole network or parts of it."""
 
 COUNTS = ("n_averaged",)
-"""What is kept beside the module: how many weights are in the average of `AveragedModel`."""
+"""Arrays beside the module's: the number of averaged models of ``AveragedModel``."""
 
 
 def bare(name: str) -> str:
-    """`name` without wrappers: ``module._orig_mod.fc.weight`` becomes ``fc.weight``."""
+    """Return `name` without wrappers: ``module._orig_mod.fc.weight`` becomes ``fc.weight``."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def without_wrappers(state: Mapping[str, Value], own: Collection[str]) -> dict[str, Value]:
-    """Return arrays under the names of a network, where its wrappers had given them others.
+    """Return arrays under the names that a network gives them without wrappers.
 
     Parameters
     ----------
     state : mapping of str to array
         Of a module, wrapped or not.
     own : collection of str
-        The network's own names; they stay, and so do names that it knows in no form.
+        The network's own names, which stay; so do names that are not its own in any form.
 
     Raises
     ------

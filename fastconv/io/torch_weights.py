@@ -3,9 +3,9 @@
 PyTorch keeps a ``Linear`` weight as (out, in), the book as (D, M) = (in, out); a
 ``Conv2d`` weight is (FN, C, FH, FW) in both, and both flatten images in the order C, H, W.
 
-A network whose layers have names has the names of PyTorch as well, and its `Network.state` is a
-``state_dict``: there is nothing to translate. The book's W1, b1 and so on are brought to the names
-of a module by the order of its layers.
+A network whose layers have names uses PyTorch's names, and its `Network.state` is a ``state_dict``:
+nothing needs translation. The book's W1, b1 and so on get a module's names by the order of its
+layers.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from ..layers import (
     Pooling,
     Relu,
 )
+from ..layers.tree import children
+from ..ops.arrays import expect_names
 from .torch_names import bare, without_wrappers
 
 __all__ = ["from_torch", "to_torch"]
 
 PASSING = (Relu, LeakyRelu, Pooling, AveragePooling, AdaptiveAveragePooling)
-"""Layers that let a positive factor through."""
+"""Layers with f(c*x) = c*f(x) for positive c."""
 
 DEEP_CONVNET_NAMES = (
     *(f"features.{number}" for number in (0, 2, 5, 7, 10, 12)),
@@ -53,38 +55,36 @@ def from_torch(
     Parameters
     ----------
     state_dict : mapping of str to tensor or array
-        ``module.state_dict()``, or what `load_params` gives of a safetensors file of it, of a
-        wrapped module too (``module.``, ``_orig_mod.``). For
-        the book's names, ``NAME.weight`` and ``NAME.bias`` of ``Conv2d`` and ``Linear``
-        modules, only the weight of those without a bias.
+        ``module.state_dict()``, or what `load_params` returns for a safetensors file of it; also
+        of a wrapped module (``module.``, ``_orig_mod.``). For the book's names: ``NAME.weight``
+        and ``NAME.bias`` of ``Conv2d`` and ``Linear`` modules; a bias may be missing.
     network : Network, optional
-        The network that the weights are for. Where its layers have names, weights and
-        statistics keep theirs. Else it is for a module that has ``torch.nn.Dropout``. That
-        scales in training, where the book's Dropout scales in evaluation; the weights
-        behind each Dropout of `network` are rescaled, and both give equal outputs. A
-        Dropout with ``inverted=True`` scales as PyTorch's, and leaves them as they are.
-        None takes the weights as they are: right for modules without dropout, and for
-        those that scale as the book does.
+        The network that the weights are for. If its layers have names, weights and statistics
+        keep theirs. Else pass it for a module with ``torch.nn.Dropout``, which scales in
+        training, while the book's Dropout scales in evaluation: the weights behind each Dropout
+        of `network` are rescaled, so that both give equal outputs. A Dropout with
+        ``inverted=True`` scales like PyTorch's and needs no rescaling. None takes the weights
+        unchanged: right for modules without dropout, and for those that scale as the book does.
     order : sequence of str, optional
-        The module names in the order in which they run, for the book's names. By default that of a
-        ``state_dict``; of a mapping in alphabetical order, as safetensors files have,
-        convolutions before linear layers, and each by the numbers in their names.
+        For the book's names: the modules' names in the order in which they run. By default the
+        order of a ``state_dict``; in alphabetical order, as safetensors files have it,
+        convolutions come before linear layers, each sorted by the numbers in their names.
 
     Returns
     -------
     dict of str to array
-        ``W1``, ``b1``, ``W2`` and so on, no ``b1`` where the first module has no bias; or what
-        `network` calls them.
+        ``W1``, ``b1``, ``W2`` and so on, without ``b1`` if the first module has no bias; or by
+        the names of `network`.
 
     Raises
     ------
     WeightsError
-        Anything but weight and bias of convolutions and linear layers; layers that do not
-        fit one behind the other, or whose order cannot be told.
-        Of names, anything but the arrays of `network`.
+        Something else than weights and biases of convolutions and linear layers; layers that
+        do not fit one behind the other, or whose order is ambiguous. For a `network` with
+        names, something else than its arrays.
     ArgumentError
-        A `network` with layers that Dropout's scaling does not pass through; an `order` of
-        layers that have names.
+        Dropout's scaling does not pass through a layer of `network`; an `order` for layers that
+        have names.
     """
     arrays = {key: _array(value) for key, value in state_dict.items()}
     if getattr(network, "dotted", False):
@@ -118,18 +118,18 @@ def to_torch(
     Parameters
     ----------
     params : mapping of str to array
-        ``W1``, ``b1``, ``W2`` and so on, of convolutions and affine layers; or, of a network
-        whose layers have names, its `Network.state`.
+        ``W1``, ``b1``, ``W2`` and so on, of convolutions and affine layers; or the
+        `Network.state` of a network whose layers have names.
     names : sequence of str, or state_dict, optional
         For the book's names: the names of the module's layers in the order in which they
         run, or the ``state_dict()`` that the module has now. By default those of DeepConvNet
         as two ``Sequential``: ``features.0`` to ``features.12``, ``classifier.0`` and
         ``classifier.3``.
     network : Network, optional
-        The network that the weights are from: one whose layers have names, or for a module
-        that has ``torch.nn.Dropout``; see `from_torch`.
+        The network that the weights are from. Needed if its layers have names, or if the module
+        has ``torch.nn.Dropout``; see `from_torch`.
     tensors : bool
-        Return ``torch.Tensor``, for ``load_state_dict``, and not NumPy arrays.
+        Return ``torch.Tensor``, for ``load_state_dict``, instead of NumPy arrays.
 
     Returns
     -------
@@ -138,11 +138,11 @@ def to_torch(
     Raises
     ------
     ArgumentError
-        Another number of names than of layers, names for layers that have some, or a
-        `network` as in `from_torch`.
+        The numbers of names and layers differ; names for layers that have names; a `network`
+        as in `from_torch`.
     WeightsError
-        Params that are not those of convolutions and affine layers in a row, or not
-        those of `network`.
+        The params are not those of a chain of convolutions and affine layers, or not those of
+        `network`.
     MissingDependency
         Tensors without PyTorch.
     """
@@ -199,7 +199,7 @@ def _as_tensors(state: dict[str, NDArray[Any]], tensors: bool) -> dict[str, Any]
 
 
 def _by_name(op: str, arrays: dict[str, NDArray[Any]], network: Any) -> dict[str, NDArray[Any]]:
-    """Copies of the arrays, if they are those of `Network.state` of a network with names."""
+    """Return copies of the arrays, if they match the state of a network with names."""
     if any(
         isinstance(layer, Dropout) and not layer.inverted for _, layer in network.named_layers()
     ):
@@ -209,12 +209,7 @@ def _by_name(op: str, arrays: dict[str, NDArray[Any]], network: Any) -> dict[str
         )
     own = network.state()
     given = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}
-    missing, extra = sorted(set(own) - set(given)), sorted(set(given) - set(own))
-    if missing or extra:
-        raise WeightsError(
-            f"{op}: not the state of the network: "
-            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
-        )
+    expect_names(f"{op}: not the state of the network", sorted(own), sorted(given))
     for key, value in given.items():
         if value.shape != own[key].shape:
             raise WeightsError(
@@ -225,30 +220,26 @@ def _by_name(op: str, arrays: dict[str, NDArray[Any]], network: Any) -> dict[str
 
 
 def _layer_count(params: Mapping[str, Any]) -> int:
-    """How many layers these are the weights of; a bias may be missing."""
+    """Return the number of layers; a bias may be missing."""
     return sum(key.startswith("W") for key in params)
 
 
 def _array(value: Any) -> NDArray[Any]:
-    """A tensor, without importing its library, or anything array-like as an array."""
+    """Return anything array-like as an array; a tensor, without importing its library."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # which NumPy does not have
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has no bfloat16
             value = value.float()
     return np.asarray(value)
 
 
 def _module_names(op: str, state: Mapping[str, Any], order: Sequence[str] | None) -> list[str]:
-    """Names of the modules in the order in which they run, each with a weight."""
+    """Return the names of the modules, each of which has a weight, in the order they run."""
     names = _as_they_come(op, state) if order is None else list(order)
     weights, biases = ({f"{name}.{kind}" for name in names} for kind in ("weight", "bias"))
-    missing, extra = sorted(weights - set(state)), sorted(set(state) - weights - biases)
-    if missing or extra or not names:
-        raise WeightsError(
-            f"{op}: expected the weight of each layer, and perhaps its bias: "
-            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
-        )
-    # In the alphabet bias comes before weight, in a state_dict after it.
+    what = f"{op}: expected the weight of each layer, and perhaps its bias"
+    expect_names(what, sorted(weights) or ["NAME.weight"], sorted(set(state) - biases))
+    # Alphabetically, bias comes before weight; in a state_dict, after it.
     if order is None and list(state) == sorted(state):
         return _by_number(op, names, state)
     return names
@@ -267,10 +258,10 @@ def _as_they_come(op: str, state: Mapping[str, Any]) -> list[str]:
 
 
 def _by_number(op: str, names: list[str], state: Mapping[str, Any]) -> list[str]:
-    """`names` in the order of their numbers, convolutions first; only where that is beyond doubt.
+    """Return `names` sorted by their numbers, convolutions first, unless that is ambiguous.
 
-    `features.2` comes before `features.10`. Names of one kind that differ in more
-    than numbers, such as `body` and `head`, are in no order.
+    `features.2` comes before `features.10`. Names of one kind that differ in more than numbers,
+    such as `body` and `head`, have no order.
     """
     ordered = []
     for axes in (4, 2):
@@ -287,7 +278,7 @@ def _by_number(op: str, names: list[str], state: Mapping[str, Any]) -> list[str]
 
 
 def _expect_chain(params: dict[str, NDArray[Any]], names: list[str]) -> None:
-    """Raise `WeightsError` where a layer does not take what the one before gives."""
+    """Raise `WeightsError` unless each layer takes what the one before gives."""
     given, flat = None, False
     for number, name in enumerate(names, start=1):
         weight, bias = params[f"W{number}"], params.get(f"b{number}")
@@ -308,21 +299,21 @@ def _expect_chain(params: dict[str, NDArray[Any]], names: list[str]) -> None:
 
 
 def _follows(weight: NDArray[Any], takes: int, gives: int, given: int, flat: bool) -> bool:
-    """Whether a layer takes what is given: each filter may see one group of the channels."""
+    """Whether a layer takes `given` inputs; its filters may each see a group of channels."""
     if weight.ndim == 4:
         return given % takes == 0 and gives % (given // takes) == 0
     return takes == given if flat else takes % given == 0
 
 
 def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> None:
-    """Let the weights behind a Dropout do the scaling that PyTorch's does, or undo that.
+    """Move the scaling of PyTorch's Dropout into the weights behind it, or undo that.
 
-    The book's Dropout multiplies by (1 - ratio) in evaluation and by nothing in
-    training; PyTorch's by nothing and by 1 / (1 - ratio). In both modes a factor of
-    1 / (1 - ratio) lies between them. ReLU and pooling let it through to the next
-    weight; where none follows, the last weight and bias before the Dropout take it.
+    The book's Dropout multiplies by 1 - ratio in evaluation and by 1 in training; PyTorch's by 1
+    and by 1 / (1 - ratio). In both modes they differ by the factor 1 / (1 - ratio). It passes
+    through ReLU and pooling to the next weight; if none follows, the last weight and bias before
+    the Dropout take it.
     """
-    layers = network.layers.values() if isinstance(network.layers, Mapping) else network.layers
+    layers = children(network).values()
     if not any(isinstance(layer, Dropout) and not layer.inverted for layer in layers):
         return
     number, factor = 0, 1.0
@@ -330,7 +321,7 @@ def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> 
     for layer in layers:
         if isinstance(layer, Dropout):
             if layer.inverted:
-                continue  # it scales as PyTorch's does
+                continue  # it scales like PyTorch's
             if not 0 <= layer.dropout_ratio < 1:
                 raise ArgumentError(f"Dropout of ratio {layer.dropout_ratio} cannot be rescaled")
             factor /= 1.0 - float(layer.dropout_ratio)

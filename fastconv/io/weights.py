@@ -1,4 +1,4 @@
-"""Files of weights: named arrays of numbers, in the format that the file's name ends in."""
+"""Files of weights: named arrays of numbers, in the format that the file name's ending says."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def save_params(
     *,
     allow_pickle: bool = False,
 ) -> None:
-    """Write named arrays, atomically: ``.npz`` or ``.safetensors``, as the name ends.
+    """Write named arrays to a ``.npz`` or ``.safetensors`` file, atomically.
 
     Parameters
     ----------
     path : path
-        Its folder must exist; a file in its place is replaced, once the new one is whole.
+        Its folder must exist; an existing file is replaced once the new one is complete.
     params : mapping of str to array
         Arrays of numbers.
     allow_pickle : bool
-        Write a ``.pkl``, a pickled dict as the book's networks read it, where the name
-        ends so. Whoever unpickles such a file runs whatever is in it; hence not by default.
+        Allow a ``.pkl`` file: a pickled dict, as the book's networks read it. Unpickling a file
+        runs the code in it, so that is not the default.
 
     Raises
     ------
     ArgumentError
-        Another ending, or a ``.pkl`` that was not asked for.
+        Another ending, or ``.pkl`` without `allow_pickle`.
     DTypeError
-        Something else than an array of numbers.
+        A value is not an array of numbers.
     MissingDependency
         ``.safetensors`` without the package safetensors.
     """
@@ -70,15 +70,15 @@ def save_params(
 def load_params(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read named arrays from a ``.npz``, ``.safetensors``, or ``.pkl`` of the book's networks.
 
-    No format runs code: of a pickle, only what a dict of arrays needs is read at all.
+    Reading never runs code: of a pickle, only the instructions for a dict of arrays are followed.
 
     Raises
     ------
     ArgumentError, DataNotFound, DataCorrupt, UnsafePickle
-        Another ending; no such file; not a file of that kind; a pickle that asks for
-        anything but arrays of numbers.
+        Another ending; no such file; a damaged file or one of another kind; a pickle of
+        something else than arrays of numbers.
     DTypeError, WeightsError
-        Arrays of something else than numbers; a training checkpoint.
+        Arrays of something else than numbers; a checkpoint of a Trainer.
     MissingDependency
         ``.safetensors`` without the package safetensors.
     """
@@ -88,7 +88,7 @@ def load_params(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
             arrays, metadata = load_arrays(path)
             if metadata:
                 raise WeightsError(
-                    f"{path}: a checkpoint of a training, not weights alone; "
+                    f"{path}: a checkpoint of a Trainer, not weights alone; "
                     "the weights of a run are in its weights.npz"
                 )
         case ".safetensors":
@@ -119,6 +119,6 @@ def _numbers(op: str, params: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
                 f"{op}: {name!r} holds {array.dtype} values, expected arrays of numbers "
                 "under string names"
             )
-        # Files of other machines may have the other byte order, which kernels do not.
+        # Files of other machines may have the other byte order, with which kernels do not compute.
         arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
     return arrays

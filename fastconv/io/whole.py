@@ -1,4 +1,4 @@
-"""Files that are read as a whole, and files that only stand for others."""
+"""Files that are read as a whole, and files that are mistaken for weights."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ STAND_INS = {
     b"<!doctype html": "a web page, which a server gave in place of the file",
     b"<html": "a web page, which a server gave in place of the file",
 }
-"""How files begin that are often found where weights should be, and what they are."""
+"""Beginnings of files that are often found in place of weights, and what those files are."""
 
 
 def read_whole(path: Path) -> bytes:
-    """Return what is in a file.
+    """Return the content of a file.
 
     Raises
     ------
     DataNotFound
         There is no such file.
     DataCorrupt
-        It only stands for another one.
+        It is a placeholder for another file.
     ArgumentError
-        It takes more memory than there is.
+        It is larger than the available memory.
     """
     if not path.is_file():
         raise DataNotFound(f"{path}: no such file")
@@ -39,6 +39,6 @@ def read_whole(path: Path) -> bytes:
 
 
 def stand_in(head: bytes) -> str | None:
-    """What a file is that begins so and only stands for another one; None if it does not."""
+    """Say which placeholder for another file begins so; None of other files."""
     start = head.lstrip().lower()
     return next((what for mark, what in STAND_INS.items() if start.startswith(mark)), None)

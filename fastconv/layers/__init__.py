@@ -1,8 +1,8 @@
 """The book's layers, and others: ``forward``, then ``backward``, with their state on the layer.
 
-A layer says what is computed; `fastconv.ops` finds the backend that computes it,
-at each forward, and runs backward where forward ran. A ``backend`` attribute
-(None: follow `fastconv.use_backend`, `set_backend`, the environment) ties a layer to one.
+A layer says what is computed. `fastconv.ops` finds the backend that computes it at each forward,
+and backward runs where forward ran. The ``backend`` attribute ties a layer to one; None follows
+`fastconv.use_backend`, `set_backend` and the environment.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
 windows; D features, M units. Arrays keep the dtype of the input and the

@@ -1,7 +1,7 @@
 """What all layers share.
 
-A layer is ``forward``, then ``backward``, with its state on itself. So a layer is for one thread
-at a time, and copies, pickled or not, begin with a ``forward`` of their own.
+A layer's ``forward`` keeps on the layer what its ``backward`` needs. So one thread at a time may
+use a layer, and a copy, pickled or not, begins with a ``forward`` of its own.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["Array", "Layer", "made", "running_statistic"]
 Array = NDArray[Any]
 
 TRANSIENT = ("_kept", "_lost", "_context")
-"""Attributes that no copy takes over; the last is one in pickles of earlier versions."""
+"""Attributes that copies do not get. Pickles of earlier versions have the last one."""
 
 
 class made:
-    """An attribute that is computed at each look, where a subclass has not set one of its own.
+    """An attribute that is computed each time it is read, unless somebody has set it.
 
-    A property would refuse to be set, and the book's layers set such attributes in `forward`.
+    A property could not be set, and the book's layers set such attributes in `forward`.
     """
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
@@ -45,16 +45,16 @@ class Layer:
     backend : str or None
         Backend that this layer runs on; None follows the surrounding choice.
     parameter_names : tuple of str
-        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``. Of a layer
-        without a bias it is shorter than of its class.
+        Attributes that an optimizer trains; the gradient of ``W`` is ``dW``. A layer without a
+        bias has fewer than its class.
     buffer_names : tuple of str
-        Attributes that are kept with the weights, but not trained: statistics of the data.
+        Attributes that are saved with the weights but not trained: statistics of the data.
     frozen : bool
         Whether the parameters stay as they are; see `fastconv.network.network.Network.freeze`.
     has_modes : bool
         Whether training and evaluation differ: `forward` takes ``train_flg``.
     stands_for : Layer or None
-        The layer in whose place this one runs, in a network's evaluation.
+        The layer that this one replaces while a network evaluates.
     """
 
     parameter_names: tuple[str, ...] = ()
@@ -65,8 +65,8 @@ class Layer:
     stands_for: Layer | None = None
     # On the class too: a subclass in the book's style calls no constructor but its own.
     backend: str | None = None
-    _kept: tuple[int, Any] | None = None  # by which thread, 0 once its backward has come
-    _lost: frozenset[int] = frozenset()  # threads whose forward another's came after
+    _kept: tuple[int, Any] | None = None  # thread, 0 after its backward; and the context
+    _lost: frozenset[int] = frozenset()  # threads whose context another thread has replaced
 
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend
@@ -86,7 +86,7 @@ class Layer:
             self._lost -= {thread}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over: not what the last forward kept, which lies as kernels need it."""
+        """What a copy gets: not what the last forward kept, whose memory order kernels rely on."""
         return {k: value for k, value in vars(self).items() if k not in TRANSIENT}
 
     def forget(self) -> None:
@@ -107,7 +107,7 @@ class Layer:
 
 
 def running_statistic(op: str, layer: Layer, name: str, batch: Array) -> Array:
-    """A layer's running statistic, once it is an array like that of a batch, or a number."""
+    """A layer's running statistic, checked: a number, or an array of a batch's shape."""
     array = as_array(getattr(layer, name))
     common_dtype(op, array)
     if array.ndim:

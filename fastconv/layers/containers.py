@@ -1,15 +1,14 @@
 """Layers made of layers: chains, branches, shortcuts, auxiliary heads.
 
-Each runs forward and backward as any layer does, so that they nest. A child has a name;
-names joined by dots name the parameters of a network. A child named ``""`` adds nothing
-to the names below it.
+Each has the forward and backward of any layer, so they nest. Each child has a name; names joined
+by dots name the parameters of a network, to which a child named ``""`` adds nothing.
 
 Notation: N images, C channels, H x W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -22,32 +21,23 @@ from ..ops.arrays import as_array
 from .base import Array, Layer
 from .loss import SoftmaxWithLoss
 
-__all__ = ["AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut", "leaves", "run_layer"]
+__all__ = ["AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut", "run_layer"]
 
 
 def run_layer(layer: Any, x: Any, train_flg: bool) -> Any:
-    """`layer.forward`, told of the mode where it has modes."""
+    """Call `layer.forward`, with the mode where the layer has modes."""
     if getattr(layer, "has_modes", False):
         return layer.forward(x, train_flg)
     return layer.forward(x)
 
 
-def leaves(layer: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every layer in `layer` that holds no others, in the order they run, by dotted name."""
-    if not isinstance(layer, Container):
-        yield name, layer
-        return
-    for own, child in layer.layers.items():
-        yield from leaves(child, ".".join(part for part in (name, own) if part))
-
-
 class Container(Layer):
-    """What the layers made of layers share.
+    """The base class of layers made of layers.
 
     Parameters
     ----------
     layers : mapping of str to Layer, or sequence of Layer
-        The children; those of a sequence are named ``"0"``, ``"1"`` and so on.
+        The children; in a sequence they are named ``"0"``, ``"1"`` and so on.
 
     Attributes
     ----------
@@ -64,7 +54,7 @@ class Container(Layer):
     def forget(self) -> None:
         """Drop what the last forward kept, in all layers."""
         super().forget()
-        for _, layer in leaves(self):
+        for layer in self.layers.values():
             if hasattr(layer, "forget"):
                 layer.forget()
 
@@ -73,7 +63,7 @@ class Chain(Container):
     """Layers one after the other."""
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Return what the last layer gives."""
+        """Return the last layer's output."""
         out = as_array(x)
         for layer in self.layers.values():
             out = run_layer(layer, out, train_flg)
@@ -88,7 +78,7 @@ class Chain(Container):
 
 
 class Branches(Container):
-    """The same input through each child; the outputs are joined along the channels.
+    """Runs each child on the same input, and joins their outputs along the channels.
 
     The Inception block of GoogLeNet (arXiv:1409.4842) is four chains in one of these.
     """
@@ -110,7 +100,7 @@ class Branches(Container):
         return sum_of((layer.backward(part) for layer, part in parts), self.backend)
 
     def join(self, outputs: Sequence[Array]) -> Array:
-        """The branches' outputs, joined; their widths are kept for `split`."""
+        """Join the branches' outputs; keep their numbers of channels for `split`."""
         if len({(out.shape[0], *out.shape[2:]) for out in outputs}) > 1:
             shapes = ", ".join(
                 f"{name or 'unnamed'} {out.shape}"
@@ -121,7 +111,7 @@ class Branches(Container):
         return ops.concatenate(outputs)
 
     def split(self, dout: ArrayLike) -> list[Array]:
-        """Each branch's channels of dout."""
+        """Return each branch's channels of dout."""
         dout = as_array(dout)
         if not self.widths:
             raise StateError("Branches: backward was called before forward")
@@ -151,7 +141,7 @@ class Shortcut(Container):
 
     @property
     def body(self) -> Any:
-        """The layers that the shortcut goes around."""
+        """The layers that the shortcut bypasses."""
         return next(iter(self.layers.values()))
 
     @property
@@ -168,21 +158,21 @@ class Shortcut(Container):
         return ops.add(out, beside, self.backend)
 
     def backward(self, dout: ArrayLike) -> Array:
-        """Run both ways' backward on dout; return the sum of their dx."""
+        """Run backward through body and shortcut; return the sum of their dx."""
         dout = as_array(dout)
         beside = dout if self.projection is None else self.projection.backward(dout)
         return sum_of((self.body.backward(dout), beside), self.backend)
 
 
 class AuxiliaryHead(Container):
-    """Hands x on; in training a head of its own on x is scored too (GoogLeNet).
+    """Passes x on; in training, a classifier of its own on x adds to the loss (GoogLeNet).
 
     The network adds ``weight`` times the head's loss to its own.
 
     Parameters
     ----------
     layers : mapping of str to Layer, or sequence of Layer
-        From the images to scores (N, classes), in a row.
+        The classifier, a chain from the images to scores (N, classes).
     weight : float
         Share of the head's loss in the network's.
     """
@@ -213,12 +203,12 @@ class AuxiliaryHead(Container):
 
 
 def sum_of(arrays: Iterable[Array], backend: str | None = None) -> Array:
-    """The sum of arrays of one shape; none of them is written to."""
+    """Return the sum of arrays of one shape, and write to none of them."""
     return reduce(lambda total, array: ops.add(total, array, backend), arrays)
 
 
 def expect_sum(out: Array, beside: Array) -> None:
-    """Raise a `ShapeError` where a shortcut does not fit what it goes around."""
+    """Raise a `ShapeError` unless a body and its shortcut give the same shape."""
     if out.shape != beside.shape:
         raise ShapeError(
             f"Shortcut: the body gives {out.shape}, the shortcut {beside.shape}; a projection "

@@ -25,8 +25,8 @@ class Convolution(Layer):
     dilation : int
         Step between the pixels of a window: it spans dilation*(FH - 1) + 1 rows.
     groups : int
-        Divides C and FN: group number g of the filters sees group number g of the
-        channels. With C groups the convolution is depthwise.
+        A divisor of C and FN: the g-th group of filters sees the g-th group of channels.
+        With C groups the convolution is depthwise.
 
     Attributes
     ----------
@@ -36,8 +36,8 @@ class Convolution(Layer):
         The input of the last forward.
     col, col_W : arrays (N*OH*OW, C*FH*FW), (C*FH*FW, FN), or None
         The windows of x as rows, and the filters as columns, as the book's layer keeps them.
-        Nothing here needs them: they are made when they are asked for. None before forward,
-        and of grouped and dilated convolutions.
+        They are computed when they are read; no kernel needs them. None before forward, and of
+        grouped and dilated convolutions.
     """
 
     parameter_names: tuple[str, ...] = ("W", "b")
@@ -102,12 +102,13 @@ class Convolution(Layer):
         """
         arrays, window = (x, self.W, self.b), (self.stride, self.pad)
         if self.plain:
-            out, self._context = ops.conv2d_forward(*arrays, *window, self.backend)
+            out, context = ops.conv2d_forward(*arrays, *window, self.backend)
         else:
-            out, self._context = ops.conv2d_grouped_forward(
+            out, context = ops.conv2d_grouped_forward(
                 *arrays, *window, self.dilation, self.groups, self.backend
             )
-        self.x = self._context.x
+        self._context = context
+        self.x = context.x
         return out
 
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:

@@ -48,8 +48,9 @@ class Affine(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         """Return (N, M) for x (N, ...); all axes but the first are flattened to D."""
-        out, self._context = ops.affine_forward(x, self.W, self.b, self.backend)
-        self.x, self.original_x_shape = self._context.x, self._context.shape
+        out, context = ops.affine_forward(x, self.W, self.b, self.backend)
+        self._context = context
+        self.x, self.original_x_shape = context.x, context.shape
         return out
 
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:

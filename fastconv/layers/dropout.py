@@ -15,16 +15,15 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Layer):
-    """Zero a random share of the input in training; scale, so that the mean stays, once.
+    """Sets a random share of the input to 0 in training; one mode scales, so that the mean stays.
 
     Parameters
     ----------
     dropout_ratio : float
         Share that is dropped.
     inverted : bool
-        Scale what is kept by 1 / (1 - ratio) in training, and nothing in evaluation, as
-        PyTorch does. If not, what is kept is not rescaled (arXiv:1207.0580), and evaluation
-        scales by 1 - ratio.
+        True: training scales the rest by 1 / (1 - ratio), as in PyTorch. False: evaluation
+        scales by 1 - ratio (arXiv:1207.0580).
 
     Notes
     -----
@@ -50,7 +49,7 @@ class Dropout(Layer):
         self.mask: NDArray[np.bool_] | None = None
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Return x with a random share set to 0, or in evaluation all of it; scaled or not."""
+        """Return x with a random share set to 0; in evaluation all of x. See `inverted`."""
         x = as_array(x)
         if train_flg:
             self.mask = randomness.uniform(x.shape) > self.dropout_ratio
@@ -59,7 +58,7 @@ class Dropout(Layer):
         return x if self.inverted else x * (1.0 - float(self.dropout_ratio))
 
     def backward(self, dout: ArrayLike) -> Array:
-        """Return dout where the input was kept, scaled as it was, else 0."""
+        """Return dout, scaled like the input, where the input was kept, else 0."""
         if self.mask is None:
             raise StateError("Dropout: backward was called before a forward in training")
         return self._scaled(ops.masked("dropout backward", dout, self.mask, self.backend))

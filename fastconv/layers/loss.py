@@ -40,15 +40,16 @@ class SoftmaxWithLoss(Layer):
     def forward(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M).
 
-        Or of the scores (M,) of one sample, for an index or a one-hot row (M,).
+        For one sample: scores (M,), and an index or a one-hot row (M,).
         """
         self._lone = getattr(x, "ndim", 2) == 1
         if self._lone:
             x, t = _one_row(x, t)
-        self.loss, self._context = ops.softmax_cross_entropy_forward(
+        self.loss, context = ops.softmax_cross_entropy_forward(
             x, t, self.backend, smoothing=self.label_smoothing
         )
-        self.y, self.t = self._context.probabilities, as_array(t)
+        self._context = context
+        self.y, self.t = context.probabilities, as_array(t)
         if self._lone:
             self.y, self.t = self.y[0], self.t[0]
         return self.loss
@@ -56,8 +57,8 @@ class SoftmaxWithLoss(Layer):
     def backward(self, dout: float = 1) -> Array:
         """Return (y - smoothed onehot(t)) * dout / N.
 
-        For the scores of one sample, (M,), the book's layer divides by the length of t, which
-        with a one-hot t is M. So does this one.
+        For the scores (M,) of one sample, this divides by the length of t, as the book's layer
+        does: by M for a one-hot t.
         """
         if self._lone:
             length = max(1, as_array(self.t).size)
@@ -66,6 +67,6 @@ class SoftmaxWithLoss(Layer):
 
 
 def _one_row(x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
-    """The scores and the label of one sample as those of a batch of one."""
+    """Return the scores and the label of one sample as a batch of one."""
     scores, label = as_array(x), as_array(t)
     return scores[np.newaxis], label.reshape((1, -1) if label.size == scores.size else (-1,))

@@ -37,10 +37,10 @@ class BatchNormalization(Layer):
     Attributes
     ----------
     xc, xn : arrays (N, D), or None
-        The last batch in training, less its mean, and divided by `std`. As `std` and
-        `batch_size` they are made when they are asked for; None before forward.
+        The last training batch less its mean, and that divided by `std`.
     std : array (D,) or None
     batch_size : int or None
+        These four are computed when they are read; None before forward.
     """
 
     parameter_names = ("gamma", "beta")
@@ -73,29 +73,29 @@ class BatchNormalization(Layer):
 
     @made
     def xn(self) -> Array | None:
-        """The last batch, normalised."""
+        """The last training batch, normalised."""
         return self._of_the_batch("normalized")
 
     @made
     def std(self) -> Array | None:
-        """Its standard deviation, with what is added to the variance."""
+        """Root of the last training batch's variance plus epsilon."""
         variance = self._of_the_batch("variance")
         return None if variance is None else np.sqrt(variance + self.epsilon)
 
     @made
     def xc(self) -> Array | None:
-        """It less its mean."""
+        """The last training batch less its mean."""
         normalized: Any = self.xn
         return None if normalized is None else normalized * self.std
 
     @made
     def batch_size(self) -> int | None:
-        """How many samples it has."""
+        """Number of samples of the last training batch."""
         normalized: Any = self.xn
         return None if normalized is None else len(normalized)
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Return an array like x, normalised by its own batch, or by the running statistics."""
+        """Return x, normalised by its batch or, in evaluation, by the running statistics."""
         x = as_array(x)
         if x.ndim not in (2, 4):
             raise ShapeError(
@@ -141,16 +141,16 @@ class BatchNormalization(Layer):
 class LocalResponseNormalization(Layer):
     """x / (k + alpha/size * (sum of squares over `size` channels around))**beta.
 
-    Channel c sees the channels c - size//2, ..., c + (size - 1)//2 that there are.
+    Channel c sees the channels c - size//2, ..., c + (size - 1)//2, as far as they exist.
 
     Parameters
     ----------
     size : int
-        How many channels, at least 1.
+        Number of channels, at least 1.
     alpha : float
-        At least 0. It is divided by the size, as in PyTorch's ``LocalResponseNorm``; the
-        alpha of the AlexNet paper (section 3.3: k=2, n=5, alpha=1e-4, beta=0.75) is not, and
-        corresponds to one of ``size`` times as much here.
+        At least 0. It is divided by the size, as in PyTorch's ``LocalResponseNorm``. The AlexNet
+        paper (section 3.3: k=2, n=5, alpha=1e-4, beta=0.75) does not divide: its alpha is
+        ``size`` times as large here.
     beta : float
     k : float
         Above 0.
@@ -182,9 +182,9 @@ class LocalResponseNormalization(Layer):
 
 
 class BatchNormalization2d(Layer):
-    """Batch normalisation per channel (arXiv:1502.03167, section 3.2), as convolutions need it.
+    """Batch normalisation per channel (arXiv:1502.03167, section 3.2), for convolutions.
 
-    `BatchNormalization`, the book's, has statistics for each activation instead.
+    The book's, `BatchNormalization`, has statistics for each activation instead.
 
     Parameters
     ----------
@@ -196,8 +196,8 @@ class BatchNormalization2d(Layer):
     epsilon : float
         Added to the variance.
     running_mean, running_var : arrays (C,), optional
-        Statistics for evaluation, by default 0 and 1, in gamma's dtype. They are replaced by new
-        arrays, never changed.
+        Statistics for evaluation, by default 0 and 1, in gamma's dtype. Training replaces the
+        arrays and never writes into them.
 
     Attributes
     ----------
@@ -206,9 +206,9 @@ class BatchNormalization2d(Layer):
 
     Notes
     -----
-    A batch is normalised by its biased variance, but running_var averages the unbiased one, as
-    PyTorch's ``BatchNorm2d`` does, so that weights can be exchanged. A batch of one value for each
-    channel has variance 0, and its output is beta.
+    A batch is normalised by its biased variance, but running_var averages the unbiased one, as in
+    PyTorch's ``BatchNorm2d``, so that weights can be exchanged. A batch of one value per channel
+    has variance 0, and its output is beta.
     """
 
     parameter_names = ("gamma", "beta")
@@ -238,7 +238,7 @@ class BatchNormalization2d(Layer):
         self.dbeta: Array | None = None
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
-        """Return an array like x (N, C, H, W), normalised by its batch, or by what runs."""
+        """Return (N, C, H, W): x normalised by its batch, or by the running statistics."""
         if not train_flg:
             out, self._context = ops.batchnorm2d_fixed(
                 x,
@@ -257,14 +257,14 @@ class BatchNormalization2d(Layer):
         return out
 
     def note_statistics(self, mean: Array, variance: Array, count: int) -> None:
-        """Let the running statistics follow a batch.
+        """Update the running statistics from a batch.
 
         Parameters
         ----------
         mean, variance : arrays (C,)
-            Of the batch; the variance biased, as `ops.batchnorm2d_train` gives it.
+            Of the batch; the variance is biased, as `ops.batchnorm2d_train` gives it.
         count : int
-            Values for each channel, N*H*W; of none there is nothing to follow.
+            Values per channel, N*H*W; an empty batch changes nothing.
         """
         if count == 0:
             return
@@ -277,8 +277,8 @@ class BatchNormalization2d(Layer):
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dgamma and dbeta, return dx (N, C, H, W) (None if it is not asked for).
 
-        After a forward in evaluation mode the statistics are constants (the frozen layers of
-        transfer learning), and the gradient does not flow through them.
+        After a forward in evaluation (the frozen layers of transfer learning) the statistics are
+        constants, and no gradient flows through them.
         """
         context = self._forward_context()
         dx, self.dgamma, self.dbeta, _ = ops.batchnorm2d_backward(

@@ -35,8 +35,8 @@ class Pooling(Layer):
     stride, pad : int
         Padded places never win; pad is smaller than the window.
     ceil_mode : bool
-        Keep a last window that hangs over the padded image, as long as it begins inside
-        the image or in front of it.
+        Keep a last window that reaches beyond the padded image, if it begins inside the image
+        or in the padding in front of it.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Pooling(Layer):
         The input of the last forward.
     """
 
-    # On the class too: a pickle of an older one, or a subclass in the book's style, lacks it.
+    # On the class too: older pickles, and subclasses in the book's style, do not set it.
     ceil_mode: bool = False
 
     def __init__(
@@ -73,7 +73,7 @@ class Pooling(Layer):
 
     @cached_property
     def arg_max(self) -> NDArray[np.intp] | None:
-        """Position in its window of each maximum, one axis in the order n, y, x, c."""
+        """Position of each maximum in its window, flattened in the order n, y, x, c."""
         if self._context is None:
             return None
         return self._context.winner.transpose(0, 2, 3, 1).ravel().astype(np.intp)
@@ -108,11 +108,11 @@ class AveragePooling(Layer):
     stride, pad : int
         pad is smaller than the window.
     ceil_mode : bool
-        Keep a last window that hangs over the padded image, as long as it begins inside
-        the image or in front of it.
+        Keep a last window that reaches beyond the padded image, if it begins inside the image
+        or in the padding in front of it.
     count_padding : bool
         Whether padding counts as zeros (PyTorch's ``count_include_pad``); else a window is
-        divided by its real places. What hangs over the padding never counts.
+        divided by the number of its pixels in the image. Places beyond the padding never count.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class AveragePooling(Layer):
 
 
 class AdaptiveAveragePooling(Layer):
-    """The averages of out_h x out_w windows that share out an image of any size.
+    """The averages of out_h x out_w windows that cover an image of any size.
 
     Window i of OH takes the rows from floor(i*H/OH) to ceil((i + 1)*H/OH), so that
     neighbours overlap where OH does not divide H.
@@ -187,7 +187,7 @@ class GlobalAveragePooling(AdaptiveAveragePooling):
 
 
 class Subsampling(Layer):
-    """Every `stride`-th pixel, and `more_channels` of zeros around the channels.
+    """Keep every `stride`-th pixel, and add `more_channels` of zeros around the channels.
 
     Option A of section 3.3 of arXiv:1512.03385.
     """

@@ -1,4 +1,4 @@
-"""Networks that are ready to train, by name."""
+"""Ready-made networks, by name."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet56": resnet56,
     "resnet110": resnet110,
 }
-"""The models by the names that the command line takes."""
+"""The models by their names on the command line."""
 
 _OF_ONE_SIZE = ("lenet", "digitnet4", "digitnet5", "digitnet6")
-"""Those that are told the images' size, since their affine layers depend on it."""
+"""Models that take the images' size, since their affine layers depend on it."""
 
 LEAST_SIDE = {
     "deepconvnet": 4,
@@ -86,11 +86,11 @@ LEAST_SIDE = {
     **{name: 32 for name in MODELS if name.startswith("vgg")},
     "googlenet": 31,
 }
-"""Pixels that an image must have in height and width; of models that are not here, one."""
+"""Least height and width of an image in pixels; 1 for the other models."""
 
 
 def default_image(name: str) -> tuple[int, int, int]:
-    """(C, H, W) where nobody says: a digit, or, for models that need more, a photograph."""
+    """Default (C, H, W): a digit, or a photograph for models that need larger images."""
     return (1, 28, 28) if LEAST_SIDE.get(name, 1) <= 28 else (3, 224, 224)
 
 
@@ -112,7 +112,7 @@ def make_model(
     input_dim : (C, H, W)
     classes : int
     dtype, backend, seed
-        As for each of the models.
+        As each model takes them.
 
     Raises
     ------
@@ -146,12 +146,12 @@ def make_model(
 
 
 def make_empty_model(source: str, *model: Any, **options: Any) -> Network:
-    """Make a model without weights, for those of a file: `Network.set_state` has to follow.
+    """Make a model without weights; `Network.set_state` must then set those of a file.
 
     Parameters
     ----------
     source : str
-        What the file is called, for messages.
+        Name of the file, for messages.
     *model, **options
         As for `make_model`.
 
@@ -160,10 +160,10 @@ def make_empty_model(source: str, *model: Any, **options: Any) -> Network:
     ArgumentError, ShapeError
         As for `make_model`.
     DataCorrupt
-        A network that is too large for any memory.
+        The network is too large for any memory.
     """
     try:
         with without_weights():
             return make_model(*model, **options, seed=0)
     except MemoryError as error:
-        raise DataCorrupt(f"{source}: of a network that is too large: {error}") from None
+        raise DataCorrupt(f"{source}: describes a network that is too large: {error}") from None

@@ -1,8 +1,8 @@
-"""What the models are built from: first weights, and layers of a given number of channels.
+"""What the models are built from: layers of given sizes, with initial weights.
 
-Weights are drawn as *He et al.* (arXiv:1502.01852) do behind ReLU: normal, with variance
-2 / fan, where fan counts the connections of one output (``fan_in``, as in the book) or of one
-input (``fan_out``, as PyTorch's models do).
+Weights are drawn for ReLU as by *He et al.* (arXiv:1502.01852): normal, with variance 2 / fan,
+where fan counts the connections of one output (``fan_in``, as in the book) or of one input
+(``fan_out``, as in PyTorch's models).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Builder", "image_shape", "without_weights"]
 
 
 def image_shape(op: str, input_dim: Any) -> tuple[int, int, int]:
-    """(C, H, W), checked."""
+    """Return (C, H, W), checked."""
     if len(input_dim) != 3:
         raise ArgumentError(f"{op}: the shape of an image must be (C, H, W), got {input_dim!r}")
     channels, height, width = (as_int(op, "image shape", size, 1) for size in input_dim)
@@ -37,10 +37,10 @@ _without_weights: ContextVar[bool] = ContextVar("fastconv_without_weights", defa
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Inside the block, models are built for weights of a file: they draw none.
+    """Inside the block, models draw no weights, for a file will give them.
 
-    The arrays in their place have shapes, by which the file's are checked, and no memory: a file
-    that speaks of an absurdly large network is refused before there is one.
+    In their place stand arrays without memory, whose shapes the file's arrays are checked against:
+    a file that describes an absurdly large network is refused before it takes memory.
     """
     token = _without_weights.set(True)
     try:
@@ -50,7 +50,7 @@ def without_weights() -> Iterator[None]:
 
 
 def _no_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """An array that nobody can write to: one number, in all of its places."""
+    """A read-only array of one number, which takes the memory of one."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
@@ -72,11 +72,11 @@ class Builder:
         self.randn = np.random.randn if seed is None else np.random.RandomState(seed).randn
 
     def count(self, name: str, value: Any) -> int:
-        """A whole number of at least 1."""
+        """Return a whole number of at least 1, or raise."""
         return as_int(self.op, name, value, 1)
 
     def normal(self, shape: tuple[int, ...], deviation: float) -> np.ndarray:
-        """Normal numbers around 0, drawn a row at a time: in float64 some would fill the memory."""
+        """Draw normal numbers around 0, row by row: in float64, all would take much memory."""
         if _without_weights.get():
             return _no_memory(shape, self.dtype)
         out = fresh(shape, self.dtype)
@@ -85,7 +85,7 @@ class Builder:
         return out
 
     def filled(self, count: int, value: float = 0) -> np.ndarray:
-        """So many times one value."""
+        """A vector of one value."""
         if _without_weights.get():
             return _no_memory((count,), self.dtype)
         return np.full(count, value, self.dtype)
@@ -107,12 +107,12 @@ class Builder:
         return Convolution(weight, self.filled(fn) if bias else None, stride, pad)
 
     def norm(self, channels: int, epsilon: float = 1e-5) -> BatchNormalization2d:
-        """Batch normalisation that first changes no more than it must."""
+        """Batch normalisation with scale 1 and shift 0."""
         gamma, beta = self.filled(channels, 1), self.filled(channels)
         return BatchNormalization2d(gamma, beta, epsilon=epsilon)
 
     def affine(self, features: int, units: int, deviation: float | None = None) -> Affine:
-        """A fully connected layer; by default with the deviation of fan_in."""
+        """A fully connected layer; by default with the standard deviation of fan_in."""
         scale = np.sqrt(2.0 / features) if deviation is None else deviation
         weight = self.normal((features, units), scale)
         return Affine(weight, self.filled(units))

@@ -1,8 +1,8 @@
-"""Small networks made for digits of 28 x 28: short runs, and many of them.
+"""Small networks for digits of 28 x 28, made for short runs.
 
-Against `DeepConvNet` they save where work is dearest: no padding in front of the first pooling,
-where images are largest, so 28 pixels shrink to 24, and few filters there. The two with batch
-normalisation learn at ten times Adam's usual rate and need no hidden affine layer.
+Compared with `DeepConvNet` they save where images are largest and work costs most: in front of the
+first pooling they have few filters and no padding, so that 28 pixels shrink to 24. The two with
+batch normalisation learn at ten times Adam's usual rate and need no hidden affine layer.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .build import Builder, image_shape
 __all__ = ["digitnet4", "digitnet5", "digitnet6"]
 
 Block = tuple[int, ...]
-"""Filters of the 3x3 convolutions in front of one 2x2 pooling."""
+"""Numbers of filters of the 3x3 convolutions in front of a 2x2 pooling."""
 
 
 def _of_blocks(
     name: str, blocks: tuple[Block, ...], pads: tuple[int, ...], hidden: int, norm: bool
 ) -> Callable[..., Network]:
-    """The model; one padding a block; `hidden` units in front of the last layer, 0 for none."""
+    """Build the model: a padding for each block; `hidden` units before the last layer, or 0."""
     filters = ", ".join("-".join(map(str, block)) for block in blocks)
 
     def digitnet(

@@ -1,6 +1,6 @@
-"""Several networks, and several views of an image, asked at once: their probabilities are averaged.
+"""Ensembles: the averaged probabilities of several networks on several views of an image.
 
-Networks that start from other weights, or are built in another way, make other mistakes
+Networks that start from other weights, or have another architecture, make other mistakes
 (Ciresan et al. 2012, arXiv:1202.2745).
 
 Notation: N images, C channels, H x W pixels.
@@ -34,16 +34,16 @@ KIND = "fastconv ensemble"
 
 
 class Ensemble(Predictor):
-    """Networks that answer together.
+    """Networks that predict together.
 
     Parameters
     ----------
     members : sequence of Network
         For images of one shape, with the same classes.
     views : sequence of View
-        Each member sees each image in each of these ways.
+        Each member predicts on each of these views of an image.
     about : dict, optional
-        Plain data (as JSON can hold) that files keep with it, such as what it was trained on.
+        Plain data (that JSON can hold) to save with it, such as what it was trained on.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class Ensemble(Predictor):
         self.about = {} if about is None else about
 
     def probabilities(self, x: ArrayLike) -> NDArray[Any]:
-        """Mean over members and views of the probabilities (N, classes) of images (N, C, H, W)."""
+        """Return mean probabilities (N, classes) over members and views of images (N, C, H, W)."""
         x = as_array(x)
         seen = [view.of(x) for view in self.views]
         total: Any = 0
@@ -81,7 +81,7 @@ class Ensemble(Predictor):
         return total / len(self.members)
 
     def predict(self, x: ArrayLike, train_flg: bool = False) -> NDArray[Any]:
-        """Return the logarithm of `probabilities`: scores (N, classes) as a network's are."""
+        """Return scores (N, classes) like a network's: the logarithm of `probabilities`."""
         return np.log(self.probabilities(x) + np.finfo(np.float64).tiny)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -90,8 +90,8 @@ class Ensemble(Predictor):
         Raises
         ------
         ArgumentError
-            A member that `fastconv.models.make_model` has not made: no file could say how
-            to make it again.
+            `fastconv.models.make_model` did not make a member, so no file can say how to make
+            it again.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for number, member in enumerate(self.members):
@@ -128,7 +128,7 @@ class Ensemble(Predictor):
         file = record_of(metadata, _File, source)
         known = {field.name for field in fields(View)}
         for view in file.views:
-            if unknown := view.keys() - known:  # to leave it out would be to answer otherwise
+            if unknown := view.keys() - known:  # without it, predictions would differ
                 raise DataCorrupt(f"{source}: a view with unknown {', '.join(unknown)}")
         views = [record_of(view, View, source) for view in file.views]
         members = []
@@ -142,7 +142,7 @@ class Ensemble(Predictor):
 
 @dataclass(frozen=True)
 class _Spec:
-    """What `make_model` made a member of."""
+    """The arguments of `make_model` for a member."""
 
     name: str
     input_dim: tuple[int, int, int]
@@ -165,7 +165,7 @@ class _File:
 
 
 def is_ensemble_file(path: str | PathLike[str]) -> bool:
-    """Whether there is a file at this path that `Ensemble.save` has written."""
+    """Whether the file at this path is one that `Ensemble.save` wrote."""
     if Path(path).suffix != ".npz" or not Path(path).is_file():
         return False
     try:

@@ -1,7 +1,7 @@
 """GoogLeNet: Inception blocks, wide and cheap (arXiv:1409.4842).
 
-As PyTorch's model has it: with batch normalisation, and 3x3 filters where the paper has 5x5.
-Names of layers and parameters are those of that model, so that files of weights exchange.
+It follows PyTorch's model: with batch normalisation, and 3x3 filters where the paper has 5x5.
+Layers and parameters have that model's names, so that weights can be exchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .build import Builder
 
 __all__ = ["googlenet"]
 
-# Filters: 1x1; 1x1 before 3x3, 3x3; the same for the second pair; 1x1 behind the pooling.
+# Numbers of filters: 1x1; 1x1 before 3x3, 3x3; the second such pair; 1x1 behind the pooling.
 INCEPTIONS = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -29,13 +29,13 @@ INCEPTIONS = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-"""Of each block (table 1)."""
+"""Filters of each block (table 1)."""
 
 EPSILON = 1e-3
-"""Of the batch normalisations."""
+"""Epsilon of the batch normalisations."""
 
 HEAD_WEIGHT = 0.3
-"""Share of each auxiliary head's loss."""
+"""Weight of each auxiliary head's loss."""
 
 
 def googlenet(
@@ -53,7 +53,7 @@ def googlenet(
     Parameters
     ----------
     num_classes, in_channels : int
-        Scores of each image, and its channels. Height and width are free.
+        Scores of an image, and its channels. Height and width are free.
     aux_logits : bool
         Add the two auxiliary heads: in training each adds 0.3 times its own loss.
     dropout : float
@@ -62,7 +62,7 @@ def googlenet(
     backend : str, optional
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
-        Of the first weights; None draws from NumPy's global generator.
+        Of the initial weights; None draws from NumPy's global generator.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def unit(build: Builder, c: int, filters: int, size: int, stride: int = 1, pad: 
 
 
 def inception(build: Builder, c: int, filters: tuple[int, ...]) -> Branches:
-    """Four ways side by side, from one pixel to its neighbourhood."""
+    """Four branches: 1x1, two pairs of 1x1 and 3x3, and a pooling with 1x1."""
     one, reduce3, three, reduce5, five, pooled = filters
     return Branches(
         {
@@ -120,7 +120,7 @@ def inception(build: Builder, c: int, filters: tuple[int, ...]) -> Branches:
 
 
 def head(build: Builder, c: int, classes: int) -> AuxiliaryHead:
-    """Scores from the middle of the network."""
+    """An auxiliary head: scores from the middle of the network."""
     layers = {
         "avgpool": AdaptiveAveragePooling(4, 4),
         "conv": unit(build, c, 128, 1),

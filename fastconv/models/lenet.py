@@ -32,7 +32,7 @@ def lenet(
     backend : str, optional
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
-        Of the first weights; None draws from NumPy's global generator.
+        Of the initial weights; None draws from NumPy's global generator.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """ResNet: shortcuts around pairs and triples of convolutions (arXiv:1512.03385).
 
-Names of layers and parameters are those of PyTorch's models, ``conv1.weight`` to ``fc.bias``,
-so that files of weights exchange. The stride of a bottleneck is in its 3x3 convolution, as
-there; the paper has it in the first 1x1.
+Layers and parameters have the names of PyTorch's models, ``conv1.weight`` to ``fc.bias``, so that
+weights can be exchanged. As there, the 3x3 convolution of a bottleneck has the stride; in the paper
+the first 1x1 has it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ EXPANSION = 4
 """Output channels of a bottleneck for each channel of its 3x3 convolution."""
 
 SMALL_FILTERS = (16, 32, 64)
-"""Of the three stages for images of 32 x 32 (section 4.2)."""
+"""Filters of the three stages for images of 32 x 32 (section 4.2)."""
 
 
 def basic_block(build: Builder, c: int, filters: int, stride: int) -> dict[str, Any]:
-    """Two convolutions of 3x3; `c` channels to `filters`."""
+    """Two 3x3 convolutions, from `c` channels to `filters`."""
     return {
         "conv1": build.conv(c, filters, 3, stride, 1),
         "bn1": build.norm(filters),
@@ -57,7 +57,7 @@ def basic_block(build: Builder, c: int, filters: int, stride: int) -> dict[str, 
 
 
 def bottleneck(build: Builder, c: int, filters: int, stride: int) -> dict[str, Any]:
-    """Convolutions of 1x1, 3x3 and 1x1; `c` channels to ``EXPANSION * filters``."""
+    """1x1, 3x3 and 1x1 convolutions, from `c` channels to ``EXPANSION * filters``."""
     wide = EXPANSION * filters
     return {
         "conv1": build.conv(c, filters, 1),
@@ -80,7 +80,7 @@ def residual(body: dict[str, Any], projection: Chain | Subsampling | None) -> Ch
 
 
 def _of_depth(depth: int) -> Callable[..., Network]:
-    """The model for large images with this many layers."""
+    """Build the model for large images with this many layers."""
     deep = depth >= 50
     block, expansion = (bottleneck, EXPANSION) if deep else (basic_block, 1)
 
@@ -126,7 +126,7 @@ def _of_depth(depth: int) -> Callable[..., Network]:
     backend : str, optional
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
-        Of the first weights; None draws from NumPy's global generator.
+        Of the initial weights; None draws from NumPy's global generator.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def _of_depth(depth: int) -> Callable[..., Network]:
 
 
 def _small_of_depth(depth: int) -> Callable[..., Network]:
-    """The model for small images with this many layers: 6n + 2."""
+    """Build the model for small images with this many layers: 6n + 2."""
 
     def resnet(
         num_classes: int = 10,
@@ -186,7 +186,7 @@ def _small_of_depth(depth: int) -> Callable[..., Network]:
     backend : str, optional
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
-        Of the first weights; None draws from NumPy's global generator.
+        Of the initial weights; None draws from NumPy's global generator.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """VGG: small filters, one after the other (arXiv:1409.1556).
 
-Names of layers and parameters are those of PyTorch's models, ``features.0.weight`` to
-``classifier.6.bias``, so that files of weights exchange.
+Layers and parameters have the names of PyTorch's models, ``features.0.weight`` to
+``classifier.6.bias``, so that weights can be exchanged.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2,
 FILTERS = (64, 128, 256, 512, 512)
 HIDDEN = 4096
 GRID = 7
-"""Side of the image in front of the affine layers: any input is brought to it by averages."""
+"""Side of the image in front of the affine layers, to which averages bring any input."""
 
 
 def _of_depth(depth: int) -> Callable[..., Network]:
-    """The model with this many layers that have weights."""
+    """Build the model with this many layers that have weights."""
 
     def vgg(
         num_classes: int = 1000,
@@ -76,7 +76,7 @@ def _of_depth(depth: int) -> Callable[..., Network]:
     backend : str, optional
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
-        Of the first weights; None draws from NumPy's global generator.
+        Of the initial weights; None draws from NumPy's global generator.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Layers as a network: executed, kept, described, compared with another's."""
+"""Networks of layers: how they run, what they hold, what they look like, how they are copied."""
 
 from .network import Network, Predictor
 

@@ -1,12 +1,11 @@
-"""Parameters that a network's layers no longer have, so that training them changes nothing.
+"""Detached parameters: arrays that are trained, but that no layer computes with any more.
 
-A network in the book's style keeps each array under two names, in ``params`` and on a layer. Pickle
-and `copy.deepcopy` keep the two one; others, joblib among them, make two arrays of them.
+A network in the book's style names each array twice, in ``params`` and on a layer. Pickle and
+`copy.deepcopy` copy such an array once; joblib and others make two arrays of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +14,20 @@ from numpy.typing import NDArray
 
 from ..errors import StateError
 from ..layers import Layer
-from ..layers.containers import leaves
+from ..layers.tree import leaves
 from .parameters import Parameters
 
 __all__ = ["Detached", "layers_of"]
 
 
 def layers_of(network: Any) -> list[Layer]:
-    """The layers of fastconv's that a network keeps as the book's do, in a list or a dict."""
-    found = getattr(network, "layers", ())
-    rows = found.values() if isinstance(found, Mapping) else found
-    if not isinstance(found, Mapping | Sequence):
-        return []
-    return [leaf for row in rows for _, leaf in leaves(row) if isinstance(leaf, Layer)]
+    """The fastconv layers in a network's ``layers``, a list or a dict as in the book."""
+    return [layer for _, layer in leaves(network) if isinstance(layer, Layer)]
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A parameter, and a layer's array that has the same values but is another."""
+    """A parameter, and a layer's array with the same values that is another object."""
 
     key: str
     layer: Layer
@@ -42,10 +37,10 @@ class _Pair:
 
 
 class Detached:
-    """Watches a run for updates that do not reach the layers.
+    """Notices updates of a run that do not reach the layers.
 
-    A network may well hand its layers new arrays in each ``gradient``. So nothing is said before
-    an update has changed a parameter, and the next gradient was taken with the old values.
+    A network may give its layers new arrays in each ``gradient``. So there is an error only when
+    an update has changed a parameter and the next gradient still used the old values.
     """
 
     def __init__(self) -> None:
@@ -53,12 +48,12 @@ class Detached:
         self._handed_over = False
 
     def before_update(self, network: Any) -> None:
-        """Look at a network whose gradient was taken.
+        """Check a network between its gradient and the update.
 
         Raises
         ------
         StateError
-            The update before this one changed parameters, but not what the layers compute with.
+            The last update changed parameters, but not the arrays that the layers compute with.
         """
         for pair in self._pairs:
             same = getattr(pair.layer, pair.name) is pair.array
@@ -66,9 +61,9 @@ class Detached:
             if same and changed and np.array_equal(pair.array, pair.before):
                 raise StateError(
                     f"Trainer: params[{pair.key!r}] is trained, but {type(pair.layer).__name__} "
-                    "computes with another array, which does not change; after loading a network "
-                    "of a class of your own from what keeps no two names of one array, such as "
-                    f"joblib, give the layers theirs again: layer.{pair.name} = "
+                    "computes with another array, which does not change; joblib and others copy "
+                    "an array with two names as two, so after loading a network of your own class "
+                    f"give its layers their arrays again: layer.{pair.name} = "
                     f"network.params[{pair.key!r}]"
                 )
             self._handed_over = self._handed_over or changed

@@ -1,7 +1,7 @@
-"""What one thread at a time may do: train a network, whose layers keep the state of a step.
+"""Exclusive use: one thread at a time may train a network, whose layers keep the state of a step.
 
-A second thread is not made to wait. It would go on with weights that the first has changed in
-between, and most who share a network among threads want one for each.
+A second thread gets an error and does not wait: it would go on with weights that the first has
+changed meanwhile, and threads that share a network mostly need one each.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..errors import StateError
 __all__ = ["exclusively"]
 
 _holders: dict[int, int] = {}
-"""The thread that holds an object, by the object's id. It is alive, since that thread uses it."""
+"""The thread that holds an object, by the object's id. The thread's use keeps the object alive."""
 
 
 @contextmanager
 def exclusively(op: str, things: Iterable[Any]) -> Iterator[None]:
-    """Hold objects for this thread inside a ``with`` block; it may hold them already.
+    """Hold objects for this thread inside a ``with`` block; the thread may hold some already.
 
     Parameters
     ----------
     op : str
-        What messages begin with.
+        How messages begin.
     things : iterable of object
         Layers of a network, an optimizer.
 
@@ -43,8 +43,8 @@ def exclusively(op: str, things: Iterable[Any]) -> Iterator[None]:
             key = id(thing)
             if _holders.get(key) == thread:
                 continue
-            taken.append(key)  # before it is held, so that Ctrl-C in between leaves nothing held
-            if _holders.setdefault(key, thread) != thread:  # one step, whatever threads do
+            taken.append(key)  # first, so that Ctrl-C behind this line leaves nothing held
+            if _holders.setdefault(key, thread) != thread:  # atomic
                 raise StateError(
                     f"{op}: another thread is training this {type(thing).__name__}; give each "
                     "thread a network of its own by copy.deepcopy(network), and an optimizer "
@@ -58,7 +58,7 @@ def exclusively(op: str, things: Iterable[Any]) -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """A child has one thread: what the others held, nobody holds there."""
+    """Release what other threads hold: a forked child has none of them."""
     own = threading.get_ident()
     for key, thread in list(_holders.items()):
         if thread != own:

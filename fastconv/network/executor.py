@@ -1,12 +1,12 @@
-"""How a network's layers are executed: some as one, all in memory that is used again.
+"""How a network's layers are executed: fused where the backend can, in memory that is used again.
 
-A `Plan` cuts a network's layers into runs (`fusion`) and lets them draw from memory of
-its own. What nobody needs any more is used again at once, also within a step; from the second
-step on, none is allocated. It keeps at most twice the memory that the largest of the last calls
-drew (`fastconv.ops.memory.Pool`), and is gone with its network.
+An `Executor` cuts a network's layers into groups (`fusion`), which draw memory from a pool of its
+own. An array's memory is free again once nothing refers to it, also within a step, so that steps
+after the first allocate nothing. The pool keeps at most twice what the largest of the last calls
+drew (`fastconv.ops.memory.Pool`), and goes with its network.
 
-What a layer shows after a step is ``dW``, ``db`` and the like; inside a run nothing else is there
-to see. Evaluation leaves fastconv's layers as they are.
+A step leaves ``dW``, ``db`` and the like on the layers; on those inside a group, nothing else.
+Evaluation leaves fastconv's layers as they are.
 """
 
 from __future__ import annotations
@@ -24,37 +24,39 @@ from .. import ops
 from ..backends.algorithms import ConvAlgorithms
 from ..errors import StateError
 from ..geometry import window_geometry
+from ..layers.tree import flat
 from ..ops.memory import Pool, Use, drawing_from
-from .fusion import ConvRun, Normalized, Run, Runs, flat, trains
+from .fusion import ConvGroup, FusedRow, Group, Sum, trains
 
-__all__ = ["Plan", "RunFacts", "describe"]
+__all__ = ["Executor", "GroupFacts", "describe"]
 
 Array = NDArray[Any]
 
 
-class Plan:
+class Executor:
     """Runs layers forward and backward.
 
     Any number of threads may evaluate at once; they draw from one pool. One at a time may train.
-    Copies by `copy.deepcopy` and pickles of a plan start empty.
+    Copies by `copy.deepcopy` and pickles of an executor start empty.
     """
 
     def __init__(self) -> None:
         self.pool = Pool()
-        self._kept: tuple[Runs, Use] | None = None
-        # Threads, and not marks: a process that forks leaves a child with those of its others.
+        self._kept: tuple[FusedRow, Use] | None = None
+        # Threads, not flags: a forked child would inherit flags, but has none of the other threads.
         self._stepping: int | None = None
         self._running: int | None = None
 
-    def __reduce__(self) -> tuple[type[Plan], tuple[()]]:
-        return Plan, ()
+    def __reduce__(self) -> tuple[type[Executor], tuple[()]]:
+        return Executor, ()
+
+    def in_step(self) -> bool:
+        """Whether this thread is inside of a `step`."""
+        return self._stepping == threading.get_ident()
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Behind the outermost of such blocks no forward's backward can follow any more."""
-        if self._stepping == threading.get_ident():
-            yield
-            return
+        """Make the block one step: behind it, no backward of a forward inside can follow."""
         self._stepping = threading.get_ident()
         try:
             yield
@@ -64,41 +66,41 @@ class Plan:
     def forward(self, layers: Sequence[Any], x: Array, train_flg: bool) -> Array:
         """Return what the last layer gives for x; with `train_flg`, `backward` may follow.
 
-        What stands in front of the first layer that trains runs as in evaluation.
+        The layers in front of the first that trains run as in evaluation.
         """
-        row = list(flat(layers))
         if not train_flg:
             with drawing_from(Use(self.pool)):
-                return Runs(row, False).forward(x, False)
+                return FusedRow(layers, False).forward(x, False)
+        row = flat(layers)
         first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
-        self._kept = None  # what they kept is free now
+        self._kept = None  # frees the memory of a forward without a backward
         use = Use(self.pool)
         with self._once(), drawing_from(use):
-            x = Runs(row[:first], False).forward(x, False)
-            runs = Runs(row[first:], True)
-            out = runs.forward(x, True)
-        self._kept = runs, use
+            x = FusedRow(row[:first], False).forward(x, False)
+            trained = FusedRow(row[first:], True)
+            out = trained.forward(x, True)
+        self._kept = trained, use
         return out
 
     def backward(self, dout: Any) -> None:
         """Set the gradients of all layers, from that of the last layer's output (an array).
 
-        Nobody reads the gradient of the first layer's input, and it is not computed.
+        The gradient of the first layer's input is not computed, since nobody reads it.
         """
         kept, self._kept = self._kept, None
         if kept is None:
-            raise StateError("Plan: backward was called before a forward in training")
-        runs, use = kept
+            raise StateError("Executor: backward was called before a forward in training")
+        trained, use = kept
         with self._once(), drawing_from(use):
-            runs.backward(dout, False)
+            trained.backward(dout, False)
 
     @contextmanager
     def _once(self) -> Iterator[None]:
-        """Refuse a step that a layer begins inside of a step: the layers have one state."""
+        """Refuse a step inside of a step, which a layer may begin: the layers have one state."""
         if self._running == threading.get_ident():
             raise StateError(
-                "a forward in training was called inside of a step of the same network; "
-                "predict may be, or a copy.deepcopy of the network trained"
+                "a forward in training was called inside a step of the same network; there, only "
+                "predict may be called, or a copy.deepcopy of the network be trained"
             )
         self._running = threading.get_ident()
         try:
@@ -108,13 +110,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """What a plan does at once.
+class GroupFacts:
+    """A group of layers that run as one.
 
     Attributes
     ----------
     layers : tuple of str
-        Classes of the layers; ``Shortcut`` stands where the sum of one is added.
+        Classes of the layers; ``Shortcut`` stands for the sum at the end of one.
     input_shape, output_shape : tuple of int
     algorithms : ConvAlgorithms or None
         How a plain convolution is computed; None for other layers, and for backends that
@@ -129,26 +131,26 @@ class RunFacts:
 
 def describe(
     layers: Sequence[Any], input_shape: tuple[int, ...], dtype: Any, train_flg: bool = True
-) -> list[RunFacts]:
-    """Say how a plan would run these layers on inputs of this shape, batch first.
+) -> list[GroupFacts]:
+    """Return the groups in which layers run on inputs of this shape, batch first.
 
     One image of zeros is run to find the shapes, in evaluation mode.
     """
     batch, *one = input_shape
     found = []
 
-    def watch(run: Run, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    def watch(group: Group, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         before = (batch, *before[1:])
         algorithms = None
-        if isinstance(run, ConvRun):
-            conv = run.conv
+        if isinstance(group, ConvGroup):
+            conv = group.conv
             fn, _, fh, fw = conv.W.shape
-            geometry = window_geometry("plan", before, fh, fw, conv.stride, conv.pad)
-            algorithms = ops.conv2d_algorithms(geometry, fn, run.pool, conv.backend)
-        names = [type(layer).__name__ for layer in run.layers]
-        if isinstance(run, ConvRun | Normalized) and run.adds_shortcut:
-            names.insert(len(names) - run.relu, "Shortcut")
-        found.append(RunFacts(tuple(names), before, (batch, *after[1:]), algorithms))
+            geometry = window_geometry("describe", before, fh, fw, conv.stride, conv.pad)
+            algorithms = ops.conv2d_algorithms(geometry, fn, group.pool, conv.backend)
+        names = [
+            "Shortcut" if isinstance(layer, Sum) else type(layer).__name__ for layer in group.layers
+        ]
+        found.append(GroupFacts(tuple(names), before, (batch, *after[1:]), algorithms))
 
-    Runs(layers, train_flg, watch=watch).forward(np.zeros((1, *one), dtype), False)
+    FusedRow(layers, train_flg, watch).forward(np.zeros((1, *one), dtype), False)
     return found

@@ -1,7 +1,7 @@
 """Layers as a network: forward, backward, parameters by name.
 
-`Network` does what every network class of the book does by hand. A model builds the layers, a
-list or a graph of them (`fastconv.layers.containers`); the parameters' names follow from it.
+`Network` does what every network class of the book does by hand. A model builds the layers, in a
+row or as a graph (`fastconv.layers.containers`); their places give the parameters their names.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from ..geometry import as_int
 from ..io import load_params, save_params
 from ..io.torch_names import without_wrappers
 from ..layers import Affine, SoftmaxWithLoss
-from ..layers.containers import AuxiliaryHead, Container, leaves
+from ..layers.containers import AuxiliaryHead, Container
+from ..layers.tree import leaves, walk
 from ..ops import class_indices
-from ..ops.arrays import as_array, expect_numbers, network_dtype
+from ..ops.arrays import as_array, expect_names, expect_numbers, network_dtype
 from .exclusive import exclusively
-from .executor import Plan
+from .executor import Executor
 from .parameters import Parameters
 
 __all__ = ["Network", "Predictor"]
@@ -33,14 +34,14 @@ __all__ = ["Network", "Predictor"]
 Array = NDArray[Any]
 
 INDEX = ("heads", "params", "_owners", "_buffers", "_params")
-"""Attributes that follow from the layers; `params` is one in pickles of earlier versions."""
+"""Attributes made from the layers. Pickles of earlier versions have `params` as one."""
 
 TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
-"""What PyTorch calls the parameters; running statistics have one name in both."""
+"""PyTorch's names of the parameters; those of running statistics are the same as ours."""
 
 
 class Predictor(ABC):
-    """What answers on images: a network, or several."""
+    """The base class of what predicts: a network, or several."""
 
     @abstractmethod
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
@@ -68,44 +69,43 @@ class Predictor(ABC):
 
 
 class Network(Predictor):
-    """Layers, ended by softmax with loss.
+    """A network of layers that ends with softmax and cross-entropy.
 
     Parameters
     ----------
     layers : sequence of Layer, or mapping of str to Layer
-        Run in this order; each may hold others (`Chain`, `Branches`, `Shortcut`,
-        `AuxiliaryHead`). A sequence numbers its parameters as the book does, a mapping
-        names them as PyTorch does.
+        They run in this order; each may hold others (`Chain`, `Branches`, `Shortcut`,
+        `AuxiliaryHead`). With a sequence, parameters are numbered as in the book; with a
+        mapping, they are named as in PyTorch.
     dtype : float32 or float64
-        Inputs are brought to it; the layers' parameters should have it.
+        Inputs are converted to it; the layers' parameters should have it.
     backend : str, optional
-        Runs every layer on this backend; None follows the surrounding choice.
+        Backend of every layer; None follows the surrounding choice.
 
     Attributes
     ----------
     layers : list of Layer
     params : dict of str to array
-        The arrays that are trained: those of the layers, read there and written there, so that
-        ``params["W1"] = array`` and ``layer.W = array`` are the same (see
-        `Parameters`). Of a sequence: ``W1``, ``b1`` of the first layer that
-        has any, ``W2``, ``b2`` of the second, and so on. Of a mapping:
-        ``layer1.0.conv1.weight``, ``fc.bias``.
+        The arrays that are trained. The layers hold them: ``params["W1"] = array`` and
+        ``layer.W = array`` do the same (see `Parameters`). With a sequence of layers: ``W1``,
+        ``b1`` of the first layer that has any, ``W2``, ``b2`` of the second, and so on. With a
+        mapping: ``layer1.0.conv1.weight``, ``fc.bias``.
     spec : dict or None
-        How `fastconv.models.make_model` makes this network; None of others.
+        How `fastconv.models.make_model` makes this network; None for other networks.
     last_layer : SoftmaxWithLoss
-        Its ``loss`` is that of the last forward in training, auxiliary heads included.
+        Its ``loss`` is the loss of the last forward in training, auxiliary heads included.
 
     Notes
     -----
-    `copy.deepcopy` and pickles of any kind, joblib's included, give a network of its own, with
-    the same weights and settings, what is frozen included. `copy.copy` gives another name for
-    the same layers: what one learns, the other has learned.
+    `copy.deepcopy` and pickles of any kind, joblib's included, make an independent network with
+    the same weights and settings; what is frozen stays frozen. `copy.copy` makes a second network
+    of the same layers: what one learns, both have learned.
 
-    Any number of threads may call `predict` and `accuracy` at once. Layers of a class of the
-    user's own are asked as they are; those of fastconv are left as they are. `gradient`, `loss`
-    and a forward in training leave their state on the layers, so they are for one thread at a
-    time: a second one gets a `StateError`, and needs a copy. What is predicted while another
-    thread trains is predicted with weights of which some are a step older than others.
+    Any number of threads may call `predict` and `accuracy` at once: these leave fastconv's layers
+    as they are (layers of a class of the user's own run themselves). `gradient`, `loss` and a
+    forward in training keep their state on the layers, so one thread at a time may call them: a
+    second thread gets a `StateError`, and needs a copy. A prediction during another thread's
+    training may use some weights that are a step older than others.
     """
 
     def __init__(
@@ -120,22 +120,21 @@ class Network(Predictor):
         self.last_layer = SoftmaxWithLoss()
         self.dtype = network_dtype(dtype)
         self.spec: dict[str, Any] | None = None
-        self._plan = Plan()
-        self._leaves = {
-            name: leaf for own, layer in named.items() for name, leaf in leaves(layer, str(own))
-        }
+        self._executor = Executor()
+        self._leaves = dict(leaves(named))
         self._index()
         self.backend = backend
 
     def _index(self) -> None:
-        """Find in the layers what has names."""
-        self.heads = [layer for layer in _containers(self.layers) if type(layer) is AuxiliaryHead]
+        """Find heads, parameters and buffers in the layers."""
+        inside = [layer for _, layer in walk(self, Container)]
+        self.heads = [layer for layer in inside if type(layer) is AuxiliaryHead]
         self._owners = dict(self._named("parameter_names"))
         self._buffers = dict(self._named("buffer_names"))
         self._params = Parameters(self._owners)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over; what `_index` finds, it finds itself."""
+        """What a copy gets; `_index` finds the rest again."""
         state = {key: value for key, value in vars(self).items() if key not in INDEX}
         places: dict[int, list[str]] = {}
         for key, (layer, name) in self._owners.items():
@@ -143,9 +142,10 @@ class Network(Predictor):
         return state | {"_tied": [keys for keys in places.values() if len(keys) > 1]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Become a copy; layers that had one array in common have one again."""
+        """Become a copy, in which layers that shared an array share one again."""
         tied = state.get("_tied", ())
-        vars(self).update({k: v for k, v in state.items() if k not in (*INDEX, "_tied")})
+        vars(self).update({k: v for k, v in state.items() if k not in (*INDEX, "_tied", "_plan")})
+        self._executor = state["_plan" if "_plan" in state else "_executor"]  # by its earlier name
         self._index()
         for first, *others in tied:
             layer, name = self._owners[first]
@@ -154,7 +154,7 @@ class Network(Predictor):
 
     @property
     def params(self) -> dict[str, Array]:
-        """The arrays that are trained, by name; assigned to, their values as `set_params` does."""
+        """The arrays that are trained, by name; assigning copies values, as `set_params` does."""
         return self._params
 
     @params.setter
@@ -162,16 +162,16 @@ class Network(Predictor):
         self.set_params({**self.frozen_params, **params})
 
     def named_layers(self) -> Iterator[tuple[str, Any]]:
-        """Every layer that holds no others, in the order they run, by dotted name."""
+        """Every layer that is not a container, with its dotted name, in the order they run."""
         return iter(self._leaves.items())
 
     def named_arrays(self) -> Iterator[tuple[str, Any, str]]:
-        """Every parameter and buffer by its name: the layer that has it, and its name there."""
+        """Every parameter and buffer: its name, the layer that has it, and the attribute."""
         for key, (layer, name) in (self._owners | self._buffers).items():
             yield key, layer, name
 
     def _named(self, kind: str) -> Iterator[tuple[str, tuple[Any, str]]]:
-        """Each array of a kind, by its name in the network: its layer and its name there."""
+        """Each array of a kind: its name, and the layer and the attribute that hold it."""
         number = 0
         for path, layer in self._leaves.items():
             number += bool(layer.parameter_names)
@@ -187,7 +187,7 @@ class Network(Predictor):
     @backend.setter
     def backend(self, name: str | None) -> None:
         self._backend = name
-        inside = [*_containers(self.layers), *self._leaves.values()]
+        inside = [layer for _, layer in walk(self, Container)]
         for layer in [*inside, *(head.last_layer for head in self.heads), self.last_layer]:
             layer.backend = name
 
@@ -197,9 +197,9 @@ class Network(Predictor):
         if out.dtype.kind in "fiub":
             out = out.astype(self.dtype, copy=False)
         if not train_flg:
-            return self._plan.forward(self.layers, out, False)
+            return self._executor.forward(self.layers, out, False)
         with self._training("predict(train_flg=True)"):
-            return self._plan.forward(self.layers, out, True)
+            return self._executor.forward(self.layers, out, True)
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean cross-entropy of a forward pass in training mode.
@@ -219,39 +219,42 @@ class Network(Predictor):
             return loss
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
-        """Return the gradient of `loss` under the names of `params`; `last_layer.loss` keeps it."""
+        """Return the gradient of `loss` by the names of `params`; see `last_layer.loss`."""
         with self._training("gradient"):
             self.loss(x, t)
-            self._plan.backward(self.last_layer.backward(1))
+            self._executor.backward(self.last_layer.backward(1))
             return {
                 key: getattr(layer, "d" + name)
                 for key, (layer, name) in self._owners.items()
-                if key in self.params
+                if not getattr(layer, "frozen", False)
             }
 
     @contextmanager
     def _training(self, op: str) -> Iterator[None]:
-        """Keep other threads from training these layers, also as another network's."""
+        """Keep other threads from training these layers, also through another network."""
+        if self._executor.in_step():  # `gradient` calls `loss`, and that `predict`
+            yield
+            return
         layers = [*self._leaves.values(), self.last_layer]
-        with exclusively(f"{type(self).__name__}.{op}", layers), self._plan.step():
+        with exclusively(f"{type(self).__name__}.{op}", layers), self._executor.step():
             yield
 
     def freeze(self, *patterns: str) -> list[str]:
-        """Train no more what these patterns match; without any, train everything again.
+        """Freeze the layers that these patterns match, and unfreeze all others.
 
         A layer is frozen as a whole: its parameters leave `params` and get no gradient, and
-        batch normalisation goes by its running statistics. What stands in front of the
-        first layer that trains costs no more than a prediction.
+        batch normalisation uses its running statistics. The layers in front of the first that
+        trains cost no more than in a prediction.
 
         Parameters
         ----------
         *patterns : str
-            Of layers (``features.*``) or parameters (``W[1-4]``), as `fnmatch` reads them.
+            `fnmatch` patterns of layers (``features.*``) or parameters (``W[1-4]``).
 
         Returns
         -------
         list of str
-            Names of the parameters that are frozen now.
+            Names of all frozen parameters.
 
         Raises
         ------
@@ -276,7 +279,7 @@ class Network(Predictor):
 
     @property
     def frozen_params(self) -> dict[str, Array]:
-        """The parameters that `freeze` has taken out of `params`."""
+        """The parameters of frozen layers, which `params` leaves out."""
         return {
             key: getattr(layer, name)
             for key, (layer, name) in self._owners.items()
@@ -285,50 +288,50 @@ class Network(Predictor):
 
     @property
     def buffers(self) -> dict[str, Array]:
-        """What is kept with the weights but not trained: running statistics, if there are any."""
+        """Arrays that are saved with the weights but not trained: running statistics."""
         found = {key: getattr(layer, name) for key, (layer, name) in self._buffers.items()}
         return {key: np.asarray(value) for key, value in found.items() if value is not None}
 
     def state(self) -> dict[str, Array]:
-        """All that a file of weights holds: parameters, frozen ones too, and `buffers`.
+        """Return what a file of weights holds: parameters, frozen ones too, and `buffers`.
 
-        With dotted names, matrices of affine layers are (M, D), as PyTorch has them, so that
-        the file is one of the same network there.
+        With dotted names, matrices of affine layers are (M, D), as in PyTorch, so that the file
+        fits the same network there.
         """
         params = {key: getattr(layer, name) for key, (layer, name) in self._owners.items()}
         turned = {key: value.T if self._turned(key) else value for key, value in params.items()}
         return turned | self.buffers
 
     def _turned(self, key: str) -> bool:
-        """Whether files hold this parameter the other way round."""
+        """Whether files hold this parameter transposed."""
         return self.dotted and isinstance(self._owners[key][0], Affine) and key.endswith("weight")
 
     def save_params(self, file_name: str | PathLike[str], *, allow_pickle: bool = False) -> None:
-        """Write `state` to a file that ends in ``.npz`` or ``.safetensors``.
+        """Write `state` to a ``.npz`` or ``.safetensors`` file.
 
-        With `allow_pickle`, also in ``.pkl``, which the book's networks read.
+        With `allow_pickle`, also to a ``.pkl`` file, which the book's networks read.
         """
         save_params(file_name, self.state(), allow_pickle=allow_pickle)
 
     def load_params(self, file_name: str | PathLike[str]) -> None:
-        """Read what `save_params` wrote, or PyTorch for the same network.
+        """Read a file that `save_params` wrote, or PyTorch for the same network.
 
-        From a ``.npz``, a ``.safetensors``, or a ``.pkl`` of the book's. None of them runs code.
+        It is a ``.npz``, a ``.safetensors``, or a ``.pkl`` of the book's. Reading runs no code.
 
         Raises
         ------
         DataNotFound, DataCorrupt, UnsafePickle
-            No such file, or not one that holds arrays and nothing else.
+            There is no such file, or it holds something else than arrays.
         WeightsError
-            Arrays of another architecture; the network stays as it was.
+            The arrays are of another architecture; the network stays as it was.
         """
         self.set_state(load_params(file_name), source=str(file_name))
 
     def set_state(self, state: Mapping[str, Array], source: str = "state") -> None:
-        """Take parameters and `buffers` from what `state` gives, all of them or none.
+        """Set parameters and `buffers` from what `state` returns, all of them or none.
 
-        A file without running statistics is one from before they were kept: they stay. Names that
-        wrappers of PyTorch have changed (``module.``, ``_orig_mod.``) are taken as they were.
+        Older files have no running statistics: the network's own stay. Prefixes that PyTorch's
+        wrappers add to names (``module.``, ``_orig_mod.``) are ignored.
 
         Raises
         ------
@@ -368,13 +371,7 @@ class Network(Predictor):
         WeightsError
             Names or shapes differ from the network's own.
         """
-        missing = [key for key in self._owners if key not in params]
-        extra = [key for key in params if key not in self._owners]
-        if missing or extra:
-            raise WeightsError(
-                f"{source}: weights of another architecture: "
-                f"missing {', '.join(missing) or 'none'}; unknown {', '.join(extra) or 'none'}"
-            )
+        expect_names(f"{source}: weights of another architecture", self._owners, params)
         params = {key: _numbers(source, key, value) for key, value in params.items()}
         for key, (layer, name) in self._owners.items():
             expected = getattr(layer, name).shape
@@ -387,15 +384,7 @@ class Network(Predictor):
 
 
 def _numbers(source: str, name: str, value: ArrayLike) -> Array:
-    """The array, where a network can take it."""
+    """Return an array of real numbers, or raise `WeightsError`."""
     array = as_array(value)
     expect_numbers(f"{source}: {name}", array)
     return array
-
-
-def _containers(layers: Sequence[Any]) -> Iterator[Any]:
-    """All layers that hold others."""
-    for layer in layers:
-        if isinstance(layer, Container):
-            yield layer
-            yield from _containers(list(layer.layers.values()))

@@ -1,4 +1,4 @@
-"""A network's parameters by name, read from its layers and written to them."""
+"""A network's parameters by name: a dict that reads from the layers and writes to them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 else:
 
     class _Dict(MutableMapping, dict):
-        """A dict whose methods all go by those that a mapping is made of."""
+        """A dict whose methods all use the few that a mapping must define."""
 
 
 class Parameters(_Dict):
-    """The arrays that are trained, by name; the layers hold them, and this holds none itself.
+    """The arrays that are trained, by name. The layers hold them; this mapping holds none.
 
-    So a name always means the array that its layer computes with, whether the layer was given
-    another one, or came out of a file that knows nothing of arrays with two names. What is
-    assigned to a name becomes the layer's: the array itself, or a copy in the dtype of the one
-    that it replaces, where it has another. Names are neither added nor removed; those of
-    frozen layers are left out.
+    So a name always means the array that its layer computes with, also after the layer was given
+    another array, or was loaded from a file that keeps one array under two names as two. Assigning
+    to a name gives the layer that array, or a copy of it in the dtype of the old one. Names cannot
+    be added or removed; those of frozen layers are left out.
 
-    It is a dict to whoever asks. Its copies, shallow, deep or pickled, are plain dicts.
+    It is an instance of dict. Its copies, shallow, deep or pickled, are plain dicts.
 
     Parameters
     ----------
@@ -42,9 +41,9 @@ class Parameters(_Dict):
     Raises
     ------
     WeightsError
-        What is assigned has another shape, or a name that the network does not train.
+        The assigned array has another shape, or the network does not train that name.
     StateError
-        A name is to be removed.
+        On removing a name.
     """
 
     def __init__(self, owners: Mapping[str, tuple[Any, str]]) -> None:
@@ -72,8 +71,8 @@ class Parameters(_Dict):
 
     def __delitem__(self, key: str) -> None:
         raise StateError(
-            f"params: {key!r} cannot be removed: layers keep their parameters; "
-            "network.freeze(...) trains some of them no more"
+            f"params: {key!r} cannot be removed: layers keep their parameters; to train some of "
+            "them no longer, call network.freeze(...)"
         )
 
     def __iter__(self) -> Iterator[str]:

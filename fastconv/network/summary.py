@@ -1,8 +1,8 @@
 """A network as a table: shapes, parameters, multiply-adds, receptive fields.
 
-Depth is best read off two columns: the receptive field, how many pixels of the image a number
-behind the layer can depend on, and the parameters that it takes. Two 3x3 convolutions see as
-much as one of 5x5, with 18 weights for each pair of channels and not 25.
+Two columns show what depth is good for: the receptive field, the part of the image that one output
+of a layer can depend on, and the parameters. Two 3x3 convolutions see as much as one of 5x5, with
+18 weights for each pair of channels instead of 25.
 
 Notation: N images, C channels, H x W pixels.
 """
@@ -10,7 +10,6 @@ Notation: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,8 @@ from ..layers import (
     Pooling,
     Subsampling,
 )
-from ..layers.containers import AuxiliaryHead, Branches, Chain, Shortcut, run_layer
+from ..layers.containers import AuxiliaryHead, Shortcut, run_layer
+from ..layers.tree import LayerPath, Tracer, leaves
 from .network import Network
 
 __all__ = ["LayerFacts", "layer_facts", "summary"]
@@ -44,11 +44,11 @@ class LayerFacts:
     output_shape : tuple of int
         Of one sample.
     parameters : int
-        Trained numbers.
+        Number of trained values.
     multiply_adds : int
-        Of forward, the direct way.
+        Of a forward by the direct algorithm.
     receptive_field : int
-        Side of the square of the image's pixels that an output depends on.
+        Side, in pixels, of the square of the image that one output depends on.
     """
 
     name: str
@@ -61,7 +61,7 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class _Field:
-    """How far an output sees: `size` pixels across, and `step` pixels between neighbours."""
+    """Receptive field: `size` pixels across, with `step` pixels between neighbouring outputs."""
 
     size: int = 1
     step: int = 1
@@ -71,60 +71,56 @@ class _Field:
 
 
 def layer_facts(network: Network, input_shape: tuple[int, ...]) -> list[LayerFacts]:
-    """Facts about each layer, for one sample of this shape, in the order in which they run.
+    """Return facts about each layer, in the order they run, for one sample of this shape.
 
-    An image of zeros is run through the network in evaluation; auxiliary heads, which
-    only train, are listed as well.
+    An image of zeros runs through the network in evaluation, and also through auxiliary heads.
     """
-    found: list[LayerFacts] = []
-    names = {id(layer): name for name, layer in network.named_layers()}
-    x = np.zeros((1, *input_shape), network.dtype)
-    whole = max(input_shape[1:], default=1)
+    facts = _Facts(network, max(input_shape[1:], default=1))
+    facts.through(network, (np.zeros((1, *input_shape), network.dtype), _Field()))
+    return facts.found
 
-    def leaf(layer: Any, x: Any, field: _Field) -> tuple[Any, _Field]:
-        out = run_layer(layer, x, False)
-        field = _behind(layer, x, field, whole)
-        parameters = sum(np.size(getattr(layer, name)) for name in layer.parameter_names)
-        found.append(
+
+class _Facts(Tracer[tuple[Any, _Field]]):
+    """Runs an image, of `whole` pixels along its longer side, and notes facts about each layer."""
+
+    def __init__(self, network: Network, whole: int) -> None:
+        super().__init__(network)
+        self.whole = whole
+        self.found: list[LayerFacts] = []
+
+    def layer(self, path: LayerPath, layer: Any, value: tuple[Any, _Field]) -> tuple[Any, _Field]:
+        x, field = value
+        out, field = run_layer(layer, x, False), _behind(layer, field, self.whole)
+        self.found.append(
             LayerFacts(
-                names[id(layer)],
+                self.name(path, layer),
                 _kind(layer),
                 out.shape[1:],
-                parameters,
+                sum(
+                    np.size(getattr(leaf, name))
+                    for _, leaf in leaves([layer])
+                    for name in leaf.parameter_names
+                ),
                 _multiply_adds(layer, out.shape),
-                min(field.size, whole),
+                min(field.size, self.whole),
             )
         )
         return out, field
 
-    _walk(Chain(network.layers), x, _Field(), leaf)
-    return found
+    def join(
+        self, path: LayerPath, layer: Any, value: Any, branches: list[tuple[Any, _Field]]
+    ) -> tuple[Any, _Field]:
+        field = max((field for _, field in branches), key=lambda field: field.size)
+        if isinstance(layer, Shortcut):
+            return branches[0][0], field
+        return ops.concatenate([out for out, _ in branches]), field
+
+    def head(self, path: LayerPath, layer: AuxiliaryHead, value: Any) -> Any:
+        self.through(layer, value, path)
+        return value
 
 
-def _walk(layer: Any, x: Any, field: _Field, leaf: Callable[..., Any]) -> tuple[Any, _Field]:
-    """Run a layer, calling `leaf` for each that holds no others."""
-    match layer:
-        case Chain():
-            for inner in layer.layers.values():
-                x, field = _walk(inner, x, field, leaf)
-            return x, field
-        case Branches():
-            ways = [_walk(inner, x, field, leaf) for inner in layer.layers.values()]
-            return ops.concatenate([out for out, _ in ways]), _widest(ways)
-        case Shortcut():
-            ways = [_walk(inner, x, field, leaf) for inner in layer.layers.values()]
-            return ways[0][0], _widest(ways)
-        case AuxiliaryHead():
-            _walk(layer.head, x, field, leaf)
-            return x, field
-    return leaf(layer, x, field)
-
-
-def _widest(ways: list[tuple[Any, _Field]]) -> _Field:
-    return max((field for _, field in ways), key=lambda field: field.size)
-
-
-def _behind(layer: Any, x: Any, field: _Field, whole: int) -> _Field:
+def _behind(layer: Any, field: _Field, whole: int) -> _Field:
     if isinstance(layer, Convolution):
         reach = layer.dilation * (max(layer.W.shape[2:]) - 1) + 1
         return field.behind(reach, layer.stride)
@@ -155,7 +151,7 @@ def _multiply_adds(layer: Any, out_shape: tuple[int, ...]) -> int:
 
 
 def summary(network: Network, input_shape: tuple[int, ...]) -> str:
-    """The table, a line a layer and one for the sum, as text.
+    """Return the table as text: a line for each layer, and one for the sums.
 
     Parameters
     ----------
@@ -176,10 +172,8 @@ def summary(network: Network, input_shape: tuple[int, ...]) -> str:
         )
         for fact in facts
     ]
-    parameters, work = (
-        sum(fact.parameters for fact in facts),
-        sum(fact.multiply_adds for fact in facts),
-    )
+    parameters = sum(fact.parameters for fact in facts)
+    work = sum(fact.multiply_adds for fact in facts)
     lines.append(("in all", "", "", f"{parameters:,}", f"{work:,}", ""))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Weights of one network taken over by another that is built in part like it."""
+"""Transfer of weights between networks of which only a part is alike."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class TransferReport:
     Attributes
     ----------
     taken : list of str
-        Names whose values the network has now.
+        Names whose values were taken over.
     missing : list of str
-        Names of the network that the weights do not have; they keep their values.
+        Names that only the network has; they keep their values.
     resized : dict of str to (tuple, tuple)
-        Names that both have, in another shape: the weights' and the network's. The network
-        keeps its own.
+        Names with different shapes: that of the weights, and that of the network, which keeps
+        its own values.
     unused : list of str
-        Names of the weights that the network does not have.
+        Names that only the weights have.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -58,9 +58,9 @@ class TransferReport:
 def take_weights(
     network: Network, state: Mapping[str, NDArray[Any]], source: str = "weights"
 ) -> TransferReport:
-    """Give a network, by name, all weights of another that have the same shape in both.
+    """Give a network all weights of another whose names and shapes are the same in both.
 
-    So a new head, with other classes, stays as it was drawn.
+    A new head, with other classes, keeps its initial weights.
 
     Parameters
     ----------
@@ -68,12 +68,12 @@ def take_weights(
     state : mapping of str to array
         What `Network.state` or `fastconv.io.load_params` gives, PyTorch's files included.
     source : str
-        Where they are from, for messages.
+        Where the weights are from, for messages.
 
     Raises
     ------
     WeightsError
-        Not one array fits.
+        No array fits.
     """
     own = network.state()
     state = without_wrappers(state, own)

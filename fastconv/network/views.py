@@ -1,4 +1,4 @@
-"""An image seen in several ways, for networks that answer on each of them (test-time augmentation).
+"""Views of an image, on each of which a network predicts (test-time augmentation).
 
 Notation: N images, C channels, H x W pixels.
 """
@@ -25,23 +25,23 @@ FARTHEST = 2**31
 
 @dataclass(frozen=True)
 class View:
-    """An image seen in another way.
+    """A transformation of an image.
 
     Attributes
     ----------
     down, right : int
-        Pixels that it is moved by; zeros come in.
+        Shift in pixels, filled with zeros.
     mirrored : bool
-        Left and right changed, before everything else.
+        Swap left and right, before everything else.
     turned : float
-        Degrees, counter-clockwise about the centre, before it is moved.
+        Rotation in degrees, counter-clockwise about the centre, before the shift.
     scaled : float
-        Factor of its size about the centre, likewise.
+        Enlargement about the centre, before the shift.
 
     Raises
     ------
     ArgumentError
-        A number of another kind, or out of range.
+        A number of the wrong type, or out of range.
     """
 
     down: int = 0
@@ -62,7 +62,7 @@ class View:
                 raise ArgumentError(f"View: {name} must be {limits}, got {value!r}")
 
     def of(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Images (N, C, H, W), seen so; turned and scaled ones in one bilinear interpolation."""
+        """Return this view of images (N, C, H, W); one bilinear interpolation turns and scales."""
         if self.turned or self.scaled != 1:
             matrix = self._matrix(*x.shape[2:])
             return ops.warp(x, np.broadcast_to(matrix, (len(x), 2, 3)))
@@ -78,7 +78,7 @@ class View:
         return out
 
     def _matrix(self, height: int, width: int) -> NDArray[np.float64]:
-        """(2, 3): from a column and row of the view to the place in the image."""
+        """(2, 3): maps a column and row of the view to a place in the image."""
         angle = math.radians(self.turned)
         back = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         back /= self.scaled
@@ -90,30 +90,30 @@ class View:
 
 
 def _overlap(step: int, size: int) -> tuple[slice, slice]:
-    """Where pixels come to lie, and where they come from, along one axis."""
+    """Target and source of a shift along one axis."""
     step = max(-size, min(step, size))
     return slice(max(step, 0), size + min(step, 0)), slice(max(-step, 0), size - max(step, 0))
 
 
 def shifted_views(pixels: int) -> tuple[View, ...]:
-    """The image as it is, and moved by so many pixels up, down, left and right."""
+    """The image itself, and moved by so many pixels up, down, left and right."""
     return Views(shift=pixels).views
 
 
 @dataclass(frozen=True)
 class Views:
-    """Views as ``--views`` names them: the image as it is, and others.
+    """A set of views, as ``--views`` names it: the image itself, and others.
 
     Attributes
     ----------
     shift : int
         Four more: moved by so many pixels up, down, left and right.
     rotate : float
-        Two more: turned by so many degrees either way.
+        Two more: rotated by so many degrees either way.
     scale : float
         Two more: larger and smaller by this share.
     mirror : bool
-        Each of them also with left and right changed: twice as many.
+        Each of them mirrored as well: twice as many.
 
     Raises
     ------
@@ -143,7 +143,7 @@ class Views:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """All of them, the image as it is first."""
+        """All views, the image itself first."""
         found = [View()]
         if self.shift:
             steps = ((-self.shift, 0), (self.shift, 0), (0, -self.shift), (0, self.shift))
@@ -160,12 +160,12 @@ class Views:
 
     @classmethod
     def parse(cls, text: str | None) -> Views:
-        """Return the views of a text such as ``shift=1,mirror``; of ``none`` or None, no others.
+        """Return the views of a text such as ``shift=1,mirror``; ``none`` and None add none.
 
         Raises
         ------
         ArgumentError
-            Another form, an unknown or repeated name, a number out of range.
+            The text has another form, an unknown or repeated name, or a number out of range.
         """
         if text is None or text.strip() == NONE:
             return cls()
@@ -191,7 +191,7 @@ class Views:
         return cls(**given)
 
     def __str__(self) -> str:
-        """What `parse` takes."""
+        """The text that `parse` reads."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         parts = [
             name if value is True else f"{name}={value!r}".removesuffix(".0")

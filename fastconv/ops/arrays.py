@@ -5,6 +5,7 @@ Notation: N images, C channels, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ __all__ = [
     "computing",
     "contiguous",
     "empty_images",
+    "expect_names",
     "expect_numbers",
     "expect_shape",
-    "images_in",
     "in_layout",
     "inverse",
     "is_real",
@@ -169,13 +170,7 @@ def kept_images(
 
 def empty_images(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> NDArray[Any]:
     """Memory for images of this (N, C, H, W) shape, beginning at a cache line."""
-    return images_in(bytes_for(shape, dtype), shape, dtype, layout)
-
-
-def images_in(
-    memory: NDArray[np.uint8], shape: tuple[int, int, int, int], dtype: Any, layout: Layout
-) -> NDArray[Any]:
-    """Images of this (N, C, H, W) shape from the first cache line of `memory` on."""
+    memory = bytes_for(shape, dtype)
     if layout == "channels_first":
         return array_in(memory, shape, dtype)
     n, c, h, w = shape
@@ -290,6 +285,14 @@ def expect_numbers(what: str, array: NDArray[Any]) -> None:
         raise WeightsError(
             f"{what} must be real numbers of at most 64 bits, got dtype {array.dtype}"
         )
+
+
+def expect_names(what: str, own: Collection[str], given: Collection[str]) -> None:
+    """Raise a `WeightsError` unless both have the same names, in any order."""
+    if (here := set(own)) != (there := set(given)):
+        missing = ", ".join(name for name in own if name not in there) or "none"
+        unknown = ", ".join(name for name in given if name not in here) or "none"
+        raise WeightsError(f"{what}: missing {missing}; unknown {unknown}")
 
 
 def whole_number(what: str, value: Any, most: int) -> int:

@@ -1,8 +1,8 @@
-"""Data augmentation: every image of a batch changed a little, at random.
+"""Data augmentation: small random changes of every image of a batch.
 
-Rotation, shift, scale, shear, flips, crops and elastic deformation of one image are one map
-from its new pixels to places in the old one: whatever is combined, each image is interpolated
-once (`ops.warp`). Contrast, brightness and cutout are one more pass (`ops.tone`).
+Rotation, shift, scale, shear, flips, crops and elastic deformation of an image combine into one map
+from its new pixels to places in the old one, so each image is interpolated once (`ops.warp`).
+Contrast, brightness and cutout are one more pass (`ops.tone`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "brightness": (0, math.inf),
     "fill": (-math.inf, math.inf),
 }
-"""Least and most of what is not a whole number."""
+"""Least and largest value of the settings that are not whole numbers."""
 
 WHOLE = ("crop", "cutout")
 
@@ -51,19 +51,19 @@ MOVES = (
     "crop",
     "elastic",
 )
-"""Changes of the place that a pixel comes from."""
+"""Settings that move pixels."""
 
 TONES = ("contrast", "brightness", "cutout")
-"""Changes of the pixels' values."""
+"""Settings that change pixels' values."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Random changes of images; each image of a batch gets its own.
 
-    Called as ``augmentation(x, rng)``, where x are images (N, C, H, W) and rng is a
-    `numpy.random.Generator`, it returns a batch of the same shape; x stays as it is. All
-    changes are off until they are given a number. They follow each other in the order below.
+    ``augmentation(x, rng)``, with images x (N, C, H, W) and a `numpy.random.Generator`, returns a
+    batch of the same shape and does not write to x. A change is off unless it gets a number.
+    Changes happen in the order below.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Augmentation:
     shift : float
         Pixels: move by a distance in [-shift, shift], down and across.
     crop : int
-        Pixels: pad by so many on each side, and cut out a window of the old size.
+        Pixels: pad by so many on each side, and cut out a window of the original size.
     elastic : float
         Strength alpha of an elastic deformation: a displacement of each pixel in [-1, 1],
         down and across, smoothed by a Gaussian and multiplied by alpha (P. Simard, D.
@@ -94,12 +94,12 @@ class Augmentation:
         Side in pixels of a square that is filled, whose centre may be any pixel (T. DeVries,
         G. Taylor, arXiv:1708.04552).
     fill : float
-        What is outside of the image, and in that square.
+        Value outside of the image, and in that square.
 
     Raises
     ------
     ArgumentError
-        A number out of its range.
+        A number is out of its range.
 
     Notes
     -----
@@ -131,7 +131,7 @@ class Augmentation:
     fill: float = 0
 
     def __post_init__(self) -> None:
-        # Plain numbers, whatever kind was given: `str` writes them as `parse` reads them.
+        # Plain numbers, whatever type was given, so that `parse` reads what `str` writes.
         for name in WHOLE:
             object.__setattr__(self, name, as_int("augment", name, getattr(self, name), 0))
         for name, (least, most) in LIMITS.items():
@@ -149,7 +149,7 @@ class Augmentation:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """What may be given a number."""
+        """Return the names of the settings."""
         return tuple(field.name for field in fields(cls))
 
     @classmethod
@@ -159,7 +159,7 @@ class Augmentation:
         Raises
         ------
         ArgumentError
-            Another form, an unknown or repeated name, a number out of its range.
+            The text has another form, an unknown or repeated name, or a number out of range.
         """
         given: dict[str, Any] = {}
         for part in text.split(","):
@@ -181,7 +181,7 @@ class Augmentation:
         return cls(**given)
 
     def __str__(self) -> str:
-        """What `parse` takes; empty where nothing differs from the defaults."""
+        """The text that `parse` reads; empty if all settings have their defaults."""
         return ",".join(
             f"{field.name}={getattr(self, field.name)!r}".removesuffix(".0")
             for field in fields(self)
@@ -195,18 +195,18 @@ class Augmentation:
         ----------
         x : array (N, C, H, W)
         rng : numpy.random.Generator
-            All that is random comes from it, in an order that depends on the numbers of this
-            object and on the shape and dtype of x alone.
+            The only source of randomness. The order of its draws depends on these settings and
+            on the shape and dtype of x alone.
 
         Returns
         -------
         array (N, C, H, W)
-            float32 or float64 as x is. It is x itself where nothing is switched on.
+            float32 or float64 like x. It is x itself if nothing is switched on.
 
         Raises
         ------
         ShapeError, DTypeError
-            x is not images of real numbers.
+            x does not hold images of real numbers.
         """
         x = as_array(x)
         if x.ndim != 4 or 0 in x.shape[1:]:
@@ -227,7 +227,7 @@ class Augmentation:
         return x
 
     def _matrix(self, n: int, h: int, w: int, rng: np.random.Generator) -> Numbers:
-        """(N, 2, 3): from an output's column and row to the place in its image."""
+        """(N, 2, 3): maps a column and row of the output to a place in the image."""
         mirror_x = np.where(rng.random(n) < self.flip_horizontal, -1.0, 1.0)
         mirror_y = np.where(rng.random(n) < self.flip_vertical, -1.0, 1.0)
         factor = 1 + _symmetric(rng, self.scale, n)
@@ -236,14 +236,14 @@ class Augmentation:
         moved = np.stack([_symmetric(rng, self.shift, n) for _ in range(2)])
         if self.crop:
             moved = moved + rng.integers(-self.crop, self.crop, (2, n), endpoint=True)
-        # What was done last is undone first: rotation, then shear, scale, mirror image.
+        # The inverse of mirror image, scale, shear and rotation: rotation is undone first.
         cos, sin = np.cos(angle), np.sin(angle)
         matrix = np.empty((n, 2, 3))
         matrix[:, 0, 0] = (cos - slide * sin) * mirror_x / factor
         matrix[:, 0, 1] = (sin + slide * cos) * mirror_x / factor
         matrix[:, 1, 0] = -sin * mirror_y / factor
         matrix[:, 1, 1] = cos * mirror_y / factor
-        # All of it about the centre, which shift and crop have moved.
+        # All about the centre, which shift and crop have moved.
         centre = np.array([[(w - 1) / 2], [(h - 1) / 2]])
         across, down = centre + moved
         for row in range(2):
@@ -264,7 +264,7 @@ class Augmentation:
         return ops.smooth(field, taps / taps.sum())
 
     def _boxes(self, x: Array, rng: np.random.Generator) -> NDArray[np.int64]:
-        """(N, 4): squares about any pixel, cut off at the border; empty without `cutout`."""
+        """(N, 4): squares about random pixels, cut off at the border; empty without `cutout`."""
         boxes = np.zeros((len(x), 4), np.int64)
         if self.cutout:
             for axis, size in enumerate(x.shape[2:]):
@@ -275,5 +275,5 @@ class Augmentation:
 
 
 def _symmetric(rng: np.random.Generator, most: float, n: int) -> Numbers:
-    """n numbers in [-most, most]; none is drawn where that is 0."""
+    """n numbers in [-most, most]; zeros without a draw if most is 0."""
     return rng.uniform(-most, most, n) if most else np.zeros(n)

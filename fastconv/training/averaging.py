@@ -1,10 +1,10 @@
 """Averages of the weights over training: ``Trainer(..., averaging=EMA(0.999))``.
 
-The averages are what is evaluated and saved; training goes on with the weights themselves. They
-are kept in float64, where the small share of one step is not rounded away. Running statistics of
-batch normalisation are averaged like the weights: those of the last step belong to the last
-weights, and averaged weights give other activations. For `SWA`, whose weights lie far apart, the
-average is an approximation; exact statistics take a pass over the training set.
+The averages are evaluated and saved; training goes on with the weights themselves. Averages are
+float64, so that the small share of one step is not rounded away. Running statistics of batch
+normalisation are averaged like the weights: the statistics of the last step belong to the last
+weights, and averaged weights give other activations. For `SWA`, whose weights lie far apart, this
+is an approximation; exact statistics would take a pass over the training set.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ArgumentError, WeightsError
 from ..geometry import as_int
 from ..ops.arrays import expect_numbers, whole_number
-from .learned import learned
+from .learned import Arrays, learned
 
 __all__ = ["EMA", "SWA", "WeightAverage"]
 
-Arrays = dict[str, NDArray[Any]]
 
 MOST = 1 << 53
-"""Weights in an average; no run has as many."""
+"""Most weights in an average; no run has as many steps."""
 
 
 @dataclass(frozen=True)
 class EMA:
-    """An exponential moving average of the weights after each step, corrected for its start.
+    """An exponential moving average of the weights after each step, with bias correction.
 
-    After n steps the weights of k steps ago count decay^k * (1 - decay) / (1 - decay^n): the
-    bias correction of Adam (arXiv:1412.6980), so that the first weights do not linger and no
+    After n steps, the weights of k steps ago count decay^k * (1 - decay) / (1 - decay^n). Adam
+    corrects its averages likewise (arXiv:1412.6980); the first weights do not linger, and no
     warm-up is needed.
 
     Parameters
@@ -50,13 +48,13 @@ class EMA:
             raise ArgumentError(f"EMA: decay must lie between 0 and 1, got {self.decay}")
 
     def share(self, count: int) -> float:
-        """Share of the newest weights in the average of so many."""
+        """Return the share of the newest weights in the average of so many."""
         return (1 - self.decay) / -math.expm1(count * math.log(self.decay))
 
 
 @dataclass(frozen=True)
 class SWA:
-    """Stochastic weight averaging (arXiv:1803.05407): the mean of the weights at epochs' ends.
+    """Stochastic weight averaging (arXiv:1803.05407): the mean of the weights after each epoch.
 
     Parameters
     ----------
@@ -70,7 +68,7 @@ class SWA:
         as_int("SWA", "start_epoch", self.start_epoch, 1)
 
     def share(self, count: int) -> float:
-        """Share of the newest weights in the average of so many."""
+        """Return the share of the newest weights in the average of so many."""
         return 1 / count
 
 
@@ -84,7 +82,7 @@ class WeightAverage:
     Attributes
     ----------
     averages : dict of str to float64 array or None
-        As `fastconv.network.learned.learned` names them; None while nothing has been averaged.
+        Named as by `fastconv.training.learned.learned`; None before the first.
     """
 
     def __init__(self, rule: EMA | SWA) -> None:
@@ -95,12 +93,12 @@ class WeightAverage:
         self.count = 0
 
     def after_step(self, network: Any) -> None:
-        """Take the weights, where each step counts."""
+        """Add the weights, if the rule averages steps."""
         if isinstance(self.rule, EMA):
             self._take(network)
 
     def after_epoch(self, network: Any, epoch: int) -> None:
-        """Take the weights, where this epoch, counted from 1, counts."""
+        """Add the weights, if the rule averages this epoch, counted from 1."""
         if isinstance(self.rule, SWA) and epoch >= self.rule.start_epoch:
             self._take(network)
 
@@ -117,20 +115,20 @@ class WeightAverage:
             averages[name] += step
 
     def state(self) -> Arrays:
-        """Return what is kept, for a checkpoint."""
+        """Return the state, for a checkpoint."""
         return {type(self.rule).__name__: np.array(self.count), **(self.averages or {})}
 
     def load_state(self, arrays: Arrays) -> None:
-        """Take back what `state` returned.
+        """Restore what `state` returned.
 
         Raises
         ------
         WeightsError
-            The average is of the other kind, or no average.
+            The arrays are not an average by this rule.
         """
         own = type(self.rule).__name__
         if own not in arrays:
-            raise WeightsError(f"the checkpoint's average of the weights is no {own}")
+            raise WeightsError(f"the checkpoint's average of the weights is not one by {own}")
         count = whole_number(f"{own}: count", arrays[own], MOST)
         averages = {name: value for name, value in arrays.items() if name != own}
         if bool(count) != bool(averages):

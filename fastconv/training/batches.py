@@ -1,13 +1,13 @@
-"""The batches of a training run: which samples, and with augmentation, in what form.
+"""The batches of a training run: which samples each has, and with augmentation, in what form.
 
-Without augmentation the samples of a step are drawn in the step, from the generator that its
-dropout masks come from, as in the book. With it, each step has a generator of its own, made of the
-run's seed and the step's number: so the next batch can be made while a step computes, and a
-run that is continued anywhere draws as one that never stopped.
+Without augmentation, a step draws its samples from the same generator as its dropout masks, as in
+the book. With augmentation, each step has a generator of its own, made of the run's seed and the
+step's number. So the next batch can be made while a step computes, and a run that is continued
+anywhere draws what an uninterrupted one does.
 
 A thread makes the next batch only where the step's kernels leave a CPU free. Otherwise it would
-take one of theirs, and all of them wait for the last: a batch made in the step, on all threads,
-is sooner done.
+take a CPU from one of their threads, for which all others wait; making the batch in the step, on
+all threads, is faster.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ..errors import WeightsError
 __all__ = ["Augment", "Batches"]
 
 Augment = Callable[[NDArray[Any], np.random.Generator], Any]
-"""``augment(x, rng)``: what to train on instead of the samples x; random by rng alone."""
+"""``augment(x, rng)`` returns what to train on instead of x; only rng makes it random."""
 
 Batch = tuple[Any, NDArray[Any]]
 
 
 class Batches:
-    """Batches by the number of their step.
+    """The batch of each step, by the step's number.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ class Batches:
     augment : callable, optional
         As `Augment` says.
     seed : int, optional
-        Of the run. Where there is none, `augment` gets one from NumPy's global generator.
+        Seed of the run. By default, NumPy's global generator draws one for `augment`.
 
     Attributes
     ----------
     seed : int or None
-        What batches are drawn from; None without `augment`. It may be set between batches.
+        Seed of all batches; None without `augment`. It may be set between batches.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Batches:
         self._next: tuple[int, Future[Batch]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over: not the thread, nor what it makes ahead."""
+        """What a copy gets: neither the thread nor the batch that it makes."""
         return vars(self) | {"_pool": None, "_next": None}
 
     def take(self, step: int) -> Batch:
-        """The batch of a step, counted from 0; inside `ahead` the next one is begun.
+        """Return the batch of a step, counted from 0; inside `ahead`, begin the next one.
 
-        What `augment` raises is raised here, for the step that it was raised in.
+        An error of `augment` is raised here, in the step that its batch is for.
         """
         if self.augment is None:
             chosen = randomness.choice(len(self.x), self.size)
@@ -90,7 +90,7 @@ class Batches:
         else:
             batch = self._make(self.augment, step)
         if self._pool is not None and step + 1 < self._last:
-            # The backend that the run chose is a matter of context.
+            # The thread runs in this context, which holds the backend that the run chose.
             context = copy_context()
             context.run(context_beside.set, True)
             future = self._pool.submit(context.run, self._make, self.augment, step + 1)
@@ -98,12 +98,12 @@ class Batches:
         return batch
 
     def same_seed(self, stored: Any, source: str) -> int | None:
-        """The seed that a checkpoint kept, after a look at whether it is one of such a run.
+        """Return the seed that a checkpoint kept, checked.
 
         Raises
         ------
         WeightsError
-            One of the two runs changes its samples, and the other does not.
+            Only one of the two runs has augmentation.
         """
         if (stored is None) != (self.augment is None):
             what = "without augmentation, expected one with it"
@@ -114,10 +114,10 @@ class Batches:
 
     @contextmanager
     def ahead(self, steps: int) -> Iterator[None]:
-        """Make each next batch, of a run of so many steps, in a thread beside the step.
+        """Inside the block, make the next batch of a run of so many steps in a thread.
 
-        The thread is gone, and what it made ahead is dropped, when the block is left. Where
-        there is no CPU for it, batches are made in their steps.
+        When the block ends, so does the thread, and the batch that it made is dropped. Where no
+        CPU is free, batches are made in their steps.
         """
         if self.augment is None or count_cpus() <= get_num_threads():
             yield

@@ -1,4 +1,4 @@
-"""Checkpoints of a Trainer: all that the rest of a run depends on, in one file."""
+"""Checkpoints of a Trainer: everything that the rest of a run depends on, in one file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .weights import RunWeights
 __all__ = ["Checkpoints"]
 
 LISTS = ("train_loss_list", "train_acc_list", "test_acc_list", "_epoch_norms")
-"""Attributes of a Trainer that are kept as arrays: JSON has no NaN. Older files have them there."""
+"""Attributes of a Trainer that are saved as arrays, since JSON has no NaN; older files use JSON."""
 
 Number = float | None
-"""null where it is not finite, or where there is none."""
+"""null if it is not finite, or missing."""
 
 Position = Annotated[int, Meta(ge=1, le=2**53)]
 
 
 @dataclass(frozen=True)
 class _Epoch:
-    """A finished epoch, as far as a Trainer itself has written it; see `Trainer.history`."""
+    """What a Trainer itself records of a finished epoch; see `Trainer.history`."""
 
     epoch: Position
     iteration: Position
@@ -48,7 +48,7 @@ class _Epoch:
     learning_rate: Number = None
 
     def plain(self) -> dict[str, Any]:
-        """As it was before it became JSON: NaN for a loss that was not finite."""
+        """The record before it became JSON: NaN for a loss that was not finite."""
         lost = {"train_loss"}
         if self.validation_accuracy is not None:
             lost.add("validation_loss")
@@ -60,7 +60,7 @@ class _Epoch:
 
 @dataclass(frozen=True)
 class _Progress:
-    """How far a Trainer has come, but for `LISTS`."""
+    """The progress of a Trainer, without `LISTS`."""
 
     current_iter: Count
     current_epoch: Count
@@ -87,7 +87,7 @@ class _PCG64:
 
 @dataclass(frozen=True)
 class _Generator:
-    """What ``bit_generator.state`` of NumPy's default generator gives."""
+    """``bit_generator.state`` of NumPy's default generator."""
 
     bit_generator: Literal["PCG64"]
     state: _PCG64
@@ -106,7 +106,7 @@ class _Metadata:
 
 
 class Checkpoints:
-    """The part of a Trainer that saves it and brings it back."""
+    """The part of a Trainer that writes and reads its checkpoints."""
 
     network: Any
     optimizer: Any
@@ -127,7 +127,7 @@ class Checkpoints:
         ------
         StateError
             The optimizer has no ``state`` to save, or the run draws from NumPy's global
-            generator, whose state is not the Trainer's to keep.
+            generator, which the Trainer does not own.
         """
         if not hasattr(self.optimizer, "state"):
             raise StateError(
@@ -165,8 +165,8 @@ class Checkpoints:
         DataNotFound, DataCorrupt
             No such file, or not a checkpoint.
         WeightsError
-            The checkpoint of another network, optimizer, kind of average or validation split,
-            or with augmentation if this run has none, or the other way round.
+            The checkpoint is of another network, optimizer, kind of average or validation
+            split, or only one of the two runs has augmentation.
         """
         if self._generator is None:
             raise StateError("load_checkpoint: only a Trainer with a seed can be continued exactly")
@@ -181,8 +181,8 @@ class Checkpoints:
             )
         progress = _checked_progress(metadata.progress, arrays, str(path))
         batch_seed = self._batches.same_seed(metadata.batch_seed, str(path))
-        # Each of these takes everything or raises; the first try is on a copy, so that a
-        # file refused by the second leaves nothing changed.
+        # Each of these takes everything or raises. The optimizer is tried on a copy first, so that
+        # nothing has changed if the weights are refused.
         state = under("optimizer/", arrays)
         self._load_optimizer(copy.copy(self.optimizer), state, path)
         self._weights.load_state(arrays, str(path))
@@ -193,7 +193,7 @@ class Checkpoints:
             setattr(self, name, value)
 
     def _load_optimizer(self, optimizer: Any, state: Arrays, path: str | PathLike[str]) -> None:
-        """Let an optimizer take its state; one of fastconv's, only what fits the network."""
+        """Restore an optimizer's state; for fastconv's own, only if it fits the network."""
         if not isinstance(optimizer, Optimizer):
             optimizer.load_state(state)
             return
@@ -206,12 +206,12 @@ class Checkpoints:
 def _checked_progress(
     progress: _Progress, arrays: dict[str, NDArray[Any]], source: str
 ) -> dict[str, Any]:
-    """The attributes of a Trainer that a checkpoint sets; what it lacks stays.
+    """Return the attributes of a Trainer that a checkpoint sets; it may lack some.
 
     Raises
     ------
     DataCorrupt
-        Lists of another kind, or of another length than the run; epochs out of order.
+        Lists of another type or length than the run's; epochs out of order.
     """
     values = {field.name: getattr(progress, field.name) for field in fields(progress)}
     for name in LISTS:

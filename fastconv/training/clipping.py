@@ -1,4 +1,4 @@
-"""Gradients held to a length: ``Trainer(..., clip_norm=5)``."""
+"""Gradient clipping by global norm: ``Trainer(..., clip_norm=5)``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of parameters, by patterns of their names."""
+"""Groups of parameters, chosen by patterns of their names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["matching", "rate_factors"]
 
 
 def matching(op: str, pattern: str, names: Iterable[str]) -> list[str]:
-    """Return the names that a pattern in the manner of `fnmatch` matches, at least one.
+    """Return the names that an `fnmatch` pattern matches, at least one.
 
     Raises
     ------
     ArgumentError
-        It matches none; the message begins with `op` and has the names.
+        It matches none; the message begins with `op` and lists the names.
     """
     names = list(names)
     found = [name for name in names if fnmatchcase(name, pattern)]
@@ -33,7 +33,7 @@ def rate_factors(op: str, factors: Mapping[str, float], names: Iterable[str]) ->
     Parameters
     ----------
     op : str
-        What messages begin with.
+        How messages begin.
     factors : mapping of str to float
         Factor by pattern; the first pattern that matches a name decides.
     names : iterable of str
@@ -42,7 +42,7 @@ def rate_factors(op: str, factors: Mapping[str, float], names: Iterable[str]) ->
     Raises
     ------
     ArgumentError
-        A factor that is no number of at least 0, or a pattern that decides nothing.
+        A factor is not a number of at least 0, or a pattern decides nothing.
     """
     names = list(names)
     found: dict[str, float] = {}
@@ -52,8 +52,8 @@ def rate_factors(op: str, factors: Mapping[str, float], names: Iterable[str]) ->
         new = [name for name in matching(op, pattern, names) if name not in found]
         if not new:
             raise ArgumentError(
-                f"{op}: whatever {pattern!r} matches, a pattern before it has decided; "
-                "put the narrower one first"
+                f"{op}: {pattern!r} decides nothing: patterns before it match the same names; "
+                "put the narrower pattern first"
             )
         found |= dict.fromkeys(new, float(factor))
     return found

@@ -1,7 +1,7 @@
-"""What a network has learned: its parameters and its running statistics, out and in again.
+"""What a network has learned, its parameters and running statistics: read, checked, written back.
 
-The arrays have names: ``params/W1``, ``statistics/3/running_mean``, where 3 is the layer's place,
-or its name where the network keeps its layers in a dict, as the book's do.
+The arrays have names: ``params/W1``, ``statistics/3/running_mean``. 3 is the layer's place, or its
+name if the network has its layers in a dict, as the book's have.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
-from ..ops.arrays import expect_numbers
+from ..layers.tree import walk
+from ..ops.arrays import expect_names, expect_numbers
 
 __all__ = [
     "PREFIXES",
@@ -30,11 +31,11 @@ __all__ = [
 Arrays = dict[str, NDArray[Any]]
 
 PREFIXES = ("params/", "statistics/")
-"""How the names begin."""
+"""Beginnings of the names."""
 
 
 def learned(network: Any) -> Arrays:
-    """Return the arrays themselves, no copies; statistics that do not exist yet are left out."""
+    """Return the arrays themselves, not copies, without statistics that do not exist yet."""
     arrays = {f"params/{key}": value for key, value in parameters(network).items()}
     for name, (layer, attribute) in _statistics(network).items():
         if (value := getattr(layer, attribute)) is not None:
@@ -43,12 +44,12 @@ def learned(network: Any) -> Arrays:
 
 
 def all_finite(arrays: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether there is no NaN and no infinity in any of them."""
+    """Whether no array has a NaN or an infinity."""
     return all(np.isfinite(value).all() for value in arrays.values())
 
 
 def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Copy into the network what `learned` returned, in the dtypes that it has there."""
+    """Copy what `learned` returned into the network, in the network's dtypes."""
     places, own = _statistics(network), parameters(network)
     for name, value in arrays.items():
         if name in places:
@@ -60,16 +61,11 @@ def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
 def expect_fitting(network: Any, arrays: Mapping[str, NDArray[Any]], source: str) -> None:
     """Raise a `WeightsError` unless `put` can copy these arrays of a file into the network.
 
-    Statistics that the file lacks stay as they are: it may be from before they were kept.
+    The file may lack statistics, as older ones do.
     """
     own, places = learned(network), _statistics(network)
-    missing = [name for name in own if name not in arrays and name not in places]
-    unknown = [name for name in arrays if name not in own and name not in places]
-    if missing or unknown:
-        raise WeightsError(
-            f"{source}: weights of another architecture: "
-            f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unknown) or 'none'}"
-        )
+    needed, given = ([name for name in names if name not in places] for names in (own, arrays))
+    expect_names(f"{source}: weights of another architecture", needed, given)
     for name, value in arrays.items():
         expect_numbers(f"{source}: {name}", value)
         shape = np.shape(own[name]) if name in own else np.shape(places[name][0].gamma) or None
@@ -79,9 +75,9 @@ def expect_fitting(network: Any, arrays: Mapping[str, NDArray[Any]], source: str
 
 @contextmanager
 def exchanged(network: Any, arrays: Mapping[str, NDArray[Any]] | None) -> Iterator[None]:
-    """`arrays` in the network inside the block, and what it had before behind it; None: no change.
+    """Inside the block the network has `arrays`, then its own again; None changes nothing.
 
-    It is for evaluation: what the block teaches the network is lost.
+    This is for evaluation: training in the block would be lost.
     """
     if arrays is None:
         yield
@@ -95,23 +91,21 @@ def exchanged(network: Any, arrays: Mapping[str, NDArray[Any]] | None) -> Iterat
 
 
 def parameters(network: Any) -> Arrays:
-    """All parameters, those that are frozen included."""
+    """Return all parameters, frozen ones included."""
     return network.params | getattr(network, "frozen_params", {})
 
 
-def _statistics(holder: Any, prefix: str = "statistics/") -> dict[str, tuple[Any, str]]:
-    """Layer and attribute of each running statistic, by its name; layers may hold layers."""
-    layers = getattr(holder, "layers", ())
-    places = {}
-    for key, layer in layers.items() if isinstance(layers, Mapping) else enumerate(layers):
-        for attribute in getattr(layer, "buffer_names", ()):
-            places[f"{prefix}{key}/{attribute}"] = layer, attribute
-        places |= _statistics(layer, f"{prefix}{key}/")
-    return places
+def _statistics(network: Any) -> dict[str, tuple[Any, str]]:
+    """Return layer and attribute of each running statistic, by its name."""
+    return {
+        "/".join(("statistics", *path, attribute)): (layer, attribute)
+        for path, layer in walk(network)
+        for attribute in getattr(layer, "buffer_names", ())
+    }
 
 
 def _set(place: tuple[Any, str], value: NDArray[Any]) -> None:
-    """A new array: layers replace their statistics, and others may hold the old one."""
+    """Set a new array, as layers do: others may hold the old one."""
     layer, attribute = place
     own = getattr(layer, attribute)
     setattr(layer, attribute, np.array(value, None if own is None else own.dtype))

@@ -1,4 +1,4 @@
-"""What the optimizers share: the checks of a step, and the arrays kept from step to step."""
+"""The base of the optimizers: checks of a step, and arrays kept from step to step."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Arrays", "Optimizer", "Step"]
 Arrays = dict[str, NDArray[Any]]
 
 MOST_STEPS = 1 << 53
-"""More than any run takes; float64 still counts so far."""
+"""More steps than any run takes; float64 still counts so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The step of one parameter: plain arrays, checked, no two of them on the same memory."""
+    """The step of one parameter, checked: plain arrays, no two of which share memory."""
 
     lr: float
     decays: bool
@@ -37,13 +37,13 @@ class Step:
 
 
 class Optimizer:
-    """What the optimizers share: arrays kept from step to step, one per parameter.
+    """The base class of the optimizers, which keep arrays for each parameter between steps.
 
     Attributes
     ----------
     lr_factors : mapping of str to float
-        What multiplies `lr` for a parameter; 1 for those that it does not name. 0 freezes a
-        parameter: it is not touched, and its gradient not asked for.
+        Factor on `lr` by parameter; 1 for those without. 0 freezes a parameter: neither it nor
+        its gradient is touched.
     """
 
     kept: ClassVar[tuple[str, ...]] = ()
@@ -57,7 +57,7 @@ class Optimizer:
             setattr(self, name, None)
 
     def __init_subclass__(cls) -> None:
-        # A step of its own goes the way that takes it.
+        # A subclass with a step of its own must not be bypassed by its base's one call.
         if "_take" in vars(cls) and "_take_short" not in vars(cls):
             cls._take_short = Optimizer._take_short  # type: ignore[method-assign]
 
@@ -76,11 +76,13 @@ class Optimizer:
         Raises
         ------
         ShapeError, DTypeError, ArgumentError
-            A parameter, its gradient and what is kept for it do not fit each other, or cannot
-            be computed with. No parameter has changed then.
+            A parameter, its gradient and the arrays kept for it do not fit together, or no
+            kernel can compute with them. No parameter has changed then.
         """
         plain = not self.weight_decay and not self.lr_factors and isinstance(self.lr, float | int)
-        if plain and self._take_short(active().short, params, grads):
+        # A network's own mapping looks its arrays up on the layers; kernels take a plain dict.
+        arrays = params if type(params) is dict else dict(params)
+        if plain and self._take_short(active().short, arrays, grads):
             return
         steps = self._steps(params, grads)
         self._count()
@@ -90,18 +92,18 @@ class Optimizer:
                 params[key] = step.param[()]
 
     def _take_short(self, short: Short, params: Arrays, grads: Arrays) -> bool:
-        """Take the whole step by one call, if that can be; else nothing has changed."""
+        """Take the whole step in one call of the backend; False if it refuses, changing nothing."""
         return False
 
     def _count(self) -> None:
-        """Note that a step begins."""
+        """Called when a step begins; `Adam` counts them."""
 
     def _take(self, step: Step) -> None:
-        """Change the parameter, and what is kept for it."""
+        """Update the parameter and the arrays kept for it."""
         raise NotImplementedError
 
     def _steps(self, params: Arrays, grads: Arrays) -> dict[str, Step]:
-        """The steps of the parameters that are trained, all checked before the first is taken."""
+        """Return the steps of all trained parameters, checked before any is taken."""
         self._start(params)
         op, decaying, steps = type(self).__name__, self._decaying(params), {}
         for key, value in params.items():
@@ -118,7 +120,7 @@ class Optimizer:
         return steps
 
     def _start(self, params: Arrays) -> None:
-        """Make the kept arrays, zeros, of parameters that are trained for the first time."""
+        """Make arrays of zeros for parameters that are trained for the first time."""
         for name in self.kept:
             arrays = getattr(self, name) or {}
             setattr(self, name, arrays)
@@ -127,7 +129,7 @@ class Optimizer:
                     arrays[key] = _zeros_like(value)
 
     def _decaying(self, params: Arrays) -> set[str]:
-        """Names of the parameters that weight decay takes."""
+        """Names of the parameters that decay."""
         if not self.weight_decay:
             return set()
         if self.decayed is None:
@@ -136,11 +138,11 @@ class Optimizer:
         return {name for pattern in self.decayed for name in matching(op, pattern, params)}
 
     def _slope(self, param: NDArray[Any], grad: NDArray[Any], decays: bool) -> NDArray[Any]:
-        """The gradient, with that of weight_decay/2 * p^2 where the parameter decays."""
+        """The gradient, plus that of weight_decay/2 * p^2 if the parameter decays."""
         return grad + self.weight_decay * param if decays else grad
 
     def state(self) -> Arrays:
-        """Return what is kept between steps as arrays, for a checkpoint."""
+        """Return what is kept between steps, as arrays for a checkpoint."""
         arrays = {}
         for name in self.kept:
             for key, value in (getattr(self, name) or {}).items():
@@ -150,19 +152,19 @@ class Optimizer:
         return arrays
 
     def load_state(self, arrays: Arrays, params: Mapping[str, ArrayLike] | None = None) -> None:
-        """Take back what `state` returned, all of it or nothing.
+        """Restore what `state` returned, all of it or nothing.
 
         Parameters
         ----------
         arrays : dict of str to array
         params : mapping of str to array, optional
-            All parameters that the state may be of. Without them, shapes are compared
-            when `update` sees the parameters.
+            All parameters that the state may belong to. Without them, `update` compares the
+            shapes.
 
         Raises
         ------
         WeightsError
-            The arrays are those of another optimizer or of other parameters, or are no state.
+            The arrays are no state, or one of another optimizer or of other parameters.
         """
         op = type(self).__name__
         groups: dict[str, Arrays] = {name: {} for name in self.kept}
@@ -198,7 +200,7 @@ class Optimizer:
             self.iter = steps
 
     def _own_copy(self, path: str, value: Any) -> NDArray[Any]:
-        """An array of a state as this optimizer would have made it."""
+        """Return a copy of a state's array in the form that this optimizer makes."""
         array = as_array(value)
         if array.dtype.kind != "f" or not is_real(array):
             raise WeightsError(
@@ -209,12 +211,12 @@ class Optimizer:
 
 
 def _as_array(param: Any) -> NDArray[Any]:
-    """The parameter itself; of a plain number an array, since the book minimises those too."""
+    """Return the parameter, or an array of a plain number: the book minimises those too."""
     array = as_array(param)
     return array if isinstance(param, np.ndarray) or not is_real(array) else np.array(array, float)
 
 
 def _zeros_like(param: ArrayLike) -> NDArray[Any]:
-    # Moments of float16 parameters would vanish in float16.
+    # float16 would lose the moments of float16 parameters.
     param = np.asarray(param)
     return np.zeros(param.shape, np.result_type(param.dtype, np.float32))

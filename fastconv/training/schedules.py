@@ -1,7 +1,7 @@
-"""Learning rates that change during a run: ``Trainer(..., lr_schedule=OneCycle(0.004, steps))``.
+"""Learning rate schedules: ``Trainer(..., lr_schedule=OneCycle(0.004, steps))``.
 
-A schedule is called with the number of a step, counted from 0, and gives that step's learning
-rate. Behind its last step it stays where it ended.
+A schedule is called with the number of a step, counted from 0, and returns that step's learning
+rate. After its last step the rate stays the same.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """``lr``, falling evenly by ``factor`` within every ``every`` steps."""
+    """``lr``, multiplied by ``factor`` over every ``every`` steps, a little at each."""
 
     lr: float
     every: float = 1
@@ -95,11 +95,11 @@ class OneCycle:
     lr : float
         The highest learning rate.
     steps : int
-        Of the whole run.
+        Steps of the whole run.
     rise : float
-        Part of the steps that go up.
+        Share of the steps during which the rate rises.
     first, last : float
-        Parts of ``lr`` that the first and the last step take.
+        Rates of the first and the last step, as shares of ``lr``.
     """
 
     lr: float
@@ -125,7 +125,7 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Another schedule, whose first ``steps`` steps are reached in a straight line from near 0."""
+    """Another schedule, with a linear warm-up from near 0 over its first ``steps`` steps."""
 
     then: Schedule
     steps: int
@@ -144,9 +144,9 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
     "cosine": lambda lr, steps: Cosine(lr, max(1, steps)),
     "one-cycle": lambda lr, steps: OneCycle(lr, max(1, steps)),
 }
-"""By the names that ``fastconv train --schedule`` takes, for a highest rate and a run's steps.
+"""Schedules by their names on the command line, made of the highest rate and a run's steps.
 
-``step`` takes a tenth after each third of the run; ``exponential`` ends at a hundredth.
+``step`` divides the rate by 10 after each third of the run; ``exponential`` ends at a hundredth.
 """
 
 
@@ -161,12 +161,12 @@ def make_schedule(name: str, lr: float, steps: int, rise: float | None = None) -
         The highest learning rate.
     steps : int
     rise : float, optional
-        That of `OneCycle`.
+        ``rise`` of `OneCycle`.
 
     Raises
     ------
     ArgumentError
-        No such name, a learning rate that is not above 0, or ``rise`` of another schedule.
+        There is no such name, the learning rate is not above 0, or another schedule got ``rise``.
     """
     if name not in SCHEDULES:
         known = ", ".join(SCHEDULES)
@@ -179,7 +179,7 @@ def make_schedule(name: str, lr: float, steps: int, rise: float | None = None) -
 
 
 def _between(first: float, last: float, way: float) -> float:
-    """From first to last along half a cosine; `way` goes from 0 to 1, and no further."""
+    """From first to last along half a cosine, as `way` goes from 0 to 1; it ends there."""
     return last + (first - last) * (1 + math.cos(math.pi * min(way, 1.0))) / 2
 
 

@@ -1,6 +1,6 @@
-"""Samples set apart from training, on which a run is watched and may be ended.
+"""Validation: samples set apart from training, which decide when a run ends.
 
-Nothing is ever chosen by the test set; what there is to choose, these samples decide.
+The test set decides nothing.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from .. import ops
 from ..errors import ArgumentError, ShapeError, WeightsError
 from ..geometry import as_int
 from ..ops.arrays import as_array, expect_numbers
-from .learned import all_finite, learned
+from ..randomness import stratified
+from .learned import Arrays, all_finite, learned
 
 __all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
 
-Arrays = dict[str, NDArray[Any]]
 Samples = tuple[NDArray[Any], NDArray[Any]]
 
 BATCH = 100
 
 
 def samples(name: str, x: ArrayLike, t: ArrayLike) -> Samples:
-    """Return samples and labels as arrays.
+    """Return samples and labels as arrays of equal length.
 
     Raises
     ------
     ShapeError
-        They differ in number; the message has the name of the set.
+        Their numbers differ; the message names the set.
     """
     x, t = as_array(x), as_array(t)
     if len(x) != len(t):
@@ -50,12 +50,12 @@ def set_apart(
     patience: int | None,
     seed: int | None,
 ) -> tuple[Samples, Validation | None]:
-    """Return what is left to train on, and the validation a Trainer was asked for.
+    """Return the samples left to train on, and the validation that a Trainer was asked for.
 
     Parameters
     ----------
     network : object
-        It needs a method ``predict(x)``.
+        With a method ``predict(x)``.
     training : (x, t)
     validation : float or (x, t) or None
         A share of `training`, or samples of their own.
@@ -65,8 +65,8 @@ def set_apart(
     Raises
     ------
     ArgumentError, ShapeError
-        A share or a patience out of range, samples and labels that differ in number or are none,
-        patience without validation, a network that cannot predict.
+        A share or a patience is out of range; numbers of samples and labels differ or are 0;
+        patience without validation; a network that cannot predict.
     """
     if patience is not None:
         patience = as_int("Trainer", "early_stopping", patience, 1)
@@ -92,17 +92,17 @@ def set_apart(
 
 
 def held_out(t: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool_]:
-    """Choose the samples to set apart: the same share of each class, by chance.
+    """Choose the samples to set apart: the same share of each class, at random.
 
     Parameters
     ----------
     t : array
         Class indices (N,) or one-hot (N, classes).
     share : float
-        Between 0 and 1; round(share * N) samples are chosen, but of each class one stays.
+        Between 0 and 1; round(share * N) samples are chosen, but one of each class stays.
     seed : int or None
-        The same seed makes the same choice, whatever else is drawn by it. None draws from
-        NumPy's global generator.
+        The same seed makes the same choice, whatever else it draws. None draws from NumPy's
+        global generator.
 
     Returns
     -------
@@ -112,48 +112,43 @@ def held_out(t: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool
     Raises
     ------
     ArgumentError
-        A share out of range, or too small for a single sample.
+        The share is out of range, or too small for a single sample.
     """
     if not 0 < share < 1:
         raise ArgumentError(f"Trainer: validation must lie between 0 and 1, got {share}")
-    # A sequence of its own: the batches are those that the seed gives without a split.
+    # A stream of its own, so that the seed gives the same batches as without a split.
     generator: Any = np.random
     if seed is not None:
         generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
     labels = t.argmax(axis=1) if t.ndim == 2 and t.shape[1] > 1 else t.reshape(len(t))
-    counts = np.unique(labels, return_counts=True)[1]
-    # Rounding the running total keeps the sum, and each class within one sample of its share.
-    wanted = np.diff(np.rint(share * np.cumsum(counts)), prepend=0).astype(int)
-    chosen = np.zeros(len(t), bool)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    for members, number in zip(by_class, np.minimum(wanted, counts - 1), strict=True):
-        chosen[generator.permutation(members)[:number]] = True
+    chosen = stratified(labels, share, generator)
     if not chosen.any():
+        classes = len(np.unique(labels))
         raise ArgumentError(
-            f"Trainer: validation={share} of {len(t)} samples in {len(counts)} classes is none"
+            f"Trainer: validation={share} of {len(t)} samples in {classes} classes sets none apart"
         )
     return chosen
 
 
 class Validation:
-    """The samples set apart, and what they have said so far.
+    """The samples set apart, and the results on them so far.
 
-    An epoch is better than another if its accuracy is higher, or the same at a lower loss.
+    An epoch is better than another if its accuracy is higher, or equal with a lower loss.
 
     Parameters
     ----------
     x, t : arrays
         Samples (N, ...), N at least 1, and their labels.
     patience : int or None
-        Epochs in a row that may bring nothing better before the run should end; None: the
-        best epoch is not looked for.
+        Epochs in a row without a better one after which the run should end; None: the best
+        epoch is not looked for.
 
     Attributes
     ----------
     best_epoch : int
         From 1; 0 before the first. One whose weights are NaN or infinite is never the best.
     best : dict of str to array or None
-        What the network had learned then, as `fastconv.network.learned.learned` names it.
+        What the network had learned then, named as by `fastconv.training.learned.learned`.
     """
 
     def __init__(self, x: NDArray[Any], t: NDArray[Any], patience: int | None) -> None:
@@ -165,7 +160,7 @@ class Validation:
         self._epochs = 0
 
     def measure(self, network: Any) -> tuple[float, float]:
-        """Return accuracy and mean cross-entropy, in evaluation mode and without smoothing."""
+        """Return accuracy and mean cross-entropy, in evaluation and without label smoothing."""
         correct, loss = 0, 0.0
         for start in range(0, len(self.x), BATCH):
             scores = network.predict(self.x[start : start + BATCH])
@@ -175,7 +170,7 @@ class Validation:
         return correct / len(self.x), loss / len(self.x)
 
     def note(self, network: Any, accuracy: float, loss: float) -> None:
-        """Keep what the network has learned if this epoch was the best, and is of any use."""
+        """Keep what the network has learned if this epoch is the best, and all numbers finite."""
         self._epochs += 1
         result = (accuracy, -math.inf if math.isnan(loss) else -loss)
         better = self.best is None or result > self._best_result
@@ -185,21 +180,21 @@ class Validation:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing better has come for as long as patience lasts."""
+        """Whether `patience` epochs in a row have brought nothing better."""
         return self.patience is not None and self._epochs - self.best_epoch >= self.patience
 
     def state(self) -> Arrays:
-        """Return what is kept, for a checkpoint."""
+        """Return the state, for a checkpoint."""
         numbers = [self._checksum, self._epochs, self.best_epoch, *self._best_result]
         return {"progress": np.array(numbers, np.float64), **(self.best or {})}
 
     def load_state(self, arrays: Arrays) -> None:
-        """Take back what `state` returned.
+        """Restore what `state` returned.
 
         Raises
         ------
         WeightsError
-            The samples set apart were others.
+            The state is damaged, or of other samples.
         """
         progress = arrays.get("progress")
         if progress is None or progress.shape != (5,) or progress.dtype.kind != "f":
@@ -228,5 +223,5 @@ class Validation:
 
     @cached_property
     def _checksum(self) -> int:
-        """By which another choice of samples is told."""
+        """CRC-32 of the samples, which tells another choice."""
         return zlib.crc32(np.ascontiguousarray(self.x), zlib.crc32(np.ascontiguousarray(self.t)))

@@ -1,4 +1,4 @@
-"""Which weights a run trains, which it evaluates, and with which it ends."""
+"""The weights of a run: those that it trains, evaluates, and ends with."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import copy
 from contextlib import AbstractContextManager
 from typing import Any
 
-from numpy.typing import NDArray
-
 from ..errors import WeightsError
 from ..io.arrays import under
 from .averaging import WeightAverage
-from .learned import PREFIXES, exchanged, expect_fitting, learned, put
+from .learned import PREFIXES, Arrays, exchanged, expect_fitting, learned, put
 from .validation import Validation
 
 __all__ = ["RunWeights"]
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class RunWeights:
     """The weights of one run.
 
-    What is trained lies in the network, but at the end of the run: then the network has the
-    weights that the run was for, and what was trained waits here for a step that goes on.
+    During the run the network has the trained weights. At the end it gets the averages or those of
+    the best epoch, and the trained ones are kept here in case the run goes on.
 
     Parameters
     ----------
@@ -41,23 +37,23 @@ class RunWeights:
         self._trained: Arrays | None = None
 
     def before_step(self) -> None:
-        """Put what is trained back, where the run had ended."""
+        """Put the trained weights back into the network, if the run had ended."""
         if self._trained is not None:
             put(self.network, self._trained)
             self._trained = None
 
     def after_step(self) -> None:
-        """Let the average follow."""
+        """Update the average."""
         if self.average is not None:
             self.average.after_step(self.network)
 
     def after_epoch(self, epoch: int) -> None:
-        """Let the average follow; epochs count from 1."""
+        """Update the average; epochs count from 1."""
         if self.average is not None:
             self.average.after_epoch(self.network, epoch)
 
     def evaluated(self) -> AbstractContextManager[None]:
-        """Inside the block the network has the averages, where there are any."""
+        """Inside the block the network has the averages, if there are any."""
         return exchanged(self.network, self._averages())
 
     def final(self) -> AbstractContextManager[None]:
@@ -65,7 +61,7 @@ class RunWeights:
         return exchanged(self.network, self._final())
 
     def finish(self) -> None:
-        """Leave the network with the weights that the run was for."""
+        """Give the network the weights with which the run ends."""
         final = self._final()
         if final is not None and self._trained is None:
             self._trained = _copies(self.network)
@@ -79,19 +75,19 @@ class RunWeights:
         return self._averages() if best is None else best
 
     def state(self) -> Arrays:
-        """Return what is trained, its averages and the best, for a checkpoint."""
+        """Return the trained weights, the averages and the best, for a checkpoint."""
         arrays = dict(self._trained or learned(self.network))
         for name, part in self._parts():
             arrays |= {f"{name}/{key}": value for key, value in part.state().items()}
         return arrays
 
     def load_state(self, arrays: Arrays, source: str) -> None:
-        """Take back what `state` returned, all of it or nothing.
+        """Restore what `state` returned, all of it or nothing.
 
         Raises
         ------
         WeightsError
-            The arrays of another network, or of a run with other parts.
+            The arrays are of another network, or of a run with other parts.
         """
         given = {name: under(f"{name}/", arrays) for name in ("averaging", "validation")}
         parts = dict(self._parts())

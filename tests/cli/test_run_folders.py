@@ -233,7 +233,7 @@ def test_a_file_system_without_locks_is_told(monkeypatch, tmp_path):
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with (
-        pytest.warns(FallbackWarning, match=r"\.lock: this file system knows no locks \(No locks"),
+        pytest.warns(FallbackWarning, match=r"\.lock: this file system has no locks \(No locks"),
         RunFolder(tmp_path / "run").held(new=True),
     ):
         pass

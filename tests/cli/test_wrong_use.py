@@ -97,7 +97,7 @@ BAD_INPUT = [
     ("train --swa 3", 2, "--swa 3: the run ends with epoch 2"),
     ("train --ema 0.9 --swa 1", 2, "--swa: not allowed with argument --ema"),
     ("train --validation 1", 2, "--validation: must be greater than 0 and below 1, got 1"),
-    ("train --validation 0.001", 2, "validation=0.001 of 61 samples in 10 classes is none"),
+    ("train --validation 0.001", 2, "validation=0.001 of 61 samples in 10 classes sets none apart"),
     ("train --patience 0", 2, "--patience: must be at least 1, got 0"),
     ("train --patience 3", 2, "--patience needs --validation"),
     ("train --data-dir .", 2, "digits .*takes no --data-dir"),

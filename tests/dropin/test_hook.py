@@ -110,13 +110,13 @@ def test_a_backend_that_cannot_run(clean, registry):
 @pytest.mark.parametrize("installed", [False, True])
 def test_a_wrong_setting_changes_no_other(clean, monkeypatch, settings, error, installed):
     """All settings are looked at before one is changed."""
-    monkeypatch.setattr(config._Process, "threads", 3)
-    monkeypatch.setattr(config._Process, "backend", "numba")
+    monkeypatch.setattr(config.Process, "threads", 3)
+    monkeypatch.setattr(config.Process, "backend", "numba")
     if installed:
         fastconv.install()
     with pytest.raises(error):
         fastconv.install(**({"backend": "numpy", "dtype": "float32", "threads": 4} | settings))
-    assert (config._Process.threads, config._Process.backend) == (3, "numba")
+    assert (config.Process.threads, config.Process.backend) == (3, "numba")
     assert layers.Relu().forward(np.ones(1)).dtype == np.float64
     assert fastconv.is_installed() == installed
     if installed:

@@ -1,7 +1,7 @@
-"""Layers of images as ONNX operators: one writer for each layer.
+"""Layers as ONNX operators: a writer for each layer.
 
-A writer takes the graph of `onnx_graph` and adds to its end. Of images whose size is not known, the
-lengths have names; layers that keep the size keep the names.
+A writer takes a graph (`onnx_graph`) and adds to its end. For images of unknown size, the lengths
+have names; layers that keep the size keep the names.
 """
 
 from __future__ import annotations
@@ -10,19 +10,65 @@ import math
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, StateError
 from ..geometry import window_geometry
 from ..layers import (
     AdaptiveAveragePooling,
+    Affine,
     AveragePooling,
+    BatchNormalization,
     BatchNormalization2d,
     Convolution,
+    Dropout,
+    Elu,
+    Gelu,
+    LeakyRelu,
+    LocalResponseNormalization,
     Pooling,
+    Relu,
+    Sigmoid,
+    Silu,
     Subsampling,
+    Tanh,
 )
 from .onnx_graph import Graph, Writer
 
-__all__ = ["IMAGES"]
+__all__ = ["WRITERS"]
+
+
+def _affine(graph: Graph, layer: Affine) -> None:
+    features, units = layer.W.shape
+    graph.expect_features(features)
+    if len(graph.shape) != 1:
+        graph.add("Flatten", axis=1)
+    trained = graph.trained(layer, *layer.parameter_names)
+    graph.add("Gemm", *trained, transB=int(graph.dotted))
+    graph.shape = (units,)
+
+
+def _batch_normalization(graph: Graph, layer: BatchNormalization) -> None:
+    graph.expect_features(np.size(layer.gamma))
+    if layer.running_mean is None or layer.running_var is None:
+        raise StateError(
+            f"export_onnx: {graph.layer} has no running statistics: train the network, or "
+            "pass running_mean and running_var to the layer"
+        )
+    operands = graph.trained(layer, *layer.parameter_names, *layer.buffer_names)
+    images = len(graph.shape) == 3
+    source = graph.end
+    if images:  # it has statistics for each activation
+        shape = graph.add("Shape")
+        graph.join("Flatten", source, axis=1)
+    graph.add("BatchNormalization", *operands, epsilon=float(layer.epsilon))
+    if images:
+        graph.add("Reshape", shape)
+
+
+def _dropout(graph: Graph, layer: Dropout) -> None:
+    if layer.inverted:  # it does nothing in evaluation
+        return
+    kept = graph.constant(f"kept_{len(graph.nodes)}", 1.0 - float(layer.dropout_ratio))
+    graph.add("Mul", kept)
 
 
 def _convolution(graph: Graph, layer: Convolution) -> None:
@@ -74,11 +120,11 @@ def _add_pooling(
 def _end_pad(
     graph: Graph, size: int | str, window: int, count: int | str, stride: int, pad: int
 ) -> int:
-    """Padding behind an axis with which ONNX's ceil mode finds `count` windows.
+    """Padding at the end of an axis with which ONNX's ceil mode finds `count` windows.
 
-    That of these versions also keeps a last window that begins in the padding. Where we have
-    left one out, the padding ends with the last of ours. (Of images of unknown size ONNX
-    Runtime leaves it out itself.)
+    In these versions ONNX keeps a last window that begins in the padding. Where we leave it out,
+    the padding ends with our last window. (For images of unknown size, ONNX Runtime leaves it
+    out itself.)
     """
     if isinstance(size, str) or isinstance(count, str):
         return pad
@@ -101,7 +147,7 @@ def _windows(
     dilation: int = 1,
     ceil_mode: bool = False,
 ) -> tuple[int | str, int | str]:
-    """Rows and columns of windows, by number or, of an image of unknown size, by name."""
+    """Rows and columns of windows, as numbers or, for images of unknown size, as names."""
     _, rows, columns = graph.shape
     if isinstance(rows, int) and isinstance(columns, int):
         image = (1, 1, rows, columns)
@@ -115,7 +161,7 @@ def _windows(
 
 
 def _adaptive_average_pooling(graph: Graph, layer: AdaptiveAveragePooling) -> None:
-    """Each axis times a matrix of averages, for windows may overlap and differ in size."""
+    """Multiply each axis by a matrix of averages: windows may overlap and differ in size."""
     graph.expect_images()
     channels, *size = graph.shape
     counts = [int(layer.out_h), int(layer.out_w)]
@@ -136,7 +182,7 @@ def _adaptive_average_pooling(graph: Graph, layer: AdaptiveAveragePooling) -> No
 
 
 def _averages(size: int, count: int) -> np.ndarray:
-    """(count, size): row i averages the places from i*size/count to (i + 1)*size/count."""
+    """(count, size): row i averages places i*size/count to (i + 1)*size/count."""
     out = np.zeros((count, size))
     for i, row in enumerate(out):
         begin, end = i * size // count, math.ceil((i + 1) * size / count)
@@ -149,7 +195,7 @@ def _subsampling(graph: Graph, layer: Subsampling) -> None:
     stride, more = layer.stride, layer.more_channels
     channels, *size = graph.shape
     if stride > 1:
-        # From the first to beyond the last, in rows and columns, by steps.
+        # Rows and columns from the first to beyond the last, by steps.
         limits = [("starts", [0, 0]), ("ends", [np.iinfo(np.int64).max] * 2)]
         steps = [*limits, ("axes", [2, 3]), ("steps", [stride, stride])]
         graph.add("Slice", *(graph.whole_numbers(name, values) for name, values in steps))
@@ -174,7 +220,58 @@ def _batch_normalization_2d(graph: Graph, layer: BatchNormalization2d) -> None:
     graph.shape = (channels, *graph.shape[1:])
 
 
-IMAGES: dict[type, Writer] = {
+def _local_response(graph: Graph, layer: LocalResponseNormalization) -> None:
+    graph.expect_images()
+    if layer.size % 2 == 0:  # ONNX puts the extra channel on the other side
+        raise ArgumentError(
+            f"export_onnx: {graph.layer} has a window of {layer.size} channels, and ONNX has "
+            "it only for odd numbers"
+        )
+    settings = {"alpha": layer.alpha, "beta": layer.beta, "bias": layer.k}
+    settings = {name: float(value) for name, value in settings.items()}
+    graph.add("LRN", size=int(layer.size), **settings)
+
+
+def _leaky_relu(graph: Graph, layer: LeakyRelu) -> None:
+    graph.add("LeakyRelu", alpha=float(layer.slope))
+
+
+def _elu(graph: Graph, layer: Elu) -> None:
+    graph.add("Elu", alpha=float(layer.alpha))
+
+
+def _gelu(graph: Graph, layer: Gelu) -> None:
+    x, number = graph.end, len(graph.nodes)
+    graph.add("Mul", graph.constant(f"scale_{number}", math.sqrt(0.5)))
+    graph.add("Erf")
+    graph.add("Add", graph.constant(f"one_{number}", 1.0))
+    graph.add("Mul", x)
+    graph.add("Mul", graph.constant(f"half_{number}", 0.5))
+
+
+def _silu(graph: Graph, layer: Silu) -> None:
+    x = graph.end
+    graph.add("Sigmoid")
+    graph.add("Mul", x)
+
+
+def _operator(name: str) -> Writer:
+    """The writer of a layer that is one operator without settings."""
+    return lambda graph, layer: graph.add(name)
+
+
+WRITERS: dict[type, Writer] = {
+    Affine: _affine,
+    BatchNormalization: _batch_normalization,
+    Dropout: _dropout,
+    Relu: _operator("Relu"),
+    Sigmoid: _operator("Sigmoid"),
+    Elu: _elu,
+    Gelu: _gelu,
+    LeakyRelu: _leaky_relu,
+    LocalResponseNormalization: _local_response,
+    Silu: _silu,
+    Tanh: _operator("Tanh"),
     AdaptiveAveragePooling: _adaptive_average_pooling,
     AveragePooling: _average_pooling,
     BatchNormalization2d: _batch_normalization_2d,

@@ -1,4 +1,4 @@
-"""The plan: the same numbers as layer by layer, in memory that is used again."""
+"""The executor: the same numbers as layer by layer, in memory that is used again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fastconv import DeepConvNet, config, selection
 from fastconv.errors import StateError
 from fastconv.layers import Affine, Convolution, Dropout, Layer, Pooling, Relu
 from fastconv.network import Network
-from fastconv.network.executor import Plan
-from fastconv.network.fusion import cut
+from fastconv.network.executor import Executor
+from fastconv.network.fusion import fuse
 
 from .compare import assert_close
 
@@ -94,18 +94,18 @@ def by_hand(layers, x, dout):
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_plan_gives_what_the_layers_give(backend, dtype, rng, name):
+def test_the_executor_gives_what_the_layers_give(backend, dtype, rng, name):
     layers = stacks(rng, dtype)[name]
     for layer in layers:
         layer.backend = backend
     again = copy.deepcopy(layers)
-    plan = Plan()
+    executor = Executor()
     for batch in (5, 2, 5):
         x = rng.standard_normal((batch, 3, 10, 9)).astype(dtype)
         np.random.seed(1)
-        got = plan.forward(layers, x, True)
+        got = executor.forward(layers, x, True)
         dout = rng.standard_normal(got.shape).astype(dtype)
-        plan.backward(dout)
+        executor.backward(dout)
         np.random.seed(1)
         expected, _ = by_hand(again, x, dout)
         assert_close(got, expected, dtype=dtype)
@@ -121,15 +121,15 @@ def test_evaluation_gives_what_the_layers_give(backend, dtype, rng, name):
     for layer in layers:
         layer.backend = backend
     x = rng.standard_normal((4, 3, 10, 9)).astype(dtype)
-    got = Plan().forward(layers, x, False)
+    got = Executor().forward(layers, x, False)
     for layer in layers:
         x = layer.forward(x, False) if isinstance(layer, Dropout) else layer.forward(x)
     assert_close(got, x, dtype=dtype)
 
 
-def runs(layers):
-    """How many layers each run of the plan has."""
-    return [len(run.layers) for run in cut(layers, train_flg=True)]
+def groups(layers):
+    """How many layers each group has."""
+    return [len(group.layers) for group in fuse(layers, train_flg=True)]
 
 
 def test_what_becomes_a_block(rng, backend):
@@ -137,20 +137,20 @@ def test_what_becomes_a_block(rng, backend):
     for layers in cases.values():
         for layer in layers:
             layer.backend = backend
-    assert runs(cases["pooled blocks"]) == [3, 3]
-    assert runs(cases["blocks without pooling"]) == [2, 2, 1]
-    assert runs(cases["other pooling"]) == [2, 1, 2]
-    assert runs(cases["no ReLU"]) == [1, 1, 2]
-    assert runs(cases["a layer of the user's"]) == [1, 1, 1, 2]
+    assert groups(cases["pooled blocks"]) == [3, 3]
+    assert groups(cases["blocks without pooling"]) == [2, 2, 1]
+    assert groups(cases["other pooling"]) == [2, 1, 2]
+    assert groups(cases["no ReLU"]) == [1, 1, 2]
+    assert groups(cases["a layer of the user's"]) == [1, 1, 1, 2]
 
 
 def test_layers_on_several_backends_are_no_block(rng):
     layers = [conv(rng, np.float32, 4, 3), Relu(), Pooling(2, 2, 2)]
-    assert runs(layers) == [3]
+    assert groups(layers) == [3]
     layers[2].backend = "numpy"
-    assert runs(layers) == [2, 1]
+    assert groups(layers) == [2, 1]
     layers[1].backend = "numpy"
-    assert runs(layers) == [1, 1, 1]
+    assert groups(layers) == [1, 1, 1]
 
 
 def test_a_replaced_forward_is_called(rng):
@@ -158,7 +158,7 @@ def test_a_replaced_forward_is_called(rng):
     seen = []
     original = layers[1].forward
     layers[1].forward = lambda x: (seen.append(x.shape), original(x))[1]
-    Plan().forward(layers, np.zeros((1, 3, 5, 5), np.float32), True)
+    Executor().forward(layers, np.zeros((1, 3, 5, 5), np.float32), True)
     assert seen == [(1, 4, 5, 5)]
 
 
