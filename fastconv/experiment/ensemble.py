@@ -10,16 +10,16 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from ..datasets import DATASETS
 from ..errors import ArgumentError, DataCorrupt
 from ..io.records import record_of
 from ..models.ensemble import Ensemble
 from ..network.views import Views
 from ..training.learned import all_finite
-from .data import ImageOptions, image_facts
+from .data import Data, ImageOptions
 from .evaluate import Evaluation, draw_evaluation, evaluate, load_network
-from .folder import RunConfig, RunFolder, RunResult, noting
-from .train import TAKEN_BY_DEFAULT, continued_config, prepare, train_on
+from .folder import RunFolder, RunResult, noting
+from .settings import RunConfig, continued_config
+from .train import TAKEN_BY_DEFAULT, prepare, train_on
 
 __all__ = [
     *("EnsembleOutcome", "Member", "join_runs", "load_ensemble"),
@@ -84,7 +84,7 @@ class EnsembleOutcome:
 
 def member_configs(config: RunConfig) -> list[RunConfig]:
     """Return the configuration of each member's own run."""
-    own = config.data not in DATASETS
+    own = Data(config.data).own
     return [
         dataclasses.replace(
             config,
@@ -155,7 +155,7 @@ def train_ensemble(
     _gather(list(zip(configs, places, strict=True)), config.views).save(folder.ensemble)
     together = Evaluation(test.labels, total / len(configs))
     pictures = folder.mistakes, folder.confusion
-    draw_evaluation(together, test.images, image_facts(config), *pictures, say)
+    draw_evaluation(together, test.images, config.facts, *pictures, say)
     outcome_of_all = EnsembleOutcome(0, members, together, config)
     counted = (together.accuracy, together.correct, together.total)
     folder.write_result(RunResult(*counted, outcome_of_all.seconds))
@@ -237,7 +237,7 @@ def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble
 
 def _expect_alike(first: tuple[RunConfig, RunFolder], other: tuple[RunConfig, RunFolder]) -> None:
     (here, this), (there, that) = first, other
-    ours, theirs = image_facts(here), image_facts(there)
+    ours, theirs = here.facts, there.facts
     # Another split also gives another normalization, and is what to tell of.
     same = ours.fingerprint == theirs.fingerprint and ours.test_share is not None
     if same and here.split_seed != there.split_seed:

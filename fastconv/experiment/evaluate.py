@@ -19,8 +19,7 @@ from ..network import Network
 from ..progress import ProgressBar
 from ..selection import use_backend
 from . import figures
-from .data import image_facts
-from .folder import RunConfig
+from .settings import RunConfig
 
 __all__ = [
     *("Evaluation", "build_network", "draw_evaluation", "evaluate", "load_network"),
@@ -106,7 +105,7 @@ def build_network(config: RunConfig) -> Network:
 
 
 def _made(config: RunConfig, make: Callable[..., Network]) -> Network:
-    facts, how = image_facts(config), {"dtype": config.dtype, "backend": config.backend}
+    facts, how = config.facts, {"dtype": config.dtype, "backend": config.backend}
     return make(config.model, facts.shape, len(facts.class_names), **how)
 
 

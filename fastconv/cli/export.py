@@ -1,7 +1,8 @@
-"""What ``fastconv convert`` and ``fastconv export`` do: files of weights to other files."""
+"""``fastconv export``: a trained network as an ONNX model."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -9,44 +10,42 @@ from typing import Any
 from .. import selection
 from ..datasets.mnist import img_dim
 from ..errors import ArgumentError, ShapeError, WeightsError
-from ..experiment.data import image_facts
 from ..experiment.evaluate import load_network
 from ..experiment.folder import RunFolder
-from ..io import export_onnx, load_params, save_params
+from ..io import export_onnx, load_params
 from ..models import DeepConvNet
 from ..models.deep_convnet import CONV_16, CONV_32, CONV_32_PAD_2, CONV_64
 from ..models.ensemble import is_ensemble_file
 from ..network import Network
+from .options import add_common
+from .output import print_json, teller
 
-__all__ = ["convert_weights", "export_weights"]
+__all__ = ["add_parser", "run"]
 
 
-def convert_weights(source: Path, target: Path, *, allow_pickle: bool) -> dict[str, Any]:
-    """Write the arrays of one file of weights to another, in the format that its name ends in.
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "export",
+        help="write a trained network as an ONNX model",
+        description="Write a trained network as an ONNX model, in float32, for any batch size.",
+        epilog="example:\n  fastconv export runs/mnist model.onnx",
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a file of DeepConvNet's weights")
+    add("target", metavar="MODEL", help="the .onnx file to write")
+    add("--softmax", action="store_true", help="end with the softmax: probabilities, not scores")
+    add_common(parser, backend=False)
 
-    Returns
-    -------
-    dict
-        What was written, as plain data: ``output``, ``arrays``, ``numbers``, ``dtypes``.
 
-    Raises
-    ------
-    ArgumentError, DataNotFound, DataCorrupt, UnsafePickle, DTypeError, MissingDependency
-        As `load_params` and `save_params` say.
-    """
-    if target.suffix == ".pkl" and not allow_pickle:
-        raise ArgumentError(
-            f"{target.name}: a pickle is written only on request: add --allow-pickle, "
-            "or name the file .npz or .safetensors, which cannot run code"
-        )
-    params = load_params(source)
-    save_params(target, params, allow_pickle=allow_pickle)
-    return {
-        "output": str(target),
-        "arrays": len(params),
-        "numbers": sum(array.size for array in params.values()),
-        "dtypes": sorted({str(array.dtype) for array in params.values()}),
-    }
+def run(options: argparse.Namespace) -> int:
+    """Export the network; return the exit status."""
+    facts = export_weights(Path(options.run), Path(options.target), softmax=options.softmax)
+    shape = ", ".join(["N", *map(str, facts["input_shape"])])
+    teller(options)(f"{facts['output']}: {facts['model']}, float32, input ({shape})")
+    if options.json:
+        print_json(facts)
+    return 0
 
 
 def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, An
                 f"member's run, such as {folder.member(1).path}"
             )
         network, model = load_network(config, folder.weights), config.model
-        fixed = image_facts(config).shape
+        fixed = config.facts.shape
         shape = list(fixed)
     elif not source.exists():
         raise ArgumentError(f"{source} does not exist: expected a run folder or a weights file")

@@ -1,0 +1,469 @@
+"""The settings of a run: one table, `SETTINGS`.
+
+A setting is one field of `RunConfig`, or of `ImageOptions` where it says how images of the
+user's own are taken. The field's type is what ``config.json`` is checked by; beside it stands a
+`Setting`, of which the command line, recipes, the defaults of a new run, what may change when a
+run goes on, and the account of a run are made. A new setting is one entry, and the code that uses
+its value.
+"""
+
+# Annotations are no texts here: functions stand in them, which see the names of this module.
+import dataclasses
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from .. import config as process
+from .. import selection
+from .._version import __version__
+from ..config import MOST_THREADS
+from ..datasets import DATASETS
+from ..datasets.record import ImageFacts
+from ..errors import ArgumentError
+from ..geometry import LARGEST
+from ..io.paths import user_path
+from ..io.records import NotNegative, Positive, Within
+from ..models import MODELS
+from ..network.views import Views
+from ..optimizer import OPTIMIZERS
+from ..training.augment import Augmentation
+from ..training.schedules import SCHEDULES
+from .data import OWN_EPOCHS, Data, ImageOptions
+from .setting import Setting, settings_of
+
+__all__ = [
+    *("LARGEST_SEED", "SETTINGS", "RunConfig", "account", "continued_config", "expect_known"),
+    *("new_config", "now_computed_with", "with_members"),
+]
+
+LARGEST_SEED = 2**32 - 1
+"""NumPy's RandomState, which draws the first weights, takes no larger one."""
+
+MOST_MEMBERS = 1000
+
+Positives = Annotated[int, Meta(ge=1, le=LARGEST)]
+Seed = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
+
+
+def _members(text: str) -> int | tuple[str, ...]:
+    """``5`` as 5, ``deepconvnet,lenet`` as the models' names."""
+    try:
+        names, count = tuple[str, ...](), int(text)
+    except ValueError:
+        names = tuple(name.strip() for name in text.split(","))
+        count = len(names)
+        if unknown := [name for name in names if name not in MODELS]:
+            raise ArgumentError(
+                f"must be a whole number or names of models, got {unknown[0]!r}; known: "
+                f"{', '.join(MODELS)}"
+            ) from None
+    if not 2 <= count <= MOST_MEMBERS:
+        limits = "at least 2" if count < 2 else f"at most {MOST_MEMBERS}"
+        raise ArgumentError(f"must be {limits}, got {count}")
+    return names or count
+
+
+def _place(folder: Path, text: str) -> str:
+    return str(folder / user_path(text))
+
+
+def _absolute(text: str) -> str:
+    return _place(Path.cwd(), text)
+
+
+def _largest_seed(settings: dict[str, Any]) -> int:
+    """Each member of an ensemble takes the next one."""
+    return LARGEST_SEED - len(settings.get("members") or (0,)) + 1
+
+
+def _always(before: Any, now: Any) -> bool:
+    return True
+
+
+EPOCHS = ", ".join(f"{name} {dataset.epochs}" for name, dataset in DATASETS.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run is made of; two runs of equal configuration are equal.
+
+    A field is None where its setting is not in use, or where ``config.json`` is of before it was
+    kept. Fields that came after the first version have defaults, by which older runs go on.
+    """
+
+    model: Annotated[
+        str,
+        Setting(
+            f"network: {', '.join(MODELS)} (default: deepconvnet)",
+            "NAME",
+            choices=MODELS,
+            new="deepconvnet",
+        ),
+    ]
+    data: Annotated[
+        str,
+        Setting(
+            f"{', '.join(DATASETS)}, or images of your own: a folder with one for each class, "
+            "a .csv of paths and labels, an .npz (default: digits)",
+            "DATA",
+            beside=lambda folder, text: Data(text).beside(folder),
+            settle=lambda text: Data(text).settled(),
+            new="digits",
+            # They are checked by content.
+            may_change=lambda before, now: Data(before).own and Data(now).own,
+        ),
+    ]
+    data_dir: Annotated[
+        str | None,
+        Setting(
+            "folder of the data set's files (mnist)",
+            "FOLDER",
+            beside=_place,
+            settle=_absolute,
+            belongs_to="data",
+            may_change=_always,  # what is in it is checked by content
+        ),
+    ] = None
+    epochs: Annotated[
+        Positives,
+        Setting(
+            f"epochs (default: {EPOCHS}, your own {OWN_EPOCHS})",
+            "N",
+            new=lambda before: Data(before["data"]).epochs,
+        ),
+    ]
+    batch_size: Annotated[Positives, Setting("images per step (default: 100)", "N", new=100)]
+    optimizer: Annotated[
+        str, Setting("default: adam", choices=OPTIMIZERS, parse=str.lower, new="adam")
+    ]
+    lr: Annotated[
+        Positive,
+        Setting(
+            "learning rate, the highest of the run (default: the optimizer's own)",
+            "X",
+            new=lambda before: OPTIMIZERS[before["optimizer"]]().lr,
+        ),
+    ]
+    schedule: Annotated[
+        str,
+        Setting("how the learning rate goes over the run (default: constant)", choices=SCHEDULES),
+    ] = "constant"
+    rise: Annotated[
+        Within | None,
+        Setting("part of one-cycle that goes up (default: 0.3)", "X", belongs_to="schedule"),
+    ] = None
+    augment: Annotated[
+        str | None,
+        Setting(
+            f"random changes of each training image: {', '.join(Augmentation.names())}",
+            "NAME=NUMBER,...",
+            parse=lambda text: str(Augmentation.parse(text)),
+        ),
+    ] = None
+    weight_decay: Annotated[
+        NotNegative | None,
+        Setting(
+            "shrink the weights: sgd, momentum, adamw (default: the optimizer's own)",
+            "X",
+            account="weight decay {:g}",
+        ),
+    ] = None
+    label_smoothing: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)],
+        Setting(
+            "spread this share of each label over all classes (default: 0)",
+            "X",
+            account="label smoothing {:g}",
+        ),
+    ] = 0.0
+    clip_norm: Annotated[
+        Positive | None,
+        Setting(
+            "limit the norm of each step's gradients", "X", account="gradients clipped at norm {:g}"
+        ),
+    ] = None
+    ema: Annotated[
+        Within | None,
+        Setting(
+            "test and keep a moving average of the weights, such as 0.999",
+            "DECAY",
+            instead_of="swa",
+            account="weights averaged with decay {:g}",
+        ),
+    ] = None
+    swa: Annotated[
+        Positives | None,
+        Setting(
+            "test and keep the mean of the weights at the ends of epochs, from this one on",
+            "EPOCH",
+            instead_of="ema",
+            account="weights averaged from epoch {} on",
+        ),
+    ] = None
+    validation: Annotated[
+        Within | None,
+        Setting(
+            "set this share of the training images apart, and watch the run on them",
+            "SHARE",
+            account="{:.3g} of the training images for validation",
+        ),
+    ] = None
+    patience: Annotated[
+        Positives | None,
+        Setting(
+            "end after N epochs that validation finds no better; keep the best epoch's weights",
+            "N",
+            account="patience {}",
+        ),
+    ] = None
+    init: Annotated[
+        str | None,
+        Setting(
+            "start from a file's weights, where name and shape agree",
+            "WEIGHTS",
+            beside=_place,
+            settle=_absolute,
+        ),
+    ] = None
+    freeze: Annotated[
+        str | None, Setting("train no more what these match: W1, features.*", "PATTERN,...")
+    ] = None
+    members: Annotated[
+        Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None,
+        Setting(
+            "train K networks, of seeds that follow each other, and let them answer together; "
+            "or their models, with commas between them",
+            "K",
+            parse=_members,
+            written=int | Annotated[list[str], Meta(min_length=1)],
+        ),
+    ] = None
+    views: Annotated[
+        str | None,
+        Setting(
+            "answer on each image as it is and on others, on average: shift=PIXELS (4 more), "
+            "rotate=DEGREES (2), scale=SHARE (2), mirror (twice as many), or none",
+            "NAME=NUMBER,...",
+            parse=lambda text: str(Views.parse(text)),
+            may_change=_always,  # they teach nothing
+        ),
+    ] = None
+    dtype: Annotated[Literal["float32", "float64"], Setting("default: float32", new="float32")]
+    seed: Annotated[
+        Seed,
+        Setting(
+            "repeat the run of this seed (default: drawn, and kept in the run's config.json)",
+            "N",
+            new=lambda before: secrets.randbelow(_largest_seed(before) + 1),
+        ),
+    ]
+    backend: Annotated[
+        str,
+        Setting(
+            "numpy, numba, cython or another (default: auto)",
+            "NAME",
+            settle=selection.resolve,
+            new=lambda before: selection.resolve(None),
+            computed_with="--backend",
+        ),
+    ]
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_THREADS)],
+        Setting(
+            "threads (default: one for each CPU)",
+            "N",
+            new=lambda before: process.get_num_threads(),
+            computed_with="--threads",
+        ),
+    ]
+    math: Annotated[
+        Literal["default", "fast"] | None,
+        Setting(
+            "fast: convolutions may round more, to about 1e-5 in float32 (default: default)",
+            new=lambda before: process.get_math_mode(),
+            computed_with="--math",
+        ),
+    ] = None
+    image_facts: Annotated[
+        ImageFacts | None, Setting("what the user's own images are", found="when they are loaded")
+    ] = None
+    data_seed: Annotated[
+        Seed | None,
+        Setting(
+            "by which the user's own images are split, if not by the seed: members of an "
+            "ensemble share one, so that none is trained on what another is tested on",
+            found="of a member, from the ensemble's run",
+        ),
+    ] = None
+    recipe: Annotated[
+        str | None,
+        Setting("name or path of the recipe", found="by --recipe, which gives all others"),
+    ] = None
+    isa: Annotated[
+        str | None,
+        Setting(
+            "instruction set of the backend",
+            found="of the processor and the environment",
+            new=lambda before: selection.instruction_set(before["backend"]),
+            computed_with="instruction set",
+        ),
+    ] = None
+    algorithm: Annotated[
+        str | None,
+        Setting(
+            "which algorithms convolutions may run by",
+            found="of the environment",
+            new=lambda before: process.get_conv_algorithm(),
+            computed_with="convolution algorithm",
+        ),
+    ] = None
+
+    @property
+    def split_seed(self) -> int:
+        """By which images that have no test part of their own are split."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What the images are; of a named set, what its entry in the table says."""
+        return self.image_facts or Data(self.data).facts
+
+    @property
+    def where(self) -> str:
+        """By what the run computes, for people."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.backend}, {self.dtype}, {threads}" + ", math fast" * (self.math == "fast")
+
+    def __post_init__(self) -> None:
+        if self.image_facts is not None and self.image_facts.fingerprint is None:
+            raise ArgumentError("RunConfig: image_facts of a user's images need a fingerprint")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it, with the version of fastconv."""
+        return {"fastconv": __version__} | asdict(self)
+
+
+_OF_RUN = settings_of(RunConfig)
+SETTINGS = {name: _OF_RUN[name] for name in ("model", "data")} | settings_of(ImageOptions) | _OF_RUN
+"""All settings of a run, by name, in the order of ``fastconv train --help``."""
+
+
+def with_members(given: dict[str, Any], model: str) -> dict[str, Any]:
+    """What the user named, with the models of an ensemble's members: `model` where only counted.
+
+    Raises
+    ------
+    ArgumentError
+        A model besides those of the members.
+    """
+    members = given.get("members")
+    if members is None:
+        return given
+    if isinstance(members, int):
+        return given | {"members": (given.get("model", model),) * members}
+    if given.get("model", members[0]) != members[0]:
+        raise ArgumentError("--members names models already; leave --model out")
+    return given | {"model": members[0]}
+
+
+def new_config(given: dict[str, Any]) -> RunConfig:
+    """What the user named, and the defaults for the rest.
+
+    Raises
+    ------
+    ArgumentError
+        Members of an ensemble whose seeds would be too large, or a model besides theirs.
+    """
+    given = with_members(given, "deepconvnet")
+    largest = _largest_seed(given)
+    if given.get("seed", 0) > largest:
+        raise ArgumentError(
+            f"--seed {given['seed']}: each member takes the next one, and the last may be "
+            f"{LARGEST_SEED}; expected at most {largest}"
+        )
+    settings: dict[str, Any] = {}
+    for name, setting in _OF_RUN.items():
+        settings[name] = given[name] if name in given else setting.of_new_run(settings)
+    return RunConfig(**settings)
+
+
+def now_computed_with(backend: str) -> dict[str, Any]:
+    """What nobody says of how a run is computed with this backend: the process decides it."""
+    found = [each for each in _OF_RUN.values() if each.found and each.computed_with]
+    return {setting.name: setting.of_new_run({"backend": backend}) for setting in found}
+
+
+def continued_config(
+    stored: RunConfig, given: dict[str, Any], warn: Callable[[str], None]
+) -> RunConfig:
+    """Return the configuration with which to continue a run.
+
+    Parameters
+    ----------
+    stored : RunConfig
+        What the run was started with.
+    given : dict
+        Fields that the user names now.
+    warn : callable
+        Told where the end will not be, bit for bit, that of an uninterrupted run.
+
+    Raises
+    ------
+    ArgumentError
+        A field that would make it another run.
+    """
+    changed = {name: value for name, value in given.items() if value != getattr(stored, name)}
+    for name, value in changed.items():
+        setting, before = SETTINGS[name], getattr(stored, name)
+        if name == "epochs":
+            if value < before:
+                raise ArgumentError(
+                    f"{setting.option} {value}: the run was started for {before}; it can only be "
+                    "raised"
+                )
+            if stored.schedule != "constant":
+                warn(
+                    f"the {stored.schedule} schedule of {before} epochs is stretched over {value}: "
+                    "the learning rate goes on where the longer one would be"
+                )
+        elif setting.computed_with is not None:
+            if value is None or (before is None and name != "math"):
+                continue  # one of them is not known
+            instead = "what it was started with" if before is None else before
+            warn(
+                f"continuing with {setting.computed_with} {value} instead of {instead}: the "
+                "weights will not be those of an uninterrupted run to the last bit"
+            )
+        elif setting.may_change is None or not setting.may_change(before, value):
+            started = "without" if before is None else f"with {before}"
+            raise ArgumentError(
+                f"{setting.option} {value}: the run to resume was started {started}; "
+                "leave it out, or start another run"
+            )
+    return dataclasses.replace(stored, **changed)
+
+
+def expect_known(config: RunConfig) -> None:
+    """Raise an `ArgumentError` where settings are names or texts that mean nothing."""
+    for model in config.members or ():
+        SETTINGS["model"].expect_known(model)
+    for name, setting in _OF_RUN.items():
+        value = getattr(config, name)
+        if isinstance(value, str):
+            setting.expect_known(value)
+            try:
+                setting.parsed(value)
+            except ArgumentError as error:
+                raise ArgumentError(f"{name}: {error}") from None
+
+
+def account(config: RunConfig) -> str:
+    """What of a run is not by default, of the settings that tell of themselves in words."""
+    told = ((each, getattr(config, name)) for name, each in _OF_RUN.items() if each.account)
+    return ", ".join(
+        str(each.account).format(value) for each, value in told if value != each.default
+    )
