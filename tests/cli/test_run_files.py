@@ -55,7 +55,9 @@ def folder_of(**files: str) -> RunFolder:
 # ---- of earlier versions --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["config", "ensemble-config", "images-config"])
+@pytest.mark.parametrize(
+    "name", ["config", "ensemble-config", "images-config", "regularised-config"]
+)
 def test_a_configuration_of_an_earlier_version(name):
     text = kept(f"{name}.json")
     config = folder_of(config=text).read_config()
