@@ -199,9 +199,8 @@ def test_another_type_is_refused_with_its_name(name, value):
             by_recipe(name, value)
 
 
-ENTRY = """    shake: Annotated[
-        Positive | None, Setting("shake the network", "X", account="shaken by {:g}")
-    ] = None
+ENTRY = """\
+    shake: Positive | None = setting("shake the network", "X", account="shaken by {:g}")
 """
 
 LONGER = f"""
@@ -209,8 +208,8 @@ import importlib.util, sys
 from pathlib import Path
 spec = importlib.util.find_spec("fastconv.experiment.settings")
 source = Path(spec.origin).read_text()
-assert source.count("    ema: Annotated[") == 1
-source = source.replace("    ema: Annotated[", {ENTRY!r} + "    ema: Annotated[")
+assert source.count("    ema: ") == 1
+source = source.replace("    ema: ", {ENTRY!r} + "    ema: ")
 module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 exec(compile(source, spec.origin, "exec"), module.__dict__)
 import dataclasses

@@ -43,24 +43,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw the first training image of each class, and changed versions of it.
-
-    Parameters
-    ----------
-    options : namespace
-        ``picture``, ``augment``, ``data``, ``data_dir``, ``seed``, ``backend``, ``threads``,
-        ``json``.
-
-    Returns
-    -------
-    int
-        The exit status.
-
-    Raises
-    ------
-    ArgumentError, DataNotFound, DataCorrupt, MissingDependency
-        As `Data.split` and the figures say.
-    """
+    """Draw the first training image of each class, and changed versions; return the exit status."""
     backend = selection.resolve(options.backend)
     process.set_num_threads(options.threads)
     augmentation = Augmentation.parse(options.augment)

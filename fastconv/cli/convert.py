@@ -37,41 +37,21 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Convert the file; return the exit status."""
-    source, target = Path(options.source), Path(options.target)
-    facts = convert_weights(source, target, allow_pickle=options.allow_pickle)
-    teller(options)(
-        f"{facts['output']}: {count(facts['arrays'], 'array')}, "
-        f"{count(facts['numbers'], 'number')} ({', '.join(facts['dtypes'])})"
-    )
-    if options.json:
-        print_json(facts)
-    return 0
-
-
-def convert_weights(source: Path, target: Path, *, allow_pickle: bool) -> dict[str, Any]:
-    """Write the arrays of one file of weights to another, in the format that its name ends in.
-
-    Returns
-    -------
-    dict
-        What was written, as plain data: ``output``, ``arrays``, ``numbers``, ``dtypes``.
-
-    Raises
-    ------
-    ArgumentError, DataNotFound, DataCorrupt, UnsafePickle, DTypeError, MissingDependency
-        As `load_params` and `save_params` say.
-    """
-    if target.suffix == ".pkl" and not allow_pickle:
+    """Write the arrays in the format that the target's name ends in; return the exit status."""
+    target = Path(options.target)
+    if target.suffix == ".pkl" and not options.allow_pickle:
         raise ArgumentError(
             f"{target.name}: a pickle is written only on request: add --allow-pickle, "
             "or name the file .npz or .safetensors, which cannot run code"
         )
-    params = load_params(source)
-    save_params(target, params, allow_pickle=allow_pickle)
-    return {
-        "output": str(target),
-        "arrays": len(params),
-        "numbers": sum(array.size for array in params.values()),
-        "dtypes": sorted({str(array.dtype) for array in params.values()}),
-    }
+    params = load_params(Path(options.source))
+    save_params(target, params, allow_pickle=options.allow_pickle)
+    numbers = sum(array.size for array in params.values())
+    dtypes = sorted({str(array.dtype) for array in params.values()})
+    teller(options)(
+        f"{target}: {count(len(params), 'array')}, {count(numbers, 'number')} ({', '.join(dtypes)})"
+    )
+    if options.json:
+        facts = {"output": str(target), "arrays": len(params), "numbers": numbers}
+        print_json(facts | {"dtypes": dtypes})
+    return 0

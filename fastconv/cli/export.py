@@ -39,44 +39,26 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export the network; return the exit status."""
-    facts = export_weights(Path(options.run), Path(options.target), softmax=options.softmax)
-    shape = ", ".join(["N", *map(str, facts["input_shape"])])
-    teller(options)(f"{facts['output']}: {facts['model']}, float32, input ({shape})")
+    """Write the ONNX model; return the exit status."""
+    source, target = Path(options.run), Path(options.target)
+    network, model, shape = _trained(source)
+    fixed = all(isinstance(length, int) for length in shape)
+    export_onnx(
+        network, target, input_shape=tuple(shape) if fixed else None, softmax=options.softmax
+    )
+    lengths = ", ".join(["N", *map(str, shape)])
+    teller(options)(f"{target}: {model}, float32, input ({lengths})")
     if options.json:
-        print_json(facts)
+        print_json({"output": str(target), "model": model, "input_shape": shape})
     return 0
 
 
-def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, Any]:
-    """Write a trained network as an ONNX model.
+def _trained(source: Path) -> tuple[Network, str, list[Any]]:
+    """The network, its model's name, and the shape of its images, with names for open lengths.
 
-    Parameters
-    ----------
-    source : path
-        A run folder, which knows its network, or weights of a DeepConvNet, whose sizes
-        are read from their shapes.
-    target : path
-        A ``.onnx`` file.
-    softmax : bool
-        End with the softmax.
-
-    Returns
-    -------
-    dict
-        What was written, as plain data: ``output``, ``model``, ``input_shape`` with names
-        for lengths that are open.
-
-    Raises
-    ------
-    ArgumentError, DataNotFound, DataCorrupt, UnsafePickle, DTypeError, MissingDependency
-        As `load_params` and `export_onnx` say.
-    WeightsError
-        Weights of another network.
+    A run folder knows its network; of weights alone, it is a DeepConvNet, whose sizes are read
+    from their shapes.
     """
-    network: Network
-    shape: list[Any]
-    fixed: tuple[int, int, int] | None
     if source.is_dir():
         folder = RunFolder(source)
         config = dataclasses.replace(folder.read_config(), backend=selection.resolve(None))
@@ -85,22 +67,17 @@ def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, An
                 f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
                 f"member's run, such as {folder.member(1).path}"
             )
-        network, model = load_network(config, folder.weights), config.model
-        fixed = config.facts.shape
-        shape = list(fixed)
-    elif not source.exists():
+        return load_network(config, folder.weights), config.model, list(config.facts.shape)
+    if not source.exists():
         raise ArgumentError(f"{source} does not exist: expected a run folder or a weights file")
-    elif is_ensemble_file(source):
+    if is_ensemble_file(source):
         raise ArgumentError(
             f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
             "member's run"
         )
-    else:
-        params = load_params(source)
-        network, model = _deep_convnet(params, str(source)), "deepconvnet"
-        shape, fixed = [params["W1"].shape[1], "height", "width"], None
-    export_onnx(network, target, input_shape=fixed, softmax=softmax)
-    return {"output": str(target), "model": model, "input_shape": shape}
+    params = load_params(source)
+    network = _deep_convnet(params, str(source))
+    return network, "deepconvnet", [params["W1"].shape[1], "height", "width"]
 
 
 def _deep_convnet(params: dict[str, Any], source: str) -> Network:

@@ -10,46 +10,21 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 from .. import config as process
 from .._version import __version__
 from ..console import mention, reserve_descriptors
 from ..errors import ArgumentError, UnknownBackend
-from . import (
-    augment,
-    convert,
-    ensemble,
-    evaluate,
-    export,
-    info,
-    predict,
-    recipes,
-    run,
-    summary,
-    train,
-    warmup,
-)
+from . import COMMANDS
 from .output import complain, one_line, warn
 from .parser import Parser
 from .run import INTERRUPTED, profile_without_file
 
-__all__ = ["COMMANDS", "build_parser", "main"]
+__all__ = ["COMMANDS", "MODULES", "build_parser", "main"]
 
-COMMANDS = {
-    "train": train,
-    "recipes": recipes,
-    "ensemble": ensemble,
-    "evaluate": evaluate,
-    "predict": predict,
-    "convert": convert,
-    "export": export,
-    "augment": augment,
-    "summary": summary,
-    "run": run,
-    "warmup": warmup,
-    "info": info,
-}
-"""The module of each: ``add_parser(commands)`` has its options, ``run(options)`` does it."""
+MODULES = {name: import_module(f".{name}", __package__) for name in COMMANDS}
+"""Of each command: ``add_parser(commands)`` has its options, ``run(options)`` does it."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS.values():
-        command.add_parser(commands)
+    for module in MODULES.values():
+        module.add_parser(commands)
     return parser
 
 
@@ -88,14 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         mention("fastconv: error: interrupted")
         return INTERRUPTED
+    command = MODULES[options.command].run
     if options.command == "run":
-        return run.run(options)  # not inside of what follows: a script's errors are its own
+        return command(options)  # not inside of what follows: a script's errors are its own
     if getattr(options, "math", None):
         process.set_math_mode(options.math)
     with warnings.catch_warnings():
         warnings.showwarning = warn
         try:
-            return COMMANDS[options.command].run(options)
+            return command(options)
         except BrokenPipeError:  # who read what is printed has gone
             return 1
         except KeyboardInterrupt:

@@ -13,14 +13,7 @@ from ..errors import FastconvError
 from ..io.records import json_text
 
 __all__ = [
-    "complain",
-    "count",
-    "how",
-    "one_line",
-    "print_json",
-    "show",
-    "shows_progress",
-    "teller",
+    *("complain", "count", "how", "one_line", "print_json", "show", "shows_progress", "teller"),
     "warn",
 ]
 

@@ -60,25 +60,7 @@ def _image_shape(text: str) -> tuple[int, int, int]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table of a model's layers, and draw its graph where that is asked for.
-
-    Parameters
-    ----------
-    options : namespace
-        ``model``, ``input``, ``classes``, ``draw``, ``json``.
-
-    Returns
-    -------
-    int
-        The exit status.
-
-    Raises
-    ------
-    ArgumentError, ShapeError
-        Images that are too small for the model.
-    MissingDependency
-        A drawing without Matplotlib.
-    """
+    """Print the table of the layers, draw the graph if asked to; return the exit status."""
     shape = options.input or default_image(options.model)
     network = make_model(options.model, shape, options.classes, seed=0)
     if options.json:

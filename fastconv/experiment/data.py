@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ..datasets.user_images import describe_unreadable, load_test_images, open_i
 from ..errors import ArgumentError, DataCorrupt
 from ..io.paths import user_path
 from ..io.records import Within
-from .setting import Setting, settings_of
+from .setting import setting, settings_of
 
 __all__ = ["OWN_EPOCHS", "Data", "ImageOptions", "prepare_picture"]
 
@@ -57,35 +57,17 @@ class ImageOptions:
     of them, with all else that its images are, as its `ImageFacts`.
     """
 
-    image_size: Annotated[
-        tuple[int, int] | None,
-        Setting(
-            "bring your images to this size",
-            "H[xW]",
-            parse=_size,
-            written=int | str,
-            belongs_to="data",
-        ),
-    ] = None
-    grey: Annotated[
-        bool | None,
-        Setting("read your images without colour", flag=True, belongs_to="data"),
-    ] = None
-    normalize: Annotated[
-        bool | None,
-        Setting(
-            "images of your own with mean 0 and deviation 1 by channel (default: do)",
-            belongs_to="data",
-        ),
-    ] = None
-    test_share: Annotated[
-        Within | None,
-        Setting("of your images, to test on (0.2)", "X", belongs_to="data"),
-    ] = None
-    strict_data: Annotated[
-        bool | None,
-        Setting("stop at an image that cannot be read", flag=True, in_recipes=False),
-    ] = None
+    image_size: tuple[int, int] | None = setting(
+        "bring your images to this size", "H[xW]", parse=_size, written=int | str, belongs_to="data"
+    )
+    grey: bool | None = setting("read your images without colour", flag=True, belongs_to="data")
+    normalize: bool | None = setting(
+        "images of your own with mean 0 and deviation 1 by channel (default: do)", belongs_to="data"
+    )
+    test_share: Within | None = setting("of your images, to test on (0.2)", "X", belongs_to="data")
+    strict_data: bool | None = setting(
+        "stop at an image that cannot be read", flag=True, in_recipes=False
+    )
 
     def said(self) -> dict[str, Any]:
         """What somebody says, by the options that say it."""
@@ -195,25 +177,10 @@ class Data:
     ) -> tuple[ImageFacts | None, ImageSet]:
         """Load what a network is to be trained and tested on, normalized.
 
-        Parameters
-        ----------
-        options : ImageOptions
-        facts : ImageFacts or None
-            Of a run to resume: the user's own images must be the same then.
-        data_dir : str or None
-            Folder of a data set's files.
-        seed : int
-            By which the user's own images are split, where they have no test part.
-        progress : bool
-            Show bars on standard error where reading takes more than a few seconds.
-        say : callable
-            Told, in one line each, what was loaded and what was left out.
-
-        Returns
-        -------
-        ImageFacts or None
-            What the user's own images are.
-        ImageSet
+        With the `facts` of a run to resume, the user's own images must be the same as then; the
+        facts come back, with the images. `data_dir` is the folder of a data set's files, `seed`
+        splits images that have no test part, `progress` shows bars where reading takes more than
+        a few seconds, and `say` is told, in one line each, what was loaded and what left out.
 
         Raises
         ------
@@ -267,15 +234,8 @@ class Data:
     ) -> ImageSet:
         """Load what a trained network is to be tested on, prepared as its training images were.
 
-        Parameters
-        ----------
-        facts : ImageFacts
-            What its training images were.
-        trained_on : Data
-        strict : bool
-            Stop at an image that cannot be read.
-        data_dir, seed, progress, say
-            As in `load`.
+        `facts` says what those were, and `trained_on` where they came from; `strict` stops at an
+        image that cannot be read. The others are as in `load`.
 
         Raises
         ------

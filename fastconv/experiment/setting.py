@@ -9,66 +9,35 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import ArgumentError
-from ..io.records import of_text, of_type, type_in_words
+from ..io.records import of_text, of_type
 
-__all__ = ["Setting", "settings_of"]
+__all__ = ["REQUIRED", "Setting", "setting", "settings_of"]
+
+
+REQUIRED: Any = dataclasses.MISSING
+"""The default of a field that every ``config.json`` has."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. It stands in the annotation of its field; `settings_of` adds the rest.
+    """What stands beside the type of a field; `settings_of` adds what the field says itself."""
 
-    Attributes
-    ----------
-    help : str
-        What ``fastconv train --help`` says; of what nobody says, what it is.
-    metavar : str or None
-    found : str
-        Of what is found and not said: by what. There is no option then, and no key.
-    choices : collection of str
-        The names that there are.
-    flag : bool
-        The option has no counterpart with ``no-``.
-    in_recipes : bool
-    parse : callable or None
-        Makes the value of a text; raises `ArgumentError` without the setting's name.
-    written : type or None
-        What a recipe takes, where it is not what is kept: `parse` makes that of it.
-    beside : callable or None
-        ``beside(folder, text)``: the place that a recipe in a folder means.
-    settle : callable or None
-        Brings what was said to what is kept: it depends on the process or its files.
-    new : object
-        Of a new run where nobody says, if not the field's default: a value, or a function of
-        a dict of the settings before it.
-    account : str or None
-        Tells of a value, unless it is the default.
-    belongs_to, instead_of : str or None
-        The setting without whose value this one means nothing; one that it rules out.
-    may_change : callable or None
-        ``may_change(before, now)``: whether a run may go on with another value; None: it may not.
-    computed_with : str or None
-        The words for what may change, though the last bits of the weights do.
-    name, kind, default
-        Of the field.
-    """
-
-    help: str
+    help: str  # what ``fastconv train --help`` says; of what nobody says, what it is
     metavar: str | None = None
-    found: str = ""
-    choices: Collection[str] = ()
-    flag: bool = False
+    found: str = ""  # how, where nobody says it: there is neither option nor key then
+    choices: Collection[str] = ()  # the names that there are
+    flag: bool = False  # the option has no counterpart with ``no-``
     in_recipes: bool = True
-    parse: Callable[[str], Any] | None = None
-    written: Any = None
-    beside: Callable[[Path, str], str] | None = None
-    settle: Callable[[Any], Any] | None = None
-    new: Any = None
-    account: str | None = None
-    belongs_to: str | None = None
-    instead_of: str | None = None
-    may_change: Callable[[Any, Any], bool] | None = None
-    computed_with: str | None = None
+    parse: Callable[[str], Any] | None = None  # makes the value of a text
+    written: Any = None  # the type in a recipe, if another: `parse` makes the value of it
+    beside: Callable[[Path, str], str] | None = None  # the place that a file in a folder means
+    settle: Callable[[Any], Any] | None = None  # makes of what is said what is kept
+    new: Any = None  # of a new run, if not the default: a value, or a function of those before it
+    account: str | None = None  # tells of a value that is not the default
+    belongs_to: str | None = None  # without whose value this one means nothing
+    instead_of: str | None = None  # which it rules out
+    may_change: bool | Callable[[Any, Any], bool] = False  # when a run goes on; from, to
+    computed_with: str | None = None  # names what may change, but for the last bits of weights
     name: str = ""
     kind: Any = None
     default: Any = None
@@ -110,9 +79,8 @@ class Setting:
             said = of_type(value, kind)
             text = ",".join(said) if isinstance(said, list) else str(said)
             said = said if self.parse is None else self.parsed(text)
-        except TypeError:
-            expected = type_in_words(kind)
-            raise ArgumentError(f"{self.name} is {_shown(value)}, expected {expected}") from None
+        except TypeError as error:
+            raise ArgumentError(f"{self.name} is {_shown(value)}, expected {error}") from None
         except ArgumentError as error:
             raise ArgumentError(f"{self.name}: {error}") from None
         self.expect_known(said)
@@ -130,21 +98,30 @@ class Setting:
         new = self.default if self.new is None else self.new
         return new(before) if callable(new) else new
 
+    def allows(self, before: Any, now: Any) -> bool:
+        """Whether a run may go on with another value."""
+        return self.may_change(before, now) if callable(self.may_change) else self.may_change
+
+
+def setting(help: str, metavar: str | None = None, default: Any = None, **more: Any) -> Any:
+    """A field of a dataclass, with its `Setting`."""
+    entry = Setting(help, metavar, **more)
+    return dataclasses.field(default=default, metadata={"setting": entry})
+
 
 def settings_of(record: type) -> dict[str, Setting]:
     """The settings that a dataclass declares, by name."""
     kinds, settings = get_type_hints(record, include_extras=True), {}
     for field in dataclasses.fields(record):
-        kind = kinds[field.name]
-        [setting] = (each for each in kind.__metadata__ if isinstance(each, Setting))
-        types = (kind.__origin__, *get_args(kind.__origin__))
+        entry, kind = field.metadata["setting"], kinds[field.name]
+        types = (kind, *get_args(kind))
         named = next((get_args(each) for each in types if get_origin(each) is Literal), ())
         settings[field.name] = dataclasses.replace(
-            setting,
+            entry,
             name=field.name,
             kind=kind,
             default=field.default,
-            choices=setting.choices or named,
+            choices=entry.choices or named,
         )
     return settings
 

@@ -1,13 +1,14 @@
 """The settings of a run: one table, `SETTINGS`.
 
 A setting is one field of `RunConfig`, or of `ImageOptions` where it says how images of the
-user's own are taken. The field's type is what ``config.json`` is checked by; beside it stands a
+user's own are taken. The field's type is what every value is checked by; beside it stands a
 `Setting`, of which the command line, recipes, the defaults of a new run, what may change when a
 run goes on, and the account of a run are made. A new setting is one entry, and the code that uses
 its value.
 """
 
-# Annotations are no texts here: functions stand in them, which see the names of this module.
+from __future__ import annotations
+
 import dataclasses
 import secrets
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from ..optimizer import OPTIMIZERS
 from ..training.augment import Augmentation
 from ..training.schedules import SCHEDULES
 from .data import OWN_EPOCHS, Data, ImageOptions
-from .setting import Setting, settings_of
+from .setting import REQUIRED, setting, settings_of
 
 __all__ = [
     *("LARGEST_SEED", "SETTINGS", "RunConfig", "account", "continued_config", "expect_known"),
@@ -80,10 +81,6 @@ def _largest_seed(settings: dict[str, Any]) -> int:
     return LARGEST_SEED - len(settings.get("members") or (0,)) + 1
 
 
-def _always(before: Any, now: Any) -> bool:
-    return True
-
-
 EPOCHS = ", ".join(f"{name} {dataset.epochs}" for name, dataset in DATASETS.items())
 
 
@@ -95,232 +92,174 @@ class RunConfig:
     kept. Fields that came after the first version have defaults, by which older runs go on.
     """
 
-    model: Annotated[
-        str,
-        Setting(
-            f"network: {', '.join(MODELS)} (default: deepconvnet)",
-            "NAME",
-            choices=MODELS,
-            new="deepconvnet",
-        ),
-    ]
-    data: Annotated[
-        str,
-        Setting(
-            f"{', '.join(DATASETS)}, or images of your own: a folder with one for each class, "
-            "a .csv of paths and labels, an .npz (default: digits)",
-            "DATA",
-            beside=lambda folder, text: Data(text).beside(folder),
-            settle=lambda text: Data(text).settled(),
-            new="digits",
-            # They are checked by content.
-            may_change=lambda before, now: Data(before).own and Data(now).own,
-        ),
-    ]
-    data_dir: Annotated[
-        str | None,
-        Setting(
-            "folder of the data set's files (mnist)",
-            "FOLDER",
-            beside=_place,
-            settle=_absolute,
-            belongs_to="data",
-            may_change=_always,  # what is in it is checked by content
-        ),
-    ] = None
-    epochs: Annotated[
-        Positives,
-        Setting(
-            f"epochs (default: {EPOCHS}, your own {OWN_EPOCHS})",
-            "N",
-            new=lambda before: Data(before["data"]).epochs,
-        ),
-    ]
-    batch_size: Annotated[Positives, Setting("images per step (default: 100)", "N", new=100)]
-    optimizer: Annotated[
-        str, Setting("default: adam", choices=OPTIMIZERS, parse=str.lower, new="adam")
-    ]
-    lr: Annotated[
-        Positive,
-        Setting(
-            "learning rate, the highest of the run (default: the optimizer's own)",
-            "X",
-            new=lambda before: OPTIMIZERS[before["optimizer"]]().lr,
-        ),
-    ]
-    schedule: Annotated[
-        str,
-        Setting("how the learning rate goes over the run (default: constant)", choices=SCHEDULES),
-    ] = "constant"
-    rise: Annotated[
-        Within | None,
-        Setting("part of one-cycle that goes up (default: 0.3)", "X", belongs_to="schedule"),
-    ] = None
-    augment: Annotated[
-        str | None,
-        Setting(
-            f"random changes of each training image: {', '.join(Augmentation.names())}",
-            "NAME=NUMBER,...",
-            parse=lambda text: str(Augmentation.parse(text)),
-        ),
-    ] = None
-    weight_decay: Annotated[
-        NotNegative | None,
-        Setting(
-            "shrink the weights: sgd, momentum, adamw (default: the optimizer's own)",
-            "X",
-            account="weight decay {:g}",
-        ),
-    ] = None
-    label_smoothing: Annotated[
-        Annotated[float, Meta(ge=0, lt=1)],
-        Setting(
-            "spread this share of each label over all classes (default: 0)",
-            "X",
-            account="label smoothing {:g}",
-        ),
-    ] = 0.0
-    clip_norm: Annotated[
-        Positive | None,
-        Setting(
-            "limit the norm of each step's gradients", "X", account="gradients clipped at norm {:g}"
-        ),
-    ] = None
-    ema: Annotated[
-        Within | None,
-        Setting(
-            "test and keep a moving average of the weights, such as 0.999",
-            "DECAY",
-            instead_of="swa",
-            account="weights averaged with decay {:g}",
-        ),
-    ] = None
-    swa: Annotated[
-        Positives | None,
-        Setting(
-            "test and keep the mean of the weights at the ends of epochs, from this one on",
-            "EPOCH",
-            instead_of="ema",
-            account="weights averaged from epoch {} on",
-        ),
-    ] = None
-    validation: Annotated[
-        Within | None,
-        Setting(
-            "set this share of the training images apart, and watch the run on them",
-            "SHARE",
-            account="{:.3g} of the training images for validation",
-        ),
-    ] = None
-    patience: Annotated[
-        Positives | None,
-        Setting(
-            "end after N epochs that validation finds no better; keep the best epoch's weights",
-            "N",
-            account="patience {}",
-        ),
-    ] = None
-    init: Annotated[
-        str | None,
-        Setting(
-            "start from a file's weights, where name and shape agree",
-            "WEIGHTS",
-            beside=_place,
-            settle=_absolute,
-        ),
-    ] = None
-    freeze: Annotated[
-        str | None, Setting("train no more what these match: W1, features.*", "PATTERN,...")
-    ] = None
-    members: Annotated[
-        Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None,
-        Setting(
+    model: str = setting(
+        f"network: {', '.join(MODELS)} (default: deepconvnet)",
+        "NAME",
+        choices=MODELS,
+        new="deepconvnet",
+        default=REQUIRED,
+    )
+    data: str = setting(
+        f"{', '.join(DATASETS)}, or images of your own: a folder with one for each class, "
+        "a .csv of paths and labels, an .npz (default: digits)",
+        "DATA",
+        beside=lambda folder, text: Data(text).beside(folder),
+        settle=lambda text: Data(text).settled(),
+        new="digits",
+        # They are checked by content.
+        may_change=lambda before, now: Data(before).own and Data(now).own,
+        default=REQUIRED,
+    )
+    data_dir: str | None = setting(
+        "folder of the data set's files (mnist)",
+        "FOLDER",
+        beside=_place,
+        settle=_absolute,
+        belongs_to="data",
+        may_change=True,  # what is in it is checked by content
+    )
+    epochs: Positives = setting(
+        f"epochs (default: {EPOCHS}, your own {OWN_EPOCHS})",
+        "N",
+        new=lambda before: Data(before["data"]).epochs,
+        default=REQUIRED,
+    )
+    batch_size: Positives = setting(
+        "images per step (default: 100)", "N", new=100, default=REQUIRED
+    )
+    optimizer: str = setting(
+        "default: adam", choices=OPTIMIZERS, parse=str.lower, new="adam", default=REQUIRED
+    )
+    lr: Positive = setting(
+        "learning rate, the highest of the run (default: the optimizer's own)",
+        "X",
+        new=lambda before: OPTIMIZERS[before["optimizer"]]().lr,
+        default=REQUIRED,
+    )
+    schedule: str = setting(
+        "how the learning rate goes over the run (default: constant)",
+        choices=SCHEDULES,
+        default="constant",
+    )
+    rise: Within | None = setting(
+        "part of one-cycle that goes up (default: 0.3)", "X", belongs_to="schedule"
+    )
+    augment: str | None = setting(
+        f"random changes of each training image: {', '.join(Augmentation.names())}",
+        "NAME=NUMBER,...",
+        parse=lambda text: str(Augmentation.parse(text)),
+    )
+    weight_decay: NotNegative | None = setting(
+        "shrink the weights: sgd, momentum, adamw (default: the optimizer's own)",
+        "X",
+        account="weight decay {:g}",
+    )
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = setting(
+        "spread this share of each label over all classes (default: 0)",
+        "X",
+        account="label smoothing {:g}",
+        default=0.0,
+    )
+    clip_norm: Positive | None = setting(
+        "limit the norm of each step's gradients", "X", account="gradients clipped at norm {:g}"
+    )
+    ema: Within | None = setting(
+        "test and keep a moving average of the weights, such as 0.999",
+        "DECAY",
+        instead_of="swa",
+        account="weights averaged with decay {:g}",
+    )
+    swa: Positives | None = setting(
+        "test and keep the mean of the weights at the ends of epochs, from this one on",
+        "EPOCH",
+        instead_of="ema",
+        account="weights averaged from epoch {} on",
+    )
+    validation: Within | None = setting(
+        "set this share of the training images apart, and watch the run on them",
+        "SHARE",
+        account="{:.3g} of the training images for validation",
+    )
+    patience: Positives | None = setting(
+        "end after N epochs that validation finds no better; keep the best epoch's weights",
+        "N",
+        account="patience {}",
+    )
+    init: str | None = setting(
+        "start from a file's weights, where name and shape agree",
+        "WEIGHTS",
+        beside=_place,
+        settle=_absolute,
+    )
+    freeze: str | None = setting("train no more what these match: W1, features.*", "PATTERN,...")
+    members: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None = (
+        setting(
             "train K networks, of seeds that follow each other, and let them answer together; "
             "or their models, with commas between them",
             "K",
             parse=_members,
             written=int | Annotated[list[str], Meta(min_length=1)],
-        ),
-    ] = None
-    views: Annotated[
-        str | None,
-        Setting(
-            "answer on each image as it is and on others, on average: shift=PIXELS (4 more), "
-            "rotate=DEGREES (2), scale=SHARE (2), mirror (twice as many), or none",
-            "NAME=NUMBER,...",
-            parse=lambda text: str(Views.parse(text)),
-            may_change=_always,  # they teach nothing
-        ),
-    ] = None
-    dtype: Annotated[Literal["float32", "float64"], Setting("default: float32", new="float32")]
-    seed: Annotated[
-        Seed,
-        Setting(
-            "repeat the run of this seed (default: drawn, and kept in the run's config.json)",
-            "N",
-            new=lambda before: secrets.randbelow(_largest_seed(before) + 1),
-        ),
-    ]
-    backend: Annotated[
-        str,
-        Setting(
-            "numpy, numba, cython or another (default: auto)",
-            "NAME",
-            settle=selection.resolve,
-            new=lambda before: selection.resolve(None),
-            computed_with="--backend",
-        ),
-    ]
-    threads: Annotated[
-        Annotated[int, Meta(ge=1, le=MOST_THREADS)],
-        Setting(
-            "threads (default: one for each CPU)",
-            "N",
-            new=lambda before: process.get_num_threads(),
-            computed_with="--threads",
-        ),
-    ]
-    math: Annotated[
-        Literal["default", "fast"] | None,
-        Setting(
-            "fast: convolutions may round more, to about 1e-5 in float32 (default: default)",
-            new=lambda before: process.get_math_mode(),
-            computed_with="--math",
-        ),
-    ] = None
-    image_facts: Annotated[
-        ImageFacts | None, Setting("what the user's own images are", found="when they are loaded")
-    ] = None
-    data_seed: Annotated[
-        Seed | None,
-        Setting(
-            "by which the user's own images are split, if not by the seed: members of an "
-            "ensemble share one, so that none is trained on what another is tested on",
-            found="of a member, from the ensemble's run",
-        ),
-    ] = None
-    recipe: Annotated[
-        str | None,
-        Setting("name or path of the recipe", found="by --recipe, which gives all others"),
-    ] = None
-    isa: Annotated[
-        str | None,
-        Setting(
-            "instruction set of the backend",
-            found="of the processor and the environment",
-            new=lambda before: selection.instruction_set(before["backend"]),
-            computed_with="instruction set",
-        ),
-    ] = None
-    algorithm: Annotated[
-        str | None,
-        Setting(
-            "which algorithms convolutions may run by",
-            found="of the environment",
-            new=lambda before: process.get_conv_algorithm(),
-            computed_with="convolution algorithm",
-        ),
-    ] = None
+        )
+    )
+    views: str | None = setting(
+        "answer on each image as it is and on others, on average: shift=PIXELS (4 more), "
+        "rotate=DEGREES (2), scale=SHARE (2), mirror (twice as many), or none",
+        "NAME=NUMBER,...",
+        parse=lambda text: str(Views.parse(text)),
+        may_change=True,  # they teach nothing
+    )
+    dtype: Literal["float32", "float64"] = setting(
+        "default: float32", new="float32", default=REQUIRED
+    )
+    seed: Seed = setting(
+        "repeat the run of this seed (default: drawn, and kept in the run's config.json)",
+        "N",
+        new=lambda before: secrets.randbelow(_largest_seed(before) + 1),
+        default=REQUIRED,
+    )
+    backend: str = setting(
+        "numpy, numba, cython or another (default: auto)",
+        "NAME",
+        settle=selection.resolve,
+        new=lambda before: selection.resolve(None),
+        computed_with="--backend",
+        default=REQUIRED,
+    )
+    threads: Annotated[int, Meta(ge=1, le=MOST_THREADS)] = setting(
+        "threads (default: one for each CPU)",
+        "N",
+        new=lambda before: process.get_num_threads(),
+        computed_with="--threads",
+        default=REQUIRED,
+    )
+    math: Literal["default", "fast"] | None = setting(
+        "fast: convolutions may round more, to about 1e-5 in float32 (default: default)",
+        new=lambda before: process.get_math_mode(),
+        computed_with="--math",
+    )
+    image_facts: ImageFacts | None = setting(
+        "what the user's own images are", found="when they are loaded"
+    )
+    data_seed: Seed | None = setting(
+        "by which the user's own images are split, if not by the seed: members of an "
+        "ensemble share one, so that none is trained on what another is tested on",
+        found="of a member, from the ensemble's run",
+    )
+    recipe: str | None = setting(
+        "name or path of the recipe", found="by --recipe, which gives all others"
+    )
+    isa: str | None = setting(
+        "instruction set of the backend",
+        found="of the processor and the environment",
+        new=lambda before: selection.instruction_set(before["backend"]),
+        computed_with="instruction set",
+    )
+    algorithm: str | None = setting(
+        "which algorithms convolutions may run by",
+        found="of the environment",
+        new=lambda before: process.get_conv_algorithm(),
+        computed_with="convolution algorithm",
+    )
 
     @property
     def split_seed(self) -> int:
@@ -386,15 +325,15 @@ def new_config(given: dict[str, Any]) -> RunConfig:
             f"{LARGEST_SEED}; expected at most {largest}"
         )
     settings: dict[str, Any] = {}
-    for name, setting in _OF_RUN.items():
-        settings[name] = given[name] if name in given else setting.of_new_run(settings)
+    for name, entry in _OF_RUN.items():
+        settings[name] = given[name] if name in given else entry.of_new_run(settings)
     return RunConfig(**settings)
 
 
 def now_computed_with(backend: str) -> dict[str, Any]:
     """What nobody says of how a run is computed with this backend: the process decides it."""
     found = [each for each in _OF_RUN.values() if each.found and each.computed_with]
-    return {setting.name: setting.of_new_run({"backend": backend}) for setting in found}
+    return {entry.name: entry.of_new_run({"backend": backend}) for entry in found}
 
 
 def continued_config(
@@ -418,11 +357,11 @@ def continued_config(
     """
     changed = {name: value for name, value in given.items() if value != getattr(stored, name)}
     for name, value in changed.items():
-        setting, before = SETTINGS[name], getattr(stored, name)
+        entry, before = SETTINGS[name], getattr(stored, name)
         if name == "epochs":
             if value < before:
                 raise ArgumentError(
-                    f"{setting.option} {value}: the run was started for {before}; it can only be "
+                    f"{entry.option} {value}: the run was started for {before}; it can only be "
                     "raised"
                 )
             if stored.schedule != "constant":
@@ -430,18 +369,18 @@ def continued_config(
                     f"the {stored.schedule} schedule of {before} epochs is stretched over {value}: "
                     "the learning rate goes on where the longer one would be"
                 )
-        elif setting.computed_with is not None:
+        elif entry.computed_with is not None:
             if value is None or (before is None and name != "math"):
                 continue  # one of them is not known
             instead = "what it was started with" if before is None else before
             warn(
-                f"continuing with {setting.computed_with} {value} instead of {instead}: the "
+                f"continuing with {entry.computed_with} {value} instead of {instead}: the "
                 "weights will not be those of an uninterrupted run to the last bit"
             )
-        elif setting.may_change is None or not setting.may_change(before, value):
+        elif not entry.allows(before, value):
             started = "without" if before is None else f"with {before}"
             raise ArgumentError(
-                f"{setting.option} {value}: the run to resume was started {started}; "
+                f"{entry.option} {value}: the run to resume was started {started}; "
                 "leave it out, or start another run"
             )
     return dataclasses.replace(stored, **changed)
@@ -451,12 +390,12 @@ def expect_known(config: RunConfig) -> None:
     """Raise an `ArgumentError` where settings are names or texts that mean nothing."""
     for model in config.members or ():
         SETTINGS["model"].expect_known(model)
-    for name, setting in _OF_RUN.items():
+    for name, entry in _OF_RUN.items():
         value = getattr(config, name)
         if isinstance(value, str):
-            setting.expect_known(value)
+            entry.expect_known(value)
             try:
-                setting.parsed(value)
+                entry.parsed(value)
             except ArgumentError as error:
                 raise ArgumentError(f"{name}: {error}") from None
 

@@ -112,30 +112,20 @@ def type_in_words(kind: Any) -> str:
 def of_type(value: Any, kind: Any, shown: str | None = None) -> Any:
     """Return one value as `kind`, a type as a field of a record has it.
 
-    Parameters
-    ----------
-    value : object
-        Plain data.
-    kind : type
-    shown : str, optional
-        What messages show for the value.
-
     Raises
     ------
     TypeError
-        Another type.
+        A value of another type; the message is what was expected.
     ArgumentError
-        The type, out of its bounds.
+        One out of the type's bounds; the message shows `shown` for it.
     """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
         for each in _alternatives(kind):
             python = WORDS[type(each)][0]
-            # A bool is an int to Python, and not to anybody else.
-            if isinstance(value, python) and (python is bool or not isinstance(value, bool)):
-                if isinstance(each, inspect.ListType):
-                    break  # of something else than names
+            # A bool is an int to Python, and not to anybody else; a list may be one of no names.
+            if isinstance(value, python) and not isinstance(value, bool | list):
                 got = repr(value) if shown is None else shown
                 raise ArgumentError(f"must be {_bounds(each, value)}, got {got}") from None
         raise TypeError(type_in_words(kind)) from None
@@ -147,13 +137,11 @@ def of_text(text: str, kind: Any) -> Any:
     Raises
     ------
     ValueError
-        A text of no number, where one is expected.
-    ArgumentError
-        A number out of its bounds.
+        A text of no number, where one is expected; `ArgumentError`: one out of its bounds.
     """
-    reads = {inspect.IntType: int, inspect.FloatType: float}
     [info] = _alternatives(kind)
-    return of_type(reads.get(type(info), str)(text), kind, text)
+    reads = {inspect.IntType: int, inspect.FloatType: float}.get(type(info), str)
+    return of_type(reads(text), kind, text)
 
 
 def _alternatives(kind: Any) -> list[Any]:
