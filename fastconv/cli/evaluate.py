@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     )
     started = time.perf_counter()
     test = images.test
-    result = evaluate(ensemble, test.images, test.labels, backend=config.backend, progress=progress)
+    result = evaluate(ensemble, test, config.backend, progress)
     seconds = time.perf_counter() - started
     speed = result.total / seconds
     say(

@@ -5,7 +5,6 @@ Exit status: 0 done; 1 failed; 2 wrong use; 130 and 143 ended by Ctrl-C and SIGT
 
 from __future__ import annotations
 
-import argparse
 import sys
 import traceback
 import warnings
@@ -14,12 +13,12 @@ from importlib import import_module
 
 from .. import config as process
 from .._version import __version__
-from ..console import mention, reserve_descriptors
+from ..console import mention
 from ..errors import ArgumentError, UnknownBackend
 from . import COMMANDS
 from .output import complain, one_line, warn
 from .parser import Parser
-from .run import INTERRUPTED, profile_without_file
+from .run import INTERRUPTED, read
 
 __all__ = ["COMMANDS", "MODULES", "build_parser", "main"]
 
@@ -27,7 +26,7 @@ MODULES = {name: import_module(f".{name}", __package__) for name in COMMANDS}
 """Of each command: ``add_parser(commands)`` has its options, ``run(options)`` does it."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Make the parser of the ``fastconv`` command and of all that it has."""
     parser = Parser(
         prog="fastconv",
@@ -54,15 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    reserve_descriptors()
-    words = profile_without_file(sys.argv[1:] if arguments is None else arguments)
-    try:
-        options = build_parser().parse_args(words)
-    except SystemExit as exit_:  # argparse has said what there is to say
-        return int(exit_.code or 0)
-    except KeyboardInterrupt:
-        mention("fastconv: error: interrupted")
-        return INTERRUPTED
+    options = read(build_parser, sys.argv[1:] if arguments is None else arguments)
+    if isinstance(options, int):
+        return options
     command = MODULES[options.command].run
     if options.command == "run":
         return command(options)  # not inside of what follows: a script's errors are its own

@@ -68,9 +68,8 @@ def given_fields(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a `RunConfig` that the user named, brought to the form they are kept in."""
     given: dict[str, Any] = {}
     for field in dataclasses.fields(RunConfig):
-        value, settle = getattr(options, field.name, None), SETTINGS[field.name].settle
-        if value is not None:
-            given[field.name] = value if settle is None else settle(value)
+        if (value := getattr(options, field.name, None)) is not None:
+            given[field.name] = SETTINGS[field.name].settled(value)
     return given
 
 

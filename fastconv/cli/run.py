@@ -7,7 +7,7 @@ sub-commands need takes a tenth of a second to import.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import config as process
@@ -20,7 +20,7 @@ from .output import complain, one_line
 from .parser import Parser
 from .types import threads, typed
 
-__all__ = ["INTERRUPTED", "add_parser", "main", "profile_without_file", "run"]
+__all__ = ["INTERRUPTED", "add_parser", "main", "profile_without_file", "read", "run"]
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C."""
@@ -91,17 +91,26 @@ def main(arguments: Sequence[str]) -> int:
     int
         The exit status.
     """
-    reserve_descriptors()
+    options = read(_parser_of_run, arguments)
+    return options if isinstance(options, int) else run(options)
+
+
+def _parser_of_run() -> Parser:
     parser = Parser(prog="fastconv")
     add_parser(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
+    return parser
+
+
+def read(build_parser: Callable[[], Parser], arguments: Sequence[str]) -> argparse.Namespace | int:
+    """The options that the arguments of the process are, or the exit status if it ends here."""
+    reserve_descriptors()
     try:
-        options = parser.parse_args(profile_without_file(arguments))
+        return build_parser().parse_args(profile_without_file(arguments))
     except SystemExit as exit_:  # argparse has said what there is to say
         return int(exit_.code or 0)
     except KeyboardInterrupt:
         mention("fastconv: error: interrupted")
         return INTERRUPTED
-    return run(options)
 
 
 def run(options: argparse.Namespace) -> int:

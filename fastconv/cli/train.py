@@ -12,21 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import selection
 from ..errors import ArgumentError, WriteFailed
 from ..experiment.data import Data
 from ..experiment.ensemble import EnsembleOutcome, Member, train_ensemble
 from ..experiment.folder import RunFolder, held_anew, noting
 from ..experiment.recipes import find_recipe
-from ..experiment.settings import (
-    SETTINGS,
-    RunConfig,
-    continued_config,
-    new_config,
-    now_computed_with,
-    with_members,
-)
-from ..experiment.train import Outcome, expect_sound, train_run
+from ..experiment.settings import SETTINGS, RunConfig, new_config, resumed_config
+from ..experiment.train import Outcome, expect_sound, prepare, train_on
 from ..info import as_table
 from ..io.arrays import load_metadata
 from .options import COMPUTED_BY, add_common, add_settings, given_fields, image_options
@@ -90,16 +82,11 @@ def _train(
     say: Callable[[str], None],
 ) -> int:
     train: Callable[..., Outcome | EnsembleOutcome]
-    train = train_run if config.members is None else train_ensemble
+    train = train_on if config.members is None else train_ensemble
     try:
-        outcome = train(
-            folder,
-            config,
-            resume=options.resume is not None,
-            progress=progress,
-            say=say,
-            image_options=image_options(options),
-        )
+        config, data = prepare(config, image_options(options), progress=progress, say=say)
+        resume = options.resume is not None
+        outcome = train(data, folder, config, resume=resume, progress=progress, say=say)
     except WriteFailed as error:
         error.add_note(_what_is_kept(folder))
         raise
@@ -141,9 +128,7 @@ def _train(
     return 0
 
 
-def _asked_for(
-    options: argparse.Namespace,
-) -> tuple[RunConfig, AbstractContextManager[RunFolder]]:
+def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, AbstractContextManager[RunFolder]]:
     """The run's configuration and folder, of a new run or of one to go on with.
 
     The folder is the run's own inside the block that it opens.
@@ -164,9 +149,7 @@ def _asked_for(
     if options.out is not None and Path(options.out).resolve() != folder.path.resolve():
         raise ArgumentError("--out: a resumed run stays in its folder; leave it out")
     stored = folder.read_config()
-    given = with_members(given_fields(options), stored.model)
-    backend = selection.resolve(given.get("backend", stored.backend))
-    config = continued_config(stored, given | now_computed_with(backend), warn)
+    config = resumed_config(stored, given_fields(options), warn)
     with noting(folder.config_file):
         expect_sound(config)
     return config, folder.held(new=False)

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from ..datasets.record import ImageSet
 from ..errors import ArgumentError, DataCorrupt
 from ..io.records import record_of
 from ..models.ensemble import Ensemble
 from ..network.views import Views
 from ..training.learned import all_finite
-from .data import Data, ImageOptions
+from .data import Data
 from .evaluate import Evaluation, draw_evaluation, evaluate, load_network
 from .folder import RunFolder, RunResult, noting
 from .settings import RunConfig, continued_config
-from .train import TAKEN_BY_DEFAULT, prepare, train_on
+from .train import train_on
 
 __all__ = [
     *("EnsembleOutcome", "Member", "join_runs", "load_ensemble"),
@@ -98,20 +99,19 @@ def member_configs(config: RunConfig) -> list[RunConfig]:
 
 
 def train_ensemble(
+    data: ImageSet,
     folder: RunFolder,
     config: RunConfig,
     *,
     resume: bool,
     progress: bool,
     say: Callable[[str], None],
-    image_options: ImageOptions = TAKEN_BY_DEFAULT,
 ) -> EnsembleOutcome:
     """Train each of the members that ``config.members`` names, then test them together.
 
     With `resume`, members that are at their end are taken as they are, and the first that is
-    not goes on. Parameters are those of `fastconv.experiment.train.train_run`.
+    not goes on. Parameters are those of `fastconv.experiment.train.train_on`.
     """
-    config, data = prepare(config, image_options, progress=progress, say=say)
     if resume:
         folder.write_config(config)
     folder.result.unlink(missing_ok=True)
@@ -129,9 +129,7 @@ def train_ensemble(
         if trained:
             alone = Ensemble([load_network(own, place.weights)], Views.parse(own.views).views)
             sound = all_finite(alone.members[0].state())
-            evaluation = evaluate(
-                alone, test.images, test.labels, backend=own.backend, progress=progress
-            )
+            evaluation = evaluate(alone, test, own.backend, progress)
         else:
             begun = place.config_file.exists()
             with place.held(new=not begun):

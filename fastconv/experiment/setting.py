@@ -31,7 +31,7 @@ class Setting:
     parse: Callable[[str], Any] | None = None  # makes the value of a text
     written: Any = None  # the type in a recipe, if another: `parse` makes the value of it
     beside: Callable[[Path, str], str] | None = None  # the place that a file in a folder means
-    settle: Callable[[Any], Any] | None = None  # makes of what is said what is kept
+    settle: Callable[[Any], Any] | None = None  # makes of what is said what is kept: `settled`
     new: Any = None  # of a new run, if not the default: a value, or a function of those before it
     account: str | None = None  # tells of a value that is not the default
     belongs_to: str | None = None  # without whose value this one means nothing
@@ -53,7 +53,7 @@ class Setting:
         Raises
         ------
         ValueError
-            No number where one is expected; an `ArgumentError` where the value is none.
+            No number where one is expected; an `ArgumentError` where it is no such value.
         """
         if self.parse is not None or self.choices:  # which argparse knows
             return self.parsed(text)
@@ -92,6 +92,12 @@ class Setting:
         """Raise an `ArgumentError` that says which names there are, where this is none."""
         if self.choices and value not in self.choices:
             raise ArgumentError(f"unknown {self.name} {value!r}; known: {', '.join(self.choices)}")
+
+    def settled(self, value: Any) -> Any:
+        """What a run keeps of an option or a key: places are absolute, whatever else is named."""
+        if self.settle is not None:
+            return self.settle(value)
+        return value if self.beside is None else self.beside(Path.cwd(), value)
 
     def of_new_run(self, before: dict[str, Any]) -> Any:
         """The value where nobody says one, after the settings before it."""

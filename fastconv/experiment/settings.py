@@ -38,7 +38,7 @@ from .setting import REQUIRED, setting, settings_of
 
 __all__ = [
     *("LARGEST_SEED", "SETTINGS", "RunConfig", "account", "continued_config", "expect_known"),
-    *("new_config", "now_computed_with", "with_members"),
+    *("new_config", "resumed_config"),
 ]
 
 LARGEST_SEED = 2**32 - 1
@@ -70,10 +70,6 @@ def _members(text: str) -> int | tuple[str, ...]:
 
 def _place(folder: Path, text: str) -> str:
     return str(folder / user_path(text))
-
-
-def _absolute(text: str) -> str:
-    return _place(Path.cwd(), text)
 
 
 def _largest_seed(settings: dict[str, Any]) -> int:
@@ -114,7 +110,6 @@ class RunConfig:
         "folder of the data set's files (mnist)",
         "FOLDER",
         beside=_place,
-        settle=_absolute,
         belongs_to="data",
         may_change=True,  # what is in it is checked by content
     )
@@ -189,7 +184,6 @@ class RunConfig:
         "start from a file's weights, where name and shape agree",
         "WEIGHTS",
         beside=_place,
-        settle=_absolute,
     )
     freeze: str | None = setting("train no more what these match: W1, features.*", "PATTERN,...")
     members: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None = (
@@ -291,13 +285,10 @@ SETTINGS = {name: _OF_RUN[name] for name in ("model", "data")} | settings_of(Ima
 """All settings of a run, by name, in the order of ``fastconv train --help``."""
 
 
-def with_members(given: dict[str, Any], model: str) -> dict[str, Any]:
+def _with_members(given: dict[str, Any], model: str) -> dict[str, Any]:
     """What the user named, with the models of an ensemble's members: `model` where only counted.
 
-    Raises
-    ------
-    ArgumentError
-        A model besides those of the members.
+    A model besides those of the members is an `ArgumentError`.
     """
     members = given.get("members")
     if members is None:
@@ -312,12 +303,9 @@ def with_members(given: dict[str, Any], model: str) -> dict[str, Any]:
 def new_config(given: dict[str, Any]) -> RunConfig:
     """What the user named, and the defaults for the rest.
 
-    Raises
-    ------
-    ArgumentError
-        Members of an ensemble whose seeds would be too large, or a model besides theirs.
+    Members of an ensemble whose seeds would be too large are an `ArgumentError`.
     """
-    given = with_members(given, "deepconvnet")
+    given = _with_members(given, "deepconvnet")
     largest = _largest_seed(given)
     if given.get("seed", 0) > largest:
         raise ArgumentError(
@@ -330,30 +318,24 @@ def new_config(given: dict[str, Any]) -> RunConfig:
     return RunConfig(**settings)
 
 
-def now_computed_with(backend: str) -> dict[str, Any]:
-    """What nobody says of how a run is computed with this backend: the process decides it."""
+def resumed_config(
+    stored: RunConfig, given: dict[str, Any], warn: Callable[[str], None]
+) -> RunConfig:
+    """Return `continued_config` with what the user names and what the process decides now."""
+    given = _with_members(given, stored.model)
+    now = {"backend": selection.resolve(given.get("backend", stored.backend))}
     found = [each for each in _OF_RUN.values() if each.found and each.computed_with]
-    return {entry.name: entry.of_new_run({"backend": backend}) for entry in found}
+    now |= {entry.name: entry.of_new_run(now) for entry in found}
+    return continued_config(stored, given | now, warn)
 
 
 def continued_config(
     stored: RunConfig, given: dict[str, Any], warn: Callable[[str], None]
 ) -> RunConfig:
-    """Return the configuration with which to continue a run.
+    """Return the configuration to go on with: `stored`, with the fields that are `given` now.
 
-    Parameters
-    ----------
-    stored : RunConfig
-        What the run was started with.
-    given : dict
-        Fields that the user names now.
-    warn : callable
-        Told where the end will not be, bit for bit, that of an uninterrupted run.
-
-    Raises
-    ------
-    ArgumentError
-        A field that would make it another run.
+    `warn` is told where the end will not be, bit for bit, that of an uninterrupted run. A field
+    that would make it another run is an `ArgumentError`.
     """
     changed = {name: value for name, value in given.items() if value != getattr(stored, name)}
     for name, value in changed.items():

@@ -30,12 +30,10 @@ from .evaluate import Evaluation, build_network, evaluate, mistakes_drawer, try_
 from .folder import RunFolder, RunResult
 from .settings import RunConfig, account, expect_known
 
-__all__ = ["Outcome", "expect_sound", "prepare", "train_on", "train_run"]
+__all__ = ["Outcome", "expect_sound", "prepare", "train_on"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is taken at the end of each epoch."""
-
-TAKEN_BY_DEFAULT = ImageOptions()
 
 STOPPING = b"\nstopping after this step; once more to stop at once without saving\n"
 
@@ -83,38 +81,6 @@ def expect_sound(config: RunConfig) -> None:
     make_schedule(config.schedule, config.lr, 1, config.rise)
 
 
-def train_run(
-    folder: RunFolder,
-    config: RunConfig,
-    *,
-    resume: bool,
-    progress: bool,
-    say: Callable[[str], None],
-    image_options: ImageOptions = TAKEN_BY_DEFAULT,
-) -> Outcome:
-    """Train as `config` says, from the beginning or from the folder's checkpoint.
-
-    Parameters
-    ----------
-    folder : RunFolder
-        Held (`RunFolder.held`); with `resume` that of the run to continue.
-    config : RunConfig
-    resume : bool
-    progress : bool
-        Show a bar on standard error.
-    say : callable
-        Told, in one line each, how the run goes.
-    image_options : ImageOptions
-        How images of the user's own are to be taken.
-
-    Returns
-    -------
-    Outcome
-    """
-    config, data = prepare(config, image_options, progress=progress, say=say)
-    return train_on(data, folder, config, resume=resume, progress=progress, say=say)
-
-
 def prepare(
     config: RunConfig, image_options: ImageOptions, *, progress: bool, say: Callable[[str], None]
 ) -> tuple[RunConfig, ImageSet]:
@@ -145,10 +111,12 @@ def train_on(
     say: Callable[[str], None],
     before: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Do as `train_run`, on data that `prepare` has loaded.
+    """Train as `config` says, from the beginning or from the folder's checkpoint.
 
-    The folder is held already. `before` is called where nothing can be wrong with the settings
-    any more, and nothing is written yet.
+    `config` and `data` are what `prepare` returns, and the folder is held (`RunFolder.held`); with
+    `resume` it is that of the run to continue. `progress` shows a bar on standard error, and `say`
+    is told, in one line each, how the run goes. `before` is called where nothing can be wrong with
+    the settings any more, and nothing is written yet.
     """
     # A run that was stopped in its first steps has no checkpoint: its seed is enough.
     goes_on = resume and folder.checkpoint.exists()
@@ -236,13 +204,8 @@ def _report(
         curves = (trainer.train_loss_list, trainer.history, title)
         try_to_draw(say, figures.draw_curves, folder.curves, *curves)
         test, views = data.test, Views.parse(config.views).views
-        evaluation = evaluate(
-            Ensemble([trainer.network], views),
-            test.images,
-            test.labels,
-            backend=config.backend,
-            progress=progress,
-        )
+        alone = Ensemble([trainer.network], views)
+        evaluation = evaluate(alone, test, config.backend, progress)
         answers = (test.images, evaluation.labels, evaluation.answers, data.class_names)
         try_to_draw(say, mistakes_drawer(config.facts), folder.mistakes, *answers)
     seconds = sum(record["seconds"] for record in trainer.history)

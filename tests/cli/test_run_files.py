@@ -19,8 +19,7 @@ from fastconv.cli.options import given_fields
 from fastconv.cli.train import apply_recipe
 from fastconv.datasets.record import ImageFacts
 from fastconv.errors import DataCorrupt, FastconvError, StateError
-from fastconv.experiment import train as training_run
-from fastconv.experiment.data import Data
+from fastconv.experiment.data import Data, ImageOptions
 from fastconv.experiment.evaluate import load_network
 from fastconv.experiment.folder import RunFolder
 from fastconv.experiment.recipes import find_recipe
@@ -490,7 +489,7 @@ def test_mutated_configurations(monkeypatch):
         config = folder.read_config()
         config.facts  # noqa: B018
         expect_sound(config)
-        prepare(config, training_run.TAKEN_BY_DEFAULT, progress=False, say=str)
+        prepare(config, ImageOptions(), progress=False, say=str)
         load_network(config, folder.weights)
 
     assert 100 < expect_harmless(read, mutated(texts, words=words)) < 1900
@@ -555,12 +554,11 @@ def test_mutated_recipes():
 def test_mutated_options(monkeypatch, capsys):
     """Each ends in a status, said in one line where it is not 0."""
 
-    def train(folder, config, *, image_options, **options):
-        prepare(config, image_options, progress=False, say=str)
+    def train(*facts, **options):
         raise StateError("far enough")
 
     monkeypatch.setattr(Data, "load", lambda self, options, facts, **more: (facts, None))
-    monkeypatch.setattr("fastconv.cli.train.train_run", train)
+    monkeypatch.setattr("fastconv.cli.train.train_on", train)
     monkeypatch.setattr("fastconv.cli.train.train_ensemble", train)
     lines = [
         b"train --epochs 3 --batch-size 10 --lr 0.1 --seed 4 --out run --threads 2 --dtype float64",
