@@ -18,7 +18,7 @@ from ..dropin.script import prepare
 from ..errors import ArgumentError, FastconvError
 from .output import complain, one_line
 from .parser import Parser
-from .types import threads, typed
+from .types import typed, whole
 
 __all__ = ["INTERRUPTED", "add_parser", "main", "profile_without_file", "read", "run"]
 
@@ -52,6 +52,7 @@ def add_parser(commands: Any) -> None:
         choices=("float32", "float64"),
         help="compute in it whatever the script's arrays are (default: what they are)",
     )
+    threads = whole(1, process.MOST_THREADS)
     add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
     add(
         "--math",

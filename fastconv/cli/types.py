@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from ..config import MOST_THREADS
 from ..errors import ArgumentError
 from ..geometry import LARGEST
 from ..io.records import of_text
 
-__all__ = ["threads", "typed", "whole"]
+__all__ = ["typed", "whole"]
 
 
 def typed(reads: Callable[[str], Any], name: str) -> Callable[[str], Any]:
@@ -37,6 +36,3 @@ def whole(least: int, most: int = LARGEST) -> Callable[[str], Any]:
     """The type of whole numbers in these limits."""
     kind = Annotated[int, Meta(ge=least, le=most)]
     return typed(lambda text: of_text(text, kind), "whole number")
-
-
-threads = whole(1, MOST_THREADS)

@@ -85,12 +85,9 @@ _OPTIONS = settings_of(ImageOptions)
 class Data:
     """What ``--data`` says: the name of a data set, or a path of the user's own images.
 
-    Parameters
-    ----------
-    text : str
-
     Attributes
     ----------
+    text : str
     dataset : Dataset or None
         The data set of that name; None of the user's own images.
     name : str

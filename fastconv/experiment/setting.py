@@ -13,7 +13,6 @@ from ..io.records import of_text, of_type
 
 __all__ = ["REQUIRED", "Setting", "setting", "settings_of"]
 
-
 REQUIRED: Any = dataclasses.MISSING
 """The default of a field that every ``config.json`` has."""
 
