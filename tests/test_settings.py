@@ -20,7 +20,7 @@ from fastconv.experiment.data import ImageOptions
 from fastconv.experiment.folder import RunFolder
 from fastconv.experiment.recipes import KEYS
 from fastconv.experiment.setting import Setting
-from fastconv.experiment.settings import SETTINGS, RunConfig, account, new_config
+from fastconv.experiment.settings import SETTINGS, RunConfig, account, expect_known, new_config
 
 from .conftest import CHECKOUT, ROOT
 
@@ -261,6 +261,21 @@ def test_names_that_there_are_not():
     assert setting.of_recipe("two", Path()) == "two"
     with pytest.raises(ArgumentError, match="unknown kind 'three'; known: one, two"):
         setting.of_recipe("three", Path())
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("augment", "spin=3", "augment: unknown 'spin'"),
+        ("views", "spin=3", "views: expected shift=PIXELS"),
+        ("schedule", "sine", "unknown schedule 'sine'; known: constant"),
+        ("members", ("lenet", "alexnet"), "unknown model 'alexnet'"),
+    ],
+)
+def test_what_a_kept_text_does_not_mean(name, value, message):
+    config = dataclasses.replace(new_config({"backend": "numpy"}), **{name: value})
+    with pytest.raises(ArgumentError, match=message):
+        expect_known(config)
 
 
 def test_given_fields_are_the_ones_that_are_kept(monkeypatch):

@@ -23,11 +23,17 @@ def test_resume_for_more_epochs_is_the_longer_run(whole, fastconv_command):
     options = ["--epochs", "1", "--batch-size", "10", "--seed", "1", "--out", "part"]
     assert fastconv_command("train", *options)[0] == 0
     assert len(history("part")) == 1
-    status, out, _ = fastconv_command("train", "--resume", "part", "--epochs", "3", "--json")
+    status, out, err = fastconv_command("train", "--resume", "part", "--epochs", "3", "--json")
     assert status == 0
+    assert epochs_of(err) == [2, 3]
     assert json.loads(out)["epochs"] == 3
     assert_same_run("part", whole)
     assert config("part")["epochs"] == 3
+
+
+def epochs_of(out: str) -> list[int]:
+    """The epochs that a run told of: one that goes on does not begin anew."""
+    return [int(number) for number in re.findall(r"^epoch +(\d+)/", out, re.MULTILINE)]
 
 
 def interrupt_at(monkeypatch, step: int, number: int = signal.SIGINT, times: int = 1) -> None:
@@ -71,7 +77,9 @@ def test_an_interrupted_run_is_saved_and_resumes_bit_for_bit(
     assert metadata["progress"]["current_iter"] == step + 1
     # What there is so far can be looked at.
     assert fastconv_command("evaluate", "part")[0] == 0
-    assert fastconv_command("train", "--resume", "part")[0] == 0
+    status, out, _ = fastconv_command("train", "--resume", "part")
+    assert status == 0
+    assert epochs_of(out) == list(range(epochs + 1, 4))
     assert_same_run("part", whole)
 
 
@@ -283,6 +291,7 @@ def test_a_run_that_an_earlier_version_began_goes_on_bit_for_bit(few_digits, fas
     Path("begun", "config.json").write_text(text)
     status, out, err = fastconv_command("train", "--resume", "begun", "--epochs", "3")
     assert (status, err) == (0, "")
+    assert epochs_of(out) == [3]
     assert "gradients clipped at norm 5, weights averaged with decay 0.9, 0.2 of the" in out
     assert_same_run("begun", "straight")
     assert config("begun") == json.loads(text) | {"epochs": 3}
