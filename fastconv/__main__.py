@@ -7,15 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from .cli import COMMANDS
+
 __all__ = ["main"]
 
 INTERRUPTED = 130
-
-COMMANDS = (
-    *("train", "recipes", "ensemble", "evaluate", "predict", "convert", "export", "augment"),
-    *("summary", "run", "warmup", "info"),
-)
-"""Those of `fastconv.cli.main`, whose import takes a while; all else is a script."""
 
 
 def main() -> int:

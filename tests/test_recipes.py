@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from fastconv.cli.options_train import add_train_options
-from fastconv.cli.recipes import apply_recipe
+from fastconv.cli.main import build_parser
+from fastconv.cli.train import apply_recipe
 from fastconv.datasets import DATASETS
 from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound
 from fastconv.experiment.data import ImageOptions
-from fastconv.experiment.folder import RunConfig
 from fastconv.experiment.recipes import KEYS, find_recipe, named_recipes
+from fastconv.experiment.settings import RunConfig
 
 from .conftest import ROOT
 
@@ -53,9 +52,7 @@ def written(path, **settings):
 
 def applied(recipe, *arguments):
     """The options of a command line with this recipe."""
-    parser = argparse.ArgumentParser()
-    add_train_options(parser)
-    options = parser.parse_args(["--recipe", recipe, *arguments])
+    options = build_parser().parse_args(["train", "--recipe", recipe, *arguments])
     apply_recipe(options)
     return options
 
@@ -165,8 +162,8 @@ def test_options_beside_a_recipe_come_first(tmp_path):
         ("lr = -1", "lr: must be greater than 0, got -1"),
         ("lr = nan", "lr: must be greater than 0, got nan"),
         ("grey = 1", "grey is 1, expected true or false"),
-        ("model = 'alexnet'", "model: invalid choice: 'alexnet'"),
-        ("schedule = 'sine'", "schedule: invalid choice: 'sine'"),
+        ("model = 'alexnet'", "unknown model 'alexnet'; known: deepconvnet"),
+        ("schedule = 'sine'", "unknown schedule 'sine'; known: constant"),
         ("augment = 'twirl=3'", "augment: unknown 'twirl'"),
         ("views = 'twirl=3'", "views: expected shift=PIXELS"),
         ("members = 1", "members: must be at least 2, got 1"),
@@ -205,8 +202,9 @@ def test_an_installed_package_has_them():
     checkout = Path(__file__).parents[1]  # the package may be installed elsewhere
     declared = tomllib.loads((checkout / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = declared["package-data"]["fastconv"]
-    assert set(named_recipes()) == {path.stem for path in checkout.glob("fastconv/recipes/*.toml")}
+    places = checkout.glob("fastconv/experiment/recipes/*.toml")
+    assert set(named_recipes()) == {path.stem for path in places}
     for path in named_recipes().values():
         inside = path.relative_to(ROOT / "fastconv")
         assert any(inside.match(pattern) for pattern in patterns), inside
-    assert "include fastconv/recipes/*.toml" in (checkout / "MANIFEST.in").read_text()
+    assert "include fastconv/experiment/recipes/*.toml" in (checkout / "MANIFEST.in").read_text()

@@ -1,51 +1,53 @@
-"""What ``fastconv augment`` does: a picture of what training with an augmentation would see."""
+"""``fastconv augment``: a picture of what training with an augmentation would see."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import config as process
 from .. import selection
-from ..experiment.data import load_data
+from ..datasets import DATASETS
+from ..experiment.data import Data
 from ..experiment.figures import draw_samples
 from ..training.augment import Augmentation
-from .output import print_json
+from .options import add_common, add_setting
+from .output import print_json, teller
 
-__all__ = ["run_augment"]
+__all__ = ["add_parser", "run"]
 
 VARIANTS = 6
 """Changed versions of each image."""
 
 
-def run_augment(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """Draw the first training image of each class, and changed versions of it.
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "augment",
+        help="draw images as --augment would change them",
+        description="Draw an image of each class, and below it, how an augmentation changes it.",
+        epilog=(
+            "example:\n  fastconv augment --data mnist --augment rotate=15,elastic=34 samples.png"
+        ),
+    )
+    parser.add_argument("picture", metavar="PICTURE", help="the .png file to write")
+    add_setting(parser, "augment", required=True)
+    names = {"choices": DATASETS, "metavar": None}
+    add_setting(parser, "data", **names, default="digits", help="data set (default: digits)")
+    add_setting(parser, "data_dir")
+    add_setting(parser, "seed", default=0, help="default: 0")
+    add_common(parser, backend=True)
 
-    Parameters
-    ----------
-    options : namespace
-        ``picture``, ``augment``, ``data``, ``data_dir``, ``seed``, ``backend``, ``threads``,
-        ``json``.
-    say : callable
-        Told, in one line, what was drawn.
 
-    Returns
-    -------
-    int
-        The exit status.
-
-    Raises
-    ------
-    ArgumentError, DataNotFound, DataCorrupt, MissingDependency
-        As `load_data` and the figures say.
-    """
+def run(options: argparse.Namespace) -> int:
+    """Draw the first training image of each class, and changed versions; return the exit status."""
     backend = selection.resolve(options.backend)
     process.set_num_threads(options.threads)
     augmentation = Augmentation.parse(options.augment)
-    _, ((x_train, t_train), _) = load_data(options.data, options.data_dir)
+    (x_train, t_train), _ = Data(options.data).split(options.data_dir)
     _, first = np.unique(t_train, return_index=True)
     images = x_train[first]
     rng = np.random.default_rng(options.seed)
@@ -54,7 +56,7 @@ def run_augment(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     picture = Path(options.picture)
     rows = np.concatenate([images, changed]).reshape(1 + VARIANTS, *images.shape)
     draw_samples(picture, rows, str(augmentation))
-    say(f"drawn: {picture}")
+    teller(options)(f"drawn: {picture}")
     if options.json:
         facts = {"picture": str(picture), "augment": str(augmentation), "data": options.data}
         print_json(facts | {"seed": options.seed, "backend": backend})

@@ -1,19 +1,41 @@
-"""What ``fastconv ensemble`` does: runs that are trained, joined to one file."""
+"""``fastconv ensemble``: runs that are trained, joined to one file."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from .. import selection
 from ..errors import ArgumentError
 from ..experiment.ensemble import join_runs
+from .options import add_common, add_settings
 from .output import count, print_json, teller
 
-__all__ = ["run_ensemble"]
+__all__ = ["add_parser", "run"]
 
 
-def run_ensemble(options: argparse.Namespace) -> int:
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "ensemble",
+        help="join trained networks to one that answers on average",
+        description=(
+            "Join runs that are trained to one file, an ensemble: its answers are the mean of\n"
+            "its members' probabilities. fastconv evaluate and predict take it."
+        ),
+        epilog=(
+            "example:\n  fastconv ensemble runs/first runs/second --views shift=1 --out both.npz"
+        ),
+    )
+    add = parser.add_argument
+    add("runs", metavar="RUN", nargs="+", help="run folders; of an ensemble's, all members")
+    add("--out", metavar="FILE", required=True, help="the .npz file to write")
+    add_settings(parser, "views")
+    add_common(parser, backend=False)
+
+
+def run(options: argparse.Namespace) -> int:
     """Join runs to one file; return the exit status."""
     target = Path(options.out)
     if target.suffix != ".npz":

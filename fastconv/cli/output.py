@@ -13,13 +13,7 @@ from ..errors import FastconvError
 from ..io.records import json_text
 
 __all__ = [
-    "complain",
-    "count",
-    "one_line",
-    "print_json",
-    "show",
-    "shows_progress",
-    "teller",
+    *("complain", "count", "how", "one_line", "print_json", "show", "shows_progress", "teller"),
     "warn",
 ]
 
@@ -73,6 +67,12 @@ def show(text: str) -> None:
 def print_json(facts: Any) -> None:
     """Print what ``--json`` asks for, in one line."""
     show(json_text(facts))
+
+
+def how(config: Any) -> dict[str, Any]:
+    """What ``--json`` says of a network that answered, by its `RunConfig`."""
+    names = ("model", "members", "views", "backend", "dtype", "threads", "math")
+    return {name: getattr(config, name) for name in names}
 
 
 def count(number: int, what: str) -> str:

@@ -7,7 +7,7 @@ sub-commands need takes a tenth of a second to import.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import config as process
@@ -15,14 +15,73 @@ from .. import dropin
 from ..backends.algorithms import MATH_MODES
 from ..console import mention, reserve_descriptors
 from ..dropin.script import prepare
-from ..errors import FastconvError
+from ..errors import ArgumentError, FastconvError
 from .output import complain, one_line
-from .parser import MATH_HELP, Parser, json_name, module_pair, threads
+from .parser import Parser
+from .types import typed, whole
 
-__all__ = ["INTERRUPTED", "add_run", "main", "profile_without_file", "run_script"]
+__all__ = ["INTERRUPTED", "add_parser", "main", "profile_without_file", "read", "run"]
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C."""
+
+
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "run",
+        help="run a script of the book's form on fastconv's layers",
+        description=(
+            "Run a script that imports common.layers, common.trainer, dataset.mnist and so on,\n"
+            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it. Definitions of\n"
+            "the book's, in any edition, run on fastconv, wherever in your folders they lie; what\n"
+            "you have changed runs as you wrote it, and is named at the end."
+        ),
+        epilog=(
+            "examples:\n"
+            "  python -m fastconv train_convnet.py\n"
+            "  python -m fastconv --dtype float32 --profile train_convnet.py --epochs 20\n"
+            "  python -m fastconv --map layers=common.layers train_convnet.py"
+        ),
+        usage="fastconv run [options] [-m] SCRIPT [ARGUMENT ...]",
+    )
+    add = parser.add_argument
+    add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        help="compute in it whatever the script's arrays are (default: what they are)",
+    )
+    threads = whole(1, process.MOST_THREADS)
+    add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
+    add(
+        "--math",
+        choices=MATH_MODES,
+        help="fast: convolutions may round more, to about 1e-5 in float32 (default: default)",
+    )
+    add(
+        "--profile",
+        nargs="?",
+        type=typed(_json_name, "name"),
+        const="",
+        metavar="FILE.json",
+        help="show times by layer at the end, and write a trace of the calls to the file",
+    )
+    add(
+        "--map",
+        action="append",
+        default=[],
+        type=typed(_module_pair, "pair"),
+        metavar="MODULE=COMMON.X",
+        help="serve your module as this one of the book's, by its definitions' names; repeatable",
+    )
+    add(
+        "--serve-all",
+        action="store_true",
+        help="serve all that has the book's names and arguments, also what you changed in it",
+    )
+    add("-m", dest="module", action="store_true", help="SCRIPT is a module's name")
+    add("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="what to run, and its arguments")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,20 +92,29 @@ def main(arguments: Sequence[str]) -> int:
     int
         The exit status.
     """
-    reserve_descriptors()
+    options = read(_parser_of_run, arguments)
+    return options if isinstance(options, int) else run(options)
+
+
+def _parser_of_run() -> Parser:
     parser = Parser(prog="fastconv")
-    add_run(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
+    add_parser(parser.add_subparsers(dest="command", required=True, metavar="COMMAND"))
+    return parser
+
+
+def read(build_parser: Callable[[], Parser], arguments: Sequence[str]) -> argparse.Namespace | int:
+    """The options that the arguments of the process are, or the exit status if it ends here."""
+    reserve_descriptors()
     try:
-        options = parser.parse_args(profile_without_file(arguments))
+        return build_parser().parse_args(profile_without_file(arguments))
     except SystemExit as exit_:  # argparse has said what there is to say
         return int(exit_.code or 0)
     except KeyboardInterrupt:
         mention("fastconv: error: interrupted")
         return INTERRUPTED
-    return run_script(options)
 
 
-def run_script(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Run the script that the options name; its errors are its own."""
     if options.math:
         process.set_math_mode(options.math)
@@ -68,59 +136,6 @@ def run_script(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_run(commands: Any) -> None:
-    """``run`` and its options."""
-    run = commands.add_parser(
-        "run",
-        help="run a script of the book's form on fastconv's layers",
-        description=(
-            "Run a script that imports common.layers, common.trainer, dataset.mnist and so on,\n"
-            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it. Definitions of\n"
-            "the book's, in any edition, run on fastconv, wherever in your folders they lie; what\n"
-            "you have changed runs as you wrote it, and is named at the end."
-        ),
-        epilog=(
-            "examples:\n"
-            "  python -m fastconv train_convnet.py\n"
-            "  python -m fastconv --dtype float32 --profile train_convnet.py --epochs 20\n"
-            "  python -m fastconv --map layers=common.layers train_convnet.py"
-        ),
-        usage="fastconv run [options] [-m] SCRIPT [ARGUMENT ...]",
-    )
-    add = run.add_argument
-    add("--backend", metavar="NAME", help="numpy, numba, cython or another (default: auto)")
-    add(
-        "--dtype",
-        choices=("float32", "float64"),
-        help="compute in it whatever the script's arrays are (default: what they are)",
-    )
-    add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
-    add("--math", choices=MATH_MODES, help=MATH_HELP)
-    add(
-        "--profile",
-        nargs="?",
-        type=json_name,
-        const="",
-        metavar="FILE.json",
-        help="show times by layer at the end, and write a trace of the calls to the file",
-    )
-    add(
-        "--map",
-        action="append",
-        default=[],
-        type=module_pair,
-        metavar="MODULE=COMMON.X",
-        help="serve your module as this one of the book's, by its definitions' names; repeatable",
-    )
-    add(
-        "--serve-all",
-        action="store_true",
-        help="serve all that has the book's names and arguments, also what you changed in it",
-    )
-    add("-m", dest="module", action="store_true", help="SCRIPT is a module's name")
-    add("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="what to run, and its arguments")
-
-
 def profile_without_file(arguments: Sequence[str]) -> list[str]:
     """The arguments with ``--profile SCRIPT`` as ``--profile= SCRIPT``: a file ends in .json."""
     words = list(arguments)
@@ -135,3 +150,18 @@ def profile_without_file(arguments: Sequence[str]) -> list[str]:
             at += 1
         at += 1
     return words
+
+
+def _json_name(text: str) -> str:
+    """The name of a ``.json`` file, or nothing."""
+    if text and not text.endswith(".json"):
+        raise ArgumentError(f"must end in .json, got {text}")
+    return text
+
+
+def _module_pair(text: str) -> tuple[str, str]:
+    """Two names of modules, as ``layers=common.layers``."""
+    theirs, equals, ours = text.partition("=")
+    if not (theirs and equals and ours):
+        raise ArgumentError(f"expected MODULE=COMMON.X, got {text!r}")
+    return theirs, ours

@@ -1,39 +1,66 @@
-"""What ``fastconv summary`` does: a network as a table, and as a drawing."""
+"""``fastconv summary``: a network as a table, and as a drawing."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+from ..datasets.record import expect_size
+from ..errors import ArgumentError
 from ..experiment.drawing import draw_network
 from ..models import default_image, make_model
 from ..network.summary import layer_facts, summary
+from .options import add_common, add_setting
 from .output import print_json, show, teller
+from .types import typed, whole
 
-__all__ = ["run_summary"]
+__all__ = ["add_parser", "run"]
 
 
-def run_summary(options: argparse.Namespace) -> int:
-    """Print the table of a model's layers, and draw its graph where that is asked for.
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "summary",
+        help="show a model's layers, parameters, work and receptive fields",
+        description=(
+            "Show a model as a table: shape, parameters, multiply-adds and receptive field of\n"
+            "each layer for one image; or draw its graph."
+        ),
+        epilog=(
+            "examples:\n"
+            "  fastconv summary --model vgg16 --input 3x224x224 --classes 1000\n"
+            "  fastconv summary --model googlenet --input 3x224x224 --draw googlenet.png"
+        ),
+    )
+    add = parser.add_argument
+    add_setting(parser, "model", default="deepconvnet")
+    add(
+        "--input",
+        type=typed(_image_shape, "shape"),
+        metavar="CxHxW",
+        help="image (default: 1x28x28; 3x224x224 for models that need more)",
+    )
+    add("--classes", type=whole(1), default=10, metavar="N", help="classes (10)")
+    add("--draw", metavar="PICTURE", help="the .png file to draw the graph to")
+    add_common(parser, backend=False)
 
-    Parameters
-    ----------
-    options : namespace
-        ``model``, ``input``, ``classes``, ``draw``, ``json``.
 
-    Returns
-    -------
-    int
-        The exit status.
+def _image_shape(text: str) -> tuple[int, int, int]:
+    """``3x224x224`` as (3, 224, 224)."""
+    try:
+        channels, height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise ArgumentError(f"must be CxHxW, such as 3x224x224, got {text}")
+    expect_size("must be of another size", (channels, height, width))
+    return channels, height, width
 
-    Raises
-    ------
-    ArgumentError, ShapeError
-        Images that are too small for the model.
-    MissingDependency
-        A drawing without Matplotlib.
-    """
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table of the layers, draw the graph if asked to; return the exit status."""
     shape = options.input or default_image(options.model)
     network = make_model(options.model, shape, options.classes, seed=0)
     if options.json:

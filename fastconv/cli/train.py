@@ -1,4 +1,4 @@
-"""What ``fastconv train`` does: a run of one network, or of an ensemble's members."""
+"""``fastconv train``: a run of one network, or of an ensemble's members."""
 
 from __future__ import annotations
 
@@ -12,22 +12,58 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import selection
 from ..errors import ArgumentError, WriteFailed
-from ..experiment.data import data_name
+from ..experiment.data import Data
 from ..experiment.ensemble import EnsembleOutcome, Member, train_ensemble
-from ..experiment.folder import RunConfig, RunFolder, held_anew, noting
-from ..experiment.train import Outcome, continued_config, expect_sound, train_run
+from ..experiment.folder import RunFolder, held_anew, noting
+from ..experiment.recipes import find_recipe
+from ..experiment.settings import SETTINGS, RunConfig, new_config, resumed_config
+from ..experiment.train import Outcome, expect_sound, prepare, train_on
 from ..info import as_table
 from ..io.arrays import load_metadata
+from .options import COMPUTED_BY, add_common, add_settings, given_fields, image_options
 from .output import complain, count, print_json, shows_progress, teller, warn
-from .recipes import apply_recipe
-from .settings import computed_with, given_fields, image_options, new_config, where, with_members
 
-__all__ = ["run_train"]
+__all__ = ["add_parser", "apply_recipe", "run"]
 
 
-def run_train(options: argparse.Namespace) -> int:
+def add_parser(commands: Any) -> None:
+    """The command and its options; those that are not given are None."""
+    parser = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Train a network and keep the run in a folder. Ctrl-C saves before it ends.",
+        epilog=(
+            "examples:\n"
+            "  fastconv train\n"
+            "  fastconv train --data mnist --epochs 20 --seed 0 --out runs/mnist\n"
+            "  fastconv train --recipe mnist-book --seed 1     # see fastconv recipes\n"
+            "  fastconv train --members 5 --views shift=1      # an ensemble\n"
+            "  fastconv train --epochs 20 --lr 0.004 --schedule one-cycle\n"
+            "  fastconv train --data photos --image-size 64   # a folder for each class\n"
+            "  fastconv train --optimizer adamw --weight-decay 0.05 --ema 0.999\n"
+            "  fastconv train --epochs 50 --validation 0.1 --patience 5\n"
+            "  fastconv train --augment rotate=10,shift=2,scale=0.1\n"
+            "  fastconv train --init weights.npz --freeze 'W[1-6]'   # convolutions as they are\n"
+            "  fastconv train --resume runs/mnist --epochs 30"
+        ),
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="RECIPE",
+        help="settings of a name that fastconv recipes lists, or of "
+        "a .toml file; options given beside it come first",
+    )
+    settings = (name for name, each in SETTINGS.items() if not each.found)
+    add_settings(parser, *(name for name in settings if name not in COMPUTED_BY))
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="run folder (default: runs/MODEL-DATA-DATE-TIME)"
+    )
+    parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    add_common(parser, backend=True)
+
+
+def run(options: argparse.Namespace) -> int:
     """Train a network or an ensemble, or go on with it; return the exit status."""
     progress = shows_progress()
     say = teller(options, progress)
@@ -46,16 +82,11 @@ def _train(
     say: Callable[[str], None],
 ) -> int:
     train: Callable[..., Outcome | EnsembleOutcome]
-    train = train_run if config.members is None else train_ensemble
+    train = train_on if config.members is None else train_ensemble
     try:
-        outcome = train(
-            folder,
-            config,
-            resume=options.resume is not None,
-            progress=progress,
-            say=say,
-            image_options=image_options(options),
-        )
+        config, data = prepare(config, image_options(options), progress=progress, say=say)
+        resume = options.resume is not None
+        outcome = train(data, folder, config, resume=resume, progress=progress, say=say)
     except WriteFailed as error:
         error.add_note(_what_is_kept(folder))
         raise
@@ -97,9 +128,7 @@ def _train(
     return 0
 
 
-def _asked_for(
-    options: argparse.Namespace,
-) -> tuple[RunConfig, AbstractContextManager[RunFolder]]:
+def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, AbstractContextManager[RunFolder]]:
     """The run's configuration and folder, of a new run or of one to go on with.
 
     The folder is the run's own inside the block that it opens.
@@ -109,7 +138,7 @@ def _asked_for(
             apply_recipe(options)
         config = new_config(given_fields(options))
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        name = f"{config.model}-{data_name(config.data)}-{stamp}"
+        name = f"{config.model}-{Data(config.data).name}-{stamp}"
         expect_sound(config)
         if options.out is None:
             return config, held_anew(Path("runs", name))
@@ -120,12 +149,18 @@ def _asked_for(
     if options.out is not None and Path(options.out).resolve() != folder.path.resolve():
         raise ArgumentError("--out: a resumed run stays in its folder; leave it out")
     stored = folder.read_config()
-    given = with_members(given_fields(options), stored.model)
-    backend = selection.resolve(given.get("backend", stored.backend))
-    config = continued_config(stored, given | computed_with(backend), warn)
+    config = resumed_config(stored, given_fields(options), warn)
     with noting(folder.config_file):
         expect_sound(config)
     return config, folder.held(new=False)
+
+
+def apply_recipe(options: argparse.Namespace) -> None:
+    """Give the options that were not given the values of ``options.recipe``."""
+    recipe = find_recipe(options.recipe)
+    named = {name: getattr(options, name, None) for name in SETTINGS}
+    given = {name: value for name, value in named.items() if value is not None}
+    vars(options).update(recipe.beside(given), recipe=recipe.name)
 
 
 def _what_is_kept(folder: RunFolder) -> str:
@@ -151,9 +186,9 @@ def _first_line(config: RunConfig) -> str:
         seeds = f"seeds {config.seed} to {config.seed + len(config.members) - 1}"
     recipe = "" if config.recipe is None else f"; recipe {config.recipe}"
     return (
-        f"{models} on {data_name(config.data)}: {count(config.epochs, 'epoch')}, "
+        f"{models} on {Data(config.data).name}: {count(config.epochs, 'epoch')}, "
         f"batch {config.batch_size}, {config.optimizer} {rate}, "
-        f"{seeds}; {where(config)}{recipe}"
+        f"{seeds}; {config.where}{recipe}"
     )
 
 

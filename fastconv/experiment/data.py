@@ -6,7 +6,6 @@ the same: size, colour, classes, normalization.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +18,17 @@ from ..datasets import DATASETS, Dataset, Normalization, load_images
 from ..datasets.finish import DataSplit
 from ..datasets.image_file import frame_digit, read_image
 from ..datasets.picture import read_picture
-from ..datasets.record import ImageFacts, ImageSet, Part, printable
+from ..datasets.record import ImageFacts, ImageSet, Part, expect_size, printable
 from ..datasets.user_images import describe_unreadable, load_test_images, open_images
 from ..errors import ArgumentError, DataCorrupt
 from ..io.paths import user_path
-from .folder import RunConfig
+from ..io.records import Within
+from .setting import setting, settings_of
 
-__all__ = [
-    "ImageOptions",
-    "data_name",
-    "describe_data",
-    "find",
-    "image_facts",
-    "load_data",
-    "load_for_test",
-    "load_for_training",
-    "prepare_picture",
-]
+__all__ = ["OWN_EPOCHS", "Data", "ImageOptions", "prepare_picture"]
+
+OWN_EPOCHS = 20
+"""For how long to train on images of a user's own where nobody says."""
 
 MOST_NAMES = 10
 """Classes of which a line lists the names."""
@@ -43,189 +36,272 @@ MOST_NAMES = 10
 Say = Callable[[str], None]
 
 
+def _size(text: str) -> tuple[int, int]:
+    """``64`` as (64, 64), ``48x64`` as (48, 64)."""
+    height, _, width = text.lower().partition("x")
+    try:
+        size = int(height), int(width or height)
+    except ValueError:
+        size = (0, 0)
+    if min(size) < 1:
+        raise ArgumentError(f"must be a height, or HxW, of at least 1, got {text}")
+    expect_size("must be of another size", size)
+    return size
+
+
 @dataclass(frozen=True)
 class ImageOptions:
     """How a user's own images are to be taken, as far as somebody says; see `load_images`.
 
+    Part of the table of settings, `fastconv.experiment.settings.SETTINGS`. A run keeps what came
+    of them, with all else that its images are, as its `ImageFacts`.
+    """
+
+    image_size: tuple[int, int] | None = setting(
+        "bring your images to this size", "H[xW]", parse=_size, written=int | str, belongs_to="data"
+    )
+    grey: bool | None = setting("read your images without colour", flag=True, belongs_to="data")
+    normalize: bool | None = setting(
+        "images of your own with mean 0 and deviation 1 by channel (default: do)", belongs_to="data"
+    )
+    test_share: Within | None = setting("of your images, to test on (0.2)", "X", belongs_to="data")
+    strict_data: bool | None = setting(
+        "stop at an image that cannot be read", flag=True, in_recipes=False
+    )
+
+    def said(self) -> dict[str, Any]:
+        """What somebody says, by the options that say it."""
+        values = {each.option: getattr(self, name) for name, each in _OPTIONS.items()}
+        return {
+            option: "x".join(map(str, value)) if isinstance(value, tuple) else value
+            for option, value in values.items()
+            if value is not None
+        }
+
+
+_OPTIONS = settings_of(ImageOptions)
+
+
+class Data:
+    """What ``--data`` says: the name of a data set, or a path of the user's own images.
+
     Attributes
     ----------
-    size : (H, W) or None
-    grey : bool or None
-    normalize : bool or None
-        Bring channels to mean 0 and standard deviation 1; None: do.
-    test_share : float or None
-    strict : bool
+    text : str
+    dataset : Dataset or None
+        The data set of that name; None of the user's own images.
+    name : str
+        What to call the data.
+    epochs : int
+        For how long to train on them where nobody says.
     """
 
-    size: tuple[int, int] | None = None
-    grey: bool | None = None
-    normalize: bool | None = None
-    test_share: float | None = None
-    strict: bool = False
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.dataset: Dataset | None = DATASETS.get(text)
+        self.name = text if self.dataset else printable(Path(text).name)
+        self.epochs = self.dataset.epochs if self.dataset else OWN_EPOCHS
 
+    @property
+    def own(self) -> bool:
+        """Whether they are images of the user's own."""
+        return self.dataset is None
 
-def find(kind: str, name: str, table: dict[str, Any]) -> Any:
-    """``table[name]``, or an `ArgumentError` that says which names there are."""
-    if name not in table:
-        raise ArgumentError(f"unknown {kind} {name!r}; known: {', '.join(table)}")
-    return table[name]
+    @property
+    def facts(self) -> ImageFacts:
+        """What the images of a data set are; of the user's own, loading them tells."""
+        dataset = self._named()
+        return ImageFacts(dataset.image_shape, dataset.label_names, None, None, None)
 
+    def _named(self) -> Dataset:
+        if self.dataset is None:
+            raise ArgumentError(f"unknown data set {self.text!r}; known: {', '.join(DATASETS)}")
+        return self.dataset
 
-def data_name(data: str) -> str:
-    """What to call a run's data: the name of a set, or that of a user's folder or file."""
-    return data if data in DATASETS else printable(Path(data).name)
+    def beside(self, folder: Path) -> str:
+        """The text that means the same anywhere, where this one stands in a file of a folder."""
+        return str(folder / user_path(self.text)) if self.own else self.text
 
-
-def load_data(name: str, data_dir: str | None) -> tuple[Dataset, DataSplit]:
-    """Load a named data set as networks take it: images (N, C, H, W) in [0, 1], labels (N,).
-
-    Raises
-    ------
-    ArgumentError
-        An unknown data set, a folder for one that has no use for it, or no such folder.
-    DataNotFound, DataCorrupt, MissingDependency
-        As the data set's loader says.
-    """
-    dataset: Dataset = find("data set", name, DATASETS)
-    if data_dir is None:
-        return dataset, dataset.load(flatten=False)
-    if not dataset.takes_folder:
-        raise ArgumentError(f"data set {name} comes with a package and takes no --data-dir")
-    if not user_path(data_dir).is_dir():
-        raise ArgumentError(f"the data folder {data_dir} does not exist")
-    return dataset, dataset.load(flatten=False, data_dir=data_dir)
-
-
-def image_facts(config: RunConfig) -> ImageFacts:
-    """What the images of a run are; of a named set, what its entry in the table says."""
-    if config.image_facts is not None:
-        return config.image_facts
-    dataset: Dataset = find("data set", config.data, DATASETS)
-    return ImageFacts(dataset.image_shape, dataset.label_names, None, None, None)
-
-
-def describe_data(
-    data: str, options: ImageOptions, progress: bool
-) -> tuple[tuple[int, int, int], int]:
-    """Shape of the images and number of classes of data that no run has been made on yet."""
-    if data in DATASETS:
-        _expect_none(options, data)
-        return DATASETS[data].image_shape, len(DATASETS[data].label_names)
-    source = open_images(data, size=options.size, grey=options.grey, progress=progress)
-    return source.shape, len(source.class_names)
-
-
-def load_for_training(
-    config: RunConfig, options: ImageOptions, *, progress: bool, say: Say
-) -> tuple[RunConfig, ImageSet]:
-    """Load the data of a run, normalized; return its configuration with what they are.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Of a run to resume, with its images' facts: the data must be the same then.
-    options : ImageOptions
-    progress : bool
-        Show bars on standard error where reading takes more than a few seconds.
-    say : callable
-        Told, in one line each, what was loaded and what was left out.
-
-    Raises
-    ------
-    ArgumentError
-        Options that the data have no use for, or others than the run was started with.
-    DataNotFound, DataCorrupt, MissingDependency
-        As the loaders say; or the data are not those of the run to resume.
-    """
-    if config.data in DATASETS:
-        _expect_none(options, config.data)
-        dataset, (train, test) = load_data(config.data, config.data_dir)
-        return config, ImageSet(Part(*train), Part(*test), None, dataset.label_names)
-    if config.data_dir is not None:
-        raise ArgumentError("--data-dir: --data names the place of these images itself")
-    facts = config.image_facts
-    if facts is not None:
-        _expect_same(options, facts)
-        size = facts.shape[1:]
-        options = dataclasses.replace(
-            options, size=size, grey=facts.shape[0] == 1, test_share=facts.test_share
-        )
-    images = load_images(
-        config.data,
-        size=options.size,
-        grey=options.grey,
-        test_share=options.test_share,
-        seed=config.split_seed,
-        strict=options.strict,
-        progress=progress,
-    )
-    if facts is None:
-        pixels = images.train.images
-        statistics = None if options.normalize is False else Normalization.of(pixels)
-        facts = ImageFacts(
-            pixels.shape[1:], images.class_names, statistics, images.test_share, images.fingerprint
-        )
-    elif facts.fingerprint != images.fingerprint:
-        raise DataCorrupt(
-            f"{config.data}: not the images that the run to resume was started with: files were "
-            "added, removed, renamed or changed"
-        )
-    _tell(config.data, images, say)
-    for part in (images.train, images.test, images.validation):
-        if part is not None and facts.normalization is not None:
-            facts.normalization.apply(part.images, out=part.images)
-    return dataclasses.replace(config, image_facts=facts), images
-
-
-def load_for_test(
-    config: RunConfig,
-    data: str,
-    data_dir: str | None,
-    *,
-    strict: bool,
-    progress: bool,
-    say: Say,
-) -> ImageSet:
-    """Load what a trained network is to be tested on, prepared as its training images were.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Of its training.
-    data, data_dir : str
-        What to test it on: the run's own data, or others with the same classes.
-    strict, progress, say
-        As in `load_for_training`.
-
-    Raises
-    ------
-    ArgumentError
-        Images of another shape, or of classes that the network does not know.
-    DataNotFound, DataCorrupt, MissingDependency
-        As the loaders say.
-    """
-    facts = image_facts(config)
-    if data in DATASETS:
-        dataset, (_, (x, labels)) = load_data(data, data_dir)
-        if (x.shape[1:], dataset.label_names) != (facts.shape, facts.class_names):
+    def settled(self) -> str:
+        """The text as a run keeps it; `ArgumentError` where there are no such data."""
+        place = self.beside(Path.cwd())
+        if self.own and not Path(place).exists():
             raise ArgumentError(
-                f"--data {data}: images of {_times(x.shape[1:])} in {len(dataset.label_names)} "
-                f"classes; the network was trained on {_times(facts.shape)} in "
-                f"{len(facts.class_names)} other ones"
+                f"--data {self.text}: no such file or folder, and no data set; known data sets: "
+                f"{', '.join(DATASETS)}"
             )
+        return place
+
+    def shape(self, options: ImageOptions, progress: bool) -> tuple[tuple[int, int, int], int]:
+        """Shape (C, H, W) of the images and number of classes, before a run is made on them."""
+        if self.dataset is not None:
+            self._expect_none(options)
+            return self.dataset.image_shape, len(self.dataset.label_names)
+        size, grey = options.image_size, options.grey
+        source = open_images(self.text, size=size, grey=grey, progress=progress)
+        return source.shape, len(source.class_names)
+
+    def split(self, data_dir: str | None) -> DataSplit:
+        """Load a data set as networks take it: images (N, C, H, W) in [0, 1], labels (N,).
+
+        Raises
+        ------
+        ArgumentError
+            An unknown data set, a folder for one that has no use for it, or no such folder.
+        DataNotFound, DataCorrupt, MissingDependency
+            As the data set's loader says.
+        """
+        dataset = self._named()
+        if data_dir is None:
+            return dataset.load(flatten=False)
+        if not dataset.takes_folder:
+            raise ArgumentError(
+                f"data set {self.name} comes with a package and takes no --data-dir"
+            )
+        if not user_path(data_dir).is_dir():
+            raise ArgumentError(f"the data folder {data_dir} does not exist")
+        return dataset.load(flatten=False, data_dir=data_dir)
+
+    def load(
+        self,
+        options: ImageOptions,
+        facts: ImageFacts | None,
+        *,
+        data_dir: str | None,
+        seed: int,
+        progress: bool,
+        say: Say,
+    ) -> tuple[ImageFacts | None, ImageSet]:
+        """Load what a network is to be trained and tested on, normalized.
+
+        With the `facts` of a run to resume, the user's own images must be the same as then; the
+        facts come back, with the images. `data_dir` is the folder of a data set's files, `seed`
+        splits images that have no test part, `progress` shows bars where reading takes more than
+        a few seconds, and `say` is told, in one line each, what was loaded and what left out.
+
+        Raises
+        ------
+        ArgumentError
+            Options that the data have no use for, or others than the run was started with.
+        DataNotFound, DataCorrupt, MissingDependency
+            As the loaders say; or the data are not those of the run to resume.
+        """
+        if self.dataset is not None:
+            self._expect_none(options)
+            train, test = self.split(data_dir)
+            return facts, ImageSet(Part(*train), Part(*test), None, self.dataset.label_names)
+        self._expect_no_folder(data_dir)
+        if facts is not None:
+            options = _as_before(options, facts)
+        images = load_images(
+            self.text,
+            size=options.image_size,
+            grey=options.grey,
+            test_share=options.test_share,
+            seed=seed,
+            strict=bool(options.strict_data),
+            progress=progress,
+        )
+        if facts is None:
+            pixels, share = images.train.images, images.test_share
+            statistics = None if options.normalize is False else Normalization.of(pixels)
+            shape, names = pixels.shape[1:], images.class_names
+            facts = ImageFacts(shape, names, statistics, share, images.fingerprint)
+        elif facts.fingerprint != images.fingerprint:
+            raise DataCorrupt(
+                f"{self.text}: not the images that the run to resume was started with: files were "
+                "added, removed, renamed or changed"
+            )
+        self._tell(images, say)
+        for part in (images.train, images.test, images.validation):
+            if part is not None and facts.normalization is not None:
+                facts.normalization.apply(part.images, out=part.images)
+        return facts, images
+
+    def load_test(
+        self,
+        facts: ImageFacts,
+        trained_on: Data,
+        *,
+        data_dir: str | None,
+        seed: int,
+        strict: bool,
+        progress: bool,
+        say: Say,
+    ) -> ImageSet:
+        """Load what a trained network is to be tested on, prepared as its training images were.
+
+        `facts` says what those were, and `trained_on` where they came from; `strict` stops at an
+        image that cannot be read. The others are as in `load`.
+
+        Raises
+        ------
+        ArgumentError
+            Images of another shape, or of classes that the network does not know.
+        DataNotFound, DataCorrupt, MissingDependency
+            As the loaders say.
+        """
+        if self.dataset is not None:
+            names, (_, (x, labels)) = self.dataset.label_names, self.split(data_dir)
+            if (x.shape[1:], names) != (facts.shape, facts.class_names):
+                raise ArgumentError(
+                    f"--data {self.name}: images of {_times(x.shape[1:])} in {len(names)} "
+                    f"classes; the network was trained on {_times(facts.shape)} in "
+                    f"{len(facts.class_names)} other ones"
+                )
+            if facts.normalization is not None:
+                x = facts.normalization.apply(x)
+            return ImageSet(Part(x[:0], labels[:0]), Part(x, labels), None, names)
+        self._expect_no_folder(data_dir)
+        same = trained_on.own and Path(self.text).resolve() == Path(trained_on.text).resolve()
+        images = load_test_images(
+            self.text, facts, seed=seed, own_place=same, strict=strict, progress=progress
+        )
+        self._tell(images, say)
         if facts.normalization is not None:
-            x = facts.normalization.apply(x)
-        return ImageSet(Part(x[:0], labels[:0]), Part(x, labels), None, dataset.label_names)
-    if data_dir is not None:
-        raise ArgumentError("--data-dir: --data names the place of these images itself")
-    own_place = config.data not in DATASETS and Path(data).resolve() == Path(config.data).resolve()
-    images = load_test_images(
-        data, facts, seed=config.split_seed, own_place=own_place, strict=strict, progress=progress
-    )
-    _tell(data, images, say)
-    if facts.normalization is not None:
-        facts.normalization.apply(images.test.images, out=images.test.images)
-    return images
+            facts.normalization.apply(images.test.images, out=images.test.images)
+        return images
+
+    def _expect_none(self, options: ImageOptions) -> None:
+        if said := options.said():
+            others = [option for option in said if option != "--strict-data"]
+            raise ArgumentError(
+                f"{', '.join(others or said)}: for images of your own; data set {self.name} is "
+                "taken as it is"
+            )
+
+    def _expect_no_folder(self, data_dir: str | None) -> None:
+        if data_dir is not None:
+            raise ArgumentError("--data-dir: --data names the place of these images itself")
+
+    def _tell(self, images: ImageSet, say: Say) -> None:
+        """Say what was loaded, what was left out, and what was not taken as it is."""
+        parts = {"training": images.train, "validation": images.validation, "test": images.test}
+        counts = [f"{len(part):,} {name}" for name, part in parts.items() if part]
+        names = images.class_names
+        listed = f" ({', '.join(names)})" if len(names) <= MOST_NAMES else ""
+        say(
+            f"{self.name}: {', '.join(counts)} images of {_times(images.test.images.shape[1:])} "
+            f"in {len(names)} classes{listed}"
+        )
+        for note in images.notes:
+            say(f"  {note}")
+        if images.unreadable:
+            say(f"  {describe_unreadable(images.unreadable)}")
+
+
+def _as_before(options: ImageOptions, facts: ImageFacts) -> ImageOptions:
+    """The options that a run was started with; `ArgumentError` where others are named now."""
+    height, width = facts.shape[1:]
+    grey, normalized = facts.shape[0] == 1, facts.normalization is not None
+    before = ImageOptions((height, width), grey, normalized, facts.test_share, options.strict_data)
+    for name, value in options.said().items():
+        if value != (started := before.said().get(name)):
+            raise ArgumentError(
+                f"{name} {value}: the run to resume was started with {started}; "
+                "leave it out, or start another run"
+            )
+    return before
 
 
 def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
@@ -244,52 +320,5 @@ def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
     return picture if facts.normalization is None else facts.normalization.apply(picture)
 
 
-def _tell(data: str, images: ImageSet, say: Say) -> None:
-    """Say what was loaded, what was left out, and what was not taken as it is."""
-    parts = {"training": images.train, "validation": images.validation, "test": images.test}
-    counts = [f"{len(part):,} {name}" for name, part in parts.items() if part]
-    names = images.class_names
-    listed = f" ({', '.join(names)})" if len(names) <= MOST_NAMES else ""
-    say(
-        f"{data_name(data)}: {', '.join(counts)} images of {_times(images.test.images.shape[1:])} "
-        f"in {len(names)} classes{listed}"
-    )
-    for note in images.notes:
-        say(f"  {note}")
-    if images.unreadable:
-        say(f"  {describe_unreadable(images.unreadable)}")
-
-
 def _times(lengths: tuple[int, ...]) -> str:
     return " x ".join(map(str, lengths))
-
-
-def _expect_none(options: ImageOptions, data: str) -> None:
-    given = [name for name, value in _spelled(options).items() if value is not None]
-    if given or options.strict:
-        raise ArgumentError(
-            f"{', '.join(given) or '--strict-data'}: for images of your own; data set {data} is "
-            "taken as it is"
-        )
-
-
-def _expect_same(options: ImageOptions, facts: ImageFacts) -> None:
-    started = ImageOptions(
-        facts.shape[1:], facts.shape[0] == 1, facts.normalization is not None, facts.test_share
-    )
-    before = _spelled(started)
-    for name, value in _spelled(options).items():
-        if value is not None and value != before[name]:
-            raise ArgumentError(
-                f"{name} {value}: the run to resume was started with {before[name]}; "
-                "leave it out, or start another run"
-            )
-
-
-def _spelled(options: ImageOptions) -> dict[str, Any]:
-    return {
-        "--image-size": None if options.size is None else "x".join(map(str, options.size)),
-        "--grey": options.grey,
-        "--normalize": options.normalize,
-        "--test-share": options.test_share,
-    }

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from ..datasets import DATASETS
+from ..datasets.record import ImageSet
 from ..errors import ArgumentError, DataCorrupt
 from ..io.records import record_of
 from ..models.ensemble import Ensemble
 from ..network.views import Views
 from ..training.learned import all_finite
-from .data import ImageOptions, image_facts
+from .data import Data
 from .evaluate import Evaluation, draw_evaluation, evaluate, load_network
-from .folder import RunConfig, RunFolder, RunResult, noting
-from .train import TAKEN_BY_DEFAULT, continued_config, prepare, train_on
+from .folder import RunFolder, RunResult, noting
+from .settings import RunConfig, continued_config
+from .train import train_on
 
 __all__ = [
     *("EnsembleOutcome", "Member", "join_runs", "load_ensemble"),
@@ -84,7 +85,7 @@ class EnsembleOutcome:
 
 def member_configs(config: RunConfig) -> list[RunConfig]:
     """Return the configuration of each member's own run."""
-    own = config.data not in DATASETS
+    own = Data(config.data).own
     return [
         dataclasses.replace(
             config,
@@ -98,20 +99,19 @@ def member_configs(config: RunConfig) -> list[RunConfig]:
 
 
 def train_ensemble(
+    data: ImageSet,
     folder: RunFolder,
     config: RunConfig,
     *,
     resume: bool,
     progress: bool,
     say: Callable[[str], None],
-    image_options: ImageOptions = TAKEN_BY_DEFAULT,
 ) -> EnsembleOutcome:
     """Train each of the members that ``config.members`` names, then test them together.
 
     With `resume`, members that are at their end are taken as they are, and the first that is
-    not goes on. Parameters are those of `fastconv.experiment.train.train_run`.
+    not goes on. Parameters are those of `fastconv.experiment.train.train_on`.
     """
-    config, data = prepare(config, image_options, progress=progress, say=say)
     if resume:
         folder.write_config(config)
     folder.result.unlink(missing_ok=True)
@@ -129,9 +129,7 @@ def train_ensemble(
         if trained:
             alone = Ensemble([load_network(own, place.weights)], Views.parse(own.views).views)
             sound = all_finite(alone.members[0].state())
-            evaluation = evaluate(
-                alone, test.images, test.labels, backend=own.backend, progress=progress
-            )
+            evaluation = evaluate(alone, test, own.backend, progress)
         else:
             begun = place.config_file.exists()
             with place.held(new=not begun):
@@ -155,7 +153,7 @@ def train_ensemble(
     _gather(list(zip(configs, places, strict=True)), config.views).save(folder.ensemble)
     together = Evaluation(test.labels, total / len(configs))
     pictures = folder.mistakes, folder.confusion
-    draw_evaluation(together, test.images, image_facts(config), *pictures, say)
+    draw_evaluation(together, test.images, config.facts, *pictures, say)
     outcome_of_all = EnsembleOutcome(0, members, together, config)
     counted = (together.accuracy, together.correct, together.total)
     folder.write_result(RunResult(*counted, outcome_of_all.seconds))
@@ -237,7 +235,7 @@ def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble
 
 def _expect_alike(first: tuple[RunConfig, RunFolder], other: tuple[RunConfig, RunFolder]) -> None:
     (here, this), (there, that) = first, other
-    ours, theirs = image_facts(here), image_facts(there)
+    ours, theirs = here.facts, there.facts
     # Another split also gives another normalization, and is what to tell of.
     same = ours.fingerprint == theirs.fingerprint and ours.test_share is not None
     if same and here.split_seed != there.split_seed:

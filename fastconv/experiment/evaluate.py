@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.record import ImageFacts
+from ..datasets.record import ImageFacts, Part
 from ..errors import DataNotFound, MissingDependency
 from ..models import make_empty_model, make_model
 from ..models.ensemble import Ensemble
@@ -19,8 +19,7 @@ from ..network import Network
 from ..progress import ProgressBar
 from ..selection import use_backend
 from . import figures
-from .data import image_facts
-from .folder import RunConfig
+from .settings import RunConfig
 
 __all__ = [
     *("Evaluation", "build_network", "draw_evaluation", "evaluate", "load_network"),
@@ -77,27 +76,20 @@ class Evaluation:
         return self.correct / self.total
 
 
-def evaluate(
-    ensemble: Ensemble,
-    images: NDArray[Any],
-    labels: NDArray[np.integer],
-    *,
-    backend: str,
-    progress: bool = False,
-) -> Evaluation:
-    """Let one network or several answer on each of the images (N, C, H, W) with labels (N,).
+def evaluate(ensemble: Ensemble, test: Part, backend: str, progress: bool) -> Evaluation:
+    """Let one network or several answer on each of the images.
 
     `backend` is the one that makes the views; with `progress`, a bar shows on standard error
     where it takes more than a few seconds.
     """
-    starts = range(0, len(images), BATCH)
+    starts = range(0, len(test), BATCH)
     found = []
     bar = ProgressBar(len(starts), 0, show=progress, unit="batch", delay=PATIENCE)
     with use_backend(backend), bar:
         for start in starts:
-            found.append(ensemble.probabilities(images[start : start + BATCH]))
+            found.append(ensemble.probabilities(test.images[start : start + BATCH]))
             bar.tick()
-    return Evaluation(labels, np.concatenate(found))
+    return Evaluation(test.labels, np.concatenate(found))
 
 
 def build_network(config: RunConfig) -> Network:
@@ -106,7 +98,7 @@ def build_network(config: RunConfig) -> Network:
 
 
 def _made(config: RunConfig, make: Callable[..., Network]) -> Network:
-    facts, how = image_facts(config), {"dtype": config.dtype, "backend": config.backend}
+    facts, how = config.facts, {"dtype": config.dtype, "backend": config.backend}
     return make(config.model, facts.shape, len(facts.class_names), **how)
 
 

@@ -29,139 +29,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from msgspec import Meta
-
-from .._version import __version__
-from ..config import MOST_THREADS
-from ..datasets.record import ImageFacts, Unreadable
+from ..datasets.record import Unreadable
 from ..errors import ArgumentError, DataNotFound, StateError
-from ..geometry import LARGEST
 from ..io.atomic import append_to_file, make_folder, replace_file
 from ..io.lock import held_alone
-from ..io.records import Count, NotNegative, Positive, Share, json_text, read_record
+from ..io.records import Count, NotNegative, Share, json_text, read_record
+from .settings import RunConfig
 
-__all__ = [
-    *("LARGEST_SEED", "MOST_MEMBERS", "RunConfig", "RunFolder", "RunResult"),
-    *("held_anew", "noting"),
-]
-
-LARGEST_SEED = 2**32 - 1
-"""NumPy's RandomState, which draws the first weights, takes no larger one."""
-
-MOST_MEMBERS = 1000
-
-Seed = Annotated[int, Meta(ge=0, le=LARGEST_SEED)]
-Within = Annotated[float, Meta(gt=0, lt=1)]
+__all__ = ["RunFolder", "RunResult", "held_anew", "noting"]
 
 ATTEMPTS = 10
 
 BEGIN = "start one with: fastconv train --out"
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What a run is made of; two runs of equal configuration are equal.
-
-    Attributes
-    ----------
-    model, data : str
-        Names in `fastconv.models.MODELS` and `fastconv.datasets.DATASETS`; `data` may be the
-        path of images of the user's own instead.
-    data_dir : str or None
-        Folder of the data files; None: the data set's own place.
-    epochs, batch_size : int
-    optimizer : str
-    lr : float
-        The highest learning rate.
-    backend : str
-        The backend that runs, never ``auto``.
-    dtype : str
-    threads, seed : int
-    schedule : str
-        Name in `fastconv.training.schedules.SCHEDULES`; runs of before there were any have none.
-    image_facts : ImageFacts or None
-        What the user's own images are, as they were found; None for a named data set.
-    weight_decay : float or None
-        None: the optimizer's own.
-    label_smoothing : float
-    clip_norm, ema : float or None
-        Limit of the gradients' norm; decay of the average of weights.
-    swa : int or None
-        First epoch of the average of weights.
-    validation : float or None
-        Share of the training images that is set apart.
-    patience : int or None
-        Epochs without a better one that end the run.
-    augment : str or None
-        What `fastconv.Augmentation.parse` takes; likewise.
-    init : str or None
-        File of weights that the run starts from.
-    freeze : str or None
-        Patterns of what is not trained, with commas between them.
-    math : str or None
-        Math mode; runs of before it was kept have none, and take the process's.
-    rise : float or None
-        Part of a one-cycle schedule that goes up; None: the schedule's own.
-    views : str or None
-        What `fastconv.network.views.Views.parse` takes: in what ways the test images are seen.
-    members : tuple of str or None
-        Models of an ensemble's members, whose seeds are `seed`, `seed` + 1, ...; None: a run
-        of one network.
-    data_seed : int or None
-        By which the user's own images are split; None: by `seed`. An ensemble's members
-        share one, so that none is trained on what another is tested on.
-    recipe : str or None
-        Name or path of the recipe that the run was started by.
-    isa, algorithm : str or None
-        Instruction set, and algorithm of convolutions; runs of before they were kept have none.
-    """
-
-    model: str
-    data: str
-    data_dir: str | None
-    epochs: Annotated[int, Meta(ge=1, le=LARGEST)]
-    batch_size: Annotated[int, Meta(ge=1, le=LARGEST)]
-    optimizer: str
-    lr: Positive
-    backend: str
-    dtype: Literal["float32", "float64"]
-    threads: Annotated[int, Meta(ge=1, le=MOST_THREADS)]
-    seed: Seed
-    schedule: str = "constant"
-    image_facts: ImageFacts | None = None
-    weight_decay: NotNegative | None = None
-    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    clip_norm: Positive | None = None
-    ema: Within | None = None
-    swa: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
-    validation: Within | None = None
-    patience: Annotated[int, Meta(ge=1, le=LARGEST)] | None = None
-    augment: str | None = None
-    init: str | None = None
-    freeze: str | None = None
-    math: Literal["default", "fast"] | None = None
-    rise: Within | None = None
-    views: str | None = None
-    members: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None = None
-    data_seed: Seed | None = None
-    recipe: str | None = None
-    isa: str | None = None
-    algorithm: str | None = None
-
-    @property
-    def split_seed(self) -> int:
-        """By which images that have no test part of their own are split."""
-        return self.seed if self.data_seed is None else self.data_seed
-
-    def __post_init__(self) -> None:
-        if self.image_facts is not None and self.image_facts.fingerprint is None:
-            raise ArgumentError("RunConfig: image_facts of a user's images need a fingerprint")
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON can hold it, with the version of fastconv."""
-        return {"fastconv": __version__} | asdict(self)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import config as process
-from ..datasets import DATASETS
 from ..datasets.record import ImageSet
 from ..errors import ArgumentError
 from ..io import load_params
-from ..models import MODELS
 from ..models.ensemble import Ensemble
 from ..network.transfer import take_weights
 from ..network.views import Views
@@ -27,25 +25,15 @@ from ..training.augment import Augmentation
 from ..training.averaging import EMA, SWA
 from ..training.schedules import make_schedule
 from . import figures
-from .data import ImageOptions, data_name, find, image_facts, load_for_training
+from .data import Data, ImageOptions
 from .evaluate import Evaluation, build_network, evaluate, mistakes_drawer, try_to_draw
-from .folder import RunConfig, RunFolder, RunResult
+from .folder import RunFolder, RunResult
+from .settings import RunConfig, account, expect_known
 
-__all__ = ["Outcome", "continued_config", "expect_sound", "prepare", "train_on", "train_run"]
+__all__ = ["Outcome", "expect_sound", "prepare", "train_on"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is taken at the end of each epoch."""
-
-TAKEN_BY_DEFAULT = ImageOptions()
-
-COMPUTED_WITH = {
-    "backend": "--backend",
-    "threads": "--threads",
-    "math": "--math",
-    "isa": "instruction set",
-    "algorithm": "convolution algorithm",
-}
-"""What may change when a run goes on, though its last bits do, by the fields of a `RunConfig`."""
 
 STOPPING = b"\nstopping after this step; once more to stop at once without saving\n"
 
@@ -86,101 +74,11 @@ class Outcome:
     sound: bool
 
 
-def continued_config(
-    stored: RunConfig, given: dict[str, Any], warn: Callable[[str], None]
-) -> RunConfig:
-    """Return the configuration with which to continue a run.
-
-    Parameters
-    ----------
-    stored : RunConfig
-        What the run was started with.
-    given : dict
-        Fields that the user names now.
-    warn : callable
-        Told where the end will not be, bit for bit, that of an uninterrupted run.
-
-    Raises
-    ------
-    ArgumentError
-        A field that would make it another run.
-    """
-    changed = {name: value for name, value in given.items() if value != getattr(stored, name)}
-    for name, value in changed.items():
-        before, option = getattr(stored, name), "--" + name.replace("_", "-")
-        started = "without" if before is None else f"with {before}"
-        if name == "epochs":
-            if value < before:
-                raise ArgumentError(
-                    f"{option} {value}: the run was started for {before}; it can only be raised"
-                )
-            if stored.schedule != "constant":
-                warn(
-                    f"the {stored.schedule} schedule of {before} epochs is stretched over {value}: "
-                    "the learning rate goes on where the longer one would be"
-                )
-        elif name in COMPUTED_WITH:
-            if value is None or (before is None and name != "math"):
-                continue  # one of them is not known
-            option = COMPUTED_WITH[name]
-            instead = "what it was started with" if before is None else before
-            warn(
-                f"continuing with {option} {value} instead of {instead}: the weights will not be "
-                "those of an uninterrupted run to the last bit"
-            )
-        # The data are checked by content, so their folder may have moved; views teach nothing.
-        elif name not in ("data_dir", "views") and (
-            name != "data" or {value, before} & DATASETS.keys()
-        ):
-            raise ArgumentError(
-                f"{option} {value}: the run to resume was started {started}; "
-                "leave it out, or start another run"
-            )
-    return dataclasses.replace(stored, **changed)
-
-
 def expect_sound(config: RunConfig) -> None:
     """Raise an `ArgumentError` where settings name what there is not, or do not go together."""
-    for model in config.members or (config.model,):
-        find("model", model, MODELS)
-    find("optimizer", config.optimizer, OPTIMIZERS)
-    regularisation(config)
+    expect_known(config)
+    _told_to_trainer(config)
     make_schedule(config.schedule, config.lr, 1, config.rise)
-    if config.augment is not None:
-        Augmentation.parse(config.augment)
-    Views.parse(config.views)
-
-
-def train_run(
-    folder: RunFolder,
-    config: RunConfig,
-    *,
-    resume: bool,
-    progress: bool,
-    say: Callable[[str], None],
-    image_options: ImageOptions = TAKEN_BY_DEFAULT,
-) -> Outcome:
-    """Train as `config` says, from the beginning or from the folder's checkpoint.
-
-    Parameters
-    ----------
-    folder : RunFolder
-        Held (`RunFolder.held`); with `resume` that of the run to continue.
-    config : RunConfig
-    resume : bool
-    progress : bool
-        Show a bar on standard error.
-    say : callable
-        Told, in one line each, how the run goes.
-    image_options : ImageOptions
-        How images of the user's own are to be taken.
-
-    Returns
-    -------
-    Outcome
-    """
-    config, data = prepare(config, image_options, progress=progress, say=say)
-    return train_on(data, folder, config, resume=resume, progress=progress, say=say)
 
 
 def prepare(
@@ -192,7 +90,15 @@ def prepare(
     """
     process.set_num_threads(config.threads)
     process.set_math_mode(config.math)
-    return load_for_training(config, image_options, progress=progress, say=say)
+    facts, images = Data(config.data).load(
+        image_options,
+        config.image_facts,
+        data_dir=config.data_dir,
+        seed=config.split_seed,
+        progress=progress,
+        say=say,
+    )
+    return dataclasses.replace(config, image_facts=facts), images
 
 
 def train_on(
@@ -205,24 +111,54 @@ def train_on(
     say: Callable[[str], None],
     before: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Do as `train_run`, on data that `prepare` has loaded.
+    """Train as `config` says, from the beginning or from the folder's checkpoint.
 
-    The folder is held already. `before` is called where nothing can be wrong with the settings
-    any more, and nothing is written yet.
+    `config` and `data` are what `prepare` returns, and the folder is held (`RunFolder.held`); with
+    `resume` it is that of the run to continue. `progress` shows a bar on standard error, and `say`
+    is told, in one line each, how the run goes. `before` is called where nothing can be wrong with
+    the settings any more, and nothing is written yet.
     """
-    options = regularisation(config)
-    if config.validation is None and data.validation is not None:
-        options["validation"] = data.validation.images, data.validation.labels
-    if config.patience is not None and options["validation"] is None:
-        raise ArgumentError("--patience needs --validation: images by which to tell a better epoch")
+    # A run that was stopped in its first steps has no checkpoint: its seed is enough.
+    goes_on = resume and folder.checkpoint.exists()
 
     def after_epoch(trainer: Trainer, record: Record) -> None:
         folder.append_epoch(record)
         _save(folder, trainer)
         say(_epoch_line(record, config.epochs))
 
+    trainer = _build(data, config, after_epoch, anew=not goes_on, progress=progress, say=say)
+    if goes_on:
+        trainer.load_checkpoint(folder.checkpoint)
+    before()
+    folder.write_config(config)
+    folder.write_history(trainer.history)
+    folder.result.unlink(missing_ok=True)
+    folder.write_unreadable(data.unreadable)
+    if words := account(config):
+        say(words)
+    with _stop_on_signal(trainer, say) as caught:
+        trainer.train()
+    _save(folder, trainer)
+    return _report(trainer, data, folder, config, caught, progress=progress, say=say)
+
+
+def _build(
+    data: ImageSet,
+    config: RunConfig,
+    after_epoch: Callable[[Trainer, Record], None],
+    *,
+    anew: bool,
+    progress: bool,
+    say: Callable[[str], None],
+) -> Trainer:
+    """The trainer of a run before its first step; `anew`: with the weights to start from."""
+    options = _told_to_trainer(config)
+    if config.validation is None and data.validation is not None:
+        options["validation"] = data.validation.images, data.validation.labels
+    if config.patience is not None and options["validation"] is None:
+        raise ArgumentError("--patience needs --validation: images by which to tell a better epoch")
     network = build_network(config)
-    if config.init is not None and not (resume and folder.checkpoint.exists()):
+    if config.init is not None and anew:
         say(str(take_weights(network, load_params(config.init), config.init)))
     if config.freeze is not None:
         say(f"frozen: {', '.join(network.freeze(*config.freeze.split(',')))}")
@@ -246,49 +182,50 @@ def train_on(
         progress=progress,
     )
     trainer.lr_schedule = make_schedule(config.schedule, config.lr, trainer.max_iter, config.rise)
-    # A run that was stopped in its first steps has no checkpoint: its seed is enough.
-    if resume and folder.checkpoint.exists():
-        trainer.load_checkpoint(folder.checkpoint)
-    before()
-    folder.write_config(config)
-    folder.write_history(trainer.history)
-    folder.result.unlink(missing_ok=True)
-    folder.write_unreadable(data.unreadable)
-    if words := _regularisation_line(config):
-        say(words)
+    return trainer
 
-    with _stop_on_signal(trainer, say) as caught:
-        trainer.train()
-    stopped_by = caught[0] if trainer.stopped else 0
-    _save(folder, trainer)
+
+def _report(
+    trainer: Trainer,
+    data: ImageSet,
+    folder: RunFolder,
+    config: RunConfig,
+    signals: list[int],
+    *,
+    progress: bool,
+    say: Callable[[str], None],
+) -> Outcome:
+    """Test the network, draw and write down how the run ended, unless a signal stopped it."""
     evaluation = None
     for line in _endings(trainer):
         say(line)
-    if not stopped_by:  # who stops a run is not to wait for pictures of it
-        title = f"{type(trainer.network).__name__} on {data_name(config.data)}"
+    if not trainer.stopped:  # who stops a run is not to wait for pictures of it
+        title = f"{type(trainer.network).__name__} on {Data(config.data).name}"
         curves = (trainer.train_loss_list, trainer.history, title)
         try_to_draw(say, figures.draw_curves, folder.curves, *curves)
-        names, test = data.class_names, data.test
-        evaluation = evaluate(
-            Ensemble([trainer.network], Views.parse(config.views).views),
-            test.images,
-            test.labels,
-            backend=config.backend,
-            progress=progress,
-        )
-        answers = (test.images, evaluation.labels, evaluation.answers, names)
-        try_to_draw(say, mistakes_drawer(image_facts(config)), folder.mistakes, *answers)
+        test, views = data.test, Views.parse(config.views).views
+        alone = Ensemble([trainer.network], views)
+        evaluation = evaluate(alone, test, config.backend, progress)
+        answers = (test.images, evaluation.labels, evaluation.answers, data.class_names)
+        try_to_draw(say, mistakes_drawer(config.facts), folder.mistakes, *answers)
     seconds = sum(record["seconds"] for record in trainer.history)
     steps = trainer.history[-1]["iteration"] if trainer.history else 0
-    speed = steps * config.batch_size / seconds if seconds else 0.0
-    epochs = len(trainer.history)
-    diverged = trainer.diverged_epoch
+    outcome = Outcome(
+        stopped_by=signals[0] if trainer.stopped else 0,
+        signal=signals[0] if signals else 0,
+        epochs=len(trainer.history),
+        evaluation=evaluation,
+        seconds=seconds,
+        images_per_second=steps * config.batch_size / seconds if seconds else 0.0,
+        config=config,
+        diverged=trainer.diverged_epoch,
+        sound=trainer.finite,
+    )
     if evaluation is not None:
-        counted = (evaluation.accuracy, evaluation.correct, evaluation.total)
-        folder.write_result(RunResult(*counted, seconds, epochs, speed, diverged))
-    came = caught[0] if caught else 0
-    sound = trainer.finite
-    return Outcome(stopped_by, came, epochs, evaluation, seconds, speed, config, diverged, sound)
+        counted = (evaluation.accuracy, evaluation.correct, evaluation.total, seconds)
+        speed = outcome.images_per_second
+        folder.write_result(RunResult(*counted, outcome.epochs, speed, outcome.diverged))
+    return outcome
 
 
 def _endings(trainer: Trainer) -> Iterator[str]:
@@ -328,7 +265,7 @@ def _epoch_line(record: Record, epochs: int) -> str:
     )
 
 
-def regularisation(config: RunConfig) -> dict[str, Any]:
+def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
     """Return what a Trainer is told of learning rate, weight decay, averages and validation.
 
     Raises
@@ -363,20 +300,6 @@ def regularisation(config: RunConfig) -> dict[str, Any]:
 
 def _takes_decay(make: type) -> bool:
     return "weight_decay" in inspect.signature(make).parameters
-
-
-def _regularisation_line(config: RunConfig) -> str:
-    """What of it is on, in words."""
-    parts = {
-        "weight decay {:g}": config.weight_decay,
-        "label smoothing {:g}": config.label_smoothing or None,
-        "gradients clipped at norm {:g}": config.clip_norm,
-        "weights averaged with decay {:g}": config.ema,
-        "weights averaged from epoch {} on": config.swa,
-        "{:.3g} of the training images for validation": config.validation,
-        "patience {}": config.patience,
-    }
-    return ", ".join(text.format(value) for text, value in parts.items() if value is not None)
 
 
 @contextmanager

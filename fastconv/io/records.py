@@ -17,11 +17,15 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import Meta, inspect
 
-from ..errors import DataCorrupt
+from ..errors import ArgumentError, DataCorrupt
+from ..geometry import LARGEST
 
-__all__ = ["Count", "NotNegative", "Positive", "Share", "json_text", "read_record", "record_of"]
+__all__ = [
+    *("Count", "NotNegative", "Positive", "Share", "Within", "json_text", "of_text", "of_type"),
+    *("read_record", "record_of", "type_in_words"),
+]
 
 Record = TypeVar("Record")
 
@@ -31,6 +35,17 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 NotNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Within = Annotated[float, Meta(gt=0, lt=1)]
+
+WORDS: dict[type, tuple[Any, str]] = {
+    inspect.StrType: (str, "a string"),
+    inspect.LiteralType: (str, "a string"),
+    inspect.IntType: (int, "a whole number"),
+    inspect.FloatType: ((int, float), "a number"),
+    inspect.BoolType: (bool, "true or false"),
+    inspect.ListType: (list, "a list of names"),
+}
+"""Of the types that a single value may have: what Python calls it, and what messages do."""
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -87,3 +102,62 @@ def record_of(value: Any, kind: type[Record], source: str) -> Record:
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as error:
         raise DataCorrupt(f"{source}: {error}") from None
+
+
+def type_in_words(kind: Any) -> str:
+    """Say what a value of this type is: ``a whole number or a list of names``."""
+    return " or ".join(WORDS[type(each)][1] for each in _alternatives(kind))
+
+
+def of_type(value: Any, kind: Any, shown: str | None = None) -> Any:
+    """Return one value as `kind`, a type as a field of a record has it.
+
+    Raises
+    ------
+    TypeError
+        A value of another type; the message is what was expected.
+    ArgumentError
+        One out of the type's bounds; the message shows `shown` for it.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        for each in _alternatives(kind):
+            python = WORDS[type(each)][0]
+            # A bool is an int to Python, and not to anybody else; a list may be one of no names.
+            if isinstance(value, python) and not isinstance(value, bool | list):
+                got = repr(value) if shown is None else shown
+                raise ArgumentError(f"must be {_bounds(each, value)}, got {got}") from None
+        raise TypeError(type_in_words(kind)) from None
+
+
+def of_text(text: str, kind: Any) -> Any:
+    """Return what a text, such as a word of a command line, says of one type.
+
+    Raises
+    ------
+    ValueError
+        A text of no number, where one is expected; `ArgumentError`: one out of its bounds.
+    """
+    [info] = _alternatives(kind)
+    reads = {inspect.IntType: int, inspect.FloatType: float}.get(type(info), str)
+    return of_type(reads(text), kind, text)
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The types that a field may have, but for None."""
+    info = inspect.type_info(kind)
+    each = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return [one for one in each if not isinstance(one, inspect.NoneType)]
+
+
+def _bounds(info: Any, value: Any) -> str:
+    """The bounds of a type, as far as this value is out of them."""
+    if isinstance(info, inspect.LiteralType):
+        return " or ".join(map(str, info.values))
+    if isinstance(info, inspect.IntType):
+        if info.le == LARGEST and value < info.ge:
+            return f"at least {info.ge}"
+        return f"between {info.ge} and {info.le}"
+    lower = f"greater than {info.gt:g}" if info.ge is None else f"at least {info.ge:g}"
+    return lower if info.lt is None else f"{lower} and below {info.lt:g}"

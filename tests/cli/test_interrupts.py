@@ -31,7 +31,7 @@ MODULES = (
     "numpy",
     "fastconv.layers",
     "fastconv.models.vgg",
-    "fastconv.cli.use",
+    "fastconv.cli.predict",
     "fastconv.cli.main",
 )
 SCRIPT = "import sys; from fastconv.__main__ import main; sys.exit(main())"

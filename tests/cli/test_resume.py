@@ -23,11 +23,17 @@ def test_resume_for_more_epochs_is_the_longer_run(whole, fastconv_command):
     options = ["--epochs", "1", "--batch-size", "10", "--seed", "1", "--out", "part"]
     assert fastconv_command("train", *options)[0] == 0
     assert len(history("part")) == 1
-    status, out, _ = fastconv_command("train", "--resume", "part", "--epochs", "3", "--json")
+    status, out, err = fastconv_command("train", "--resume", "part", "--epochs", "3", "--json")
     assert status == 0
+    assert epochs_of(err) == [2, 3]
     assert json.loads(out)["epochs"] == 3
     assert_same_run("part", whole)
     assert config("part")["epochs"] == 3
+
+
+def epochs_of(out: str) -> list[int]:
+    """The epochs that a run told of: one that goes on does not begin anew."""
+    return [int(number) for number in re.findall(r"^epoch +(\d+)/", out, re.MULTILINE)]
 
 
 def interrupt_at(monkeypatch, step: int, number: int = signal.SIGINT, times: int = 1) -> None:
@@ -71,7 +77,9 @@ def test_an_interrupted_run_is_saved_and_resumes_bit_for_bit(
     assert metadata["progress"]["current_iter"] == step + 1
     # What there is so far can be looked at.
     assert fastconv_command("evaluate", "part")[0] == 0
-    assert fastconv_command("train", "--resume", "part")[0] == 0
+    status, out, _ = fastconv_command("train", "--resume", "part")
+    assert status == 0
+    assert epochs_of(out) == list(range(epochs + 1, 4))
     assert_same_run("part", whole)
 
 
@@ -269,3 +277,21 @@ def test_a_stopped_regularised_run_goes_on_bit_for_bit(
         assert fastconv_command(*options, "stopped")[0] == 128 + signal.SIGINT
     assert fastconv_command("train", "--resume", "stopped")[0] == 0
     assert_same_run("stopped", "straight")
+
+
+def test_a_run_that_an_earlier_version_began_goes_on_bit_for_bit(few_digits, fastconv_command):
+    """Its config.json has the fields in another order, and may have fewer of them."""
+    words = "--model lenet --batch-size 10 --seed 1 --backend numpy --threads 1 --optimizer adamw "
+    words += "--weight-decay 0.05 --label-smoothing 0.1 --clip-norm 5 --ema 0.9 --validation 0.2 "
+    words += "--patience 3 --augment rotate=5,shift=1 --views shift=1 --math default"
+    for epochs, folder in (("3", "straight"), ("2", "begun")):
+        options = ["train", *words.split(), "--epochs", epochs, "--out", folder]
+        assert fastconv_command(*options)[0] == 0
+    text = Path(__file__).with_name("kept").joinpath("regularised-config.json").read_text()
+    Path("begun", "config.json").write_text(text)
+    status, out, err = fastconv_command("train", "--resume", "begun", "--epochs", "3")
+    assert (status, err) == (0, "")
+    assert epochs_of(out) == [3]
+    assert "gradients clipped at norm 5, weights averaged with decay 0.9, 0.2 of the" in out
+    assert_same_run("begun", "straight")
+    assert config("begun") == json.loads(text) | {"epochs": 3}

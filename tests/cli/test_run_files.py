@@ -14,16 +14,16 @@ import pytest
 
 from fastconv import Trainer, config
 from fastconv.cli import main as cli
-from fastconv.cli.options import build_parser
-from fastconv.cli.recipes import apply_recipe
-from fastconv.cli.settings import given_fields, new_config
+from fastconv.cli.main import build_parser
+from fastconv.cli.options import given_fields
+from fastconv.cli.train import apply_recipe
 from fastconv.datasets.record import ImageFacts
 from fastconv.errors import DataCorrupt, FastconvError, StateError
-from fastconv.experiment import train as training_run
-from fastconv.experiment.data import image_facts
+from fastconv.experiment.data import Data, ImageOptions
 from fastconv.experiment.evaluate import load_network
-from fastconv.experiment.folder import RunConfig, RunFolder
+from fastconv.experiment.folder import RunFolder
 from fastconv.experiment.recipes import find_recipe
+from fastconv.experiment.settings import RunConfig, new_config
 from fastconv.experiment.train import expect_sound, prepare
 from fastconv.io.arrays import load_arrays, save_arrays
 from fastconv.models import make_model
@@ -54,7 +54,9 @@ def folder_of(**files: str) -> RunFolder:
 # ---- of earlier versions --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["config", "ensemble-config", "images-config"])
+@pytest.mark.parametrize(
+    "name", ["config", "ensemble-config", "images-config", "regularised-config"]
+)
 def test_a_configuration_of_an_earlier_version(name):
     text = kept(f"{name}.json")
     config = folder_of(config=text).read_config()
@@ -453,7 +455,7 @@ def test_too_little_memory_is_no_fault(fastconv_command, monkeypatch):
     def command(options):
         raise MemoryError("Unable to allocate 15.0 GiB")
 
-    monkeypatch.setitem(cli.COMMANDS, "info", command)
+    monkeypatch.setattr("fastconv.cli.info.run", command)
     status, _, err = fastconv_command("info")
     assert status == 1
     assert err == "fastconv info: error: not enough memory: Unable to allocate 15.0 GiB\n"
@@ -475,7 +477,7 @@ def test_more_threads_than_there_can_be(fastconv_command, monkeypatch):
 
 def test_mutated_configurations(monkeypatch):
     """Read, checked as a run to resume is, and built for the weights of its file."""
-    monkeypatch.setattr(training_run, "load_for_training", lambda config, *more, **options: config)
+    monkeypatch.setattr(Data, "load", lambda self, options, facts, **more: (facts, None))
     texts = [kept(f"{name}.json").encode() for name in ("config", "ensemble-config")]
     texts.append(kept("images-config.json").encode())
     words = [f'"{name}"'.encode() for name in RunConfig.__dataclass_fields__]
@@ -485,9 +487,9 @@ def test_mutated_configurations(monkeypatch):
     def read(data: bytes) -> None:
         folder.config_file.write_bytes(data)
         config = folder.read_config()
-        image_facts(config)
+        config.facts  # noqa: B018
         expect_sound(config)
-        prepare(config, training_run.TAKEN_BY_DEFAULT, progress=False, say=str)
+        prepare(config, ImageOptions(), progress=False, say=str)
         load_network(config, folder.weights)
 
     assert 100 < expect_harmless(read, mutated(texts, words=words)) < 1900
@@ -552,12 +554,11 @@ def test_mutated_recipes():
 def test_mutated_options(monkeypatch, capsys):
     """Each ends in a status, said in one line where it is not 0."""
 
-    def train(folder, config, *, image_options, **options):
-        prepare(config, image_options, progress=False, say=str)
+    def train(*facts, **options):
         raise StateError("far enough")
 
-    monkeypatch.setattr(training_run, "load_for_training", lambda config, *more, **options: config)
-    monkeypatch.setattr("fastconv.cli.train.train_run", train)
+    monkeypatch.setattr(Data, "load", lambda self, options, facts, **more: (facts, None))
+    monkeypatch.setattr("fastconv.cli.train.train_on", train)
     monkeypatch.setattr("fastconv.cli.train.train_ensemble", train)
     lines = [
         b"train --epochs 3 --batch-size 10 --lr 0.1 --seed 4 --out run --threads 2 --dtype float64",

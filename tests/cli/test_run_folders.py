@@ -17,7 +17,7 @@ import pytest
 from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS
 from fastconv.errors import ArgumentError, FallbackWarning, StateError
-from fastconv.experiment import train as training_run
+from fastconv.experiment.data import Data
 from fastconv.experiment.folder import RunFolder, held_anew
 from fastconv.io import lock
 
@@ -27,7 +27,8 @@ TRAIN = ["train", "--model", "lenet", "--epochs", "2", "--batch-size", "10", "--
 
 FEW = """
 import dataclasses, os, signal, sys, time
-from fastconv import cli, figures
+from fastconv.cli import main as cli
+from fastconv.experiment import figures
 from fastconv.datasets import DATASETS
 (x, t), (x_test, t_test) = DATASETS["digits"].load(flatten=False)
 split = (x[:61], t[:61]), (x_test[:41], t_test[:41])
@@ -66,7 +67,7 @@ def names(folder: str | Path) -> set[str]:
 @pytest.fixture
 def no_data(monkeypatch):
     """Loading data fails the test."""
-    monkeypatch.setattr(training_run, "load_for_training", lambda *a, **b: pytest.fail("loaded"))
+    monkeypatch.setattr(Data, "load", lambda *a, **b: pytest.fail("loaded"))
 
 
 # ---- reserved -------------------------------------------------------------------------
@@ -315,10 +316,8 @@ def test_a_run_that_is_killed_while_it_writes(kept_straight, few_digits, fastcon
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_run_that_is_killed_before_it_writes(few_digits, fastconv_command):
-    code = "from fastconv.experiment import train as training_run\n"
-    code += (
-        "training_run.load_for_training = lambda *a, **b: os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
+    code = "from fastconv.experiment.data import Data\n"
+    code += "Data.load = lambda *a, **b: os.kill(os.getpid(), signal.SIGKILL)\n"
     one = process(code + f"cli.main({[*TRAIN, '--out', 'killed']!r})")
     one.communicate(timeout=300)
     assert one.returncode == -signal.SIGKILL

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv.cli import main as cli
-
 from .conftest import environment
 
 
@@ -70,7 +68,7 @@ BAD_INPUT = [
     ("train --strict-data", 2, "--strict-data: for images of your own"),
     ("train --image-size 0", 2, "--image-size: must be a height, or HxW, of at least 1, got 0"),
     ("train --image-size 3by4", 2, "--image-size: must be a height, or HxW.*got 3by4"),
-    ("train --test-share 1", 2, "--test-share: must be between 0 and 1, got 1"),
+    ("train --test-share 1", 2, "--test-share: must be greater than 0 and below 1, got 1"),
     ("train --data not_a_run --data-dir .", 2, "--data-dir: --data names the place"),
     ("train --data weights.txt", 2, "weights.txt: expected a folder of images, a .csv"),
     ("evaluate weights.npz --data not_a_run", 2, "weights alone do not say"),
@@ -163,7 +161,7 @@ def test_debug_shows_where(troubles, fastconv_command):
 
 
 def test_a_fault_of_our_own_is_called_that(few_digits, fastconv_command, monkeypatch):
-    monkeypatch.setitem(cli.COMMANDS, "info", lambda options: {}["missing"])
+    monkeypatch.setattr("fastconv.cli.info.run", lambda options: {}["missing"])
     status, _, err = fastconv_command("info")
     assert status == 1
     assert err.startswith("fastconv info: error: KeyError: 'missing' (a fault of fastconv's")

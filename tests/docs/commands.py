@@ -20,7 +20,6 @@ from pathlib import Path
 from unittest import mock
 
 from fastconv.cli import main as cli
-from fastconv.cli.options import build_parser
 from fastconv.cli.run import profile_without_file
 
 from ..conftest import CHECKOUT, ROOT
@@ -128,7 +127,7 @@ def parse(words: list[str]) -> str | None:
         case ["ruff" | "mypy", *_]:
             return None  # by .ci/run, as they stand there
         case ["fastconv", *arguments]:
-            return _refused(lambda: build_parser().parse_args(profile_without_file(arguments)))
+            return _refused(lambda: cli.build_parser().parse_args(profile_without_file(arguments)))
         case ["python", "-m", "fastconv", *arguments]:
             given = arguments if arguments[0] in cli.COMMANDS else ["run", *arguments]
             return _refused(lambda: _parse_script(given))
@@ -148,7 +147,7 @@ def parse(words: list[str]) -> str | None:
 
 
 def _parse_script(arguments: list[str]) -> None:
-    options = build_parser().parse_args(profile_without_file(arguments))
+    options = cli.build_parser().parse_args(profile_without_file(arguments))
     assert options.script
 
 

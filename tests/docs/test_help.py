@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from fastconv.cli.options import build_parser
+from fastconv.cli.main import build_parser
 
 from .commands import Shell, commands
 from .stage import set_the_stage

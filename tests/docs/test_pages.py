@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fastconv.cli.options import build_parser
+from fastconv.cli.main import build_parser
 
 from ..conftest import CHECKOUT
 from .commands import Shell

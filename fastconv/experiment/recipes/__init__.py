@@ -1,19 +1,22 @@
 """Recipes: whole training runs as plain TOML files, by name or by path.
 
 A recipe's keys are those of `KEYS`, which mean what the options of ``fastconv train`` of the same
-names mean; what a recipe leaves out is that command's default. A relative path in one starts from
-the recipe's own folder. Nothing in it runs code.
+names mean (`fastconv.experiment.settings`); what a recipe leaves out is that command's default. A
+relative path in one starts from the recipe's own folder. Nothing in it runs code.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import ArgumentError, DataCorrupt, DataNotFound
 from ...io.paths import user_path
+from ..setting import Setting
+from ..settings import SETTINGS
 
 __all__ = ["ABOUT", "KEYS", "Recipe", "find_recipe", "named_recipes"]
 
@@ -25,49 +28,10 @@ PLACE = Path(__file__).parent
 ABOUT = "about"
 """The key that every recipe has: in one line, what it is for."""
 
-WORDS: dict[str, tuple[type, ...]] = {
-    "a string": (str,),
-    "a whole number": (int,),
-    "a number": (int, float),
-    "true or false": (bool,),
-    "a whole number or a list of names": (int, list),
-    "a whole number or a string": (int, str),
+KEYS = {ABOUT: Setting(help="in one line, what the recipe is for", name=ABOUT, kind=str)} | {
+    name: each for name, each in SETTINGS.items() if each.in_recipes and not each.found
 }
-
-KEYS = {
-    ABOUT: "a string",
-    "model": "a string",
-    "members": "a whole number or a list of names",
-    "data": "a string",
-    "data_dir": "a string",
-    "image_size": "a whole number or a string",
-    "grey": "true or false",
-    "normalize": "true or false",
-    "test_share": "a number",
-    "epochs": "a whole number",
-    "batch_size": "a whole number",
-    "optimizer": "a string",
-    "lr": "a number",
-    "schedule": "a string",
-    "rise": "a number",
-    "augment": "a string",
-    "weight_decay": "a number",
-    "label_smoothing": "a number",
-    "clip_norm": "a number",
-    "ema": "a number",
-    "swa": "a whole number",
-    "validation": "a number",
-    "patience": "a whole number",
-    "init": "a string",
-    "freeze": "a string",
-    "views": "a string",
-    "dtype": "a string",
-    "math": "a string",
-    "backend": "a string",
-    "threads": "a whole number",
-    "seed": "a whole number",
-}
-"""What a recipe may say, and what kind of value each key takes."""
+"""What a recipe may say."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +44,7 @@ class Recipe:
         Of a recipe of the package, the word that finds it; else its path.
     path : Path
     settings : dict
-        By key, values of the kinds that `KEYS` names; without ``about``.
+        By key, in the form that the options of the command line have; without ``about``.
     about : str
     """
 
@@ -93,6 +57,19 @@ class Recipe:
     def text(self) -> str:
         """The file, with its comments."""
         return self.path.read_text(encoding="utf-8")
+
+    def beside(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of its settings that still mean something beside what the user names."""
+        settings = {
+            key: value
+            for key, value in self.settings.items()
+            if not {key, KEYS[key].belongs_to, KEYS[key].instead_of} & given.keys()
+        }
+        if "model" in given and isinstance(settings.get("members"), tuple):
+            settings["members"] = len(settings["members"])
+        if isinstance(given.get("members"), tuple):
+            settings.pop("model", None)
+        return settings
 
 
 def named_recipes() -> dict[str, Path]:
@@ -129,29 +106,23 @@ def _read(name: str, path: Path) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, too
         raise DataCorrupt(f"{path}: not TOML: {error}") from None
+    settings = {}
     for key, value in table.items():
         if key not in KEYS:
             raise DataCorrupt(f"{path}: unknown key {key!r}; known: {', '.join(KEYS)}")
-        kinds = WORDS[KEYS[key]]
-        # A bool is an int to Python, and not to anybody else.
-        fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
-        if not fits or (isinstance(value, list) and not _names(value)):
-            raise DataCorrupt(f"{path}: {key} is {_shown(value)}, expected {KEYS[key]}")
         if type(value) is int and not -LARGEST <= value <= LARGEST:
             raise DataCorrupt(f"{path}: {key} is a number of more than 64 bits")
-    if ABOUT not in table:
+        try:
+            said = KEYS[key].of_recipe(value, path.parent)
+        except ArgumentError as error:
+            raise DataCorrupt(f"{path}: {error}") from None
+        if said is not None:
+            settings[key] = said
+    both = [(key, other) for key in settings if (other := KEYS[key].instead_of) in settings]
+    if isinstance(settings.get("members"), tuple) and "model" in settings:
+        both.append(("model", "members"))
+    for one, other in both:
+        raise DataCorrupt(f"{path}: {one} and {other} both say the same thing: leave one out")
+    if ABOUT not in settings:
         raise DataCorrupt(f"{path}: {ABOUT} is missing: in one line, what the recipe is for")
-    return Recipe(name, path, table, table.pop(ABOUT))
-
-
-def _shown(value: Any) -> str:
-    """A value as messages show it: nothing that TOML can hold is too large for one."""
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else "a list"
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return "a number of more than 64 bits"
-    return repr(value)
-
-
-def _names(values: list[Any]) -> bool:
-    return bool(values) and all(isinstance(value, str) for value in values)
+    return Recipe(name, path, settings, settings.pop(ABOUT))

@@ -1,7 +1,8 @@
-"""What ``fastconv convert`` and ``fastconv export`` do: files of weights to other files."""
+"""``fastconv export``: a trained network as an ONNX model."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -9,75 +10,55 @@ from typing import Any
 from .. import selection
 from ..datasets.mnist import img_dim
 from ..errors import ArgumentError, ShapeError, WeightsError
-from ..experiment.data import image_facts
 from ..experiment.evaluate import load_network
 from ..experiment.folder import RunFolder
-from ..io import export_onnx, load_params, save_params
+from ..io import export_onnx, load_params
 from ..models import DeepConvNet
 from ..models.deep_convnet import CONV_16, CONV_32, CONV_32_PAD_2, CONV_64
 from ..models.ensemble import is_ensemble_file
 from ..network import Network
+from .options import add_common
+from .output import print_json, teller
 
-__all__ = ["convert_weights", "export_weights"]
+__all__ = ["add_parser", "run"]
 
 
-def convert_weights(source: Path, target: Path, *, allow_pickle: bool) -> dict[str, Any]:
-    """Write the arrays of one file of weights to another, in the format that its name ends in.
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "export",
+        help="write a trained network as an ONNX model",
+        description="Write a trained network as an ONNX model, in float32, for any batch size.",
+        epilog="example:\n  fastconv export runs/mnist model.onnx",
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a file of DeepConvNet's weights")
+    add("target", metavar="MODEL", help="the .onnx file to write")
+    add("--softmax", action="store_true", help="end with the softmax: probabilities, not scores")
+    add_common(parser, backend=False)
 
-    Returns
-    -------
-    dict
-        What was written, as plain data: ``output``, ``arrays``, ``numbers``, ``dtypes``.
 
-    Raises
-    ------
-    ArgumentError, DataNotFound, DataCorrupt, UnsafePickle, DTypeError, MissingDependency
-        As `load_params` and `save_params` say.
+def run(options: argparse.Namespace) -> int:
+    """Write the ONNX model; return the exit status."""
+    source, target = Path(options.run), Path(options.target)
+    network, model, shape = _trained(source)
+    fixed = all(isinstance(length, int) for length in shape)
+    export_onnx(
+        network, target, input_shape=tuple(shape) if fixed else None, softmax=options.softmax
+    )
+    lengths = ", ".join(["N", *map(str, shape)])
+    teller(options)(f"{target}: {model}, float32, input ({lengths})")
+    if options.json:
+        print_json({"output": str(target), "model": model, "input_shape": shape})
+    return 0
+
+
+def _trained(source: Path) -> tuple[Network, str, list[Any]]:
+    """The network, its model's name, and the shape of its images, with names for open lengths.
+
+    A run folder knows its network; of weights alone, it is a DeepConvNet, whose sizes are read
+    from their shapes.
     """
-    if target.suffix == ".pkl" and not allow_pickle:
-        raise ArgumentError(
-            f"{target.name}: a pickle is written only on request: add --allow-pickle, "
-            "or name the file .npz or .safetensors, which cannot run code"
-        )
-    params = load_params(source)
-    save_params(target, params, allow_pickle=allow_pickle)
-    return {
-        "output": str(target),
-        "arrays": len(params),
-        "numbers": sum(array.size for array in params.values()),
-        "dtypes": sorted({str(array.dtype) for array in params.values()}),
-    }
-
-
-def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, Any]:
-    """Write a trained network as an ONNX model.
-
-    Parameters
-    ----------
-    source : path
-        A run folder, which knows its network, or weights of a DeepConvNet, whose sizes
-        are read from their shapes.
-    target : path
-        A ``.onnx`` file.
-    softmax : bool
-        End with the softmax.
-
-    Returns
-    -------
-    dict
-        What was written, as plain data: ``output``, ``model``, ``input_shape`` with names
-        for lengths that are open.
-
-    Raises
-    ------
-    ArgumentError, DataNotFound, DataCorrupt, UnsafePickle, DTypeError, MissingDependency
-        As `load_params` and `export_onnx` say.
-    WeightsError
-        Weights of another network.
-    """
-    network: Network
-    shape: list[Any]
-    fixed: tuple[int, int, int] | None
     if source.is_dir():
         folder = RunFolder(source)
         config = dataclasses.replace(folder.read_config(), backend=selection.resolve(None))
@@ -86,22 +67,17 @@ def export_weights(source: Path, target: Path, *, softmax: bool) -> dict[str, An
                 f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
                 f"member's run, such as {folder.member(1).path}"
             )
-        network, model = load_network(config, folder.weights), config.model
-        fixed = image_facts(config).shape
-        shape = list(fixed)
-    elif not source.exists():
+        return load_network(config, folder.weights), config.model, list(config.facts.shape)
+    if not source.exists():
         raise ArgumentError(f"{source} does not exist: expected a run folder or a weights file")
-    elif is_ensemble_file(source):
+    if is_ensemble_file(source):
         raise ArgumentError(
             f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
             "member's run"
         )
-    else:
-        params = load_params(source)
-        network, model = _deep_convnet(params, str(source)), "deepconvnet"
-        shape, fixed = [params["W1"].shape[1], "height", "width"], None
-    export_onnx(network, target, input_shape=fixed, softmax=softmax)
-    return {"output": str(target), "model": model, "input_shape": shape}
+    params = load_params(source)
+    network = _deep_convnet(params, str(source))
+    return network, "deepconvnet", [params["W1"].shape[1], "height", "width"]
 
 
 def _deep_convnet(params: dict[str, Any], source: str) -> Network:

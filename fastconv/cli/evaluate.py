@@ -1,0 +1,119 @@
+"""``fastconv evaluate``: a trained network on a whole test set."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from ..experiment.data import Data
+from ..experiment.evaluate import draw_evaluation, evaluate
+from ..experiment.folder import RunFolder
+from ..experiment.settings import RunConfig
+from ..experiment.trained import read_trained
+from ..io.atomic import make_folder
+from ..models.ensemble import Ensemble
+from ..network.views import Views
+from .options import RUN_HELP, add_common, add_setting, add_settings, given_fields
+from .output import count, how, print_json, shows_progress, teller
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    """The command and its options."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="test a trained network on a whole test set",
+        description=(
+            "Test a trained network on the whole test set; draw the images that it\n"
+            "misreads, and the confusion matrix: into the run folder, or to --out. A run's\n"
+            "own pictures are of its own data and views; others are only drawn to --out."
+        ),
+        epilog=(
+            "examples:\n"
+            "  fastconv evaluate runs/mnist\n"
+            "  fastconv evaluate deep_convnet_params.pkl --data mnist --out pictures\n"
+            "  fastconv evaluate three.npz --views shift=1     # an ensemble"
+        ),
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN_OR_WEIGHTS", help=RUN_HELP)
+    add_settings(parser, "model")
+    add_setting(parser, "data", help="data set, or path as for train (default: the run's own)")
+    add_settings(parser, "strict_data", "data_dir", "views")
+    add("--out", metavar="FOLDER", help="where to put the pictures (default: a run's own folder)")
+    add_common(parser, backend=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Test a trained network, draw what it got wrong; return the exit status."""
+    say, given = teller(options), given_fields(options)
+    config, ensemble, folder = read_trained(options.run, given, tests=True)
+    data = Data(given.get("data", config.data))
+    own_dir = config.data_dir if data.text == config.data else None
+    progress = shows_progress()
+    images = data.load_test(
+        config.facts,
+        Data(config.data),
+        data_dir=given.get("data_dir", own_dir),
+        seed=config.split_seed,
+        strict=bool(options.strict_data),
+        progress=progress,
+        say=say,
+    )
+    started = time.perf_counter()
+    test = images.test
+    result = evaluate(ensemble, test, config.backend, progress)
+    seconds = time.perf_counter() - started
+    speed = result.total / seconds
+    say(
+        f"{data.name}: test accuracy {100 * result.accuracy:.2f} % "
+        f"({result.correct}/{result.total}), {seconds:.2f} s, {speed:,.0f} images/s; "
+        f"{config.where}{_asked(ensemble)}"
+    )
+    drawn: list[Path] = []
+    place = folder if options.out is None else RunFolder(options.out)
+    if place is None:
+        say("no pictures: name a folder for them by --out")
+    elif options.out is None and not _own_test(place, config, data):
+        say(
+            f"no pictures: those in {place.path} are of the run's own data and views; "
+            "name a folder for others by --out"
+        )
+    else:
+        make_folder(place.path)
+        files = (place.mistakes, place.confusion)
+        drawn = draw_evaluation(result, test.images, config.facts, *files, say)
+        for path in drawn:
+            say(f"drawn: {path}")
+    if options.json:
+        print_json(
+            {
+                "test_accuracy": result.accuracy,
+                "correct": result.correct,
+                "total": result.total,
+                "seconds": seconds,
+                "images_per_second": speed,
+                "confusion": result.confusion.tolist(),
+                "classes": images.class_names,
+                "unreadable": [str(file) for file in images.unreadable],
+                "pictures": [str(path) for path in drawn],
+                "data": data.text,
+            }
+            | how(config)
+        )
+    return 0
+
+
+def _own_test(folder: RunFolder, config: RunConfig, data: Data) -> bool:
+    """Whether this is the test that the run in the folder ended with."""
+    own = folder.read_config()
+    return (data.text, Views.parse(config.views)) == (own.data, Views.parse(own.views))
+
+
+def _asked(ensemble: Ensemble) -> str:
+    """How many answer, on how many views, where it is not one network on the image alone."""
+    parts = {"member": len(ensemble.members), "view": len(ensemble.views)}
+    return "".join(f"; {count(number, what)}" for what, number in parts.items() if number > 1)
