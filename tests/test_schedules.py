@@ -37,6 +37,7 @@ def test_rates_by_hand() -> None:
     assert rates(Cosine(2.0, 10), 0, 5, 10, 11) == pytest.approx([2, 1, 0, 0])
     assert rates(Cosine(2.0, 10, last=1.0), 0, 5, 10) == pytest.approx([2, 1.5, 1])
     assert rates(Warmup(Constant(1.0), 4), 0, 1, 3, 4, 9) == [0.25, 0.5, 1, 1, 1]
+    assert rates(Warmup(Cosine(2.0, 10), 10), 5, 10) == pytest.approx([0.6, 0])
 
 
 def test_one_cycle_rises_to_its_rate_and_ends_near_nothing() -> None:
@@ -67,6 +68,8 @@ def test_one_cycle_by_hand() -> None:
     assert rates(cycle, 0, 2, 3, 4, 6) == pytest.approx([4, 5, 6, 7, 8])
     cycle = OneCycle(8.0, 20, rise=0.4, first=0.5, last=0.25)
     assert rates(cycle, 7, 11, 13, 15, 19, 25) == pytest.approx([8, 6.5, 5, 3.5, 2, 2])
+    # The first step of two is at the top already.
+    assert rates(OneCycle(8.0, 2, rise=0.5), 0, 1) == pytest.approx([8, 8 * 4e-6])
 
 
 def test_the_named_ones_by_hand() -> None:
