@@ -109,6 +109,13 @@ def test_plain_numbers_as_in_the_books_comparison_of_optimizers(name):
         assert float(params[key]) == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_numbers_become_floats(name):
+    params = {"x": 3, "y": np.array(3.0)}
+    getattr(optimizer, name)(lr=0.5).update(params, {"x": 1, "y": np.array(1.0)})
+    assert isinstance(params["x"], float) and params["x"] == params["y"] < 3
+
+
 def test_moments_of_float16_parameters_do_not_vanish():
     """The square of a small gradient is 0 in float16, and a step would have no bounds."""
     params, adam = {"W": np.ones(1, np.float16)}, optimizer.Adam(lr=0.25)
