@@ -22,7 +22,7 @@ OURS = f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
 @pytest.fixture
