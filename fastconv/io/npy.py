@@ -117,7 +117,7 @@ def _entries(text: bytes) -> dict[str, bytes]:
     )
     if text[:1] != b"{" or text[-1:] != b"}":
         raise damaged
-    inner = text[1:-1].rstrip().removesuffix(b",")
+    inner = text[1:-1].rstrip()
     entries: dict[str, bytes] = {}
     place = 0
     while found := _ENTRY.match(inner, place):
