@@ -27,9 +27,7 @@ PIECE = 1 << 15
 def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
     """The same values of arrays of one shape, some at a time, as views; all at once if need be."""
     first = arrays[0]
-    if first.size <= PIECE or not all(
-        array.shape == first.shape and array.flags.c_contiguous for array in arrays
-    ):
+    if first.size <= PIECE or not all(array.flags.c_contiguous for array in arrays):
         yield arrays
         return
     flat = [array.reshape(-1) for array in arrays]
