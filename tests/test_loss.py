@@ -46,6 +46,7 @@ def test_labels_of_every_kind(backend, dtype, t, smoothing):
     assert loss == pytest.approx(expected, rel=1e-6)
     assert context.labels.tolist() == LABELS
     assert context.classes == 3
+    assert context.soft is None  # one-hot rows are labels, which the kernel takes
     for dout in (1.0, -2.5):
         gradient = ops.softmax_cross_entropy_backward(context, dout)
         expected = naive.softmax_cross_entropy_gradient(y, LABELS, dout / 4, smoothing)
@@ -80,6 +81,18 @@ def test_targets_that_are_no_labels(backend, dtype, smoothing):
 
 
 @pytest.mark.parametrize("t", [[0, 0], [[1], [1]], [[0.5], [7.0]]])
+def test_backward_runs_where_forward_ran(backend):
+    for smoothing in (0.0, 0.1):
+        _, context = ops.softmax_cross_entropy_forward(SCORES, LABELS, backend, smoothing=smoothing)
+        assert context.backend == backend
+
+
+@pytest.mark.parametrize("t", [np.zeros((4, 2), int), np.zeros((4, 1, 1), int)])
+def test_two_columns_are_labels_of_two_classes_alone(t):
+    with pytest.raises(LabelError, match=r"labels have shape \(4, .*\), expected \(4,\)"):
+        ops.softmax_cross_entropy_forward(SCORES, t)
+
+
 def test_one_class_is_certain(backend, t):
     loss, context = ops.softmax_cross_entropy_forward(np.array([[3.0], [-4.0]]), t, backend)
     assert loss == pytest.approx(-math.log(1 + 1e-7), rel=1e-6)
