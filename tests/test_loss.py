@@ -80,7 +80,6 @@ def test_targets_that_are_no_labels(backend, dtype, smoothing):
         assert_close(gradient, (y - target) * dout / 4, dtype=dtype)
 
 
-@pytest.mark.parametrize("t", [[0, 0], [[1], [1]], [[0.5], [7.0]]])
 def test_backward_runs_where_forward_ran(backend):
     for smoothing in (0.0, 0.1):
         _, context = ops.softmax_cross_entropy_forward(SCORES, LABELS, backend, smoothing=smoothing)
@@ -93,6 +92,7 @@ def test_two_columns_are_labels_of_two_classes_alone(t):
         ops.softmax_cross_entropy_forward(SCORES, t)
 
 
+@pytest.mark.parametrize("t", [[0, 0], [[1], [1]], [[0.5], [7.0]]])
 def test_one_class_is_certain(backend, t):
     loss, context = ops.softmax_cross_entropy_forward(np.array([[3.0], [-4.0]]), t, backend)
     assert loss == pytest.approx(-math.log(1 + 1e-7), rel=1e-6)
