@@ -116,6 +116,22 @@ def test_a_plain_array_is_itself():
     assert type(as_array(derived)) is np.ndarray and np.shares_memory(as_array(derived), array)
 
 
+def test_a_tensor_that_records_gradients():
+    """As PyTorch's, it gives its values only once it is told to record nothing."""
+
+    class Recording:
+        requires_grad = True
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+        def detach(self):
+            return array
+
+    array = np.ones(3)
+    assert as_array(Recording()) is array
+
+
 def test_masked_arrays():
     """Of a mask that hides nothing there is nothing to leave out."""
     masked = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[0, 1], [1, 0]])
@@ -164,6 +180,7 @@ def test_images_in_either_layout():
             assert empty.shape == (2, 3, 4, 5) and empty.dtype == F4
             assert empty.transpose(order).flags.c_contiguous
             assert empty.ctypes.data % 64 == 0
+            assert empty.base.nbytes <= 4 * 120 + 64  # no more than it needs to begin at a line
             kept = kept_images("op", "x", images, (2, 3, 4, 5), layout)
             assert kept.transpose(order).flags.c_contiguous
             np.testing.assert_array_equal(kept, first)
