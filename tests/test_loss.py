@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv import ops
-from fastconv.errors import ArgumentError, LabelError, ShapeError
+from fastconv.errors import ArgumentError, DTypeError, LabelError, ShapeError
 
 from . import naive
 from .compare import assert_close
@@ -80,6 +80,18 @@ def test_targets_that_are_no_labels(backend, dtype, smoothing):
         assert_close(gradient, (y - target) * dout / 4, dtype=dtype)
 
 
+def test_one_soft_sample(backend, dtype):
+    """By itself, and by default as it is: neither halved nor doubled."""
+    t = np.array([[0.5, 0.25, 0.25]])
+    _, context = ops.softmax_cross_entropy_forward(SCORES[:1].astype(dtype), t, backend)
+    gradient = ops.softmax_cross_entropy_backward(context)
+    assert_close(gradient, naive.softmax(SCORES[:1]) - t, dtype=dtype)
+    assert gradient.dtype == context.soft.dtype == dtype
+    _, context = ops.softmax_cross_entropy_forward(SCORES[:1].astype(dtype), [1], backend)
+    expected = naive.softmax(SCORES[:1]) - [[0, 1, 0]]
+    assert_close(ops.softmax_cross_entropy_backward(context), expected, dtype=dtype)
+
+
 def test_backward_runs_where_forward_ran(backend):
     for smoothing in (0.0, 0.1):
         _, context = ops.softmax_cross_entropy_forward(
@@ -147,6 +159,11 @@ def test_scores_of_another_shape(shape):
     with pytest.raises(ShapeError) as caught:
         ops.softmax_cross_entropy_forward(np.zeros(shape), LABELS)
     assert str(caught.value).endswith(f"M at least 1, got shape {shape}")
+
+
+def test_scores_that_are_no_numbers():
+    with pytest.raises(DTypeError, match=r"^softmax_cross_entropy: .*complex128"):
+        ops.softmax_cross_entropy_forward(SCORES.astype(complex), LABELS)
 
 
 def test_probabilities_that_were_given_another_shape(backend):
