@@ -7,6 +7,7 @@ import pytest
 
 from fastconv import ops
 from fastconv.errors import ArgumentError, DTypeError, ShapeError
+from fastconv.ops.arrays import compute_in
 
 from . import naive
 from .awkward import MEMORY, VALUES, images, in_memory, unchanged
@@ -537,3 +538,47 @@ def test_a_step_of_adam_on_any_parameter(backend, rng, kind):
     np.testing.assert_allclose(param.ravel(), expected, rtol=rtol, atol=rtol)
     np.testing.assert_allclose(m.ravel(), [each["m"] for each in state], rtol=1e-5)
     np.testing.assert_allclose(v.ravel(), [each["v"] for each in state], rtol=1e-5)
+
+
+IN_A_DTYPE = {
+    "affine": lambda x, b: ops.affine_forward(x, x[:5, :2], None, b)[0],
+    "relu": lambda x, b: ops.relu_forward(x, b)[0],
+    "masked": lambda x, b: ops.masked("mine", x, x > 0, b),
+    "batchnorm": lambda x, b: ops.batchnorm_train(x, x[0], x[1], 1e-6, b)[0],
+    "sigmoid": lambda x, b: ops.sigmoid_forward(x, b),
+    "sigmoid backward": lambda x, b: ops.sigmoid_backward(x, x.astype("f8"), b),
+    "tanh": lambda x, b: ops.activation_forward(x, "tanh", backend=b)[0],
+    "loss": lambda x, b: ops.softmax_cross_entropy_forward(x, np.zeros(6, int), b)[1].probabilities,
+    "add": lambda x, b: ops.add(x, x, b),
+    "concatenate": lambda x, b: ops.concatenate([x, x], b),
+    "conv2d": lambda x, b: ops.conv2d_forward(x[None, None], x[None, None, :2], None, backend=b)[0],
+    "maxpool2d": lambda x, b: ops.maxpool2d_forward(x[None, None], 2, 2, backend=b)[0],
+    "avgpool2d": lambda x, b: ops.avgpool2d_forward(x[None, None], 2, 2, backend=b)[0],
+}
+
+
+@pytest.mark.parametrize("name", IN_A_DTYPE)
+def test_a_dtype_that_was_asked_for(backend, rng, name):
+    """Whatever dtype the arrays have; afterwards theirs again."""
+    x = rng.standard_normal((6, 5)).astype(np.float32)
+    try:
+        compute_in("float64")
+        wide = IN_A_DTYPE[name](x, backend)
+    finally:
+        compute_in(None)
+    assert wide.dtype == np.float64
+    given = IN_A_DTYPE[name](x, backend)
+    assert given.dtype == (np.float64 if name == "sigmoid backward" else np.float32)
+    np.testing.assert_allclose(wide, given, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("wide", ["x", "weight", "bias"])
+def test_any_one_of_the_arrays_may_be_the_widest(backend, rng, wide):
+    def given(name, *shape):
+        return rng.standard_normal(shape).astype("f8" if name == wide else "f4")
+
+    out, _ = ops.affine_forward(given("x", 2, 5), given("weight", 5, 3), given("bias", 3), backend)
+    assert out.dtype == np.float64
+    images, filters = given("x", 1, 2, 4, 4), given("weight", 3, 2, 2, 2)
+    out, _ = ops.conv2d_forward(images, filters, given("bias", 3), backend=backend)
+    assert out.dtype == np.float64
