@@ -505,9 +505,10 @@ def test_batch_normalisation_of_no_rows_has_statistics_of_nothing(backend, dtype
     np.testing.assert_array_equal((mean, variance), np.zeros((2, 3)))
 
 
-def test_affine_of_another_weight_or_gradient_at_backward(backend, rng):
+@pytest.mark.parametrize("bias", [None, np.zeros(4)], ids=["no bias", "zeros"])
+def test_affine_of_another_weight_or_gradient_at_backward(backend, rng, bias):
     x, weight = rng.standard_normal((2, 3, 2)), rng.standard_normal((6, 4))
-    out, context = ops.affine_forward(x, weight, None, backend)
+    out, context = ops.affine_forward(x, weight, bias, backend)
     assert_close(out, naive.affine(x.reshape(2, 6), weight, np.zeros(4)))
     with pytest.raises(ShapeError, match=r"affine backward: weight has shape \(4, 6\), expected"):
         ops.affine_backward(out, weight.T, context)
