@@ -62,7 +62,8 @@ def test_a_file_that_is_larger_than_the_memory(tmp_path, monkeypatch):
     path = tmp_path / "w"
     path.write_bytes(bytes(3 << 20))
     monkeypatch.setattr(room, "available_memory", lambda: 1 << 20)
-    told = rf"^{re.escape(str(path))}: its bytes take 3\.0 MiB .*1\.0 MiB.*: free some, or .* one file$"
+    name = re.escape(str(path))
+    told = rf"^{name}: its bytes take 3\.0 MiB .*1\.0 MiB.*: free some, or .* one file$"
     with pytest.raises(ArgumentError, match=told):
         read_whole(path)
 
