@@ -15,6 +15,8 @@ import pytest
 from fastconv.errors import FallbackWarning, StateError, WriteFailed
 from fastconv.io.lock import held_alone
 
+from .limits import largest_file
+
 fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
 
 WHAT = "trains here"
@@ -117,3 +119,16 @@ def test_no_descriptor_stays_open(path):
         with held_alone(path, WHAT):
             pass
     assert descriptors() == before
+
+
+def test_a_file_that_somebody_has_deleted_meanwhile(path):
+    with held_alone(path, WHAT):
+        path.unlink()
+    assert not path.exists()
+
+
+def test_a_disk_without_room_is_told_by_the_name_of_the_file(path):
+    told = f"^{re.escape(str(path))}: not written: File too large"
+    with largest_file(3), pytest.raises(WriteFailed, match=told), held_alone(path, WHAT):
+        pytest.fail("held by a file that says nothing")
+    assert not path.exists()
