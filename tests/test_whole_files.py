@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastconv import room
+from fastconv import memory as room
 from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound
 from fastconv.io.paths import user_path
 from fastconv.io.whole import read_whole, stand_in
