@@ -621,3 +621,9 @@ def test_a_part_that_was_appended_is_taken_back(tmp_path, monkeypatch):
     append_to_file(path, b"third\n")
     append_to_file(path, b"")
     assert path.read_bytes() == b"first\nthird\n"
+
+
+def test_a_folder_that_is_missing_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataNotFound, match=r"^nowhere/w\.npz: no folder nowhere to write it to$"):
+        write("nowhere/w.npz")
