@@ -627,3 +627,17 @@ def test_a_folder_that_is_missing_is_named_as_it_was_given(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataNotFound, match=r"^nowhere/w\.npz: no folder nowhere to write it to$"):
         write("nowhere/w.npz")
+
+
+@linux
+def test_attributes_that_the_folder_gives_go_and_those_of_the_file_come(old, monkeypatch):
+    """As access control lists do that a folder hands on: the old file may have had none."""
+    changes = []
+    held = {True: {"given": b"1", "both": b"2"}, False: {"both": b"2", "kept": b"3"}}
+    monkeypatch.setattr(os, "listxattr", lambda file: list(held[isinstance(file, int)]))
+    monkeypatch.setattr(os, "getxattr", lambda file, name: held[isinstance(file, int)][name])
+    monkeypatch.setattr(os, "removexattr", lambda file, name: changes.append((name,)))
+    monkeypatch.setattr(os, "setxattr", lambda file, *what: changes.append(what))
+    write(old)
+    assert changes == [("given",), ("kept", b"3")]
+    assert old.read_bytes() == b"new"
