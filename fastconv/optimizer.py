@@ -27,9 +27,7 @@ PIECE = 1 << 15
 def _pieces(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
     """Yield views of arrays of one shape, `PIECE` values at a time where their memory allows it."""
     first = arrays[0]
-    if first.size <= PIECE or not all(
-        array.shape == first.shape and array.flags.c_contiguous for array in arrays
-    ):
+    if first.size <= PIECE or not all(array.flags.c_contiguous for array in arrays):
         yield arrays
         return
     flat = [array.reshape(-1) for array in arrays]

@@ -175,3 +175,82 @@ def test_bad_gradients_of_local_response():
     out, context = ops.lrn_forward(np.ones((1, 3, 2, 2)), 3, 1.0, 0.75, 1.0)
     with pytest.raises(ShapeError, match=r"lrn backward: dout has shape \(1, 3\), expected"):
         ops.lrn_backward(out[:, :, 0, 0], context)
+
+
+# ---- the front door -------------------------------------------------------------------
+
+
+def test_without_a_slope_nothing_passes_below_zero(backend):
+    x = np.array([[-2.0, 3.0], [0.0, -1e-9]])
+    for kind, low in (("leaky_relu", 0.0), ("elu", 0.0)):
+        out, context = ops.activation_forward(x, kind, backend=backend)
+        np.testing.assert_array_equal(out, np.maximum(x, low))
+        dx = ops.activation_backward(np.full((2, 2), 2.0), context)
+        np.testing.assert_array_equal(dx, [[0, 2], [0, 0]])
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_axes_keep_their_order_in_memory(backend, dtype, rng, axes):
+    """Images that a convolution gave in its layout stay in it; nothing is copied in between."""
+    x = rng.standard_normal((3, 4, 5)).astype(dtype).transpose(axes)
+    dout = rng.standard_normal(x.shape)
+    out, context = ops.activation_forward(x, "tanh", backend=backend)
+    dx = ops.activation_backward(dout, context)
+    assert context.backend == backend
+    for got, expected in ((out, np.tanh(x)), (dx, dout / np.cosh(x) ** 2)):
+        assert_close(got, expected, dtype=dtype, tolerance=1e-12 if dtype == np.float64 else None)
+        assert got.dtype == dtype and got.strides == x.strides
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (2, 0, 3), (2, 3, 4)])
+def test_sigmoid_by_itself(backend, dtype, rng, shape):
+    x, dout = np.asarray(rng.standard_normal((2, *shape)) * 4).astype(dtype)
+    out = ops.sigmoid_forward(x, backend)
+    expected = 1 / (1 + np.exp(-x.astype(float)))
+    assert_close(np.asarray(out), expected, dtype=dtype)
+    assert out.shape == shape and out.dtype == dtype
+    dx = ops.sigmoid_backward(dout, out, backend)
+    assert_close(np.asarray(dx), dout * expected * (1 - expected), dtype=dtype)
+    assert dx.shape == shape
+
+
+def test_what_sigmoid_refuses():
+    out = ops.sigmoid_forward(np.ones((2, 3)))
+    with pytest.raises(ShapeError, match=r"sigmoid backward: dout has shape \(3,\), .* \(2, 3\)"):
+        ops.sigmoid_backward(np.ones(3), out)
+    with pytest.raises(DTypeError, match=r"sigmoid backward: .* complex128"):
+        ops.sigmoid_backward(np.ones((2, 3), complex), out)
+    with pytest.raises(DTypeError, match=r"sigmoid: .* complex128"):
+        ops.sigmoid_forward(np.ones((2, 3), complex))
+    _, context = ops.activation_forward(np.ones((2, 3)), "silu")
+    with pytest.raises(DTypeError, match=r"silu backward: .* complex128"):
+        ops.activation_backward(np.ones((2, 3), complex), context)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_local_response_in_any_memory(backend, dtype, rng, memory):
+    x, dout = (in_memory(memory, rng.standard_normal((2, 7, 4, 3)).astype(dtype)) for _ in range(2))
+    with unchanged(x, dout):
+        out, context = ops.lrn_forward(x, 3, 1.0, 0.75, 2.0, backend)
+        dx = ops.lrn_backward(dout, context)
+    assert_close(out, naive.lrn(x, 3, 1.0, 0.75, 2.0), dtype=dtype)
+    assert_close(dx, naive.lrn_gradient(dout, x, 3, 1.0, 0.75, 2.0), dtype=dtype)
+    assert out.dtype == dx.dtype == dtype
+    assert context.backend == backend
+
+
+def test_the_bounds_of_local_response(backend):
+    """No alpha is no normalisation but by k; a negative power multiplies."""
+    x = np.array([3.0, 4.0]).reshape(1, 2, 1, 1)
+    out, _ = ops.lrn_forward(x, 1, 0, 0.5, 4, backend)
+    np.testing.assert_allclose(out.ravel(), [1.5, 2.0], rtol=1e-15)
+    out, _ = ops.lrn_forward(x, 3, 6.0, -1.0, 1e-3, backend)
+    np.testing.assert_allclose(out.ravel(), [3 * 50.001, 4 * 50.001], rtol=1e-14)
+    _, context = ops.lrn_forward(x, 3, 6.0, 0.5, 1.0, backend)
+    with pytest.raises(DTypeError, match=r"lrn backward: .* complex128"):
+        ops.lrn_backward(np.ones(x.shape, complex), context)
+    with pytest.raises(DTypeError, match=r"lrn: .* complex128"):
+        ops.lrn_forward(x.astype(complex), 3, 6.0, 0.5, 1.0, backend)
+    for name in ("alpha", "k"):
+        with pytest.raises(ArgumentError, match=f"^lrn: {name} must be .*, got nan"):
+            LocalResponseNormalization(**{name: np.nan}).forward(x)

@@ -465,3 +465,179 @@ def test_weights_through_a_link_read_back(tmp_path):
     save_params(link, {"W1": np.arange(3.0)})
     assert link.is_symlink()
     np.testing.assert_array_equal(load_params(tmp_path / "place" / "run-1.npz")["W1"], [0, 1, 2])
+
+
+# ---- what the message says ------------------------------------------------------------
+
+
+def test_an_error_without_a_number_is_one_of_input_and_output(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError("the drive has gone")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(WriteFailed) as caught:
+        write(tmp_path / "w.npz")
+    path = str(tmp_path / "w.npz")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, path)
+    assert str(caught.value) == f"{path}: not written: the drive has gone"
+
+
+def test_a_file_of_another_folder_that_failed_meanwhile_is_named(old, tmp_path):
+    """What was to be read may be what is missing, and not the place to write to."""
+    source = tmp_path / "other" / "source.npz"
+    for path, named in ((source, f": {source}"), (tmp_path / "beside.npz", "")):
+        with pytest.raises(WriteFailed) as caught, replace_file(old):
+            path.read_bytes()
+        assert str(caught.value) == f"{old}: not written: No such file or directory{named}"
+        assert caught.value.errno == errno.ENOENT
+        assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert old.read_bytes() == b"old" and alone(old)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "make room there"),
+        (errno.EDQUOT, "make room there"),
+        (errno.EFBIG, "make room there"),
+        (errno.EACCES, "expected a place that this user may write to"),
+        (errno.EPERM, "expected a place that this user may write to"),
+        (errno.EROFS, "expected a place that this user may write to"),
+        (errno.EISDIR, "name a file in it"),
+        (errno.ENAMETOOLONG, "give it a shorter name"),
+        (errno.EIO, ""),
+    ],
+)
+def test_the_remedy_by_the_number(tmp_path, monkeypatch, number, remedy):
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(WriteFailed) as caught:
+        write(tmp_path / "w.npz")
+    _, _, rest = str(caught.value).partition(f": not written: {os.strerror(number)}")
+    assert rest.startswith(f"; {remedy}") if remedy else rest == ""
+
+
+# ---- room for what is overwritten -------------------------------------------------------
+
+
+@linux
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_file_that_cannot_grow_stays_as_it_was(old, tmp_path, monkeypatch, number):
+    os.link(old, tmp_path / "other name")
+
+    def fail(descriptor, offset, length):
+        os.ftruncate(descriptor, offset + length // 2)  # some systems have taken a part by then
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(WriteFailed) as caught:
+        write(old, b"longer than before")
+    assert caught.value.errno == number and "damaged" not in str(caught.value)
+    assert old.read_bytes() == b"old"
+
+
+@linux
+def test_room_is_asked_for_only_where_a_file_grows(old, tmp_path, monkeypatch):
+    """And a file system that cannot give it beforehand is no reason not to write."""
+    os.link(old, tmp_path / "other name")
+    asked = []
+
+    def fail(descriptor, offset, length):
+        asked.append((offset, length))
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    for content, wanted in ((b"longer", [(3, 3)]), (b"equal.", []), (b"less", [])):
+        asked.clear()
+        write(old, content)
+        assert old.read_bytes() == content and asked == wanted
+
+
+@linux
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_file_that_a_stream_goes_to_is_written_into(tmp_path, stream):
+    """A file in its place would leave the shell's stream to one without a name."""
+    code = (
+        "import sys; from fastconv.io.atomic import replace_file\n"
+        "with replace_file('out') as file: file.write(b'new')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            timeout=60,
+            **{stream: out},
+        )
+        assert os.fstat(out.fileno()).st_ino == (tmp_path / "out").stat().st_ino
+    assert (tmp_path / "out").read_bytes() == b"new" and alone(tmp_path / "out")
+
+
+def test_what_was_written_can_be_read_back_before_it_is_in_place(old, tmp_path):
+    os.link(old, tmp_path / "other name")
+    for path in (old, tmp_path / "new"):
+        with replace_file(path) as file:
+            file.write(b"12345")
+            file.seek(1)
+            assert file.read(3) == b"234"
+        assert path.read_bytes() == b"12345"
+
+
+def test_a_part_that_was_appended_is_taken_back(tmp_path, monkeypatch):
+    """Whatever ends it: also Ctrl-C, after a write of some bytes."""
+    path = tmp_path / "history.jsonl"
+    append_to_file(path, b"first\n")
+    opened = Path.open
+
+    class Slow:
+        def __init__(self, file):
+            self.file, self.times = file, 0
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, data):
+            self.times += 1
+            if self.times > stop:
+                raise KeyboardInterrupt
+            return self.file.write(data[:2])
+
+    monkeypatch.setattr(Path, "open", lambda *a, **k: Slow(opened(*a, **k)))
+    stop = 2
+    with pytest.raises(KeyboardInterrupt):
+        append_to_file(path, b"second\n")
+    assert path.read_bytes() == b"first\n"
+    stop = 99
+    append_to_file(path, b"third\n")
+    append_to_file(path, b"")
+    assert path.read_bytes() == b"first\nthird\n"
+
+
+def test_a_folder_that_is_missing_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataNotFound, match=r"^nowhere/w\.npz: no folder nowhere to write it to$"):
+        write("nowhere/w.npz")
+
+
+@linux
+def test_attributes_that_the_folder_gives_go_and_those_of_the_file_come(old, monkeypatch):
+    """As access control lists do that a folder hands on: the old file may have had none."""
+    changes = []
+    held = {True: {"given": b"1", "both": b"2"}, False: {"both": b"2", "kept": b"3"}}
+    monkeypatch.setattr(os, "listxattr", lambda file: list(held[isinstance(file, int)]))
+    monkeypatch.setattr(os, "getxattr", lambda file, name: held[isinstance(file, int)][name])
+    monkeypatch.setattr(os, "removexattr", lambda file, name: changes.append((name,)))
+    monkeypatch.setattr(os, "setxattr", lambda file, *what: changes.append(what))
+    write(old)
+    assert changes == [("given",), ("kept", b"3")]
+    assert old.read_bytes() == b"new"

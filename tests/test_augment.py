@@ -276,3 +276,19 @@ def test_boxes_that_leave_the_image_are_refused(box):
     """No kernel would notice before it had written there."""
     with pytest.raises(ArgumentError, match=r"tone: box \[.*\] .* not within an image of 4 x 5"):
         ops.tone(X, [1, 1], [0, 0], [[0, 0, 4, 5], box])
+
+
+def test_what_is_outside_and_in_boxes_is_zero_unless_told(backend, dtype):
+    x, one = np.ones((1, 1, 2, 3), dtype), np.ones(1)
+    assert ops.warp(x, moved(1, 0)[None], backend=backend).tolist() == [[[[1, 1, 0]] * 2]]
+    box = np.array([[0, 1, 2, 2]])
+    assert ops.tone(x, one, one, box, backend=backend).tolist() == [[[[2, 0, 2]] * 2]]
+
+
+@pytest.mark.parametrize("fill", ["0", None, [1.0]])
+def test_a_fill_that_is_no_number(fill):
+    x, one = np.ones((1, 1, 2, 2)), np.ones(1)
+    with pytest.raises(ArgumentError, match=r"^warp: fill must be a number, got "):
+        ops.warp(x, IDENTITY[None], fill=fill)
+    with pytest.raises(ArgumentError, match=r"^tone: fill must be a number, got "):
+        ops.tone(x, one, one, np.zeros((1, 4), int), fill=fill)

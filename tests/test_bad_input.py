@@ -237,6 +237,10 @@ ARGUMENTS = {
         lambda: AdaptiveAveragePooling(0, 1).forward(IMAGES),
         "adaptive_avgpool2d: output height must be at least 1, got 0",
     ),
+    "adaptive pooling to no columns": (
+        lambda: AdaptiveAveragePooling(1, 0).forward(IMAGES),
+        "adaptive_avgpool2d: output width must be at least 1, got 0",
+    ),
     "im2col width": (
         lambda: im2col(IMAGES, 2, "2"),
         "im2col: window width must be a whole number, got '2' (str)",

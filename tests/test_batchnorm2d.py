@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import fastconv
 from fastconv import ops, selection
+from fastconv.errors import ShapeError
 from fastconv.layers import BatchNormalization2d, Layer
 from fastconv.testing import call_kernel
 
@@ -195,6 +196,40 @@ def test_fused_is_what_one_after_the_other_gives(backend, dtype, rng, fixed):
     without = ops.batchnorm2d_backward(dout, gamma, context, input_gradient=False)
     assert without[0] is None
     np.testing.assert_array_equal(without[3], g)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("added", [False, True])
+def test_the_gradient_through_fixed_statistics(backend, dtype, rng, relu, added):
+    """A straight line by channel: dx is gamma/std * dout, of either sign, where a ReLU lets it."""
+    x, residual, dout = (rng.standard_normal((3, 5, 4, 6)).astype(dtype) for _ in range(3))
+    gamma, beta, mean, variance = (rng.random(5).astype(dtype) + 0.5 for _ in range(4))
+    gamma[1] *= -1
+    more = (residual if added else None, relu, backend)
+    out, context = ops.batchnorm2d_fixed(x, gamma, beta, mean, variance, 1e-3, *more)
+    inv_std = 1 / np.sqrt(variance.astype(float) + 1e-3)
+    normalized = (x - mean[:, None, None]) * inv_std[:, None, None]
+    value = gamma[:, None, None] * normalized + beta[:, None, None] + residual * added
+    assert_close(out, np.maximum(value, 0) if relu else value, dtype=dtype)
+    g = np.where(np.asarray(out) > 0, dout, 0) if relu else dout
+    dx, dgamma, dbeta, dresidual = ops.batchnorm2d_backward(dout, gamma, context)
+    assert_close(dx, g * (gamma * inv_std)[:, None, None], dtype=dtype)
+    assert_close(dgamma, (g * normalized).sum(axis=(0, 2, 3)), dtype=dtype, scale=50)
+    assert_close(dbeta, g.astype(float).sum(axis=(0, 2, 3)), dtype=dtype, scale=50)
+    if added:
+        np.testing.assert_array_equal(dresidual, g)
+    else:
+        assert dresidual is None
+    without = ops.batchnorm2d_backward(dout, gamma, context, input_gradient=False)
+    assert without[0] is None
+    np.testing.assert_array_equal(without[1], dgamma)
+
+
+def test_a_gamma_of_another_shape_at_backward():
+    x, ones = np.ones((2, 3, 4, 4)), np.ones(3)
+    *_, context = ops.batchnorm2d_train(x, ones, ones, 1e-5)
+    with pytest.raises(ShapeError, match=r"batchnorm2d backward: gamma has shape \(2,\), expected"):
+        ops.batchnorm2d_backward(x, ones[:2], context)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 5)])

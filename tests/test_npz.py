@@ -388,6 +388,37 @@ def test_zeros_may_be_packed(tmp_path):
     assert not load_params(tmp_path / "w.npz")["W1"].any()
 
 
+def test_any_file_may_unpack_to_64_mib(tmp_path):
+    """Headers included: 128 bytes here."""
+    path, most = tmp_path / "w.npz", (64 << 20) - 128
+    np.savez_compressed(path, W1=np.zeros(most, np.uint8))
+    assert load_arrays(path)[0]["W1"].size == most
+    np.savez_compressed(path, W1=np.zeros(most + 1, np.uint8))
+    told = (
+        r"unpacks to 64\.0 MiB, more than 100 times .* 64\.0 MiB; write it again with numpy\.savez"
+    )
+    with pytest.raises(DataCorrupt, match=told):
+        load_arrays(path)
+
+
+@pytest.mark.parametrize("times", [99.5, 100.5])
+def test_a_larger_one_to_a_hundred_times_its_size(tmp_path, times):
+    path, zeros = tmp_path / "w.npz", np.zeros(66 << 20, np.uint8)
+    np.savez_compressed(path, zeros=zeros)
+    packed = path.stat().st_size
+    rest = int((zeros.size - times * packed) / (times - 1))  # of which nothing can be packed
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as target:
+        target.writestr("rest.npy", npy(head(f"({rest},)", "'|u1'"), bytes(rest)))
+    assert sum(array.nbytes for array in (zeros, np.empty(rest, "u1"))) == pytest.approx(
+        times * path.stat().st_size, rel=1e-3
+    )
+    if times < 100:
+        assert load_arrays(path)[0].keys() == {"zeros", "rest"}
+    else:
+        with pytest.raises(DataCorrupt, match="more than 100 times the size of the file"):
+            load_arrays(path)
+
+
 def test_arrays_that_do_not_fit_are_refused_in_front(tmp_path, monkeypatch):
     params = {"W1": np.ones(200_000)}
     monkeypatch.setattr(room, "available_memory", lambda: 2**20)
@@ -397,7 +428,8 @@ def test_arrays_that_do_not_fit_are_refused_in_front(tmp_path, monkeypatch):
         from fastconv.io import save_params
 
         save_params(tmp_path / f"w{ending}", params, allow_pickle=True)
-        with pytest.raises(ArgumentError, match=r"w\.\w+: .* take 1\.5 MiB of mem.* 1\.0 MiB are"):
+        told = r"w\.\w+: .* take 1\.5 MiB of mem.* 1\.0 MiB are.*: free some, or .* one file$"
+        with pytest.raises(ArgumentError, match=told):
             load_params(tmp_path / f"w{ending}")
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from fastconv import ops
+from fastconv.errors import ArgumentError, DTypeError, ShapeError
+from fastconv.ops.arrays import compute_in
 
 from . import naive
 from .awkward import MEMORY, VALUES, images, in_memory, unchanged
@@ -289,3 +291,295 @@ def test_results_stay_in_the_layout_of_the_kernels(backend, table, dtype):
     dx = ops.relu_backward(ops.maxpool2d_backward(pooled, pool), relu)
     assert in_layout(dx)
     assert in_layout(ops.conv2d_backward(dx, np.ones((4, 3, 3, 3), dtype), conv)[0])
+
+
+# ---- defaults, limits, messages -------------------------------------------------------
+
+
+def test_windows_move_by_one_without_padding_unless_told(backend, rng):
+    x, weight = rng.standard_normal((2, 3, 5, 6)), rng.standard_normal((4, 3, 2, 3))
+    zeros = np.zeros(4)
+    col = ops.im2col(x, 2, 3, backend=backend)
+    np.testing.assert_array_equal(col, naive.im2col(x, 2, 3))
+    folded = ops.col2im(col, x.shape, 2, 3, backend=backend)
+    assert_close(folded, naive.col2im(col, x.shape, 2, 3))
+    expected = naive.conv2d(x, weight, zeros)
+    assert_close(ops.conv2d_forward(x, weight, None, backend=backend)[0], expected)
+    out, context = ops.conv2d_grouped_forward(x, weight, None, backend=backend)
+    assert_close(out, expected)
+    assert context.groups == 1 and context.geometry.dilation == 1 and context.plain
+    assert_close(ops.maxpool2d_forward(x, 2, 3, backend=backend)[0], naive.maxpool2d(x, 2, 3)[0])
+    out, context = ops.conv2d_block_forward(x, weight, zeros, backend=backend)
+    assert_close(out, np.maximum(expected, 0))
+    assert not context.pool
+
+
+def test_which_convolutions_are_plain(backend):
+    x, weight = np.ones((1, 2, 5, 5)), np.ones((2, 1, 2, 2))
+    _, grouped = ops.conv2d_grouped_forward(x, weight, None, groups=2, backend=backend)
+    _, dilated = ops.conv2d_grouped_forward(
+        x, np.ones((2, 2, 2, 2)), None, dilation=2, backend=backend
+    )
+    assert not grouped.plain and not dilated.plain
+    assert (grouped.groups, dilated.geometry.dilation) == (2, 2)
+
+
+@pytest.mark.parametrize(("window", "dtype"), [((16, 16), np.uint8), ((1, 257), np.int32)])
+def test_the_place_that_won_takes_a_byte_where_it_can(backend, rng, window, dtype):
+    x = rng.standard_normal((1, 2, 17, 260))
+    out, context = ops.maxpool2d_forward(x, *window, 16, backend=backend)
+    expected, winner = naive.maxpool2d(x, *window, 16)
+    assert context.winner.dtype == dtype
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(context.winner, winner)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "told"),
+    [
+        (
+            lambda x: ops.conv2d_grouped_forward(x, np.ones((3, 2, 1, 1)), None, groups=2),
+            ShapeError,
+            r"conv2d: 3 filters .* 2 groups \(weight \(3, 2, 1, 1\)\)",
+        ),
+        (
+            lambda x: ops.conv2d_grouped_forward(x, np.ones((4, 3, 1, 1)), None, groups=2),
+            ShapeError,
+            r"conv2d: input has 4 channels, weight expects 3 in each of 2 groups \(input \(2, 4,",
+        ),
+        (
+            lambda x: ops.conv2d_forward(x, np.ones((4, 3, 1, 1)), None),
+            ShapeError,
+            r"conv2d: input has 4 channels, weight expects 3 \(input .* weight \(4, 3, 1, 1\)\)",
+        ),
+        (
+            lambda x: ops.conv2d_forward(x, np.ones((4, 4, 1, 0)), None),
+            ShapeError,
+            r"conv2d: weight must be .* no axis empty, got shape \(4, 4, 1, 0\)",
+        ),
+        (
+            lambda x: ops.maxpool2d_forward(x, 2, 3, 1, 2),
+            ShapeError,
+            r"maxpool2d: pad 2 must be smaller than the window \(2 x 3\)",
+        ),
+        (
+            lambda x: ops.avgpool2d_forward(x, 3, 2, 1, 2),
+            ShapeError,
+            r"avgpool2d: pad 2 must be smaller than the window \(3 x 2\)",
+        ),
+        (
+            lambda x: ops.maxpool2d_forward(x[:, :0], 2, 2),
+            ShapeError,
+            r"maxpool2d: input has no channels \(input \(2, 0, 5, 5\)\)",
+        ),
+        (
+            lambda x: ops.col2im(x[0, 0], (2, -1, 3, 3), 2, 2),
+            ArgumentError,
+            "col2im: an axis of input_shape must be at least 0, got -1",
+        ),
+        (
+            lambda x: ops.col2im(x[0, 0], (2, 1, 3, 3), 2, 2),
+            ShapeError,
+            r"col2im: col has shape \(5, 5\), expected \(8, 4\)",
+        ),
+        (
+            lambda x: ops.affine_forward(x[0, 0], np.ones((5, 0)), None),
+            ShapeError,
+            r"affine: weight must be \(D, M\) with no axis empty, got \(5, 0\)",
+        ),
+        (
+            lambda x: ops.masked("mine backward", x, np.ones(3, bool)),
+            ShapeError,
+            r"mine backward: dout has shape \(2, 4, 5, 5\), expected \(3,\)",
+        ),
+        (
+            lambda x: ops.masked("mine", x, np.ones(3, bool)),
+            ShapeError,
+            r"mine: input has shape \(2, 4, 5, 5\), expected \(3,\)",
+        ),
+        (
+            lambda x: ops.masked("mine", x.astype(complex), x > 0),
+            DTypeError,
+            "mine: expected real .*complex128",
+        ),
+        (
+            lambda x: ops.batchnorm_train(x[0, 0, :, :0], [], [], 1e-6),
+            ShapeError,
+            r"batchnorm: input must be \(N, D\) with D at least 1, got shape \(5, 0\)",
+        ),
+        (
+            lambda x: ops.adam_update(x, x, x.copy(), x[0], 0.1, 0.9, 0.99, 1e-7),
+            ShapeError,
+            r"adam: v has shape \(4, 5, 5\), expected the parameter's \(2, 4, 5, 5\)",
+        ),
+        (
+            lambda x: ops.adam_update(x, x, x[0], x.copy(), 0.1, 0.9, 0.99, 1e-7),
+            ShapeError,
+            r"adam: m has shape \(4, 5, 5\), expected the parameter's \(2, 4, 5, 5\)",
+        ),
+    ],
+)
+def test_what_the_front_door_refuses(call, error, told):
+    with pytest.raises(error, match=f"^{told}"):
+        call(np.ones((2, 4, 5, 5)))
+
+
+def test_a_window_has_at_most_31_bits_of_places():
+    """A winner is counted by as many; nothing of such an image is read before."""
+    x = np.broadcast_to(np.float32(0), (1, 1, 65536, 65536))
+    with pytest.raises(ShapeError, match=r"maxpool2d: .* 2147483647 places, got 65536 x 65535$"):
+        ops.maxpool2d_forward(x, 65536, 65535)
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True), (False, False)])
+def test_gradients_that_nobody_asks_for_are_none(backend, rng, wanted):
+    x, weight = rng.standard_normal((2, 3, 5, 5)), rng.standard_normal((4, 3, 3, 3))
+    out, context = ops.conv2d_forward(x, weight, None, backend=backend)
+    dout = rng.standard_normal(out.shape)
+    expected = naive.conv2d_gradients(dout, x, weight)
+    block, gate = ops.conv2d_block_forward(x, weight, None, backend=backend)
+    through = naive.conv2d_gradients(np.where(block > 0, dout, 0), x, weight)
+    for got, wants in (
+        (ops.conv2d_backward(dout, weight, context, *wanted), expected),
+        (ops.conv2d_block_backward(dout, weight, gate, *wanted), through),
+    ):
+        for gradient, value, asked in zip(
+            got, wants, (wanted[0], wanted[1], wanted[1]), strict=True
+        ):
+            if asked:
+                assert_close(gradient, value)
+            else:
+                assert gradient is None
+    dx, *others = ops.conv2d_grouped_backward(dout, weight, context, wanted[0])
+    assert (dx is not None) == wanted[0]
+    for gradient, value in zip(others, expected[1:], strict=True):
+        assert_close(gradient, value)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (4, 3, 2, 2)])
+def test_masks_of_any_shape(backend, dtype, rng, shape):
+    """Also in place of a NaN; the axes keep their order in memory."""
+    x = rng.standard_normal(shape).astype(dtype).T
+    mask = rng.random(shape).T > 0.5
+    x[~mask] = np.nan
+    out = ops.masked("mine", x, mask, backend)
+    np.testing.assert_array_equal(out, np.where(mask, x, 0))
+    assert out.dtype == dtype and out.strides == x.strides
+    np.testing.assert_array_equal(
+        ops.masked("mine", np.ascontiguousarray(x), mask, backend), np.where(mask, x, 0)
+    )
+
+
+@pytest.mark.parametrize("gamma", [2.0, np.array([1.0, 2.0, 3.0])])
+def test_batch_normalisation_by_one_number_or_many(backend, rng, gamma):
+    x, dout = rng.standard_normal((2, 6, 3))
+    each = np.broadcast_to(gamma, 3)
+    out, mean, variance, context = ops.batchnorm_train(x, gamma, 0.5, 1e-3, backend)
+    expected, _, *statistics = naive.batchnorm_train(x, each, np.full(3, 0.5), 1e-3)
+    assert_close(out, expected)
+    assert_close(mean, statistics[0])
+    assert_close(variance, statistics[1])
+    for got, gradient in zip(
+        ops.batchnorm_backward(dout, gamma, context),
+        naive.batchnorm_gradients(dout, x, each, 1e-3),
+        strict=True,
+    ):
+        assert_close(got, gradient)
+    inferred = ops.batchnorm_infer(x, gamma, 0.5, 0.25, 4.0, 1e-3, backend)
+    wanted = naive.batchnorm_infer(
+        x, each, np.full(3, 0.5), np.full(3, 0.25), np.full(3, 4.0), 1e-3
+    )
+    assert_close(inferred, wanted)
+    with pytest.raises(ShapeError, match=r"batchnorm backward: gamma has shape \(2,\), expected"):
+        ops.batchnorm_backward(dout, np.ones(2), context)
+    with pytest.raises(DTypeError, match=r"batchnorm backward: .* complex128"):
+        ops.batchnorm_backward(dout, np.ones(3, complex), context)
+    with pytest.raises(ShapeError, match=r"batchnorm backward: dout has shape \(5, 3\), expected"):
+        ops.batchnorm_backward(dout[:5], gamma, context)
+
+
+def test_batch_normalisation_of_no_rows_has_statistics_of_nothing(backend, dtype):
+    ones = np.ones(3, dtype)
+    out, mean, variance, _ = ops.batchnorm_train(ones[:0, None] * ones, ones, ones, 1e-6, backend)
+    assert out.shape == (0, 3) and out.dtype == mean.dtype == variance.dtype == dtype
+    np.testing.assert_array_equal((mean, variance), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("bias", [None, np.zeros(4)], ids=["no bias", "zeros"])
+def test_affine_of_another_weight_or_gradient_at_backward(backend, rng, bias):
+    x, weight = rng.standard_normal((2, 3, 2)), rng.standard_normal((6, 4))
+    out, context = ops.affine_forward(x, weight, bias, backend)
+    assert_close(out, naive.affine(x.reshape(2, 6), weight, np.zeros(4)))
+    with pytest.raises(ShapeError, match=r"affine backward: weight has shape \(4, 6\), expected"):
+        ops.affine_backward(out, weight.T, context)
+    with pytest.raises(ShapeError, match=r"affine backward: dout has shape \(1, 4\), expected"):
+        ops.affine_backward(out[:1], weight, context)
+    dx, dweight, dbias = ops.affine_backward(out, weight, context)
+    expected = naive.affine_gradients(out, x.reshape(2, 6), weight)
+    assert_close(dx, expected[0].reshape(2, 3, 2))
+    assert_close(dweight, expected[1])
+    assert_close(dbias, expected[2])
+    none, *others = ops.affine_backward(out, weight, context, input_gradient=False)
+    assert none is None
+    np.testing.assert_array_equal(others[0], dweight)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_a_step_of_adam_on_any_parameter(backend, rng, kind):
+    """One of float16 is computed in float32, as its moments are kept, and written back."""
+    param, grad = rng.standard_normal((2, 3, 5)).astype(kind)
+    m, v = np.abs(rng.standard_normal((2, 3, 5))).astype(np.result_type(kind, "f4"))
+    state = [{"m": float(a), "v": float(b)} for a, b in zip(m.ravel(), v.ravel(), strict=True)]
+    expected = [
+        naive.adam_step(float(p), float(g), each, 0.1, 0.8, 0.95, 1e-7)
+        for p, g, each in zip(param.ravel(), grad.ravel(), state, strict=True)
+    ]
+    ops.adam_update(param, grad, m, v, 0.1, 0.8, 0.95, 1e-7, backend)
+    rtol = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-12}[kind]
+    np.testing.assert_allclose(param.ravel(), expected, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(m.ravel(), [each["m"] for each in state], rtol=1e-5)
+    np.testing.assert_allclose(v.ravel(), [each["v"] for each in state], rtol=1e-5)
+
+
+IN_A_DTYPE = {
+    "affine": lambda x, b: ops.affine_forward(x, x[:5, :2], None, b)[0],
+    "relu": lambda x, b: ops.relu_forward(x, b)[0],
+    "masked": lambda x, b: ops.masked("mine", x, x > 0, b),
+    "batchnorm": lambda x, b: ops.batchnorm_train(x, x[0], x[1], 1e-6, b)[0],
+    "sigmoid": lambda x, b: ops.sigmoid_forward(x, b),
+    "sigmoid backward": lambda x, b: ops.sigmoid_backward(x, x.astype("f8"), b),
+    "tanh": lambda x, b: ops.activation_forward(x, "tanh", backend=b)[0],
+    "loss": lambda x, b: ops.softmax_cross_entropy_forward(x, np.zeros(6, int), b)[1].probabilities,
+    "add": lambda x, b: ops.add(x, x, b),
+    "concatenate": lambda x, b: ops.concatenate([x, x], b),
+    "conv2d": lambda x, b: ops.conv2d_forward(x[None, None], x[None, None, :2], None, backend=b)[0],
+    "maxpool2d": lambda x, b: ops.maxpool2d_forward(x[None, None], 2, 2, backend=b)[0],
+    "avgpool2d": lambda x, b: ops.avgpool2d_forward(x[None, None], 2, 2, backend=b)[0],
+}
+
+
+@pytest.mark.parametrize("name", IN_A_DTYPE)
+def test_a_dtype_that_was_asked_for(backend, rng, name):
+    """Whatever dtype the arrays have; afterwards theirs again."""
+    x = rng.standard_normal((6, 5)).astype(np.float32)
+    try:
+        compute_in("float64")
+        wide = IN_A_DTYPE[name](x, backend)
+    finally:
+        compute_in(None)
+    assert wide.dtype == np.float64
+    given = IN_A_DTYPE[name](x, backend)
+    assert given.dtype == (np.float64 if name == "sigmoid backward" else np.float32)
+    np.testing.assert_allclose(wide, given, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("wide", ["x", "weight", "bias"])
+def test_any_one_of_the_arrays_may_be_the_widest(backend, rng, wide):
+    def given(name, *shape):
+        return rng.standard_normal(shape).astype("f8" if name == wide else "f4")
+
+    out, _ = ops.affine_forward(given("x", 2, 5), given("weight", 5, 3), given("bias", 3), backend)
+    assert out.dtype == np.float64
+    images, filters = given("x", 1, 2, 4, 4), given("weight", 3, 2, 2, 2)
+    out, _ = ops.conv2d_forward(images, filters, given("bias", 3), backend=backend)
+    assert out.dtype == np.float64

@@ -109,6 +109,13 @@ def test_plain_numbers_as_in_the_books_comparison_of_optimizers(name):
         assert float(params[key]) == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_numbers_become_floats(name):
+    params = {"x": 3, "y": np.array(3.0)}
+    getattr(optimizer, name)(lr=0.5).update(params, {"x": 1, "y": np.array(1.0)})
+    assert isinstance(params["x"], float) and params["x"] == params["y"] < 3
+
+
 def test_moments_of_float16_parameters_do_not_vanish():
     """The square of a small gradient is 0 in float16, and a step would have no bounds."""
     params, adam = {"W": np.ones(1, np.float16)}, optimizer.Adam(lr=0.25)
@@ -145,13 +152,15 @@ def test_what_is_kept_of_a_dead_unit_becomes_zero(name):
     made = getattr(optimizer, name)()
     params = {"W": np.ones((2, 3), np.float32)}
     made.update(params, {"W": np.full((2, 3), 1e-17, np.float32)})
-    for kept in made.kept:
-        assert np.all(getattr(made, kept)["W"] != 0)
+    before = {kept: np.abs(getattr(made, kept)["W"]) for kept in made.kept}
+    assert all(np.all(value != 0) for value in before.values())
     for _ in range(1000):
         made.update(params, {"W": np.zeros((2, 3), np.float32)})
         for kept in made.kept:
             value = np.abs(getattr(made, kept)["W"])
             assert np.all((value == 0) | (value >= np.finfo(np.float32).smallest_normal))
+            assert np.all(value <= before[kept])
+            before[kept] = value
 
 
 def test_state_of_another_optimizer_is_refused():
@@ -179,3 +188,59 @@ def test_unknown_names_and_settings_are_told():
         make_optimizer("lion", {})
     with pytest.raises(ArgumentError, match=r"optimizer 'sgd': .*momentum"):
         make_optimizer("sgd", {"momentum": 0.9})
+
+
+@pytest.mark.parametrize("name", ["SGD", "Momentum"])
+@pytest.mark.parametrize("memory", ["rows", "columns", "parts"])
+def test_a_parameter_of_many_values_takes_the_step_of_each(rng, name, memory):
+    """It is updated some thousands of values at a time: none is left out, none taken twice."""
+    values, gradients = rng.standard_normal((3, 30001)), rng.standard_normal((2, 3, 30001))
+
+    def laid(array):
+        if memory == "rows":
+            return array.copy()
+        return np.asfortranarray(array) if memory == "columns" else array.repeat(2, axis=1)[:, ::2]
+
+    params = {"W": laid(values)}
+    made = getattr(optimizer, name)(lr=0.1, weight_decay=0.5)  # with it no backend's shorter way
+    expected, v = values, np.zeros_like(values)
+    for gradient in gradients:
+        made.update(params, {"W": laid(gradient)})
+        slope = gradient + 0.5 * expected
+        v = 0.9 * v - 0.1 * slope if name == "Momentum" else -0.1 * slope
+        expected = expected + v
+    np.testing.assert_allclose(params["W"], expected, rtol=1e-13, atol=1e-14)
+
+
+def test_a_step_of_ones_own_is_taken(backend):
+    """A class that changes the step of another does not take that one's shorter way."""
+
+    class Half(optimizer.SGD):
+        def _take(self, step):
+            param = step.param
+            param -= step.lr * step.grad / 2
+
+    class Same(optimizer.SGD):
+        pass
+
+    with fastconv.use_backend(backend):
+        for make, expected in ((Half, 0.75), (Same, 0.5), (optimizer.SGD, 0.5)):
+            params = {"W": np.ones((2, 3), np.float32)}
+            make(lr=0.5).update(params, {"W": np.ones((2, 3), np.float32)})
+            np.testing.assert_array_equal(params["W"], np.float32(expected))
+
+
+def test_no_weight_decays_unasked():
+    for name in NAMES:
+        made = getattr(optimizer, name)()
+        assert made.weight_decay == (0.01 if name == "AdamW" else 0)
+        assert made.decayed is None
+        assert not made.lr_factors
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gradient_that_is_not_there_is_named(name):
+    params = {"W": np.ones(2), "b": np.ones(2)}
+    with pytest.raises(ArgumentError, match=f"^{name}: .*gradient of parameter 'b'"):
+        getattr(optimizer, name)().update(params, {"W": np.ones(2)})
+    np.testing.assert_array_equal(params["W"], 1)

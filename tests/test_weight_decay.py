@@ -102,10 +102,11 @@ def test_decoupled_decay_does_not_enter_the_moments(rng, steps):
         np.testing.assert_allclose(still[key] - moved[key], shrunk, rtol=0, atol=1e-15)
 
 
-def test_patterns_say_what_decays(rng, steps):
+@pytest.mark.parametrize("make", [SGD, Momentum])
+def test_patterns_say_what_decays(rng, steps, make):
     params = drawn(rng)
-    free = after(SGD(lr=0.1), params, steps[:1])
-    some = after(SGD(lr=0.1, weight_decay=0.3, decayed=["fc.*"]), params, steps[:1])
+    free = after(make(lr=0.1), params, steps[:1])
+    some = after(make(lr=0.1, weight_decay=0.3, decayed=["fc.*"]), params, steps[:1])
     for key in params:
         shrunk = 0.03 * params[key] if key.startswith("fc") else 0.0
         np.testing.assert_allclose(free[key] - some[key], shrunk, rtol=0, atol=1e-15)

@@ -232,6 +232,33 @@ def test_only_numbers_are_read(tmp_path):
         load_params(tmp_path / "w.npz")
 
 
+def test_what_an_ending_may_be_is_told(tmp_path):
+    """Of PyTorch's own there is a way to read them; nobody asks to write them."""
+    endings = "must end in .npz, .safetensors or .pkl"
+    for name in ("w.txt", "w.pt", "w.PKL", "w"):
+        with pytest.raises(ArgumentError) as caught:
+            save_params(tmp_path / name, {"W1": np.ones(2)}, allow_pickle=True)
+        assert str(caught.value) == f"save_params: {name} {endings}"
+    with pytest.raises(ArgumentError) as caught:
+        load_params(tmp_path / "w.txt")
+    assert str(caught.value) == f"load_params: w.txt {endings}"
+    for name in ("w.pt", "w.pth"):
+        with pytest.raises(ArgumentError) as caught:
+            load_params(tmp_path / name)
+        assert str(caught.value).startswith(f"load_params: {name} {endings}; PyTorch's own files")
+        assert "safetensors.torch.save_file(" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pickle_that_nobody_asked_for(tmp_path):
+    with pytest.raises(ArgumentError, match=r"^save_params: w\.pkl: .*allow_pickle=True"):
+        save_params(tmp_path / "w.pkl", {"W1": np.ones(2)})
+    assert list(tmp_path.iterdir()) == []
+    save_params(tmp_path / "w.pkl", {"W1": np.ones(2)}, allow_pickle=True)
+    # Protocol 4 is the newest that the Python 3.4 of the book's time reads.
+    assert (tmp_path / "w.pkl").read_bytes()[:2] == b"\x80\x04"
+
+
 @pytest.mark.parametrize("name", ["weights", "weights.h5", "weights.PKL2", "weights.pt"])
 def test_other_endings_are_refused(tmp_path, name):
     for call in (network().save_params, network().load_params):

@@ -117,7 +117,7 @@ def _entries(text: bytes) -> dict[str, bytes]:
     )
     if text[:1] != b"{" or text[-1:] != b"}":
         raise damaged
-    inner = text[1:-1].rstrip().removesuffix(b",")
+    inner = text[1:-1].rstrip()
     entries: dict[str, bytes] = {}
     place = 0
     while found := _ENTRY.match(inner, place):
@@ -159,11 +159,10 @@ def _dtype(value: bytes) -> np.dtype[Any]:
 
 def _shape(value: bytes) -> tuple[int, ...]:
     parts = [part.strip() for part in value[1:-1].split(b",")]
-    if parts == [b""]:
-        parts = []
-    elif parts[-1] == b"" or len(parts) == 1:  # (3,) is a tuple, (3) is not
-        last = parts.pop()
-        parts = [*parts, b"?"] if last else parts
+    if parts[-1] == b"":  # (3,) is a tuple, and so is ()
+        parts.pop()
+    elif len(parts) == 1:  # (3) is none
+        parts = [b"?"]
     if value[:1] != b"(" or not all(_LENGTH.fullmatch(part) for part in parts):
         raise DataCorrupt(f"its shape is {value[:60].decode('latin1')}, expected lengths")
     return tuple(int(part.rstrip(b"L")) for part in parts)

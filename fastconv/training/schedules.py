@@ -118,8 +118,6 @@ class OneCycle:
         top, end = self.rise * self.steps - 1, self.steps - 1
         if step < top:
             return _between(self.first * self.lr, self.lr, step / top)
-        if end <= top:
-            return self.lr
         return _between(self.lr, self.last * self.lr, (step - top) / (end - top))
 
 
