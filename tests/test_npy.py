@@ -168,13 +168,13 @@ def test_a_long_header_is_shown_by_its_beginning():
 @pytest.mark.parametrize("count", range(10, 40, 7))
 def test_a_file_that_breaks_off(count):
     whole = file(text()).getvalue()
-    with pytest.raises(DataCorrupt, match="breaks off in its header"):
+    with pytest.raises(DataCorrupt, match="its header"):
         read_header(io.BytesIO(whole[:count]).read)
 
 
 @pytest.mark.parametrize("head", [b"", b"\x93NUMPX\1\0", b"PK\3\4", b"\x93NUMP"])
 def test_what_is_no_array(head):
-    with pytest.raises(DataCorrupt, match="does not begin as an array"):
+    with pytest.raises(DataCorrupt, match="does not begin"):
         read_header(io.BytesIO(head).read)
 
 
