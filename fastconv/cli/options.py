@@ -45,10 +45,8 @@ def add_setting(parser: Any, name: str, **changes: Any) -> None:
     elif (words := type_in_words(setting.written or setting.kind)) == "true or false":
         how["action"] = argparse.BooleanOptionalAction
     else:
-        how |= {
-            "type": typed(setting.of_text, words.removeprefix("a ")),
-            "metavar": setting.metavar,
-        }
+        how["type"] = typed(setting.of_text, words.removeprefix("a "))
+        how["metavar"] = setting.metavar
         if setting.choices:
             how["choices"] = setting.choices
     parser.add_argument(setting.option, **(how | changes))
@@ -66,11 +64,11 @@ def add_common(parser: Any, *, backend: bool) -> None:
 
 def given_fields(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of a `RunConfig` that the user named, brought to the form they are kept in."""
-    given: dict[str, Any] = {}
-    for field in dataclasses.fields(RunConfig):
-        if (value := getattr(options, field.name, None)) is not None:
-            given[field.name] = SETTINGS[field.name].settled(value)
-    return given
+    named = {
+        field.name: getattr(options, field.name, None) for field in dataclasses.fields(RunConfig)
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    return {name: SETTINGS[name].settled(value) for name, value in given.items()}
 
 
 def image_options(options: argparse.Namespace) -> ImageOptions:
