@@ -464,6 +464,7 @@ cdef void winograd(
     cdef ptrdiff_t products_step = sums.step
     cdef int t
     cdef ptrdiff_t unit, i
+    took[real](INPUT_GRADIENT if bias == NULL else FORWARD, algorithm_of(my, mx), weight, team)
     with nogil:
         memset(padded_bias, 0, 2 * columns * sizeof(real))
         transform_filters[real](

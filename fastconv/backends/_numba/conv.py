@@ -173,7 +173,8 @@ def winograd(
     arguments += [cut.down, cut.across, cut.groups, cut.rows, cut.columns, cut.pieces, cut.scratch]
     shares = deal(cut.units, parts)
     arguments += [*addresses(residual, shares), looking, of_empty]
-    team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts)
+    part = "input_gradient" if bias is None else "forward"
+    team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts, part)
 
 
 def multiply(
@@ -214,4 +215,5 @@ def multiply(
     chunks = -(-p.terms // LONGEST_PART) if p.terms > LONGEST_SUM else 1
     arguments += [*addresses(residual, zeros), total, chunks, -(-p.terms // chunks)]
     factory = product.multiply_pooled if kind == POOL_GATE else product.multiply
-    team.run(factory, (code(x), *shape), arguments, parts)
+    part = "input_gradient" if bias is None else "forward"
+    team.run(factory, (code(x), *shape), arguments, parts, part)

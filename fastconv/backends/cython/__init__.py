@@ -13,7 +13,7 @@ from types import ModuleType
 
 from ...errors import ArgumentError, BackendUnavailable
 from ..short import Short
-from ..table import Layout
+from ..table import Layout, Way
 from .activation import ActivationKernels
 from .augment import AugmentKernels
 from .columns import ColumnKernels
@@ -136,6 +136,14 @@ class CythonBackend(
         self._threads = self.short.threads = threads
         self._math_mode = math_mode
         self._algorithm = algorithm
+
+    def ways_taken(self) -> dict[Way, int]:
+        """How often calls of this thread have taken each way; see `fastconv.backends.table`."""
+        vector_bytes = self._kernels.build_facts()["vector_bytes"]
+        return {
+            Way(part, how, f"float{8 * itemsize}", vector_bytes // itemsize, parallel): count
+            for part, how, itemsize, parallel, count in self._kernels.ways_taken()
+        }
 
     def describe(self) -> dict[str, str]:
         facts = self._kernels.build_facts()

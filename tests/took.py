@@ -1,0 +1,51 @@
+"""What a test that asks for an algorithm holds the fast backends to: that it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastconv.backends.table import Backend
+from fastconv.geometry import WindowGeometry
+from fastconv.testing import ways
+
+__all__ = ["runs_by"]
+
+CONVOLUTION = ("forward", "input_gradient", "weight_gradient")
+
+
+@contextmanager
+def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> Iterator[None]:
+    """Fail where the convolutions of this thread in the ``with`` do not run by this algorithm.
+
+    The reference, which has one way, is not asked, and ``auto`` leaves the choice to the backend.
+
+    Parameters
+    ----------
+    table : Backend
+    algorithm : str
+        What was asked for.
+    g : WindowGeometry, optional
+        That of all these convolutions, each of which must run by the algorithm, or directly
+        where it does not apply. Without it, one of them must.
+    """
+    if table.name == "numpy":
+        yield
+        return
+    with ways(table) as taken:
+        yield
+    found = [
+        (way.part, "direct" if way.how == "few_channels" else way.how)
+        for way in taken
+        if way.part in CONVOLUTION
+    ]
+    assert found or (g is not None and g.n == 0), "no convolution ran"
+    if algorithm == "auto":
+        return
+    if g is None:
+        assert algorithm in {how for _, how in found}, found
+        return
+    for part, how in found:
+        applies = (g.fh, g.fw, g.stride) == (3, 3, 1)
+        applies = applies and (g.pad <= 2 or part == "weight_gradient")
+        assert how == (algorithm if applies else "direct"), (part, how)
