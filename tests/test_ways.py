@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import numpy as np
@@ -48,6 +49,8 @@ class Build:
     """A backend held to an instruction set."""
 
     def __init__(self, name: str, isa: str) -> None:
+        if isa not in cpu_levels():
+            pytest.skip(f"this CPU does not run {isa}")
         # The process's own first: only what loads Numba first decides what LLVM compiles for.
         selection.registry().status(name)
         registry = Registry(isa, config.cache_dir)
@@ -70,6 +73,20 @@ class Build:
         return Way(part, how, dtype.name, self.lanes(dtype), parallel)
 
 
+# To Numba's kernels vectors are numbers: each instruction set and each dtype is compiled once, and
+# those that this CPU does not use by itself, which takes minutes, for the algorithms alone.
+EVERY = [("cython", isa, dtype) for isa in VECTOR_BYTES for dtype in ("float32", "float64")]
+EVERY += [("numba", "baseline", "float64"), ("numba", "avx2", "float32")]
+EVERY += [("numba", "avx512", "float32"), ("numba", "avx512", "float64")]
+
+
+@pytest.fixture(scope="module", params=EVERY, ids=" ".join)
+def every(request) -> tuple[Build, np.dtype]:
+    """Each build, with each dtype."""
+    name, isa, dtype = request.param
+    return Build(name, isa), np.dtype(dtype)
+
+
 @pytest.fixture(scope="module", params=["cython", "numba"])
 def fast(request) -> str:
     if not (status := selection.registry().status(request.param)):
@@ -77,16 +94,19 @@ def fast(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module", params=VECTOR_BYTES)
-def build(request, fast) -> Build:
-    if request.param not in cpu_levels():
-        pytest.skip(f"this CPU does not run {request.param}")
-    return Build(fast, request.param)
-
-
 @pytest.fixture(scope="module")
 def widest(fast) -> Build:
     return Build(fast, cpu_levels()[-1])
+
+
+BUILDS = [*(f"cython {isa}" for isa in VECTOR_BYTES), "numba"]
+
+
+@pytest.fixture(scope="module", params=BUILDS)
+def build(request) -> Build:
+    """Each build of Cython's, and Numba's widest."""
+    name, _, isa = request.param.partition(" ")
+    return Build(name, isa or cpu_levels()[-1])
 
 
 def parts_and_hows(taken: Counter[Way]) -> Counter[tuple[str, str]]:
@@ -170,7 +190,8 @@ def rounds_little(algorithm: str, what: str) -> bool:
 
 
 @pytest.mark.parametrize("algorithm", FORCED)
-def test_what_is_asked_for_runs(build, dtype, algorithm):
+def test_what_is_asked_for_runs(every, algorithm):
+    build, dtype = every
     g = window_geometry("test", (2, 17, 10, 9), 3, 3, 1, 1)
     for what in FORWARD:
         if rounds_little(algorithm, what):
@@ -183,8 +204,9 @@ def test_what_is_asked_for_runs(build, dtype, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["winograd2x4", "winograd4"])
-def test_pooled_blocks_run_as_asked(build, dtype, algorithm):
+def test_pooled_blocks_run_as_asked(every, algorithm):
     """Values are not looked at: tiles that round choose another of two equal maxima."""
+    build, dtype = every
     g = window_geometry("test", (2, 17, 10, 9), 3, 3, 1, 1)
     draw, table = numbers(0, dtype), build.on(algorithm)
     given = {"x": draw(*g.input_shape), "weight": draw(18, 17, 3, 3), "bias": draw(18)}
@@ -196,7 +218,8 @@ def test_pooled_blocks_run_as_asked(build, dtype, algorithm):
 
 
 @pytest.mark.parametrize("shape", [(2, 17, 10, 9), (3, 33, 8, 8), (1, 5, 11, 12)])
-def test_behind_a_pool_the_weight_gradient_is_sparse(build, dtype, shape):
+def test_behind_a_pool_the_weight_gradient_is_sparse(every, shape):
+    build, dtype = every
     g = window_geometry("test", shape, 3, 3, 1, 1)
     taken = backward(build, dtype, g, 18, "relu and pool", "weight_gradient", build.on())
     assert taken == {build.way("weight_gradient", "sparse", dtype): 1}
@@ -222,8 +245,9 @@ def test_where_it_does_not_apply_direct_runs(build, window, algorithm):
         assert taken == {build.way(part, "direct", dtype): 1}
 
 
-def test_few_channels_have_an_input_gradient_of_their_own(build, dtype):
+def test_few_channels_have_an_input_gradient_of_their_own(every):
     """As many as leave more than half of a vector empty; and by Winograd where that is asked."""
+    build, dtype = every
     most = build.lanes(dtype) // 2
     for channels, how in ((1, "few_channels"), (most, "few_channels"), (most + 1, "direct")):
         for what in BACKWARD:
@@ -553,7 +577,7 @@ print(*counts)
 """
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system lists no threads")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system lists no threads")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_system_sees_the_threads(fast, threads):
     done = subprocess.run(
@@ -577,13 +601,12 @@ def test_each_python_thread_counts_its_own(widest, dtype):
 
     def work(number: int) -> Counter[Way]:
         mine = g if number % 2 else other
-        x, weight = draw(*mine.input_shape), draw(9, 9, mine.fh, mine.fw)
+        given = {"x": draw(*mine.input_shape), "weight": draw(9, 9, mine.fh, mine.fw)}
+        given |= {"bias": draw(9), "geometry": mine}
         together.wait()
         with ways(table) as taken:
             for _ in range(50 + number):
-                call_kernel(
-                    table, "conv2d_forward", x=x, weight=weight, bias=np.zeros(9, dtype), geometry=mine
-                )
+                call_kernel(table, "conv2d_forward", **given)
         return taken
 
     with ways(table) as here, ThreadPoolExecutor(workers) as pool:
@@ -646,11 +669,10 @@ def test_what_ran_before_or_fails_inside_is_told_apart(widest):
     draw = numbers(0, dtype)
     given = {"x": draw(*g.input_shape), "weight": draw(4, 3, 3, 3), "bias": draw(4), "geometry": g}
     call_kernel(table, "conv2d_forward", **given)
-    kept = None
-    with pytest.raises(ZeroDivisionError), ways(table) as kept:
+    with pytest.raises(ZeroDivisionError), ways(table) as taken:
         call_kernel(table, "conv2d_forward", **given)
         raise ZeroDivisionError
-    assert kept == {widest.way("forward", "direct", dtype): 1}
+    assert taken == {widest.way("forward", "direct", dtype): 1}
     with ways(table) as taken:
         pass
     assert taken == {}

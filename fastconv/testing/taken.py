@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..backends.table import FAMILIES, Backend, Way
@@ -43,12 +43,12 @@ def ways(backend: Backend) -> Iterator[Counter[Way]]:
     [('forward', 'direct')]
     """
     require(says_ways(backend), f"{backend.name}: has no method ways_taken, so none can be asked")
-    before: Counter[Way] = Counter(backend.ways_taken())  # type: ignore[attr-defined]
-    taken: Counter[Way] = Counter()
+    count: Callable[[], dict[Way, int]] = backend.ways_taken  # type: ignore[attr-defined]
+    before, taken = Counter(count()), Counter[Way]()
     try:
         yield taken
     finally:
-        taken.update(Counter(backend.ways_taken()) - before)  # type: ignore[attr-defined]
+        taken.update(Counter(count()) - before)
 
 
 def says_ways(backend: Backend) -> bool:

@@ -16,6 +16,7 @@
 # wait for. One that no cache could hold is written past the caches, which spares reading it.
 
 cdef enum:
+    # All but PIECE are also in _numba/columns.py.
     STAGE_BYTES = 1 << 12  # of the column matrix, put together before they are written
     PIECE = 8  # values that are added at once, at most
     MANY_RUNS = 24  # in a window: enough to do between two that overlap

@@ -36,7 +36,7 @@ cdef enum:
     LEAST_TILES = 32  # below, reading U takes longer than multiplying by it
     TILE_BYTES = 1 << 19  # V and M of a block, where these are more tiles
     GROUP = 64  # columns of M
-    LONGEST = 64  # channels of one sum
+    LONGEST = 64  # channels of one sum; both lengths are also in _numba/winograd.py
     LONGEST_WIDE = 32  # the same of F(2x4), whose transform brings out more of its roundings
 
 cdef struct Winograd:

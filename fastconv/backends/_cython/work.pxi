@@ -11,7 +11,7 @@ cdef enum:
     ALIGNMENT = 64
     SPARES = 16
     SPARE_BYTES = 1 << 26  # of all spares
-    GRAIN = 1 << 15  # values to touch, or vector multiply-adds, that outweigh waking a thread
+    GRAIN = 1 << 15  # values to touch, or vector multiply-adds, that outweigh waking a thread; see shared/work.py
 
 
 # Memory that calls are done with, for the calls to come: a page that the system has just given

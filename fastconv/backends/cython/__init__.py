@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ...errors import ArgumentError, BackendUnavailable
+from ..shared.work import ISA_LEVELS
 from ..short import Short
 from ..table import Layout, Way
 from .activation import ActivationKernels
@@ -26,9 +27,6 @@ from .pool import PoolKernels
 from .updates import UpdateKernels
 
 __all__ = ["CythonBackend", "create"]
-
-ISA_LEVELS = ("baseline", "avx2", "avx512")
-"""Builds of the kernels, the narrowest vectors first."""
 
 COMPILED = f"{__package__.rpartition('.')[0]}._cython"
 """The package of the compiled kernels."""

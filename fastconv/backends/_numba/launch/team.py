@@ -11,6 +11,7 @@ from typing import Any
 import numba
 
 from ....errors import BackendUnavailable, FallbackWarning
+from ...shared.work import worth
 from .build import Builder, Factory
 from .machine import Machine
 
@@ -22,9 +23,6 @@ Ran = dict[tuple[Factory, tuple[int, ...], str, bool], int]
 settings: Any = numba.config
 
 DEFAULT_ORDER = ["tbb", "omp", "workqueue"]
-
-GRAIN = 1 << 15
-"""Elements, or vectors of multiply-adds, that are worth the start of a thread."""
 
 
 def open_layer() -> AbstractContextManager[Any]:
@@ -94,8 +92,8 @@ class Team:
         self._own = _Own()
 
     def parts(self, work: int) -> int:
-        """Threads that so much work, in units of `GRAIN`'s, is worth."""
-        return max(1, min(self.threads, work // GRAIN))
+        """Threads that so much work is worth; see `worth`."""
+        return worth(self.threads, work)
 
     def run(
         self,
