@@ -23,6 +23,8 @@ from .compare import assert_close
 from .geometries import CHANNELS, SEEDS, THREADS, geometries, numbers, whole_numbers
 from .took import runs_by
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 FORCED = st.sampled_from(ALGORITHMS)
 
 

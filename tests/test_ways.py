@@ -242,7 +242,8 @@ def test_where_it_does_not_apply_direct_runs(build, window, algorithm):
     assert taken == {build.way("forward", "direct", dtype): 1}
     for part in ("input_gradient", "weight_gradient"):
         taken = backward(build, dtype, g, 18, "relu", part, table)
-        assert taken == {build.way(part, "direct", dtype): 1}
+        # Numba's input gradient by a stride of 2 is four products.
+        assert set(taken) == {build.way(part, "direct", dtype)}
 
 
 def test_few_channels_have_an_input_gradient_of_their_own(every):
@@ -323,8 +324,7 @@ def test_what_is_chosen_runs(widest, dtype, name):
         found.append(backward(widest, dtype, g, filters, what, part, table))
     hows = []
     for taken in found:
-        ((way, count),) = taken.items()
-        assert count == 1
+        (way,) = taken  # once, or for each phase of a stride
         hows.append("direct" if way.how == "few_channels" else way.how)
     assert hows == expected
 
@@ -569,6 +569,7 @@ fastconv.set_num_threads(int(sys.argv[2]))
 layer = Convolution(np.ones((32, 32, 3, 3), "f4"), pad=1, backend=sys.argv[1])
 small, large = np.ones((1, 32, 4, 4), "f4"), np.ones((32, 32, 24, 24), "f4")
 counts = []
+layer.forward(small)  # what it loads may have threads of its own
 for x in (small, large):
     before = len(os.listdir("/proc/self/task"))
     layer.forward(x)

@@ -1,15 +1,17 @@
-"""What a test that asks for an algorithm holds the fast backends to: that it ran."""
+"""What tests ask for, algorithms and threads: that it is what the fast backends run."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastconv.backends.shared import work
 from fastconv.backends.table import Backend
 from fastconv.geometry import WindowGeometry
 from fastconv.testing import ways
 
-__all__ = ["runs_by"]
+__all__ = ["fine_grain", "runs_by"]
 
 CONVOLUTION = ("forward", "input_gradient", "weight_gradient")
 
@@ -49,3 +51,25 @@ def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> 
         applies = (g.fh, g.fw, g.stride) == (3, 3, 1)
         applies = applies and (g.pad <= 2 or part == "weight_gradient")
         assert how == (algorithm if applies else "direct"), (part, how)
+
+
+def _set_grain(values: int) -> None:
+    work.GRAIN = values
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fastconv.backends._cython.kernels_"):
+            module.set_grain(values)
+
+
+@contextmanager
+def fine_grain() -> Iterator[None]:
+    """Let the fast backends use several threads, where they are told to, for the least work.
+
+    They leave what the tests of kernels give them to one thread else: nothing that goes wrong
+    between threads would show.
+    """
+    kept = work.GRAIN
+    _set_grain(1)
+    try:
+        yield
+    finally:
+        _set_grain(kept)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ...errors import ArgumentError, BackendUnavailable
+from ..shared import work
 from ..shared.work import ISA_LEVELS
 from ..short import Short
 from ..table import Layout, Way
@@ -122,6 +123,7 @@ class CythonBackend(
     layout: Layout = "channels_last"
 
     def __init__(self, kernels: ModuleType, isa: str, why: str) -> None:
+        kernels.set_grain(work.GRAIN)
         self._kernels = kernels
         self._isa = isa
         self._why = why

@@ -8,10 +8,7 @@ ISA_LEVELS = ("baseline", "avx2", "avx512")
 """Instruction sets that kernels are compiled for, the narrowest vectors first."""
 
 GRAIN = 1 << 15
-"""Values to touch, or multiply-adds of vectors, that outweigh waking a thread.
-
-The Cython kernels' own is in ``_cython/work.pxi``.
-"""
+"""Values to touch, or multiply-adds of vectors, that outweigh waking a thread."""
 
 
 def worth(threads: int, work: int, units: int | None = None) -> int:
