@@ -21,6 +21,8 @@ from fastconv.testing import Report, call_kernel, check_backend
 
 from .stand_ins import StandIn, fresh_registry
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 
 def only_cases_of(kernel, monkeypatch):
     """Leave out the kernels that a test is not about, to save their time."""
