@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastconv.backends.table import KERNELS, Backend
 from fastconv.testing.contract import checked
 
 from .stand_ins import fresh_registry
+from .took import fine_grain
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the CPUs: a thread that spins while it waits takes them from the others.
@@ -82,6 +83,13 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype:
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A fresh registry, in place of the process's own."""
     return fresh_registry(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def fine_grained() -> Iterator[None]:
+    """For a module whose tests take numbers of threads: they are used for the least work."""
+    with fine_grain():
+        yield
 
 
 @pytest.fixture(params=["short way", "kernels"])

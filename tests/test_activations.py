@@ -15,6 +15,8 @@ from . import naive_activations as naive
 from .awkward import MEMORY, in_memory, unchanged
 from .compare import assert_close
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 LAYERS = {
     "leaky_relu": (lambda b: LeakyRelu(0.2, b), 0.2, "LeakyReLU", (0.2,)),
     "elu": (lambda b: Elu(1.5, b), 1.5, "ELU", (1.5,)),

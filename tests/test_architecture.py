@@ -82,7 +82,7 @@ BACKEND_ROOMS = {
     "numpy": {"short", "table"},
     "numba": {"short", "table", "algorithms", "shared", "_numba"},
     "cython": {"short", "table", "algorithms", "shared"},
-    "_numba": {"table", "algorithms"},
+    "_numba": {"table", "algorithms", "shared"},
     "_cython": set(),
 }
 """The same for what is inside of `fastconv.backends`. Its registry may know all."""

@@ -17,6 +17,8 @@ from .awkward import MEMORY, VALUES, images, in_memory, unchanged
 from .compare import assert_close
 from .geometries import SEEDS, THREADS
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 SHAPES = st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(1, 20), st.integers(1, 20))
 TAPS = st.sampled_from([1, 3, 5, 9, 25])
 

@@ -18,6 +18,8 @@ from .awkward import MEMORY, in_memory, unchanged
 from .compare import assert_close
 from .geometries import SEEDS, THREADS, numbers
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 # Rows shorter and longer than a vector and a table, and pixels that leave a part of a row over.
 CHANNELS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 64, 100, 255, 257, 300])
 SIDES = st.integers(1, 9)

@@ -21,6 +21,9 @@ from fastconv.testing import call_kernel
 from . import naive
 from .compare import assert_close
 from .geometries import CHANNELS, SEEDS, THREADS, geometries, numbers, whole_numbers
+from .took import runs_by
+
+pytestmark = pytest.mark.usefixtures("fine_grained")
 
 FORCED = st.sampled_from(ALGORITHMS)
 
@@ -54,9 +57,11 @@ def test_convolution_by_every_algorithm(backend, dtype, g, filters, seed, thread
     x, weight, bias = draw(*g.input_shape), draw(filters, g.c, 3, 3), draw(filters)
     dout = draw(*g.output_shape(filters))
     table = forced(backend, algorithm, threads)
-    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+    with runs_by(table, algorithm, g):
+        out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
     assert_close(out["out"], naive.conv2d(x, weight, bias, 1, g.pad), dtype=dtype)
-    out = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
+    with runs_by(table, algorithm, g):
+        out = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
     dx, dweight, dbias = naive.conv2d_gradients(dout, x, weight, 1, g.pad)
     assert_close(out["dx"], dx, dtype=dtype)
     # A sum over few pixels may cancel; its rounding is that of its terms.
@@ -94,7 +99,8 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     table = forced(backend, exact(algorithm), threads)
     plain = {"bias": bias, "residual": None, "relu": True}
     kept = {} if pool else {"winner": None}
-    got = call_kernel(table, "conv2d_block_forward", **images, **plain, **kept)
+    with runs_by(table, exact(algorithm), g):
+        got = call_kernel(table, "conv2d_block_forward", **images, **plain, **kept)
     out, gate = block_by_loops(x, weight, bias, g, pool)
     np.testing.assert_array_equal(got["out"], out)
     if pool:
@@ -105,7 +111,9 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     table = forced(backend, algorithm, threads)
     dout = numbers(seed, dtype)(*out.shape)
     given_gate = gate.astype(np.uint8) if pool else out.astype(dtype)
-    got = call_kernel(table, "conv2d_block_backward", **images, dout=dout, gate=given_gate)
+    given = {"dout": dout, "gate": given_gate}
+    with runs_by(table, algorithm, g):
+        got = call_kernel(table, "conv2d_block_backward", **images, **given)
     inner = gradient_by_loops(dout, gate, g, filters, pool)
     dx, dweight, dbias = naive.conv2d_gradients(inner, x, weight, g.stride, g.pad)
     largest = np.abs(dout).max(initial=0)
@@ -126,18 +134,12 @@ def test_residual(backend, dtype, g, filters, seed, threads, algorithm, relu):
     expected = naive.conv2d(x, weight, bias, g.stride, g.pad) + residual
     # What cancels in the sum has the rounding of its terms.
     scale = max(np.abs(residual).max(initial=0), np.abs(expected - residual).max(initial=0))
-    got = call_kernel(
-        forced(backend, algorithm, threads),
-        "conv2d_block_forward",
-        x=x,
-        weight=weight,
-        bias=bias,
-        residual=residual,
-        geometry=g,
-        relu=relu,
-        pool=False,
-        winner=None,
-    )
+    given = {"x": x, "weight": weight, "bias": bias, "residual": residual, "geometry": g}
+    table = forced(backend, algorithm, threads)
+    with runs_by(table, algorithm, g):
+        got = call_kernel(
+            table, "conv2d_block_forward", **given, relu=relu, pool=False, winner=None
+        )
     wanted = naive.relu(expected)[0] if relu else expected
     assert_close(got["out"], wanted, dtype=dtype, scale=scale or None)
 
@@ -158,9 +160,10 @@ def test_residual_of_whole_numbers_is_added_exactly(backend, dtype, rng, algorit
         residual[0, filters - 1, 2, 1] = np.nan
         table = forced(backend, exact(algorithm), 2)
         images = {"x": x, "weight": weight, "bias": bias, "residual": residual, "geometry": g}
-        got = call_kernel(
-            table, "conv2d_block_forward", **images, relu=True, pool=False, winner=None
-        )["out"]
+        with runs_by(table, exact(algorithm), g):
+            got = call_kernel(
+                table, "conv2d_block_forward", **images, relu=True, pool=False, winner=None
+            )["out"]
         expected = naive.conv2d(x, weight, bias, g.stride, g.pad) + residual
         np.testing.assert_array_equal(got, np.where(expected <= 0, 0, expected))
 
@@ -196,7 +199,9 @@ def test_a_broken_pixel_stays_near_its_windows(backend, dtype, rng, algorithm, v
     x = rng.standard_normal(g.input_shape).astype(dtype)
     x[1, 16, 8, 8] = value
     weight, bias = rng.standard_normal((18, 17, 3, 3)).astype(dtype), np.zeros(18, dtype)
-    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)["out"]
+    given = {"x": x, "weight": weight, "bias": bias, "geometry": g}
+    with runs_by(table, algorithm, g):
+        out = call_kernel(table, "conv2d_forward", **given)["out"]
     assert not np.isfinite(out[1, :, 7:10, 7:10]).any()
     out[1, :, 4:12, 4:12] = 0
     assert np.isfinite(out).all()
@@ -216,9 +221,10 @@ def test_float32_error_is_what_the_math_mode_promises(backend, rng, algorithm, b
     dout = rng.standard_normal(g.output_shape(64)).astype(np.float32)
     table = forced(backend, algorithm, 2)
     bias = np.zeros(64, np.float32)
-    out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+    with runs_by(table, algorithm, g):
+        out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+        got = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
     assert_close(out["out"], naive.conv2d(x, weight, bias, 1, 1), tolerance=bound)
-    got = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
     dx, dweight, _ = naive.conv2d_gradients(dout, x, weight, 1, 1)
     assert_close(got["dx"], dx, tolerance=bound)
     assert_close(got["dweight"], dweight, tolerance=bound)

@@ -21,6 +21,8 @@ from . import naive_grouped as naive
 from .compare import assert_close
 from .geometries import SEEDS, THREADS, numbers, whole_numbers
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 # Channels and filters of a group, and how many groups.
 GROUPS = st.sampled_from(
     [(1, 1, 1), (1, 1, 7), (1, 1, 33), (1, 2, 5), (3, 2, 1), (4, 4, 8), (5, 3, 3), (8, 17, 2)]

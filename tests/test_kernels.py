@@ -22,6 +22,8 @@ from . import naive
 from .compare import assert_close
 from .geometries import CHANNELS, FEW_CHANNELS, SEEDS, THREADS, geometries, numbers, whole_numbers
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 15, 16, 17, 33, 50, 64])
 SIGNS = [0.0, -0.0, 1.5, -1.5, 1e-30, -1e-30, np.inf, -np.inf, np.nan]
 

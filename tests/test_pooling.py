@@ -25,6 +25,8 @@ from .awkward import MEMORY, in_memory, unchanged
 from .compare import assert_close
 from .geometries import FEW_CHANNELS, SEEDS, THREADS, geometries, numbers
 
+pytestmark = pytest.mark.usefixtures("fine_grained")
+
 
 @st.composite
 def ceiled(draw: st.DrawFn) -> WindowGeometry:

@@ -12,13 +12,16 @@ import pytest
 
 import fastconv
 from fastconv import testing
+from fastconv.backends.algorithms import ConvAlgorithms
 from fastconv.backends.numpy import NumpyBackend
-from fastconv.backends.table import KERNELS
+from fastconv.backends.table import KERNELS, Way
 from fastconv.errors import UnknownBackend
 from fastconv.geometry import window_geometry
 from fastconv.testing import Report, call_kernel, check_backend
 
 from .stand_ins import StandIn, fresh_registry
+
+pytestmark = pytest.mark.usefixtures("fine_grained")
 
 
 def only_cases_of(kernel, monkeypatch):
@@ -359,6 +362,30 @@ def test_scratch_that_python_threads_share_is_found(registry, monkeypatch):
     only_cases_of("im2col", monkeypatch)
     registry.register("wrong", lambda: Wrong("wrong"))
     with pytest.raises(AssertionError, match=r"^im2col: .*called from 4 Python threads at once"):
+        check_backend("wrong")
+
+
+@pytest.mark.parametrize(
+    ("took", "message"),
+    [
+        ("winograd4", r"forward took \['winograd4'\], where wrong says \['winograd2'\]"),
+        (None, r"forward took \[\], where wrong says \['winograd2'\]"),
+    ],
+)
+def test_a_convolution_that_takes_another_way_than_it_says_is_found(
+    registry, monkeypatch, took, message
+):
+    class Wrong(StandIn):
+        def conv2d_algorithms(self, geometry, filters, pooled):
+            return ConvAlgorithms("winograd2", "direct", "direct")
+
+        def ways_taken(self):
+            count = self.calls.count("conv2d_forward")
+            return {Way("forward", took, "float32", 4, False): count} if took else {}
+
+    only_cases_of("conv2d_forward", monkeypatch)
+    registry.register("wrong", lambda: Wrong("wrong"))
+    with pytest.raises(AssertionError, match=message):
         check_backend("wrong")
 
 

@@ -95,7 +95,7 @@ def _weight_gradient(g: WindowGeometry, pooled: bool, math_mode: str, forced: st
     tiles = g.n * -(-g.oh // 4) * -(-g.ow // 4)
     if math_mode == "fast" and tiles >= LEAST_TILES_FAST:
         return "winograd4"
-    return "winograd2x4" if tiles >= LEAST_TILES_WIDE and _wide_saves(g.ow, 0) else "winograd2"
+    return "winograd2x4" if tiles >= LEAST_TILES_WIDE and _wide_saves(g.ow) else "winograd2"
 
 
 def _winograd(
@@ -118,14 +118,13 @@ def _winograd(
         return "direct"
     if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(depth, columns):
         return "winograd4"
-    wide = tiles >= LEAST_TILES_WIDE and _wide_saves(width, 0.1)
+    wide = tiles >= LEAST_TILES_WIDE and _wide_saves(width)
     return "winograd2x4" if wide else "winograd2"
 
 
-def _wide_saves(width: int, share: float) -> bool:
-    """Whether tiles of 2 x 4 save this share of the multiplications of 2 x 2, or any if 0.
+def _wide_saves(width: int) -> bool:
+    """Whether tiles of 2 x 4 take fewer multiplications than those of 2 x 2.
 
-    What hangs over the edge of the images counts. A convolution also stores such tiles slowly.
+    What hangs over the edge of the images counts. Where they save anything, it is a tenth at least.
     """
-    narrow, wide = 16 * -(-width // 2), 24 * -(-width // 4)
-    return wide < narrow and wide <= (1 - share) * narrow
+    return 24 * -(-width // 4) < 16 * -(-width // 2)

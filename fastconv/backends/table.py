@@ -36,7 +36,10 @@ Contract
   NaN or an infinity among the filter's own weights reaches it. The gradients may hold rounding
   noise in place of such zeros: nothing is decided by their sign.
 * A backend that computes convolutions in several ways says which, by a method
-  ``conv2d_algorithms(geometry, filters, pooled)`` that returns `ConvAlgorithms`.
+  ``conv2d_algorithms(geometry, filters, pooled)`` that returns `ConvAlgorithms`. It should also
+  say which ran, by a method ``ways_taken()`` that returns a dict of `Way` to how often calls of
+  this Python thread have taken it since the process began: `fastconv.testing.ways` and
+  `check_backend` ask. A kernel counts where its way begins, not where the way is chosen.
 * The sum for the same input, thread count and machine is the same bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
@@ -46,7 +49,7 @@ but for `conv2d_grouped_forward` and `conv2d_grouped_backward`.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +69,7 @@ __all__ = [
     "Bytes",
     "Labels",
     "Layout",
+    "Way",
 ]
 
 Activation = Literal["leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
@@ -75,6 +79,30 @@ Boxes = NDArray[np.int64]
 Bytes = NDArray[np.integer]
 Labels = NDArray[np.int64]
 Layout = Literal["channels_first", "channels_last"]
+
+
+class Way(NamedTuple):
+    """One of several ways to compute something, as it ran.
+
+    Attributes
+    ----------
+    part : str
+        What was computed: ``"forward"``, ``"input_gradient"`` or ``"weight_gradient"`` of a
+        convolution, in which case `how` is an `Algorithm`, or a name of the backend's own.
+    how : str
+        ``"few_channels"`` is the direct input gradient of a backend that has two of them.
+    dtype : {"float32", "float64"}
+    lanes : int
+        Numbers in a vector: it shows the instruction set.
+    parallel : bool
+        Whether it ran on several threads.
+    """
+
+    part: str
+    how: str
+    dtype: str
+    lanes: int
+    parallel: bool
 
 
 class Backend(Protocol):

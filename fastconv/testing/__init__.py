@@ -7,7 +7,8 @@ For authors of a backend, their own tests need one line::
     def test_my_backend():
         check_backend("mine")
 
-`call_kernel` is the strict caller underneath, for tests of one kernel.
+`call_kernel` is the strict caller underneath, for tests of one kernel; `ways` tells which of
+its ways a kernel took.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from ..backends.numpy import NumpyBackend
 from ..backends.table import KERNELS, Backend
 from .cases import cases
 from .strict import Arguments, call_kernel, is_array, require
+from .taken import require_said, says_ways, ways
 
-__all__ = ["Report", "call_kernel", "check_backend", "signature_differences"]
+__all__ = ["Report", "call_kernel", "check_backend", "signature_differences", "ways"]
 
 TOLERANCE: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 """Largest error, relative to the largest value of the expectation."""
@@ -72,7 +74,8 @@ def check_backend(name: str) -> Report:
     Both dtypes; several numbers of threads; inputs read-only and guarded; outputs filled
     with garbage first; windows, strides, padding and channel counts of every awkward kind;
     ties, NaN and infinities; windows of zeros, which give their bias exactly; empty batches;
-    the same call twice, and from several Python threads at once.
+    the same call twice, and from several Python threads at once. Where a backend counts which
+    ways its convolutions take, these must be the ways that it says.
 
     Parameters
     ----------
@@ -165,7 +168,12 @@ class _Call:
         return f"{self.kernel}: {', '.join(arrays + window)}"
 
     def run(self, backend: Backend) -> dict[str, Any]:
-        return call_kernel(backend, self.kernel, **self.inputs)
+        if not says_ways(backend):
+            return call_kernel(backend, self.kernel, **self.inputs)
+        with ways(backend) as taken:
+            got = call_kernel(backend, self.kernel, **self.inputs)
+        require_said(backend, self.kernel, self.inputs, got, taken)
+        return got
 
     def compare(self, got: dict[str, Any], how: str) -> float:
         """The largest relative error of all outputs, or an AssertionError that says where."""

@@ -16,7 +16,7 @@ cdef enum:
     FRAME = 3  # of both sides: the places W and W + 1 too, whose weight is 0
 
 cdef enum:
-    WARP_WORK = 8  # what a pixel costs, in values to touch
+    WARP_WORK = 8  # what a pixel costs, in values to touch; also in _numba/augment.py
 
 
 cdef inline real clamped(real place, real size) noexcept nogil:

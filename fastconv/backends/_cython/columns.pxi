@@ -16,6 +16,7 @@
 # wait for. One that no cache could hold is written past the caches, which spares reading it.
 
 cdef enum:
+    # All but PIECE are also in _numba/columns.py.
     STAGE_BYTES = 1 << 12  # of the column matrix, put together before they are written
     PIECE = 8  # values that are added at once, at most
     MANY_RUNS = 24  # in a window: enough to do between two that overlap
@@ -61,12 +62,14 @@ cdef void find_runs(const Columns* g, ptrdiff_t windows, ptrdiff_t* at) noexcept
 
 cdef void unfold_rows(
     const Columns* g, const real* x, ptrdiff_t begin, ptrdiff_t end, const ptrdiff_t* at,
-    real* col, real* scratch, real* stage,
+    real* col, real* scratch, real* stage, bint past,
 ) noexcept nogil:
-    """Rows [begin, end) of windows, counted over all images; col is the whole matrix."""
+    """Rows [begin, end) of windows, counted over all images; col is the whole matrix.
+
+    It is written `past` the caches, or through them.
+    """
     cdef ptrdiff_t runs = g.c * g.fh
     cdef ptrdiff_t taps = runs * g.fw
-    cdef bint past = g.n * g.oh * g.ow * taps * sizeof(real) >= STREAM_BYTES
     cdef ptrdiff_t most = staged_windows(g, sizeof(real))
     cdef ptrdiff_t row, u, count
     memset(scratch, 0, padded_pixels(g) * sizeof(real))
@@ -160,6 +163,7 @@ def im2col(
     )
     cdef ptrdiff_t rows = g.n * oh
     cdef ptrdiff_t most = staged_windows(&g, sizeof(real))
+    cdef bint past = rows * ow * col.shape[1] * sizeof(real) >= STREAM_BYTES
     cdef int team = team_size(threads, rows, rows * ow * col.shape[1])
     cdef Scratch padding = Scratch((padded_pixels(&g) + 2 * SLACK) * sizeof(real), team)
     cdef Scratch staging = Scratch((most * col.shape[1] + SLACK) * sizeof(real), team)
@@ -169,12 +173,14 @@ def im2col(
     cdef char* stage = staging.start
     cdef ptrdiff_t scratch_step = padding.step, stage_step = staging.step
     cdef int t
+    took[real](IM2COL, STREAMED if past else CACHED, &col[0, 0], team)
     with nogil:
         find_runs(&g, most, at)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             unfold_rows(
                 &g, &x[0, 0, 0, 0], share(rows, t, team), share(rows, t + 1, team), at, &col[0, 0],
                 <real*> (scratch + t * scratch_step) + SLACK, <real*> (stage + t * stage_step),
+                past,
             )
 
 

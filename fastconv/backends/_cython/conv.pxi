@@ -196,6 +196,7 @@ cdef void direct_forward(
     cdef char* undone = shares.start
     cdef int t
     cdef ptrdiff_t unit, image, top
+    took[real](FORWARD, DIRECT, weight, team)
     with nogil:
         pack_weight[real](weight, shape, strides, g.fn, packed, team)
         pad_rows[real](bias, 1, g.fn, padded_bias)

@@ -123,6 +123,7 @@ cdef void few_channels_gradient(
     cdef char* undone = shares.start
     cdef int t
     cdef ptrdiff_t unit, image, top
+    took[real](INPUT_GRADIENT, FEW_CHANNELS, weight, team)
     with nogil:
         pack_taps[real](g, weight, packed)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):

@@ -90,6 +90,7 @@ cdef void direct_input_gradient(
     cdef char* undone = shares.start
     cdef int t
     cdef ptrdiff_t unit, image, top
+    took[real](INPUT_GRADIENT, DIRECT, weight, team)
     with nogil:
         pack_phases[real](g, weight, packed, team)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):

@@ -222,6 +222,7 @@ cdef void sparse_weight_gradient(
     cdef int t
     cdef ptrdiff_t unit, piece, f
     cdef real* gradients
+    took[real](WEIGHT_GRADIENT, SPARSE, x, team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             gradients = <real*> (listed + t * listed_step)

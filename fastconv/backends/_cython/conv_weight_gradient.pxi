@@ -307,6 +307,7 @@ cdef void direct_weight_gradient(
     cdef ptrdiff_t groups = ceil_div(g.c, lanes(x))
     cdef int t
     cdef ptrdiff_t unit, block, part, group
+    took[real](WEIGHT_GRADIENT, DIRECT, x, team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for unit in range(share(units, t, team), share(units, t + 1, team)):

@@ -44,6 +44,7 @@ cdef void multiply(
     cdef ptrdiff_t packed_step = packing.step
     cdef int t
     cdef ptrdiff_t unit
+    took[real](AFFINE_INPUT_GRADIENT if bias == NULL else AFFINE_FORWARD, MANY_ROWS, x, team)
     with nogil:
         memset(start, 0, blocks * width * sizeof(real))
         if bias != NULL:
@@ -127,11 +128,13 @@ cdef void forward_few(
     cdef int t
     cdef ptrdiff_t r
     if vectors > 0 and team == 1 and depth * columns * sizeof(real) <= CACHED_BYTES:
+        took[real](AFFINE_FORWARD, FEW_ROWS_CACHED, x, team)
         with nogil:
             multiply_columns(x, rows, depth, weight, columns, bias, out)
         return
     packing = Scratch(0 if whole == columns else (depth + 2) * lanes(x) * sizeof(real))
     start = <real*> packing.start
+    took[real](AFFINE_FORWARD, FEW_ROWS, x, team)
     with nogil:
         for r in range(rows):
             memcpy(out + r * columns, bias, columns * sizeof(real))
@@ -167,6 +170,7 @@ cdef void input_gradient_few(
     cdef ptrdiff_t begin, i, r
     p.x_y, p.x_i, p.x_r = 0, 1, columns
     p.w_y, p.w_i, p.out_r = 0, width, width
+    took[real](AFFINE_INPUT_GRADIENT, FEW_ROWS, dout, team)
     with nogil:
         pack_block(dout, shape, strides, rows, packed)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):

@@ -161,6 +161,7 @@ def grouped(
     cdef ptrdiff_t result_step = targets.step
     cdef int t
     cdef ptrdiff_t unit, group
+    took[real](GROUPED, DIRECT, &start[0, 0], team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for unit in range(share(units, t, team), share(units, t + 1, team)):
@@ -243,6 +244,7 @@ def grouped_sums(
     cdef ptrdiff_t result_step = targets.step
     cdef int t
     cdef ptrdiff_t unit, group
+    took[real](GROUPED_SUMS, DIRECT, &totals[0, 0, 0], team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             memset(&sums[t, 0, 0, 0, 0], 0, g.groups * volume * sizeof(real))

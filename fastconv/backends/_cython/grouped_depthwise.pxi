@@ -149,6 +149,7 @@ def depthwise(
     cdef real* padded_start = <real*> begin.start
     cdef int t
     cdef ptrdiff_t unit
+    took[real](DEPTHWISE, DIRECT, padded_start, team)
     with nogil:
         pad_rows[real](&start[0], 1, g.c, padded_start)
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
@@ -262,9 +263,10 @@ def depthwise_sums(
     cdef Scratch images = Scratch(volume * sizeof(real), team)
     cdef char* scratch = images.start
     cdef ptrdiff_t step = images.step
-    cdef real* sums
+    cdef real* sums = NULL
     cdef int t
     cdef ptrdiff_t unit
+    took[real](DEPTHWISE_SUMS, DIRECT, sums, team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             sums = <real*> (scratch + t * step)

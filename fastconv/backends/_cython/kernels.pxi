@@ -6,6 +6,7 @@ from libc.string cimport memcpy, memset
 
 include "tile.pxi"
 include "work.pxi"
+include "ways.pxi"
 include "product.pxi"
 include "gate.pxi"
 include "winograd_transform.pxi"

@@ -14,6 +14,7 @@ from libc.math cimport pow as double_pow, powf
 cdef struct Window:
     ptrdiff_t c, before, after
     double alpha, beta, k  # alpha divided by the size
+    bint roots  # the power is two of them
 
 
 cdef inline real power(real x, real exponent) noexcept nogil:
@@ -24,16 +25,16 @@ cdef inline real power(real x, real exponent) noexcept nogil:
 
 
 cdef void inverse_powers(
-    const real* scale, ptrdiff_t count, double beta, real* powers
+    const Window* g, const real* scale, real* powers
 ) noexcept nogil:
     """powers = scale**-beta."""
     cdef ptrdiff_t i
-    if beta == 0.75:
-        for i in range(count):
+    if g.roots:
+        for i in range(g.c):
             powers[i] = 1 / root(scale[i] * root(scale[i]))
     else:
-        for i in range(count):
-            powers[i] = power(scale[i], <real> -beta)
+        for i in range(g.c):
+            powers[i] = power(scale[i], <real> -g.beta)
 
 
 cdef inline vec[real] neighbours(
@@ -60,7 +61,7 @@ cdef void lrn_pixel(
         sum = neighbours[real](squares + c, size, g.c - c)
         sum = muladd(sum, broadcast(<real> g.alpha), broadcast(<real> g.k))
         store_part(scale + c, sum, g.c - c)
-    inverse_powers[real](scale, g.c, g.beta, out)
+    inverse_powers[real](g, scale, out)
     for c in range(g.c):
         out[c] *= x[c]
 
@@ -73,7 +74,7 @@ cdef void lrn_pixel_gradient(
     cdef real factor = <real> (2 * g.alpha * g.beta)
     cdef ptrdiff_t c
     cdef vec[real] sum, product
-    inverse_powers[real](scale, g.c, g.beta, dx)
+    inverse_powers[real](g, scale, dx)
     for c in range(g.c):
         dx[c] *= dout[c]
         terms[g.after + c] = dx[c] * x[c] / scale[c]
@@ -94,7 +95,9 @@ def lrn_forward(
     int threads,
 ):
     """out and scale (pixels, C) from x (pixels, C)."""
-    cdef Window g = Window(x.shape[1], size // 2, (size - 1) // 2, alpha / size, beta, k)
+    cdef Window g = Window(
+        x.shape[1], size // 2, (size - 1) // 2, alpha / size, beta, k, beta == 0.75
+    )
     cdef ptrdiff_t units = x.shape[0]
     cdef int team = team_size(threads, units, 4 * units * g.c)
     cdef Scratch rows = Scratch((g.c + size) * sizeof(real), team)
@@ -102,6 +105,7 @@ def lrn_forward(
     cdef ptrdiff_t step = rows.step
     cdef int t
     cdef ptrdiff_t unit
+    took[real](LRN_FORWARD, ROOTS if g.roots else POWERS, <real*> scratch, team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             memset(scratch + t * step, 0, step)
@@ -122,7 +126,9 @@ def lrn_backward(
     int threads,
 ):
     """dx (pixels, C) from dout, x and scale (pixels, C)."""
-    cdef Window g = Window(x.shape[1], size // 2, (size - 1) // 2, alpha / size, beta, 0)
+    cdef Window g = Window(
+        x.shape[1], size // 2, (size - 1) // 2, alpha / size, beta, 0, beta == 0.75
+    )
     cdef ptrdiff_t units = x.shape[0]
     cdef int team = team_size(threads, units, 4 * units * g.c)
     cdef Scratch rows = Scratch((g.c + size) * sizeof(real), team)
@@ -130,6 +136,7 @@ def lrn_backward(
     cdef ptrdiff_t step = rows.step
     cdef int t
     cdef ptrdiff_t unit
+    took[real](LRN_BACKWARD, ROOTS if g.roots else POWERS, <real*> scratch, team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             memset(scratch + t * step, 0, step)

@@ -138,10 +138,9 @@ cdef inline void give_window(
 
 
 cdef void pool_image_gradient(
-    const Pool* g, const real* dout, const place* winner, real* dx
+    const Pool* g, bint tiled, const real* dout, const place* winner, real* dx
 ) noexcept nogil:
-    """dx of one image."""
-    cdef bint tiled = tiles_image(g)
+    """dx of one image; see `tiles_image`."""
     cdef ptrdiff_t v, u, top, left, begin_y, end_y
     cdef real* window
     if not tiled:
@@ -205,11 +204,14 @@ def maxpool2d_backward(
         dout.shape[1], dout.shape[2],
     )
     cdef int team = team_size(threads, g.n, g.n * g.oh * g.ow * g.c * fh * fw)
+    cdef bint tiled = tiles_image(&g)
     cdef int t
     cdef ptrdiff_t image
+    took[real](MAXPOOL_BACKWARD, TILED if tiled else OVERLAPPING, &dout[0, 0, 0, 0], team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for image in range(share(g.n, t, team), share(g.n, t + 1, team)):
                 pool_image_gradient(
-                    &g, &dout[image, 0, 0, 0], &winner[image, 0, 0, 0], &dx[image, 0, 0, 0]
+                    &g, tiled, &dout[image, 0, 0, 0], &winner[image, 0, 0, 0],
+                    &dx[image, 0, 0, 0],
                 )

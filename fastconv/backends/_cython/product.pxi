@@ -21,7 +21,7 @@
 # each by sqrt(part / 2 + n / part / 2). The totals lie in the first cache.
 
 cdef enum:
-    LONGEST_SUM = 192  # products of one sum of a convolution or matrix product
+    LONGEST_SUM = 192  # products of one sum; Numba's, in _numba/conv.py, may have 256
 
 cdef struct Product:
     ptrdiff_t rows, run  # how many y and i

@@ -147,7 +147,7 @@ cdef bint update_all(
             return False
         all_values += u.size
         count += 1
-    if all_values < GRAIN:
+    if all_values < grain:
         for i in range(count):
             take_update(rule, &updates[i], 0, updates[i].size, numbers)
         return True

@@ -36,7 +36,7 @@ cdef enum:
     LEAST_TILES = 32  # below, reading U takes longer than multiplying by it
     TILE_BYTES = 1 << 19  # V and M of a block, where these are more tiles
     GROUP = 64  # columns of M
-    LONGEST = 64  # channels of one sum
+    LONGEST = 64  # channels of one sum; both lengths are also in _numba/winograd.py
     LONGEST_WIDE = 32  # the same of F(2x4), whose transform brings out more of its roundings
 
 cdef struct Winograd:
@@ -464,6 +464,7 @@ cdef void winograd(
     cdef ptrdiff_t products_step = sums.step
     cdef int t
     cdef ptrdiff_t unit, i
+    took[real](INPUT_GRADIENT if bias == NULL else FORWARD, algorithm_of(my, mx), weight, team)
     with nogil:
         memset(padded_bias, 0, 2 * columns * sizeof(real))
         transform_filters[real](

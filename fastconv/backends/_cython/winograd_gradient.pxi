@@ -357,6 +357,7 @@ cdef void winograd_weight_gradient(
     cdef ptrdiff_t gradients_step = tiles.step
     cdef int t
     cdef ptrdiff_t unit, block, part
+    took[real](WEIGHT_GRADIENT, algorithm_of(my, mx), x, team)
     with nogil:
         for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
             for unit in range(share(units, t, team), share(units, t + 1, team)):

@@ -15,13 +15,6 @@
 # a pixel again is cheaper than storing a vector twice. So the loop nest of V is: for pair: for
 # tile of a row: mx new columns, two are the last tile's.
 
-cdef enum:
-    DIRECT = 0  # the algorithms, numbered as in cython_backend.py
-    WINOGRAD2
-    WINOGRAD2X4
-    WINOGRAD4
-    SPARSE
-
 cdef extern from *:
     """
     #define ROOT 1.41421356237309504880
@@ -37,6 +30,11 @@ cdef inline int tile_height(int algorithm) noexcept nogil:
 
 cdef inline int tile_width(int algorithm) noexcept nogil:
     return 2 if algorithm == WINOGRAD2 else 4
+
+
+cdef inline int algorithm_of(int my, int mx) noexcept nogil:
+    """The algorithm whose tiles are of my x mx."""
+    return WINOGRAD2 if mx == 2 else WINOGRAD2X4 if my == 2 else WINOGRAD4
 
 
 cdef inline void input_pair(

@@ -11,7 +11,14 @@ cdef enum:
     ALIGNMENT = 64
     SPARES = 16
     SPARE_BYTES = 1 << 26  # of all spares
-    GRAIN = 1 << 15  # values to touch, or vector multiply-adds, that outweigh waking a thread
+
+cdef ptrdiff_t grain = 1  # values to touch, or vector multiply-adds, that outweigh waking a thread
+
+
+def set_grain(ptrdiff_t values):
+    """So many, from now on; see `fastconv.backends.shared.work`."""
+    global grain
+    grain = values
 
 
 # Memory that calls are done with, for the calls to come: a page that the system has just given
@@ -78,7 +85,7 @@ cdef class Scratch:
 
 cdef inline int team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept nogil:
     """How many threads are worth waking for so many units and so much work in all."""
-    return <int> max(1, min(threads, min(units, work // GRAIN)))
+    return <int> max(1, min(threads, min(units, work // grain)))
 
 
 cdef inline ptrdiff_t share(ptrdiff_t units, int t, int team) noexcept nogil:

@@ -32,7 +32,7 @@ FRAME = 3
 """Rows and columns of the frame in all: the places W and W + 1 too, whose weight is 0."""
 
 WARP_WORK = 8
-"""What a pixel of a warp costs, in units of `team.GRAIN`'s."""
+"""What a pixel of a warp costs, in values to touch; also in _cython/augment.pxi."""
 
 
 @helper

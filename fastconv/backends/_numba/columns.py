@@ -38,7 +38,7 @@ STAGE_BYTES = 1 << 12
 """Of the column matrix, put together before they are written."""
 
 STREAM_BYTES = 1 << 24
-"""Of a column matrix from which on it is written past the caches."""
+"""Of a column matrix from which on it is written past the caches; also in _cython/columns.pxi."""
 
 MANY_RUNS = 24
 """In a window: enough to do between two windows that overlap."""

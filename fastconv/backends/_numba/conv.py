@@ -44,7 +44,10 @@ SIDES = {"winograd2": (2, 2), "winograd2x4": (2, 4), "winograd4": (4, 4)}
 """Height and width of the tiles, by algorithm."""
 
 LONGEST_SUM = 256
-"""Products that are summed up one after the other: longer sums lose digits."""
+"""Products that are summed up one after the other: longer sums lose digits.
+
+Cython's are cut from 192 on (`_cython/product.pxi`): either was measured on its own kernels.
+"""
 
 LONGEST_PART = 128
 """Products of a longer sum, at most, that are summed up from 0."""
@@ -89,6 +92,7 @@ def input_gradient(
         size = g.h, g.w
         winograd(team, SIDES[algorithm], p, size, g.n, incoming, weight, None, Outgoing(dx))
         return
+    # As in _cython/conv_input_gradient.pxi, but for 1 x 1, where there are no taps to add up.
     if 2 * g.c <= team.machine.lanes(dx.itemsize) and g.window > 1:
         few_channels_gradient(team, incoming, weight, g, dx)
         return
@@ -173,7 +177,8 @@ def winograd(
     arguments += [cut.down, cut.across, cut.groups, cut.rows, cut.columns, cut.pieces, cut.scratch]
     shares = deal(cut.units, parts)
     arguments += [*addresses(residual, shares), looking, of_empty]
-    team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts)
+    part = "input_gradient" if bias is None else "forward"
+    team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts, part)
 
 
 def multiply(
@@ -214,4 +219,5 @@ def multiply(
     chunks = -(-p.terms // LONGEST_PART) if p.terms > LONGEST_SUM else 1
     arguments += [*addresses(residual, zeros), total, chunks, -(-p.terms // chunks)]
     factory = product.multiply_pooled if kind == POOL_GATE else product.multiply
-    team.run(factory, (code(x), *shape), arguments, parts)
+    part = "input_gradient" if bias is None else "forward"
+    team.run(factory, (code(x), *shape), arguments, parts, part)

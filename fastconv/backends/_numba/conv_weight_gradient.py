@@ -11,7 +11,7 @@ from ..algorithms import Algorithm
 from ..table import Array
 from . import conv_sparse_gradient, offsets, product, winograd_gradient
 from .conv import SIDES
-from .gate import POOL_GATE, Incoming
+from .gate import Incoming
 from .launch.machine import Machine
 from .launch.memory import addresses, code, workspace
 from .launch.team import Team
@@ -54,7 +54,7 @@ def weight_gradient(
     if not incoming.dout.size:
         dweight[...] = 0
         dbias[...] = 0
-    elif algorithm == "sparse" and incoming.kind == POOL_GATE and (g.fh, g.fw) == (3, 3):
+    elif algorithm == "sparse":
         _sparse(team, incoming, x, g, layout, dweight, dbias)
     elif algorithm in SIDES:
         _winograd(team, *SIDES[algorithm], incoming, x, g, layout, dweight, dbias)

@@ -82,6 +82,8 @@ CAPACITY = 64
 CHUNKS = {(2, 2): 64, (2, 4): 32, (4, 4): 64}
 """Channels that are summed up from 0, by the sides of a tile; whole vectors.
 
+The same as in _cython/winograd.pxi.
+
 What a sum rounds grows with its length. The transforms of 2 x 4 amplify it, so that these sums
 have to be shorter than those of 2 x 2 for outputs as good as PyTorch's. Those of 4 x 4 amplify
 more, but run only where less is asked.

@@ -12,8 +12,10 @@ from pathlib import Path
 from types import ModuleType
 
 from ...errors import ArgumentError, BackendUnavailable
+from ..shared import work
+from ..shared.work import ISA_LEVELS
 from ..short import Short
-from ..table import Layout
+from ..table import Layout, Way
 from .activation import ActivationKernels
 from .augment import AugmentKernels
 from .columns import ColumnKernels
@@ -26,9 +28,6 @@ from .pool import PoolKernels
 from .updates import UpdateKernels
 
 __all__ = ["CythonBackend", "create"]
-
-ISA_LEVELS = ("baseline", "avx2", "avx512")
-"""Builds of the kernels, the narrowest vectors first."""
 
 COMPILED = f"{__package__.rpartition('.')[0]}._cython"
 """The package of the compiled kernels."""
@@ -124,6 +123,7 @@ class CythonBackend(
     layout: Layout = "channels_last"
 
     def __init__(self, kernels: ModuleType, isa: str, why: str) -> None:
+        kernels.set_grain(work.GRAIN)
         self._kernels = kernels
         self._isa = isa
         self._why = why
@@ -136,6 +136,14 @@ class CythonBackend(
         self._threads = self.short.threads = threads
         self._math_mode = math_mode
         self._algorithm = algorithm
+
+    def ways_taken(self) -> dict[Way, int]:
+        """How often calls of this thread have taken each way; see `fastconv.backends.table`."""
+        vector_bytes = self._kernels.build_facts()["vector_bytes"]
+        return {
+            Way(part, how, f"float{8 * itemsize}", vector_bytes // itemsize, parallel): count
+            for part, how, itemsize, parallel, count in self._kernels.ways_taken()
+        }
 
     def describe(self) -> dict[str, str]:
         facts = self._kernels.build_facts()

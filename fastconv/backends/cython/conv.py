@@ -16,7 +16,7 @@ CODES: dict[Algorithm, int] = {
     "winograd4": 3,
     "sparse": 4,
 }
-"""The kernels' numbers for the ways to compute a convolution; see winograd_transform.pxi."""
+"""The kernels' numbers for the ways to compute a convolution; see ways.pxi."""
 
 
 class ConvKernels(CompiledKernels):

@@ -6,13 +6,11 @@ import numpy as np
 
 from ..shared.grouped import GroupedConvolution, up
 from ..shared.window_tables import Runs, Table, Tables
+from ..shared.work import worth
 from ..table import Array
 from .compiled import CompiledKernels, last
 
 __all__ = ["GroupedKernels"]
-
-GRAIN = 1 << 15
-"""Vectors of multiply-adds that outweigh waking a thread; see work.pxi."""
 
 
 class GroupedKernels(CompiledKernels, GroupedConvolution):
@@ -23,10 +21,6 @@ class GroupedKernels(CompiledKernels, GroupedConvolution):
 
     def _most_threads(self) -> int:
         return self._threads
-
-    def _parts(self, work: int, units: int) -> int:
-        """Threads, each with sums of its own, that so much work is worth."""
-        return max(1, min(self._threads, units, work // GRAIN))
 
     def _depthwise(
         self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array
@@ -41,7 +35,7 @@ class GroupedKernels(CompiledKernels, GroupedConvolution):
         n, c, oh, _ = dout.shape
         taps = window[0] * window[1]
         lanes = self._vector(x.itemsize)
-        parts = self._parts(dout.size * taps // lanes, n * oh)
+        parts = worth(self._threads, dout.size * taps // lanes, n * oh)
         sums = np.empty((parts, taps + 1, up(c, lanes)), x.dtype)
         self._kernels.depthwise_sums(
             *(last(dout), last(x), r.rows, r.columns, window[1], r.source_step, r.tap_source),
@@ -63,7 +57,7 @@ class GroupedKernels(CompiledKernels, GroupedConvolution):
         groups, taps, channels, filters = shape
         pixels = dout.size // dout.shape[1]
         work = pixels * groups * taps * channels * filters // self._vector(x.itemsize)
-        parts = self._parts(work, len(dout) * len(cut))
+        parts = worth(self._threads, work, len(dout) * len(cut))
         sums = np.empty((parts, *shape), x.dtype)
         totals = np.empty((parts, groups, filters), x.dtype)
         self._kernels.grouped_sums(

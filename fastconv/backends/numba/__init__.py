@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import BackendUnavailable
 from ..short import NumpyShort, Short
-from ..table import Layout
+from ..table import Layout, Way
 
 try:
     import llvmlite.binding as llvm
@@ -27,6 +27,7 @@ except ImportError as error:
 from .._numba.launch.build import Builder
 from .._numba.launch.machine import machine
 from .._numba.launch.team import Team
+from .._numba.ways import ways_of
 from .activation import ActivationKernels
 from .augment import AugmentKernels
 from .columns import ColumnKernels
@@ -99,6 +100,10 @@ class NumbaBackend(
         self._team.threads = threads
         self._math_mode = math_mode
         self._algorithm = algorithm
+
+    def ways_taken(self) -> dict[Way, int]:
+        """How often calls of this thread have taken each way; see `fastconv.backends.table`."""
+        return ways_of(self._team.ran)
 
     def describe(self) -> dict[str, str]:
         return {

@@ -34,6 +34,8 @@ class ColumnKernels(LaunchedKernels):
         table = np.empty(parts * most * g.c * g.fh, np.int64)
         arguments = [x.ctypes.data, *places, *addresses(col, table)]
         arguments += [g.n, g.c, g.h, g.w, g.fh, g.fw, g.stride, g.pad, g.oh, g.ow]
-        arguments += [scratch_size, stage_size, most, int(col.nbytes >= columns.STREAM_BYTES)]
+        streamed = col.nbytes >= columns.STREAM_BYTES
+        arguments += [scratch_size, stage_size, most, int(streamed)]
         constants = (code(x), self._team.machine.lanes(x.itemsize), side)
-        self._team.run(factory, constants, arguments, parts)
+        note = "streamed" if streamed else "cached"
+        self._team.run(factory, constants, arguments, parts, note)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...geometry import WindowGeometry
 from .._numba import conv
 from .._numba.conv_weight_gradient import weight_gradient
@@ -23,7 +25,10 @@ class ConvKernels(LaunchedKernels):
         self, geometry: WindowGeometry, filters: int, pooled: bool
     ) -> ConvAlgorithms:
         """How a convolution of this shape is computed."""
-        return choose(geometry, filters, pooled, self._math_mode, self._algorithm)
+        g, how = geometry, choose(geometry, filters, pooled, self._math_mode, self._algorithm)
+        if how.weight_gradient == "sparse" and (g.fh, g.fw) != (3, 3):
+            return replace(how, weight_gradient="direct")  # the sparse kernel knows no others
+        return how
 
     def conv2d_forward(
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array

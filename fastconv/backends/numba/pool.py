@@ -7,14 +7,14 @@ from .._numba import pool
 from .._numba.launch.build import Factory
 from .._numba.launch.memory import addresses, code
 from .._numba.pool_average import window_sums
-from ..shared.window_sums import Axis, places_of_windows, windows_of_places
-from ..table import Array, Bytes, Labels
+from ..shared.window_sums import AveragePooling, Axis
+from ..table import Array, Bytes
 from .launched import LaunchedKernels
 
 __all__ = ["PoolKernels"]
 
 
-class PoolKernels(LaunchedKernels):
+class PoolKernels(LaunchedKernels, AveragePooling):
     """Max pooling and average pooling; see `table.Backend`."""
 
     def maxpool2d_forward(
@@ -41,16 +41,6 @@ class PoolKernels(LaunchedKernels):
         constants = (code(source), code(winner), self._team.machine.lanes(source.itemsize), side)
         sizes = (g.n, g.c, g.h, g.w, g.fh, g.fw, g.stride, g.pad, g.oh, g.ow)
         self._run(factory, constants, work, *addresses(source, target, winner), *sizes)
-
-    def avgpool2d_forward(self, x: Array, rows: Labels, cols: Labels, out: Array) -> None:
-        h, w = x.shape[2:]
-        down, across = places_of_windows(rows, h, x.dtype), places_of_windows(cols, w, x.dtype)
-        self._window_sums(x, down, across, out)
-
-    def avgpool2d_backward(self, dout: Array, rows: Labels, cols: Labels, dx: Array) -> None:
-        h, w = dx.shape[2:]
-        down, across = windows_of_places(rows, h, dx.dtype), windows_of_places(cols, w, dx.dtype)
-        self._window_sums(dout, down, across, dx)
 
     def _window_sums(self, source: Array, down: Axis, across: Axis, result: Array) -> None:
         arrays = source, result, down.ranges, across.ranges

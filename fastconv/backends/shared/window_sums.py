@@ -10,14 +10,15 @@ Notation: H places along an axis, OH windows.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..table import Array, Labels
+from ..table import Array, Bounds, Labels
 
-__all__ = ["Axis", "places_of_windows", "windows_of_places"]
+__all__ = ["AveragePooling", "Axis"]
 
 
 class Axis(NamedTuple):
@@ -36,13 +37,13 @@ class Axis(NamedTuple):
     outer: Array
 
 
-def places_of_windows(bounds: Labels, size: int, dtype: DTypeLike) -> Axis:
+def places_of_windows(bounds: Bounds, size: int, dtype: DTypeLike) -> Axis:
     """Forward: the bounds (OH, 3) of windows over `size` places, begin, end and divisor."""
     ranges = np.ascontiguousarray(bounds[:, :2])
     return Axis(ranges, np.ones(size, dtype), np.asarray(1 / bounds[:, 2], dtype))
 
 
-def windows_of_places(bounds: Labels, size: int, dtype: DTypeLike) -> Axis:
+def windows_of_places(bounds: Bounds, size: int, dtype: DTypeLike) -> Axis:
     """Backward: for each of `size` places the windows that hold it.
 
     They are neighbours, since neither begins nor ends of windows decrease.
@@ -53,3 +54,23 @@ def windows_of_places(bounds: Labels, size: int, dtype: DTypeLike) -> Axis:
     past = np.searchsorted(begin, places, side="right")
     ranges = np.stack([first, np.maximum(first, past)], axis=1)
     return Axis(ranges, np.asarray(1 / divisor, dtype), np.ones(size, dtype))
+
+
+class AveragePooling(ABC):
+    """What the fast backends share of the family `avgpool2d`."""
+
+    @abstractmethod
+    def _window_sums(self, source: Array, down: Axis, across: Axis, result: Array) -> None:
+        """Sum up the source, rows by `down` and columns by `across`."""
+
+    def avgpool2d_forward(self, x: Array, rows: Bounds, cols: Bounds, out: Array) -> None:
+        """See `table.Backend`."""
+        h, w = x.shape[2:]
+        down, across = places_of_windows(rows, h, x.dtype), places_of_windows(cols, w, x.dtype)
+        self._window_sums(x, down, across, out)
+
+    def avgpool2d_backward(self, dout: Array, rows: Bounds, cols: Bounds, dx: Array) -> None:
+        """See `table.Backend`."""
+        h, w = dx.shape[2:]
+        down, across = windows_of_places(rows, h, dx.dtype), windows_of_places(cols, w, dx.dtype)
+        self._window_sums(dout, down, across, dx)

@@ -10,11 +10,12 @@ import llvmlite.binding as llvm
 import numba
 from numba.core.registry import cpu_target
 
+from ...shared.work import ISA_LEVELS
+
 __all__ = ["Machine", "machine"]
 
 settings: Any = numba.config
 
-LEVELS = ("baseline", "avx2", "avx512")
 TARGETS = {
     "baseline": ("x86-64", "+cx8,+cmov,+fxsr,+mmx,+sse,+sse2"),
     "avx2": ("x86-64-v3", "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse4.2"),
@@ -64,26 +65,26 @@ def machine(max_isa: str | None) -> Machine:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return Machine(f"{platform.machine()}, vectors of 16 bytes", 16, 32)
     host = level({name for name, there in llvm.get_host_cpu_features().items() if there})
-    allowed = min(host, LEVELS.index(max_isa) if max_isa else host)
+    allowed = min(host, ISA_LEVELS.index(max_isa) if max_isa else host)
     clamp = allowed < host and settings.CPU_NAME is None and settings.CPU_FEATURES is None
     if clamp:
-        settings.CPU_NAME, settings.CPU_FEATURES = TARGETS[LEVELS[allowed]]
+        settings.CPU_NAME, settings.CPU_FEATURES = TARGETS[ISA_LEVELS[allowed]]
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     compiled = level({name[1:] for name in features.split(",") if name.startswith("+")})
     if clamp and compiled > allowed:
         # LLVM had started: the names would change nothing but Numba's own cache.
         settings.CPU_NAME = settings.CPU_FEATURES = None
     used = min(allowed, compiled)
-    name = LEVELS[used]
+    name = ISA_LEVELS[used]
     if used < host:
-        name += f", though the CPU has {LEVELS[host]}"
+        name += f", though the CPU has {ISA_LEVELS[host]}"
     if used < compiled:
-        name += f" (of LLVM itself, already started or told what to use: {LEVELS[compiled]})"
+        name += f" (of LLVM itself, already started or told what to use: {ISA_LEVELS[compiled]})"
     return Machine(name, (16, 32, 64)[used], 32 if used == 2 else 16)
 
 
 def level(features: set[str]) -> int:
-    """The widest of `LEVELS` that a CPU with these features runs."""
+    """The widest of `ISA_LEVELS` that a CPU with these features runs."""
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
         return 2
     return 1 if {"avx2", "fma"} <= features else 0

@@ -11,17 +11,18 @@ from typing import Any
 import numba
 
 from ....errors import BackendUnavailable, FallbackWarning
+from ...shared.work import worth
 from .build import Builder, Factory
 from .machine import Machine
 
-__all__ = ["Team"]
+__all__ = ["Ran", "Team"]
+
+Ran = dict[tuple[Factory, tuple[int, ...], str, bool], int]
+"""How often each kernel ran: its factory and constants, the caller's note, on several threads."""
 
 settings: Any = numba.config
 
 DEFAULT_ORDER = ["tbb", "omp", "workqueue"]
-
-GRAIN = 1 << 15
-"""Elements, or vectors of multiply-adds, that are worth the start of a thread."""
 
 
 def open_layer() -> AbstractContextManager[Any]:
@@ -59,8 +60,15 @@ def open_layer() -> AbstractContextManager[Any]:
     return threading.Lock()
 
 
+class _Own(threading.local):
+    """What the calls of one Python thread have run."""
+
+    def __init__(self) -> None:
+        self.ran: Ran = {}
+
+
 class Team:
-    """Calls kernels, in as many parts as there are threads.
+    """Calls kernels, in as many parts as there are threads, and counts what ran.
 
     Parameters
     ----------
@@ -81,10 +89,11 @@ class Team:
         self.threads = 1
         self._opening = threading.Lock()
         self._gate: AbstractContextManager[Any] | None = None
+        self._own = _Own()
 
     def parts(self, work: int) -> int:
-        """Threads that so much work, in units of `GRAIN`'s, is worth."""
-        return max(1, min(self.threads, work // GRAIN))
+        """Threads that so much work is worth; see `worth`."""
+        return worth(self.threads, work)
 
     def run(
         self,
@@ -92,13 +101,22 @@ class Team:
         constants: tuple[int, ...],
         arguments: list[int],
         parts: int,
+        note: str = "",
     ) -> None:
-        """Run all parts of the kernel `factory(*constants)` on this block of arguments."""
+        """Run all parts of the kernel `factory(*constants)` on this block of arguments.
+
+        `note` is what else `ran` is to tell: what these arguments make of the machine code.
+        """
         block = array("q", arguments)
         kernel = self.builder.serial(factory, *constants)
         if parts == 1:
             kernel.ctypes(block.buffer_info()[0], 0, 1)
-            return
+        else:
+            self._run_on_several(kernel, block, parts)
+        key, ran = (factory, constants, note, parts > 1), self._own.ran
+        ran[key] = ran.get(key, 0) + 1
+
+    def _run_on_several(self, kernel: Any, block: array[int], parts: int) -> None:
         with self._layer():
             loop = self.builder.parallel()
             before = numba.get_num_threads()
@@ -108,6 +126,11 @@ class Team:
                 loop.ctypes(kernel.address, block.buffer_info()[0], parts)
             finally:
                 numba.set_num_threads(before)  # it is the caller's setting
+
+    @property
+    def ran(self) -> Ran:
+        """What the calls of this Python thread have run."""
+        return self._own.ran
 
     def _layer(self) -> AbstractContextManager[Any]:
         if self._gate is None:

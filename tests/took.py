@@ -1,0 +1,75 @@
+"""What tests ask for, algorithms and threads: that it is what the fast backends run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastconv.backends.shared import work
+from fastconv.backends.table import Backend
+from fastconv.geometry import WindowGeometry
+from fastconv.testing import ways
+
+__all__ = ["fine_grain", "runs_by"]
+
+CONVOLUTION = ("forward", "input_gradient", "weight_gradient")
+
+
+@contextmanager
+def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> Iterator[None]:
+    """Fail where the convolutions of this thread in the ``with`` do not run by this algorithm.
+
+    The reference, which has one way, is not asked, and ``auto`` leaves the choice to the backend.
+
+    Parameters
+    ----------
+    table : Backend
+    algorithm : str
+        What was asked for.
+    g : WindowGeometry, optional
+        That of all these convolutions, each of which must run by the algorithm, or directly
+        where it does not apply. Without it, one of them must.
+    """
+    if table.name == "numpy":
+        yield
+        return
+    with ways(table) as taken:
+        yield
+    found = [
+        (way.part, "direct" if way.how == "few_channels" else way.how)
+        for way in taken
+        if way.part in CONVOLUTION
+    ]
+    assert found or (g is not None and g.n == 0), "no convolution ran"
+    if algorithm == "auto":
+        return
+    if g is None:
+        assert algorithm in {how for _, how in found}, found
+        return
+    for part, how in found:
+        applies = (g.fh, g.fw, g.stride) == (3, 3, 1)
+        applies = applies and (g.pad <= 2 or part == "weight_gradient")
+        assert how == (algorithm if applies else "direct"), (part, how)
+
+
+def _set_grain(values: int) -> None:
+    work.GRAIN = values
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fastconv.backends._cython.kernels_"):
+            module.set_grain(values)
+
+
+@contextmanager
+def fine_grain() -> Iterator[None]:
+    """Let the fast backends use several threads, where they are told to, for the least work.
+
+    They leave what the tests of kernels give them to one thread else: nothing that goes wrong
+    between threads would show.
+    """
+    kept = work.GRAIN
+    _set_grain(1)
+    try:
+        yield
+    finally:
+        _set_grain(kept)
