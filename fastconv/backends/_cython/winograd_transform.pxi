@@ -10,6 +10,22 @@
 # infinity: with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Tiles of
 # 2 x 4 round in between, for 3/4 of the products of 2 x 2.
 #
+# m = 2:
+#
+#     Bt =  1   0  -1   0     G =   1     0     0      At =  1   1   1   0
+#           0   1   1   0          1/2   1/2   1/2           0   1  -1  -1
+#           0  -1   1   0          1/2  -1/2   1/2
+#           0   1   0  -1           0     0     1
+#
+# m = 4, r = sqrt(2), h = sqrt(1/2):
+#
+#     Bt =  1   0  -5/2   0    1   0     G =   1     0     0      At =  1   1    1    1    1   0
+#           0  -r   -2    h    1   0         -2/3  -r/3  -1/3           0   h   -h    r   -r   0
+#           0   r   -2   -h    1   0         -2/3   r/3  -1/3           0  1/2  1/2   2    2   0
+#           0  -h  -1/2   r    1   0          1/6   r/6   1/3           0  h/2 -h/2  2r  -2r   1
+#           0   h  -1/2  -r    1   0          1/6  -r/6   1/3
+#           0   1    0  -5/2   0   1           0     0     1
+#
 # The rows of Bt come in pairs that share their sums: rows 0 and my+1, then 1 and 2, 3 and 4. A pair
 # for all columns of a patch is at most 12 vectors in registers; all 36 would not fit, and reading
 # a pixel again is cheaper than storing a vector twice. So the loop nest of V is: for pair: for

@@ -9,6 +9,22 @@ that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(
 with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Tiles of 2 x 4 round
 in between, for 3/4 of the products of 2 x 2.
 
+m = 2:
+
+    Bt =  1   0  -1   0     G =   1     0     0      At =  1   1   1   0
+          0   1   1   0          1/2   1/2   1/2           0   1  -1  -1
+          0  -1   1   0          1/2  -1/2   1/2
+          0   1   0  -1           0     0     1
+
+m = 4, r = sqrt(2), h = sqrt(1/2):
+
+    Bt =  1   0  -5/2   0    1   0     G =   1     0     0      At =  1   1    1    1    1   0
+          0  -r   -2    h    1   0         -2/3  -r/3  -1/3           0   h   -h    r   -r   0
+          0   r   -2   -h    1   0         -2/3   r/3  -1/3           0  1/2  1/2   2    2   0
+          0  -h  -1/2   r    1   0          1/6   r/6   1/3           0  h/2 -h/2  2r  -2r   1
+          0   h  -1/2  -r    1   0          1/6  -r/6   1/3
+          0   1    0  -5/2   0   1           0     0     1
+
 A square of vectors is a value: LLVM decides which of them stay in registers.
 """
 
