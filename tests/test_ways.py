@@ -662,6 +662,9 @@ def test_a_backend_that_counts_nothing_is_not_asked():
     with pytest.raises(AssertionError, match="numpy: has no method ways_taken"):  # noqa: SIM117
         with ways(selection.active("numpy")):
             pass
+    with pytest.raises(AssertionError, match="'cython', expected a loaded backend"):  # noqa: SIM117
+        with ways("cython"):  # its name alone
+            pass
 
 
 def test_what_ran_before_or_fails_inside_is_told_apart(widest):

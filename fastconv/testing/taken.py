@@ -42,7 +42,8 @@ def ways(backend: Backend) -> Iterator[Counter[Way]]:
     >>> [(way.part, way.how) for way in taken]
     [('forward', 'direct')]
     """
-    require(says_ways(backend), f"{backend.name}: has no method ways_taken, so none can be asked")
+    who = getattr(backend, "name", f"{backend!r}, expected a loaded backend")
+    require(says_ways(backend), f"{who}: has no method ways_taken, so none can be asked")
     count: Callable[[], dict[Way, int]] = backend.ways_taken  # type: ignore[attr-defined]
     before, taken = Counter(count()), Counter[Way]()
     try:
