@@ -4,8 +4,9 @@
 
     python -m benchmarks.guard main HEAD
     python -m benchmarks.guard main HEAD --match "training step" --threads 2
-    python -m benchmarks.guard v0.1.0 HEAD --backend cython --match conv2d --launches 7
+    python -m benchmarks.guard HEAD~10 HEAD --backend cython --match conv2d --launches 7
 
+Kernels are compared from the commit on that has ``backends/table.py``, the network from any.
 Both commits are unpacked and built in a temporary folder. A launch starts three processes:
 the base, the head, and the base once more. Kernel by kernel they take turns, so that a
 machine that slows down slows them alike. The ratio of the two bases is noise and nothing
@@ -31,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from .guard_worker import names
+from .machine import BACKENDS
 from .processes import FOLDER, Child, environment
 
 __all__ = ["Comparison", "verdicts"]
@@ -110,7 +112,7 @@ def main() -> int:
     )
     parser.add_argument("base")
     parser.add_argument("head")
-    parser.add_argument("--backend", action="append", choices=("cython", "numba", "numpy"))
+    parser.add_argument("--backend", action="append", choices=BACKENDS)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--match", default=MATCH, help=f"part of a kernel's row ({MATCH})")
     parser.add_argument("--launches", type=int, default=5)

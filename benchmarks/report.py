@@ -106,9 +106,9 @@ def side_by_side(
 
 
 def time_text(seconds: float) -> str:
-    """Seconds to three figures in a unit that suits them; nothing for nothing."""
+    """Seconds to three figures in a unit that suits them."""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * factor >= 1:
+        if seconds * factor >= 0.9995:  # which three figures show as 1
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e9:.3g} ns"
 

@@ -24,7 +24,7 @@ from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
 from .data import batch_of, network_of, new_problem
 from .processes import FOLDER, Child, environment, told_by
-from .report import Measurement, read, report
+from .report import Measurement, read, report, time_text
 from .shapes import conv_shapes
 
 
@@ -310,6 +310,11 @@ def test_report_of_what_a_process_takes() -> None:
         "| numba | 4 | 5 |",
     ):
         assert line in text
+
+
+def test_times_have_three_figures_in_a_unit_that_suits_them() -> None:
+    texts = {2.5: "2.5 s", 0.9996: "1 s", 0.999: "999 ms", 9.996e-4: "1 ms", 3e-8: "30 ns"}
+    assert {seconds: time_text(seconds) for seconds in texts} == texts
 
 
 def test_report_refuses_another_file(tmp_path: Path) -> None:

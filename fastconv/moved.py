@@ -21,6 +21,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "batches": ("training.batches",),
     "checkpoint": ("training.checkpoint",),
     "clipping": ("training.clipping",),
+    "detached": ("network.detached",),
     "ensemble": ("models.ensemble",),
     "layers.activations": ("layers.activation",),
     "layers.dense": ("layers.activation", "layers.loss", "layers.dropout", "layers.norm"),
@@ -40,14 +41,16 @@ MOVED: dict[str, tuple[str, ...]] = {
     "parameters": ("network.parameters",),
     "plan": ("network.executor",),
     "recipes": ("experiment.recipes",),
+    "run_weights": ("training.weights",),
     "runs": ("network.fusion",),
     "schedules": ("training.schedules",),
     "summary": ("network.summary",),
     "transfer": ("network.transfer",),
     "validation": ("training.validation",),
     "views": ("network.views",),
+    "warmup": ("experiment.warmup",),
 }
-"""Earlier modules of the package, and the modules that have their content now."""
+"""Earlier modules that pickles or users' code may name, and the modules with their content now."""
 
 RENAMED = {
     "ConvRun": "ConvGroup",

@@ -1,4 +1,4 @@
-"""Where random draws come from: NumPy's global generator, or a run's own.
+"""Where random draws come from: NumPy's global generator, or a run's own; and a draw by class.
 
 The book's code draws from the global generator. A Trainer with a seed has its own, which layers
 draw from during its steps.

@@ -218,3 +218,29 @@ def test_bad_graphs(rng):
         executor.backward(np.zeros(1))
     with pytest.raises(StateError, match="loss was called before a forward in training"):
         AuxiliaryHead([Relu()]).loss([0])
+
+
+@pytest.mark.parametrize(
+    "body",
+    {
+        "sum by itself": lambda: Affine(np.ones((4, 3)), np.zeros(3)),
+        "behind a convolution": lambda: Convolution(np.ones((3, 4, 3, 3)), np.zeros(3), 1, 1),
+        "behind batch normalisation": lambda: Chain(
+            [
+                Convolution(np.ones((3, 4, 3, 3)), np.zeros(3), 1, 1),
+                BatchNormalization2d(np.ones(3), np.zeros(3)),
+            ]
+        ),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_shortcut_that_does_not_fit_its_body_is_told_in_a_network(body, backend):
+    """As the layer by itself tells it, however the sum is computed."""
+    name, make = body
+    shape = (2, 4) if name == "sum by itself" else (2, 4, 5, 5)
+    network = Network([Shortcut([make()]), Relu()], backend=backend)
+    message = r"the body gives \(2, 3.*the shortcut \(2, 4.*a projection must give"
+    with pytest.raises(ShapeError, match=message):
+        network.predict(np.ones(shape))
+    with pytest.raises(ShapeError, match=message):
+        network.predict(np.ones(shape), train_flg=True)

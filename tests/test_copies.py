@@ -347,6 +347,17 @@ def test_a_network_that_an_earlier_version_pickled():
     np.testing.assert_allclose(got, record["losses"], rtol=1e-5)
 
 
+def test_a_trainer_that_an_earlier_version_pickled():
+    """In the middle of a run; the file has how the run went on where it was made."""
+    record = pickle.loads((Path(__file__).parent / "trainer_of_0.1.pkl").read_bytes())
+    trainer = record["trainer"]
+    assert len(trainer.train_loss_list) == 9
+    trainer.train()
+    np.testing.assert_allclose(trainer.train_loss_list, record["losses"], rtol=1e-9)
+    for name, value in record["params"].items():
+        np.testing.assert_allclose(trainer.network.params[name], value, rtol=1e-9, atol=1e-12)
+
+
 def test_names_of_earlier_versions():
     plan, runs = import_module("fastconv.plan"), import_module("fastconv.runs")
     assert plan.Plan is Executor and runs.Runs is FusedRow and runs.cut is fuse

@@ -162,6 +162,29 @@ def test_a_replaced_forward_is_called(rng):
     assert seen == [(1, 4, 5, 5)]
 
 
+def test_a_backward_of_a_users_own_gets_what_it_takes(rng, backend):
+    """Layers of fastconv's are told whether the input's gradient is wanted; a user's are not."""
+
+    class OwnConvolution(Convolution):
+        def backward(self, dout):
+            return super().backward(dout)
+
+    class OwnAffine(Affine):
+        def backward(self, dout):
+            return super().backward(dout)
+
+    filters, weight = rng.normal(size=(2, 1, 3, 3)), rng.normal(size=(32, 3))
+
+    def gradients(convolution, affine):
+        layers = [convolution(filters, np.zeros(2), 1, 1), Relu(), affine(weight, np.zeros(3))]
+        return Network(layers, backend=backend).gradient(x, np.array([0, 1]))
+
+    x = rng.normal(size=(2, 1, 4, 4))
+    expected, got = gradients(Convolution, Affine), gradients(OwnConvolution, OwnAffine)
+    for name, gradient in expected.items():
+        assert_close(got[name], gradient, dtype=np.float64)
+
+
 def test_inside_a_block_no_layer_has_a_forward_to_go_back_from(backend, rng):
     network = DeepConvNet(backend=backend, seed=0)
     x, t = rng.random((2, 1, 28, 28)), np.array([1, 2])

@@ -7,13 +7,7 @@ import re
 import pytest
 
 from fastconv.errors import ArgumentError, ShapeError
-from fastconv.geometry import (
-    LARGEST,
-    WindowGeometry,
-    as_float,
-    as_int,
-    window_geometry,
-)
+from fastconv.geometry import LARGEST, WindowGeometry, as_float, as_int, window_geometry
 
 
 def test_the_largest_number_is_that_of_31_bits():

@@ -1,4 +1,4 @@
-"""Channels side by side, sums, and every so-manieth pixel: by hand, in any layout."""
+"""Channels side by side, sums, and every n-th pixel: by hand, in any layout."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_sums_of_other_shapes():
         ops.add(np.ones((2, 3, 4, 4)), np.ones((2, 3, 4, 1)))
 
 
-# ---- every so-manieth pixel ---------------------------------------------------------------
+# ---- every n-th pixel ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,6 @@ FOUND = {
 }
 """Values of what nobody says."""
 
-SAID = [name for name in SETTINGS if not SETTINGS[name].found]
 OF_RUN = [field.name for field in dataclasses.fields(RunConfig)]
 NUMBERS = [name for name in OF_RUN if isinstance(SAMPLES.get(name, "__")[1], int | float)]
 
@@ -278,7 +277,7 @@ def test_what_a_kept_text_does_not_mean(name, value, message):
         expect_known(config)
 
 
-def test_given_fields_are_the_ones_that_are_kept(monkeypatch):
+def test_given_fields_are_the_ones_that_are_kept():
     """Places are absolute, names of backends those of one that runs."""
     Path("photos").mkdir()
     options = build_parser().parse_args(

@@ -36,11 +36,7 @@ def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> 
         return
     with ways(table) as taken:
         yield
-    found = [
-        (way.part, "direct" if way.how == "few_channels" else way.how)
-        for way in taken
-        if way.part in CONVOLUTION
-    ]
+    found = [(way.part, way.algorithm) for way in taken if way.part in CONVOLUTION]
     assert found or (g is not None and g.n == 0), "no convolution ran"
     if algorithm == "auto":
         return

@@ -104,6 +104,11 @@ class Way(NamedTuple):
     lanes: int
     parallel: bool
 
+    @property
+    def algorithm(self) -> str:
+        """`how`, as a backend says it beforehand: few channels are done directly."""
+        return "direct" if self.how == "few_channels" else self.how
+
 
 class Backend(Protocol):
     """The table. A backend is an object with these attributes and methods."""
@@ -225,7 +230,7 @@ class Backend(Protocol):
     ) -> None:
         """dx = dout @ weight.T (or None: not needed), dweight = x.T @ dout, dbias = sum of dout."""
 
-    # ---- elementwise --------------------------------------------------------------
+    # ---- activations --------------------------------------------------------------
 
     def relu_forward(self, x: Array, out: Array, mask: Bytes) -> None:
         """1-D: out = 0 where x <= 0, else x (NaN stays); mask = 1 where x > 0, else 0."""
@@ -246,7 +251,7 @@ class Backend(Protocol):
     ) -> None:
         """1-D: dx = dout * f'(x), where the first two kinds have the slope of x <= 0 at 0."""
 
-    # ---- batch normalisation, per activation --------------------------------------
+    # ---- batch normalisation, of features -----------------------------------------
 
     def batchnorm_train(
         self,

@@ -13,6 +13,7 @@ from .. import selection
 from ..datasets import DATASETS
 from ..experiment.data import Data
 from ..experiment.figures import draw_samples
+from ..experiment.settings import SETTINGS
 from ..training.augment import Augmentation
 from .options import add_common, add_setting
 from .output import print_json, teller
@@ -36,7 +37,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="the .png file to write")
     add_setting(parser, "augment", required=True)
     names = {"choices": DATASETS, "metavar": None}
-    add_setting(parser, "data", **names, default="digits", help="data set (default: digits)")
+    add_setting(
+        parser, "data", **names, default=SETTINGS["data"].new, help="data set (default: digits)"
+    )
     add_setting(parser, "data_dir")
     add_setting(parser, "seed", default=0, help="default: 0")
     add_common(parser, backend=True)

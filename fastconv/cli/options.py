@@ -79,5 +79,5 @@ def image_options(options: argparse.Namespace) -> ImageOptions:
 
 def shape_and_classes(options: argparse.Namespace) -> tuple[tuple[int, int, int], int]:
     """Of the images that ``--data`` names."""
-    data = Data(given_fields(options).get("data", "digits"))
+    data = Data(given_fields(options).get("data", SETTINGS["data"].new))
     return data.shape(image_options(options), shows_progress())

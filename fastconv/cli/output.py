@@ -1,4 +1,4 @@
-"""What every sub-command of ``fastconv`` prints alike: lines for people, JSON, complaints."""
+"""What every command prints alike: lines for people, JSON, complaints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def one_line(error: Exception) -> str:
 
 
 def complain(command: str, text: str) -> None:
-    """Print an error of a sub-command."""
+    """Print an error of a command."""
     mention(f"fastconv {command}: error: {text}")
 
 
@@ -60,7 +60,7 @@ def teller(options: argparse.Namespace, progress: bool = False) -> Callable[[str
 
 
 def show(text: str) -> None:
-    """Print what a sub-command was asked for."""
+    """Print what a command was asked for."""
     tell(text, sys.stdout)
 
 

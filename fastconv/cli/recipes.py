@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ..experiment.recipes import find_recipe, named_recipes
+from ..experiment.settings import SETTINGS
 from ..info import as_table
 from .options import add_common
 from .output import print_json, show
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     for recipe in map(find_recipe, named_recipes()):
         settings = recipe.settings
         members = settings.get("members", 1)
-        model = settings.get("model", "deepconvnet")
+        model = settings.get("model", SETTINGS["model"].new)
         if isinstance(members, tuple):
             model, members = ", ".join(dict.fromkeys(members)), len(members)
         rows.append(
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
                 "recipe": recipe.name,
                 "model": model,
                 "members": members,
-                "data": settings.get("data", "digits"),
+                "data": settings.get("data", SETTINGS["data"].new),
                 "epochs": settings.get("epochs"),
                 "about": recipe.about,
             }

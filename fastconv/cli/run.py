@@ -1,7 +1,7 @@
 """``fastconv run`` and ``python -m fastconv SCRIPT``, which start without the rest of the command.
 
 A script of the book's runs for seconds, and what training and the pictures of the other
-sub-commands need takes a tenth of a second to import.
+commands need takes a tenth of a second to import.
 """
 
 from __future__ import annotations

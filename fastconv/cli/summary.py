@@ -10,6 +10,7 @@ from typing import Any
 from ..datasets.record import expect_size
 from ..errors import ArgumentError
 from ..experiment.drawing import draw_network
+from ..experiment.settings import SETTINGS
 from ..models import default_image, make_model
 from ..network.summary import layer_facts, summary
 from .options import add_common, add_setting
@@ -35,7 +36,7 @@ def add_parser(commands: Any) -> None:
         ),
     )
     add = parser.add_argument
-    add_setting(parser, "model", default="deepconvnet")
+    add_setting(parser, "model", default=SETTINGS["model"].new)
     add(
         "--input",
         type=typed(_image_shape, "shape"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import config as process
 from .. import selection
+from ..experiment.settings import SETTINGS
 from ..experiment.warmup import warm_up
 from .options import add_common, add_setting, add_settings, shape_and_classes
 from .output import print_json, teller
@@ -25,8 +26,8 @@ def add_parser(commands: Any) -> None:
         ),
         epilog="example:\n  fastconv warmup --backend numba",
     )
-    for name, default in {"model": "deepconvnet", "dtype": "float32", "batch_size": 100}.items():
-        add_setting(parser, name, default=default)
+    for name in ("model", "dtype", "batch_size"):
+        add_setting(parser, name, default=SETTINGS[name].of_new_run({}))
     add_settings(parser, "data", "image_size", "grey")
     add_common(parser, backend=True)
 

@@ -268,7 +268,7 @@ def _open(file: BinaryIO, kinds: Sequence[str]) -> Image:
     """Pillow's picture of a file; of a PNG even where only what stands beside it is damaged."""
     try:
         return pillow().open(file, formats=kinds)
-    except Exception:
+    except Exception:  # Pillow raises whatever the damage leads to
         bare = _bare_png(file) if "PNG" in kinds else None
         if bare is None:
             raise
@@ -318,7 +318,7 @@ def _orientation(opened: Image) -> tuple[int, bool]:
     if orientation is None:
         try:
             orientation = opened.getexif().get(ORIENTATION)
-        except Exception:
+        except Exception:  # likewise
             lost = True
     if isinstance(orientation, int) and 1 <= orientation <= 8:
         return orientation, False

@@ -17,7 +17,7 @@ from ..models.ensemble import Ensemble
 from ..network.views import Views
 from ..training.learned import all_finite
 from .data import Data
-from .evaluate import Evaluation, draw_evaluation, evaluate, load_network
+from .evaluate import Evaluation, draw_evaluation, evaluate, load_alone, load_network
 from .folder import RunFolder, RunResult, noting
 from .settings import RunConfig, continued_config
 from .train import train_on
@@ -127,7 +127,7 @@ def train_ensemble(
             + (", trained before" if trained else "")
         )
         if trained:
-            alone = Ensemble([load_network(own, place.weights)], Views.parse(own.views).views)
+            alone = load_alone(own, place.weights)
             sound = all_finite(alone.members[0].state())
             evaluation = evaluate(alone, test, own.backend, progress)
         else:

@@ -1,4 +1,4 @@
-"""Trained networks put to use: read back, tested on a whole test set, shown in pictures."""
+"""Networks of runs: made, read back, tested on a whole test set, shown in pictures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ..errors import DataNotFound, MissingDependency
 from ..models import make_empty_model, make_model
 from ..models.ensemble import Ensemble
 from ..network import Network
+from ..network.views import Views
 from ..progress import ProgressBar
 from ..selection import use_backend
 from . import figures
 from .settings import RunConfig
 
 __all__ = [
-    *("Evaluation", "build_network", "draw_evaluation", "evaluate", "load_network"),
-    *("mistakes_drawer", "try_to_draw"),
+    *("Evaluation", "build_network", "draw_evaluation", "evaluate", "load_alone"),
+    *("load_network", "mistakes_drawer", "try_to_draw"),
 ]
 
 BATCH = 100
@@ -115,6 +116,11 @@ def load_network(config: RunConfig, weights: Path) -> Network:
     network = _made(config, partial(make_empty_model, str(weights)))
     network.load_params(weights)
     return network
+
+
+def load_alone(config: RunConfig, weights: Path) -> Ensemble:
+    """`load_network`, as an ensemble of one in the views of its configuration."""
+    return Ensemble([load_network(config, weights)], Views.parse(config.views).views)
 
 
 def try_to_draw(say: Callable[[str], None], draw: Callable[..., str], *arguments: Any) -> bool:

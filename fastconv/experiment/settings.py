@@ -38,7 +38,7 @@ from .setting import REQUIRED, setting, settings_of
 
 __all__ = [
     *("LARGEST_SEED", "SETTINGS", "RunConfig", "account", "continued_config", "expect_known"),
-    *("new_config", "resumed_config"),
+    *("new_config", "resumed_config", "set_process"),
 ]
 
 LARGEST_SEED = 2**32 - 1
@@ -305,7 +305,7 @@ def new_config(given: dict[str, Any]) -> RunConfig:
 
     Members of an ensemble whose seeds would be too large are an `ArgumentError`.
     """
-    given = _with_members(given, "deepconvnet")
+    given = _with_members(given, SETTINGS["model"].new)
     largest = _largest_seed(given)
     if given.get("seed", 0) > largest:
         raise ArgumentError(
@@ -388,3 +388,9 @@ def account(config: RunConfig) -> str:
     return ", ".join(
         str(each.account).format(value) for each, value in told if value != each.default
     )
+
+
+def set_process(config: RunConfig) -> None:
+    """Let this process compute as the run says: on its threads, in its math mode."""
+    process.set_num_threads(config.threads)
+    process.set_math_mode(config.math)

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .. import config as process
 from ..datasets.record import ImageSet
 from ..errors import ArgumentError
 from ..io import load_params
@@ -28,7 +27,7 @@ from . import figures
 from .data import Data, ImageOptions
 from .evaluate import Evaluation, build_network, evaluate, mistakes_drawer, try_to_draw
 from .folder import RunFolder, RunResult
-from .settings import RunConfig, account, expect_known
+from .settings import RunConfig, account, expect_known, set_process
 
 __all__ = ["Outcome", "expect_sound", "prepare", "train_on"]
 
@@ -88,8 +87,7 @@ def prepare(
 
     Returns the configuration with what was found of the images, and the images.
     """
-    process.set_num_threads(config.threads)
-    process.set_math_mode(config.math)
+    set_process(config)
     facts, images = Data(config.data).load(
         image_options,
         config.image_facts,

@@ -15,9 +15,9 @@ from ..models.ensemble import Ensemble, is_ensemble_file
 from ..network.views import Views
 from .data import Data
 from .ensemble import load_ensemble
-from .evaluate import load_network
+from .evaluate import load_alone
 from .folder import RunFolder, noting
-from .settings import RunConfig, new_config
+from .settings import RunConfig, new_config, set_process
 
 __all__ = ["read_trained"]
 
@@ -36,7 +36,7 @@ def read_trained(
     ArgumentError
         Nothing of this name, or fields that it has no use for.
     DataNotFound, DataCorrupt, UnsafePickle, WeightsError
-        As `load_network` and `load_ensemble` say.
+        As `load_alone` and `load_ensemble` say.
     """
     path = user_path(named)
     if path.is_dir():
@@ -45,7 +45,7 @@ def read_trained(
         if stored.members is None:
             config = _as_stored(stored, given)
             with noting(folder.config_file):
-                return config, _alone(config, folder.weights), folder
+                return config, load_alone(config, folder.weights), folder
         if not folder.ensemble.exists():
             again = f"fastconv train --resume {shlex.quote(str(path))}"
             raise DataNotFound(
@@ -67,8 +67,8 @@ def read_trained(
     if tests and "data" not in given:
         raise ArgumentError("a weights file does not say what it was trained on: name it by --data")
     config = new_config(given)
-    _set_process(config)
-    return config, _alone(config, path), None
+    set_process(config)
+    return config, load_alone(config, path), None
 
 
 def _as_stored(stored: RunConfig, given: dict[str, Any]) -> RunConfig:
@@ -83,18 +83,8 @@ def _as_stored(stored: RunConfig, given: dict[str, Any]) -> RunConfig:
     # What it is tested on is not what it was trained on: the run's data stay its own.
     how = {name: value for name, value in given.items() if name not in ("data", "data_dir")}
     config = dataclasses.replace(stored, **(now | how))
-    _set_process(config)
+    set_process(config)
     return config
-
-
-def _set_process(config: RunConfig) -> None:
-    process.set_num_threads(config.threads)
-    process.set_math_mode(config.math)
-
-
-def _alone(config: RunConfig, weights: Path) -> Ensemble:
-    """One network, in the views of its configuration."""
-    return Ensemble([load_network(config, weights)], Views.parse(config.views).views)
 
 
 def _ensemble(path: Path, given: dict[str, Any]) -> tuple[RunConfig, Ensemble]:

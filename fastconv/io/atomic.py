@@ -110,7 +110,7 @@ def append_to_file(path: str | os.PathLike[str], data: bytes) -> None:
         try:
             while rest:
                 rest = rest[file.write(rest) :]
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no half line
             with suppress(OSError):  # a device or pipe has no end to cut
                 file.truncate(size)
             raise

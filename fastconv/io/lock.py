@@ -82,7 +82,7 @@ def _opened(path: Path, what: str) -> IO[bytes]:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     return file
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no file open, which would hold the lock
             file.close()
             raise
         file.close()

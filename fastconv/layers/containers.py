@@ -21,7 +21,10 @@ from ..ops.arrays import as_array
 from .base import Array, Layer
 from .loss import SoftmaxWithLoss
 
-__all__ = ["AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut", "run_layer"]
+__all__ = [
+    *("AuxiliaryHead", "Branches", "Chain", "Container", "Shortcut"),
+    *("expect_sum", "run_layer", "sum_of"),
+]
 
 
 def run_layer(layer: Any, x: Any, train_flg: bool) -> Any:
@@ -154,7 +157,7 @@ class Shortcut(Container):
         x = as_array(x)
         beside = x if self.projection is None else run_layer(self.projection, x, train_flg)
         out = run_layer(self.body, x, train_flg)
-        expect_sum(out, beside)
+        expect_sum(out.shape, beside.shape)
         return ops.add(out, beside, self.backend)
 
     def backward(self, dout: ArrayLike) -> Array:
@@ -207,10 +210,10 @@ def sum_of(arrays: Iterable[Array], backend: str | None = None) -> Array:
     return reduce(lambda total, array: ops.add(total, array, backend), arrays)
 
 
-def expect_sum(out: Array, beside: Array) -> None:
+def expect_sum(body: tuple[int, ...], beside: tuple[int, ...]) -> None:
     """Raise a `ShapeError` unless a body and its shortcut give the same shape."""
-    if out.shape != beside.shape:
+    if body != beside:
         raise ShapeError(
-            f"Shortcut: the body gives {out.shape}, the shortcut {beside.shape}; a projection "
+            f"Shortcut: the body gives {body}, the shortcut {beside}; a projection "
             "must give the body's shape"
         )

@@ -1,6 +1,6 @@
 """Softmax with cross-entropy.
 
-Notation: N samples, K classes.
+Notation: N samples, M classes.
 """
 
 from __future__ import annotations

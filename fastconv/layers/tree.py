@@ -6,12 +6,13 @@ book's networks have them; or such a list or dict itself.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from .containers import AuxiliaryHead, Branches, Chain, Container, Shortcut
 
-__all__ = ["Tracer", "children", "flat", "leaves", "runs_as", "walk"]
+__all__ = ["LayerPath", "Tracer", "children", "flat", "leaves", "runs_as", "walk"]
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ def flat(layers: Iterable[Any]) -> list[Any]:
     return row
 
 
-class Tracer(Generic[T]):
+class Tracer(ABC, Generic[T]):
     """Follows a value through layers in the order they run, as `Network.predict` does an array.
 
     A subclass says what each layer makes of the value, and how the values of several branches
@@ -85,13 +86,13 @@ class Tracer(Generic[T]):
         """Name of a layer in the network."""
         return self._names.get(id(layer), ".".join(filter(None, path)))
 
+    @abstractmethod
     def layer(self, path: LayerPath, layer: Any, value: T) -> T:
         """Return what a layer makes of the value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def join(self, path: LayerPath, layer: Any, value: T, branches: list[T]) -> T:
         """Return what `Branches` or a `Shortcut` makes of its input and its children's values."""
-        raise NotImplementedError
 
     def fork(self, value: T) -> T:
         """Return what each child of `Branches` or of a `Shortcut` starts from."""

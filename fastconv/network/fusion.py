@@ -18,6 +18,7 @@ branches, shortcuts, auxiliary heads           rows of groups inside
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,8 +26,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from ..geometry import window_geometry
 from ..layers import Affine, BatchNormalization2d, Convolution, Layer, Pooling, Relu
-from ..layers.containers import AuxiliaryHead, Branches, Container, Shortcut, run_layer, sum_of
+from ..layers.containers import (
+    AuxiliaryHead,
+    Branches,
+    Container,
+    Shortcut,
+    expect_sum,
+    run_layer,
+    sum_of,
+)
 from ..layers.tree import flat, leaves
 from ..ops.arrays import as_array, common_dtype, expect_shape
 from ..ops.conv import conv2d_arguments
@@ -43,19 +53,19 @@ Watch = Callable[["Group", tuple[int, ...], tuple[int, ...]], None]
 """Called after each group's forward, with the shapes of its input and output."""
 
 
-class Group:
+class Group(ABC):
     """Layers that run as one; also a layer by itself."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self.layers = layers
 
+    @abstractmethod
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the output; with `train_flg`, `backward` may follow."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
         """Set the layers' gradients; return dx, or None where it is not asked for."""
-        raise NotImplementedError
 
 
 class FusedRow:
@@ -122,7 +132,7 @@ class SingleLayer(Group):
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
         (layer,) = self.layers
-        if isinstance(layer, Convolution | Affine):
+        if getattr(layer.backward, "__func__", None) in (Convolution.backward, Affine.backward):
             layer.dW = layer.db = None  # free the last step's before this step's are made
             return layer.backward(dout, input_gradient=input_gradient)
         return layer.backward(dout)
@@ -133,7 +143,9 @@ class SingleSum(Group):
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         (own,) = self.layers
-        return ops.add(x, own.take(), own.backend)
+        beside = own.take()
+        expect_sum(np.shape(x), beside.shape)
+        return ops.add(x, beside, own.backend)
 
     def backward(self, dout: Array, input_gradient: bool) -> Array:
         self.layers[0].gradient = dout
@@ -144,7 +156,7 @@ class _KernelGroup(Group):
     """Layers that one call of a kernel computes, found by their classes."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
-        self.layers = layers
+        super().__init__(layers)
         by_kind = {type(layer): layer for layer in layers}
         self.conv: Any = by_kind.get(Convolution)
         self.norm: Any = by_kind.get(BatchNormalization2d)
@@ -168,6 +180,10 @@ class ConvGroup(_KernelGroup):
             forget(self.layers)
         window = (conv.stride, conv.pad)
         beside = None if self.sum is None else self.sum.take()
+        if beside is not None and np.ndim(conv.W) == 4:
+            filters, _, fh, fw = np.shape(conv.W)
+            g = window_geometry("conv2d", np.shape(x), fh, fw, *window)
+            expect_sum(g.output_shape(filters), beside.shape)
         if norm is not None and not self.pool and _is_small(x, conv):
             out, _ = ops.conv2d_forward(x, conv.W, conv.b, *window, conv.backend)
             return ops.batchnorm2d_fixed(
@@ -205,6 +221,8 @@ class NormGroup(_KernelGroup):
             forget(self.layers)
         norm = self.norm
         beside = None if self.sum is None else self.sum.take()
+        if beside is not None:
+            expect_sum(np.shape(x), beside.shape)
         if train_flg and not norm.frozen:
             out, mean, variance, context = ops.batchnorm2d_train(
                 x, norm.gamma, norm.beta, norm.epsilon, beside, self.relu, norm.backend
@@ -315,7 +333,7 @@ def forget(layers: Sequence[Any]) -> None:
 
 
 def _is_small(x: Array, conv: Convolution) -> bool:
-    """Whether a filter has more values than its output in all images has pixels.
+    """Whether a filter has more values than its output in all images has pixels, about.
 
     Then folding, which passes over the weights, costs more than normalising the output.
     """

@@ -30,7 +30,7 @@ from .conv import (
     runs_blocks,
 )
 from .dense import affine_backward, affine_forward
-from .joins import add, concatenate, subsample, subsample_backward
+from .joins import add, concatenate
 from .loss import (
     class_indices,
     expect_smoothing,
@@ -54,6 +54,8 @@ from .pool import (
     avgpool2d_forward,
     maxpool2d_backward,
     maxpool2d_forward,
+    subsample,
+    subsample_backward,
 )
 from .updates import adam_update, checked_adam_update
 

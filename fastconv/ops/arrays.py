@@ -39,8 +39,6 @@ __all__ = [
 ]
 
 FLOAT32 = np.dtype(np.float32)
-
-
 FLOAT64 = np.dtype(np.float64)
 
 UPDATES = ("adam",)

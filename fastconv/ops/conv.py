@@ -33,7 +33,9 @@ from .memory import empty
 
 __all__ = [
     "BlockContext",
+    "ConvContext",
     "conv2d_algorithms",
+    "conv2d_arguments",
     "conv2d_backward",
     "conv2d_block_backward",
     "conv2d_block_forward",
@@ -106,11 +108,8 @@ def conv2d_forward(
     backend: str | None = None,
 ) -> tuple[Array, ConvContext]:
     """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW), add bias (FN,) or nothing."""
-    x, weight, bias, geometry, dtype = conv2d_arguments("conv2d", x, weight, bias, stride, pad)
     chosen = active(backend)
-    x = in_layout(x, dtype, chosen.layout)
-    out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)
-    weight, bias = contiguous(weight, dtype), contiguous(bias, dtype)
+    x, weight, bias, geometry, out = _forward_arrays(chosen, x, weight, bias, stride, pad)
     chosen.conv2d_forward(x, weight, bias, geometry, out)
     return out, ConvContext(chosen.name, geometry, x, len(weight))
 
@@ -135,15 +134,29 @@ def conv2d_grouped_forward(
     ArgumentError
         A stride, pad, dilation or number of groups that is not a whole number in its range.
     """
-    x, weight, bias, geometry, dtype = conv2d_arguments(
-        "conv2d", x, weight, bias, stride, pad, dilation, groups
-    )
     chosen = active(backend)
-    x = in_layout(x, dtype, chosen.layout)
-    out = empty_images(geometry.output_shape(len(weight)), dtype, chosen.layout)
-    weight, bias = contiguous(weight, dtype), contiguous(bias, dtype)
+    x, weight, bias, geometry, out = _forward_arrays(
+        chosen, x, weight, bias, stride, pad, dilation, groups
+    )
     chosen.conv2d_grouped_forward(x, weight, bias, geometry, groups, out)
     return out, ConvContext(chosen.name, geometry, x, len(weight), groups)
+
+
+def _forward_arrays(
+    backend: Backend,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    *window: int,
+) -> tuple[Array, Array, Array, WindowGeometry, Array]:
+    """x, weight and bias as the backend wants them; their geometry; and memory for the output.
+
+    `window` is stride and pad, and of a grouped convolution dilation and groups.
+    """
+    x, weight, bias, geometry, dtype = conv2d_arguments("conv2d", x, weight, bias, *window)
+    x = in_layout(x, dtype, backend.layout)
+    out = empty_images(geometry.output_shape(len(weight)), dtype, backend.layout)
+    return x, contiguous(weight, dtype), contiguous(bias, dtype), geometry, out
 
 
 def conv2d_backward(
@@ -154,7 +167,8 @@ def conv2d_backward(
     weight_gradient: bool = True,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients (dx, dweight, dbias); what is not asked for is None."""
-    backend, dout, x, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
+    shape = context.geometry.output_shape(context.filters)
+    backend, dout, x, weight, dx = _gradient_arrays(dout, shape, weight, context, input_gradient)
     dweight, dbias = _weight_gradients(weight) if weight_gradient else (None, None)
     backend.conv2d_backward(dout, x, weight, context.geometry, dx, dweight, dbias)
     return dx, dweight, dbias
@@ -164,9 +178,10 @@ def conv2d_grouped_backward(
     dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool = True
 ) -> tuple[Array | None, Array, Array]:
     """Gradients (dx, dweight, dbias) of `conv2d_grouped_forward`; dx may be None."""
-    backend, dout, x, weight, dx = _gradient_arrays(dout, weight, context, input_gradient)
-    dweight, dbias = _weight_gradients(weight)
     geometry, groups = context.geometry, context.groups
+    shape = geometry.output_shape(context.filters)
+    backend, dout, x, weight, dx = _gradient_arrays(dout, shape, weight, context, input_gradient)
+    dweight, dbias = _weight_gradients(weight)
     backend.conv2d_grouped_backward(dout, x, weight, geometry, groups, dx, dweight, dbias)
     return dx, dweight, dbias
 
@@ -177,7 +192,11 @@ def _weight_gradients(weight: Array) -> tuple[Array, Array]:
 
 
 def _gradient_arrays(
-    dout: ArrayLike, weight: ArrayLike, context: ConvContext, input_gradient: bool
+    dout: ArrayLike,
+    dout_shape: tuple[int, ...],
+    weight: ArrayLike,
+    context: ConvContext,
+    input_gradient: bool,
 ) -> tuple[Backend, Array, Array, Array, Array | None]:
     """The backend; dout, x and weight as it wants them; and memory for dx."""
     op = "conv2d backward"
@@ -185,7 +204,7 @@ def _gradient_arrays(
     backend, geometry = active(context.backend), context.geometry
     shape = (context.filters, geometry.c // context.groups, geometry.fh, geometry.fw)
     expect_shape(op, "weight", weight, shape)
-    expect_shape(op, "dout", dout, geometry.output_shape(context.filters))
+    expect_shape(op, "dout", dout, dout_shape)
     common_dtype(op, dout, weight)
     x = kept_images(op, "x", context.x, geometry.input_shape, backend.layout)
     dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
@@ -193,15 +212,11 @@ def _gradient_arrays(
     return backend, dout, x, contiguous(weight, x.dtype), dx
 
 
-@dataclass(frozen=True, slots=True)
-class BlockContext:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockContext(ConvContext):
     """What `conv2d_block_backward` needs of the forward pass."""
 
-    backend: str
-    geometry: WindowGeometry
-    filters: int
     pool: bool
-    x: Array
     gate: Array | Bytes
 
 
@@ -294,7 +309,9 @@ def conv2d_block_forward(
     if not gradient:
         return out, None
     gate = out if winner is None else winner
-    return out, BlockContext(chosen.name, geometry, filters, pool, x, gate)
+    return out, BlockContext(
+        backend=chosen.name, geometry=geometry, x=x, filters=filters, pool=pool, gate=gate
+    )
 
 
 def conv2d_block_backward(
@@ -305,29 +322,12 @@ def conv2d_block_backward(
     weight_gradient: bool = True,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients (dx, dweight, dbias); what is not asked for is None."""
-    op = "conv2d backward"
-    dout, weight = as_array(dout), as_array(weight)
-    backend, geometry = active(context.backend), context.geometry
+    geometry = context.geometry
     shape = geometry.output_shape(context.filters)
     if context.pool:
         shape = (*shape[:2], shape[2] // 2, shape[3] // 2)
-    expect_shape(op, "weight", weight, (context.filters, geometry.c, geometry.fh, geometry.fw))
-    expect_shape(op, "dout", dout, shape)
-    common_dtype(op, dout, weight)
-    x = kept_images(op, "x", context.x, geometry.input_shape, backend.layout)
-    gate = kept_images(op, "the gate", context.gate, shape, backend.layout)
-    dx = empty_images(geometry.input_shape, x.dtype, backend.layout) if input_gradient else None
-    dweight = empty(weight.shape, x.dtype) if weight_gradient else None
-    dbias = np.empty(len(weight), x.dtype) if weight_gradient else None
-    backend.conv2d_block_backward(
-        in_layout(dout, x.dtype, backend.layout),
-        gate,
-        x,
-        contiguous(weight, x.dtype),
-        geometry,
-        context.pool,
-        dx,
-        dweight,
-        dbias,
-    )
+    backend, dout, x, weight, dx = _gradient_arrays(dout, shape, weight, context, input_gradient)
+    gate = kept_images("conv2d backward", "the gate", context.gate, shape, backend.layout)
+    dweight, dbias = _weight_gradients(weight) if weight_gradient else (None, None)
+    backend.conv2d_block_backward(dout, gate, x, weight, geometry, context.pool, dx, dweight, dbias)
     return dx, dweight, dbias

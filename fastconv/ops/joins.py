@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from ..backends.table import Array
 from ..errors import ShapeError
-from ..geometry import as_int
 from ..selection import active
 from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout
 
@@ -64,37 +63,3 @@ def add(x: ArrayLike, y: ArrayLike, backend: str | None = None) -> Array:
     x, y = in_layout(x, dtype, chosen.layout), in_layout(y, dtype, chosen.layout)
     chosen.batchnorm2d_apply(x, zeros, ones, zeros, y, False, out)
     return out
-
-
-def subsample(x: ArrayLike, stride: int, channels: int, backend: str | None = None) -> Array:
-    """Every `stride`-th pixel of x (N, C, H, W), between zeros to `channels` channels."""
-    op = "subsample"
-    x = as_array(x)
-    stride = as_int(op, "stride", stride, 1)
-    channels = as_int(op, "channels", channels, 0)
-    if x.ndim != 4 or channels < x.shape[1]:
-        raise ShapeError(f"{op}: expected (N, C, H, W) with C at most {channels}, got {x.shape}")
-    taken = x[:, :, ::stride, ::stride]
-    n, c, oh, ow = taken.shape
-    out = empty_images((n, channels, oh, ow), common_dtype(op, x), active(backend).layout)
-    first = (channels - c) // 2
-    out[:, :first], out[:, first + c :] = 0, 0
-    out[:, first : first + c] = taken
-    return out
-
-
-def subsample_backward(
-    dout: ArrayLike, stride: int, input_shape: tuple[int, int, int, int], backend: str | None = None
-) -> Array:
-    """dx (N, C, H, W): the gradients of the pixels that `subsample` took, else 0."""
-    op = "subsample backward"
-    dout = as_array(dout)
-    stride = as_int(op, "stride", stride, 1)
-    n, c, h, w = input_shape
-    channels = dout.shape[1] if dout.ndim == 4 else 0
-    expect_shape(op, "dout", dout, (n, max(channels, c), -(-h // stride), -(-w // stride)))
-    dx = empty_images(input_shape, common_dtype(op, dout), active(backend).layout)
-    dx[...] = 0
-    first = (channels - c) // 2
-    dx[:, :, ::stride, ::stride] = dout[:, first : first + c]
-    return dx

@@ -8,7 +8,6 @@ Notation: N samples or images, D features, C channels, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -173,12 +172,12 @@ def batchnorm2d_train(
         Arrays that do not fit together, or that no kernel can compute with.
     """
     chosen = active(backend)
-    x, added, vectors = _arguments(chosen.layout, x, residual, gamma=gamma, beta=beta)
+    x, added, vectors = _batchnorm2d_arrays(chosen.layout, x, residual, gamma=gamma, beta=beta)
     mean, variance = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
     if x.size:
         chosen.batchnorm2d_statistics(x, mean, variance)
     vectors |= {"mean": mean, "variance": variance}
-    out, context = _apply(chosen, x, added, vectors, epsilon, relu, fixed=False)
+    out, context = _batchnorm2d_apply(chosen, x, added, vectors, epsilon, relu, fixed=False)
     return out, mean, variance, context
 
 
@@ -196,8 +195,8 @@ def batchnorm2d_fixed(
     """As `batchnorm2d_infer`, with the context for a gradient through fixed statistics."""
     chosen = active(backend)
     given = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
-    x, added, vectors = _arguments(chosen.layout, x, residual, **given)
-    return _apply(chosen, x, added, vectors, epsilon, relu, fixed=True)
+    x, added, vectors = _batchnorm2d_arrays(chosen.layout, x, residual, **given)
+    return _batchnorm2d_apply(chosen, x, added, vectors, epsilon, relu, fixed=True)
 
 
 def batchnorm2d_infer(
@@ -268,7 +267,7 @@ def batchnorm2d_backward(
     return dx, dgamma, dbeta, passed if context.residual else None
 
 
-def _arguments(
+def _batchnorm2d_arrays(
     layout: Layout, x: ArrayLike, residual: ArrayLike | None, **vectors: ArrayLike
 ) -> tuple[Array, Array | None, dict[str, Array]]:
     """x and the residual in the layout, the vectors (C,) by name: checked, and of one dtype."""
@@ -292,7 +291,7 @@ def _arguments(
     return laid[0], None if added is None else laid[1], prepared
 
 
-def _apply(
+def _batchnorm2d_apply(
     chosen: Backend,
     x: Array,
     residual: Array | None,
@@ -321,9 +320,7 @@ class BatchNormContext(Context):
     epsilon: float
 
 
-def _batchnorm_arrays(
-    x: ArrayLike, **vectors: ArrayLike
-) -> tuple[Array, dict[str, Array], np.dtype[Any]]:
+def _batchnorm_arrays(x: ArrayLike, **vectors: ArrayLike) -> tuple[Array, dict[str, Array]]:
     """x (N, D) and the vectors (D,), checked and of one dtype."""
     op = "batchnorm"
     x = as_array(x)
@@ -341,7 +338,7 @@ def _batchnorm_arrays(
         name: contiguous(np.broadcast_to(array, x.shape[1:]), dtype)
         for name, array in arrays.items()
     }
-    return contiguous(x, dtype), prepared, dtype
+    return contiguous(x, dtype), prepared
 
 
 def batchnorm_train(
@@ -358,9 +355,9 @@ def batchnorm_train(
         if done is not None:
             out, normalized, mean, variance = done
             return out, mean, variance, BatchNormContext(chosen.name, normalized, variance, epsilon)
-    x, vectors, dtype = _batchnorm_arrays(x, gamma=gamma, beta=beta)
-    out, normalized = np.empty(x.shape, dtype), np.empty(x.shape, dtype)
-    mean, variance = np.empty(x.shape[1], dtype), np.empty(x.shape[1], dtype)
+    x, vectors = _batchnorm_arrays(x, gamma=gamma, beta=beta)
+    out, normalized = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    mean, variance = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
     if len(x):
         chosen.batchnorm_train(
             x, vectors["gamma"], vectors["beta"], epsilon, out, normalized, mean, variance
@@ -380,8 +377,8 @@ def batchnorm_infer(
     backend: str | None = None,
 ) -> Array:
     """Normalise x (N, D) by the mean and variance (D,) that are given."""
-    x, vectors, dtype = _batchnorm_arrays(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
-    out = np.empty(x.shape, dtype)
+    x, vectors = _batchnorm_arrays(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    out = np.empty(x.shape, x.dtype)
     active(backend).batchnorm_infer(
         x, vectors["gamma"], vectors["beta"], vectors["mean"], vectors["variance"], epsilon, out
     )

@@ -1,4 +1,4 @@
-"""Max pooling, and average pooling of windows of one size or of such that share out an image.
+"""Max pooling, average pooling, and subsampling.
 
 Notation: N images, C channels, H x W pixels; windows of FH x FW; OH x OW windows.
 """
@@ -20,13 +20,15 @@ from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layou
 
 __all__ = [
     "AvgPoolContext",
+    "PoolContext",
     "adaptive_avgpool2d_forward",
     "avgpool2d_backward",
     "avgpool2d_forward",
     "maxpool2d_backward",
     "maxpool2d_forward",
+    "subsample",
+    "subsample_backward",
 ]
-
 
 MOST_PLACES = 2**31 - 1
 """Of a window: a place is kept in 32 bits."""
@@ -205,3 +207,37 @@ def _shares(size: int, count: int) -> Labels:
     i = np.arange(count, dtype=np.int64)
     begin, end = i * size // count, -(-(i + 1) * size // count)
     return np.stack([begin, end, end - begin], axis=1)
+
+
+def subsample(x: ArrayLike, stride: int, channels: int, backend: str | None = None) -> Array:
+    """Every `stride`-th pixel of x (N, C, H, W), between zeros to `channels` channels."""
+    op = "subsample"
+    x = as_array(x)
+    stride = as_int(op, "stride", stride, 1)
+    channels = as_int(op, "channels", channels, 0)
+    if x.ndim != 4 or channels < x.shape[1]:
+        raise ShapeError(f"{op}: expected (N, C, H, W) with C at most {channels}, got {x.shape}")
+    taken = x[:, :, ::stride, ::stride]
+    n, c, oh, ow = taken.shape
+    out = empty_images((n, channels, oh, ow), common_dtype(op, x), active(backend).layout)
+    first = (channels - c) // 2
+    out[:, :first], out[:, first + c :] = 0, 0
+    out[:, first : first + c] = taken
+    return out
+
+
+def subsample_backward(
+    dout: ArrayLike, stride: int, input_shape: tuple[int, int, int, int], backend: str | None = None
+) -> Array:
+    """dx (N, C, H, W): the gradients of the pixels that `subsample` took, else 0."""
+    op = "subsample backward"
+    dout = as_array(dout)
+    stride = as_int(op, "stride", stride, 1)
+    n, c, h, w = input_shape
+    channels = dout.shape[1] if dout.ndim == 4 else 0
+    expect_shape(op, "dout", dout, (n, max(channels, c), -(-h // stride), -(-w // stride)))
+    dx = empty_images(input_shape, common_dtype(op, dout), active(backend).layout)
+    dx[...] = 0
+    first = (channels - c) // 2
+    dx[:, :, ::stride, ::stride] = dout[:, first : first + c]
+    return dx

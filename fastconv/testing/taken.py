@@ -79,10 +79,8 @@ def require_said(
     said = say(inputs["geometry"], len(inputs["weight"]), bool(inputs.get("pool")))
     empty = any(is_array(array) and not array.size for array in (inputs | results).values())
     for part in ("forward", "input_gradient", "weight_gradient"):
-        found = {way.how for way in taken if way.part == part}
+        found = {way.algorithm for way in taken if way.part == part}
         wanted = {getattr(said, part)} if GRADIENTS.get(part, "out") in results else set()
-        if wanted == {"direct"} and found == {"few_channels"}:
-            continue
         require(
             found == wanted or (empty and not found),
             f"{kernel}: {part} took {sorted(found)}, where {backend.name} says {sorted(wanted)} "

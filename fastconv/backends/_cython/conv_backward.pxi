@@ -1,4 +1,6 @@
-# Backward of a convolution, alone or with what followed it: both gradients from one gate.
+# Backward of a convolution, alone or with what followed it: both gradients from one gate, by the
+# loops of conv_input_gradient, conv_few_channels, conv_weight_gradient, conv_sparse_gradient and
+# winograd*.
 
 
 def conv2d_backward(

@@ -1,4 +1,4 @@
-# Batch normalisation per activation: statistics over axis 0 of (N, D).
+# Batch normalisation of features: statistics over axis 0 of (N, D).
 #
 #     for block of features, in parallel:
 #         for sample:  for feature of the block:  sum += x

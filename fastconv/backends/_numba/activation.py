@@ -1,8 +1,9 @@
 """Activations: one pass over memory, and forward again on the way back.
 
-    for my elements:  out = f(x);  dx = dout * f'(x)
+    for my elements:  out = f(x);  dx = dout * f'(x)          (ReLU: dx = dout where mask)
 
-Backward computes from x, so that nothing but the input is kept. LLVM turns these plain loops into
+ReLU keeps a mask, a byte for each value. The others keep nothing but the input, and backward
+computes from x. LLVM turns these plain loops into
 vectors; for that the exponential function is written out here, since a call of the C library's
 would end the loop's vectors. The error function is such a call.
 """
@@ -13,10 +14,11 @@ would end the loop's vectors. The error function is such a call.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 from llvmlite import ir
 
+from ..table import Activation
 from .launch.build import Kernel
 from .words.pointer import (
     BYTE,
@@ -39,7 +41,7 @@ __all__ = [
     "relu_forward",
 ]
 
-KINDS = ("leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
+KINDS = get_args(Activation)
 
 LEAKY_RELU, ELU, GELU, SILU, TANH, SIGMOID = range(6)
 

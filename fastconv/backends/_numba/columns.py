@@ -87,15 +87,19 @@ def past_caches(lanes: int) -> Any:
     return copy_past_caches
 
 
-def im2col(real: int, lanes: int, side: int) -> Kernel:
-    """col [image][pixel][tap] from x [image][channel][y][x]; `side` of a square filter, or 0."""
+def im2col(real: int, lanes: int, side: int, past: int) -> Kernel:
+    """col [image][pixel][tap] from x [image][channel][y][x]; `side` of a square filter, or 0.
+
+    With `past`, col is stored past the caches.
+    """
     lay_runs, copy_past_caches = run_layer(lanes, side), past_caches(lanes)
 
     def kernel(block, part, parts):
         x, scratch, stage, col = pointers(block, 0, 4, real)
-        (at,) = pointers(block, 4, 1, LONG)
-        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 5, 10)
-        scratch_size, stage_size, most, past = numbers(block, 15, 4)
+        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 4, 10)
+        scratch_size, stage_size = numbers(block, 14, 2)
+        (at,) = pointers(block, 16, 1, LONG)
+        (most,) = numbers(block, 17, 1)
         fh, fw = side or fh, side or fw
         runs = channels * fh
         taps = runs * fw
@@ -140,8 +144,8 @@ def col2im(real: int, lanes: int, side: int) -> Kernel:
 
     def kernel(block, part, parts):
         x, scratch, stage, col = pointers(block, 0, 4, real)
-        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 5, 10)
-        scratch_size, stage_size, _, _ = numbers(block, 15, 4)
+        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 4, 10)
+        scratch_size, stage_size = numbers(block, 14, 2)
         fh, fw = side or fh, side or fw
         taps = channels * fh * fw
         size = ow * taps

@@ -1,6 +1,7 @@
 """Adam's step.
 
-    for my elements:  read, compute, write
+    for my elements:  m += s*(g - m);  v += t*(g*g - v)          (subnormal ones become 0)
+                      param -= lr*m / (sqrt(v) + epsilon)
 
 Every element is independent: LLVM turns this plain loop into vectors by itself.
 """

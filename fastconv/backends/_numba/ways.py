@@ -36,7 +36,7 @@ KERNELS: dict[Factory, Callable[[tuple[int, ...], str], Told]] = {
     grouped_depthwise.depthwise_sums: lambda c, _: ("depthwise_sums", "direct", c[1]),
     grouped.grouped: lambda c, _: ("grouped", "direct", c[1]),
     grouped.grouped_sums: lambda c, _: ("grouped_sums", "direct", c[1]),
-    columns.im2col: lambda c, how: ("im2col", how, c[1]),
+    columns.im2col: lambda c, _: ("im2col", "streamed" if c[3] else "cached", c[1]),
     pool.pool_backward: lambda c, _: (
         ("maxpool2d_backward", "tiled" if c[3] else "overlapping", c[2])
     ),

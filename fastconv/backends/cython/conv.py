@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from ...geometry import WindowGeometry
 from ..algorithms import Algorithm, ConvAlgorithms, choose
 from ..table import Array, Bytes
@@ -9,13 +11,7 @@ from .compiled import CompiledKernels, last
 
 __all__ = ["ConvKernels"]
 
-CODES: dict[Algorithm, int] = {
-    "direct": 0,
-    "winograd2": 1,
-    "winograd2x4": 2,
-    "winograd4": 3,
-    "sparse": 4,
-}
+CODES: dict[Algorithm, int] = {name: code for code, name in enumerate(get_args(Algorithm))}
 """The kernels' numbers for the ways to compute a convolution; see ways.pxi."""
 
 

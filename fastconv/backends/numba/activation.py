@@ -1,4 +1,4 @@
-"""The Numba backend: ReLU and the other activation."""
+"""The Numba backend: ReLU and the other activations."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ class ActivationKernels(LaunchedKernels):
     """ReLU and the other activations; see `table.Backend`."""
 
     def relu_forward(self, x: Array, out: Array, mask: Bytes) -> None:
-        self._run_on(activation.relu_forward, x.size, [x, out, mask], x.size)
+        self._run_on(activation.relu_forward, [x, out, mask], x.size)
 
     def relu_backward(self, dout: Array, mask: Bytes, dx: Array) -> None:
-        self._run_on(activation.relu_backward, dx.size, [dout, dx, mask], dx.size)
+        self._run_on(activation.relu_backward, [dout, dx, mask], dx.size)
 
     def activation_forward(self, x: Array, kind: Activation, slope: float, out: Array) -> None:
         """See `table.Backend`."""
         constants = (code(x), activation.KINDS.index(kind))
         settings = np.array([slope], np.float64)
         arguments = [*addresses(x, out, settings), x.size]
-        parts = self._team.parts(WORK * x.size)
-        self._team.run(activation.activation_forward, constants, arguments, parts)
+        self._run(activation.activation_forward, constants, WORK * x.size, *arguments)
 
     def activation_backward(
         self, dout: Array, x: Array, kind: Activation, slope: float, dx: Array
@@ -36,5 +35,4 @@ class ActivationKernels(LaunchedKernels):
         constants = (code(x), activation.KINDS.index(kind))
         settings = np.array([slope], np.float64)
         arguments = [*addresses(dout, x, dx, settings), x.size]
-        parts = self._team.parts(WORK * x.size)
-        self._team.run(activation.activation_backward, constants, arguments, parts)
+        self._run(activation.activation_backward, constants, WORK * x.size, *arguments)

@@ -25,5 +25,6 @@ class LaunchedKernels:
         """Run a kernel on as many threads as its work is worth."""
         self._team.run(factory, constants, list(arguments), self._team.parts(work))
 
-    def _run_on(self, factory: Factory, work: int, arrays: list[np.ndarray], *sizes: int) -> None:
-        self._run(factory, (code(arrays[0]),), work, *addresses(*arrays), *sizes)
+    def _run_on(self, factory: Factory, arrays: list[np.ndarray], *sizes: int) -> None:
+        """Run a kernel whose work is to move its first array."""
+        self._run(factory, (code(arrays[0]),), arrays[0].size, *addresses(*arrays), *sizes)

@@ -19,7 +19,7 @@ class LossKernels(LaunchedKernels):
     ) -> float:
         losses = np.empty(len(labels))
         arrays = [scores, probabilities, labels, losses, np.array([float(smoothing)])]
-        self._run_on(loss.softmax_forward, scores.size, arrays, *scores.shape)
+        self._run_on(loss.softmax_forward, arrays, *scores.shape)
         return float(losses.mean())
 
     def softmax_cross_entropy_backward(
@@ -32,4 +32,4 @@ class LossKernels(LaunchedKernels):
     ) -> None:
         settings = np.array([smoothing, scale], np.float64)
         arrays = [probabilities, dscores, labels, settings]
-        self._run_on(loss.softmax_backward, dscores.size, arrays, *dscores.shape)
+        self._run_on(loss.softmax_backward, arrays, *dscores.shape)

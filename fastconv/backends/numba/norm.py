@@ -16,7 +16,7 @@ __all__ = ["NormKernels"]
 
 
 class _Rows:
-    """Images as rows of whole pixels, see `._numba.batchnorm2d`, and the parts of a run."""
+    """Images as rows of whole pixels, see `_numba.norm_images`, and the parts of a run."""
 
     def __init__(self, team: Team, images: Array, work: int) -> None:
         self.team = team
@@ -57,7 +57,7 @@ class NormKernels(LaunchedKernels):
         variance: Array,
     ) -> None:
         arrays = [x, gamma, beta, out, normalized, mean, variance, np.array([epsilon])]
-        self._run_on(norm.batchnorm_train, x.size, arrays, *x.shape)
+        self._run_on(norm.batchnorm_train, arrays, *x.shape)
 
     def batchnorm_infer(
         self,
@@ -70,7 +70,7 @@ class NormKernels(LaunchedKernels):
         out: Array,
     ) -> None:
         arrays = [x, gamma, beta, mean, variance, out, np.array([epsilon])]
-        self._run_on(norm.batchnorm_infer, x.size, arrays, *x.shape)
+        self._run_on(norm.batchnorm_infer, arrays, *x.shape)
 
     def batchnorm_backward(
         self,
@@ -84,7 +84,7 @@ class NormKernels(LaunchedKernels):
         dbeta: Array,
     ) -> None:
         arrays = [dout, normalized, gamma, variance, dx, dgamma, dbeta, np.array([epsilon])]
-        self._run_on(norm.batchnorm_backward, dx.size, arrays, *dx.shape)
+        self._run_on(norm.batchnorm_backward, arrays, *dx.shape)
 
     def lrn_forward(
         self,

@@ -26,4 +26,4 @@ class UpdateKernels(LaunchedKernels):
         epsilon: float,
     ) -> None:
         settings = np.array([lr, 1 - beta1, 1 - beta2, epsilon], np.float64)
-        self._run_on(updates.adam, param.size, [param, grad, m, v, settings], param.size)
+        self._run_on(updates.adam, [param, grad, m, v, settings], param.size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...geometry import WindowGeometry
-from ..table import Array, Bytes, Labels
+from ..table import Array, Bounds, Bytes
 from .columns import fold, reach
 
 __all__ = ["PoolKernels"]
@@ -48,7 +48,7 @@ class PoolKernels:
         won = winner.transpose(0, 2, 3, 1)[..., None, None] == places
         fold(np.where(won, dout.transpose(0, 2, 3, 1)[..., None, None], 0), g, dx)
 
-    def avgpool2d_forward(self, x: Array, rows: Labels, cols: Labels, out: Array) -> None:
+    def avgpool2d_forward(self, x: Array, rows: Bounds, cols: Bounds, out: Array) -> None:
         n, c, _, w = x.shape
         strips = np.empty((n, c, len(rows), w), x.dtype)
         for i, (begin, end, divisor) in enumerate(rows):
@@ -56,7 +56,7 @@ class PoolKernels:
         for j, (begin, end, divisor) in enumerate(cols):
             out[..., j] = strips[..., begin:end].sum(axis=3) / divisor
 
-    def avgpool2d_backward(self, dout: Array, rows: Labels, cols: Labels, dx: Array) -> None:
+    def avgpool2d_backward(self, dout: Array, rows: Bounds, cols: Bounds, dx: Array) -> None:
         n, c, _, w = dx.shape
         strips = np.zeros((n, c, len(rows), w), dx.dtype)
         for j, (begin, end, divisor) in enumerate(cols):

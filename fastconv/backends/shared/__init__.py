@@ -1,1 +1,1 @@
-"""What several backends use: how they cut a grouped convolution, and windows as tables."""
+"""What several backends use: grouped convolution, tables and sums of windows, work per thread."""

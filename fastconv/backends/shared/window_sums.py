@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..table import Array, Bounds, Labels
+from ..table import Array, Bounds
 
 __all__ = ["AveragePooling", "Axis"]
 
@@ -32,7 +32,7 @@ class Axis(NamedTuple):
     outer : array (places of the result,)
     """
 
-    ranges: Labels
+    ranges: Bounds
     inner: Array
     outer: Array
 
