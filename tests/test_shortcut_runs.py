@@ -152,5 +152,6 @@ def test_a_frozen_front_adds_its_shortcuts_too(backend, rng):
 def test_a_shortcut_that_does_not_fit_is_told(backend):
     weight = np.ones((4, 4, 3, 3))
     network = Network([Shortcut([Convolution(weight, None)]), Relu()], "float64", backend)
-    with pytest.raises(ShapeError, match=r"residual has shape \(1, 4, 6, 6\), expected \(1, 4, 4"):
+    message = r"the body gives \(1, 4, 4, 4\), the shortcut \(1, 4, 6, 6\)"
+    with pytest.raises(ShapeError, match=message):
         network.predict(np.zeros((1, 4, 6, 6)))
