@@ -7,6 +7,7 @@ backend's memory layout, on odd addresses, between guards.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -103,23 +104,35 @@ def test_conv2d_of_every_pair_of_channel_counts(table, dtype, channels, filters)
         assert_close(out[name], gradient, dtype=dtype)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@cache
+def many_channels(images, side, stride, pad):
+    """A convolution of whole numbers, and by hand its gradients: the same for every backend."""
+    draw = whole_numbers(side, np.dtype(np.float64))
+    g = window_geometry("test", (images, 280, 23, 5), side, side, stride, pad)
+    x, weight, dout = draw(*g.input_shape), draw(270, g.c, side, side), draw(*g.output_shape(270))
+    return g, x, weight, dout, naive.conv2d_gradients(dout, x, weight, stride, pad)
+
+
 @pytest.mark.parametrize(
     ("images", "side", "stride", "pad"),
     [(2, 1, 1, 0), (2, 1, 2, 0), (2, 1, 1, 1), (2, 3, 2, 1), (2, 3, 1, 1), (6, 3, 1, 1)],
 )
-def test_conv2d_gradients_of_many_channels(backend, dtype, images, side, stride, pad, threads):
+def test_conv2d_gradients_of_many_channels(backend, dtype, images, side, stride, pad):
     """More than one block of channels and filters, and several bands of rows: exact sums."""
     config.set_conv_algorithm("winograd2")  # exact, where it applies
-    draw = whole_numbers(side, dtype)
-    g = window_geometry("test", (images, 280, 23, 5), side, side, stride, pad)
-    x, weight, dout = draw(*g.input_shape), draw(270, g.c, side, side), draw(*g.output_shape(270))
-    out = call_kernel(
-        on_threads(backend, threads), "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g
-    )
-    expected = naive.conv2d_gradients(dout, x, weight, stride, pad)
-    for name, gradient in zip(("dx", "dweight", "dbias"), expected, strict=True):
-        np.testing.assert_array_equal(out[name], gradient)
+    g, *arrays, expected = many_channels(images, side, stride, pad)
+    x, weight, dout = (array.astype(dtype) for array in arrays)
+    for threads in (1, 2):
+        out = call_kernel(
+            on_threads(backend, threads),
+            "conv2d_backward",
+            dout=dout,
+            x=x,
+            weight=weight,
+            geometry=g,
+        )
+        for name, gradient in zip(("dx", "dweight", "dbias"), expected, strict=True):
+            np.testing.assert_array_equal(out[name], gradient)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
