@@ -50,21 +50,42 @@ cdef Bands cut_bands(
     return bands
 
 
+cdef struct Packing:
+    const void* weight
+    ptrdiff_t[3] shape
+    ptrdiff_t[4] strides
+    ptrdiff_t columns
+    void* packed
+
+
+cdef void pack_blocks(
+    const real* type_of, const Packing* p, int t, const Crew* crew
+) noexcept nogil:
+    """All blocks, one after the other; see `pack_block`."""
+    cdef ptrdiff_t width = 2 * lanes(type_of)
+    cdef ptrdiff_t volume = p.shape[0] * p.shape[1] * p.shape[2]
+    cdef ptrdiff_t blocks = ceil_div(p.columns, width)
+    cdef ptrdiff_t b
+    for b in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
+        pack_block[real](
+            <const real*> p.weight + b * width * p.strides[3], p.shape, p.strides,
+            p.columns - b * width, <real*> p.packed + b * width * volume,
+        )
+
+
 cdef void pack_weight(
     const real* weight, const ptrdiff_t* shape, const ptrdiff_t* strides, ptrdiff_t columns,
     real* packed, int team,
 ) noexcept nogil:
-    """All blocks, one after the other; see `pack_block`."""
-    cdef ptrdiff_t width = 2 * lanes(weight)
-    cdef ptrdiff_t volume = shape[0] * shape[1] * shape[2]
-    cdef ptrdiff_t b
-    for b in prange(
-        ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
-    ):
-        pack_block[real](
-            weight + b * width * strides[3], shape, strides, columns - b * width,
-            packed + b * width * volume,
-        )
+    """All of a weight, by `pack_blocks`."""
+    cdef Packing p
+    cdef int i
+    p.weight, p.columns, p.packed = weight, columns, packed
+    for i in range(3):
+        p.shape[i] = shape[i]
+    for i in range(4):
+        p.strides[i] = strides[i]
+    run_on_weights(<Part> pack_blocks[real], &p, team, 0)
 
 
 cdef void correlate(
@@ -164,6 +185,33 @@ cdef ptrdiff_t band_row(
     return max(row_bytes, min(row_bytes + out_row, BAND_BYTES // ceil_div(LEAST_PIXELS, g.ow)))
 
 
+cdef struct DirectForward:
+    Conv g
+    Incoming x
+    Outgoing o
+    Bands bands
+    const void* packed
+    const void* bias
+    Room windows
+    Room unpooled
+
+
+cdef void direct_forward_part(
+    const real* type_of, const DirectForward* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t image, top
+    cdef ptrdiff_t unit = next_unit(crew, t)
+    while unit >= 0:
+        image = unit // w.bands.count
+        top = unit % w.bands.count * w.bands.height
+        forward_band[real](
+            &w.g, &w.x, &w.o, image, top, min(w.bands.height, w.o.ph - top),
+            <const real*> w.packed, <const real*> w.bias, <real*> room_of(&w.windows, t),
+            <real*> room_of(&w.unpooled, t),
+        )
+        unit = next_unit(crew, t)
+
+
 cdef void direct_forward(
     const Conv* g, const Incoming* x, const real* weight, const real* bias, const Outgoing* o,
     int threads,
@@ -179,8 +227,7 @@ cdef void direct_forward(
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
-    cdef Scratch shares = deal(units, team)
-    cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real))
+    cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real), 1, True)
     cdef Scratch windows = Scratch(
         0 if g.pad == 0 else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
     )
@@ -189,28 +236,15 @@ cdef void direct_forward(
     cdef real* padded_bias = packed + columns * volume
     cdef ptrdiff_t[3] shape = [g.fh, g.fw, g.c]
     cdef ptrdiff_t[4] strides = [g.fw, 1, g.fh * g.fw, volume]
-    cdef char* scratch = windows.start
-    cdef char* unpooled = outputs.start
-    cdef ptrdiff_t scratch_step = windows.step
-    cdef ptrdiff_t unpooled_step = outputs.step
-    cdef char* undone = shares.start
-    cdef int t
-    cdef ptrdiff_t unit, image, top
+    cdef DirectForward w
+    w.g, w.x, w.o, w.bands = g[0], x[0], o[0], bands
+    w.packed, w.bias = packed, padded_bias
+    w.windows, w.unpooled = windows.room(), outputs.room()
     took[real](FORWARD, DIRECT, weight, team)
     with nogil:
         pack_weight[real](weight, shape, strides, g.fn, packed, team)
         pad_rows[real](bias, 1, g.fn, padded_bias)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            unit = next_unit(undone, t, team)
-            while unit >= 0:
-                image = unit // bands.count
-                top = unit % bands.count * bands.height
-                forward_band[real](
-                    g, x, o, image, top, min(bands.height, o.ph - top), packed, padded_bias,
-                    <real*> (scratch + t * scratch_step),
-                    <real*> (unpooled + t * unpooled_step),
-                )
-                unit = next_unit(undone, t, team)
+        run_parts(<Part> direct_forward_part[real], &w, team, units)
 
 
 cdef void forward(

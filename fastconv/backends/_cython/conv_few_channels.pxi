@@ -97,6 +97,34 @@ cdef void few_channels_band(
                 add_taps[real](g, taps + ky * values * width, width, y, ky, dx)
 
 
+cdef struct FewChannels:
+    Conv g
+    Incoming d
+    Bands bands
+    const void* packed
+    void* dx
+    Room rows
+    Room turned
+    Room taps
+
+
+cdef void few_channels_part(
+    const real* type_of, const FewChannels* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t image, top
+    cdef ptrdiff_t unit = next_unit(crew, t)
+    memset(room_of(&w.turned, t), 0, w.turned.step)  # the pixels behind the last one
+    while unit >= 0:
+        image = unit // w.bands.count
+        top = unit % w.bands.count * w.bands.height
+        few_channels_band[real](
+            &w.g, &w.d, image, top, min(w.bands.height, w.g.h - top), <const real*> w.packed,
+            <real*> w.dx + image * w.g.h * w.g.w * w.g.c, <real*> room_of(&w.rows, t),
+            <real*> room_of(&w.turned, t), <real*> room_of(&w.taps, t),
+        )
+        unit = next_unit(crew, t)
+
+
 cdef void few_channels_gradient(
     const Conv* g, const Incoming* d, const real* weight, real* dx, int threads
 ) except *:
@@ -108,33 +136,14 @@ cdef void few_channels_gradient(
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t work = g.n * g.oh * width * g.fn * values // lanes(dx)
     cdef int team = team_size(threads, units, work)
-    cdef Scratch shares = deal(units, team)
-    cdef Scratch packing = Scratch(g.fn * values * sizeof(real))
+    cdef Scratch packing = Scratch(g.fn * values * sizeof(real), 1, True)
     cdef Scratch rows = Scratch(g.ow * g.fn * sizeof(real), team)
     cdef Scratch turns = Scratch(width * g.fn * sizeof(real), team)
     cdef Scratch sums = Scratch(width * values * sizeof(real), team)
-    cdef real* packed = <real*> packing.start
-    cdef char* row = rows.start
-    cdef char* turned = turns.start
-    cdef char* taps = sums.start
-    cdef ptrdiff_t row_step = rows.step
-    cdef ptrdiff_t turned_step = turns.step
-    cdef ptrdiff_t taps_step = sums.step
-    cdef char* undone = shares.start
-    cdef int t
-    cdef ptrdiff_t unit, image, top
+    cdef FewChannels w
+    w.g, w.d, w.bands, w.packed, w.dx = g[0], d[0], bands, packing.start, dx
+    w.rows, w.turned, w.taps = rows.room(), turns.room(), sums.room()
     took[real](INPUT_GRADIENT, FEW_CHANNELS, weight, team)
     with nogil:
-        pack_taps[real](g, weight, packed)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            memset(turned + t * turned_step, 0, turned_step)  # the pixels behind the last one
-            unit = next_unit(undone, t, team)
-            while unit >= 0:
-                image = unit // bands.count
-                top = unit % bands.count * bands.height
-                few_channels_band[real](
-                    g, d, image, top, min(bands.height, g.h - top), packed,
-                    dx + image * g.h * g.w * g.c, <real*> (row + t * row_step),
-                    <real*> (turned + t * turned_step), <real*> (taps + t * taps_step),
-                )
-                unit = next_unit(undone, t, team)
+        pack_taps[real](g, weight, <real*> packing.start)
+        run_parts(<Part> few_channels_part[real], &w, team, units)

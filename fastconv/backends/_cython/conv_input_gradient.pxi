@@ -68,6 +68,30 @@ cdef void pack_phases(const Conv* g, const real* weight, real* packed, int team)
             packed += shape[0] * shape[1] * g.fn * padded(g.c, lanes(weight))
 
 
+cdef struct DirectInputGradient:
+    Conv g
+    Incoming d
+    Bands bands
+    const void* packed
+    void* dx
+    Room windows
+
+
+cdef void direct_input_gradient_part(
+    const real* type_of, const DirectInputGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t image, top
+    cdef ptrdiff_t unit = next_unit(crew, t)
+    while unit >= 0:
+        image = unit // w.bands.count
+        top = unit % w.bands.count * w.bands.height
+        input_gradient_band[real](
+            &w.g, &w.d, image, top, min(w.bands.height, w.g.h - top), <const real*> w.packed,
+            <real*> w.dx + image * w.g.h * w.g.w * w.g.c, <real*> room_of(&w.windows, t),
+        )
+        unit = next_unit(crew, t)
+
+
 cdef void direct_input_gradient(
     const Conv* g, const Incoming* d, const real* weight, real* dx, int threads
 ) except *:
@@ -81,28 +105,15 @@ cdef void direct_input_gradient(
     cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t volume = g.fh * g.fw * g.fn
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(dx))
-    cdef Scratch shares = deal(units, team)
-    cdef Scratch packing = Scratch(columns * volume * sizeof(real))
+    cdef Scratch packing = Scratch(columns * volume * sizeof(real), 1, True)
     cdef Scratch windows = Scratch((ceil_div(bands.height + g.fh, g.stride) + 1) * row_bytes, team)
-    cdef real* packed = <real*> packing.start
-    cdef char* scratch = windows.start
-    cdef ptrdiff_t scratch_step = windows.step
-    cdef char* undone = shares.start
-    cdef int t
-    cdef ptrdiff_t unit, image, top
+    cdef DirectInputGradient w
+    w.g, w.d, w.bands, w.packed, w.dx = g[0], d[0], bands, packing.start, dx
+    w.windows = windows.room()
     took[real](INPUT_GRADIENT, DIRECT, weight, team)
     with nogil:
-        pack_phases[real](g, weight, packed, team)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            unit = next_unit(undone, t, team)
-            while unit >= 0:
-                image = unit // bands.count
-                top = unit % bands.count * bands.height
-                input_gradient_band[real](
-                    g, d, image, top, min(bands.height, g.h - top), packed,
-                    dx + image * g.h * g.w * g.c, <real*> (scratch + t * scratch_step),
-                )
-                unit = next_unit(undone, t, team)
+        pack_phases[real](g, weight, <real*> packing.start, team)
+        run_parts(<Part> direct_input_gradient_part[real], &w, team, units)
 
 
 cdef void input_gradient(

@@ -23,41 +23,6 @@ cdef enum:
     SUMMED_BYTES = 1 << 17  # of dweight that stay in the second cache from sums to sums
 
 
-cdef void multiply(
-    const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t weight_row,
-    ptrdiff_t weight_column, ptrdiff_t columns, const real* bias, real* out, int threads,
-) except *:
-    """out (rows, columns) = x (rows, depth) @ weight + bias; NULL stands for no bias.
-
-    Element (d, j) of weight is weight[d * weight_row + j * weight_column].
-    """
-    cdef ptrdiff_t width = 2 * lanes(x)
-    cdef ptrdiff_t blocks = ceil_div(columns, width)
-    # Few columns for many threads: rows are split too, and each part packs the block anew.
-    cdef ptrdiff_t parts = max(1, min(ceil_div(threads, blocks), rows // ROWS_1))
-    cdef ptrdiff_t units = blocks * parts
-    cdef int team = team_size(threads, units, rows * depth * blocks * 2)
-    cdef Scratch packing = Scratch(depth * width * sizeof(real), team)
-    cdef Scratch padding = Scratch(blocks * width * sizeof(real))
-    cdef real* start = <real*> padding.start
-    cdef char* packed = packing.start
-    cdef ptrdiff_t packed_step = packing.step
-    cdef int t
-    cdef ptrdiff_t unit
-    took[real](AFFINE_INPUT_GRADIENT if bias == NULL else AFFINE_FORWARD, MANY_ROWS, x, team)
-    with nogil:
-        memset(start, 0, blocks * width * sizeof(real))
-        if bias != NULL:
-            memcpy(start, bias, columns * sizeof(real))
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                multiply_block(
-                    x, rows * (unit % parts) // parts, rows * (unit % parts + 1) // parts, depth,
-                    weight, weight_row, weight_column, unit // parts * width, columns, start, out,
-                    <real*> (packed + t * packed_step),
-                )
-
-
 cdef void multiply_block(
     const real* x, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t depth, const real* weight,
     ptrdiff_t weight_row, ptrdiff_t weight_column, ptrdiff_t first, ptrdiff_t columns,
@@ -75,6 +40,58 @@ cdef void multiply_block(
         &p, end - begin, x + begin * depth, packed, start + first,
         out + begin * columns + first, columns - first,
     )
+
+
+cdef struct Multiply:
+    const void* x
+    ptrdiff_t rows, depth
+    const void* weight
+    ptrdiff_t weight_row, weight_column, columns
+    const void* start
+    void* out
+    ptrdiff_t units, parts  # of the rows
+    Room packed
+
+
+cdef void multiply_part(
+    const real* type_of, const Multiply* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t unit
+    for unit in range(share(w.units, t, crew.size), share(w.units, t + 1, crew.size)):
+        multiply_block[real](
+            <const real*> w.x, w.rows * (unit % w.parts) // w.parts,
+            w.rows * (unit % w.parts + 1) // w.parts, w.depth, <const real*> w.weight,
+            w.weight_row, w.weight_column, unit // w.parts * 2 * lanes(type_of), w.columns,
+            <const real*> w.start, <real*> w.out, <real*> room_of(&w.packed, t),
+        )
+
+
+cdef void multiply(
+    const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t weight_row,
+    ptrdiff_t weight_column, ptrdiff_t columns, const real* bias, real* out, int threads,
+) except *:
+    """out (rows, columns) = x (rows, depth) @ weight + bias; NULL stands for no bias.
+
+    Element (d, j) of weight is weight[d * weight_row + j * weight_column].
+    """
+    cdef ptrdiff_t width = 2 * lanes(x)
+    cdef ptrdiff_t blocks = ceil_div(columns, width)
+    # Few columns for many threads: rows are split too, and each part packs the block anew.
+    cdef ptrdiff_t parts = max(1, min(ceil_div(threads, blocks), rows // ROWS_1))
+    cdef int team = team_size(threads, blocks * parts, rows * depth * blocks * 2)
+    cdef Scratch packing = Scratch(depth * width * sizeof(real), team)
+    cdef Scratch padding = Scratch(blocks * width * sizeof(real), 1, True)
+    cdef Multiply w
+    w.x, w.rows, w.depth, w.weight = x, rows, depth, weight
+    w.weight_row, w.weight_column, w.columns = weight_row, weight_column, columns
+    w.start, w.out, w.units, w.parts = padding.start, out, blocks * parts, parts
+    w.packed = packing.room()
+    took[real](AFFINE_INPUT_GRADIENT if bias == NULL else AFFINE_FORWARD, MANY_ROWS, x, team)
+    with nogil:
+        memset(padding.start, 0, blocks * width * sizeof(real))
+        if bias != NULL:
+            memcpy(padding.start, bias, columns * sizeof(real))
+        run_parts(<Part> multiply_part[real], &w, team, 0)
 
 
 cdef void multiply_rows(
@@ -115,41 +132,95 @@ cdef void multiply_columns(
         j += width
 
 
+cdef struct FewRows:
+    const void* x
+    ptrdiff_t rows, depth
+    const void* weight
+    ptrdiff_t columns
+    const void* bias
+    void* out
+    void* packed  # a vector of the bias, and the columns that fill none
+
+
+cdef void multiply_columns_part(
+    const real* type_of, const FewRows* w, int t, const Crew* crew
+) noexcept nogil:
+    multiply_columns[real](
+        <const real*> w.x, w.rows, w.depth, <const real*> w.weight, w.columns,
+        <const real*> w.bias, <real*> w.out,
+    )
+
+
+cdef void multiply_rows_part(
+    const real* type_of, const FewRows* w, int t, const Crew* crew
+) noexcept nogil:
+    """Some of the whole vectors; the last part does what is behind them, too."""
+    cdef ptrdiff_t vectors = w.columns // lanes(type_of)
+    cdef ptrdiff_t first = share(vectors, t, crew.size) * lanes(type_of)
+    cdef ptrdiff_t last = share(vectors, t + 1, crew.size) * lanes(type_of)
+    cdef ptrdiff_t rest = w.columns - last
+    cdef real* out = <real*> w.out
+    cdef real* packed = <real*> w.packed
+    cdef ptrdiff_t r
+    for r in range(w.rows):
+        memcpy(
+            out + r * w.columns + first, <const real*> w.bias + first,
+            (last - first) * sizeof(real),
+        )
+    multiply_rows[real](
+        <const real*> w.x, w.rows, w.depth, <const real*> w.weight, w.columns, first, last, out
+    )
+    if t == crew.size - 1 and rest > 0:
+        memset(packed, 0, lanes(type_of) * sizeof(real))
+        memcpy(packed, <const real*> w.bias + last, rest * sizeof(real))
+        multiply_block[real](
+            <const real*> w.x, 0, w.rows, w.depth, <const real*> w.weight, w.columns, 1, last,
+            w.columns, packed - last, out, packed + lanes(type_of),
+        )
+
+
 cdef void forward_few(
     const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t columns,
     const real* bias, real* out, int threads,
 ) except *:
     """`multiply` for few rows; the columns that fill no vector are packed there."""
     cdef ptrdiff_t vectors = columns // lanes(x)
-    cdef ptrdiff_t whole = vectors * lanes(x)
     cdef int team = team_size(threads, vectors, rows * depth * vectors)
-    cdef Scratch packing
-    cdef real* start
-    cdef int t
-    cdef ptrdiff_t r
+    cdef Scratch packing = Scratch((depth + 2) * lanes(x) * sizeof(real))
+    cdef FewRows w
+    w.x, w.rows, w.depth, w.weight, w.columns = x, rows, depth, weight, columns
+    w.bias, w.out, w.packed = bias, out, packing.start
     if vectors > 0 and team == 1 and depth * columns * sizeof(real) <= CACHED_BYTES:
         took[real](AFFINE_FORWARD, FEW_ROWS_CACHED, x, team)
         with nogil:
-            multiply_columns(x, rows, depth, weight, columns, bias, out)
+            run_parts(<Part> multiply_columns_part[real], &w, 1, 0)
         return
-    packing = Scratch(0 if whole == columns else (depth + 2) * lanes(x) * sizeof(real))
-    start = <real*> packing.start
     took[real](AFFINE_FORWARD, FEW_ROWS, x, team)
     with nogil:
-        for r in range(rows):
-            memcpy(out + r * columns, bias, columns * sizeof(real))
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            multiply_rows(
-                x, rows, depth, weight, columns, share(vectors, t, team) * lanes(x),
-                share(vectors, t + 1, team) * lanes(x), out,
-            )
-        if whole < columns:
-            memset(start, 0, lanes(x) * sizeof(real))
-            memcpy(start, bias + whole, (columns - whole) * sizeof(real))
-            multiply_block(
-                x, 0, rows, depth, weight, columns, 1, whole, columns, start - whole, out,
-                start + lanes(x),
-            )
+        run_parts(<Part> multiply_rows_part[real], &w, team, 0)
+
+
+cdef struct FewRowsGradient:
+    const void* dout
+    ptrdiff_t columns
+    const void* weight
+    ptrdiff_t features, width
+    const void* packed
+    void* turned
+
+
+cdef void input_gradient_few_part(
+    const real* type_of, const FewRowsGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t begin = share(w.features, t, crew.size)
+    cdef Product p = product_of(1, w.columns)
+    p.x_y, p.x_i, p.x_r = 0, 1, w.columns
+    p.w_y, p.w_i, p.out_r = 0, w.width, w.width
+    product_rows[real](
+        &p, share(w.features, t + 1, crew.size) - begin,
+        <const real*> w.weight + begin * w.columns, <const real*> w.packed, zeros(type_of),
+        <real*> w.turned + begin * w.width, w.width,
+    )
 
 
 cdef void input_gradient_few(
@@ -163,22 +234,15 @@ cdef void input_gradient_few(
     cdef Scratch turned = Scratch(features * width * sizeof(real))
     cdef ptrdiff_t[3] shape = [1, 1, columns]
     cdef ptrdiff_t[4] strides = [1, 1, 1, columns]
-    cdef real* packed = <real*> packing.start
     cdef real* out = <real*> turned.start
-    cdef Product p = product_of(1, columns)
-    cdef int t
-    cdef ptrdiff_t begin, i, r
-    p.x_y, p.x_i, p.x_r = 0, 1, columns
-    p.w_y, p.w_i, p.out_r = 0, width, width
+    cdef ptrdiff_t i, r
+    cdef FewRowsGradient w
+    w.dout, w.columns, w.weight, w.features, w.width = dout, columns, weight, features, width
+    w.packed, w.turned = packing.start, out
     took[real](AFFINE_INPUT_GRADIENT, FEW_ROWS, dout, team)
     with nogil:
-        pack_block(dout, shape, strides, rows, packed)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            begin = share(features, t, team)
-            product_rows(
-                &p, share(features, t + 1, team) - begin, weight + begin * columns, packed,
-                zeros(dout), out + begin * width, width,
-            )
+        pack_block[real](dout, shape, strides, rows, <real*> packing.start)
+        run_parts(<Part> input_gradient_few_part[real], &w, team, 0)
         for r in range(rows):
             for i in range(features):
                 dx[r * features + i] = out[i * width + r]
@@ -208,6 +272,23 @@ cdef void multiply_transposed(
                 )
 
 
+cdef struct AffineWeightGradient:
+    const void* x
+    ptrdiff_t samples, features
+    const void* rows
+    ptrdiff_t columns
+    void* dweight
+
+
+cdef void affine_weight_gradient_part(
+    const real* type_of, const AffineWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    multiply_transposed[real](
+        <const real*> w.x, w.samples, w.features, share(w.features, t, crew.size),
+        share(w.features, t + 1, crew.size), <const real*> w.rows, w.columns, <real*> w.dweight,
+    )
+
+
 cdef void affine_weight_gradient(
     const real* dout, const real* x, ptrdiff_t samples, ptrdiff_t features, ptrdiff_t columns,
     real* dweight, real* dbias, int threads,
@@ -217,19 +298,16 @@ cdef void affine_weight_gradient(
         threads, ceil_div(features, ROWS_1), samples * features * width // lanes(x)
     )
     cdef Scratch padding = Scratch(0 if width == columns else samples * width * sizeof(real))
-    cdef const real* rows = dout
-    cdef int t
+    cdef AffineWeightGradient w
+    w.x, w.samples, w.features, w.columns, w.dweight = x, samples, features, columns, dweight
+    w.rows = dout
     with nogil:
         if width != columns:
             pad_rows(dout, samples, columns, <real*> padding.start)
-            rows = <const real*> padding.start
+            w.rows = padding.start
         memset(dbias, 0, columns * sizeof(real))
         add_column_sums(dout, samples, columns, dbias)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            multiply_transposed(
-                x, samples, features, share(features, t, team), share(features, t + 1, team),
-                rows, columns, dweight,
-            )
+        run_parts(<Part> affine_weight_gradient_part[real], &w, team, 0)
 
 
 def affine_forward(

@@ -427,6 +427,35 @@ cdef void winograd_block(
             )
 
 
+cdef struct WinogradWork:
+    Winograd w
+    Incoming d
+    Outgoing o
+    const void* filters
+    const void* bias
+    const void* of_empty
+    bint looking  # for empty windows
+    Room windows
+    Room patches
+    Room empty
+    Room products
+
+
+cdef void winograd_part(
+    const real* type_of, const WinogradWork* a, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t unit = next_unit(crew, t)
+    while unit >= 0:
+        winograd_block[real](
+            &a.w, &a.d, &a.o, unit, <const real*> a.filters, <const real*> a.bias,
+            <const real*> a.of_empty, <real*> room_of(&a.windows, t),
+            <real*> room_of(&a.patches, t),
+            <unsigned short*> room_of(&a.empty, t) if a.looking else NULL,
+            <real*> room_of(&a.products, t),
+        )
+        unit = next_unit(crew, t)
+
+
 cdef void winograd(
     int algorithm, const Incoming* d, const real* weight, const ptrdiff_t* strides,
     const real* bias, ptrdiff_t pad, const Outgoing* o, int threads,
@@ -442,46 +471,32 @@ cdef void winograd(
     cdef ptrdiff_t work = w.depth * columns // lanes(weight) * frequencies
     cdef int team = team_size(threads, w.units, o.n * w.tiles_y * w.tiles_x * work)
     cdef ptrdiff_t blocks = ceil_div(columns, 2 * lanes(weight))
-    cdef bint looking = bias != NULL and algorithm != WINOGRAD2  # for empty windows
-    cdef Scratch packing = Scratch((blocks * frequencies * w.u_step + 2 * columns) * sizeof(real))
+    cdef ptrdiff_t packed_values = blocks * frequencies * w.u_step
+    cdef Scratch packing = Scratch((packed_values + 2 * columns) * sizeof(real), 1, True)
     cdef ptrdiff_t window_pixels = (my * w.rows + 2) * (mx * w.cols + 2)
     cdef Scratch windows = Scratch(window_pixels * w.width * sizeof(real), team)
     cdef Scratch patches = Scratch(frequencies * w.v_step * sizeof(real), team)
     cdef Scratch marks = Scratch(w.images * w.rows * w.cols * sizeof(unsigned short), team)
     cdef Scratch sums = Scratch(frequencies * w.m_step * sizeof(real), team)
-    cdef Scratch shares = deal(w.units, team)
     cdef real* filters = <real*> packing.start
-    cdef real* padded_bias = filters + blocks * frequencies * w.u_step
+    cdef real* padded_bias = filters + packed_values
     cdef real* of_empty = padded_bias + columns
-    cdef char* window = windows.start
-    cdef char* v = patches.start
-    cdef char* empty = marks.start
-    cdef char* products = sums.start
-    cdef char* undone = shares.start
-    cdef ptrdiff_t window_step = windows.step
-    cdef ptrdiff_t v_step = patches.step
-    cdef ptrdiff_t empty_step = marks.step
-    cdef ptrdiff_t products_step = sums.step
-    cdef int t
-    cdef ptrdiff_t unit, i
+    cdef ptrdiff_t i
+    cdef WinogradWork a
+    a.w, a.d, a.o = w, d[0], o[0]
+    a.filters, a.bias, a.of_empty = filters, padded_bias, of_empty
+    a.looking = bias != NULL and algorithm != WINOGRAD2
+    a.windows, a.patches = windows.room(), patches.room()
+    a.empty, a.products = marks.room(), sums.room()
     took[real](INPUT_GRADIENT if bias == NULL else FORWARD, algorithm_of(my, mx), weight, team)
     with nogil:
         memset(padded_bias, 0, 2 * columns * sizeof(real))
         transform_filters[real](
             my, mx, weight, strides, w.depth, w.columns, filters, w.u_step,
-            of_empty if looking else NULL, team,
+            of_empty if a.looking else NULL, team,
         )
         if bias != NULL:
             memcpy(padded_bias, bias, w.columns * sizeof(real))
         for i in range(w.columns):
             of_empty[i] += padded_bias[i]
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            unit = next_unit(undone, t, team)
-            while unit >= 0:
-                winograd_block[real](
-                    &w, d, o, unit, filters, padded_bias, of_empty,
-                    <real*> (window + t * window_step), <real*> (v + t * v_step),
-                    <unsigned short*> (empty + t * empty_step) if looking else NULL,
-                    <real*> (products + t * products_step),
-                )
-                unit = next_unit(undone, t, team)
+        run_parts(<Part> winograd_part[real], &a, team, w.units)

@@ -256,6 +256,47 @@ cdef inline real zero_times(const real* values, ptrdiff_t count) noexcept nogil:
     return total
 
 
+cdef struct Filters:
+    int my, mx
+    const void* weight
+    ptrdiff_t[4] strides
+    ptrdiff_t depth, columns
+    void* to
+    ptrdiff_t step
+    void* of_zeros
+
+
+cdef void transform_filters_part(
+    const real* type_of, const Filters* p, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t width = 2 * lanes(type_of)
+    cdef ptrdiff_t block = (p.my + 2) * (p.mx + 2) * p.step
+    cdef ptrdiff_t blocks = ceil_div(p.columns, width)
+    cdef const real* weight = <const real*> p.weight
+    cdef const real* from_block
+    cdef real* to
+    cdef real* of_zeros = <real*> p.of_zeros
+    cdef ptrdiff_t b, i, columns
+    for b in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
+        from_block, to = weight + b * width * p.strides[3], <real*> p.to + b * block
+        columns = p.columns - b * width
+        if p.mx == 2:
+            transform_filters_block[real](
+                2, 2, from_block, p.strides, p.depth, columns, to, p.step
+            )
+        elif p.my == 2:
+            transform_filters_block[real](
+                2, 4, from_block, p.strides, p.depth, columns, to, p.step
+            )
+        else:
+            transform_filters_block[real](
+                4, 4, from_block, p.strides, p.depth, columns, to, p.step
+            )
+        if of_zeros != NULL:
+            for i in range(b * width, min(b * width + width, p.columns)):
+                of_zeros[i] = zero_times[real](weight + i * p.strides[3], 9 * p.depth)
+
+
 cdef void transform_filters(
     int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
     ptrdiff_t columns, real* to, ptrdiff_t step, real* of_zeros, int team,
@@ -265,27 +306,10 @@ cdef void transform_filters(
     `of_zeros`, unless it is NULL, takes what a window of zeros gives in each column, whose filter
     then lies in one piece.
     """
-    cdef ptrdiff_t width = 2 * lanes(weight)
-    cdef ptrdiff_t block = (my + 2) * (mx + 2) * step
-    cdef ptrdiff_t b, i
-    for b in prange(
-        ceil_div(columns, width), num_threads=team, use_threads_if=team > 1, schedule="static"
-    ):
-        if mx == 2:
-            transform_filters_block[real](
-                2, 2, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * block, step,
-            )
-        elif my == 2:
-            transform_filters_block[real](
-                2, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * block, step,
-            )
-        else:
-            transform_filters_block[real](
-                4, 4, weight + b * width * strides[3], strides, depth, columns - b * width,
-                to + b * block, step,
-            )
-        if of_zeros != NULL:
-            for i in range(b * width, min(b * width + width, columns)):
-                of_zeros[i] = zero_times[real](weight + i * strides[3], 9 * depth)
+    cdef Filters p
+    cdef int i
+    p.my, p.mx, p.weight, p.depth, p.columns = my, mx, weight, depth, columns
+    p.to, p.step, p.of_zeros = to, step, of_zeros
+    for i in range(4):
+        p.strides[i] = strides[i]
+    run_on_weights(<Part> transform_filters_part[real], &p, team, 0)

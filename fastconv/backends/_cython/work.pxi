@@ -1,11 +1,32 @@
 # Memory and threads of one call.
 #
-# A kernel cuts its work into units, thread t of a team takes units [share(t), share(t + 1)):
-# fixed and contiguous, so that sums are the same in every run. Where each unit has outputs of its
-# own, a thread that is done goes on with what others have left (`next_unit`): processors seldom
-# run at one speed, and nobody should wait for the slowest. What a thread writes to is reached by its
-# number t. A team of one enters no parallel region, so it is safe in a forked child, where
-# the threads of the parent are missing.
+# A kernel cuts its work into parts, and a team runs them (team.h): part t of a crew takes units
+# [share(t), share(t + 1)), fixed and contiguous, so that sums are the same in every run. Where each
+# unit has outputs of its own, who is done goes on with what others have left (`next_unit`):
+# processors seldom run at one speed, and nobody should wait for the slowest. What a part writes to is
+# reached by its number t. A crew of one is the caller alone.
+#
+#     cdef struct Things:                      all that the parts need, by value: a recording keeps
+#         ...                                  a copy of it, and pointers only to arrays and Scratch
+#     cdef void do_things(const real* type_of, const Things* w, int t, const Crew* crew) noexcept nogil
+#     run_parts(<Part> do_things[real], &w, team, units)
+
+cdef extern from "team.h" nogil:
+    cdef struct Crew:
+        int size
+
+    ctypedef void (*Part)(const void*, void*, int, const Crew*) noexcept
+
+    cdef cppclass Recording "team::Recording":
+        void run() noexcept
+        void* take(ptrdiff_t*) noexcept
+        void give(void*, ptrdiff_t) noexcept
+
+    Recording*& recording "team::recording" () noexcept
+    void run_parts[Work](Part, Work*, int, ptrdiff_t) noexcept
+    void run_on_weights[Work](Part, Work*, int, ptrdiff_t) noexcept
+    ptrdiff_t share(ptrdiff_t, int, int) noexcept
+    ptrdiff_t next_unit(const Crew*, int) noexcept
 
 cdef enum:
     ALIGNMENT = 64
@@ -62,67 +83,55 @@ cdef void give_memory(void* memory, ptrdiff_t bytes) noexcept:
     least.memory, least.bytes = memory, bytes
 
 
+cdef struct Room:
+    char* start
+    ptrdiff_t step  # from one part's to the next one's
+
+
+cdef inline void* room_of(const Room* room, int t) noexcept nogil:
+    """What is part t's."""
+    return room.start + t * room.step
+
+
 cdef class Scratch:
-    """Uninitialised memory for one call: `parts` of at least `bytes` each."""
+    """Uninitialised memory for one call: `parts` of at least `bytes` each.
+
+    In a recording it is the next call's afterwards, unless it holds what is made of weights.
+    """
 
     cdef void* memory
     cdef ptrdiff_t bytes
+    cdef Recording* keeper
+    cdef bint of_weights
     cdef char* start
     cdef ptrdiff_t step
 
-    def __cinit__(self, ptrdiff_t bytes, ptrdiff_t parts = 1):
+    def __cinit__(self, ptrdiff_t bytes, ptrdiff_t parts = 1, bint of_weights = False):
         self.step = (bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
         self.bytes = self.step * parts + ALIGNMENT
-        self.memory = take_memory(&self.bytes)
+        self.keeper, self.of_weights = recording(), of_weights
+        if self.keeper == NULL:
+            self.memory = take_memory(&self.bytes)
+        else:
+            self.memory = self.keeper.take(&self.bytes)
         if self.memory == NULL:
             raise MemoryError(f"no memory for {self.step * parts} bytes of scratch")
         self.start = <char*> self.memory + ALIGNMENT - <size_t> self.memory % ALIGNMENT
 
     def __dealloc__(self):
-        if self.memory != NULL:
+        if self.memory == NULL:
+            return
+        if self.keeper == NULL:
             give_memory(self.memory, self.bytes)
+        elif not self.of_weights:
+            self.keeper.give(self.memory, self.bytes)
+
+    cdef Room room(self):
+        cdef Room room
+        room.start, room.step = self.start, self.step
+        return room
 
 
 cdef inline int team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept nogil:
     """How many threads are worth waking for so many units and so much work in all."""
     return <int> max(1, min(threads, min(units, work // grain)))
-
-
-cdef inline ptrdiff_t share(ptrdiff_t units, int t, int team) noexcept nogil:
-    """First unit of thread t."""
-    return units * t // team
-
-
-cdef extern from * nogil:
-    """
-    // The next number below `end`, or one that is not; each goes to one thread only.
-    static inline ptrdiff_t take(ptrdiff_t* next, ptrdiff_t end) {
-        if (__atomic_load_n(next, __ATOMIC_RELAXED) >= end) return end;
-        return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
-    }
-    """
-    ptrdiff_t take(ptrdiff_t*, ptrdiff_t) noexcept
-
-
-cdef Scratch deal(ptrdiff_t units, int team):
-    """The shares of all threads for `next_unit`: first unit and end, each in a line of its own."""
-    cdef Scratch shares = Scratch(2 * sizeof(ptrdiff_t), team)
-    cdef ptrdiff_t* one
-    cdef int t
-    for t in range(team):
-        one = <ptrdiff_t*> (shares.start + t * shares.step)
-        one[0], one[1] = share(units, t, team), share(units, t + 1, team)
-    return shares
-
-
-cdef inline ptrdiff_t next_unit(char* shares, int t, int team) noexcept nogil:
-    """A unit of thread t's share, or else of another's, or -1 when all are taken."""
-    cdef ptrdiff_t* one
-    cdef ptrdiff_t unit
-    cdef int i
-    for i in range(team):
-        one = <ptrdiff_t*> (shares + (t + i) % team * ALIGNMENT)
-        unit = take(one, one[1])
-        if unit < one[1]:
-            return unit
-    return -1
