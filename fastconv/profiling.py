@@ -115,9 +115,10 @@ class Profile:
 
     def time_little(self) -> None:
         """Time what is done of little data too: from now on kernels do it."""
+        self.stop()
         self._little = True
         self._tables = {}
-        selection.observe(self._timed_table)
+        self.start()
 
     def short_calls(self) -> int:
         """How many operations were done the short way."""
@@ -125,7 +126,7 @@ class Profile:
 
     def stop(self) -> None:
         """Time nothing more; what was timed stays."""
-        selection.observe(None)
+        selection.observe_no_more(self._timed_table)
 
     def kernels(self) -> list[KernelTime]:
         """The sums, in the order of the first calls."""

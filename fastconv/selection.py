@@ -26,7 +26,7 @@ __all__ = [
 
 _told: dict[str, dict[str, Any]] = {}
 _lock = threading.Lock()
-_observer: Callable[[Backend], Backend] | None = None
+_observers: list[Callable[[Backend], Backend]] = []
 
 
 @cache
@@ -108,17 +108,23 @@ def _find(argument: str | None, version: int) -> Backend:
                 config.note_parallel_work()
             backend.configure(**now)
             _told[name] = now
-    if _observer is not None:
-        backend = _observer(backend)
+    for observer in _observers:
+        backend = observer(backend)
     if _found.version == version:
         _found.backends[argument] = backend
     return backend
 
 
-def observe(observer: Callable[[Backend], Backend] | None) -> None:
-    """Let `active` hand out what `observer` makes of a backend; None ends it."""
-    global _observer
-    _observer = observer
+def observe(observer: Callable[[Backend], Backend]) -> None:
+    """Let `active` hand out what `observer` makes of a backend, until `observe_no_more`."""
+    _observers.append(observer)
+    _found.version = -1
+
+
+def observe_no_more(observer: Callable[[Backend], Backend]) -> None:
+    """End it; an observer that is none is left alone."""
+    if observer in _observers:
+        _observers.remove(observer)
     _found.version = -1
 
 

@@ -54,8 +54,9 @@ class Dropout(Layer):
         if train_flg:
             self.mask = randomness.uniform(x.shape) > self.dropout_ratio
             return self._scaled(ops.masked("dropout", x, self.mask, self.backend))
-        x = x.astype(common_dtype("dropout", x), copy=False)
-        return x if self.inverted else x * (1.0 - float(self.dropout_ratio))
+        if self.inverted:
+            return x.astype(common_dtype("dropout", x), copy=False)
+        return ops.scaled("dropout", x, 1.0 - float(self.dropout_ratio))
 
     def backward(self, dout: ArrayLike) -> Array:
         """Return dout, scaled like the input, where the input was kept, else 0."""

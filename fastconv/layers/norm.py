@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from .. import ops
 from ..errors import ShapeError
-from ..ops.arrays import as_array, common_dtype, expect_shape
+from ..ops.arrays import as_array, common_dtype, contiguous, expect_shape
 from .base import Array, Layer, made, running_statistic
 
 __all__ = ["BatchNormalization", "BatchNormalization2d", "LocalResponseNormalization"]
@@ -102,7 +102,9 @@ class BatchNormalization(Layer):
                 f"BatchNormalization: expected (N, D) or (N, C, H, W), got shape {x.shape}"
             )
         self.input_shape = x.shape
-        flat = x if x.ndim == 2 else x.reshape(len(x), math.prod(x.shape[1:]))
+        flat = x
+        if x.ndim == 4:
+            flat = contiguous(x, x.dtype).reshape(len(x), math.prod(x.shape[1:]))
         if self.running_mean is None:
             dtype = common_dtype("batchnorm", x)
             self.running_mean = np.zeros(flat.shape[1], dtype)

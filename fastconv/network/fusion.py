@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,27 @@ from numpy.typing import NDArray
 
 from .. import ops
 from ..geometry import window_geometry
-from ..layers import Affine, BatchNormalization2d, Convolution, Layer, Pooling, Relu
+from ..layers import (
+    AdaptiveAveragePooling,
+    Affine,
+    AveragePooling,
+    BatchNormalization,
+    BatchNormalization2d,
+    Convolution,
+    Dropout,
+    Elu,
+    Gelu,
+    GlobalAveragePooling,
+    Layer,
+    LeakyRelu,
+    LocalResponseNormalization,
+    Pooling,
+    Relu,
+    Sigmoid,
+    Silu,
+    Subsampling,
+    Tanh,
+)
 from ..layers.containers import (
     AuxiliaryHead,
     Branches,
@@ -41,10 +62,18 @@ from ..layers.tree import flat, leaves
 from ..ops.arrays import as_array, common_dtype, expect_shape
 from ..ops.conv import conv2d_arguments
 from ..ops.memory import empty
+from ..ops.recording import recorder
 
 __all__ = ["ConvGroup", "FusedRow", "Group", "Sum", "Watch", "fuse", "trains"]
 
 Array = NDArray[Any]
+
+KNOWN = {
+    *(Affine, AdaptiveAveragePooling, AveragePooling, BatchNormalization, BatchNormalization2d),
+    *(Convolution, Dropout, Elu, Gelu, GlobalAveragePooling, LeakyRelu),
+    *(LocalResponseNormalization, Pooling, Relu, Sigmoid, Silu, Subsampling, Tanh),
+}
+"""Layers that evaluate by kernels and `moved_to` alone, so that a recording of these is all."""
 
 LAYERS = Layer.__module__.rpartition(".")[0]
 """Package of fastconv's own layers."""
@@ -128,7 +157,15 @@ class SingleLayer(Group):
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         (layer,) = self.layers
-        return run_layer(layer if train_flg else stand_in(layer), x, train_flg)
+        if train_flg:
+            return run_layer(layer, x, True)
+        layer = stand_in(layer)
+        recording = recorder()
+        if recording is None or (type(layer) in KNOWN and "forward" not in vars(layer)):
+            return run_layer(layer, x, False)
+        return recording.outside(
+            type(layer).__name__, partial(run_layer, layer, train_flg=False), x
+        )
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
         (layer,) = self.layers

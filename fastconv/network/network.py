@@ -6,7 +6,7 @@ row or as a graph (`fastconv.layers.containers`); their places give the paramete
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import ArgumentError, WeightsError
-from ..geometry import as_int
 from ..io import load_params, save_params
 from ..io.torch_names import without_wrappers
 from ..layers import Affine, SoftmaxWithLoss
 from ..layers.containers import AuxiliaryHead, Container
 from ..layers.tree import leaves, walk
-from ..ops import class_indices
 from ..ops.arrays import as_array, expect_names, expect_numbers, network_dtype
 from .exclusive import exclusively
 from .executor import Executor
 from .parameters import Parameters
+from .predictor import Predictor
+from .prepared import PreparedNetwork
 
-__all__ = ["Network", "Predictor"]
+__all__ = ["Network"]
 
 Array = NDArray[Any]
 
@@ -38,34 +38,6 @@ INDEX = ("heads", "params", "_owners", "_buffers", "_params")
 
 TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 """PyTorch's names of the parameters; those of running statistics are the same as ours."""
-
-
-class Predictor(ABC):
-    """The base class of what predicts: a network, or several."""
-
-    @abstractmethod
-    def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
-        """Return the scores (N, classes) of inputs (N, ...)."""
-
-    def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int = 100) -> float:
-        """Return the share of correct predictions (nan for no samples).
-
-        Parameters
-        ----------
-        x : array (N, ...)
-        t : array
-            Class indices (N,) or one-hot (N, classes).
-        batch_size : int
-            How many samples to predict at a time; the last batch may be smaller.
-        """
-        x, t = as_array(x), as_array(t)
-        batch_size = as_int("accuracy", "batch_size", batch_size, 1)
-        correct = 0
-        for start in range(0, len(x), batch_size):
-            scores = self.predict(x[start : start + batch_size])
-            labels = class_indices("accuracy", t[start : start + batch_size], scores.shape)
-            correct += int(np.sum(scores.argmax(axis=1) == labels))
-        return correct / len(x) if len(x) else float("nan")
 
 
 class Network(Predictor):
@@ -200,6 +172,32 @@ class Network(Predictor):
             return self._executor.forward(self.layers, out, False)
         with self._training("predict(train_flg=True)"):
             return self._executor.forward(self.layers, out, True)
+
+    def prepare(self, input_shape: Sequence[int]) -> PreparedNetwork:
+        """Return a snapshot of the network that only predicts, with all prepared for it.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            The largest batch first: ``(1, 1, 28, 28)`` for one image at a time.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.models import DeepConvNet
+        >>> prepared = DeepConvNet(seed=0).prepare((1, 1, 28, 28))
+        >>> prepared.predict(np.zeros((1, 1, 28, 28))).shape
+        (1, 10)
+        """
+        return PreparedNetwork(self._snapshot, input_shape, self.dtype)
+
+    def _snapshot(self) -> list[Any]:
+        """A copy of the layers, without gradients."""
+        layers = copy.deepcopy(self.layers)
+        for _, leaf in leaves(layers):
+            for name in getattr(leaf, "parameter_names", ()):
+                setattr(leaf, f"d{name}", None)
+        return layers
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean cross-entropy of a forward pass in training mode.

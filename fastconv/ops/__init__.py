@@ -13,6 +13,7 @@ from .activation import (
     masked,
     relu_backward,
     relu_forward,
+    scaled,
     sigmoid_backward,
     sigmoid_forward,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "relu_backward",
     "relu_forward",
     "runs_blocks",
+    "scaled",
     "sigmoid_backward",
     "sigmoid_forward",
     "smooth",

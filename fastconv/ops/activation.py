@@ -21,6 +21,7 @@ from .arrays import (
     memory_order,
 )
 from .memory import empty
+from .recording import moved_to
 
 __all__ = [
     "ActivationContext",
@@ -29,6 +30,7 @@ __all__ = [
     "masked",
     "relu_backward",
     "relu_forward",
+    "scaled",
     "sigmoid_backward",
     "sigmoid_forward",
 ]
@@ -151,6 +153,16 @@ def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
     mask = context.mask.transpose(axes)
     backend.relu_backward(dense.reshape(-1), mask.reshape(-1), dx.reshape(-1))
     return dx.transpose(inverse(axes))
+
+
+def scaled(op: str, x: ArrayLike, factor: float) -> Array:
+    """x * factor, of any shape, in the order of x's axes in memory."""
+    x = as_array(x)
+    dtype = common_dtype(op, x)
+    axes = memory_order(x)
+    out = empty(x.transpose(axes).shape, dtype).transpose(inverse(axes))
+    moved_to(out, x, factor)
+    return out
 
 
 def masked(op: str, x: ArrayLike, mask: np.ndarray, backend: str | None = None) -> Array:

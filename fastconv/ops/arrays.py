@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..backends.table import Array, Layout
 from ..errors import ArgumentError, DTypeError, ShapeError, WeightsError
 from .memory import array_in, bytes_for, empty
+from .recording import moved_to
 
 __all__ = [
     "Context",
@@ -143,7 +144,7 @@ def contiguous(array: np.ndarray, dtype: np.dtype[Any]) -> Array:
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     copy = empty(array.shape, dtype)
-    copy[...] = array
+    moved_to(copy, array)
     return copy
 
 

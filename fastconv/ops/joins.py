@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from ..backends.table import Array
 from ..errors import ShapeError
 from ..selection import active
-from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout
+from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
+from .recording import moved_to
 
 __all__ = ["add", "concatenate"]
 
@@ -44,7 +45,7 @@ def concatenate(arrays: Sequence[ArrayLike], backend: str | None = None) -> Arra
         out = np.empty((n, channels, *rest), dtype)
     first = 0
     for part in parts:
-        out[:, first : first + part.shape[1]] = part
+        moved_to(out[:, first : first + part.shape[1]], part)
         first += part.shape[1]
     return out
 
@@ -55,11 +56,19 @@ def add(x: ArrayLike, y: ArrayLike, backend: str | None = None) -> Array:
     x, y = as_array(x), as_array(y)
     expect_shape(op, "second array", y, x.shape)
     dtype = common_dtype(op, x, y)
-    if x.ndim != 4:
+    if x.ndim < 2 or x.size == 0:
         return np.add(x, y, dtype=dtype)
     chosen = active(backend)
-    out = empty_images(x.shape, dtype, chosen.layout)
-    zeros, ones = np.zeros(x.shape[1], dtype), np.ones(x.shape[1], dtype)
-    x, y = in_layout(x, dtype, chosen.layout), in_layout(y, dtype, chosen.layout)
-    chosen.batchnorm2d_apply(x, zeros, ones, zeros, y, False, out)
-    return out
+    shape = x.shape if x.ndim == 4 else (len(x), x.size // len(x), 1, 1)
+    out = empty_images(shape, dtype, chosen.layout)
+    zeros, ones = np.zeros(shape[1], dtype), np.ones(shape[1], dtype)
+    x4, y4 = (
+        in_layout(
+            array if array.ndim == 4 else contiguous(array, dtype).reshape(shape),
+            dtype,
+            chosen.layout,
+        )
+        for array in (x, y)
+    )
+    chosen.batchnorm2d_apply(x4, zeros, ones, zeros, y4, False, out)
+    return out if x.ndim == 4 else out.reshape(x.shape)

@@ -17,6 +17,7 @@ from ..errors import ShapeError
 from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout, kept_images
+from .recording import moved_to
 
 __all__ = [
     "AvgPoolContext",
@@ -221,8 +222,9 @@ def subsample(x: ArrayLike, stride: int, channels: int, backend: str | None = No
     n, c, oh, ow = taken.shape
     out = empty_images((n, channels, oh, ow), common_dtype(op, x), active(backend).layout)
     first = (channels - c) // 2
-    out[:, :first], out[:, first + c :] = 0, 0
-    out[:, first : first + c] = taken
+    for beside in (out[:, :first], out[:, first + c :]):
+        moved_to(beside, np.zeros(beside.shape, out.dtype))
+    moved_to(out[:, first : first + c], taken)
     return out
 
 

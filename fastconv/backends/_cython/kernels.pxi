@@ -33,6 +33,7 @@ include "loss.pxi"
 include "augment.pxi"
 include "updates.pxi"
 include "short.pxi"
+include "program.pxi"
 
 
 def build_facts():

@@ -289,6 +289,8 @@ inline Recording*& recording() {
     return current;
 }
 
+inline void set_recording(Recording* to) { recording() = to; }
+
 }  // namespace team
 
 // Runs `size` parts of a kernel on the team, with `units` dealt to them; a recording notes it with a

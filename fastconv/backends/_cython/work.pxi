@@ -22,7 +22,8 @@ cdef extern from "team.h" nogil:
         void* take(ptrdiff_t*) noexcept
         void give(void*, ptrdiff_t) noexcept
 
-    Recording*& recording "team::recording" () noexcept
+    Recording* recording "team::recording" () noexcept
+    void set_recording "team::set_recording" (Recording*) noexcept
     void run_parts[Work](Part, Work*, int, ptrdiff_t) noexcept
     void run_on_weights[Work](Part, Work*, int, ptrdiff_t) noexcept
     ptrdiff_t share(ptrdiff_t, int, int) noexcept

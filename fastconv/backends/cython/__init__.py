@@ -25,6 +25,7 @@ from .grouped import GroupedKernels
 from .loss import LossKernels
 from .norm import NormKernels
 from .pool import PoolKernels
+from .program import Programs
 from .updates import UpdateKernels
 
 __all__ = ["CythonBackend", "create"]
@@ -106,6 +107,7 @@ class CythonBackend(
     LossKernels,
     UpdateKernels,
     AugmentKernels,
+    Programs,
 ):
     """The kernel table in Cython; see `fastconv.backends.table.Backend` for each contract.
 

@@ -1,0 +1,95 @@
+# Calls of kernels that are recorded once, and run from then on without Python between them.
+#
+# A kernel's parts are recorded as they run (team.h): with the arrays that the call was given, in
+# scratch that belongs to the recording, and with the weights that were packed for it.
+
+cdef enum:
+    AXES = 8
+
+cdef struct Move:
+    int axes
+    ptrdiff_t[AXES] shape
+    ptrdiff_t[AXES] source_step  # in elements
+    ptrdiff_t[AXES] out_step
+    const void* source
+    void* out
+    double factor
+
+
+cdef void move_part(
+    const real* type_of, const Move* m, int t, const Crew* crew
+) noexcept nogil:
+    """Rows of the last axis: out = source * factor."""
+    cdef int last = m.axes - 1, axis
+    cdef ptrdiff_t rows = 1, row, at, i
+    cdef ptrdiff_t count = m.shape[last]
+    cdef ptrdiff_t source_step = m.source_step[last], out_step = m.out_step[last]
+    cdef real factor = <real> m.factor
+    cdef const real* source
+    cdef real* out
+    for axis in range(last):
+        rows *= m.shape[axis]
+    for row in range(share(rows, t, crew.size), share(rows, t + 1, crew.size)):
+        source, out, at = <const real*> m.source, <real*> m.out, row
+        for axis in range(last - 1, -1, -1):
+            source += at % m.shape[axis] * m.source_step[axis]
+            out += at % m.shape[axis] * m.out_step[axis]
+            at //= m.shape[axis]
+        if m.factor == 1 and source_step == 1 and out_step == 1:
+            memcpy(out, source, count * sizeof(real))
+        elif m.factor == 1:
+            for i in range(count):
+                out[i * out_step] = source[i * source_step]
+        else:
+            for i in range(count):
+                out[i * out_step] = source[i * source_step] * factor
+
+
+def move(
+    size_t source, size_t out, shape, source_steps, out_steps, double factor, int itemsize,
+    int threads,
+):
+    """out = source * factor, at these addresses; steps are in elements."""
+    cdef Move m
+    cdef ptrdiff_t values = 1
+    cdef int axis, team
+    m.axes, m.source, m.out, m.factor = len(shape), <const void*> source, <void*> out, factor
+    if not 1 <= m.axes <= AXES:
+        raise ValueError(f"move: expected 1 to {AXES} axes, got {m.axes}")
+    for axis in range(m.axes):
+        m.shape[axis], m.source_step[axis] = shape[axis], source_steps[axis]
+        m.out_step[axis] = out_steps[axis]
+        values *= m.shape[axis]
+    team = team_size(threads, values, values)
+    with nogil:
+        if itemsize == sizeof(float):
+            run_parts(<Part> move_part[float], &m, team, 0)
+        else:
+            run_parts(<Part> move_part[double], &m, team, 0)
+
+
+cdef class Program:
+    """What `record` has recorded. One thread at a time may use it."""
+
+    cdef Recording* recorded
+    cdef object kept
+
+    def __cinit__(self):
+        self.recorded = new Recording()
+
+    def __dealloc__(self):
+        del self.recorded
+
+    def record(self, function, kept):
+        """Call `function` and record the kernels that it calls, on arrays that are in `kept`."""
+        set_recording(self.recorded)
+        try:
+            function()
+        finally:
+            set_recording(NULL)
+        self.kept = kept
+
+    def run(self):
+        """Run them again, in their order."""
+        with nogil:
+            self.recorded.run()

@@ -1,0 +1,87 @@
+"""Calls of kernels, written down with their arguments, to be made again later.
+
+A network that only predicts calls the same kernels on the same arrays each time. A backend may
+have a method ``program(calls)`` that takes such calls in their order and returns a `Run`: from then
+on these arrays are where they are, the constants among them have the values that they have now,
+and `Run.run` does what the calls would do. Other backends are called kernel by kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .table import Backend
+
+__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "move"]
+
+MOVE = "move"
+"""Not a kernel: `move`, for what only changes the place of numbers, or scales them."""
+
+WRITES = {
+    "conv2d_forward": ("out",),
+    "conv2d_block_forward": ("out", "winner"),
+    "conv2d_grouped_forward": ("out",),
+    "maxpool2d_forward": ("out", "winner"),
+    "avgpool2d_forward": ("out",),
+    "affine_forward": ("out",),
+    "relu_forward": ("out", "mask"),
+    "activation_forward": ("out",),
+    "lrn_forward": ("out", "scale"),
+    "batchnorm_infer": ("out",),
+    "batchnorm2d_apply": ("out",),
+    MOVE: ("out",),
+}
+"""The kernels that evaluation calls, and those of their arguments that they write."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a kernel of `WRITES`.
+
+    Attributes
+    ----------
+    backend : Backend or None
+        None for `MOVE`, which any backend does.
+    kernel : str
+    arguments : dict
+        By the names of the kernel table.
+    """
+
+    backend: Backend | None
+    kernel: str
+    arguments: dict[str, Any]
+
+
+class Run(Protocol):
+    """What a backend makes of calls. One thread at a time may run it."""
+
+    def run(self) -> None:
+        """Do what the calls would do."""
+
+
+def move(source: NDArray[Any], factor: float, out: NDArray[Any]) -> None:
+    """out = source * factor, for arrays of one shape in any order of memory."""
+    if factor == 1:
+        out[...] = source
+    else:
+        np.multiply(source, factor, out=out, dtype=out.dtype)
+
+
+class call_each:
+    """A `Run` that makes each call, for backends that have none of their own."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.steps = [
+            (move if call.kernel == MOVE else getattr(call.backend, call.kernel), call.arguments)
+            for call in calls
+        ]
+
+    def run(self) -> None:
+        """Make the calls."""
+        for function, arguments in self.steps:
+            function(**arguments)

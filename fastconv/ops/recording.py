@@ -1,0 +1,154 @@
+"""What a thread's operations do, written down: calls of kernels, and what NumPy moves for them.
+
+While a thread records, its operations compute as always, but nothing goes the short way. What is
+computed neither by a kernel nor by `moved_to` has to be done `outside`, in Python: nobody would
+know of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import selection
+from ..backends.calls import MOVE, WRITES, Call, move
+from ..backends.short import Short
+from ..backends.table import KERNELS, Backend
+
+__all__ = ["Outside", "Recorder", "moved_to", "recorder"]
+
+Array = NDArray[Any]
+
+_lock = threading.Lock()
+"""One thread at a time records."""
+
+_current: Recorder | None = None
+
+
+class Outside:
+    """Something that is computed in Python, between the calls of kernels.
+
+    Attributes
+    ----------
+    name : str
+        What it is, for people.
+    function : callable
+        From `x` to what `out` has.
+    x, out : array
+    """
+
+    def __init__(self, name: str, function: Callable[[Array], Any], x: Array, out: Array) -> None:
+        self.name = name
+        self.function = function
+        self.x = x
+        self.out = out
+
+    def run(self) -> None:
+        """Compute `out` from `x` as they are now."""
+        out = np.asarray(self.function(self.x))
+        if out.shape != self.out.shape or out.dtype != self.out.dtype:
+            raise TypeError(
+                f"{self.name} gave {out.dtype} {out.shape}, and {self.out.dtype} {self.out.shape} "
+                "when the network was prepared"
+            )
+        self.out[...] = out
+
+
+class Recorder:
+    """What one thread's operations did.
+
+    Attributes
+    ----------
+    steps : list of Call and Outside
+        In their order. They hold the arrays, so that none lies where another has been.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Call | Outside] = []
+        self.thread: int | None = None
+        self._tables: dict[str, Any] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what this thread does inside of the block."""
+        global _current
+        with _lock:
+            self.thread, _current = threading.get_ident(), self
+            selection.observe(self._table)
+            try:
+                yield
+            finally:
+                selection.observe_no_more(self._table)
+                self.thread = _current = None
+
+    def here(self) -> bool:
+        """Whether the calling thread is the one that records."""
+        return self.thread == threading.get_ident()
+
+    def outside(self, name: str, function: Callable[[Array], Any], x: Array) -> Array:
+        """Return what the function makes of x, as a step that is none of the kernels'."""
+        thread, self.thread = self.thread, None
+        try:
+            out = np.array(function(x), order="K")
+        finally:
+            self.thread = thread
+        self.steps.append(Outside(name, function, x, out))
+        return out
+
+    def _table(self, backend: Backend) -> Backend:
+        table: Any = self._tables.get(backend.name)
+        if table is None:
+            table = self._tables[backend.name] = _RecordingTable(backend, self)
+        return table
+
+
+class _RecordingTable:
+    """A backend whose calls by the recording thread are noted; all else is the backend's own."""
+
+    def __init__(self, backend: Backend, recorder: Recorder) -> None:
+        self.backend = backend
+        self.recorder = recorder
+        self.name, self.layout = backend.name, backend.layout
+        for kernel in KERNELS:
+            setattr(self, kernel, _noted(backend, kernel, recorder))
+
+    @property
+    def short(self) -> Short:
+        return Short() if self.recorder.here() else self.backend.short
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+
+def _noted(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., Any]:
+    function = getattr(backend, kernel)
+    names = list(inspect.signature(getattr(Backend, kernel)).parameters)[1:]
+
+    def noted(*arguments: Any, **more: Any) -> Any:
+        if recorder.here():
+            if kernel not in WRITES:
+                raise NotImplementedError(f"{kernel} is no kernel of evaluation")
+            given = dict(zip(names, arguments, strict=False)) | more
+            recorder.steps.append(Call(backend, kernel, given))
+        return function(*arguments, **more)
+
+    return noted
+
+
+def recorder() -> Recorder | None:
+    """The recorder of the calling thread, if it records."""
+    current = _current
+    return current if current is not None and current.here() else None
+
+
+def moved_to(out: Array, source: Array, factor: float = 1) -> None:
+    """out = source * factor: how operations copy numbers, so that a recording knows."""
+    if _current is not None and (to := recorder()) is not None:
+        to.steps.append(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
+    move(source, factor, out)
