@@ -108,6 +108,33 @@ cdef void tone_image(
                 out[(c * height + v) * width + u] = fill
 
 
+cdef struct Warp:
+    const void* x
+    const void* matrix
+    const void* field
+    ptrdiff_t n, channels, height, width
+    double fill
+    void* out
+    Room framed
+
+
+cdef void warp_part(const real* type_of, const Warp* w, int t, const Crew* crew) noexcept nogil:
+    cdef ptrdiff_t plane = w.height * w.width
+    cdef ptrdiff_t size = w.channels * plane
+    cdef real* framed = <real*> room_of(&w.framed, t)
+    cdef const real* field = NULL
+    cdef ptrdiff_t image, i
+    for i in range(w.channels * (w.height + FRAME) * (w.width + FRAME)):
+        framed[i] = <real> w.fill
+    for image in range(share(w.n, t, crew.size), share(w.n, t + 1, crew.size)):
+        if w.field != NULL:
+            field = <const real*> w.field + image * 2 * plane
+        warp_image[real](
+            <const real*> w.x + image * size, <const real*> w.matrix + image * 6, field,
+            w.channels, w.height, w.width, framed, <real*> w.out + image * size,
+        )
+
+
 def warp(
     const real[:, :, :, ::1] x,
     const real[:, :, ::1] matrix,
@@ -119,23 +146,41 @@ def warp(
     """out (N, C, H, W): x at the places that matrix (N, 2, 3) and field (N, 2, H, W) or None say."""
     cdef ptrdiff_t n = x.shape[0], channels = x.shape[1], height = x.shape[2], width = x.shape[3]
     cdef ptrdiff_t size = channels * (height + FRAME) * (width + FRAME)
-    cdef bint has_field = field is not None
     cdef int team = team_size(threads, n, WARP_WORK * n * channels * height * width)
     cdef Scratch scratch = Scratch(size * sizeof(real), team)
-    cdef char* start = scratch.start
-    cdef ptrdiff_t step = scratch.step
-    cdef ptrdiff_t image, i
-    cdef int t
+    cdef Warp w
+    w.x, w.matrix, w.field = &x[0, 0, 0, 0], &matrix[0, 0, 0], NULL
+    if field is not None:
+        w.field = &field[0, 0, 0, 0]
+    w.n, w.channels, w.height, w.width = n, channels, height, width
+    w.fill, w.out, w.framed = fill, &out[0, 0, 0, 0], scratch.room()
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for i in range(size):
-                (<real*> (start + t * step))[i] = <real> fill
-            for image in range(share(n, t, team), share(n, t + 1, team)):
-                warp_image(
-                    &x[image, 0, 0, 0], &matrix[image, 0, 0],
-                    &field[image, 0, 0, 0] if has_field else NULL,
-                    channels, height, width, <real*> (start + t * step), &out[image, 0, 0, 0],
-                )
+        run_parts(<Part> warp_part[real], &w, team, 0)
+
+
+cdef struct Smoothing:
+    const void* x
+    ptrdiff_t planes, height, width
+    const void* taps
+    ptrdiff_t count
+    ptrdiff_t line  # of a plane in scratch
+    void* out
+    Room scratch
+
+
+cdef void smooth_part(
+    const real* type_of, const Smoothing* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t size = w.height * w.width
+    cdef real* rows = <real*> room_of(&w.scratch, t)
+    cdef ptrdiff_t plane
+    memset(rows, 0, w.scratch.step)
+    for plane in range(share(w.planes, t, crew.size), share(w.planes, t + 1, crew.size)):
+        smooth_plane[real](
+            <const real*> w.x + plane * size, w.height, w.width, <const real*> w.taps, w.count,
+            w.line, rows + (w.height + w.count - 1) * w.line, rows,
+            <real*> w.out + plane * size,
+        )
 
 
 def smooth(
@@ -143,25 +188,38 @@ def smooth(
 ):
     """out (N, C, H, W): x correlated with taps (K,) along both axes, zeros outside."""
     cdef ptrdiff_t height = x.shape[2], width = x.shape[3], count = taps.shape[0]
-    cdef ptrdiff_t planes = x.shape[0] * x.shape[1], size = height * width
+    cdef ptrdiff_t planes = x.shape[0] * x.shape[1]
     cdef ptrdiff_t line = ceil_div(width, lanes(&taps[0])) * lanes(&taps[0])
     cdef ptrdiff_t row_size = line + count - 1, rows_size = (height + count - 1) * line
-    cdef int team = team_size(threads, planes, planes * size * count // 4)
+    cdef int team = team_size(threads, planes, planes * height * width * count // 4)
     cdef Scratch scratch = Scratch((row_size + rows_size) * sizeof(real), team)
-    cdef char* start = scratch.start
-    cdef ptrdiff_t step = scratch.step
-    cdef ptrdiff_t plane
-    cdef real* mine
-    cdef int t
+    cdef Smoothing w
+    w.x, w.planes, w.height, w.width = &x[0, 0, 0, 0], planes, height, width
+    w.taps, w.count, w.line, w.out = &taps[0], count, line, &out[0, 0, 0, 0]
+    w.scratch = scratch.room()
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            memset(start + t * step, 0, (row_size + rows_size) * sizeof(real))
-            for plane in range(share(planes, t, team), share(planes, t + 1, team)):
-                mine = <real*> (start + t * step)
-                smooth_plane(
-                    &x[0, 0, 0, 0] + plane * size, height, width, &taps[0], count, line,
-                    mine + rows_size, mine, &out[0, 0, 0, 0] + plane * size,
-                )
+        run_parts(<Part> smooth_part[real], &w, team, 0)
+
+
+cdef struct Tone:
+    const void* x
+    const void* gain
+    const void* offset
+    const long long* boxes
+    double fill
+    ptrdiff_t n, channels, height, width
+    void* out
+
+
+cdef void tone_part(const real* type_of, const Tone* w, int t, const Crew* crew) noexcept nogil:
+    cdef ptrdiff_t size = w.channels * w.height * w.width
+    cdef ptrdiff_t image
+    for image in range(share(w.n, t, crew.size), share(w.n, t + 1, crew.size)):
+        tone_image[real](
+            <const real*> w.x + image * size, (<const real*> w.gain)[image],
+            (<const real*> w.offset)[image], w.boxes + image * 4, <real> w.fill, w.channels,
+            w.height, w.width, <real*> w.out + image * size,
+        )
 
 
 def tone(
@@ -176,12 +234,9 @@ def tone(
     """out (N, C, H, W) = gain*x + offset, but `fill` inside of boxes (N, 4)."""
     cdef ptrdiff_t n = x.shape[0], channels = x.shape[1], height = x.shape[2], width = x.shape[3]
     cdef int team = team_size(threads, n, n * channels * height * width)
-    cdef ptrdiff_t image
-    cdef int t
+    cdef Tone w
+    w.x, w.gain, w.offset, w.boxes = &x[0, 0, 0, 0], &gain[0], &offset[0], &boxes[0, 0]
+    w.fill, w.n, w.channels, w.height, w.width = fill, n, channels, height, width
+    w.out = &out[0, 0, 0, 0]
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for image in range(share(n, t, team), share(n, t + 1, team)):
-                tone_image(
-                    &x[image, 0, 0, 0], gain[image], offset[image], &boxes[image, 0], <real> fill,
-                    channels, height, width, &out[image, 0, 0, 0],
-                )
+        run_parts(<Part> tone_part[real], &w, team, 0)

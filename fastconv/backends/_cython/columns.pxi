@@ -146,6 +146,48 @@ cdef void fold_image(
             )
 
 
+cdef struct Unfolding:
+    Columns g
+    const void* x
+    const ptrdiff_t* at  # see `find_runs`
+    void* col
+    bint past
+    Room scratch
+    Room stage
+
+
+cdef void unfold_rows_part(
+    const real* type_of, const Unfolding* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t rows = w.g.n * w.g.oh
+    unfold_rows[real](
+        &w.g, <const real*> w.x, share(rows, t, crew.size), share(rows, t + 1, crew.size), w.at,
+        <real*> w.col, <real*> room_of(&w.scratch, t) + SLACK, <real*> room_of(&w.stage, t),
+        w.past,
+    )
+
+
+cdef struct Folding:
+    Columns g
+    const void* col
+    void* x
+    Room scratch
+    Room stage
+
+
+cdef void fold_images_part(
+    const real* type_of, const Folding* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t size = w.g.c * w.g.h * w.g.w
+    cdef ptrdiff_t columns = w.g.oh * w.g.ow * w.g.c * w.g.fh * w.g.fw
+    cdef ptrdiff_t image
+    for image in range(share(w.g.n, t, crew.size), share(w.g.n, t + 1, crew.size)):
+        fold_image[real](
+            &w.g, <const real*> w.col + image * columns, <real*> w.x + image * size,
+            <real*> room_of(&w.scratch, t), <real*> room_of(&w.stage, t),
+        )
+
+
 def im2col(
     const real[:, :, :, ::1] x,
     real[:, ::1] col,
@@ -168,20 +210,13 @@ def im2col(
     cdef Scratch padding = Scratch((padded_pixels(&g) + 2 * SLACK) * sizeof(real), team)
     cdef Scratch staging = Scratch((most * col.shape[1] + SLACK) * sizeof(real), team)
     cdef Scratch table = Scratch(most * g.c * fh * sizeof(ptrdiff_t))
-    cdef ptrdiff_t* at = <ptrdiff_t*> table.start
-    cdef char* scratch = padding.start
-    cdef char* stage = staging.start
-    cdef ptrdiff_t scratch_step = padding.step, stage_step = staging.step
-    cdef int t
+    cdef Unfolding w
+    w.g, w.x, w.at, w.col, w.past = g, &x[0, 0, 0, 0], <ptrdiff_t*> table.start, &col[0, 0], past
+    w.scratch, w.stage = padding.room(), staging.room()
     took[real](IM2COL, STREAMED if past else CACHED, &col[0, 0], team)
     with nogil:
-        find_runs(&g, most, at)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            unfold_rows(
-                &g, &x[0, 0, 0, 0], share(rows, t, team), share(rows, t + 1, team), at, &col[0, 0],
-                <real*> (scratch + t * scratch_step) + SLACK, <real*> (stage + t * stage_step),
-                past,
-            )
+        find_runs(&g, most, <ptrdiff_t*> table.start)
+        run_parts(<Part> unfold_rows_part[real], &w, team, 0)
 
 
 def col2im(
@@ -203,15 +238,8 @@ def col2im(
     cdef int team = team_size(threads, g.n, g.n * oh * row)
     cdef Scratch padding = Scratch((padded_pixels(&g) + SLACK) * sizeof(real), team)
     cdef Scratch staging = Scratch((row + 2 * SLACK) * sizeof(real), team)
-    cdef char* scratch = padding.start
-    cdef char* stage = staging.start
-    cdef ptrdiff_t scratch_step = padding.step, stage_step = staging.step
-    cdef int t
-    cdef ptrdiff_t image
+    cdef Folding w
+    w.g, w.col, w.x = g, &col[0, 0], &x[0, 0, 0, 0]
+    w.scratch, w.stage = padding.room(), staging.room()
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for image in range(share(g.n, t, team), share(g.n, t + 1, team)):
-                fold_image(
-                    &g, &col[image * oh * ow, 0], &x[image, 0, 0, 0],
-                    <real*> (scratch + t * scratch_step), <real*> (stage + t * stage_step),
-                )
+        run_parts(<Part> fold_images_part[real], &w, team, 0)

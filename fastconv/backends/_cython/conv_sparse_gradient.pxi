@@ -198,6 +198,50 @@ cdef void add_sparse_sums(
             dbias[0] += sums[part * step + g.fh * p.run + i]
 
 
+cdef struct SparseWeightGradient:
+    Conv g
+    Incoming x
+    Incoming d
+    Pieces p
+    void* dweight
+    void* dbias
+    Room sums  # of units
+    Room images
+    Room lists
+
+
+cdef void sparse_weight_gradient_part(
+    const real* type_of, const SparseWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t units = w.p.slices * w.p.parts
+    cdef real* gradients = <real*> room_of(&w.lists, t)
+    cdef int* places = <int*> (gradients + w.p.rows * w.p.cols + lanes(type_of))
+    cdef real* sums
+    cdef ptrdiff_t unit, piece
+    for unit in range(share(units, t, crew.size), share(units, t + 1, crew.size)):
+        sums = <real*> room_of(&w.sums, <int> unit)
+        memset(sums, 0, w.sums.step)
+        for piece in range(
+            share(w.p.count, <int> (unit % w.p.parts), <int> w.p.parts),
+            share(w.p.count, <int> (unit % w.p.parts) + 1, <int> w.p.parts),
+        ):
+            sparse_piece[real](
+                &w.g, &w.d, &w.p, piece, unit // w.p.parts, &w.x, sums,
+                <real*> room_of(&w.images, t), places, gradients,
+            )
+
+
+cdef void add_sparse_sums_part(
+    const real* type_of, const SparseWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t f
+    for f in range(share(w.g.fn, t, crew.size), share(w.g.fn, t + 1, crew.size)):
+        add_sparse_sums[real](
+            &w.g, &w.p, <const real*> w.sums.start, w.sums.step // sizeof(real), f,
+            <real*> w.dweight + f * w.g.c * w.g.fh * w.g.fw, <real*> w.dbias + f,
+        )
+
+
 cdef void sparse_weight_gradient(
     const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
 ) except *:
@@ -212,33 +256,11 @@ cdef void sparse_weight_gradient(
         p.height * p.width * p.channels * sizeof(real) + VECTOR_BYTES, team
     )
     cdef Scratch lists = Scratch(windows * (sizeof(int) + sizeof(real)) + VECTOR_BYTES, team)
-    cdef Incoming pixels = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
-    cdef char* sums = totals.start
-    cdef char* scratch = images.start
-    cdef char* listed = lists.start
-    cdef ptrdiff_t sums_step = totals.step
-    cdef ptrdiff_t scratch_step = images.step
-    cdef ptrdiff_t listed_step = lists.step
-    cdef int t
-    cdef ptrdiff_t unit, piece, f
-    cdef real* gradients
+    cdef SparseWeightGradient w
+    w.g, w.d, w.p, w.dweight, w.dbias = g[0], d[0], p, dweight, dbias
+    w.x = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    w.sums, w.images, w.lists = totals.room(), images.room(), lists.room()
     took[real](WEIGHT_GRADIENT, SPARSE, x, team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            gradients = <real*> (listed + t * listed_step)
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                memset(sums + unit * sums_step, 0, sums_step)
-                for piece in range(
-                    share(p.count, <int> (unit % p.parts), <int> p.parts),
-                    share(p.count, <int> (unit % p.parts) + 1, <int> p.parts),
-                ):
-                    sparse_piece[real](
-                        g, d, &p, piece, unit // p.parts, &pixels,
-                        <real*> (sums + unit * sums_step), <real*> (scratch + t * scratch_step),
-                        <int*> (gradients + windows + lanes(x)), gradients,
-                    )
-        for f in prange(g.fn, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            add_sparse_sums[real](
-                g, &p, <const real*> sums, sums_step // sizeof(real), f,
-                dweight + f * g.c * g.fh * g.fw, dbias + f,
-            )
+        run_parts(<Part> sparse_weight_gradient_part[real], &w, team, 0)
+        run_parts(<Part> add_sparse_sums_part[real], &w, team, 0)

@@ -279,14 +279,56 @@ cdef void add_sums(
                     dbias[first + f] += source[part * step + g.fh * s.run * s.filters + f]
 
 
+cdef struct DirectWeightGradient:
+    Conv g
+    Incoming x
+    Incoming d
+    SumBlocks s
+    void* dweight
+    void* dbias
+    Room sums  # of units
+    Room windows
+    Room gradients
+    Room squares
+
+
+cdef void direct_weight_gradient_part(
+    const real* type_of, const DirectWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t pieces = w.g.n * w.s.bands.count
+    cdef ptrdiff_t blocks = w.s.blocks_c * w.s.blocks_f
+    cdef ptrdiff_t units = blocks * w.s.parts
+    cdef ptrdiff_t unit, block, part
+    for unit in range(share(units, t, crew.size), share(units, t + 1, crew.size)):
+        block, part = unit % blocks, unit // blocks
+        sum_block[real](
+            &w.g, &w.s, &w.x, &w.d, block, share(pieces, <int> part, <int> w.s.parts),
+            share(pieces, <int> part + 1, <int> w.s.parts),
+            <real*> room_of(&w.sums, <int> (block * w.s.parts + part)),
+            <real*> room_of(&w.windows, t), <real*> room_of(&w.gradients, t),
+        )
+
+
+cdef void add_sums_part(
+    const real* type_of, const DirectWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t groups = ceil_div(w.g.c, lanes(type_of))
+    cdef ptrdiff_t group, channel
+    for group in range(share(groups, t, crew.size), share(groups, t + 1, crew.size)):
+        channel = group * lanes(type_of)
+        add_sums[real](
+            &w.g, &w.s, channel, min(lanes(type_of), w.g.c - channel),
+            <const real*> w.sums.start, w.sums.step // sizeof(real),
+            <real*> room_of(&w.squares, t), <real*> w.dweight, <real*> w.dbias,
+        )
+
+
 cdef void direct_weight_gradient(
     const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
 ) except *:
     """dweight (FN, C, FH, FW) and dbias (FN,) from what comes in and x (N, H, W, C)."""
     cdef SumBlocks s = sum_blocks_of(g, lanes(x), sizeof(real), threads)
-    cdef ptrdiff_t pieces = g.n * s.bands.count
-    cdef ptrdiff_t blocks = s.blocks_c * s.blocks_f
-    cdef ptrdiff_t units = blocks * s.parts
+    cdef ptrdiff_t units = s.blocks_c * s.blocks_f * s.parts
     cdef ptrdiff_t work = g.n * g.oh * g.ow * g.fh * g.fw * g.c * ceil_div(g.fn, lanes(x))
     cdef int team = team_size(threads, units, work)
     cdef Scratch totals = Scratch(s.volume * sizeof(real), units)
@@ -295,36 +337,15 @@ cdef void direct_weight_gradient(
     )
     cdef Scratch gradients = Scratch(s.bands.height * g.ow * s.dout_pixel * sizeof(real), team)
     cdef Scratch squares = Scratch(lanes(x) * VECTOR_BYTES, team)
-    cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
-    cdef char* sums = totals.start
-    cdef char* scratch = windows.start
-    cdef char* dout_scratch = gradients.start
-    cdef char* square = squares.start
-    cdef ptrdiff_t sums_step = totals.step
-    cdef ptrdiff_t scratch_step = windows.step
-    cdef ptrdiff_t dout_step = gradients.step
-    cdef ptrdiff_t square_step = squares.step
-    cdef ptrdiff_t groups = ceil_div(g.c, lanes(x))
-    cdef int t
-    cdef ptrdiff_t unit, block, part, group
+    cdef DirectWeightGradient w
+    w.g, w.d, w.s, w.dweight, w.dbias = g[0], d[0], s, dweight, dbias
+    w.x = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    w.sums, w.windows = totals.room(), windows.room()
+    w.gradients, w.squares = gradients.room(), squares.room()
     took[real](WEIGHT_GRADIENT, DIRECT, x, team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                block, part = unit % blocks, unit // blocks
-                sum_block[real](
-                    g, &s, &images, d, block, share(pieces, <int> part, <int> s.parts),
-                    share(pieces, <int> part + 1, <int> s.parts),
-                    <real*> (sums + (block * s.parts + part) * sums_step),
-                    <real*> (scratch + t * scratch_step), <real*> (dout_scratch + t * dout_step),
-                )
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for group in range(share(groups, t, team), share(groups, t + 1, team)):
-                add_sums[real](
-                    g, &s, group * lanes(x), min(lanes(x), g.c - group * lanes(x)),
-                    <const real*> sums, sums_step // sizeof(real),
-                    <real*> (square + t * square_step), dweight, dbias,
-                )
+        run_parts(<Part> direct_weight_gradient_part[real], &w, team, 0)
+        run_parts(<Part> add_sums_part[real], &w, team, 0)
 
 
 cdef void weight_gradient(

@@ -41,6 +41,26 @@ cdef double softmax_row(
     return log(total) - (1 - smoothing) * (scores[label] - largest) - smoothing * below / classes
 
 
+cdef struct SoftmaxRows:
+    const void* scores
+    const long long* labels
+    ptrdiff_t samples, classes
+    double smoothing
+    void* probabilities
+    double* losses
+
+
+cdef void softmax_rows_part(
+    const real* type_of, const SoftmaxRows* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t i
+    for i in range(share(w.samples, t, crew.size), share(w.samples, t + 1, crew.size)):
+        w.losses[i] = softmax_row[real](
+            <const real*> w.scores + i * w.classes, w.classes, w.labels[i], w.smoothing,
+            <real*> w.probabilities + i * w.classes,
+        )
+
+
 def softmax_cross_entropy_forward(
     const real[:, ::1] scores,
     const long long[::1] labels,
@@ -55,11 +75,11 @@ def softmax_cross_entropy_forward(
     cdef double* losses = <double*> rows.start
     cdef ptrdiff_t i
     cdef double loss = 0
+    cdef SoftmaxRows w
+    w.scores, w.labels, w.probabilities = &scores[0, 0], &labels[0], &probabilities[0, 0]
+    w.samples, w.classes, w.smoothing, w.losses = samples, classes, smoothing, losses
     with nogil:
-        for i in prange(samples, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            losses[i] = softmax_row(
-                &scores[i, 0], classes, labels[i], smoothing, &probabilities[i, 0]
-            )
+        run_parts(<Part> softmax_rows_part[real], &w, team, 0)
         for i in range(samples):
             loss = loss + losses[i]
     return loss / samples

@@ -84,6 +84,30 @@ cdef void take_update(
         )
 
 
+cdef struct Step:
+    int rule
+    Update u
+    double[4] numbers
+
+
+cdef void step_part(const void* type_of, const Step* w, int t, const Crew* crew) noexcept nogil:
+    take_update(
+        w.rule, &w.u, share(w.u.size, t, crew.size), share(w.u.size, t + 1, crew.size), w.numbers
+    )
+
+
+cdef void share_update(
+    int rule, const Update* u, const double* numbers, int threads
+) noexcept nogil:
+    """The step of one parameter, shared out."""
+    cdef Step w
+    cdef int i
+    w.rule, w.u = rule, u[0]
+    for i in range(4):
+        w.numbers[i] = numbers[i]
+    run_parts(<Part> step_part, &w, team_size(threads, u.size, 4 * u.size), 0)
+
+
 cdef inline bint separate(const void* a, const void* b, ptrdiff_t bytes) noexcept nogil:
     """Whether two pieces of memory of this length share nothing."""
     return <const char*> a + bytes <= <const char*> b or <const char*> b + bytes <= <const char*> a
@@ -123,7 +147,6 @@ cdef bint update_all(
     cdef Update[PARAMETERS] updates
     cdef Update* u
     cdef ptrdiff_t count = 0, all_values = 0, i
-    cdef int t, team
     cdef object key, param, grad
     cdef list held = []  # while other threads may run
     if type(params) is not dict or type(grads) is not dict or len(<dict> params) > PARAMETERS:
@@ -159,10 +182,7 @@ cdef bint update_all(
             held.append((<dict> second)[key])
     with nogil:
         for i in range(count):
-            u = &updates[i]
-            team = team_size(threads, u.size, 4 * u.size)
-            for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-                take_update(rule, u, share(u.size, t, team), share(u.size, t + 1, team), numbers)
+            share_update(rule, &updates[i], numbers, threads)
     return True
 
 
@@ -179,12 +199,10 @@ def adam_update(
 ):
     """Adam's step in place on param, m and v."""
     cdef ptrdiff_t size = param.shape[0]
-    cdef int team = team_size(threads, size, 4 * size)
-    cdef int t
+    cdef double[4] numbers = [lr, beta1, beta2, epsilon]
+    cdef Update u
+    u.param, u.grad, u.first, u.second = &param[0], &grad[0], &m[0], &v[0]
+    u.size = size
+    u.kind = cnp.NPY_FLOAT if real is float else cnp.NPY_DOUBLE
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            adam_part[real](
-                &param[0], &grad[0], &m[0], &v[0], share(size, t, team), share(size, t + 1, team),
-                <real> lr, <real> (1 - beta1), <real> (1 - beta2), <real> epsilon,
-            )
-
+        share_update(ADAM_RULE, &u, numbers, threads)

@@ -326,6 +326,58 @@ cdef void finish_block(
         memcpy(dbias + first_f, sums + bias, filters * sizeof(real))
 
 
+cdef struct WinogradWeightGradient:
+    int my, mx
+    Conv g
+    Incoming x
+    Incoming d
+    TileSums s
+    void* dweight
+    void* dbias
+    bint split  # into parts of the pieces
+    Room sums  # of units, where split
+    Room windows
+    Room patches
+    Room tiles
+
+
+cdef void winograd_weight_gradient_part(
+    const real* type_of, const WinogradWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t pieces = w.g.n * w.s.pieces_y * w.s.pieces_x
+    cdef ptrdiff_t blocks = w.s.blocks_c * w.s.blocks_f
+    cdef ptrdiff_t units = blocks * w.s.parts
+    cdef real* sums = <real*> room_of(&w.sums, t)
+    cdef ptrdiff_t unit, block, part
+    for unit in range(share(units, t, crew.size), share(units, t + 1, crew.size)):
+        block, part = unit % blocks, unit // blocks
+        if w.split:
+            sums = <real*> room_of(&w.sums, <int> (block * w.s.parts + part))
+        sum_tiles[real](
+            w.my, w.mx, &w.s, &w.g, &w.x, &w.d, block,
+            share(pieces, <int> part, <int> w.s.parts),
+            share(pieces, <int> part + 1, <int> w.s.parts), sums,
+            <real*> room_of(&w.windows, t), <real*> room_of(&w.patches, t),
+            <real*> room_of(&w.tiles, t),
+        )
+        if not w.split:
+            finish_block[real](
+                w.my, w.mx, &w.s, &w.g, unit, 0, 1, sums, 0, <real*> w.dweight, <real*> w.dbias
+            )
+
+
+cdef void finish_blocks_part(
+    const real* type_of, const WinogradWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t block
+    for block in range(w.s.blocks_c * w.s.blocks_f):
+        finish_block[real](
+            w.my, w.mx, &w.s, &w.g, block, t, crew.size,
+            <real*> room_of(&w.sums, <int> (block * w.s.parts)), w.sums.step // sizeof(real),
+            <real*> w.dweight, <real*> w.dbias,
+        )
+
+
 cdef void winograd_weight_gradient(
     int algorithm, const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias,
     int threads,
@@ -335,8 +387,7 @@ cdef void winograd_weight_gradient(
     cdef TileSums s = tile_sums_of(g, my, mx, lanes(x), threads)
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
     cdef ptrdiff_t pieces = g.n * s.pieces_y * s.pieces_x
-    cdef ptrdiff_t blocks = s.blocks_c * s.blocks_f
-    cdef ptrdiff_t units = blocks * s.parts
+    cdef ptrdiff_t units = s.blocks_c * s.blocks_f * s.parts
     cdef ptrdiff_t work = pieces * s.rows * s.cols * frequencies * g.c * ceil_div(g.fn, lanes(x))
     cdef int team = team_size(threads, units, work)
     cdef bint split = s.parts > 1
@@ -346,39 +397,14 @@ cdef void winograd_weight_gradient(
     )
     cdef Scratch patches = Scratch(frequencies * s.v_step * sizeof(real), team)
     cdef Scratch tiles = Scratch(frequencies * s.d_step * sizeof(real), team)
-    cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
-    cdef char* sums = totals.start
-    cdef char* window = windows.start
-    cdef char* v = patches.start
-    cdef char* gradients = tiles.start
-    cdef ptrdiff_t sums_step = totals.step
-    cdef ptrdiff_t window_step = windows.step
-    cdef ptrdiff_t v_step = patches.step
-    cdef ptrdiff_t gradients_step = tiles.step
-    cdef int t
-    cdef ptrdiff_t unit, block, part
+    cdef WinogradWeightGradient w
+    w.my, w.mx, w.g, w.d, w.s, w.dweight, w.dbias = my, mx, g[0], d[0], s, dweight, dbias
+    w.x = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
+    w.split = split
+    w.sums, w.windows = totals.room(), windows.room()
+    w.patches, w.tiles = patches.room(), tiles.room()
     took[real](WEIGHT_GRADIENT, algorithm_of(my, mx), x, team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                block, part = unit % blocks, unit // blocks
-                sum_tiles[real](
-                    my, mx, &s, g, &images, d, block, share(pieces, <int> part, <int> s.parts),
-                    share(pieces, <int> part + 1, <int> s.parts),
-                    <real*> (sums + (block * s.parts + part if split else t) * sums_step),
-                    <real*> (window + t * window_step), <real*> (v + t * v_step),
-                    <real*> (gradients + t * gradients_step),
-                )
-                if not split:
-                    finish_block[real](
-                        my, mx, &s, g, unit, 0, 1, <real*> (sums + t * sums_step), 0, dweight,
-                        dbias,
-                    )
+        run_parts(<Part> winograd_weight_gradient_part[real], &w, team, 0)
         if split:
-            for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-                for block in range(blocks):
-                    finish_block[real](
-                        my, mx, &s, g, block, t, team,
-                        <real*> (sums + block * s.parts * sums_step),
-                        sums_step // sizeof(real), dweight, dbias,
-                    )
+            run_parts(<Part> finish_blocks_part[real], &w, team, 0)
