@@ -49,26 +49,54 @@ cdef void relu_gradient_part(
         )
 
 
+cdef struct Relu:
+    ptrdiff_t size
+    const void* x
+    void* out
+    unsigned char* mask
+
+
+cdef void relu_forward_part(
+    const real* type_of, const Relu* w, int t, const Crew* crew
+) noexcept nogil:
+    relu_part[real](
+        <const real*> w.x, <real*> w.out, w.mask, share(w.size, t, crew.size),
+        share(w.size, t + 1, crew.size),
+    )
+
+
 def relu_forward(const real[::1] x, real[::1] out, unsigned char[::1] mask, int threads):
     """out = 0 where x <= 0, else x; mask = 1 where x > 0, else 0."""
     cdef ptrdiff_t size = x.shape[0]
     cdef int team = team_size(threads, size, size)
-    cdef int t
+    cdef Relu w = Relu(size, &x[0], &out[0], &mask[0])
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            relu_part(&x[0], &out[0], &mask[0], share(size, t, team), share(size, t + 1, team))
+        run_parts(<Part> relu_forward_part[real], &w, team, 0)
+
+
+cdef struct ReluGradient:
+    ptrdiff_t size
+    const void* dout
+    const unsigned char* mask
+    void* dx
+
+
+cdef void relu_backward_part(
+    const real* type_of, const ReluGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    relu_gradient_part[real](
+        <const real*> w.dout, w.mask, <real*> w.dx, share(w.size, t, crew.size),
+        share(w.size, t + 1, crew.size),
+    )
 
 
 def relu_backward(const real[::1] dout, const unsigned char[::1] mask, real[::1] dx, int threads):
     """dx = dout where mask, else 0."""
     cdef ptrdiff_t size = dout.shape[0]
     cdef int team = team_size(threads, size, size)
-    cdef int t
+    cdef ReluGradient w = ReluGradient(size, &dout[0], &mask[0], &dx[0])
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            relu_gradient_part(
-                &dout[0], &mask[0], &dx[0], share(size, t, team), share(size, t + 1, team)
-            )
+        run_parts(<Part> relu_backward_part[real], &w, team, 0)
 
 
 cdef inline real error_function(real x) noexcept nogil:
@@ -162,10 +190,24 @@ cdef inline void derivative_vectors(
         )
 
 
+cdef struct Activation:
+    ptrdiff_t size
+    int kind
+    double slope
+    const void* x
+    void* out
+
+
 cdef void activation_part(
-    int kind, const real* x, ptrdiff_t count, real slope, real* out
+    const real* type_of, const Activation* w, int t, const Crew* crew
 ) noexcept nogil:
     """`kind` becomes a literal."""
+    cdef ptrdiff_t begin = share(w.size, t, crew.size)
+    cdef ptrdiff_t count = share(w.size, t + 1, crew.size) - begin
+    cdef const real* x = <const real*> w.x + begin
+    cdef real* out = <real*> w.out + begin
+    cdef real slope = <real> w.slope
+    cdef int kind = w.kind
     if kind == LEAKY_RELU:
         activation_vectors[real](LEAKY_RELU, x, count, slope, out)
     elif kind == ELU:
@@ -180,10 +222,26 @@ cdef void activation_part(
         activation_vectors[real](TANH, x, count, slope, out)
 
 
+cdef struct ActivationGradient:
+    ptrdiff_t size
+    int kind
+    double slope
+    const void* dout
+    const void* x
+    void* dx
+
+
 cdef void derivative_part(
-    int kind, const real* dout, const real* x, ptrdiff_t count, real slope, real* dx
+    const real* type_of, const ActivationGradient* w, int t, const Crew* crew
 ) noexcept nogil:
     """`kind` becomes a literal."""
+    cdef ptrdiff_t begin = share(w.size, t, crew.size)
+    cdef ptrdiff_t count = share(w.size, t + 1, crew.size) - begin
+    cdef const real* dout = <const real*> w.dout + begin
+    cdef const real* x = <const real*> w.x + begin
+    cdef real* dx = <real*> w.dx + begin
+    cdef real slope = <real> w.slope
+    cdef int kind = w.kind
     if kind == LEAKY_RELU:
         derivative_vectors[real](LEAKY_RELU, dout, x, count, slope, dx)
     elif kind == ELU:
@@ -200,29 +258,19 @@ cdef void derivative_part(
 
 def activation_forward(const real[::1] x, int kind, double slope, real[::1] out, int threads):
     """out = f(x)."""
-    cdef ptrdiff_t size = x.shape[0], begin
+    cdef ptrdiff_t size = x.shape[0]
     cdef int team = team_size(threads, size, 4 * size)
-    cdef int t
+    cdef Activation w = Activation(size, kind, slope, &x[0], &out[0])
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            begin = share(size, t, team)
-            activation_part[real](
-                kind, &x[0] + begin, share(size, t + 1, team) - begin, <real> slope,
-                &out[0] + begin,
-            )
+        run_parts(<Part> activation_part[real], &w, team, 0)
 
 
 def activation_backward(
     const real[::1] dout, const real[::1] x, int kind, double slope, real[::1] dx, int threads
 ):
     """dx = dout * f'(x)."""
-    cdef ptrdiff_t size = x.shape[0], begin
+    cdef ptrdiff_t size = x.shape[0]
     cdef int team = team_size(threads, size, 4 * size)
-    cdef int t
+    cdef ActivationGradient w = ActivationGradient(size, kind, slope, &dout[0], &x[0], &dx[0])
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            begin = share(size, t, team)
-            derivative_part[real](
-                kind, &dout[0] + begin, &x[0] + begin, share(size, t + 1, team) - begin,
-                <real> slope, &dx[0] + begin,
-            )
+        run_parts(<Part> derivative_part[real], &w, team, 0)

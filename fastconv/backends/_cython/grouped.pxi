@@ -129,6 +129,34 @@ cdef void grouped_band(
     )
 
 
+cdef struct Grouped:
+    Reach g
+    const void* source
+    const void* taps
+    ptrdiff_t volume  # of the taps of a group
+    const void* start
+    ptrdiff_t units  # bands of all images
+    void* target
+    Room sources
+    Room targets
+
+
+cdef void grouped_part(
+    const real* type_of, const Grouped* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t unit, group
+    for unit in range(share(w.units, t, crew.size), share(w.units, t + 1, crew.size)):
+        for group in range(w.g.groups):
+            grouped_band[real](
+                &w.g, w.g.band + 4 * (unit % w.g.bands), group,
+                <const real*> w.source + unit // w.g.bands * w.g.source_size,
+                <const real*> w.taps + group * w.volume,
+                <const real*> w.start + group * w.g.width,
+                <real*> w.target + unit // w.g.bands * w.g.target_size,
+                <real*> room_of(&w.sources, t), <real*> room_of(&w.targets, t),
+            )
+
+
 def grouped(
     const real[:, :, :, ::1] source,
     const real[:, :, :, ::1] taps,
@@ -155,24 +183,13 @@ def grouped(
     cdef int team = team_size(threads, units, pixels * g.groups * volume // lanes(&start[0, 0]))
     cdef Scratch sources = Scratch(most_pixels(&g, True) * g.depth * sizeof(real), team)
     cdef Scratch targets = Scratch(most_pixels(&g, False) * g.width * sizeof(real), team)
-    cdef char* s = sources.start
-    cdef char* result = targets.start
-    cdef ptrdiff_t s_step = sources.step
-    cdef ptrdiff_t result_step = targets.step
-    cdef int t
-    cdef ptrdiff_t unit, group
+    cdef Grouped w
+    w.g, w.source, w.taps, w.volume = g, &source[0, 0, 0, 0], &taps[0, 0, 0, 0], volume
+    w.start, w.units, w.target = &start[0, 0], units, &target[0, 0, 0, 0]
+    w.sources, w.targets = sources.room(), targets.room()
     took[real](GROUPED, DIRECT, &start[0, 0], team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                for group in range(g.groups):
-                    grouped_band[real](
-                        &g, g.band + 4 * (unit % g.bands), group,
-                        &source[0, 0, 0, 0] + unit // g.bands * g.source_size,
-                        &taps[0, 0, 0, 0] + group * volume, &start[group, 0],
-                        &target[0, 0, 0, 0] + unit // g.bands * g.target_size,
-                        <real*> (s + t * s_step), <real*> (result + t * result_step),
-                    )
+        run_parts(<Part> grouped_part[real], &w, team, 0)
 
 
 cdef void grouped_sums_band(
@@ -215,6 +232,38 @@ cdef void grouped_sums_band(
                     )
 
 
+cdef struct GroupedSums:
+    Reach g
+    const void* dout
+    const void* x
+    ptrdiff_t units  # bands of all images
+    ptrdiff_t volume  # of the sums of a group
+    void* sums
+    void* totals
+    Room sources
+    Room targets
+
+
+cdef void grouped_sums_part(
+    const real* type_of, const GroupedSums* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t volume = w.g.groups * w.volume, width = w.g.groups * w.g.width
+    cdef real* sums = <real*> w.sums + t * volume
+    cdef real* totals = <real*> w.totals + t * width
+    cdef ptrdiff_t unit, group
+    memset(sums, 0, volume * sizeof(real))
+    memset(totals, 0, width * sizeof(real))
+    for unit in range(share(w.units, t, crew.size), share(w.units, t + 1, crew.size)):
+        for group in range(w.g.groups):
+            grouped_sums_band[real](
+                &w.g, w.g.band + 4 * (unit % w.g.bands), group,
+                <const real*> w.dout + unit // w.g.bands * w.g.target_size,
+                <const real*> w.x + unit // w.g.bands * w.g.source_size,
+                sums + group * w.volume, totals + group * w.g.width,
+                <real*> room_of(&w.sources, t), <real*> room_of(&w.targets, t),
+            )
+
+
 def grouped_sums(
     const real[:, :, :, ::1] dout,
     const real[:, :, :, ::1] x,
@@ -238,23 +287,10 @@ def grouped_sums(
     cdef int team = <int> sums.shape[0]
     cdef Scratch sources = Scratch(most_pixels(&g, True) * g.depth * sizeof(real), team)
     cdef Scratch targets = Scratch(most_pixels(&g, False) * g.width * sizeof(real), team)
-    cdef char* s = sources.start
-    cdef char* result = targets.start
-    cdef ptrdiff_t s_step = sources.step
-    cdef ptrdiff_t result_step = targets.step
-    cdef int t
-    cdef ptrdiff_t unit, group
+    cdef GroupedSums w
+    w.g, w.dout, w.x, w.units = g, &dout[0, 0, 0, 0], &x[0, 0, 0, 0], units
+    w.volume, w.sums, w.totals = volume, &sums[0, 0, 0, 0, 0], &totals[0, 0, 0]
+    w.sources, w.targets = sources.room(), targets.room()
     took[real](GROUPED_SUMS, DIRECT, &totals[0, 0, 0], team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            memset(&sums[t, 0, 0, 0, 0], 0, g.groups * volume * sizeof(real))
-            memset(&totals[t, 0, 0], 0, g.groups * g.width * sizeof(real))
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                for group in range(g.groups):
-                    grouped_sums_band[real](
-                        &g, g.band + 4 * (unit % g.bands), group,
-                        &dout[0, 0, 0, 0] + unit // g.bands * g.target_size,
-                        &x[0, 0, 0, 0] + unit // g.bands * g.source_size,
-                        &sums[t, group, 0, 0, 0], &totals[t, group, 0],
-                        <real*> (s + t * s_step), <real*> (result + t * result_step),
-                    )
+        run_parts(<Part> grouped_sums_part[real], &w, team, 0)

@@ -125,6 +125,27 @@ cdef void depthwise_row(
             u += 1
 
 
+cdef struct Depthwise:
+    Walk g
+    const void* source
+    const void* taps
+    const void* start
+    ptrdiff_t units  # target rows of all images
+    void* target
+
+
+cdef void depthwise_part(
+    const real* type_of, const Depthwise* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t unit
+    for unit in range(share(w.units, t, crew.size), share(w.units, t + 1, crew.size)):
+        depthwise_row[real](
+            &w.g, w.g.row_run + 5 * (unit % w.g.rows),
+            <const real*> w.source + unit // w.g.rows * w.g.source_size, <const real*> w.taps,
+            <const real*> w.start, <real*> w.target + unit * w.g.target_row,
+        )
+
+
 def depthwise(
     const real[:, :, :, ::1] source,
     const real[:, ::1] taps,
@@ -145,20 +166,15 @@ def depthwise(
     )
     cdef ptrdiff_t units = target.shape[0] * g.rows
     cdef int team = team_size(threads, units, units * g.target_row)
-    cdef Scratch begin = Scratch(padded(g.c, lanes(&start[0])) * sizeof(real))
+    cdef Scratch begin = Scratch(padded(g.c, lanes(&start[0])) * sizeof(real), 1, True)
     cdef real* padded_start = <real*> begin.start
-    cdef int t
-    cdef ptrdiff_t unit
+    cdef Depthwise w
+    w.g, w.source, w.taps, w.start = g, &source[0, 0, 0, 0], &taps[0, 0], padded_start
+    w.units, w.target = units, &target[0, 0, 0, 0]
     took[real](DEPTHWISE, DIRECT, padded_start, team)
     with nogil:
         pad_rows[real](&start[0], 1, g.c, padded_start)
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                depthwise_row[real](
-                    &g, g.row_run + 5 * (unit % g.rows),
-                    &source[0, 0, 0, 0] + unit // g.rows * g.source_size, &taps[0, 0],
-                    padded_start, &target[0, 0, 0, 0] + unit * g.target_row,
-                )
+        run_parts(<Part> depthwise_part[real], &w, team, 0)
 
 
 cdef inline void sum_vector(
@@ -242,6 +258,35 @@ cdef void add_to_total(real* sums, ptrdiff_t count, real* total) noexcept nogil:
         store(sums + i, broadcast(<real> 0))
 
 
+cdef struct DepthwiseSums:
+    Walk g
+    const void* dout
+    const void* x
+    ptrdiff_t units  # rows of dout in all images
+    ptrdiff_t volume, width  # of the totals of a part, and of a row of them
+    void* totals
+    Room sums  # of an image
+
+
+cdef void depthwise_sums_part(
+    const real* type_of, const DepthwiseSums* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t end = share(w.units, t + 1, crew.size), unit
+    cdef real* sums = <real*> room_of(&w.sums, t)
+    cdef real* totals = <real*> w.totals + t * w.volume
+    memset(sums, 0, w.volume * sizeof(real))
+    memset(totals, 0, w.volume * sizeof(real))
+    for unit in range(share(w.units, t, crew.size), end):
+        sum_row[real](
+            &w.g, w.g.row_run + 5 * (unit % w.g.rows),
+            <const real*> w.dout + unit * w.g.target_row,
+            <const real*> w.x + unit // w.g.rows * w.g.source_size, sums,
+            sums + w.volume - w.width,
+        )
+        if unit % w.g.rows == w.g.rows - 1 or unit + 1 == end:
+            add_to_total[real](sums, w.volume, totals)
+
+
 def depthwise_sums(
     const real[:, :, :, ::1] dout,
     const real[:, :, :, ::1] x,
@@ -261,22 +306,10 @@ def depthwise_sums(
     cdef ptrdiff_t volume = totals.shape[1] * totals.shape[2]
     cdef int team = <int> totals.shape[0]
     cdef Scratch images = Scratch(volume * sizeof(real), team)
-    cdef char* scratch = images.start
-    cdef ptrdiff_t step = images.step
-    cdef real* sums = NULL
-    cdef int t
-    cdef ptrdiff_t unit
-    took[real](DEPTHWISE_SUMS, DIRECT, sums, team)
+    cdef DepthwiseSums w
+    w.g, w.dout, w.x, w.units = g, &dout[0, 0, 0, 0], &x[0, 0, 0, 0], units
+    w.volume, w.width, w.totals = volume, totals.shape[2], &totals[0, 0, 0]
+    w.sums = images.room()
+    took[real](DEPTHWISE_SUMS, DIRECT, &totals[0, 0, 0], team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            sums = <real*> (scratch + t * step)
-            memset(sums, 0, volume * sizeof(real))
-            memset(&totals[t, 0, 0], 0, volume * sizeof(real))
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                sum_row[real](
-                    &g, g.row_run + 5 * (unit % g.rows), &dout[0, 0, 0, 0] + unit * g.target_row,
-                    &x[0, 0, 0, 0] + unit // g.rows * g.source_size, sums,
-                    sums + volume - totals.shape[2],
-                )
-                if unit % g.rows == g.rows - 1 or unit + 1 == share(units, t + 1, team):
-                    add_to_total[real](sums, volume, &totals[t, 0, 0])
+        run_parts(<Part> depthwise_sums_part[real], &w, team, 0)

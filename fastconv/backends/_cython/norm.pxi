@@ -51,6 +51,31 @@ cdef void normalize_block(
             out[i * features + first + j] = <real> (gamma[first + j] * value + beta[first + j])
 
 
+cdef struct NormalizeFeatures:
+    const void* x
+    ptrdiff_t samples, features
+    const void* gamma
+    const void* beta
+    double epsilon
+    void* out
+    void* normalized
+    void* mean
+    void* variance
+
+
+cdef void normalize_features_part(
+    const real* type_of, const NormalizeFeatures* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t blocks = ceil_div(w.features, FEATURES)
+    cdef ptrdiff_t b
+    for b in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
+        normalize_block[real](
+            <const real*> w.x, w.samples, w.features, b * FEATURES, <const real*> w.gamma,
+            <const real*> w.beta, w.epsilon, <real*> w.out, <real*> w.normalized,
+            <real*> w.mean, <real*> w.variance,
+        )
+
+
 cdef void apply_block(
     const real* x, ptrdiff_t samples, ptrdiff_t features, ptrdiff_t first, const real* gamma,
     const real* beta, const real* mean, const real* variance, double epsilon, real* out,
@@ -68,6 +93,30 @@ cdef void apply_block(
             out[i * features + first + j] = <real> (
                 (row[j] - <double> mean[first + j]) * scale[j] + beta[first + j]
             )
+
+
+cdef struct ApplyFeatures:
+    const void* x
+    ptrdiff_t samples, features
+    const void* gamma
+    const void* beta
+    const void* mean
+    const void* variance
+    double epsilon
+    void* out
+
+
+cdef void apply_features_part(
+    const real* type_of, const ApplyFeatures* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t blocks = ceil_div(w.features, FEATURES)
+    cdef ptrdiff_t b
+    for b in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
+        apply_block[real](
+            <const real*> w.x, w.samples, w.features, b * FEATURES, <const real*> w.gamma,
+            <const real*> w.beta, <const real*> w.mean, <const real*> w.variance, w.epsilon,
+            <real*> w.out,
+        )
 
 
 cdef void normalize_gradient_block(
@@ -105,6 +154,31 @@ cdef void normalize_gradient_block(
             )
 
 
+cdef struct FeaturesGradient:
+    const void* dout
+    const void* normalized
+    ptrdiff_t samples, features
+    const void* gamma
+    const void* variance
+    double epsilon
+    void* dx
+    void* dgamma
+    void* dbeta
+
+
+cdef void features_gradient_part(
+    const real* type_of, const FeaturesGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t blocks = ceil_div(w.features, FEATURES)
+    cdef ptrdiff_t b
+    for b in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
+        normalize_gradient_block[real](
+            <const real*> w.dout, <const real*> w.normalized, w.samples, w.features,
+            b * FEATURES, <const real*> w.gamma, <const real*> w.variance, w.epsilon,
+            <real*> w.dx, <real*> w.dgamma, <real*> w.dbeta,
+        )
+
+
 def batchnorm_train(
     const real[:, ::1] x,
     const real[::1] gamma,
@@ -118,15 +192,13 @@ def batchnorm_train(
 ):
     """Normalise x (N, D) by its own mean and biased variance (D,), which are written too."""
     cdef ptrdiff_t samples = x.shape[0], features = x.shape[1]
-    cdef ptrdiff_t blocks = ceil_div(features, FEATURES)
-    cdef int team = team_size(threads, blocks, 4 * samples * features)
-    cdef ptrdiff_t b
+    cdef int team = team_size(threads, ceil_div(features, FEATURES), 4 * samples * features)
+    cdef NormalizeFeatures w = NormalizeFeatures(
+        &x[0, 0], samples, features, &gamma[0], &beta[0], epsilon, &out[0, 0],
+        &normalized[0, 0], &mean[0], &variance[0],
+    )
     with nogil:
-        for b in prange(blocks, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            normalize_block(
-                &x[0, 0], samples, features, b * FEATURES, &gamma[0], &beta[0], epsilon,
-                &out[0, 0], &normalized[0, 0], &mean[0], &variance[0],
-            )
+        run_parts(<Part> normalize_features_part[real], &w, team, 0)
 
 
 def batchnorm_infer(
@@ -141,15 +213,13 @@ def batchnorm_infer(
 ):
     """out (N, D) by the mean and variance (D,) that are given."""
     cdef ptrdiff_t samples = x.shape[0], features = x.shape[1]
-    cdef ptrdiff_t blocks = ceil_div(features, FEATURES)
-    cdef int team = team_size(threads, blocks, 2 * samples * features)
-    cdef ptrdiff_t b
+    cdef int team = team_size(threads, ceil_div(features, FEATURES), 2 * samples * features)
+    cdef ApplyFeatures w = ApplyFeatures(
+        &x[0, 0], samples, features, &gamma[0], &beta[0], &mean[0], &variance[0], epsilon,
+        &out[0, 0],
+    )
     with nogil:
-        for b in prange(blocks, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            apply_block(
-                &x[0, 0], samples, features, b * FEATURES, &gamma[0], &beta[0], &mean[0],
-                &variance[0], epsilon, &out[0, 0],
-            )
+        run_parts(<Part> apply_features_part[real], &w, team, 0)
 
 
 def batchnorm_backward(
@@ -165,12 +235,10 @@ def batchnorm_backward(
 ):
     """Gradients of `batchnorm_train`."""
     cdef ptrdiff_t samples = dout.shape[0], features = dout.shape[1]
-    cdef ptrdiff_t blocks = ceil_div(features, FEATURES)
-    cdef int team = team_size(threads, blocks, 4 * samples * features)
-    cdef ptrdiff_t b
+    cdef int team = team_size(threads, ceil_div(features, FEATURES), 4 * samples * features)
+    cdef FeaturesGradient w = FeaturesGradient(
+        &dout[0, 0], &normalized[0, 0], samples, features, &gamma[0], &variance[0], epsilon,
+        &dx[0, 0], &dgamma[0], &dbeta[0],
+    )
     with nogil:
-        for b in prange(blocks, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            normalize_gradient_block(
-                &dout[0, 0], &normalized[0, 0], samples, features, b * FEATURES, &gamma[0],
-                &variance[0], epsilon, &dx[0, 0], &dgamma[0], &dbeta[0],
-            )
+        run_parts(<Part> features_gradient_part[real], &w, team, 0)

@@ -93,6 +93,24 @@ cdef void moments(
         size -= width
 
 
+cdef struct Moments:
+    const void* x
+    ptrdiff_t pixels, channels, width
+    const double* first
+    Room sums
+
+
+cdef void moments_part(
+    const real* type_of, const Moments* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t begin = share(w.pixels, t, crew.size)
+    moments[real](
+        <const real*> w.x + begin * w.channels,
+        (share(w.pixels, t + 1, crew.size) - begin) * w.channels, w.width, w.first,
+        <double*> room_of(&w.sums, t),
+    )
+
+
 def batchnorm2d_statistics(
     const real[:, :, :, ::1] x, real[::1] mean, real[::1] variance, int threads
 ):
@@ -103,22 +121,17 @@ def batchnorm2d_statistics(
     cdef Scratch table = Scratch(table_size(width) * sizeof(double))
     cdef Scratch sums = Scratch(2 * table_size(width) * sizeof(double), team)
     cdef double* first = <double*> table.start
-    cdef char* parts = sums.start
-    cdef ptrdiff_t step = sums.step, begin, end
     cdef const real* pixel = &x[0, 0, 0, 0]
     cdef double off, squares
-    cdef int t
+    cdef Moments w
+    w.x, w.pixels, w.channels, w.width, w.first = pixel, pixels, channels, width, first
+    w.sums = sums.room()
     for j in range(table_size(width)):
         first[j] = pixel[j % channels]
         if first[j] - first[j] != 0:  # NaN or infinite: it would make all others NaN
             first[j] = 0
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            begin, end = share(pixels, t, team), share(pixels, t + 1, team)
-            moments(
-                pixel + begin * channels, (end - begin) * channels, width, first,
-                <double*> (parts + t * step),
-            )
+        run_parts(<Part> moments_part[real], &w, team, 0)
     for c in range(channels):
         off = column_sum(sums, team, 0, c, channels, width) / pixels
         squares = column_sum(sums, team, 1, c, channels, width) / pixels - off * off
@@ -164,21 +177,30 @@ cdef inline void apply_rows(
             )
 
 
-cdef void apply_part(
-    const real* x, const real* residual, bint rectified, ptrdiff_t begin, ptrdiff_t end,
-    ptrdiff_t width, const real* centre, real* out,
-) noexcept nogil:
-    """Values [begin, end); residual may be NULL. Tables of scale and shift lie behind centre's."""
+cdef struct Apply:
+    const void* x
+    const void* residual  # or NULL
+    bint rectified
+    ptrdiff_t pixels, channels, width
+    const void* tables  # of centre, scale and shift
+    void* out
+
+
+cdef void apply_part(const real* type_of, const Apply* w, int t, const Crew* crew) noexcept nogil:
+    cdef ptrdiff_t begin = share(w.pixels, t, crew.size) * w.channels
+    cdef ptrdiff_t size = share(w.pixels, t + 1, crew.size) * w.channels - begin
+    cdef ptrdiff_t width = w.width
+    cdef const real* x = <const real*> w.x + begin
+    cdef const real* residual = <const real*> w.residual
+    cdef const real* centre = <const real*> w.tables
     cdef const real* scale = centre + table_size(width)
     cdef const real* shift = scale + table_size(width)
-    cdef ptrdiff_t size = end - begin
-    x += begin
-    out += begin
-    if residual != NULL and rectified:
+    cdef real* out = <real*> w.out + begin
+    if residual != NULL and w.rectified:
         apply_rows[real](True, True, x, residual + begin, size, width, centre, scale, shift, out)
     elif residual != NULL:
         apply_rows[real](True, False, x, residual + begin, size, width, centre, scale, shift, out)
-    elif rectified:
+    elif w.rectified:
         apply_rows[real](False, True, x, x, size, width, centre, scale, shift, out)
     else:
         apply_rows[real](False, False, x, x, size, width, centre, scale, shift, out)
@@ -196,21 +218,18 @@ def batchnorm2d_apply(
 ):
     """out (N, H, W, C) = (x - centre)*scale + shift, plus residual unless that is None."""
     cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
-    cdef ptrdiff_t width = row_width(channels), room = table_size(width), begin, end, j
+    cdef ptrdiff_t width = row_width(channels), room = table_size(width), j
     cdef int team = team_size(threads, pixels, pixels * channels)
-    cdef Scratch memory = Scratch(3 * room * sizeof(real))
+    cdef Scratch memory = Scratch(3 * room * sizeof(real), 1, True)
     cdef real* table = <real*> memory.start
-    cdef const real* source = &x[0, 0, 0, 0]
-    cdef const real* added = NULL
-    cdef real* target = &out[0, 0, 0, 0]
-    cdef int t
+    cdef Apply w = Apply(
+        &x[0, 0, 0, 0], NULL, rectified, pixels, channels, width, table, &out[0, 0, 0, 0]
+    )
     if residual is not None:
-        added = &residual[0, 0, 0, 0]
+        w.residual = &residual[0, 0, 0, 0]
     for j in range(room):
         table[j] = centre[j % channels]
         table[room + j] = scale[j % channels]
         table[2 * room + j] = shift[j % channels]
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            begin, end = share(pixels, t, team) * channels, share(pixels, t + 1, team) * channels
-            apply_part(source, added, rectified, begin, end, width, table, target)
+        run_parts(<Part> apply_part[real], &w, team, 0)

@@ -72,14 +72,29 @@ cdef inline void gradient_sums(
         i += width
 
 
+cdef struct ImagesGradient:
+    const void* dout
+    const void* gate  # or NULL
+    const void* x
+    ptrdiff_t pixels, channels, width
+    const void* tables  # of mean, slope, level and tilt
+    Room sums
+    void* kept  # or NULL
+    void* dx
+
+
 cdef void gradient_sums_part(
-    const real* dout, const real* gate, const real* x, ptrdiff_t begin, ptrdiff_t end,
-    ptrdiff_t width, const real* mean, double* sums, real* kept,
+    const real* type_of, const ImagesGradient* w, int t, const Crew* crew
 ) noexcept nogil:
-    """Values [begin, end); gate and kept may be NULL."""
-    cdef ptrdiff_t size = end - begin
-    dout += begin
-    x += begin
+    cdef ptrdiff_t begin = share(w.pixels, t, crew.size) * w.channels
+    cdef ptrdiff_t size = share(w.pixels, t + 1, crew.size) * w.channels - begin
+    cdef ptrdiff_t width = w.width
+    cdef const real* dout = <const real*> w.dout + begin
+    cdef const real* gate = <const real*> w.gate
+    cdef const real* x = <const real*> w.x + begin
+    cdef const real* mean = <const real*> w.tables
+    cdef double* sums = <double*> room_of(&w.sums, t)
+    cdef real* kept = <real*> w.kept
     if gate != NULL and kept != NULL:
         gradient_sums[real](
             True, True, dout, gate + begin, x, size, width, mean, sums, kept + begin
@@ -128,18 +143,19 @@ cdef inline void input_gradient_rows(
 
 
 cdef void input_gradient_part(
-    const real* dout, const real* gate, const real* x, ptrdiff_t begin, ptrdiff_t end,
-    ptrdiff_t width, const real* tables, real* dx,
+    const real* type_of, const ImagesGradient* w, int t, const Crew* crew
 ) noexcept nogil:
-    """Values [begin, end); gate may be NULL."""
+    cdef ptrdiff_t begin = share(w.pixels, t, crew.size) * w.channels
+    cdef ptrdiff_t size = share(w.pixels, t + 1, crew.size) * w.channels - begin
+    cdef const real* dout = <const real*> w.dout + begin
+    cdef const real* gate = <const real*> w.gate
+    cdef const real* x = <const real*> w.x + begin
+    cdef const real* tables = <const real*> w.tables
+    cdef real* dx = <real*> w.dx + begin
     if gate != NULL:
-        input_gradient_rows[real](
-            True, dout + begin, gate + begin, x + begin, end - begin, width, tables, dx + begin
-        )
+        input_gradient_rows[real](True, dout, gate + begin, x, size, w.width, tables, dx)
     else:
-        input_gradient_rows[real](
-            False, dout + begin, dout, x + begin, end - begin, width, tables, dx + begin
-        )
+        input_gradient_rows[real](False, dout, dout, x, size, w.width, tables, dx)
 
 
 def batchnorm2d_backward(
@@ -157,34 +173,26 @@ def batchnorm2d_backward(
 ):
     """dx and dresidual (N, H, W, C), unless they are None, dgamma and dbeta (C,)."""
     cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
-    cdef ptrdiff_t width = row_width(channels), room = table_size(width), begin, end, j, c
+    cdef ptrdiff_t width = row_width(channels), room = table_size(width), j, c
     cdef int team = team_size(threads, pixels, 2 * pixels * channels)
     cdef Scratch sums = Scratch(2 * room * sizeof(double), team)
     cdef Scratch tables = Scratch(4 * room * sizeof(real))
     cdef real* table = <real*> tables.start
-    cdef char* parts = sums.start
-    cdef ptrdiff_t step = sums.step
-    cdef const real* g = &dout[0, 0, 0, 0]
-    cdef const real* gates = NULL
-    cdef const real* source = &x[0, 0, 0, 0]
-    cdef real* target = NULL
-    cdef real* kept = NULL
     cdef double total, product
-    cdef int t
+    cdef ImagesGradient w
+    w.dout, w.gate, w.x = &dout[0, 0, 0, 0], NULL, &x[0, 0, 0, 0]
+    w.pixels, w.channels, w.width = pixels, channels, width
+    w.tables, w.sums, w.kept, w.dx = table, sums.room(), NULL, NULL
     if gate is not None:
-        gates = &gate[0, 0, 0, 0]
+        w.gate = &gate[0, 0, 0, 0]
     if dx is not None:
-        target = &dx[0, 0, 0, 0]
+        w.dx = &dx[0, 0, 0, 0]
     if dresidual is not None:
-        kept = &dresidual[0, 0, 0, 0]
+        w.kept = &dresidual[0, 0, 0, 0]
     for j in range(room):
         table[j] = mean[j % channels]
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            begin, end = share(pixels, t, team) * channels, share(pixels, t + 1, team) * channels
-            gradient_sums_part(
-                g, gates, source, begin, end, width, table, <double*> (parts + t * step), kept
-            )
+        run_parts(<Part> gradient_sums_part[real], &w, team, 0)
     for c in range(channels):
         total = column_sum(sums, team, 0, c, channels, width)
         product = column_sum(sums, team, 1, c, channels, width) * inv_std[c]
@@ -195,12 +203,9 @@ def batchnorm2d_backward(
             table[room + j] = gamma[c] * inv_std[c]
             table[2 * room + j] = <real> (total / pixels)
             table[3 * room + j] = <real> (product * inv_std[c] / pixels)
-    if target == NULL:
+    if w.dx == NULL:
         return
-    if kept != NULL:  # g as it is needed, from one array and not two
-        g = kept
-        gates = NULL
+    if w.kept != NULL:  # g as it is needed, from one array and not two
+        w.dout, w.gate = w.kept, NULL
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            begin, end = share(pixels, t, team) * channels, share(pixels, t + 1, team) * channels
-            input_gradient_part(g, gates, source, begin, end, width, table, target)
+        run_parts(<Part> input_gradient_part[real], &w, team, 0)

@@ -84,6 +84,28 @@ cdef void lrn_pixel_gradient(
         store_part(dx + c, product, g.c - c)
 
 
+cdef struct Responses:
+    Window g
+    const void* x
+    ptrdiff_t pixels
+    void* out
+    void* scale
+    Room squares
+
+
+cdef void responses_part(
+    const real* type_of, const Responses* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef real* squares = <real*> room_of(&w.squares, t)
+    cdef ptrdiff_t c = w.g.c, unit
+    memset(squares, 0, w.squares.step)
+    for unit in range(share(w.pixels, t, crew.size), share(w.pixels, t + 1, crew.size)):
+        lrn_pixel[real](
+            &w.g, <const real*> w.x + unit * c, <real*> w.out + unit * c,
+            <real*> w.scale + unit * c, squares,
+        )
+
+
 def lrn_forward(
     const real[:, ::1] x,
     ptrdiff_t size,
@@ -101,18 +123,35 @@ def lrn_forward(
     cdef ptrdiff_t units = x.shape[0]
     cdef int team = team_size(threads, units, 4 * units * g.c)
     cdef Scratch rows = Scratch((g.c + size) * sizeof(real), team)
-    cdef char* scratch = rows.start
-    cdef ptrdiff_t step = rows.step
-    cdef int t
-    cdef ptrdiff_t unit
-    took[real](LRN_FORWARD, ROOTS if g.roots else POWERS, <real*> scratch, team)
+    cdef Responses w
+    w.g, w.x, w.pixels, w.out, w.scale = g, &x[0, 0], units, &out[0, 0], &scale[0, 0]
+    w.squares = rows.room()
+    took[real](LRN_FORWARD, ROOTS if g.roots else POWERS, &x[0, 0], team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            memset(scratch + t * step, 0, step)
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                lrn_pixel[real](
-                    &g, &x[unit, 0], &out[unit, 0], &scale[unit, 0], <real*> (scratch + t * step)
-                )
+        run_parts(<Part> responses_part[real], &w, team, 0)
+
+
+cdef struct ResponsesGradient:
+    Window g
+    const void* dout
+    const void* x
+    const void* scale
+    ptrdiff_t pixels
+    void* dx
+    Room terms
+
+
+cdef void responses_gradient_part(
+    const real* type_of, const ResponsesGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef real* terms = <real*> room_of(&w.terms, t)
+    cdef ptrdiff_t c = w.g.c, unit
+    memset(terms, 0, w.terms.step)
+    for unit in range(share(w.pixels, t, crew.size), share(w.pixels, t + 1, crew.size)):
+        lrn_pixel_gradient[real](
+            &w.g, <const real*> w.dout + unit * c, <const real*> w.x + unit * c,
+            <const real*> w.scale + unit * c, <real*> w.dx + unit * c, terms,
+        )
 
 
 def lrn_backward(
@@ -132,16 +171,9 @@ def lrn_backward(
     cdef ptrdiff_t units = x.shape[0]
     cdef int team = team_size(threads, units, 4 * units * g.c)
     cdef Scratch rows = Scratch((g.c + size) * sizeof(real), team)
-    cdef char* scratch = rows.start
-    cdef ptrdiff_t step = rows.step
-    cdef int t
-    cdef ptrdiff_t unit
-    took[real](LRN_BACKWARD, ROOTS if g.roots else POWERS, <real*> scratch, team)
+    cdef ResponsesGradient w
+    w.g, w.dout, w.x, w.scale = g, &dout[0, 0], &x[0, 0], &scale[0, 0]
+    w.pixels, w.dx, w.terms = units, &dx[0, 0], rows.room()
+    took[real](LRN_BACKWARD, ROOTS if g.roots else POWERS, &x[0, 0], team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            memset(scratch + t * step, 0, step)
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                lrn_pixel_gradient[real](
-                    &g, &dout[unit, 0], &x[unit, 0], &scale[unit, 0], &dx[unit, 0],
-                    <real*> (scratch + t * step),
-                )
+        run_parts(<Part> responses_gradient_part[real], &w, team, 0)

@@ -162,6 +162,31 @@ cdef void pool_image_gradient(
             winner += g.c
 
 
+cdef struct MaxPool:
+    Pool g
+    const void* x
+    void* out
+    void* winner
+    bint bytes  # winner is of them, and of int else
+
+
+cdef void maxpool_part(
+    const real* type_of, const MaxPool* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t units = w.g.n * w.g.oh, image_size = w.g.h * w.g.w * w.g.c
+    cdef ptrdiff_t at, unit
+    cdef const real* image
+    cdef real* out
+    for unit in range(share(units, t, crew.size), share(units, t + 1, crew.size)):
+        image = <const real*> w.x + unit // w.g.oh * image_size
+        at = unit * w.g.ow * w.g.c
+        out = <real*> w.out + at
+        if w.bytes:
+            pool_row(&w.g, unit % w.g.oh, image, out, <unsigned char*> w.winner + at)
+        else:
+            pool_row(&w.g, unit % w.g.oh, image, out, <int*> w.winner + at)
+
+
 def maxpool2d_forward(
     const real[:, :, :, ::1] x,
     real[:, :, :, ::1] out,
@@ -179,13 +204,36 @@ def maxpool2d_forward(
     )
     cdef ptrdiff_t units = g.n * g.oh
     cdef int team = team_size(threads, units, units * g.ow * g.c * fh * fw)
-    cdef int t
-    cdef ptrdiff_t unit, image, v
+    cdef MaxPool w
+    w.g, w.x, w.out = g, &x[0, 0, 0, 0], &out[0, 0, 0, 0]
+    w.winner, w.bytes = &winner[0, 0, 0, 0], sizeof(place) == 1
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                image, v = unit // g.oh, unit % g.oh
-                pool_row(&g, v, &x[image, 0, 0, 0], &out[image, v, 0, 0], &winner[image, v, 0, 0])
+        run_parts(<Part> maxpool_part[real], &w, team, 0)
+
+
+cdef struct MaxPoolGradient:
+    Pool g
+    bint tiled
+    const void* dout
+    const void* winner
+    bint bytes  # winner is of them, and of int else
+    void* dx
+
+
+cdef void maxpool_gradient_part(
+    const real* type_of, const MaxPoolGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t at, image
+    cdef const real* dout
+    cdef real* dx
+    for image in range(share(w.g.n, t, crew.size), share(w.g.n, t + 1, crew.size)):
+        at = image * w.g.oh * w.g.ow * w.g.c
+        dout = <const real*> w.dout + at
+        dx = <real*> w.dx + image * w.g.h * w.g.w * w.g.c
+        if w.bytes:
+            pool_image_gradient(&w.g, w.tiled, dout, <const unsigned char*> w.winner + at, dx)
+        else:
+            pool_image_gradient(&w.g, w.tiled, dout, <const int*> w.winner + at, dx)
 
 
 def maxpool2d_backward(
@@ -205,13 +253,9 @@ def maxpool2d_backward(
     )
     cdef int team = team_size(threads, g.n, g.n * g.oh * g.ow * g.c * fh * fw)
     cdef bint tiled = tiles_image(&g)
-    cdef int t
-    cdef ptrdiff_t image
+    cdef MaxPoolGradient w
+    w.g, w.tiled, w.dout, w.dx = g, tiled, &dout[0, 0, 0, 0], &dx[0, 0, 0, 0]
+    w.winner, w.bytes = &winner[0, 0, 0, 0], sizeof(place) == 1
     took[real](MAXPOOL_BACKWARD, TILED if tiled else OVERLAPPING, &dout[0, 0, 0, 0], team)
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for image in range(share(g.n, t, team), share(g.n, t + 1, team)):
-                pool_image_gradient(
-                    &g, tiled, &dout[image, 0, 0, 0], &winner[image, 0, 0, 0],
-                    &dx[image, 0, 0, 0],
-                )
+        run_parts(<Part> maxpool_gradient_part[real], &w, team, 0)

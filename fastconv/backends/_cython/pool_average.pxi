@@ -78,6 +78,25 @@ cdef void average_row(
         result += g.c
 
 
+cdef struct WindowSums:
+    Ranges g
+    const void* source
+    ptrdiff_t units  # rows of the result
+    void* result
+
+
+cdef void window_sums_part(
+    const real* type_of, const WindowSums* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t unit
+    for unit in range(share(w.units, t, crew.size), share(w.units, t + 1, crew.size)):
+        average_row[real](
+            &w.g, unit % w.g.oh,
+            <const real*> w.source + unit // w.g.oh * w.g.h * w.g.w * w.g.c,
+            <real*> w.result + unit * w.g.ow * w.g.c,
+        )
+
+
 def window_sums(
     const real[:, :, :, ::1] source,
     const long long[:, ::1] rows,
@@ -97,12 +116,7 @@ def window_sums(
     )
     cdef ptrdiff_t units = source.shape[0] * g.oh
     cdef int team = team_size(threads, units, source.shape[0] * g.c * max(g.h * g.w, g.oh * g.ow))
-    cdef ptrdiff_t unit, image
-    cdef int t
+    cdef WindowSums w
+    w.g, w.source, w.units, w.result = g, &source[0, 0, 0, 0], units, &result[0, 0, 0, 0]
     with nogil:
-        for t in prange(team, num_threads=team, use_threads_if=team > 1, schedule="static"):
-            for unit in range(share(units, t, team), share(units, t + 1, team)):
-                image = unit // g.oh
-                average_row(
-                    &g, unit % g.oh, &source[image, 0, 0, 0], &result[image, unit % g.oh, 0, 0]
-                )
+        run_parts(<Part> window_sums_part[real], &w, team, 0)
