@@ -34,7 +34,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 KERNEL_FLAGS = [
     "-O3",
     "-g0",
-    "-fopenmp",
+    "-pthread",
     # sqrt need not set errno, so that loops of it become vectors. No -ffast-math: results count.
     "-fno-math-errno",
     # gcc unrolls 16 iterations at most by default, and would leave a tile of 8 x 2 in memory.
@@ -120,7 +120,7 @@ extensions = [
         include_dirs=[numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=KERNEL_FLAGS + flags,
-        extra_link_args=["-fopenmp"],
+        extra_link_args=["-pthread"],
     )
     for isa, flags in ISA_FLAGS.items()
 ]

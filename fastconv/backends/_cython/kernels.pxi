@@ -1,6 +1,5 @@
 # All kernels. Included once by each kernels_*.pyx, which differ only in their compiler flags.
 
-from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -37,5 +36,5 @@ include "program.pxi"
 
 
 def build_facts():
-    """What compiled this: compiler, OpenMP's date, and bytes of a vector."""
-    return {"compiler": COMPILER.decode(), "openmp": OPENMP, "vector_bytes": VECTOR_BYTES}
+    """What compiled this: the compiler, and bytes of a vector."""
+    return {"compiler": COMPILER.decode(), "vector_bytes": VECTOR_BYTES}

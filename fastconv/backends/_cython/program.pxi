@@ -45,24 +45,23 @@ cdef void move_part(
                 out[i * out_step] = source[i * source_step] * factor
 
 
-def move(
-    size_t source, size_t out, shape, source_steps, out_steps, double factor, int itemsize,
-    int threads,
-):
-    """out = source * factor, at these addresses; steps are in elements."""
+def move(cnp.ndarray source, cnp.ndarray out, source_steps, out_steps, double factor, int threads):
+    """out = source * factor, of one shape and dtype and up to AXES axes; steps are in elements."""
     cdef Move m
     cdef ptrdiff_t values = 1
     cdef int axis, team
-    m.axes, m.source, m.out, m.factor = len(shape), <const void*> source, <void*> out, factor
-    if not 1 <= m.axes <= AXES:
-        raise ValueError(f"move: expected 1 to {AXES} axes, got {m.axes}")
+    cdef bint single
+    cdef tuple shape = (<object> out).shape
+    m.axes, m.factor = len(shape), factor
+    m.source, m.out = cnp.PyArray_DATA(source), cnp.PyArray_DATA(out)
     for axis in range(m.axes):
         m.shape[axis], m.source_step[axis] = shape[axis], source_steps[axis]
         m.out_step[axis] = out_steps[axis]
         values *= m.shape[axis]
     team = team_size(threads, values, values)
+    single = (<object> out).itemsize == sizeof(float)
     with nogil:
-        if itemsize == sizeof(float):
+        if single:
             run_parts(<Part> move_part[float], &m, team, 0)
         else:
             run_parts(<Part> move_part[double], &m, team, 0)

@@ -38,12 +38,6 @@ enum { VECTOR_BYTES = 16 };
 
 enum { ROWS_1 = 12, CACHE_LINE = 64 };
 
-#if defined(_OPENMP)
-enum { OPENMP = _OPENMP };
-#else
-enum { OPENMP = 0 };
-#endif
-
 #if defined(__clang__)
 #define COMPILER __VERSION__
 #else

@@ -259,7 +259,14 @@ struct Recording {
         for (Piece& piece : pieces) std::free(piece.memory);
     }
 
-    // The smallest free piece that is large enough, or a new one; NULL where there is no memory.
+    // A piece that no call has had; NULL where there is no memory.
+    void* take_new(std::ptrdiff_t bytes) {
+        void* memory = std::malloc(std::size_t(bytes));
+        if (memory != nullptr) pieces.push_back({memory, bytes});
+        return memory;
+    }
+
+    // The smallest free piece that is large enough, or a new one.
     void* take(std::ptrdiff_t* bytes) {
         auto best = free_pieces.end();
         for (auto one = free_pieces.begin(); one != free_pieces.end(); ++one)
@@ -271,9 +278,7 @@ struct Recording {
             *bytes = found.bytes;
             return found.memory;
         }
-        void* memory = std::malloc(std::size_t(*bytes));
-        if (memory != nullptr) pieces.push_back({memory, *bytes});
-        return memory;
+        return take_new(*bytes);
     }
 
     void give(void* memory, std::ptrdiff_t bytes) { free_pieces.push_back({memory, bytes}); }

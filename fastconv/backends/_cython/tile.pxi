@@ -23,7 +23,6 @@ cdef extern from "simd.h" nogil:
         TILE
         REGISTERS
         VECTOR_BYTES
-        OPENMP
         SLACK
         MOST_LANES
 

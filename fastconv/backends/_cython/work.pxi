@@ -19,6 +19,7 @@ cdef extern from "team.h" nogil:
 
     cdef cppclass Recording "team::Recording":
         void run() noexcept
+        void* take_new(ptrdiff_t) noexcept
         void* take(ptrdiff_t*) noexcept
         void give(void*, ptrdiff_t) noexcept
 
@@ -113,6 +114,8 @@ cdef class Scratch:
         self.keeper, self.of_weights = recording(), of_weights
         if self.keeper == NULL:
             self.memory = take_memory(&self.bytes)
+        elif of_weights:  # what other calls work in would not stay as it is
+            self.memory = self.keeper.take_new(self.bytes)
         else:
             self.memory = self.keeper.take(&self.bytes)
         if self.memory == NULL:

@@ -1,4 +1,4 @@
-"""The Cython backend: compiled kernels for channels-last memory, on OpenMP threads.
+"""The Cython backend: compiled kernels for channels-last memory, on threads of their own.
 
 This is glue. The kernels are in ``_cython``, built once for each instruction set; here
 one of those builds is chosen, and arrays are handed over as the kernels want them:
@@ -37,7 +37,7 @@ BUILD_REASON = Path(__file__).parents[1] / "_cython" / "_build_reason.txt"
 """Where the build wrote what it could not compile, and why; see setup.py."""
 
 REMEDY = (
-    "install a C++ compiler with OpenMP (gcc, or clang with libomp) and reinstall fastconv with "
+    "install a C++ compiler (gcc or clang) and reinstall fastconv with "
     "FASTCONV_REQUIRE_EXTENSION=1, which stops at the first error"
 )
 
@@ -152,7 +152,7 @@ class CythonBackend(
         bits = 8 * facts["vector_bytes"]
         return {
             "instruction set": f"{self._isa} ({bits}-bit vectors; {self._why})",
-            "threading": f"OpenMP {facts['openmp']}",
+            "threading": "own threads, which spin briefly, then sleep",
             "threads": str(self._threads),
             "compiler": facts["compiler"],
         }

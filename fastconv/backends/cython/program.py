@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from types import ModuleType
 from typing import Any
 
-from ..calls import MOVE, Call, Run
+from ..calls import MOVE, Call, Run, call_each
 from .compiled import CompiledKernels
 
 __all__ = ["Programs"]
 
 PACKED = {
-    "conv2d_forward": ("weight", "bias"),
-    "conv2d_block_forward": ("weight", "bias"),
+    "conv2d_forward": (1, 2),
+    "conv2d_block_forward": (1, 2),
 }
-"""Arrays that are not read any more once they are packed."""
+"""Arguments of compiled kernels, weight and bias, that are not read any more once packed."""
 
 
 class Programs(CompiledKernels):
@@ -22,28 +25,68 @@ class Programs(CompiledKernels):
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record them."""
+        return _InOrder(
+            [
+                self._recorded(list(some)) if by_kernels else call_each(list(some))
+                for by_kernels, some in groupby(calls, _by_kernels_alone)
+            ]
+        )
+
+    def _recorded(self, calls: Sequence[Call]) -> Run:
         program = self._kernels.Program()
+        backend = copy.copy(self)
+        kept: list[Any] = []
+        backend._kernels = _Keeping(self._kernels, kept)  # type: ignore[assignment]
 
         def each() -> None:
             for call in calls:
                 if call.kernel == MOVE:
-                    self._move(**call.arguments)
+                    backend._move(**call.arguments)
                 else:
-                    getattr(self, call.kernel)(**call.arguments)
+                    getattr(backend, call.kernel)(**call.arguments)
 
-        kept = [
-            value
-            for call in calls
-            for name, value in call.arguments.items()
-            if name not in PACKED.get(call.kernel, ())
-        ]
         program.record(each, kept)
-        return program
+        return program  # type: ignore[no-any-return]
 
     def _move(self, source: Any, factor: float, out: Any) -> None:
-        if source.size:
-            steps = ([s // a.itemsize for s in a.strides] for a in (source, out))
-            addresses = (a.ctypes.data for a in (source, out))
-            self._kernels.move(
-                *addresses, source.shape, *steps, factor, out.itemsize, self._threads
-            )
+        if not source.size:
+            return
+        steps = [[step // array.itemsize for step in array.strides] for array in (source, out)]
+        self._kernels.move(source, out, *steps, factor, self._threads)
+
+
+def _by_kernels_alone(call: Call) -> bool:
+    """Whether compiled kernels do all of a call, and nothing looks at the images before."""
+    if call.kernel != "conv2d_grouped_forward":
+        return True
+    groups = call.arguments["groups"]
+    return bool(groups == call.arguments["geometry"].c == len(call.arguments["weight"]))
+
+
+class _InOrder:
+    """One run after the other."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+
+    def run(self) -> None:
+        for run in self.runs:
+            run.run()
+
+
+class _Keeping:
+    """Compiled kernels whose arguments are kept: recorded parts know their addresses only."""
+
+    def __init__(self, kernels: ModuleType, kept: list[Any]) -> None:
+        self._kernels = kernels
+        self._kept = kept
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        kernel = getattr(self._kernels, name)
+        passing = PACKED.get(name, ())
+
+        def keeping(*arguments: Any) -> Any:
+            self._kept += [value for i, value in enumerate(arguments) if i not in passing]
+            return kernel(*arguments)
+
+        return keeping
