@@ -14,7 +14,7 @@ FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions wher
                          applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data (default:
                          ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
-OMP_WAIT_POLICY,         how OpenMP's threads wait (default: briefly, then asleep)
+OMP_WAIT_POLICY,         how Numba's OpenMP threads wait (default: briefly, then asleep)
 GOMP_SPINCOUNT
 =======================  ==========================================================
 
@@ -314,12 +314,12 @@ def brief_waits() -> Iterator[None]:
 
 
 def waiting() -> str:
-    """How OpenMP's threads wait for work and for each other."""
+    """How the threads of OpenMP, on which Numba's kernels run, wait for work and each other."""
     if Process.waiting:
         return Process.waiting
     if _libgomp_is_loaded():
         return "as it was said when libgomp was loaded, before fastconv's kernels"
-    return "by the default of the OpenMP library"
+    return "GCC's OpenMP is not loaded"
 
 
 def _libgomp_is_loaded() -> bool:

@@ -44,7 +44,7 @@ def configuration() -> dict[str, Any]:
         "backend": _chosen(),
         "cpus": _cpus(),
         "threads": config.get_num_threads(),
-        "threads wait": config.waiting(),
+        "OpenMP threads wait": config.waiting(),
         "max_isa": config.max_isa() or "none",
         "math mode": config.get_math_mode(),
         "convolution algorithm": config.get_conv_algorithm(),

@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     facts = config.facts
     names = facts.class_names
     predictions: list[dict[str, Any]] = []
+    with selection.use_backend(config.backend):
+        ensemble = ensemble.prepare((1, *facts.shape))
     for path in options.images:
         try:
             image = prepare_picture(path, facts)

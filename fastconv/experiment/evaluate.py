@@ -87,6 +87,8 @@ def evaluate(ensemble: Ensemble, test: Part, backend: str, progress: bool) -> Ev
     found = []
     bar = ProgressBar(len(starts), 0, show=progress, unit="batch", delay=PATIENCE)
     with use_backend(backend), bar:
+        if len(test):
+            ensemble = ensemble.prepare((min(BATCH, len(test)), *test.images.shape[1:]))
         for start in starts:
             found.append(ensemble.probabilities(test.images[start : start + BATCH]))
             bar.tick()

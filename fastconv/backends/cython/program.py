@@ -40,10 +40,8 @@ class Programs(CompiledKernels):
 
         def each() -> None:
             for call in calls:
-                if call.kernel == MOVE:
-                    backend._move(**call.arguments)
-                else:
-                    getattr(backend, call.kernel)(**call.arguments)
+                name = "_move" if call.kernel == MOVE else call.kernel
+                getattr(type(self), name)(backend, **call.arguments)
 
         program.record(each, kept)
         return program  # type: ignore[no-any-return]
