@@ -33,7 +33,7 @@ class Programs(CompiledKernels):
         )
 
     def _recorded(self, calls: Sequence[Call]) -> Run:
-        program = self._kernels.Program()
+        program: Any = self._kernels.Program()
         backend = copy.copy(self)
         kept: list[Any] = []
         backend._kernels = _Keeping(self._kernels, kept)  # type: ignore[assignment]
@@ -44,7 +44,7 @@ class Programs(CompiledKernels):
                 getattr(type(self), name)(backend, **call.arguments)
 
         program.record(each, kept)
-        return program  # type: ignore[no-any-return]
+        return program
 
     def _move(self, source: Any, factor: float, out: Any) -> None:
         if not source.size:
