@@ -79,9 +79,10 @@ BACKEND_ROOMS = {
     "algorithms": set(),
     "table": {"short"},
     "shared": {"table"},
+    "calls": {"table"},
     "numpy": {"short", "table"},
-    "numba": {"short", "table", "algorithms", "shared", "_numba"},
-    "cython": {"short", "table", "algorithms", "shared"},
+    "numba": {"short", "table", "algorithms", "shared", "calls", "_numba"},
+    "cython": {"short", "table", "algorithms", "shared", "calls"},
     "_numba": {"table", "algorithms", "shared"},
     "_cython": set(),
 }
