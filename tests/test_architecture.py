@@ -78,10 +78,11 @@ BACKEND_ROOMS = {
     "short": set(),
     "algorithms": set(),
     "table": {"short"},
+    "calls": {"table"},
     "shared": {"table"},
     "numpy": {"short", "table"},
-    "numba": {"short", "table", "algorithms", "shared", "_numba"},
-    "cython": {"short", "table", "algorithms", "shared"},
+    "numba": {"short", "table", "calls", "algorithms", "shared", "_numba"},
+    "cython": {"short", "table", "calls", "algorithms", "shared"},
     "_numba": {"table", "algorithms", "shared"},
     "_cython": set(),
 }

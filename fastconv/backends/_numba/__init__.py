@@ -22,6 +22,7 @@ conv_sparse_gradient  weight gradient behind ReLU and pooling, from the winners 
 grouped_depthwise     depthwise convolution and its gradients
 grouped               convolution in groups, with any stride and dilation
 pool, pool_average    max pooling and average pooling
+move                  numbers to another place
 columns               im2col and its adjoint
 activation            activations
 norm, norm_images     batch normalisation of features, and per channel
