@@ -372,3 +372,66 @@ def test_moves(numba, dtype, threads, what, factor):
             run.run()
             same(out, expected)
             assert (around[..., 0] == -1).all()
+
+
+# ---- recordings --------------------------------------------------------------------------------
+
+
+@THREADS
+def test_a_launch_is_made_where_its_condition_holds(numba, threads):
+    fastconv.set_num_threads(threads)
+    selection.active()
+    from fastconv.backends._numba.launch.recording import recording
+
+    flag, source, outs = np.ones(1, np.int64), np.ones(9), np.zeros((3, 9))
+
+    def conditional():
+        to = recording()
+        for i in range(2):
+            with to.only_if(flag, i):
+                numba._move(source, 1 + i, outs[i])
+        numba._move(source, 3, outs[2])
+
+    run = numba._team.record([conditional])
+    for value, expected in ((1, [0, 2, 3]), (0, [1, 0, 3])):
+        flag[0], outs[...] = value, 0
+        run.run()
+        assert outs[:, 0].tolist() == outs[:, -1].tolist() == expected
+
+
+def test_each_run_asks_anew_whether_all_is_finite(monkeypatch, numba, dtype):
+    from fastconv.backends._numba.launch.recording import Recording
+
+    flags, only_if = [], Recording.only_if
+
+    def noted(self, flag, value):
+        flags.append(flag)
+        return only_if(self, flag, value)
+
+    monkeypatch.setattr(Recording, "only_if", noted)
+    prepared = Network([Draw(dtype).conv(32, 32, groups=8)], dtype, NAME).prepare((1, 32, 9, 9))
+    (x,) = images(dtype, 1, (1, 32, 9, 9))
+    assert len(flags) == 2
+    for value, expected in ((1, 1), (np.inf, 0), (2, 1), (-np.inf, 0), (np.nan, 0), (0, 1)):
+        x[0, -1, -1, -1] = value
+        with np.errstate(invalid="ignore"):
+            prepared.predict(x)
+        assert [flag[0] for flag in flags] == [expected, expected]
+
+
+def test_what_is_lent_lies_apart_until_the_call_ends(numba):
+    from fastconv.backends._numba.launch.recording import CHUNK_BYTES, Recording
+
+    to = Recording(numba._team.builder)
+    sizes = (1, CHUNK_BYTES // 2, CHUNK_BYTES - 64, 100, 2 * CHUNK_BYTES, 0, 64)
+    places = []
+    for _ in range(3):
+        lent = [to.lend(size) for size in sizes]
+        for i, (memory, size) in enumerate(zip(lent, sizes, strict=True)):
+            assert len(memory) >= size
+            assert memory.ctypes.data % 64 == 0
+            memory[...] = i
+        assert all((memory == i).all() for i, memory in enumerate(lent))
+        places.append([memory.ctypes.data for memory in lent])
+        to.next_call()
+    assert places[0] == places[1] == places[2]
