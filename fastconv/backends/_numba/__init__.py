@@ -38,5 +38,6 @@ conv_weight_gradient  weight gradients, by the algorithm
 offsets               the tables of offsets of a convolution
 winograd_tiling       how the tiles of a Winograd convolution are cut into blocks
 ways                  which ways calls took, read from what ran
-launch                compiling kernels, keeping them on disk, running them on a team of threads
+launch                compiling kernels, keeping them on disk, running them on a team of threads,
+                      and running again what it has recorded
 """
