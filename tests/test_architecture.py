@@ -78,6 +78,7 @@ BACKEND_ROOMS = {
     "short": set(),
     "algorithms": set(),
     "table": {"short"},
+    "calls": {"table"},
     "shared": {"table"},
     "calls": {"table"},
     "numpy": {"short", "table"},

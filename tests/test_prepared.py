@@ -191,6 +191,16 @@ def test_whoever_calls_a_kernel_from_python_is_found(rng, monkeypatch):
         np.testing.assert_array_equal(prepared.predict(x), expected)
 
 
+def test_layers_of_another_dtype(backend, rng):
+    """Numbers are converted where the layers meet."""
+    layers = [conv(rng, dtype, 6, 4 if i == 0 else 6, 3) for i, dtype in enumerate("fdf")]
+    network = Network([*layers, Dropout(0.2), affine(rng, "d", 96, 3)], "float32", backend)
+    prepared = network.prepare(SHAPE)
+    for _ in range(2):
+        x = rng.standard_normal(SHAPE).astype("float32")
+        np.testing.assert_array_equal(prepared.predict(x), network.predict(x))
+
+
 def test_places_in_memory_are_used_again(rng):
     """Of eleven layers of one size, no more than a few lie in memory at a time."""
     layers = [layer for _ in range(11) for layer in (conv(rng, "float32", 4, 4, 3, pad=1), Tanh())]

@@ -22,6 +22,7 @@ conv_sparse_gradient  weight gradient behind ReLU and pooling, from the winners 
 grouped_depthwise     depthwise convolution and its gradients
 grouped               convolution in groups, with any stride and dilation
 pool, pool_average    max pooling and average pooling
+move                  numbers to another place
 columns               im2col and its adjoint
 activation            activations
 norm, norm_images     batch normalisation of features, and per channel
@@ -37,5 +38,6 @@ conv_weight_gradient  weight gradients, by the algorithm
 offsets               the tables of offsets of a convolution
 winograd_tiling       how the tiles of a Winograd convolution are cut into blocks
 ways                  which ways calls took, read from what ran
-launch                compiling kernels, keeping them on disk, running them on a team of threads
+launch                compiling kernels, keeping them on disk, running them on a team of threads,
+                      and running again what it has recorded
 """

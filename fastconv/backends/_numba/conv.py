@@ -15,7 +15,7 @@ from . import offsets, product
 from . import winograd as kernels
 from .conv_few_channels import few_channels
 from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
-from .launch.memory import addresses, code, deal, workspace
+from .launch.memory import addresses, code, deal, keep, lasting, workspace
 from .launch.team import Team
 from .offsets import Product, WeightLayout
 from .winograd import transform_filters
@@ -161,15 +161,14 @@ def winograd(
     start_at, of_empty, zeros = addresses(*start)
     filters_size = frequencies * blocks * width * depth
     transforming = team.parts(filters_size)
-    _memory, (taps, filters, scratch) = workspace(
-        x.dtype, transforming * 9 * width, filters_size, parts * cut.scratch
-    )
+    _filters, filters = lasting(x.dtype, filters_size)
+    _memory, (taps, scratch) = workspace(x.dtype, transforming * 9 * width, parts * cut.scratch)
     arguments = [weight.ctypes.data, taps, filters, p.addresses[3]]
     arguments += [p.columns, depth, p.column_step, looking, of_empty]
-    team.run(transform_filters, (code(x), lanes, vectors, *sides), arguments, transforming)
+    constants = code(x), lanes, vectors, *sides
+    team.run(transform_filters, constants, arguments, transforming, of_weights=True)
     arguments = [*addresses(x, in_gate), filters, start_at, zeros]
-    arguments += [result.ctypes.data, scratch]
-    arguments += addresses(winner)
+    arguments += [*addresses(result), scratch, *addresses(winner)]
     frame = p.frame
     arguments += [in_kind, frame.height, frame.width, depth, x.size // images]
     arguments += [frame.top, frame.left, kind]
@@ -205,13 +204,14 @@ def multiply(
     parts = team.parts(images * tiles * len(start) // lanes * p.terms)
     framed = p.frame.size > 0 or in_kind != NO_GATE
     frame_size = p.frame.area * p.frame.channels if framed else 0
-    _memory, (packed, scratch, total) = workspace(
-        x.dtype, len(start) * p.terms, parts * frame_size, parts * rows * width
-    )
+    _packed, packed = lasting(x.dtype, len(start) * p.terms)
+    _memory, (scratch, total) = workspace(x.dtype, parts * frame_size, parts * rows * width)
     *tables, weights = p.addresses
+    keep(p)
     arguments = [weight.ctypes.data, packed, weights]
     arguments += [p.columns, p.terms, p.column_step, width]
-    team.run(product.pack, (code(x),), arguments, team.parts(len(start) * p.terms))
+    packing = team.parts(len(start) * p.terms)
+    team.run(product.pack, (code(x),), arguments, packing, of_weights=True)
     arguments = [*addresses(x, in_gate), scratch, packed, *addresses(start, result, winner)]
     arguments += tables
     arguments += [images, tiles, p.columns, p.terms, x.size // images, result.size // images]

@@ -29,10 +29,10 @@ from typing import Any
 
 from .launch.build import Kernel
 from .product import add_rows
-from .words.pointer import LONG, clear, copy, helper, numbers, pointers, share, steps
+from .words.pointer import ELEMENTS, LONG, clear, copy, helper, numbers, pointers, share, steps
 from .words.tile import add, rank1, store, tile
 
-__all__ = ["grouped", "grouped_sums"]
+__all__ = ["grouped", "grouped_sums", "look_for_others"]
 
 
 def pixel_copier(lanes: int) -> Any:
@@ -147,6 +147,23 @@ def grouped(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
                                     *(t + to * width, target_step * width, across[2], width),
                                 )
                 copy_pixels(t, width, pixels, columns, goes + group * columns, target_c)
+
+    return kernel
+
+
+def look_for_others(real: int) -> Kernel:
+    """The flag becomes 0 where a value is NaN or infinite."""
+    number: Any = ELEMENTS[real]
+
+    def kernel(block, part, parts):
+        (values,), (flag,) = pointers(block, 0, 1, real), pointers(block, 1, 1, LONG)
+        (count,) = numbers(block, 2, 1)
+        first, last = share(count, part, parts)
+        others = 0
+        for i in range(first, last):
+            others |= values[i] - values[i] != number(0)
+        if others != 0:
+            flag[0] = 0
 
     return kernel
 

@@ -19,6 +19,9 @@ PACKED = {
 }
 """Arguments of compiled kernels, weight and bias, that are not read any more once packed."""
 
+MOST_AXES = 8
+"""Of arrays that the compiled `move` takes."""
+
 
 class Programs(CompiledKernels):
     """What makes a `Run` of calls; see `fastconv.backends.calls`."""
@@ -55,6 +58,9 @@ class Programs(CompiledKernels):
 
 def _by_kernels_alone(call: Call) -> bool:
     """Whether compiled kernels do all of a call, and nothing looks at the images before."""
+    if call.kernel == MOVE:
+        source, out = call.arguments["source"], call.arguments["out"]
+        return bool(source.dtype == out.dtype and out.ndim <= MOST_AXES)
     if call.kernel != "conv2d_grouped_forward":
         return True
     groups = call.arguments["groups"]

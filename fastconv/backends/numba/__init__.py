@@ -37,6 +37,7 @@ from .grouped import GroupedKernels
 from .loss import LossKernels
 from .norm import NormKernels
 from .pool import PoolKernels
+from .program import Programs
 from .updates import UpdateKernels
 
 __all__ = ["NumbaBackend", "create"]
@@ -83,6 +84,7 @@ class NumbaBackend(
     LossKernels,
     UpdateKernels,
     AugmentKernels,
+    Programs,
 ):
     """The kernel table in Numba; see `fastconv.backends.table.Backend` for each contract."""
 

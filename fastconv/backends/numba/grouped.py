@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .._numba import grouped, grouped_depthwise
-from .._numba.launch.memory import addresses, code
+from .._numba.launch.memory import addresses, code, workspace
+from .._numba.launch.recording import recording
 from ..shared.grouped import GroupedConvolution, up
 from ..shared.window_tables import Runs, Table, Tables
 from ..table import Array
-from .launched import LaunchedKernels
+from .program import Programs
 
 __all__ = ["GroupedKernels"]
 
 
-class GroupedKernels(LaunchedKernels, GroupedConvolution):
+class GroupedKernels(Programs, GroupedConvolution):
     """The four kernels that `GroupedConvolution` asks for."""
 
     def _vector(self, itemsize: int) -> int:
@@ -22,6 +25,31 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
 
     def _most_threads(self) -> int:
         return self._team.threads
+
+    def _copy(self, source: Array, out: Array) -> None:
+        if recording() is None:
+            super()._copy(source, out)
+        else:
+            self._move(source, 1, out)
+
+    def _by_values(
+        self, images: Array, finite: Callable[[], None], otherwise: Callable[[], None]
+    ) -> None:
+        to = recording()
+        if to is None:
+            super()._by_values(images, finite, otherwise)
+            return
+        # The recording has both, and which of them runs is found out each time.
+        flag = np.ones(1, np.int64)
+        to.put_back(flag)
+        self._run(
+            *(grouped.look_for_others, (code(images),), images.size),
+            *(*addresses(images, flag), images.size),
+        )
+        with to.only_if(flag, 1):
+            finite()
+        with to.only_if(flag, 0):
+            otherwise()
 
     def _depthwise(
         self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array
@@ -61,8 +89,9 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         parts = min(self._team.parts(work), images * len(cut))
         source_pixels, target_pixels = band_pixels(cut, t, target)
         size = source_pixels * depth + target_pixels * width
-        zeros, scratch = np.zeros(width, source.dtype), np.empty((parts, size), source.dtype)
-        arguments = addresses(source, taps, start, zeros, scratch, target)
+        zeros = np.zeros(width, source.dtype)
+        _memory, scratch = workspace(source.dtype, parts * size)
+        arguments = [*addresses(source, taps, start, zeros), *scratch, *addresses(target)]
         arguments += addresses(t.rows, t.columns, cut)
         arguments += [images, len(cut), groups, t.rows.shape[1], len(t.columns), width]
         arguments += [source.shape[1], source.shape[3], source[0].size, t.source_step]

@@ -20,6 +20,7 @@ Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW win
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +103,11 @@ def phase_geometry(g: WindowGeometry) -> WindowGeometry:
     )
 
 
-def apart(images: Array, d: int, height: int, width: int, pad: int) -> Array:
+Copy = Callable[[Array, Array], None]
+"""out = source, for (source, out)."""
+
+
+def apart(images: Array, d: int, height: int, width: int, pad: int, copy: Copy) -> Array:
     """The phases of images (N, C, H, W), each of height x width: pixels d apart, zeros around."""
     n, c = images.shape[:2]
     phases = np.zeros((n, d, d, height, width, c), images.dtype)
@@ -113,11 +118,11 @@ def apart(images: Array, d: int, height: int, width: int, pad: int) -> Array:
             some = some[:, :, : max(0, height - top), : max(0, width - left)]
             rows, columns = some.shape[2:]
             place = phases[:, i, j, top : top + rows, left : left + columns]
-            place[...] = some.transpose(0, 2, 3, 1)
+            copy(some.transpose(0, 2, 3, 1), place)
     return phases.reshape(n * d * d, height, width, c).transpose(0, 3, 1, 2)
 
 
-def together_again(phases: Array, d: int, pad: int, images: Array) -> None:
+def together_again(phases: Array, d: int, pad: int, images: Array, copy: Copy) -> None:
     """The images (N, C, H, W) that `apart` took apart, every pixel from its phase."""
     n, c = images.shape[:2]
     height, width = phases.shape[2:]
@@ -129,8 +134,8 @@ def together_again(phases: Array, d: int, pad: int, images: Array) -> None:
             rows = max(0, min(some.shape[2], height - top))
             columns = max(0, min(some.shape[3], width - left))
             place = phases[:, i, j, :, top : top + rows, left : left + columns]
-            some[:, :, :rows, :columns] = place
-            # What no window reaches has no place in a phase.
+            copy(place, some[:, :, :rows, :columns])
+            # What no window reaches has no place in a phase; of an output each pixel has one.
             some[:, :, rows:] = 0
             some[:, :, :, columns:] = 0
 
@@ -154,6 +159,19 @@ class GroupedConvolution(ABC):
     @abstractmethod
     def _most_threads(self) -> int:
         """Threads that may be used."""
+
+    def _copy(self, source: Array, out: Array) -> None:
+        """Out = source; a backend that records calls records it, too."""
+        out[...] = source
+
+    def _by_values(
+        self, images: Array, finite: Callable[[], None], otherwise: Callable[[], None]
+    ) -> None:
+        """Call one of two functions; a backend that records calls finds out each time which."""
+        if all_finite(images):
+            finite()
+        else:
+            otherwise()
 
     @abstractmethod
     def conv2d_forward(
@@ -226,10 +244,10 @@ class GroupedConvolution(ABC):
             self._depthwise(x, taps, bias, runs(g, False), g.fw, out)
         elif groups == g.stride == 1:
             phases = phase_geometry(g)
-            parts = apart(x, g.dilation, phases.h, phases.w, g.pad)
+            parts = apart(x, g.dilation, phases.h, phases.w, g.pad, self._copy)
             scores = empty_last(phases.output_shape(len(weight)), x.dtype)
             self.conv2d_forward(parts, weight, bias, phases, scores)
-            together_again(scores, g.dilation, 0, out)
+            together_again(scores, g.dilation, 0, out, self._copy)
         else:
             self._by_taps(x, weight, bias, groups, tables(g, False), False, out)
 
@@ -259,12 +277,12 @@ class GroupedConvolution(ABC):
             dbias[...] = sums[-1]
         elif groups == g.stride == 1:
             phases = phase_geometry(g)
-            parts = apart(x, g.dilation, phases.h, phases.w, g.pad)
-            gradient = apart(dout, g.dilation, phases.oh, phases.ow, 0)
+            parts = apart(x, g.dilation, phases.h, phases.w, g.pad, self._copy)
+            gradient = apart(dout, g.dilation, phases.oh, phases.ow, 0, self._copy)
             dparts = None if dx is None else empty_last(phases.input_shape, x.dtype)
             self.conv2d_backward(gradient, parts, weight, phases, dparts, dweight, dbias)
             if dx is not None and dparts is not None:
-                together_again(dparts, g.dilation, g.pad, dx)
+                together_again(dparts, g.dilation, g.pad, dx, self._copy)
         else:
             if dx is not None:
                 start = np.zeros(g.c, x.dtype)
@@ -286,9 +304,26 @@ class GroupedConvolution(ABC):
         gradient: bool,
         target: Array,
     ) -> None:
+        def as_groups(together: int) -> None:
+            self._by_merged(source, weight, start, groups, together, t, gradient, target)
+
         together = self._together(weight, groups)
-        if together > 1 and not all_finite(source):
-            together = 1  # the zeros between merged groups, times NaN or infinity, are NaN
+        if together == 1:
+            as_groups(1)
+        else:  # the zeros between merged groups, times NaN or infinity, are NaN
+            self._by_values(source, lambda: as_groups(together), lambda: as_groups(1))
+
+    def _by_merged(
+        self,
+        source: Array,
+        weight: Array,
+        start: Array,
+        groups: int,
+        together: int,
+        t: Tables,
+        gradient: bool,
+        target: Array,
+    ) -> None:
         wide = merged(weight, groups, together)
         if gradient and t.joined > 1:
             wide = wide[..., ::-1]  # the source's columns are read from left to right

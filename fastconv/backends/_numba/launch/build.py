@@ -29,7 +29,7 @@ from ....console import mention
 from ..words.pointer import invoke
 from .store import Store
 
-__all__ = ["Builder", "Factory", "Kernel"]
+__all__ = ["Builder", "Factory", "Kernel", "run_parts"]
 
 Kernel = Callable[[int, int, int], None]
 Factory = Callable[..., Kernel]
@@ -86,9 +86,9 @@ class Builder:
         """Return the kernel of `factory(*constants)`, compiled."""
         return self._get(factory, constants, parallel=False)
 
-    def parallel(self) -> CFunc:
-        """Return the parallel loop, compiled."""
-        return self._get(run_parts, (), parallel=True)
+    def parallel(self, factory: Factory) -> CFunc:
+        """Return the parallel loop of `factory()`, compiled."""
+        return self._get(factory, (), parallel=True)
 
     def _get(self, factory: Factory, constants: tuple[int, ...], parallel: bool) -> Any:
         key = (factory, *constants)

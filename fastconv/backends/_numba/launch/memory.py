@@ -1,4 +1,7 @@
-"""Arrays as the kernels take them: addresses, codes of element types, memory to work in."""
+"""Arrays as the kernels take them: addresses, codes of element types, memory to work in.
+
+A recording is told of each address that is taken here.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..words.pointer import BYTE, DOUBLE, FLOAT, INT, LINE, LINE_OF_LONGS
+from .recording import recording
 
-__all__ = ["addresses", "code", "deal", "workspace"]
+__all__ = ["addresses", "code", "deal", "keep", "lasting", "workspace"]
 
 
 CODES = {
@@ -25,19 +29,40 @@ def code(array: np.ndarray) -> int:
 
 
 def addresses(*arrays: np.ndarray | None) -> list[int]:
-    """Where the arrays begin; 0 for None."""
+    """Where the arrays begin; 0 for None. A recording keeps them."""
+    keep(*arrays)
     return [0 if array is None else array.ctypes.data for array in arrays]
+
+
+def keep(*things: Any) -> None:
+    """Let a recording keep what is reached by an address that was taken before."""
+    if (to := recording()) is not None:
+        to.keep(*things)
 
 
 def workspace(dtype: np.dtype[Any], *counts: int) -> tuple[np.ndarray, list[int]]:
     """Memory for several arrays of so many elements, and where each begins, on a `LINE`.
 
-    The memory lives as long as the first result does.
+    The memory lives as long as the first result does, and in a recording until the call ends.
     """
     sizes = [-(-count * dtype.itemsize // LINE) * LINE for count in counts]
-    memory = np.empty(sum(sizes) + LINE, np.uint8)
-    begin = memory.ctypes.data + -memory.ctypes.data % LINE
+    if (to := recording()) is None:
+        memory = np.empty(sum(sizes) + LINE, np.uint8)
+        begin = memory.ctypes.data + -memory.ctypes.data % LINE
+    else:
+        memory = to.lend(sum(sizes))
+        begin = memory.ctypes.data
     return memory, [begin + sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def lasting(dtype: np.dtype[Any], count: int) -> tuple[np.ndarray, int]:
+    """Memory for what is made of weights, and where it begins, on a `LINE`.
+
+    It lives as long as the first result does; a recording keeps it.
+    """
+    memory = np.empty(count * dtype.itemsize + LINE, np.uint8)
+    keep(memory)
+    return memory, memory.ctypes.data + -memory.ctypes.data % LINE
 
 
 def deal(units: int, parts: int) -> np.ndarray:
@@ -48,4 +73,6 @@ def deal(units: int, parts: int) -> np.ndarray:
     shares = np.zeros((parts, LINE_OF_LONGS), np.int64)
     ends = np.arange(parts + 1) * units // parts
     shares[:, 0], shares[:, 1] = ends[:-1], ends[1:]
+    if (to := recording()) is not None:
+        to.put_back(shares)
     return shares

@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 import warnings
 from array import array
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numba
 
 from ....errors import BackendUnavailable, FallbackWarning
 from ...shared.work import worth
-from .build import Builder, Factory
+from .build import Builder, Factory, run_parts
 from .machine import Machine
+from .recording import Recording, record, recording, run_launches, run_launches_on_several
 
-__all__ = ["Ran", "Team"]
+__all__ = ["Launches", "Ran", "Team"]
 
 Ran = dict[tuple[Factory, tuple[int, ...], str, bool], int]
 """How often each kernel ran: its factory and constants, the caller's note, on several threads."""
@@ -102,10 +104,12 @@ class Team:
         arguments: list[int],
         parts: int,
         note: str = "",
+        of_weights: bool = False,
     ) -> None:
         """Run all parts of the kernel `factory(*constants)` on this block of arguments.
 
-        `note` is what else `ran` is to tell: what these arguments make of the machine code.
+        `note` is what else `ran` is to tell: what these arguments make of the machine code. What
+        is made `of_weights` alone is not made again by a recording: it has to be kept.
         """
         block = array("q", arguments)
         kernel = self.builder.serial(factory, *constants)
@@ -115,17 +119,28 @@ class Team:
             self._run_on_several(kernel, block, parts)
         key, ran = (factory, constants, note, parts > 1), self._own.ran
         ran[key] = ran.get(key, 0) + 1
+        if not of_weights and (to := recording()) is not None:
+            to.add(kernel, block, parts, key)
 
     def _run_on_several(self, kernel: Any, block: array[int], parts: int) -> None:
+        with self._threads():
+            loop = self.builder.parallel(run_parts)
+            numba.set_num_threads(min(parts, settings.NUMBA_NUM_THREADS))
+            loop.ctypes(kernel.address, block.buffer_info()[0], parts)
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """Inside, this thread may run parallel loops, and say on how many threads."""
         with self._layer():
-            loop = self.builder.parallel()
             before = numba.get_num_threads()
-            threads = min(parts, settings.NUMBA_NUM_THREADS)
-            numba.set_num_threads(threads)
             try:
-                loop.ctypes(kernel.address, block.buffer_info()[0], parts)
+                yield
             finally:
                 numba.set_num_threads(before)  # it is the caller's setting
+
+    def record(self, functions: list[Callable[[], None]]) -> Launches:
+        """Call the functions, each a call of a kernel, and return their launches."""
+        return Launches(self, record(self.builder, functions))
 
     @property
     def ran(self) -> Ran:
@@ -141,3 +156,34 @@ class Team:
     def layer(self) -> str:
         """Name of the threading layer, once there is one."""
         return numba.threading_layer() if self._gate else "none yet (no call on several threads)"
+
+
+class Launches:
+    """Launches of kernels that a team has recorded. One thread at a time may run them.
+
+    Parameters
+    ----------
+    team : Team
+    recorded : Recording
+    """
+
+    def __init__(self, team: Team, recorded: Recording) -> None:
+        self._team = team
+        self._recorded = recorded
+        self._table = recorded.table()
+        self._arguments = self._table.ctypes.data, len(self._table), settings.NUMBA_NUM_THREADS
+        self._on_several = recorded.most_parts > 1
+        builder = team.builder
+        if self._on_several:
+            with team._layer():
+                self._loop = builder.parallel(run_launches_on_several)
+        else:
+            self._loop = builder.serial(run_launches)
+
+    def run(self) -> None:
+        """Launch them again, in their order."""
+        with self._team._threads() if self._on_several else nullcontext():
+            self._loop.ctypes(*self._arguments)
+        ran = self._team.ran
+        for key, count in self._recorded.ran().items():
+            ran[key] = ran.get(key, 0) + count

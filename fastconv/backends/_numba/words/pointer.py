@@ -14,6 +14,7 @@ steps(step, R)                  (0, step, ..., (R - 1)*step)
 share(n, part, parts)           what falls to this part of n things
 next_unit(p, part, parts)       a thing of this part, or what others have left; see `deal`
 invoke(kernel, ...)             calls the kernel at an address
+use_threads(n)                  the calling thread's parallel loops run on so many threads
 ==============================  ====================================================
 
 What names an element type, or says how many, are compile-time constants: the small ints
@@ -51,6 +52,7 @@ __all__ = [
     "settle",
     "share",
     "steps",
+    "use_threads",
 ]
 
 BYTE, INT, LONG, FLOAT, DOUBLE = range(5)
@@ -231,6 +233,19 @@ def invoke(typing: Any, kernel: Any, block: Any, part: Any, parts: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(*[types.intp] * 4), generate
+
+
+@word
+def use_threads(typing: Any, count: Any) -> Any:
+    """As `numba.set_num_threads`, whose compiled form has an address of this process in it."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "set_num_threads")
+        builder.call(function, [builder.trunc(args[0], I32)])
+        return context.get_dummy_value()
+
+    return types.none(types.intp), generate
 
 
 @word

@@ -1,0 +1,197 @@
+"""Launches of kernels, written down as they are made, to be made again without Python.
+
+While a thread records, the team notes each launch: the kernel's address, its block of arguments
+and the parts. What blocks point to has to stay where it is; so whoever takes an address for a block
+does it by `memory`, which tells the recording of it. Most of it lives as long as the recording
+does; memory that is of no meaning between calls is lent to one call after the other.
+
+What is made of weights alone does not change: those launches are left out, see `Team.run`. What a
+launch changes for itself, and needs as it was, is put back by a launch in front of it.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, operator"
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from ..words.pointer import LINE, LONG, copy, invoke, numbers, pointers, use_threads
+from .build import Builder, Kernel
+
+__all__ = ["Recording", "recording", "run_launches", "run_launches_on_several"]
+
+ENTRIES = 5
+"""Integers that say what a launch is: kernel, block, parts, condition and its value."""
+
+LAUNCH_BYTES = 8 * ENTRIES
+
+CHUNK_BYTES = 1 << 20
+"""Least memory that is asked for at a time, to be lent to calls."""
+
+
+def run_launches() -> Kernel:
+    """All launches of a table, each if its condition holds, on this thread."""
+
+    def kernel(table, count, _):
+        for i in range(count):
+            row = table + i * LAUNCH_BYTES
+            address, block, parts = numbers(row, 0, 3)
+            (condition,), (value,) = pointers(row, 3, 1, LONG), numbers(row, 4, 1)
+            if condition[0] == value:
+                for part in range(parts):
+                    invoke(address, block, part, parts)
+
+    return kernel
+
+
+def run_launches_on_several() -> Kernel:
+    """The same, those of several parts on as many threads, of which there are `most`."""
+
+    def kernel(table, count, most):
+        for i in range(count):
+            row = table + i * LAUNCH_BYTES
+            address, block, parts = numbers(row, 0, 3)
+            (condition,), (value,) = pointers(row, 3, 1, LONG), numbers(row, 4, 1)
+            if condition[0] == value:
+                if parts == 1:
+                    invoke(address, block, 0, 1)
+                else:
+                    use_threads(min(parts, most))
+                    for part in prange(parts):
+                        invoke(address, block, part, parts)
+
+    return kernel
+
+
+def put_back() -> Kernel:
+    """Give integers the values that they had."""
+
+    def kernel(block, part, parts):
+        target, source = pointers(block, 0, 2, LONG)
+        (count,) = numbers(block, 2, 1)
+        copy(target, source, count)
+
+    return kernel
+
+
+class Recording:
+    """Launches in their order, with everything that they point to.
+
+    Parameters
+    ----------
+    builder : Builder
+
+    Attributes
+    ----------
+    most_parts : int
+        Parts of the launch that has most of them.
+    """
+
+    def __init__(self, builder: Builder) -> None:
+        self.most_parts = 1
+        self._builder = builder
+        self._launches: list[tuple[int, ...]] = []
+        self._ran: Counter[Any] = Counter()
+        self._ran_if: list[tuple[Any, np.ndarray, int]] = []
+        self._kept: list[Any] = []
+        self._lent: list[np.ndarray] = []
+        self._free = (0, 0)  # which piece of the lent memory, and from which byte on
+        self._always = self._condition = (np.ones(1, np.int64), 1)
+
+    def keep(self, *things: Any) -> None:
+        """Let them live as long as the recording does."""
+        self._kept += things
+
+    def add(self, kernel: Any, block: array[int], parts: int, ran: Any = None) -> None:
+        """Note a launch; `ran` is what `Team.ran` has of it."""
+        flag, value = self._condition
+        self.keep(kernel, block)
+        address = block.buffer_info()[0]
+        self._launches.append((kernel.address, address, parts, flag.ctypes.data, value))
+        self.most_parts = max(self.most_parts, parts)
+        if ran is not None and self._condition is self._always:
+            self._ran[ran] += 1
+        elif ran is not None:
+            self._ran_if.append((ran, flag, value))
+
+    def put_back(self, values: np.ndarray) -> None:
+        """Note that these integers, in one piece, have to be what they are now."""
+        now = values.copy()
+        self.keep(values, now)
+        block = array("q", [values.ctypes.data, now.ctypes.data, values.size])
+        self.add(self._builder.serial(put_back), block, 1)
+
+    @contextmanager
+    def only_if(self, flag: np.ndarray, value: int) -> Iterator[None]:
+        """Launches inside are made only where the integer `flag` (1,) has this value by then."""
+        before, self._condition = self._condition, (flag, value)
+        self.keep(flag)
+        try:
+            yield
+        finally:
+            self._condition = before
+
+    def lend(self, size: int) -> np.ndarray:
+        """Memory of so many bytes, begun at a `LINE`, until the call ends."""
+        size = -(-size // LINE) * LINE
+        piece, begin = self._free
+        while piece < len(self._lent) and begin + size > len(self._lent[piece]):
+            piece, begin = piece + 1, 0
+        if piece == len(self._lent):
+            memory = np.empty(max(size, CHUNK_BYTES) + LINE, np.uint8)
+            begin = -memory.ctypes.data % LINE
+            self._lent.append(memory[begin : begin + max(size, CHUNK_BYTES)])
+            begin = 0
+        self._free = piece, begin + size
+        return self._lent[piece][begin : begin + size]
+
+    def next_call(self) -> None:
+        """What was lent is free again."""
+        self._free = (0, 0)
+
+    def table(self) -> np.ndarray:
+        """What the loops run: (launches, ENTRIES)."""
+        return np.array(self._launches, np.int64).reshape(-1, ENTRIES)
+
+    def ran(self) -> Counter[Any]:
+        """What the launches of the last run are, as `Team.ran` has it."""
+        if not self._ran_if:
+            return self._ran
+        return self._ran + Counter(ran for ran, flag, value in self._ran_if if flag[0] == value)
+
+
+class _Current(threading.local):
+    """The recording of one thread, while it records."""
+
+    def __init__(self) -> None:
+        self.recording: Recording | None = None
+
+
+_current = _Current()
+
+
+def recording() -> Recording | None:
+    """The recording of the calling thread, if it records."""
+    return _current.recording
+
+
+def record(builder: Builder, functions: list[Callable[[], None]]) -> Recording:
+    """Call the functions, each a call of a kernel, and return a recording of them."""
+    made = Recording(builder)
+    _current.recording = made
+    try:
+        for function in functions:
+            function()
+            made.next_call()
+    finally:
+        _current.recording = None
+    return made

@@ -1,0 +1,72 @@
+"""Moves: numbers to another place, perhaps scaled or in another dtype.
+
+    for piece of a row, in parallel:  for i:  out(i) = source(i) * factor
+
+The arrays have one shape and any steps. Rows are the axis whose places lie closest in the target,
+with as many axes around it as there are.
+"""
+
+# mypy sees Python's types; these functions get tiles, pointers and machine integers.
+# mypy: disable-error-code="no-untyped-def, arg-type, operator"
+
+from __future__ import annotations
+
+from typing import Any
+
+from .launch.build import Kernel
+from .words.pointer import DOUBLE, ELEMENTS, LONG, copy, helper, numbers, pointers, share
+
+__all__ = ["move"]
+
+
+def row_mover(source_type: int, target_type: int) -> Any:
+    """`count` numbers of one row."""
+    number: Any = ELEMENTS[target_type]
+
+    @helper
+    def move_row(source, source_step, out, out_step, count, factor):
+        if factor != number(1):
+            for i in range(count):
+                out[i * out_step] = number(source[i * source_step]) * factor
+        elif source_step == 1 and out_step == 1:
+            if source_type == target_type:
+                copy(out, source, count)
+            else:
+                for i in range(count):
+                    out[i] = number(source[i])
+        else:
+            for i in range(count):
+                out[i * out_step] = number(source[i * source_step])
+
+    return move_row
+
+
+def move(source_type: int, target_type: int) -> Kernel:
+    """out = source * factor; the table has length, step of source and of out for each axis.
+
+    Rows are the last axis.
+    """
+    number: Any = ELEMENTS[target_type]
+    move_row = row_mover(source_type, target_type)
+
+    def kernel(block, part, parts):
+        (source,) = pointers(block, 0, 1, source_type)
+        (out,) = pointers(block, 1, 1, target_type)
+        (scale,) = pointers(block, 2, 1, DOUBLE)
+        (table,) = pointers(block, 3, 1, LONG)
+        axes, values = numbers(block, 4, 2)
+        factor, last = number(scale[0]), table + 3 * (axes - 1)
+        first, end = share(values, part, parts)
+        while first < end:
+            row, begin = first // last[0], first % last[0]
+            count = min(last[0] - begin, end - first)
+            read, write = begin * last[1], begin * last[2]
+            for axis in range(axes - 2, -1, -1):
+                here = table + 3 * axis
+                place, row = row % here[0], row // here[0]
+                read += place * here[1]
+                write += place * here[2]
+            move_row(source + read, last[1], out + write, last[2], count, factor)
+            first += count
+
+    return kernel
