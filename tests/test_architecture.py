@@ -80,7 +80,6 @@ BACKEND_ROOMS = {
     "table": {"short"},
     "calls": {"table"},
     "shared": {"table"},
-    "calls": {"table"},
     "numpy": {"short", "table"},
     "numba": {"short", "table", "algorithms", "shared", "calls", "_numba"},
     "cython": {"short", "table", "algorithms", "shared", "calls"},
