@@ -114,20 +114,20 @@ cdef void multiply_rows(
 
 cdef void multiply_columns(
     const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t columns,
-    const real* bias, real* out,
+    const real* bias, ptrdiff_t first, ptrdiff_t last, real* out,
 ) noexcept nogil:
-    """out (rows, columns) = x @ weight + bias for at least a vector of columns.
+    """Columns [first, last), at least a vector, of out (rows, columns) = x @ weight + bias.
 
     The last block ends where the columns do, and may write again what the one before it wrote.
     """
-    cdef ptrdiff_t j = 0, width
+    cdef ptrdiff_t j = first, width
     cdef Product p = product_of(1, depth)
     p.part = part_of(1, depth, LONGEST_SUM)
     p.x_y, p.x_i, p.x_r = 0, 1, depth
     p.w_y, p.w_i, p.out_r = 0, columns, columns
-    while j < columns:
-        width = 2 * lanes(x) if columns - j >= 2 * lanes(x) else lanes(x)
-        j = min(j, columns - width)
+    while j < last:
+        width = 2 * lanes(x) if last - j >= 2 * lanes(x) else lanes(x)
+        j = min(j, last - width)
         product_rows(&p, rows, x, weight + j, bias + j, out + j, width)
         j += width
 
@@ -145,16 +145,20 @@ cdef struct FewRows:
 cdef void multiply_columns_part(
     const real* type_of, const FewRows* w, int t, const Crew* crew
 ) noexcept nogil:
+    """Some of the whole vectors; what is behind them is the last part's, too."""
+    cdef ptrdiff_t vectors = w.columns // lanes(type_of)
+    cdef ptrdiff_t last = share(vectors, t + 1, crew.size) * lanes(type_of)
     multiply_columns[real](
         <const real*> w.x, w.rows, w.depth, <const real*> w.weight, w.columns,
-        <const real*> w.bias, <real*> w.out,
+        <const real*> w.bias, share(vectors, t, crew.size) * lanes(type_of),
+        w.columns if t == crew.size - 1 else last, <real*> w.out,
     )
 
 
 cdef void multiply_rows_part(
     const real* type_of, const FewRows* w, int t, const Crew* crew
 ) noexcept nogil:
-    """Some of the whole vectors; the last part does what is behind them, too."""
+    """Some of the whole vectors; what is behind them is the last part's, too."""
     cdef ptrdiff_t vectors = w.columns // lanes(type_of)
     cdef ptrdiff_t first = share(vectors, t, crew.size) * lanes(type_of)
     cdef ptrdiff_t last = share(vectors, t + 1, crew.size) * lanes(type_of)
@@ -190,10 +194,10 @@ cdef void forward_few(
     cdef FewRows w
     w.x, w.rows, w.depth, w.weight, w.columns = x, rows, depth, weight, columns
     w.bias, w.out, w.packed = bias, out, packing.start
-    if vectors > 0 and team == 1 and depth * columns * sizeof(real) <= CACHED_BYTES:
+    if vectors > 0 and depth * columns * sizeof(real) <= CACHED_BYTES:
         took[real](AFFINE_FORWARD, FEW_ROWS_CACHED, x, team)
         with nogil:
-            run_parts(<Part> multiply_columns_part[real], &w, 1, 0)
+            run_parts(<Part> multiply_columns_part[real], &w, team, 0)
         return
     took[real](AFFINE_FORWARD, FEW_ROWS, x, team)
     with nogil:

@@ -34,6 +34,7 @@ cdef enum:
     ALIGNMENT = 64
     SPARES = 16
     SPARE_BYTES = 1 << 26  # of all spares
+    AWAKE = 8  # times as little work is worth a thread that is awake, as in a program
 
 cdef ptrdiff_t grain = 1  # values to touch, or vector multiply-adds, that outweigh waking a thread
 
@@ -138,4 +139,5 @@ cdef class Scratch:
 
 cdef inline int team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept nogil:
     """How many threads are worth waking for so many units and so much work in all."""
-    return <int> max(1, min(threads, min(units, work // grain)))
+    cdef ptrdiff_t least = grain if recording() == NULL else max(1, grain // AWAKE)
+    return <int> max(1, min(threads, min(units, work // least)))
