@@ -22,7 +22,7 @@ SIZE = 64
 )
 def test_contenders_agree_with_the_reference(network: str, task: str) -> None:
     problem = new_model_problem(network, 2, SIZE, 1)
-    names = peers.able(task, large=True)
+    names = peers.able(task, model=network)
     result = tournament.hold(names, task, problem, launches=1, turns=1)
     assert result.errors == {}
     assert set(result.seconds) == set(names)
