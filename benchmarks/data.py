@@ -6,6 +6,7 @@ No kernel does less work for other values.
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,12 @@ def _defaults(network: str) -> dict[str, Any]:
 def network_for(problem: Problem | ModelProblem, dtype: str, backend: str | None = None) -> Any:
     """The network of a problem, with the problem's weights if it has any."""
     if isinstance(problem, ModelProblem):
-        network = new_model(problem.network, problem.x.shape[-1], dtype, backend)
+        # Imported here: the guard runs this module beside older commits, which may not have it.
+        from fastconv.models.build import without_weights
+
+        # Drawing millions of weights that are replaced takes seconds.
+        with without_weights() if problem.state else nullcontext():
+            network = new_model(problem.network, problem.x.shape[-1], dtype, backend)
         if problem.state:
             network.set_state(problem.state)
         return network

@@ -189,6 +189,7 @@ CONTENDERS = {
     ),
     "torch.compile channels_last": Contender("pytorch", "compile channels_last", ("torch",)),
     "ONNX Runtime": Contender("onnx_runtime", "", ("onnx", "onnxruntime"), INFERENCE, "every"),
+    "OpenVINO": Contender("open_vino", "", ("onnx", "openvino"), INFERENCE, "every"),
     "JAX jit NHWC": Contender("jax_jit", "", ("jax",)),
 }
 
