@@ -36,7 +36,7 @@ import statistics
 import sys
 
 import fastconv
-from fastconv.models import MODELS
+from fastconv.models import LEAST_SIDE, MODELS
 
 from . import machine, peers, tournament
 from .data import default_side, new_conv_problem, new_model_problem, new_problem
@@ -152,6 +152,12 @@ def main() -> None:
     if "convolution" in tasks and options.network not in (None, *measured):
         parser.error(
             f"--task convolution: expected --network {', '.join(measured)}, got {options.network}"
+        )
+    least = LEAST_SIDE.get(options.network, 1)
+    if options.image_size is not None and options.image_size < least:
+        parser.error(
+            f"--image-size: expected at least {least} for {options.network}, "
+            f"got {options.image_size}"
         )
     print(
         f"{options.threads} threads, {options.dtype}, batch {options.batch or 'its own'}"

@@ -119,15 +119,23 @@ def test_peers_are_compared_on_any_model(
     assert said.err == "no ratios to 'nobody': no contender here is called that\n"
 
 
-def test_convolutions_are_those_of_the_networks_that_are_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "--task convolution --network resnet20",
+            "expected --network deepconvnet, googlenet, resnet50, vgg16, got resnet20",
+        ),
+        ("--network vgg11 --image-size 8", "--image-size: expected at least 32 for vgg11, got 8"),
+    ],
+)
+def test_what_peers_cannot_be_compared_on(
+    line: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["against_peers", "--task", "convolution", "--network", "resnet20"]
-    monkeypatch.setattr(sys, "argv", line)
+    monkeypatch.setattr(sys, "argv", ["against_peers", *line.split()])
     with pytest.raises(SystemExit):
         against_peers.main()
-    wanted = "expected --network deepconvnet, googlenet, resnet50, vgg16, got resnet20"
-    assert wanted in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 PLACES = np.array([[8.0, 7.9999999, 1.0, -2.0, 0.0], [-3.0, -1e-8, -4.0, -5.0, 0.0]])
