@@ -7,15 +7,19 @@
     python benchmarks/against_peers.py --task "training step" --base book --contender book \
         --contender fastconv
     python benchmarks/against_peers.py --task "training step" --network resnet50 --launches 3
+    python benchmarks/against_peers.py --task inference --network resnet20 --image-size 32 \
+        --batch 1 --base ONNX --base OpenVINO --contender ONNX --contender OpenVINO \
+        --contender prepared
     python benchmarks/against_peers.py --task convolution --network vgg16
     python benchmarks/against_peers.py --task convolution --network resnet50 --batch 1
     python benchmarks/against_peers.py --dtype float64 --contender eager --contender fastconv
 
-DeepConvNet at batch 100, a large network on 8 images of 224 x 224 (its training step has SGD with
-momentum), or the distinct convolutions of a network, forward and both gradients, one after the
-other and summed. Results are compared first. Contenders take turns, in several launches of new
-processes; a ratio is the median over the launches of the base's time (where several contenders
-have its name, the fastest in each launch) by the contender's.
+DeepConvNet at batch 100, another network of `fastconv.models` on 8 images of 224 x 224 (its
+training step has SGD with momentum; PyTorch has some of them, see `peers.TWINNED`), or the distinct
+convolutions of a network, forward and both gradients, one after the other and summed. Results are
+compared first. Contenders take turns, in several launches of new processes; a ratio is the median
+over the launches of the base's time (where several contenders have its name, or there are several
+bases, the fastest in each launch) by the contender's.
 """
 
 from __future__ import annotations
@@ -32,9 +36,10 @@ import statistics
 import sys
 
 import fastconv
+from fastconv.models import LEAST_SIDE, MODELS
 
 from . import machine, peers, tournament
-from .data import new_conv_problem, new_model_problem, new_problem
+from .data import default_side, new_conv_problem, new_model_problem, new_problem
 from .shapes import IMAGES, LARGE_IMAGES, conv_shapes
 
 CLAMPS = {
@@ -64,13 +69,13 @@ def race(
     return result.medians()
 
 
-def table(seconds: Seconds, title: str, base: str) -> str:
-    """The contenders as a Markdown table."""
+def table(seconds: Seconds, title: str, words: list[str]) -> str:
+    """The contenders as a Markdown table; bases are those with one of the words in their name."""
     lines = [
-        f"| {title} | ms | {base} / this | lowest and highest launch |",
+        f"| {title} | ms | {' or '.join(words)} / this | lowest and highest launch |",
         "| --- | ---: | ---: | ---: |",
     ]
-    bases = [times for name, times in seconds.items() if base in name]
+    bases = [times for name, times in seconds.items() if any(word in name for word in words)]
     best = [min(launch) for launch in zip(*bases, strict=True)]
     for name, times in seconds.items():
         line = f"| {name} | {1e3 * statistics.median(times):.2f} |"
@@ -125,43 +130,58 @@ def main() -> None:
     parser.add_argument("--contender", action="append", help="only those with this in their name")
     parser.add_argument(
         "--base",
-        default="PyTorch eager",
-        help="whose time the ratios divide: those with this in their name (PyTorch eager)",
+        action="append",
+        help="whose time the ratios divide: those with this in their name (PyTorch eager); "
+        "given several times, the fastest of all these",
     )
-    parser.add_argument(
-        "--network",
-        choices=("deepconvnet", *peers.MODELS),
-        help="(DeepConvNet; convolution: vgg16)",
-    )
+    parser.add_argument("--network", choices=MODELS, help="(deepconvnet; convolution: vgg16)")
     parser.add_argument("--size", type=int, help="only filters of this size")
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--batch", type=int, help="images (DeepConvNet: 100, others: 8)")
-    parser.add_argument("--image-size", type=int, default=224, help="of a large network")
+    parser.add_argument(
+        "--image-size", type=int, help="of all networks but DeepConvNet (224; of digits 28)"
+    )
     parser.add_argument("--max-isa", choices=CLAMPS, help="keep every library to it")
     parser.add_argument("--launches", type=int, default=5)
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
+    options.base = options.base or ["PyTorch eager"]
+    tasks = options.task or peers.NETWORK_TASKS
+    measured = sorted({shape.network for shape in conv_shapes()})
+    if "convolution" in tasks and options.network not in (None, *measured):
+        parser.error(
+            f"--task convolution: expected --network {', '.join(measured)}, got {options.network}"
+        )
+    least = LEAST_SIDE.get(options.network, 1)
+    if options.image_size is not None and options.image_size < least:
+        parser.error(
+            f"--image-size: expected at least {least} for {options.network}, "
+            f"got {options.image_size}"
+        )
     print(
         f"{options.threads} threads, {options.dtype}, batch {options.batch or 'its own'}"
         f"{', at most ' + options.max_isa if options.max_isa else ''}; {machine.summary()}; "
         f"{options.launches} launches"
     )
-    for task in options.task or peers.NETWORK_TASKS:
-        large = options.network in peers.MODELS and task != "convolution"
+    for task in tasks:
+        model = None if task == "convolution" else options.network
+        if model == "deepconvnet":
+            model = None  # its own kind of problem
         # The other libraries compute in float32 only.
         modules = () if options.dtype == "float32" else ("ours", "pytorch")
-        names = peers.able(task, options.contender, modules, large)
-        if not any(options.base in name for name in names):
-            print(f"no ratios: no contender here is called {options.base!r}", file=sys.stderr)
+        names = peers.able(task, options.contender, modules, model)
+        for word in options.base:
+            if not any(word in name for name in names):
+                print(f"no ratios to {word!r}: no contender here is called that", file=sys.stderr)
         print()
         if task == "convolution":
             convolutions(names, options)
             continue
         problem: peers.AnyProblem
-        if large:
+        if model:
             problem = new_model_problem(
-                *(options.network, options.batch or LARGE_IMAGES, options.image_size),
+                *(model, options.batch or LARGE_IMAGES, options.image_size or default_side(model)),
                 *(options.threads, options.dtype),
             )
         else:

@@ -5,6 +5,8 @@ No kernel does less work for other values.
 
 from __future__ import annotations
 
+import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ from .shapes import ConvShape
 
 __all__ = [
     "batch_of",
+    "default_side",
     "gradient_by_hand",
+    "network_for",
     "network_of",
     "new_conv_problem",
     "new_model",
@@ -76,10 +80,42 @@ def new_problem(images: int, threads: int, dtype: str = "float32") -> Problem:
     return Problem(network_of(dtype, None).params, x, t, tuple(masks), threads)
 
 
-def new_model(network: str, dtype: str, backend: str | None = None) -> Any:
-    """A large network for 1000 classes, without dropout, whose masks no two libraries share."""
-    more = {} if network.startswith("resnet") else {"dropout": 0.0}
-    return getattr(models, network)(dtype=dtype, backend=backend, seed=MASK_SEED, **more)
+def new_model(network: str, side: int, dtype: str, backend: str | None = None) -> Any:
+    """A network of `fastconv.models` for square images, without dropout.
+
+    No two libraries share dropout's masks. Classes and channels are the model's own.
+    """
+    wanted = {"dropout": 0.0, "input_size": (side, side)}
+    more = {name: value for name, value in wanted.items() if name in _defaults(network)}
+    return models.MODELS[network](dtype=dtype, backend=backend, seed=MASK_SEED, **more)
+
+
+def default_side(network: str) -> int:
+    """Height and width of a network's images, unless others are asked for."""
+    return _defaults(network).get("input_size", (224, 224))[0]
+
+
+def _defaults(network: str) -> dict[str, Any]:
+    """What a function of `fastconv.models` takes, and its own choice of each."""
+    parameters = inspect.signature(models.MODELS[network]).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+def network_for(problem: Problem | ModelProblem, dtype: str, backend: str | None = None) -> Any:
+    """The network of a problem, with the problem's weights if it has any."""
+    if isinstance(problem, ModelProblem):
+        # Imported here: the guard runs this module beside older commits, which may not have it.
+        from fastconv.models.build import without_weights
+
+        # Drawing millions of weights that are replaced takes seconds.
+        with without_weights() if problem.state else nullcontext():
+            network = new_model(problem.network, problem.x.shape[-1], dtype, backend)
+        if problem.state:
+            network.set_state(problem.state)
+        return network
+    network = network_of(dtype, backend)
+    network.set_params(problem.params)
+    return network
 
 
 def new_model_problem(
@@ -94,10 +130,12 @@ def new_model_problem(
 
     With an empty `state` each contender makes weights of its own.
     """
-    rng = np.random.default_rng(MASK_SEED)
-    x = rng.standard_normal((images, 3, size, size), np.float32).astype(dtype)
-    state = new_model(network, dtype).state() if state is None else state
-    return ModelProblem(network, state, x, rng.integers(0, 1000, images), threads)
+    rng, defaults = np.random.default_rng(MASK_SEED), _defaults(network)
+    shape = (images, defaults["in_channels"], size, size)
+    x = rng.standard_normal(shape, np.float32).astype(dtype)
+    state = new_model(network, size, dtype).state() if state is None else state
+    t = rng.integers(0, defaults["num_classes"], images)
+    return ModelProblem(network, state, x, t, threads)
 
 
 def new_conv_problem(shape: ConvShape, threads: int, dtype: str) -> ConvProblem:

@@ -51,7 +51,7 @@ def main() -> None:
         description="Peak memory of a process that trains a large network.",
         epilog="example: python benchmarks/peak_memory.py --network resnet50 --contender cython",
     )
-    parser.add_argument("--network", choices=peers.MODELS, default="resnet50")
+    parser.add_argument("--network", choices=peers.TWINNED, default="resnet50")
     parser.add_argument("--contender", action="append", help="only those with this in their name")
     parser.add_argument("--batch", type=int, default=LARGE_IMAGES)
     parser.add_argument("--image-size", type=int, default=224)
@@ -70,7 +70,7 @@ def main() -> None:
     print("| | MiB at most | MiB before the network |")
     print("| --- | ---: | ---: |")
     variables = environment(options.threads)
-    for name in peers.able("training step", options.contender, large=True):
+    for name in peers.able("training step", options.contender, model=options.network):
         found = told_by("peak_memory", *sys.argv[1:], "--one", name, variables=variables)
         print(f"| {name} | {found['most'] / MIB:.0f} | {found['before'] / MIB:.0f} |", flush=True)
 

@@ -42,7 +42,7 @@ STARTS = {
 LONGEST = 300
 """Seconds that a process may take: one that hangs fails its row, and the others go on."""
 
-PACKAGES = ("fastconv", "torch", "onnxruntime", "jax")
+PACKAGES = ("fastconv", "torch", "onnxruntime", "openvino", "jax")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Large networks against PyTorch, once on small images: what `against_peers.py` times.
+"""Networks of `fastconv.models` against peers, once on small images: as `against_peers.py` does.
 
 VGG-16 is left out here: its 138 million weights take a minute, whatever the images.
 """
@@ -6,6 +6,8 @@ VGG-16 is left out here: its 138 million weights take a minute, whatever the ima
 from __future__ import annotations
 
 import pytest
+
+from fastconv.models import MODELS
 
 from . import peers, tournament
 from .data import new_model_problem
@@ -15,17 +17,37 @@ SIZE = 64
 
 
 @pytest.mark.parametrize(
-    ("network", "task"),
+    ("network", "task", "side"),
     # Not ResNet-50's gradients: its last stage normalises 8 values here, and the float32 gradients
     # of every library, PyTorch too, are off by 3 % from float64's.
-    [("googlenet", "inference"), ("googlenet", "training step"), ("resnet50", "inference")],
+    [
+        ("googlenet", "inference", SIZE),
+        ("googlenet", "training step", SIZE),
+        ("resnet50", "inference", SIZE),
+        ("resnet20", "inference", 32),
+        ("lenet", "inference", 28),
+        ("lenet", "training step", 28),
+    ],
 )
-def test_contenders_agree_with_the_reference(network: str, task: str) -> None:
-    problem = new_model_problem(network, 2, SIZE, 1)
-    names = peers.able(task, large=True)
+def test_contenders_agree_with_the_reference(network: str, task: str, side: int) -> None:
+    problem = new_model_problem(network, 3, side, 1)  # more than are compared
+    names = peers.able(task, model=network)
     result = tournament.hold(names, task, problem, launches=1, turns=1)
     assert result.errors == {}
     assert set(result.seconds) == set(names)
+
+
+def test_who_has_which_network() -> None:
+    def having(model: str, task: str) -> set[str]:
+        return {n for n, c in peers.CONTENDERS.items() if task in c.tasks and c.has(model)}
+
+    for model in MODELS.keys() - {"deepconvnet"}:
+        training, inference = having(model, "training step"), having(model, "inference")
+        assert {"fastconv cython", "fastconv numba, math fast"} <= training < inference
+        assert {"ONNX Runtime", "OpenVINO", "fastconv numba, prepared"} <= inference - training
+        twins = {n for n in inference if "torch" in n.lower()}
+        known = model in ("vgg16", "resnet50", "googlenet")
+        assert twins == ({"PyTorch eager NCHW", "PyTorch eager channels_last"} if known else set())
 
 
 @pytest.mark.parametrize("name", ["fastconv cython", "PyTorch eager channels_last"])

@@ -13,16 +13,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from fastconv import config
 from fastconv.backends.algorithms import Algorithm, ConvAlgorithms
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
 from fastconv.io.records import read_record
+from fastconv.network.prepared import PreparedNetwork
 
-from . import guard, mnist_epochs, peers
+from . import against_peers, guard, mnist_epochs, peers
 from .book import BookNet
 from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
-from .data import batch_of, network_of, new_problem
+from .data import batch_of, network_of, new_model_problem, new_problem
 from .processes import FOLDER, Child, environment, told_by
 from .report import Measurement, read, report, time_text
 from .shapes import conv_shapes
@@ -49,6 +51,91 @@ def test_contenders_go_on_with_other_images(name: str) -> None:
     wanted = network_of("float64", "numpy").predict(1 - x.astype(np.float64))
     assert_same({"scores": contender.scores()}, {"scores": wanted}, 1e-4, name)
     contender.step()
+
+
+@pytest.mark.parametrize("network", ["deepconvnet", "lenet"])
+@pytest.mark.parametrize("math", ["", ", math fast"])
+def test_prepared_contenders_are_prepared_once(network: str, math: str) -> None:
+    """Setting the math mode, which another contender may have changed, would prepare anew."""
+    name = f"fastconv cython, prepared{math}"
+    if reason := peers.missing(name):
+        pytest.skip(reason)
+    deep = network == "deepconvnet"
+    problem = new_problem(2, 1) if deep else new_model_problem(network, 3, 28, 1)
+    before = config.get_math_mode(), config.get_num_threads()
+    try:
+        contender = peers.make(name, problem)
+        assert contender.scores().shape == (2, 10)
+        assert isinstance(contender.network, PreparedNetwork)
+        assert config.get_math_mode() == ("fast" if math else "default")
+        version = config.Process.version
+        contender.infer()
+        assert config.Process.version == version
+        config.set_math_mode("default" if math else "fast")  # as another contender does
+        contender.infer()
+        assert config.get_math_mode() == ("fast" if math else "default")
+    finally:
+        config.set_math_mode(before[0])
+        config.set_num_threads(before[1])
+
+
+def test_openvino_computes_in_float32() -> None:
+    if reason := peers.missing("OpenVINO"):
+        pytest.skip(reason)
+    contender = peers.make("OpenVINO", new_problem(1, 1))
+    hint = contender.compiled.get_property("INFERENCE_PRECISION_HINT")
+    assert hint.to_string() == "f32"
+    assert contender.compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_ratios_are_to_the_fastest_base_of_each_launch() -> None:
+    seconds = {"One A": [2e-3, 6e-3], "Two": [4e-3, 3e-3], "ours": [1e-3, 2e-3]}
+    head, _, *rows = against_peers.table(seconds, "inference", ["One", "Two"]).splitlines()
+    assert head == "| inference | ms | One or Two / this | lowest and highest launch |"
+    assert rows == [
+        "| One A | 4.00 | 0.75 | 0.50 - 1.00 |",
+        "| Two | 3.50 | 0.75 | 0.50 - 1.00 |",
+        "| ours | 1.50 | 1.75 | 1.50 - 2.00 |",
+    ]
+    (*_, row) = against_peers.table(seconds, "inference", ["One"]).splitlines()
+    assert row == "| ours | 1.50 | 2.50 | 2.00 - 3.00 |"
+    (*_, row) = against_peers.table(seconds, "inference", ["nobody"]).splitlines()
+    assert row == "| ours | 1.50 | | |"
+
+
+def test_peers_are_compared_on_any_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if reason := peers.missing("fastconv cython"):
+        pytest.skip(reason)
+    line = "against_peers --task inference --network lenet --batch 1 --threads 1 --launches 1"
+    words = ["--base", "cython, prepared", "--base", "nobody", "--contender", "cython, prepared"]
+    monkeypatch.setattr(sys, "argv", [*line.split(), "--turns", "1", *words])
+    against_peers.main()
+    said = capsys.readouterr()
+    for math in ("", ", math fast"):
+        assert f"| fastconv cython, prepared{math} | " in said.out
+    assert "| inference | ms | cython, prepared or nobody / this |" in said.out
+    assert said.err == "no ratios to 'nobody': no contender here is called that\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "--task convolution --network resnet20",
+            "expected --network deepconvnet, googlenet, resnet50, vgg16, got resnet20",
+        ),
+        ("--network vgg11 --image-size 8", "--image-size: expected at least 32 for vgg11, got 8"),
+    ],
+)
+def test_what_peers_cannot_be_compared_on(
+    line: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["against_peers", *line.split()])
+    with pytest.raises(SystemExit):
+        against_peers.main()
+    assert message in capsys.readouterr().err
 
 
 PLACES = np.array([[8.0, 7.9999999, 1.0, -2.0, 0.0], [-3.0, -1e-8, -4.0, -5.0, 0.0]])

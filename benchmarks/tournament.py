@@ -27,7 +27,7 @@ from .check import (
     assert_same,
     assert_same_gradients,
 )
-from .data import network_of, new_model
+from .data import network_for
 from .processes import Child, environment
 
 __all__ = ["Result", "hold"]
@@ -130,15 +130,12 @@ def _wanted(problem: peers.AnyProblem, task: str) -> dict[str, np.ndarray]:
         dx = layer.backward(p.dout.astype(np.float64), input_gradient=p.input_gradient)
         found |= {"dweight": layer.dW, "dbias": layer.db}
         return found if dx is None else found | {"dx": dx}
+    network = network_for(problem, "float64", "numpy")
     if isinstance(problem, peers.ModelProblem):
-        network = new_model(problem.network, "float64", "numpy")
-        network.set_state(problem.state)
         some = x[: peers.CHECKED]
         if task == "inference":
             return {"scores": network.predict(some)}
         return network.gradient(some, problem.t[: peers.CHECKED])
-    network = network_of("float64", "numpy")
-    network.set_params(problem.params)
     if task == "inference":
         return {"scores": network.predict(x)}
     np.random.seed(peers.MASK_SEED)

@@ -8,9 +8,9 @@ A contender is made from a `Problem` and has
 * ``infer()`` and ``step()``: the work that is timed. A step is the gradient and Adam's
   update, with fresh dropout masks; it returns when its result is there.
 
-Inference alone leaves the other two out. A `ModelProblem` is the same for a network of
-`fastconv.models`, with SGD with momentum. From a `ConvProblem` a contender makes one convolution,
-with ``gradients()`` (its output too) and ``step()``: forward and both gradients.
+Inference alone leaves ``gradients()`` and ``step()`` out. A `ModelProblem` is the same for a
+network of `fastconv.models`, with SGD with momentum. From a `ConvProblem` a contender makes one
+convolution, with ``gradients()`` (its output too) and ``step()``: forward and both gradients.
 
 A library is imported only in the process that runs its contender: no two libraries' thread pools
 meet unless that is wanted. This module imports none, not even fastconv: what a cold start takes is
@@ -24,7 +24,7 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -47,12 +47,14 @@ __all__ = [
 PADS = (1, 1, 1, 2, 1, 1)
 """Of the six convolutions."""
 
-NETWORK_TASKS = ("inference", "training step")
+INFERENCE = ("inference",)
+
+NETWORK_TASKS = (*INFERENCE, "training step")
 
 ALL_TASKS = (*NETWORK_TASKS, "convolution")
 
-MODELS = ("vgg16", "resnet50", "googlenet")
-"""Networks that have a twin in PyTorch (`torch_twins.py`)."""
+TWINNED = ("vgg16", "resnet50", "googlenet")
+"""Networks of `fastconv.models` that have a twin in PyTorch (`torch_twins.py`)."""
 
 MASK_SEED = 1
 """Seed of NumPy's global generator from which the book's network draws the problem's masks."""
@@ -84,6 +86,11 @@ class Problem:
     masks: tuple[np.ndarray, ...]
     threads: int
 
+    @property
+    def checked(self) -> int:
+        """Images whose scores are compared with the reference's: all."""
+        return len(self.x)
+
 
 @dataclass(frozen=True)
 class ConvProblem:
@@ -105,9 +112,9 @@ class ConvProblem:
 
 @dataclass(frozen=True)
 class ModelProblem:
-    """A network of `fastconv.models`, without dropout: x (N, 3, H, W), labels t (N,).
+    """A network of `fastconv.models`, without dropout: x (N, C, H, W), labels t (N,).
 
-    `state` has its weights; where that is empty, each contender makes its own.
+    H and W are equal. `state` has its weights; where that is empty, each contender makes its own.
     """
 
     network: str
@@ -115,6 +122,11 @@ class ModelProblem:
     x: np.ndarray
     t: np.ndarray
     threads: int
+
+    @property
+    def checked(self) -> int:
+        """Images whose scores are compared with the reference's: the first ones."""
+        return CHECKED
 
 
 AnyProblem = Problem | ConvProblem | ModelProblem
@@ -131,33 +143,53 @@ class Contender:
     needs : tuple of str
         Modules that must be installed.
     tasks : tuple of str
-        What it can do: inference, training step, convolution. Those that can do the last run
-        the large networks too.
+        What it can do: inference, training step, convolution.
+    models : {"none", "twinned", "every"}
+        Which networks of `fastconv.models` it has besides DeepConvNet: those with a twin in
+        PyTorch, or every one.
     """
 
     module: str
     mode: str
     needs: tuple[str, ...]
     tasks: tuple[str, ...] = NETWORK_TASKS
+    models: Literal["none", "twinned", "every"] = "none"
+
+    def has(self, model: str) -> bool:
+        """Whether it has this network of `fastconv.models`."""
+        return self.models == "every" or (self.models == "twinned" and model in TWINNED)
 
 
 BOOK = "book (NumPy, float64)"
 
 CONTENDERS = {
-    "fastconv cython": Contender("ours", "cython default network", (), ALL_TASKS),
-    "fastconv cython, math fast": Contender("ours", "cython fast network", (), ALL_TASKS),
+    "fastconv cython": Contender("ours", "cython default network", (), ALL_TASKS, "every"),
+    "fastconv cython, math fast": Contender("ours", "cython fast network", (), ALL_TASKS, "every"),
     "fastconv cython, by hand": Contender("ours", "cython default by_hand", ()),
-    "fastconv numba": Contender("ours", "numba default network", (), ALL_TASKS),
-    "fastconv numba, math fast": Contender("ours", "numba fast network", (), ALL_TASKS),
+    "fastconv cython, prepared": Contender(
+        "ours", "cython default prepared", (), INFERENCE, "every"
+    ),
+    "fastconv cython, prepared, math fast": Contender(
+        "ours", "cython fast prepared", (), INFERENCE, "every"
+    ),
+    "fastconv numba": Contender("ours", "numba default network", (), ALL_TASKS, "every"),
+    "fastconv numba, math fast": Contender("ours", "numba fast network", (), ALL_TASKS, "every"),
     "fastconv numba, by hand": Contender("ours", "numba default by_hand", ()),
+    "fastconv numba, prepared": Contender("ours", "numba default prepared", (), INFERENCE, "every"),
+    "fastconv numba, prepared, math fast": Contender(
+        "ours", "numba fast prepared", (), INFERENCE, "every"
+    ),
     "fastconv numpy": Contender("ours", "numpy default network", ()),
     BOOK: Contender("ours", "book", ()),
-    "PyTorch eager NCHW": Contender("pytorch", "eager contiguous", ("torch",), ALL_TASKS),
+    "PyTorch eager NCHW": Contender(
+        "pytorch", "eager contiguous", ("torch",), ALL_TASKS, "twinned"
+    ),
     "PyTorch eager channels_last": Contender(
-        "pytorch", "eager channels_last", ("torch",), ALL_TASKS
+        "pytorch", "eager channels_last", ("torch",), ALL_TASKS, "twinned"
     ),
     "torch.compile channels_last": Contender("pytorch", "compile channels_last", ("torch",)),
-    "ONNX Runtime": Contender("onnx_runtime", "", ("onnx", "onnxruntime"), ("inference",)),
+    "ONNX Runtime": Contender("onnx_runtime", "", ("onnx", "onnxruntime"), INFERENCE, "every"),
+    "OpenVINO": Contender("open_vino", "", ("onnx", "openvino"), INFERENCE, "every"),
     "JAX jit NHWC": Contender("jax_jit", "", ("jax",)),
 }
 
@@ -177,7 +209,7 @@ def able(
     task: str,
     words: list[str] | None = None,
     modules: tuple[str, ...] = (),
-    large: bool = False,
+    model: str | None = None,
 ) -> list[str]:
     """Return the contenders that can do a task here; say which cannot, on standard error.
 
@@ -187,8 +219,8 @@ def able(
         Only contenders that have one of these in their name.
     modules : tuple of str
         Only contenders of these modules; where there are none, of all.
-    large : bool
-        On a large network, which some contenders do not have.
+    model : str, optional
+        Only contenders that have this network of `fastconv.models`; by default it is DeepConvNet.
     """
     found = []
     for name, contender in CONTENDERS.items():
@@ -196,7 +228,7 @@ def able(
             continue
         if modules and contender.module not in modules:
             continue
-        if large and "convolution" not in contender.tasks:
+        if model is not None and not contender.has(model):
             continue
         if reason := missing(name):
             print(f"left out: {reason}", file=sys.stderr)

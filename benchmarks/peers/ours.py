@@ -13,7 +13,7 @@ from fastconv.layers import Convolution
 from fastconv.optimizer import Adam, Momentum
 
 from ..book import BookAdam, BookNet
-from ..data import gradient_by_hand, network_of, new_model, scores_by_hand
+from ..data import gradient_by_hand, network_for, scores_by_hand
 from . import CHECKED, MASK_SEED, MOMENTUM, AnyProblem, ConvProblem, ModelProblem, Problem
 
 __all__ = ["make"]
@@ -28,9 +28,21 @@ def make(mode: str, problem: AnyProblem) -> Any:
     backend, math_mode, caller = mode.split()
     if isinstance(problem, ConvProblem):
         return OneConvolution(backend, math_mode, problem)
+    if caller == "prepared":
+        return Prepared(backend, math_mode, problem)
     if isinstance(problem, ModelProblem):
         return Model(backend, math_mode, problem)
     return {"network": Ours, "by_hand": ByHand}[caller](backend, math_mode, problem)
+
+
+def use_math_mode(mode: str) -> None:
+    """Set the mode if another contender of this process has changed it.
+
+    A mode that is set, even to what it was, makes fastconv choose kernels and prepare networks
+    anew, which no user's loop does.
+    """
+    if fastconv.get_math_mode() != mode:
+        fastconv.set_math_mode(mode)
 
 
 class Ours:
@@ -39,27 +51,26 @@ class Ours:
     def __init__(self, backend: str, math_mode: str, problem: Problem) -> None:
         fastconv.set_num_threads(problem.threads)
         self.problem, self.backend, self.math_mode = problem, backend, math_mode
-        self.network, self.adam = network_of(problem.x.dtype.name, backend), Adam()
-        self.network.set_params(problem.params)
+        self.network, self.adam = network_for(problem, problem.x.dtype.name, backend), Adam()
 
     def take(self, x: np.ndarray, t: np.ndarray) -> None:
         """Go on with other images and labels."""
         self.problem = replace(self.problem, x=x, t=t)
 
     def scores(self) -> np.ndarray:
-        fastconv.set_math_mode(self.math_mode)  # another contender may have changed it
+        use_math_mode(self.math_mode)
         return self.network.predict(self.problem.x)
 
     def gradients(self) -> dict[str, np.ndarray]:
         np.random.seed(MASK_SEED)
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         return self._gradient()
 
     def infer(self) -> None:
         self.scores()
 
     def step(self) -> None:
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         with fastconv.use_backend(self.backend):  # for Adam
             self.adam.update(self.network.params, self._gradient())
 
@@ -71,7 +82,7 @@ class ByHand(Ours):
     """DeepConvNet by the loop over its layers that the book's network classes write."""
 
     def scores(self) -> np.ndarray:
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         return scores_by_hand(self.network, self.problem.x, train_flg=False)
 
     def _gradient(self) -> dict[str, np.ndarray]:
@@ -83,30 +94,47 @@ class Model:
 
     def __init__(self, backend: str, math_mode: str, problem: ModelProblem) -> None:
         fastconv.set_num_threads(problem.threads)
-        fastconv.set_math_mode(math_mode)
         self.problem, self.backend, self.math_mode = problem, backend, math_mode
-        self.network = new_model(problem.network, problem.x.dtype.name, backend)
-        if problem.state:
-            self.network.set_state(problem.state)
+        self.network = network_for(problem, problem.x.dtype.name, backend)
         self.momentum = Momentum(**MOMENTUM)
 
     def scores(self) -> np.ndarray:
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         return self.network.predict(self.problem.x[:CHECKED])
 
     def gradients(self) -> dict[str, np.ndarray]:
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         return self.network.gradient(self.problem.x[:CHECKED], self.problem.t[:CHECKED])
 
     def infer(self) -> None:
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         self.network.predict(self.problem.x)
 
     def step(self) -> None:
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         with fastconv.use_backend(self.backend):
             gradients = self.network.gradient(self.problem.x, self.problem.t)
             self.momentum.update(self.network.params, gradients)
+
+
+class Prepared:
+    """Either kind of network, prepared for the problem's batch: it only predicts."""
+
+    def __init__(self, backend: str, math_mode: str, problem: Problem | ModelProblem) -> None:
+        fastconv.set_num_threads(problem.threads)
+        self.x, self.checked, self.math_mode = problem.x, problem.checked, math_mode
+        use_math_mode(math_mode)
+        network = network_for(problem, problem.x.dtype.name, backend)
+        self.network = network.prepare(problem.x.shape)
+
+    def scores(self) -> np.ndarray:
+        use_math_mode(self.math_mode)
+        # The whole batch, as it is timed: each batch size is prepared for itself.
+        return self.network.predict(self.x)[: self.checked]
+
+    def infer(self) -> None:
+        use_math_mode(self.math_mode)
+        self.network.predict(self.x)
 
 
 class OneConvolution:
@@ -121,7 +149,7 @@ class OneConvolution:
         self.x, self.dout = (np.asarray(a.transpose(0, 2, 3, 1), order="C") for a in (p.x, p.dout))
 
     def gradients(self) -> dict[str, np.ndarray]:
-        fastconv.set_math_mode(self.math_mode)
+        use_math_mode(self.math_mode)
         out = self.layer.forward(self.x.transpose(0, 3, 1, 2))
         dout = self.dout.transpose(0, 3, 1, 2)
         dx = self.layer.backward(dout, input_gradient=self.problem.input_gradient)
