@@ -81,7 +81,9 @@ class Process:
 
     @classmethod
     def change(cls, **settings: Any) -> None:
-        """Set what is named."""
+        """Set what is named; with no names, say that what is read elsewhere has changed."""
+        if settings and all(getattr(cls, name) == value for name, value in settings.items()):
+            return
         for name, value in settings.items():
             setattr(cls, name, value)
         cls.version += 1

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..backends.calls import WRITES, Call, Run, call_each
 from ..ops import empty_images
-from ..ops.memory import LINE, array_in, bytes_for
+from ..ops.memory import LINE, array_in, bytes_for, fresh
 from ..ops.recording import Outside, Recorder
 from ..selection import active
 from .fusion import FusedRow
@@ -179,7 +179,7 @@ class _Places:
                 for array in arrays:
                     self._use(array, i)
         self._use(out, len(steps))
-        self.block = bytes_for((self._lay_out(),), np.uint8)
+        self.block = fresh((self._lay_out() + LINE,), np.uint8)
         self._begin = -self.block.ctypes.data % LINE
 
     def _use(self, array: Array, step: int) -> None:
