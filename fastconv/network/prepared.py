@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,8 +97,9 @@ class PreparedNetwork(Predictor):
     @property
     def parts(self) -> tuple[str, ...]:
         """What runs for the largest batch: a backend with the number of its calls, or a layer."""
-        with self._program(self.input_shape[0]) as program:
-            return program.parts
+        program, idle = self._take(self.input_shape[0])
+        idle.append(program)
+        return program.parts
 
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
         """Return the scores (N, classes), before softmax, of inputs (N, ...).
@@ -112,19 +112,23 @@ class PreparedNetwork(Predictor):
             `train_flg`: a prepared network does not train.
         """
         x = as_array(x)
-        most, *one = self.input_shape
         if train_flg:
             raise ArgumentError("predict: a prepared network does not train; use the network")
-        if x.ndim != len(self.input_shape) or list(x.shape[1:]) != one or len(x) > most:
+        most, one = self.input_shape[0], self.input_shape[1:]
+        if x.ndim == 0 or x.shape[1:] != one or len(x) > most:
             raise ShapeError(
                 f"predict: prepared for inputs of shape (1 to {most}, "
                 f"{', '.join(map(str, one))}), got {x.shape}"
             )
-        common_dtype("predict", x)
-        with self._program(len(x)) as program:
+        if x.dtype != self.dtype:
+            common_dtype("predict", x)
+        program, idle = self._take(len(x))
+        try:
             program.x[...] = x
             program.run()
             return program.out.copy()
+        finally:
+            idle.append(program)
 
     def predict_proba(self, x: ArrayLike) -> Array:
         """Return the probabilities (N, classes) of inputs (N, ...)."""
@@ -135,25 +139,18 @@ class PreparedNetwork(Predictor):
         most = self.input_shape[0]
         return super().accuracy(x, t, most if batch_size is None else min(batch_size, most))
 
-    @contextmanager
-    def _program(self, n: int) -> Iterator[Program]:
-        """A program for so many inputs, which no other thread uses meanwhile."""
+    def _take(self, n: int) -> tuple[Program, list[Program]]:
+        """A program for so many inputs, which no other thread uses, and where it goes back to."""
         key = n, config.context_backend.get()
         with self._lock:
             if self._version != config.Process.version:
                 self._programs.clear()
                 self._version = config.Process.version
-            programs, layers = self._programs, self._layers
-            idle = programs.setdefault(key, [])
-            programs.move_to_end(key)
-            while len(programs) > KEPT:
-                programs.popitem(last=False)
-            program = idle.pop() if idle else None
-        if program is None:
-            program = Program(layers, (n, *self.input_shape[1:]), self.dtype)
-        try:
-            yield program
-        finally:
-            with self._lock:
-                if programs is self._programs and idle is programs.get(key):
-                    idle.append(program)
+            layers = self._layers
+            idle = self._programs.setdefault(key, [])
+            self._programs.move_to_end(key)
+            while len(self._programs) > KEPT:
+                self._programs.popitem(last=False)
+            if idle:
+                return idle.pop(), idle
+        return Program(layers, (n, *self.input_shape[1:]), self.dtype), idle

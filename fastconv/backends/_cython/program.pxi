@@ -45,21 +45,18 @@ cdef void move_part(
                 out[i * out_step] = source[i * source_step] * factor
 
 
-def move(cnp.ndarray source, cnp.ndarray out, source_steps, out_steps, double factor, int threads):
-    """out = source * factor, of one shape and dtype and up to AXES axes; steps are in elements."""
+def move(cnp.ndarray source, cnp.ndarray out, list axes, double factor, int threads):
+    """out = source * factor, of one dtype; length and steps, in elements, of up to AXES axes."""
     cdef Move m
     cdef ptrdiff_t values = 1
     cdef int axis, team
-    cdef bint single
-    cdef tuple shape = (<object> out).shape
-    m.axes, m.factor = len(shape), factor
+    cdef bint single = (<object> out).itemsize == sizeof(float)
+    m.axes, m.factor = len(axes), factor
     m.source, m.out = cnp.PyArray_DATA(source), cnp.PyArray_DATA(out)
     for axis in range(m.axes):
-        m.shape[axis], m.source_step[axis] = shape[axis], source_steps[axis]
-        m.out_step[axis] = out_steps[axis]
+        m.shape[axis], m.source_step[axis], m.out_step[axis] = axes[axis]
         values *= m.shape[axis]
     team = team_size(threads, values, values)
-    single = (<object> out).itemsize == sizeof(float)
     with nogil:
         if single:
             run_parts(<Part> move_part[float], &m, team, 0)

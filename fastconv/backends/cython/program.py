@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ..calls import MOVE, Call, Run, call_each
+from ..shared.axes import common_axes
 from .compiled import CompiledKernels
 
 __all__ = ["Programs"]
@@ -50,10 +51,8 @@ class Programs(CompiledKernels):
         return program
 
     def _move(self, source: Any, factor: float, out: Any) -> None:
-        if not source.size:
-            return
-        steps = [[step // array.itemsize for step in array.strides] for array in (source, out)]
-        self._kernels.move(source, out, *steps, factor, self._threads)
+        if source.size:
+            self._kernels.move(source, out, common_axes(source, out), factor, self._threads)
 
 
 def _by_kernels_alone(call: Call) -> bool:

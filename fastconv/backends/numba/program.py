@@ -10,6 +10,7 @@ import numpy as np
 from .._numba.launch.memory import addresses, code
 from .._numba.move import move
 from ..calls import MOVE, Call, Run
+from ..shared.axes import common_axes
 from ..table import Array
 from .launched import LaunchedKernels
 
@@ -34,24 +35,3 @@ class Programs(LaunchedKernels):
             table, scale = np.array(axes, np.int64), np.array([factor], np.float64)
             arguments = [*addresses(source, out, scale, table), len(axes), out.size]
             self._run(move, (code(source), code(out)), out.size, *arguments)
-
-
-def common_axes(source: Array, out: Array) -> list[tuple[int, int, int]]:
-    """Length of each axis and its steps in both arrays, in elements.
-
-    The order is that of the target's memory; axes that lie in it as one, in both, are one.
-    """
-    steps = [[step // array.itemsize for step in array.strides] for array in (source, out)]
-    found: list[tuple[int, int, int]] = []
-    for length, read, write in sorted(
-        zip(out.shape, *steps, strict=True), key=lambda axis: -abs(axis[2])
-    ):
-        if length == 1:
-            continue
-        if found:
-            before, outer_read, outer_write = found[-1]
-            if (outer_read, outer_write) == (length * read, length * write):
-                found[-1] = before * length, read, write
-                continue
-        found.append((length, read, write))
-    return found or [(1, 1, 1)]

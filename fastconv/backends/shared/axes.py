@@ -1,0 +1,28 @@
+"""Axes of two arrays of one shape, as a copy from one to the other walks along them."""
+
+from __future__ import annotations
+
+from ..table import Array
+
+__all__ = ["common_axes"]
+
+
+def common_axes(source: Array, out: Array) -> list[tuple[int, int, int]]:
+    """Length of each axis and its steps in both arrays, in elements.
+
+    The order is that of the target's memory; axes that lie in it as one, in both, are one.
+    """
+    steps = [[step // array.itemsize for step in array.strides] for array in (source, out)]
+    found: list[tuple[int, int, int]] = []
+    for length, read, write in sorted(
+        zip(out.shape, *steps, strict=True), key=lambda axis: -abs(axis[2])
+    ):
+        if length == 1:
+            continue
+        if found:
+            before, outer_read, outer_write = found[-1]
+            if (outer_read, outer_write) == (length * read, length * write):
+                found[-1] = before * length, read, write
+                continue
+        found.append((length, read, write))
+    return found or [(1, 1, 1)]
