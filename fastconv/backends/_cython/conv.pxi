@@ -16,6 +16,8 @@
 cdef enum:
     BAND_BYTES = 1 << 17  # of an image in scratch: with the packed block it fits a 256 KB cache
     LEAST_PIXELS = 48  # of a band of 1x1 windows: they hide that all weights are read for it
+    WIDE_BAND_BYTES = 1 << 19  # of an image beside which the weights are large
+    SHARES = 2  # of the columns for each thread, where these are shared out: one may be late
 
 cdef struct Conv:
     ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
@@ -124,10 +126,10 @@ cdef void correlate(
 
 cdef void forward_rows(
     const Conv* g, const Incoming* x, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
-    ptrdiff_t width, const real* packed, const real* bias, bint relu, const real* residual,
-    real* out, real* scratch,
+    ptrdiff_t width, const real* packed, const real* bias, ptrdiff_t columns, bint relu,
+    const real* residual, real* out, real* scratch,
 ) noexcept nogil:
-    """Output rows [top, top + height) of one image, `width` pixels of each."""
+    """Output rows [top, top + height) of one image, `width` pixels and `columns` channels of each."""
     cdef ptrdiff_t row = g.w * g.c
     cdef const real* window = <const real*> x.dout + (image * g.h + top * g.stride) * row
     if g.pad > 0:
@@ -139,30 +141,33 @@ cdef void forward_rows(
         window = scratch
     correlate[real](
         g.fh, g.fw, g.c, g.stride, window, row, packed, bias,
-        height, width, out, width * g.fn, g.fn, g.fn, relu, residual,
+        height, width, out, width * g.fn, g.fn, columns, relu, residual,
     )
 
 
 cdef void forward_band(
     const Conv* g, const Incoming* x, const Outgoing* o, ptrdiff_t image, ptrdiff_t top,
-    ptrdiff_t height, const real* packed, const real* bias, real* scratch, real* unpooled,
+    ptrdiff_t height, ptrdiff_t first, ptrdiff_t last, const real* packed, const real* bias,
+    real* scratch, real* unpooled,
 ) noexcept nogil:
-    """Rows [top, top + height) of what goes out, pooled or not."""
+    """Rows [top, top + height) of what goes out, pooled, or not: then of columns [first, last)."""
     cdef ptrdiff_t row = 2 * o.pw * g.fn
     cdef ptrdiff_t at = (image * g.oh + top) * g.ow * g.fn
     cdef ptrdiff_t v
     cdef const real* residual = NULL
     if o.residual != NULL:
-        residual = <const real*> o.residual + at
-        fetch(residual, height * g.ow * g.fn)  # in order, as memory likes it; tiles take pieces
+        residual = <const real*> o.residual + at + first
+        if last - first == g.fn:
+            fetch(residual, height * g.ow * g.fn)  # in order, as memory likes it
     if o.kind != POOL_GATE:
         forward_rows[real](
-            g, x, image, top, height, g.ow, packed, bias, o.kind == RELU_GATE, residual,
-            <real*> o.out + at, scratch,
+            g, x, image, top, height, g.ow, packed + first * g.fh * g.fw * g.c, bias + first,
+            last - first, o.kind == RELU_GATE, residual, <real*> o.out + at + first, scratch,
         )
         return
     forward_rows[real](
-        g, x, image, 2 * top, 2 * height, 2 * o.pw, packed, bias, False, NULL, unpooled, scratch
+        g, x, image, 2 * top, 2 * height, 2 * o.pw, packed, bias, g.fn, False, NULL, unpooled,
+        scratch,
     )
     for v in range(height):
         pool_rows[real](o, image, top + v, unpooled + 2 * v * row)
@@ -190,6 +195,7 @@ cdef struct DirectForward:
     Incoming x
     Outgoing o
     Bands bands
+    ptrdiff_t parts  # of the columns
     const void* packed
     const void* bias
     Room windows
@@ -199,13 +205,18 @@ cdef struct DirectForward:
 cdef void direct_forward_part(
     const real* type_of, const DirectForward* w, int t, const Crew* crew
 ) noexcept nogil:
-    cdef ptrdiff_t image, top
+    cdef ptrdiff_t width = 2 * lanes(type_of)
+    cdef ptrdiff_t blocks = ceil_div(w.g.fn, width)
+    cdef ptrdiff_t part, image, top
     cdef ptrdiff_t unit = next_unit(crew, t)
     while unit >= 0:
-        image = unit // w.bands.count
-        top = unit % w.bands.count * w.bands.height
+        part = unit % w.parts
+        image = unit // w.parts // w.bands.count
+        top = unit // w.parts % w.bands.count * w.bands.height
         forward_band[real](
             &w.g, &w.x, &w.o, image, top, min(w.bands.height, w.o.ph - top),
+            share(blocks, <int> part, <int> w.parts) * width,
+            min(share(blocks, <int> part + 1, <int> w.parts) * width, w.g.fn),
             <const real*> w.packed, <const real*> w.bias, <real*> room_of(&w.windows, t),
             <real*> room_of(&w.unpooled, t),
         )
@@ -216,16 +227,27 @@ cdef void direct_forward(
     const Conv* g, const Incoming* x, const real* weight, const real* bias, const Outgoing* o,
     int threads,
 ) except *:
-    """What goes out, from x (N, H, W, C), weight (FN, C, FH, FW) and bias (FN,)."""
+    """What goes out, from x (N, H, W, C), weight (FN, C, FH, FW) and bias (FN,).
+
+    Each band reads all weights. Where these are more than an image, few images are shared out
+    among the threads by their columns instead.
+    """
     cdef ptrdiff_t columns = padded(g.fn, lanes(weight))
     cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, for one going out
     cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * g.c * sizeof(real)
     cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
-    cdef Bands bands = cut_bands(
-        g.n, o.ph, band_row(g, o, rows * padded_row * g.stride, sizeof(real)), BAND_BYTES, threads
-    )
-    cdef ptrdiff_t units = g.n * bands.count
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
+    cdef ptrdiff_t row_bytes = rows * padded_row * g.stride
+    cdef bint wide = o.kind != POOL_GATE and columns * volume * sizeof(real) > row_bytes * o.ph
+    cdef Bands bands = cut_bands(
+        g.n, o.ph, row_bytes if wide else band_row(g, o, row_bytes, sizeof(real)),
+        WIDE_BAND_BYTES if wide else BAND_BYTES, 1 if wide else threads,
+    )
+    cdef ptrdiff_t parts = 1
+    if wide and threads > 1:
+        parts = ceil_div(SHARES * threads, g.n * bands.count)
+        parts = min(parts, ceil_div(g.fn, 2 * lanes(weight)))
+    cdef ptrdiff_t units = g.n * bands.count * parts
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
     cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real), 1, True)
     cdef Scratch windows = Scratch(
@@ -237,7 +259,7 @@ cdef void direct_forward(
     cdef ptrdiff_t[3] shape = [g.fh, g.fw, g.c]
     cdef ptrdiff_t[4] strides = [g.fw, 1, g.fh * g.fw, volume]
     cdef DirectForward w
-    w.g, w.x, w.o, w.bands = g[0], x[0], o[0], bands
+    w.g, w.x, w.o, w.bands, w.parts = g[0], x[0], o[0], bands, parts
     w.packed, w.bias = packed, padded_bias
     w.windows, w.unpooled = windows.room(), outputs.room()
     took[real](FORWARD, DIRECT, weight, team)
