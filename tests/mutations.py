@@ -6,6 +6,7 @@ memory that has to do with the file's size: `expect_harmless` is that demand.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import tracemalloc
@@ -16,7 +17,7 @@ from fastconv.errors import FastconvError
 
 __all__ = ["COUNT", "expect_harmless", "mutated"]
 
-COUNT = 2000
+COUNT = int(os.environ.get("FASTCONV_TEST_MUTATIONS", "500"))
 """Mutated files of each format."""
 
 NUMBERS = (

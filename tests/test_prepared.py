@@ -154,7 +154,11 @@ def test_it_predicts_what_the_network_predicts(backend, dtype, rng, row):
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd2x4", "winograd4"])
-def test_every_algorithm(backend, dtype, rng, algorithm):
+def test_every_algorithm(dtype, rng, algorithm):
+    """Of Cython; Numba's are in test_programs."""
+    backend = "cython"
+    if not (status := selection.registry().status(backend)):
+        pytest.skip(status.reason)
     config.set_conv_algorithm(algorithm)
     layers = [conv(rng, dtype, 20, 4, 3, pad=1), Relu(), conv(rng, dtype, 17, 20, 3), Relu()]
     network = Network([*layers, conv(rng, dtype, 3, 17, 3, pad=2)], dtype, backend)
@@ -165,7 +169,7 @@ def test_every_algorithm(backend, dtype, rng, algorithm):
         np.testing.assert_array_equal(prepared.predict(x), network.predict(x))
 
 
-@pytest.mark.parametrize("name", ["deepconvnet", "resnet20", "googlenet", "vgg11_bn"])
+@pytest.mark.parametrize("name", ["deepconvnet", "resnet20", "googlenet"])
 def test_models(backend, rng, name):
     shape = (1, 28, 28) if name == "deepconvnet" else (3, 32, 32)
     network = make_model(name, shape, 10, seed=0, dtype="float32", backend=backend)
@@ -317,7 +321,7 @@ def test_many_threads_share_one(backend, rng):
     wrong: list[int] = []
 
     def predict(number):
-        for _ in range(20):
+        for _ in range(8):
             if not np.array_equal(prepared.predict(images[number]), expected[number]):
                 wrong.append(number)
 

@@ -192,6 +192,8 @@ def rounds_little(algorithm: str, what: str) -> bool:
 @pytest.mark.parametrize("algorithm", FORCED)
 def test_what_is_asked_for_runs(every, algorithm):
     build, dtype = every
+    if build.name == "numba" and build.isa != cpu_levels()[-1] and algorithm == "winograd2":
+        pytest.skip("compiles for seconds; the two other tiles are")
     g = window_geometry("test", (2, 17, 10, 9), 3, 3, 1, 1)
     for what in FORWARD:
         if rounds_little(algorithm, what):

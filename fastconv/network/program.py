@@ -2,8 +2,8 @@
 
 The layers evaluate one batch while their calls are recorded. Calls that the input does not reach
 give the same each time, and are left out. Arrays that are written get places in one block of
-memory: two whose uses do not overlap in time may have the same. Constants are copied, so that a
-program is a snapshot of the weights. Calls of one backend in a row become one `Run`.
+memory: two whose uses do not overlap in time may have the same. Constants stay where they are: the
+layers are a program's own. Calls of one backend in a row become one `Run`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Program:
     Parameters
     ----------
     layers : sequence of Layer
+        Of a snapshot: their arrays must not change.
     input_shape : tuple of int
         Batch first.
     dtype : float32 or float64
@@ -169,7 +170,6 @@ class _Places:
 
     def __init__(self, steps: Sequence[Step], given: Array, out: Array) -> None:
         self._pieces: dict[int, _Piece] = {}
-        self._constants: dict[Any, Array] = {}
         self._written = {id(_root(given))}
         for step in steps:
             self._written |= {id(_root(array)) for array in arrays_of(step)[1]}
@@ -215,15 +215,12 @@ class _Places:
         return max((piece.place + piece.size for piece in laid), default=0)
 
     def of(self, array: Array) -> Array:
-        """The array at its place, or a copy of a constant."""
+        """The array at its place; a constant as it is."""
         piece = self._pieces.get(id(_root(array)))
-        if piece is not None:
-            offset = self._begin + piece.place + array.ctypes.data - piece.start
-            return np.ndarray(array.shape, array.dtype, self.block, offset, array.strides)
-        key = (array.ctypes.data, array.shape, array.strides, array.dtype)
-        if key not in self._constants:
-            self._constants[key] = array.copy(order="K")
-        return self._constants[key]
+        if piece is None:
+            return array
+        offset = self._begin + piece.place + array.ctypes.data - piece.start
+        return np.ndarray(array.shape, array.dtype, self.block, offset, array.strides)
 
     def moved(self, step: Step) -> Step:
         """The step on the arrays at their places."""

@@ -133,7 +133,7 @@ def _noted(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., A
     def noted(*arguments: Any, **more: Any) -> Any:
         if recorder.here():
             if kernel not in WRITES:
-                raise NotImplementedError(f"{kernel} is no kernel of evaluation")
+                raise NotImplementedError(f"{kernel}: what it writes is not in calls.WRITES")
             given = dict(zip(names, arguments, strict=False)) | more
             recorder.steps.append(Call(backend, kernel, given))
         return function(*arguments, **more)

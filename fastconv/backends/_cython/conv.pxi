@@ -239,14 +239,20 @@ cdef void direct_forward(
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
     cdef ptrdiff_t row_bytes = rows * padded_row * g.stride
     cdef bint wide = o.kind != POOL_GATE and columns * volume * sizeof(real) > row_bytes * o.ph
-    cdef Bands bands = cut_bands(
-        g.n, o.ph, row_bytes if wide else band_row(g, o, row_bytes, sizeof(real)),
-        WIDE_BAND_BYTES if wide else BAND_BYTES, 1 if wide else threads,
-    )
+    cdef Bands bands
     cdef ptrdiff_t parts = 1
-    if wide and threads > 1:
-        parts = ceil_div(SHARES * threads, g.n * bands.count)
-        parts = min(parts, ceil_div(g.fn, 2 * lanes(weight)))
+    if wide:
+        bands = cut_bands(g.n, o.ph, row_bytes, WIDE_BAND_BYTES, 1)
+        if threads > 1:
+            parts = ceil_div(SHARES * threads, g.n * bands.count)
+            parts = min(parts, ceil_div(g.fn, 2 * lanes(weight)))
+            bands = cut_bands(
+                g.n, o.ph, row_bytes, WIDE_BAND_BYTES, <int> ceil_div(threads, parts)
+            )
+    else:
+        bands = cut_bands(
+            g.n, o.ph, band_row(g, o, row_bytes, sizeof(real)), BAND_BYTES, threads
+        )
     cdef ptrdiff_t units = g.n * bands.count * parts
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
     cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real), 1, True)
