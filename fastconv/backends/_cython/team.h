@@ -6,9 +6,9 @@
 // that results are the same whoever computes it. Several callers may post at once; with all jobs
 // taken the next caller does its parts alone, as it does where there is one.
 //
-// Helpers spin for SPIN microseconds, while a program runs PATIENCE times as long at most, then sleep;
-// so does a caller that waits for the last parts, after SPIN. A forked child has none of its
-// parent's threads, and begins with a team of its own.
+// Helpers spin for SPIN microseconds, longer than the pauses between the kernels of a training step,
+// then sleep; so does a caller that waits for the last parts. A forked child has none of its parent's
+// threads, and begins with a team of its own.
 //
 // A recording is the parts of several calls, each with a copy of what it works on, to be run again
 // in their order.
@@ -44,7 +44,7 @@ typedef void (*Part)(const void* type_of, void* work, int t, const Crew* crew);
 
 namespace team {
 
-enum { SPIN = 50, PATIENCE = 10, JOBS = 16, MOST_PARTS = 1 << 15, LINE_BYTES = 64, LOOKS = 32 };
+enum { SPIN = 500, JOBS = 16, MOST_PARTS = 1 << 15, LINE_BYTES = 64, LOOKS = 32 };
 
 inline void pause() {
 #if defined(__SSE2__)
@@ -125,7 +125,7 @@ struct Team {
     Job jobs[JOBS];
     alignas(LINE_BYTES) std::atomic<std::uint32_t> posted{0};
     alignas(LINE_BYTES) std::atomic<int> helpers{0};
-    std::atomic<int> sleeping{0}, spinning{0}, programs{0};
+    std::atomic<int> sleeping{0}, spinning{0};
     std::mutex lock;
     std::condition_variable wake;
 
@@ -142,8 +142,6 @@ struct Team {
             auto more = [&] { return posted.load() != seen; };
             spinning.fetch_add(1);
             bool found = spin_until(more);
-            for (int i = 0; !found && i < PATIENCE && programs.load() > 0; ++i)
-                found = spin_until(more);
             spinning.fetch_sub(1);
             if (found) continue;
             std::unique_lock<std::mutex> hold(lock);
@@ -164,13 +162,6 @@ struct Team {
                 return;
             }
         }
-    }
-
-    // Until `programs` is less again there is soon more to do: who sleeps is woken before that.
-    void begin_program(int wanted) {
-        programs.fetch_add(1);
-        employ(wanted);
-        call(wanted);
     }
 
     void call(int wanted) {
@@ -295,10 +286,9 @@ struct Recording {
     void give(void* memory, std::ptrdiff_t bytes) { free_pieces.push_back({memory, bytes}); }
 
     void run() {
-        Team* team = most > 1 ? of_this_process() : nullptr;
-        if (team != nullptr) team->begin_program(most - 1);
+        // Who sleeps is awake when the first step for several comes.
+        if (Team* team = most > 1 ? of_this_process() : nullptr) team->call(most - 1);
         for (Step& step : steps) team::run(step.part, step.work.data(), step.size, step.units);
-        if (team != nullptr) team->programs.fetch_sub(1);
     }
 };
 
