@@ -25,11 +25,12 @@ SIZE = 64
         ("googlenet", "training step", SIZE),
         ("resnet50", "inference", SIZE),
         ("resnet20", "inference", 32),
-        ("lenet", "inference", 28),
         ("lenet", "training step", 28),
     ],
 )
 def test_contenders_agree_with_the_reference(network: str, task: str, side: int) -> None:
+    if network == "resnet50" and peers.missing("PyTorch eager NCHW"):
+        pytest.skip("without its twin in PyTorch it shows no more than the others")
     problem = new_model_problem(network, 3, side, 1)  # more than are compared
     names = peers.able(task, model=network)
     result = tournament.hold(names, task, problem, launches=1, turns=1)
