@@ -1,15 +1,13 @@
-"""Programs of a backend: what its kernels did once is done again, on other numbers.
+"""Programs of Numba: what its kernels did once is done again, on other numbers.
 
-What a prepared network gives is what the network gives, to the bit. Each is asked more than once,
-about several inputs: what a run leaves behind shows in the next one.
+What holds for every backend's is in test_prepared. Each is asked more than once, about several
+inputs: what a run leaves behind shows in the next one.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 
 import numpy as np
 import pytest
@@ -17,32 +15,10 @@ import pytest
 import fastconv
 from fastconv import config, selection
 from fastconv.backends.calls import MOVE, WRITES, Call, move
-from fastconv.layers import (
-    AdaptiveAveragePooling,
-    Affine,
-    AveragePooling,
-    BatchNormalization,
-    BatchNormalization2d,
-    Branches,
-    Chain,
-    Convolution,
-    Dropout,
-    Elu,
-    Gelu,
-    GlobalAveragePooling,
-    LeakyRelu,
-    LocalResponseNormalization,
-    Pooling,
-    Relu,
-    Shortcut,
-    Sigmoid,
-    Silu,
-    Subsampling,
-    Tanh,
-)
 from fastconv.network import Network
 from fastconv.testing import ways
 
+from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, grouped
 from .took import fine_grain
 
 NAME = "numba"
@@ -57,113 +33,6 @@ def numba():
     fastconv.set_backend(NAME)
     with fine_grain():
         yield selection.active()
-
-
-class Draw:
-    """Layers with weights as training leaves them."""
-
-    def __init__(self, dtype) -> None:
-        self.dtype = np.dtype(dtype)
-        self.rng = np.random.default_rng(3)
-
-    def numbers(self, *shape, low=None):
-        if low is None:
-            return self.rng.standard_normal(shape).astype(self.dtype)
-        return self.rng.uniform(low, low + 1, shape).astype(self.dtype)
-
-    def conv(self, filters, channels, size=3, stride=1, pad=1, **more):
-        per_group = channels // more.get("groups", 1)
-        weight = self.numbers(filters, per_group, size, size) / self.dtype.type(size**2)
-        return Convolution(weight, self.numbers(filters), stride, pad, **more)
-
-    def norm(self, c, kind=BatchNormalization2d):
-        layer = kind(self.numbers(c, low=0.5), self.numbers(c))
-        layer.running_mean, layer.running_var = self.numbers(c), self.numbers(c, low=0.5)
-        return layer
-
-    def affine(self, features, units):
-        return Affine(
-            self.numbers(features, units) / self.dtype.type(features), self.numbers(units)
-        )
-
-
-def convolutions(draw):
-    """Alone, with a ReLU, with pooling too, with a sum; directly only, and by any algorithm."""
-    return [
-        draw.conv(18, 3, 5, 2, 2),
-        draw.conv(17, 18),
-        *(draw.conv(18, 17), Relu()),
-        *(draw.conv(19, 18), Relu(), Pooling(2, 2, 2)),
-        *(draw.conv(19, 19), draw.norm(19), Relu()),
-        *(Shortcut([Chain([draw.conv(19, 19), draw.norm(19)])]), Relu()),
-        draw.conv(21, 19, 1, 1, 0),
-    ]
-
-
-def pools(draw):
-    return [
-        Pooling(2, 2, 2),
-        Pooling(3, 3, 2, 1),
-        AveragePooling(2, 2, 1),
-        AveragePooling(3, 3, 2, 1, ceil_mode=True, count_padding=False),
-        AdaptiveAveragePooling(3, 2),
-        GlobalAveragePooling(),
-    ]
-
-
-def joins(draw):
-    """Branches, also of what moves numbers alone, and shortcuts of several kinds."""
-    return [
-        Branches(
-            [
-                draw.conv(5, 3, 1, 1, 0),
-                Chain([draw.conv(4, 3), Relu(), draw.conv(3, 4), Relu()]),
-                Chain([Pooling(3, 3, 1, 1), Dropout(0.3)]),
-                Subsampling(1, 2),
-            ]
-        ),
-        Dropout(0.5),
-        Shortcut([Chain([draw.conv(20, 16, 3, 2), draw.norm(20)]), Subsampling(2, 4)]),
-        Relu(),
-        draw.norm(20),
-        Relu(),
-        Shortcut([draw.norm(20)]),
-        Dropout(0.25),
-    ]
-
-
-def grouped(draw):
-    """Groups merged and not, depthwise, phases, and taps of one group."""
-    return [
-        draw.conv(32, 3),
-        draw.conv(32, 32, groups=8),
-        draw.conv(64, 32, 3, 2, groups=2),
-        draw.conv(64, 64, groups=64),
-        draw.conv(6, 64, pad=2, dilation=2),
-        draw.conv(5, 6, 3, 2, 2, dilation=2),
-    ]
-
-
-def elementwise(draw):
-    return [
-        LocalResponseNormalization(),
-        *(LeakyRelu(0.1), Elu(0.7), Gelu(), Silu(), Tanh(), Sigmoid(), Relu()),
-        LocalResponseNormalization(3, 0.2, 0.5, 2.0),
-        draw.norm(3 * 13 * 11, BatchNormalization),
-    ]
-
-
-def dense(draw):
-    """A long sum, which is cut, and a short one."""
-    return [
-        draw.affine(3 * 13 * 11, 33),
-        draw.norm(33, BatchNormalization),
-        *(Relu(), Dropout(0.5), draw.affine(33, 10)),
-    ]
-
-
-NETWORKS = [pools, joins, grouped, elementwise, dense]
-SHAPE = (2, 3, 13, 11)
 
 
 def same(got, expected):
@@ -191,16 +60,6 @@ def whole(prepared):
     """One run of the backend's own, and nothing in Python."""
     assert len(prepared.parts) == 1, prepared.parts
     assert prepared.parts[0].startswith(NAME)
-
-
-@THREADS
-@pytest.mark.parametrize("layers", NETWORKS)
-def test_what_is_prepared_gives_the_same(dtype, layers, threads):
-    fastconv.set_num_threads(threads)
-    network = build(layers, dtype)
-    prepared = network.prepare(SHAPE)
-    whole(prepared)
-    compare(network, prepared, *images(dtype))
 
 
 @THREADS
@@ -244,7 +103,7 @@ def test_what_is_not_finite(dtype, threads):
 @THREADS
 def test_python_calls_no_kernel(monkeypatch, numba, threads):
     fastconv.set_num_threads(threads)
-    networks = [build(layers, "float32") for layers in (convolutions, *NETWORKS)]
+    networks = [build(layers, "float32") for layers in ROWS]
     prepared = [network.prepare(SHAPE) for network in networks]
     (x,) = images("float32", 1)
     expected = [network.predict(x) for network in networks]
@@ -271,28 +130,10 @@ def test_it_keeps_what_it_needs(numba):
             getattr(layer, name)[...] = np.nan
     del network
     garbage = [np.full(1 << n, np.nan, np.float32) for n in range(4, 20) for _ in range(4)]
-    for layers in NETWORKS:
+    for layers in ROWS:
         build(layers, "float32").prepare(SHAPE).predict(x)
     same(prepared.predict(x), expected)
     del garbage
-
-
-def test_several_threads_run_several(dtype):
-    """Each has a program of its own."""
-    network = build(convolutions, dtype)
-    prepared = network.prepare(SHAPE)
-    inputs = images(dtype, 4)
-    expected = [network.predict(x) for x in inputs]
-    together = Barrier(4)
-
-    def ask(i):
-        together.wait()
-        return [prepared.predict(inputs[i]) for _ in range(20)]
-
-    with ThreadPoolExecutor(4) as pool:
-        for found, scores in zip(pool.map(ask, range(4)), expected, strict=True):
-            for one in found:
-                same(one, scores)
 
 
 def _asked_in_a_child(prepared, x, expected, pipe):

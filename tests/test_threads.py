@@ -111,6 +111,52 @@ def test_any_number_of_threads_gives_the_result(backend, dtype, rng, threads, im
     assert_close(layer.db, dbias, dtype=dtype, scale=np.abs(dout).max() * 9)
 
 
+def test_the_columns_of_one_pixel_are_shared_out(rng):
+    """It has one row: that cannot be."""
+    if not (status := selection.registry().status("cython")):
+        pytest.skip(status.reason)
+    fastconv.set_num_threads(2)
+    x, weight = rng.standard_normal((1, 64, 1, 1)), rng.standard_normal((256, 64, 1, 1))
+    with ways(selection.active("cython")) as taken:
+        out = Convolution(weight, np.zeros(256), 1, 0, "cython").forward(x)
+    assert {way.parallel for way in taken} == {True}
+    assert_close(out, naive.conv2d(x, weight, np.zeros(256), 1, 0))
+
+
+HELPERS = """
+import os
+import numpy as np
+import fastconv
+from fastconv.layers import Relu
+
+def running():
+    return len(os.listdir("/proc/self/task"))
+
+before = running()
+counts = []
+for threads in (1, 3, 2):
+    fastconv.set_num_threads(threads)
+    Relu("cython").forward(np.ones((64, 1 << 14), np.float32))
+    counts.append(running() - before)
+print(*counts)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_helpers_are_employed_when_they_are_needed():
+    if not (status := selection.registry().status("cython")):
+        pytest.skip(status.reason)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", HELPERS],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.split() == ["0", "2", "2"]
+
+
 def test_threadpoolctl_limits_numpy_s_blas_and_not_the_kernels(registry):
     """As `set_num_threads` says: its limit is the only one that kernels know."""
     threadpoolctl = pytest.importorskip("threadpoolctl")

@@ -85,6 +85,7 @@ class PreparedNetwork(Predictor):
 
         Predictions of other threads that are under way end with what they began with.
         """
+        version = config.Process.version
         layers = self._snapshot()
         programs: OrderedDict[Any, list[Program]] = OrderedDict()
         n = self.input_shape[0]
@@ -92,7 +93,7 @@ class PreparedNetwork(Predictor):
         with self._lock:
             self._layers = layers
             self._programs = programs
-            self._version = config.Process.version
+            self._version = version
 
     @property
     def parts(self) -> tuple[str, ...]:

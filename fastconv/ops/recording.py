@@ -20,13 +20,14 @@ from .. import selection
 from ..backends.calls import MOVE, WRITES, Call, move
 from ..backends.short import Short
 from ..backends.table import KERNELS, Backend
+from ..errors import DTypeError, ShapeError
 
 __all__ = ["Outside", "Recorder", "moved_to", "recorder"]
 
 Array = NDArray[Any]
 
-_lock = threading.Lock()
-"""One thread at a time records."""
+_lock = threading.RLock()
+"""One thread at a time records; what it computes `outside` may record something of its own."""
 
 _current: Recorder | None = None
 
@@ -50,13 +51,21 @@ class Outside:
         self.out = out
 
     def run(self) -> None:
-        """Compute `out` from `x` as they are now."""
+        """Compute `out` from `x` as they are now.
+
+        Raises
+        ------
+        ShapeError, DTypeError
+            It is not as it was when the network was prepared.
+        """
         out = np.asarray(self.function(self.x))
-        if out.shape != self.out.shape or out.dtype != self.out.dtype:
-            raise TypeError(
-                f"{self.name} gave {out.dtype} {out.shape}, and {self.out.dtype} {self.out.shape} "
-                "when the network was prepared"
-            )
+        for error, what in ((ShapeError, "shape"), (DTypeError, "dtype")):
+            found, expected = getattr(out, what), getattr(self.out, what)
+            if found != expected:
+                raise error(
+                    f"{self.name}: output has {what} {found}, expected {expected}, as it was when "
+                    "the network was prepared"
+                )
         self.out[...] = out
 
 
@@ -79,13 +88,14 @@ class Recorder:
         """Record what this thread does inside of the block."""
         global _current
         with _lock:
-            self.thread, _current = threading.get_ident(), self
+            before, _current = _current, self
+            self.thread = threading.get_ident()
             selection.observe(self._table)
             try:
                 yield
             finally:
                 selection.observe_no_more(self._table)
-                self.thread = _current = None
+                self.thread, _current = None, before
 
     def here(self) -> bool:
         """Whether the calling thread is the one that records."""
@@ -128,14 +138,15 @@ class _RecordingTable:
 
 def _noted(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., Any]:
     function = getattr(backend, kernel)
+    own = selection.registry().load(backend.name)  # and not what another observer makes of it
     names = list(inspect.signature(getattr(Backend, kernel)).parameters)[1:]
 
     def noted(*arguments: Any, **more: Any) -> Any:
         if recorder.here():
             if kernel not in WRITES:
-                raise NotImplementedError(f"{kernel}: what it writes is not in calls.WRITES")
+                raise KeyError(f"{kernel}: calls.WRITES does not say what it writes")
             given = dict(zip(names, arguments, strict=False)) | more
-            recorder.steps.append(Call(backend, kernel, given))
+            recorder.steps.append(Call(own, kernel, given))
         return function(*arguments, **more)
 
     return noted

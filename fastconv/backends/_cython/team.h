@@ -172,7 +172,8 @@ struct Team {
     }
 };
 
-// Never destroyed: its threads may outlive everything else.
+// Never destroyed: its threads may outlive everything else. As a static of an inline function it is
+// one for all builds that a process loads, where the linker knows such (gcc's does).
 inline Team*& current() {
     static Team* team = nullptr;
     return team;

@@ -45,6 +45,7 @@ class Programs(CompiledKernels):
         def each() -> None:
             for call in calls:
                 name = "_move" if call.kernel == MOVE else call.kernel
+                # Of the class: what stands on the object, a check of each call, has its kernels.
                 getattr(type(self), name)(backend, **call.arguments)
 
         program.record(each, kept)
