@@ -16,7 +16,7 @@ def words_of(text: str) -> list[str]:
 def test_the_vocabularies_have_the_words_of_the_table():
     numba = "".join(path.read_text() for path in (BACKENDS / "_numba" / "words").glob("*.py"))
     folder = BACKENDS / "_cython"
-    files = [*folder.glob("*.pxi"), folder / "simd.h"]
+    files = [*folder.glob("*.pxi"), folder / "simd.h", folder / "team.h"]
     cython = "".join(path.read_text() for path in files)
     table = (CHECKOUT / "docs/kernels.md").read_text().partition("| what | Numba | Cython |")[2]
     rows = [line.strip("|").split("|") for line in table.splitlines()[2:] if line.startswith("|")]
