@@ -1,9 +1,13 @@
 """Calls of kernels, written down with their arguments, to be made again later.
 
 A network that only predicts calls the same kernels on the same arrays each time. A backend may
-have a method ``program(calls)`` that takes such calls in their order and returns a `Run`: from then
-on these arrays are where they are, the constants among them have the values that they have now,
-and `Run.run` does what the calls would do. Other backends are called kernel by kernel.
+have a method ``program(calls)`` that takes such calls in their order, makes them, and returns a
+`Run`: from then on these arrays are where they are, the constants among them have the values that
+they have now, and `Run.run` does what the calls would do. Other backends are called kernel by
+kernel.
+
+A network that trains does the same at each step, but its weights change between runs. A backend may
+have a method ``step_program(calls)`` too, for which no array keeps its values.
 """
 
 from __future__ import annotations
@@ -35,8 +39,20 @@ WRITES = {
     "batchnorm_infer": ("out",),
     "batchnorm2d_apply": ("out",),
     MOVE: ("out",),
+    "conv2d_backward": ("dx", "dweight", "dbias"),
+    "conv2d_block_backward": ("dx", "dweight", "dbias"),
+    "maxpool2d_backward": ("dx",),
+    "avgpool2d_backward": ("dx",),
+    "affine_backward": ("dx", "dweight", "dbias"),
+    "relu_backward": ("dx",),
+    "activation_backward": ("dx",),
+    "lrn_backward": ("dx",),
+    "batchnorm_train": ("out", "normalized", "mean", "variance"),
+    "batchnorm_backward": ("dx", "dgamma", "dbeta"),
+    "batchnorm2d_statistics": ("mean", "variance"),
+    "batchnorm2d_backward": ("dx", "dgamma", "dbeta", "dresidual"),
 }
-"""The kernels that evaluation calls, and those of their arguments that they write."""
+"""Kernels of evaluation and of training, and those of their arguments that they write."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..errors import ShapeError
 from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout, kept_images
-from .recording import moved_to
+from .recording import constant, moved_to
 
 __all__ = [
     "AvgPoolContext",
@@ -187,7 +187,7 @@ def _average(
     chosen = active(backend)
     n, c, h, w = x.shape
     out = empty_images((n, c, *counts), dtype, chosen.layout)
-    rows, cols = bounds()
+    rows, cols = map(constant, bounds())
     chosen.avgpool2d_forward(in_layout(x, dtype, chosen.layout), rows, cols, out)
     return out, AvgPoolContext(chosen.name, rows, cols, (n, c, h, w), dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from types import ModuleType
 from typing import Any
@@ -29,18 +29,29 @@ class Programs(CompiledKernels):
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record them."""
-        return _InOrder(
-            [
-                self._recorded(list(some)) if by_kernels else call_each(list(some))
-                for by_kernels, some in groupby(calls, _by_kernels_alone)
-            ]
-        )
+        return self._in_order(calls, True)
 
-    def _recorded(self, calls: Sequence[Call]) -> Run:
-        program: Any = self._kernels.Program()
+    def step_program(self, calls: Sequence[Call]) -> Run:
+        """The same for weights that change."""
+        return self._in_order(calls, False)
+
+    def _in_order(self, calls: Sequence[Call], weights_stay: bool) -> Run:
+        runs: list[Run] = []
+        for by_kernels, some in groupby(calls, _by_kernels_alone):
+            if by_kernels:
+                runs.append(self._recorded(list(some), weights_stay))
+            else:
+                runs.append(call_each(list(some)))
+                runs[-1].run()
+        return runs[0] if len(runs) == 1 else _InOrder(runs)
+
+    def _recorded(self, calls: Sequence[Call], weights_stay: bool) -> Run:
+        program: Any = self._kernels.Program(weights_stay)
         backend = copy.copy(self)
         kept: list[Any] = []
-        backend._kernels = _Keeping(self._kernels, kept)  # type: ignore[assignment]
+        backend._kernels = _Keeping(  # type: ignore[assignment]
+            self._kernels, kept, PACKED if weights_stay else {}
+        )
 
         def each() -> None:
             for call in calls:
@@ -61,7 +72,7 @@ def _by_kernels_alone(call: Call) -> bool:
     if call.kernel == MOVE:
         source, out = call.arguments["source"], call.arguments["out"]
         return bool(source.dtype == out.dtype and out.ndim <= MOST_AXES)
-    if call.kernel != "conv2d_grouped_forward":
+    if not call.kernel.startswith("conv2d_grouped"):
         return True
     groups = call.arguments["groups"]
     return bool(groups == call.arguments["geometry"].c == len(call.arguments["weight"]))
@@ -81,13 +92,16 @@ class _InOrder:
 class _Keeping:
     """Compiled kernels whose arguments are kept: recorded parts know their addresses only."""
 
-    def __init__(self, kernels: ModuleType, kept: list[Any]) -> None:
+    def __init__(
+        self, kernels: ModuleType, kept: list[Any], packed: Mapping[str, tuple[int, ...]]
+    ) -> None:
         self._kernels = kernels
         self._kept = kept
+        self._packed = packed
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         kernel = getattr(self._kernels, name)
-        passing = PACKED.get(name, ())
+        passing = self._packed.get(name, ())
 
         def keeping(*arguments: Any) -> Any:
             self._kept += [value for i, value in enumerate(arguments) if i not in passing]
