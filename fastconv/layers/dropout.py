@@ -11,7 +11,7 @@ from .. import ops, randomness
 from ..errors import ArgumentError, StateError
 from ..geometry import as_float
 from ..ops.arrays import as_array, common_dtype
-from ..ops.recording import drawn
+from ..ops.recording import computed, drawn
 from .base import Array, Layer
 
 __all__ = ["Dropout"]
@@ -72,4 +72,7 @@ class Dropout(Layer):
         return self._scaled(ops.masked("dropout backward", dout, self.mask, self.backend))
 
     def _scaled(self, kept: Array) -> Array:
-        return kept / (1.0 - float(self.dropout_ratio)) if self.inverted else kept
+        if not self.inverted:
+            return kept
+        left = 1.0 - float(self.dropout_ratio)
+        return computed("Dropout", lambda kept: kept / left, kept)

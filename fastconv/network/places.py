@@ -77,6 +77,8 @@ class Places:
     Attributes
     ----------
     block : array of bytes
+    ending : array of bytes
+        The part of it in which what is used behind the last step lies, and nothing else by then.
     """
 
     def __init__(self, steps: Sequence[Step], beside: Iterable[tuple[int, Array]]) -> None:
@@ -89,8 +91,14 @@ class Places:
         for i, array in [*beside, *uses]:
             if id(root(array)) in written:
                 self._use(array, i)
-        self.block = fresh((self._lay_out() + LINE,), np.uint8)
-        self._begin = -self.block.ctypes.data % LINE
+        ending = [piece for piece in self._pieces.values() if piece.last == len(steps)]
+        others = [piece for piece in self._pieces.values() if piece.last < len(steps)]
+        end = _lay_out(ending, [])
+        whole = max(end, _lay_out(others, ending))
+        memory = fresh((whole + LINE,), np.uint8)
+        begin = -memory.ctypes.data % LINE
+        self.block = memory[begin : begin + whole]
+        self.ending = self.block[:end]
 
     def _use(self, array: Array, step: int) -> None:
         start = array.ctypes.data
@@ -108,26 +116,12 @@ class Places:
         piece.start = first
         piece.first, piece.last = min(piece.first, step), max(piece.last, step)
 
-    def _lay_out(self) -> int:
-        """Give each piece a place, the largest first; the block's bytes."""
-        laid: list[_Piece] = []
-        for piece in sorted(self._pieces.values(), key=lambda one: -one.size):
-            beside = [
-                other for other in laid if other.first <= piece.last and piece.first <= other.last
-            ]
-            for other in sorted(beside, key=lambda one: one.place):
-                if piece.place + piece.size <= other.place:
-                    break
-                piece.place = max(piece.place, _lines(other.place + other.size))
-            laid.append(piece)
-        return max((piece.place + piece.size for piece in laid), default=0)
-
     def of(self, array: Array) -> Array:
         """The array at its place; a constant as it is."""
         piece = self._pieces.get(id(root(array)))
         if piece is None:
             return array
-        offset = self._begin + piece.place + array.ctypes.data - piece.start
+        offset = piece.place + array.ctypes.data - piece.start
         return np.ndarray(array.shape, array.dtype, self.block, offset, array.strides)
 
     def moved(self, step: Step) -> Step:
@@ -140,6 +134,21 @@ class Places:
             for name, value in step.arguments.items()
         }
         return Call(step.backend, step.kernel, arguments)
+
+
+def _lay_out(pieces: Iterable[_Piece], before: Sequence[_Piece]) -> int:
+    """Give each piece a place beside those before, the largest first; where the last one ends."""
+    laid = list(before)
+    for piece in sorted(pieces, key=lambda one: -one.size):
+        beside = [
+            other for other in laid if other.first <= piece.last and piece.first <= other.last
+        ]
+        for other in sorted(beside, key=lambda one: one.place):
+            if piece.place + piece.size <= other.place:
+                break
+            piece.place = max(piece.place, _lines(other.place + other.size))
+        laid.append(piece)
+    return max((piece.place + piece.size for piece in laid), default=0)
 
 
 def _lines(size: int) -> int:

@@ -22,30 +22,13 @@ from numpy.typing import NDArray
 
 from .. import config
 from ..backends.calls import Run
-from ..layers import (
-    Affine,
-    AveragePooling,
-    BatchNormalization,
-    BatchNormalization2d,
-    Convolution,
-    Dropout,
-    Elu,
-    Gelu,
-    GlobalAveragePooling,
-    LeakyRelu,
-    LocalResponseNormalization,
-    Pooling,
-    Relu,
-    Silu,
-    Tanh,
-)
 from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
 from ..ops.arrays import computing
 from ..ops.memory import empty
 from ..ops.recording import Outside, Recorder, recorder
 from ..selection import observed
-from .fusion import LAYERS, FusedRow, trains
+from .fusion import KNOWN, LAYERS, FusedRow, trains
 from .places import Places, Step, arrays_of, root
 from .program import in_layout_of, together
 
@@ -54,11 +37,7 @@ __all__ = ["Pass", "Steps"]
 Array = NDArray[Any]
 Key = tuple[Any, ...]
 
-KNOWN = {
-    *(Affine, AveragePooling, BatchNormalization, BatchNormalization2d, Convolution, Dropout),
-    *(Elu, Gelu, GlobalAveragePooling, LeakyRelu, LocalResponseNormalization, Pooling, Relu),
-    *(Silu, Tanh, Branches, Chain, Shortcut),
-}
+KNOWN_STEPS = KNOWN | {Branches, Chain, Shortcut}
 """Layers of which a recording knows all that their training does."""
 
 RECORDED = 3
@@ -140,6 +119,7 @@ class _Watched:
         self.layers = [layer for _, layer in walk(self.row, Container)]
         kinds: list[Any] = [type(layer) for layer in self.layers]
         self._methods = [(kind, kind.forward, kind.backward) for kind in kinds]
+        self._owns = [vars(layer) for layer in self.layers]
         self._nested = len(self.layers) != len(self.row)
         self._before = [dict(vars(layer)) for layer in self.layers]
         self._settings: list[tuple[dict[str, Any], str, Any]] = []
@@ -166,12 +146,15 @@ class _Watched:
             ):
                 return False
         for own, name, value in self._settings:
-            if own.get(name) is not value or "forward" in own or "backward" in own:
+            if own.get(name) is not value:
                 return False
-        return all(
-            kind.forward is forward and kind.backward is backward
-            for kind, forward, backward in self._methods
-        )
+        for own in self._owns:
+            if "forward" in own or "backward" in own:
+                return False
+        for kind, forward, backward in self._methods:
+            if kind.forward is not forward or kind.backward is not backward:
+                return False
+        return True
 
     def parameters(self) -> list[tuple[Any, str]]:
         """Each layer with the names of its parameters."""
@@ -208,7 +191,12 @@ class _Program:
         self._x, self._out, self._dout = (places.of(array) for array in (given, out, dout))
         self._draws = [(places.of(array), draw) for array, draw in recorded.draws]
         self._notes = [(note, [*map(places.of, arrays)]) for note, arrays in recorded.notes]
-        self._gradients = [(layer, name, places.of(array)) for layer, name, array in gradients]
+        self._all_gradients = places.ending
+        begin = places.ending.ctypes.data
+        self._gradients = [
+            (layer, name, (place.shape, place.dtype, place.ctypes.data - begin, place.strides))
+            for layer, name, place in ((*to, places.of(array)) for *to, array in gradients)
+        ]
         self._x[...], self._dout[...] = given, dout
         for (array, _), (place, _) in zip(recorded.draws, self._draws, strict=True):
             place[...] = array
@@ -230,10 +218,10 @@ class _Program:
         self._dout[...] = dout
         for run in self._backward:
             run.run()
-        for layer, name, place in self._gradients:
-            gradient = empty(place.shape, place.dtype)
-            gradient[...] = place
-            setattr(layer, name, gradient)
+        memory = empty(self._all_gradients.shape, np.uint8)
+        memory[...] = self._all_gradients
+        for layer, name, (shape, dtype, offset, strides) in self._gradients:
+            setattr(layer, name, np.ndarray(shape, dtype, memory, offset, strides))
 
 
 class Steps:
@@ -286,7 +274,7 @@ class Steps:
 def _is_known(row: Sequence[Any]) -> bool:
     """Whether a recording of these layers knows all that they do."""
     return all(
-        type(layer) in KNOWN
+        type(layer) in KNOWN_STEPS
         and not layer.frozen
         and not {"forward", "backward"} & vars(layer).keys()
         and all(

@@ -21,7 +21,7 @@ from .arrays import (
     memory_order,
 )
 from .memory import empty
-from .recording import moved_to
+from .recording import computed, moved_to
 
 __all__ = [
     "ActivationContext",
@@ -104,7 +104,7 @@ def sigmoid_backward(dout: ArrayLike, out: Array, backend: str | None = None) ->
     dout = as_array(dout)
     common_dtype("sigmoid backward", dout)
     expect_shape("sigmoid backward", "dout", dout, out.shape)
-    return dout * (1 - out) * out
+    return computed("sigmoid backward", lambda dout, out: dout * (1 - out) * out, dout, out)
 
 
 ORDERS = tuple(tuple(range(axes)) for axes in range(65))

@@ -324,9 +324,8 @@ cdef void affine_weight_gradient(
     real* dweight, real* dbias, int threads,
 ) except *:
     cdef ptrdiff_t width = padded(columns, lanes(x))
-    cdef int team = team_size(
-        threads, ceil_div(features, ROWS_1), samples * features * width // lanes(x)
-    )
+    cdef ptrdiff_t work = features * columns + samples * features * width // lanes(x)
+    cdef int team = team_size(threads, ceil_div(features, ROWS_1), work)
     cdef Scratch padding = Scratch(0 if width == columns else samples * width * sizeof(real))
     cdef AffineWeightGradient w
     w.x, w.samples, w.features, w.columns, w.dweight = x, samples, features, columns, dweight
