@@ -35,6 +35,7 @@ def threads():
     """Two, for the least work."""
     with fine_grain():
         fastconv.set_num_threads(2)
+        config.set_programs("on")
         yield
 
 

@@ -41,6 +41,7 @@ WRITES = {
     MOVE: ("out",),
     "conv2d_backward": ("dx", "dweight", "dbias"),
     "conv2d_block_backward": ("dx", "dweight", "dbias"),
+    "conv2d_grouped_backward": ("dx", "dweight", "dbias"),
     "maxpool2d_backward": ("dx",),
     "avgpool2d_backward": ("dx",),
     "affine_backward": ("dx", "dweight", "dbias"),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .. import config
 from ..backends.calls import Call, Run, call_each
 from ..ops import empty_images
 from ..ops.memory import array_in, bytes_for
@@ -69,7 +70,8 @@ class Program:
                 parts.append(f"Python: {run.name}")
                 continue
             backend = next((call.backend for call in run if call.backend is not None), None)
-            self._runs.append(getattr(backend, "program", call_each)(run))
+            on = config.get_programs() == "on"
+            self._runs.append(getattr(backend, "program", call_each)(run) if on else call_each(run))
             name = "NumPy" if backend is None else backend.name
             parts.append(f"{name}: {len(run)} calls")
         self.parts = tuple(parts)

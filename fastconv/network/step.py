@@ -97,14 +97,17 @@ class _Recorded(_Eager):
         return self._out
 
     def backward(self, dout: Any) -> None:
-        with self._recorder.recording():
+        recorded = self._recorder
+        if _bytes_of(recorded.steps) > MOST_BYTES // 2:  # backward has as many
+            recorded.steps.clear()
             super().backward(dout)
-        program = None
-        if _bytes_of(self._recorder.steps) <= MOST_BYTES:
-            self._watched.settle()
-            ends = self._given, self._out, dout
-            program = _program(self._recorder, self._middle, *ends, self._watched)
-        self._steps.keep(self._key, program)
+            self._steps.keep(self._key, None)
+            return
+        with recorded.recording():
+            super().backward(dout)
+        self._watched.settle()
+        ends = self._given, self._out, dout
+        self._steps.keep(self._key, _program(recorded, self._middle, *ends, self._watched))
 
 
 class _Watched:
@@ -251,7 +254,7 @@ class Steps:
         self._resting = max(0, self._resting - 1)
         if self._in_a_row < RECORDED or self._resting:
             return _Eager(row)
-        if not _is_known(row):
+        if config.get_programs() == "off" or not _is_known(row):
             self.keep(key, None)
             return _Eager(row)
         return _Recorded(row, self, key)

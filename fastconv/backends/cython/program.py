@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from types import ModuleType
 from typing import Any
@@ -37,7 +38,7 @@ class Programs(CompiledKernels):
 
     def _in_order(self, calls: Sequence[Call], weights_stay: bool) -> Run:
         runs: list[Run] = []
-        for by_kernels, some in groupby(calls, _by_kernels_alone):
+        for by_kernels, some in groupby(calls, partial(_by_kernels_alone, weights_stay)):
             if by_kernels:
                 runs.append(self._recorded(list(some), weights_stay))
             else:
@@ -67,15 +68,19 @@ class Programs(CompiledKernels):
             self._kernels.move(source, out, common_axes(source, out), factor, self._threads)
 
 
-def _by_kernels_alone(call: Call) -> bool:
-    """Whether compiled kernels do all of a call, and nothing looks at the images before."""
+def _by_kernels_alone(weights_stay: bool, call: Call) -> bool:
+    """Whether compiled kernels do all of a call, and nothing looks at the images before.
+
+    Of grouped convolutions Python turns the weights.
+    """
     if call.kernel == MOVE:
         source, out = call.arguments["source"], call.arguments["out"]
-        return bool(source.dtype == out.dtype and out.ndim <= MOST_AXES)
+        return bool(source.dtype == out.dtype and out.dtype.kind == "f" and out.ndim <= MOST_AXES)
     if not call.kernel.startswith("conv2d_grouped"):
         return True
     groups = call.arguments["groups"]
-    return bool(groups == call.arguments["geometry"].c == len(call.arguments["weight"]))
+    depthwise = groups == call.arguments["geometry"].c == len(call.arguments["weight"])
+    return weights_stay and bool(depthwise)
 
 
 class _InOrder:
