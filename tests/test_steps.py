@@ -200,11 +200,15 @@ def freeze(network):
     network.freeze("W1", "b1")
 
 
+def invert(network):
+    network.layers[7].inverted = True
+
+
 def assign(network):
     network.params["W1"] = np.ones_like(network.params["W1"])
 
 
-CHANGES = [double, drop_more, take_out, put_another, replace_forward, freeze, assign]
+CHANGES = [double, drop_more, invert, take_out, put_another, replace_forward, freeze, assign]
 
 
 @pytest.mark.parametrize("change", CHANGES)

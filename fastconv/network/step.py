@@ -105,7 +105,6 @@ class _Recorded(_Eager):
             return
         with recorded.recording():
             super().backward(dout)
-        self._watched.settle()
         ends = self._given, self._out, dout
         self._steps.keep(self._key, _program(recorded, self._middle, *ends, self._watched))
 
@@ -122,15 +121,17 @@ class _Watched:
         self.layers = [layer for _, layer in walk(self.row, Container)]
         kinds: list[Any] = [type(layer) for layer in self.layers]
         self._methods = [(kind, kind.forward, kind.backward) for kind in kinds]
-        self._owns = [vars(layer) for layer in self.layers]
+        self._owns: list[tuple[dict[str, Any], int]] = []
         self._nested = len(self.layers) != len(self.row)
         self._before = [dict(vars(layer)) for layer in self.layers]
         self._settings: list[tuple[dict[str, Any], str, Any]] = []
 
     def settle(self) -> None:
-        """Say that a step is over."""
+        """Say that a step is over, and that nobody will go back from it layer by layer."""
         for layer, before in zip(self.layers, self._before, strict=True):
             own = vars(layer)
+            layer.forget()
+            self._owns.append((own, len(own)))
             self._settings += [
                 (own, name, value)
                 for name, value in before.items()
@@ -151,8 +152,8 @@ class _Watched:
         for own, name, value in self._settings:
             if own.get(name) is not value:
                 return False
-        for own in self._owns:
-            if "forward" in own or "backward" in own:
+        for own, count in self._owns:
+            if len(own) != count:  # has a method of its own, or another setting than its class
                 return False
         for kind, forward, backward in self._methods:
             if kind.forward is not forward or kind.backward is not backward:
@@ -318,8 +319,7 @@ def _program(
     backends = {step.backend for step in recorded.steps if not isinstance(step, Outside)} - {None}
     if not backends or not all(hasattr(backend, "step_program") for backend in backends):
         return None
-    for layer in watched.layers:
-        layer.forget()
+    watched.settle()
     return _Program(recorded, middle, given, out, dout, gradients, watched)
 
 
