@@ -26,23 +26,42 @@ from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, grouped, joins
 from .took import fine_grain
 
 
-@pytest.fixture(autouse=True)
-def cython():
-    """Two threads, for the least work, of the backend whose steps are programs."""
-    if not (status := selection.registry().status("cython")):
+@pytest.fixture(params=["cython"])
+def name(request):
+    """Of a backend whose steps are programs."""
+    if not (status := selection.registry().status(request.param)):
         pytest.skip(status.reason)
-    with fine_grain(), fastconv.use_backend("cython"):
+    return request.param
+
+
+BOTH = pytest.mark.parametrize("name", ["cython", "numba"], indirect=True)
+
+SOME = pytest.mark.parametrize(
+    ("name", "dtype", "threads"),
+    [
+        *(("cython", dtype, threads) for dtype in ("float32", "float64") for threads in (1, 2)),
+        ("numba", "float32", 2),
+    ],
+    indirect=["name"],
+)
+"""Numba compiles for each combination."""
+
+
+@pytest.fixture(autouse=True)
+def two_threads(name):
+    """Two threads, for the least work."""
+    with fine_grain(), fastconv.use_backend(name):
         fastconv.set_num_threads(2)
         config.set_programs("on")
         yield
 
 
 @pytest.fixture
-def no_kernel_from_python(monkeypatch):
+def no_kernel_from_python(monkeypatch, name):
     """A function after which no kernel of a program may be called from Python."""
 
     def forbid():
-        backend = selection.registry().load("cython")
+        backend = selection.registry().load(name)
 
         def called(*_, **__):
             raise AssertionError("a kernel is called from Python")
@@ -103,22 +122,26 @@ def is_program(network):
     return any(program is not None for program in programs)
 
 
+@SOME
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_step_leaves_what_the_layers_leave(dtype, rng, row, threads, no_kernel_from_python):
+def test_a_step_leaves_what_the_layers_leave(name, dtype, rng, row, threads, no_kernel_from_python):
     fastconv.set_num_threads(threads)
     pair = Pair(whole(row, dtype))
     for n in (2, 2, 2, 2, 2, 1, 1, 1, 1, 2):
         pair.step(*batch(rng, n, dtype=dtype))
     assert is_program(pair.networks[0])
-    if row is not grouped:  # whose weights are turned in Python
+    if row is grouped:  # whose weights are turned in Python
+        return
+    if name == "cython" or row not in (joins, convolutions):  # Numba finishes sums in NumPy
         no_kernel_from_python()
         pair.networks[0].gradient(*batch(rng, 1, dtype=dtype))
 
 
+@SOME
 @pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd2x4", "winograd4"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_every_algorithm(dtype, rng, algorithm, n):
+def test_every_algorithm(name, dtype, rng, threads, algorithm, n):
+    fastconv.set_num_threads(threads)
     config.set_conv_algorithm(algorithm)
     pair = Pair(whole(convolutions, dtype))
     for _ in range(6):
@@ -127,14 +150,14 @@ def test_every_algorithm(dtype, rng, algorithm, n):
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"),
+    ("model", "shape"),
     [
         *(("deepconvnet", (1, 28, 28)), ("lenet", (1, 28, 28)), ("digitnet5", (1, 28, 28))),
         ("resnet20", (3, 32, 32)),
     ],
 )
-def test_models(rng, name, shape):
-    pair = Pair(make_model(name, shape, 5, seed=0), Momentum)
+def test_models(rng, model, shape):
+    pair = Pair(make_model(model, shape, 5, seed=0), Momentum)
     for _ in range(5):
         pair.step(*batch(rng, 3, shape))
     assert is_program(pair.networks[0])
@@ -432,6 +455,7 @@ def test_copies_begin_anew(rng):
         np.testing.assert_array_equal(network.layers[0].dW, other.layers[0].dW)
 
 
+@BOTH
 def test_numbers_that_are_not_finite(rng):
     pair = Pair(whole(dense, "float32"))
     for i in range(8):
@@ -440,13 +464,13 @@ def test_numbers_that_are_not_finite(rng):
         pair.step(x, t)
 
 
-def test_two_networks_train_in_two_threads(rng):
+def test_two_networks_train_in_two_threads(rng, name):
     batches = [batch(rng) for _ in range(12)]
     errors = []
 
     def train(pair):
         try:
-            with fastconv.use_backend("cython"):
+            with fastconv.use_backend(name):
                 for x, t in batches:
                     for network in pair:
                         network.gradient(x, t)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .table import Backend
 
-__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "move"]
+__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "in_order", "move"]
 
 MOVE = "move"
 """Not a kernel: `move`, for what only changes the place of numbers, or scales them."""
@@ -102,3 +102,17 @@ class call_each:
         """Make the calls."""
         for function, arguments in self.steps:
             function(**arguments)
+
+
+def in_order(runs: Sequence[Run]) -> Run:
+    """One run after the other."""
+    return runs[0] if len(runs) == 1 else _InOrder(runs)
+
+
+class _InOrder:
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+
+    def run(self) -> None:
+        for run in self.runs:
+            run.run()

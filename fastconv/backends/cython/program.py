@@ -9,7 +9,7 @@ from itertools import groupby
 from types import ModuleType
 from typing import Any
 
-from ..calls import MOVE, Call, Run, call_each
+from ..calls import MOVE, Call, Run, call_each, in_order
 from ..shared.axes import common_axes
 from .compiled import CompiledKernels
 
@@ -44,7 +44,7 @@ class Programs(CompiledKernels):
             else:
                 runs.append(call_each(list(some)))
                 runs[-1].run()
-        return runs[0] if len(runs) == 1 else _InOrder(runs)
+        return in_order(runs)
 
     def _recorded(self, calls: Sequence[Call], weights_stay: bool) -> Run:
         program: Any = self._kernels.Program(weights_stay)
@@ -81,17 +81,6 @@ def _by_kernels_alone(weights_stay: bool, call: Call) -> bool:
     groups = call.arguments["groups"]
     depthwise = groups == call.arguments["geometry"].c == len(call.arguments["weight"])
     return weights_stay and bool(depthwise)
-
-
-class _InOrder:
-    """One run after the other."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
-
-    def run(self) -> None:
-        for run in self.runs:
-            run.run()
 
 
 class _Keeping:
