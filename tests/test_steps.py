@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -96,7 +97,8 @@ class Pair:
 
     def __init__(self, network, optimizer=Adam):
         self.networks = network, copy.deepcopy(network)
-        self.networks[1]._executor._steps.begin = lambda row, x: step._Eager(row)
+        steps = self.networks[1]._executor._steps
+        steps.begin = lambda row, x: step._Eager(row, steps.pool)
         self.optimizers = optimizer(), optimizer()
         self.seed = 0
 
@@ -181,6 +183,34 @@ def test_gradients_stay_as_they_are(rng):
         for key in grads:
             np.testing.assert_array_equal(grads[key], before[key])
     assert grads["W1"] is network.layers[0].dW
+
+
+def test_memory_of_gradients_is_used_again_once_nobody_has_them(rng):
+    network = small()
+    x, t = batch(rng)
+    for _ in range(4):
+        grads = network.gradient(x, t)
+    places = []
+    for _ in range(6):
+        grads = network.gradient(x, t)
+        places.append(grads["W1"].ctypes.data)
+    assert len(set(places)) == step.LENT
+    view = grads["W2"][1:]
+    for _ in range(3):
+        del grads
+        grads = network.gradient(x, t)
+        assert not np.shares_memory(grads["W2"], view)
+
+
+def test_where_nobody_counts_references_gradients_are_copied(rng, monkeypatch):
+    monkeypatch.setattr(step, "references", lambda memory: None)
+    pair = Pair(small())
+    kept = []
+    for _ in range(8):
+        x, t = batch(rng)
+        pair.step(x, t)
+        kept.append(pair.networks[0].layers[0].dW)
+    assert not any(np.shares_memory(a, b) for a, b in pairwise(kept))
 
 
 def test_scores_stay_as_they_are(rng):

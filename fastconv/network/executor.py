@@ -43,8 +43,8 @@ class Executor:
 
     def __init__(self) -> None:
         self.pool = Pool()
-        self._kept: tuple[Pass, Use] | None = None
-        self._steps = Steps()
+        self._kept: Pass | None = None
+        self._steps = Steps(self.pool)
         # Threads, not flags: a forked child would inherit flags, but has none of the other threads.
         self._stepping: int | None = None
         self._running: int | None = None
@@ -74,11 +74,10 @@ class Executor:
             with drawing_from(Use(self.pool)):
                 return FusedRow(layers, False).forward(x, False)
         self._kept = None  # frees the memory of a forward without a backward
-        use = Use(self.pool)
-        with self._once(), drawing_from(use):
-            chosen = self._steps.begin(flat(layers), x)
+        chosen = self._steps.begin(flat(layers), x)
+        with self._once():
             out = chosen.forward(x)
-        self._kept = chosen, use
+        self._kept = chosen
         return out
 
     def backward(self, dout: Any) -> None:
@@ -89,9 +88,8 @@ class Executor:
         kept, self._kept = self._kept, None
         if kept is None:
             raise StateError("Executor: backward was called before a forward in training")
-        chosen, use = kept
-        with self._once(), drawing_from(use):
-            chosen.backward(dout)
+        with self._once():
+            kept.backward(dout)
 
     @contextmanager
     def _once(self) -> Iterator[None]:

@@ -1,12 +1,12 @@
 """Where the arrays of a program lie: in one block of memory, those in one place that never meet.
 
-Each array has a place from the first step that uses it to the last. Arrays that no step writes
-stay where they are.
+Each array has a place from the first step that uses it to the last. What the program is for, used
+behind its last step, has memory of its own. Arrays that no step writes stay where they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -18,7 +18,7 @@ from ..backends.calls import WRITES, Call
 from ..ops.memory import LINE, fresh
 from ..ops.recording import Outside
 
-__all__ = ["Places", "Step", "arrays_of", "root"]
+__all__ = ["Places", "Step", "aligned", "arrays_of", "root", "with_results_in"]
 
 Array = NDArray[Any]
 Step = Call | Outside
@@ -76,9 +76,8 @@ class Places:
 
     Attributes
     ----------
-    block : array of bytes
-    ending : array of bytes
-        The part of it in which what is used behind the last step lies, and nothing else by then.
+    block, results : arrays of bytes
+        Where all arrays lie, and where those do that are used behind the last step.
     """
 
     def __init__(self, steps: Sequence[Step], beside: Iterable[tuple[int, Array]]) -> None:
@@ -91,14 +90,10 @@ class Places:
         for i, array in [*beside, *uses]:
             if id(root(array)) in written:
                 self._use(array, i)
-        ending = [piece for piece in self._pieces.values() if piece.last == len(steps)]
-        others = [piece for piece in self._pieces.values() if piece.last < len(steps)]
-        end = _lay_out(ending, [])
-        whole = max(end, _lay_out(others, ending))
-        memory = fresh((whole + LINE,), np.uint8)
-        begin = -memory.ctypes.data % LINE
-        self.block = memory[begin : begin + whole]
-        self.ending = self.block[:end]
+        self._end = len(steps)
+        pieces = self._pieces.values()
+        self.block = aligned(_lay_out([one for one in pieces if one.last < self._end]))
+        self.results = aligned(_lay_out([one for one in pieces if one.last == self._end]))
 
     def _use(self, array: Array, step: int) -> None:
         start = array.ctypes.data
@@ -122,23 +117,48 @@ class Places:
         if piece is None:
             return array
         offset = piece.place + array.ctypes.data - piece.start
-        return np.ndarray(array.shape, array.dtype, self.block, offset, array.strides)
+        memory = self.results if piece.last == self._end else self.block
+        return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
 
     def moved(self, step: Step) -> Step:
         """The step on the arrays at their places."""
-        if isinstance(step, Outside):
-            inputs = [self.of(array) for array in step.inputs]
-            return Outside(step.name, step.function, inputs, self.of(step.out))
-        arguments = {
-            name: self.of(value) if isinstance(value, np.ndarray) else value
-            for name, value in step.arguments.items()
-        }
-        return Call(step.backend, step.kernel, arguments)
+        return _on_others(step, self.of)
 
 
-def _lay_out(pieces: Iterable[_Piece], before: Sequence[_Piece]) -> int:
-    """Give each piece a place beside those before, the largest first; where the last one ends."""
-    laid = list(before)
+def with_results_in(memory: Array, results: Array, step: Step) -> Step:
+    """A step that was `moved`, with what lies in `results` in other memory instead."""
+    owner = root(results)
+
+    def there(array: Array) -> Array:
+        if root(array) is not owner:
+            return array
+        offset = array.ctypes.data - results.ctypes.data
+        return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
+
+    return _on_others(step, there)
+
+
+def _on_others(step: Step, other: Callable[[Array], Array]) -> Step:
+    """The step, with another array for each of its own."""
+    if isinstance(step, Outside):
+        return Outside(step.name, step.function, [*map(other, step.inputs)], other(step.out))
+    arguments = {
+        name: other(value) if isinstance(value, np.ndarray) else value
+        for name, value in step.arguments.items()
+    }
+    return Call(step.backend, step.kernel, arguments)
+
+
+def aligned(size: int) -> Array:
+    """So many bytes, begun at a cache line."""
+    memory = fresh((size + LINE,), np.uint8)
+    begin = -memory.ctypes.data % LINE
+    return memory[begin : begin + size]
+
+
+def _lay_out(pieces: Iterable[_Piece]) -> int:
+    """Give each piece a place, the largest first; where the last one ends."""
+    laid: list[_Piece] = []
     for piece in sorted(pieces, key=lambda one: -one.size):
         beside = [
             other for other in laid if other.first <= piece.last and piece.first <= other.last

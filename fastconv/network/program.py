@@ -60,7 +60,7 @@ class Program:
             out = FusedRow(layers, False).forward(given, False)
         steps = _reached(recorder.steps, given)
         places = Places(steps, [(0, given), (len(steps), out)])
-        self.block_bytes = places.block.nbytes
+        self.block_bytes = places.block.nbytes + places.results.nbytes
         self.x, self.out = places.of(given), places.of(out)
         self._runs: list[Run] = []
         parts = []

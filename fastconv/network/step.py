@@ -14,6 +14,7 @@ the user's own, frozen layers, numbers that came from elsewhere) is never made a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from itertools import chain
 from typing import Any, Protocol
 
@@ -25,11 +26,11 @@ from ..backends.calls import Run
 from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
 from ..ops.arrays import computing
-from ..ops.memory import empty
+from ..ops.memory import Pool, Use, drawing_from, empty, references
 from ..ops.recording import Outside, Recorder, recorder
 from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
-from .places import Places, Step, arrays_of, root
+from .places import Places, Step, aligned, arrays_of, root, with_results_in
 from .program import in_layout_of, together
 
 __all__ = ["Pass", "Steps"]
@@ -49,6 +50,9 @@ MOST_BYTES = 1 << 27
 KEPT = 2
 """Shapes whose programs are kept: the batches of an epoch, and a last one of fewer images."""
 
+LENT = 2
+"""Sets of gradients that layers are lent: those of the last step may still be in use."""
+
 LONGEST_REST = 1 << 10
 """Steps after which a network whose layers were changed is recorded again, at the latest."""
 
@@ -66,23 +70,26 @@ class Pass(Protocol):
 class _Eager:
     """Layers that run group by group; those in front of the first that trains evaluate."""
 
-    def __init__(self, row: Sequence[Any]) -> None:
+    def __init__(self, row: Sequence[Any], pool: Pool) -> None:
+        self._use = Use(pool)
         first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
         self._before = FusedRow(row[:first], False)
         self._trained = FusedRow(row[first:], True)
 
     def forward(self, x: Array) -> Array:
-        return self._trained.forward(self._before.forward(x, False), True)
+        with drawing_from(self._use):
+            return self._trained.forward(self._before.forward(x, False), True)
 
     def backward(self, dout: Any) -> None:
-        self._trained.backward(dout, False)
+        with drawing_from(self._use):
+            self._trained.backward(dout, False)
 
 
 class _Recorded(_Eager):
     """The same, with a recording that becomes a program."""
 
     def __init__(self, row: Sequence[Any], steps: Steps, key: Key) -> None:
-        super().__init__(row)
+        super().__init__(row, steps.pool)
         self._watched = _Watched(row)
         self._steps = steps
         self._key = key
@@ -169,6 +176,66 @@ class _Watched:
         ]
 
 
+class _Backward:
+    """The backward of a step, and the memory of the gradients that it computes.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        At their places.
+    results : array of bytes
+        Where the gradients lie.
+    gradients : sequence of (layer, str, array)
+        Where each gradient goes, and its place.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], results: Array, gradients: Sequence[tuple[Any, str, Array]]
+    ) -> None:
+        self._steps = steps
+        self._results = results
+        self._runs = _runs(steps)
+        begin = results.ctypes.data
+        self._gradients = [
+            (layer, name, (place.shape, place.dtype, place.ctypes.data - begin, place.strides))
+            for layer, name, place in gradients
+        ]
+        self._references = references(root(results))
+
+    def another(self) -> _Backward:
+        """The same, in memory of its own. It runs once."""
+        results = aligned(self._results.nbytes)
+        steps = [with_results_in(results, self._results, step) for step in self._steps]
+        other = copy(self)
+        other._steps, other._results, other._runs = steps, results, _runs(steps)
+        other._references = references(root(results))
+        return other
+
+    def is_free(self) -> bool:
+        """Whether nobody has gradients that lie here, as far as anybody can know."""
+        now = references(root(self._results))
+        return now is not None and now == self._references
+
+    def run(self) -> None:
+        """Compute the gradients."""
+        for run in self._runs:
+            run.run()
+
+    def lend(self) -> None:
+        """Give the layers the gradients as they lie here."""
+        self._give(self._results)
+
+    def give_copies(self) -> None:
+        """Give the layers copies of the gradients."""
+        copies = empty(self._results.shape, np.uint8)
+        copies[...] = self._results
+        self._give(copies)
+
+    def _give(self, memory: Array) -> None:
+        for layer, name, (shape, dtype, offset, strides) in self._gradients:
+            setattr(layer, name, np.ndarray(shape, dtype, memory, offset, strides))
+
+
 class _Program:
     """A step of a batch of one shape. See `Pass`."""
 
@@ -183,30 +250,32 @@ class _Program:
         watched: _Watched,
     ) -> None:
         self.watched = watched
-        end = len(recorded.steps)
+        steps = recorded.steps
         noted = [array for _, arrays in recorded.notes for array in arrays]
         drawn = [array for array, _ in recorded.draws]
         places = Places(
-            recorded.steps,
+            steps,
             [(0, array) for array in (given, *drawn)]
             + [(middle, array) for array in (out, *noted, dout)]
-            + [(end, array) for _, _, array in gradients],
+            + [(len(steps), array) for _, _, array in gradients],
         )
         self._x, self._out, self._dout = (places.of(array) for array in (given, out, dout))
         self._draws = [(places.of(array), draw) for array, draw in recorded.draws]
         self._notes = [(note, [*map(places.of, arrays)]) for note, arrays in recorded.notes]
-        self._all_gradients = places.ending
-        begin = places.ending.ctypes.data
-        self._gradients = [
-            (layer, name, (place.shape, place.dtype, place.ctypes.data - begin, place.strides))
-            for layer, name, place in ((*to, places.of(array)) for *to, array in gradients)
-        ]
+        self._owners = [(layer, name) for layer, name, _ in gradients]
         self._x[...], self._dout[...] = given, dout
         for (array, _), (place, _) in zip(recorded.draws, self._draws, strict=True):
             place[...] = array
-        steps = [places.moved(step) for step in recorded.steps]
-        self._forward = _runs(steps[:middle])
-        self._backward = _runs(steps[middle:])
+        moved = [places.moved(step) for step in steps]
+        self._forward = _runs(moved[:middle])
+        self._lent = [
+            _Backward(
+                moved[middle:],
+                places.results,
+                [(layer, name, places.of(array)) for layer, name, array in gradients],
+            )
+        ]
+        self._copied: _Backward | None = None
 
     def forward(self, x: Array) -> Array:
         self._x[...] = x
@@ -220,18 +289,35 @@ class _Program:
 
     def backward(self, dout: Any) -> None:
         self._dout[...] = dout
-        for run in self._backward:
-            run.run()
-        memory = empty(self._all_gradients.shape, np.uint8)
-        memory[...] = self._all_gradients
-        for layer, name, (shape, dtype, offset, strides) in self._gradients:
-            setattr(layer, name, np.ndarray(shape, dtype, memory, offset, strides))
+        for layer, name in self._owners:
+            setattr(layer, name, None)
+        for backward in self._lent:
+            if backward.is_free():
+                backward.run()
+                backward.lend()
+                return
+        if len(self._lent) < LENT:
+            self._lent.append(self._lent[0].another())
+            self._lent[-1].lend()
+            return
+        if self._copied is None:
+            self._copied = self._lent[0].another()
+        else:
+            self._copied.run()
+        self._copied.give_copies()
 
 
 class Steps:
-    """The training steps of one network: which of them run as programs."""
+    """The training steps of one network: which of them run as programs.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    pool : Pool
+        Memory of those that do not.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
         self._programs: dict[Key, _Program | None] = {}  # None: not to be recorded
         self._last: Key = ()
         self._in_a_row = 0
@@ -241,12 +327,12 @@ class Steps:
     def begin(self, row: Sequence[Any], x: Array) -> Pass:
         """What runs these layers on x."""
         if observed() or computing.dtype is not None or recorder() is not None:
-            return _Eager(row)
+            return _Eager(row, self.pool)
         key = x.shape, x.dtype, config.context_backend.get(), config.Process.version
         if key in self._programs:
             program = self._programs[key]
             if program is None:
-                return _Eager(row)
+                return _Eager(row, self.pool)
             if program.watched.same(row):
                 return program
             self._forget_changed(key)
@@ -254,10 +340,10 @@ class Steps:
         self._last = key
         self._resting = max(0, self._resting - 1)
         if self._in_a_row < RECORDED or self._resting:
-            return _Eager(row)
+            return _Eager(row, self.pool)
         if config.get_programs() == "off" or not _is_known(row):
             self.keep(key, None)
-            return _Eager(row)
+            return _Eager(row, self.pool)
         return _Recorded(row, self, key)
 
     def keep(self, key: Key, program: _Program | None) -> None:

@@ -24,7 +24,10 @@ from numpy.typing import NDArray
 
 from ..errors import OutOfMemory
 
-__all__ = ["LINE", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"]
+__all__ = [
+    *("LINE", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"),
+    "references",
+]
 
 LINE = 64
 """Bytes of a cache line."""
@@ -48,6 +51,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
+
+
+def references(memory: NDArray[Any]) -> int | None:
+    """A number that is larger the more arrays and others refer to memory; None: nobody counts."""
+    return sys.getrefcount(memory) if _COUNTED else None
 
 
 def _references(kept: list[NDArray[np.uint8]], i: int) -> int:

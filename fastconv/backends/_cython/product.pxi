@@ -17,11 +17,16 @@
 # fits one vector is a block of one, with more rows instead. Rows are cut into tiles of nearly
 # equal height, so that no tile is computed for rows that do not exist.
 #
+# Where the weights of a block fill more than the first cache, and rows make several tiles, the parts
+# of the sums go outermost: a part's weights stay in that cache from tile to tile, while those of the
+# next are fetched, and the sums so far are read from out.
+#
 # One sum of n products in float32 is off by about sqrt(n / 2) roundings, n / part sums of `part`
 # each by sqrt(part / 2 + n / part / 2). The totals lie in the first cache.
 
 cdef enum:
     LONGEST_SUM = 192  # products of one sum; Numba's, in _numba/conv.py, may have 256
+    FIRST_CACHE_BYTES = 1 << 15
 
 cdef struct Product:
     ptrdiff_t rows, run  # how many y and i
@@ -30,6 +35,7 @@ cdef struct Product:
     ptrdiff_t w_y, w_i  # steps in w
     ptrdiff_t out_r  # step in out
     bint accumulate  # out += t
+    bint onto  # t += out, before all else
     bint relu  # out = ReLU(t)
     const void* residual  # added to t, or NULL; it lies as what begins at `origin`, which out is in
     const void* origin
@@ -58,7 +64,7 @@ cdef inline Product product_of(ptrdiff_t rows, ptrdiff_t run) noexcept nogil:
     """So many y and i in one sum, which takes the place of what was in out."""
     cdef Product p
     p.rows, p.run, p.part = rows, run, 0
-    p.accumulate, p.relu, p.residual = False, False, NULL
+    p.accumulate, p.onto, p.relu, p.residual = False, False, False, NULL
     return p
 
 
@@ -94,6 +100,8 @@ cdef inline void product_tiles(
             w_y += p.w_y
         if p.part > 0:
             plus_tile[real](t, R, K, total)
+        if p.onto:
+            plus_rows[real](t, R, K, out, p.out_r, columns)
         if p.residual != NULL:
             plus_rows[real](
                 t, R, K, <const real*> p.residual + (out - <const real*> p.origin), p.out_r, columns
@@ -163,6 +171,45 @@ cdef void product_tiles_2(
             product_tiles[real](8, 2, tiles, p, x, w, start, out, columns)
 
 
+cdef void part_of_rows(
+    const Product* p, ptrdiff_t rows, ptrdiff_t tiles, const real* x, const real* w,
+    const real* start, real* out, ptrdiff_t columns,
+) noexcept nogil:
+    """One part of the sums of all tiles; what lies behind its weights is fetched meanwhile."""
+    cdef bint wide = columns > lanes(out)
+    cdef const real* behind = w + p.run * p.w_i
+    cdef ptrdiff_t tile, R, next = 0
+    for tile in range(tiles):
+        R = rows // tiles + (tile < rows % tiles)
+        fetch(behind + next, p.run * p.w_i * (tile + 1) // tiles - next)
+        next = p.run * p.w_i * (tile + 1) // tiles
+        if wide:
+            product_tiles_2[real](R, 1, p, x, w, start, out, columns)
+        else:
+            product_tiles_1[real](R, 1, p, x, w, start, out, columns)
+        x += R * p.x_r
+        out += R * p.out_r
+
+
+cdef void product_by_parts(
+    const Product* p, ptrdiff_t rows, ptrdiff_t tiles, const real* x, const real* w,
+    const real* start, real* out, ptrdiff_t columns,
+) noexcept nogil:
+    cdef Product q = p[0]
+    cdef ptrdiff_t y, first
+    q.rows, q.part, q.residual, q.relu = 1, 0, NULL, False
+    for y in range(p.rows):
+        for first from 0 <= first < p.run by p.part:
+            q.run = min(p.part, p.run - first)
+            if y + 1 == p.rows and first + q.run == p.run:
+                q.residual, q.relu = p.residual, p.relu
+            part_of_rows[real](
+                &q, rows, tiles, x + y * p.x_y + first * p.x_i, w + y * p.w_y + first * p.w_i,
+                start, out, columns,
+            )
+            start, q.onto = zeros(out), True
+
+
 cdef void product_rows(
     const Product* p, ptrdiff_t rows, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
@@ -172,6 +219,12 @@ cdef void product_rows(
     cdef ptrdiff_t tiles = ceil_div(rows, ROWS_2 if wide else ROWS_1)
     cdef ptrdiff_t R, count
     if tiles == 0:
+        return
+    if (
+        p.part > 0 and tiles > 1 and not p.accumulate
+        and p.rows * p.run * p.w_i * <ptrdiff_t> sizeof(real) > FIRST_CACHE_BYTES
+    ):
+        product_by_parts[real](p, rows, tiles, x, w, start, out, columns)
         return
     for R from ceil_div(rows, tiles) >= R >= rows // tiles:
         count = rows % tiles if R > rows // tiles else tiles - rows % tiles
