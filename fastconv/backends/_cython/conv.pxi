@@ -103,7 +103,8 @@ cdef void correlate(
     """
     cdef Product p = product_of(filter_rows, taps * depth)
     cdef ptrdiff_t volume = filter_rows * taps * depth
-    cdef ptrdiff_t first, width, v
+    cdef Lines lines
+    cdef ptrdiff_t first, width
     cdef const real* start
     if (
         filter_rows == 1 and taps == 1 and stride == 1
@@ -113,15 +114,14 @@ cdef void correlate(
     p.part = part_of(p.rows, p.run, LONGEST_SUM)
     p.x_y, p.x_i, p.x_r = image_row, 1, stride * depth
     p.out_r, p.relu, p.residual, p.origin = out_pixel, relu, residual, out
+    lines.count, lines.x, lines.out, lines.rows = rows, stride * image_row, out_row, pixels
     for first from 0 <= first < columns by 2 * lanes(packed):
         width = block_width(columns - first, lanes(packed))
         p.w_i, p.w_y = width, taps * depth * width
         start = zeros(packed) if bias == NULL else bias + first
-        for v in range(rows):
-            product_rows[real](
-                &p, pixels, image + v * stride * image_row, packed + first * volume, start,
-                out + v * out_row + first, columns - first,
-            )
+        product_lines[real](
+            &p, lines, image, packed + first * volume, start, out + first, columns - first
+        )
 
 
 cdef void forward_rows(

@@ -17,16 +17,16 @@
 # fits one vector is a block of one, with more rows instead. Rows are cut into tiles of nearly
 # equal height, so that no tile is computed for rows that do not exist.
 #
-# Where the weights of a block fill more than the first cache, and rows make several tiles, the parts
-# of the sums go outermost: a part's weights stay in that cache from tile to tile, while those of the
-# next are fetched, and the sums so far are read from out.
+# Where the weights of a block are many times what the first cache has, and rows make several tiles,
+# the parts of the sums go outermost: a part's weights stay in that cache from tile to tile, while
+# those of the next are fetched, and the sums so far are read from out.
 #
 # One sum of n products in float32 is off by about sqrt(n / 2) roundings, n / part sums of `part`
 # each by sqrt(part / 2 + n / part / 2). The totals lie in the first cache.
 
 cdef enum:
     LONGEST_SUM = 192  # products of one sum; Numba's, in _numba/conv.py, may have 256
-    FIRST_CACHE_BYTES = 1 << 15
+    LARGE_BLOCK_BYTES = 3 << 15  # of weights that come from the second cache for each tile
 
 cdef struct Product:
     ptrdiff_t rows, run  # how many y and i
@@ -39,6 +39,12 @@ cdef struct Product:
     bint relu  # out = ReLU(t)
     const void* residual  # added to t, or NULL; it lies as what begins at `origin`, which out is in
     const void* origin
+
+
+cdef struct Lines:
+    ptrdiff_t count
+    ptrdiff_t x, out  # steps from line to line
+    ptrdiff_t rows, tiles  # of one line
 
 
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
@@ -171,30 +177,37 @@ cdef void product_tiles_2(
             product_tiles[real](8, 2, tiles, p, x, w, start, out, columns)
 
 
-cdef void part_of_rows(
-    const Product* p, ptrdiff_t rows, ptrdiff_t tiles, const real* x, const real* w,
-    const real* start, real* out, ptrdiff_t columns,
+cdef void product_part(
+    const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
+    ptrdiff_t columns,
 ) noexcept nogil:
     """One part of the sums of all tiles; what lies behind its weights is fetched meanwhile."""
     cdef bint wide = columns > lanes(out)
     cdef const real* behind = w + p.run * p.w_i
-    cdef ptrdiff_t tile, R, next = 0
-    for tile in range(tiles):
-        R = rows // tiles + (tile < rows % tiles)
-        fetch(behind + next, p.run * p.w_i * (tile + 1) // tiles - next)
-        next = p.run * p.w_i * (tile + 1) // tiles
-        if wide:
-            product_tiles_2[real](R, 1, p, x, w, start, out, columns)
-        else:
-            product_tiles_1[real](R, 1, p, x, w, start, out, columns)
-        x += R * p.x_r
-        out += R * p.out_r
+    cdef ptrdiff_t fetched = 0, done = 0
+    cdef ptrdiff_t line, tile, R
+    cdef const real* x_tile
+    cdef real* out_tile
+    for line in range(l.count):
+        x_tile, out_tile = x + line * l.x, out + line * l.out
+        for tile in range(l.tiles):
+            R = l.rows // l.tiles + (tile < l.rows % l.tiles)
+            done += p.run * p.w_i
+            fetch(behind + fetched, done // (l.count * l.tiles) - fetched)
+            fetched = done // (l.count * l.tiles)
+            if wide:
+                product_tiles_2[real](R, 1, p, x_tile, w, start, out_tile, columns)
+            else:
+                product_tiles_1[real](R, 1, p, x_tile, w, start, out_tile, columns)
+            x_tile += R * p.x_r
+            out_tile += R * p.out_r
 
 
 cdef void product_by_parts(
-    const Product* p, ptrdiff_t rows, ptrdiff_t tiles, const real* x, const real* w,
-    const real* start, real* out, ptrdiff_t columns,
+    const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
+    ptrdiff_t columns,
 ) noexcept nogil:
+    """The parts of the sums one after the other, each of all tiles."""
     cdef Product q = p[0]
     cdef ptrdiff_t y, first
     q.rows, q.part, q.residual, q.relu = 1, 0, NULL, False
@@ -203,37 +216,49 @@ cdef void product_by_parts(
             q.run = min(p.part, p.run - first)
             if y + 1 == p.rows and first + q.run == p.run:
                 q.residual, q.relu = p.residual, p.relu
-            part_of_rows[real](
-                &q, rows, tiles, x + y * p.x_y + first * p.x_i, w + y * p.w_y + first * p.w_i,
-                start, out, columns,
+            product_part[real](
+                &q, l, x + y * p.x_y + first * p.x_i, w + y * p.w_y + first * p.w_i, start, out,
+                columns,
             )
             start, q.onto = zeros(out), True
 
 
-cdef void product_rows(
+cdef void product_lines(
+    const Product* p, Lines l, const real* x, const real* w, const real* start, real* out,
+    ptrdiff_t columns,
+) noexcept nogil:
+    """One block of columns for lines of any number of rows, each cut into tiles."""
+    cdef bint wide = columns > lanes(out)
+    cdef ptrdiff_t line, R, count
+    cdef const real* x_tile
+    cdef real* out_tile
+    l.tiles = ceil_div(l.rows, ROWS_2 if wide else ROWS_1)
+    if l.tiles == 0:
+        return
+    if (
+        p.part > 0 and l.count * l.tiles > 1 and not p.accumulate
+        and p.rows * p.run * p.w_i * <ptrdiff_t> sizeof(real) > LARGE_BLOCK_BYTES
+    ):
+        product_by_parts[real](p, &l, x, w, start, out, columns)
+        return
+    for line in range(l.count):
+        x_tile, out_tile = x + line * l.x, out + line * l.out
+        for R from ceil_div(l.rows, l.tiles) >= R >= l.rows // l.tiles:
+            count = l.rows % l.tiles if R > l.rows // l.tiles else l.tiles - l.rows % l.tiles
+            if wide:
+                product_tiles_2[real](R, count, p, x_tile, w, start, out_tile, columns)
+            else:
+                product_tiles_1[real](R, count, p, x_tile, w, start, out_tile, columns)
+            x_tile += count * R * p.x_r
+            out_tile += count * R * p.out_r
+
+
+cdef inline void product_rows(
     const Product* p, ptrdiff_t rows, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """One block of columns for any number of rows, cut into tiles."""
-    cdef bint wide = columns > lanes(out)
-    cdef ptrdiff_t tiles = ceil_div(rows, ROWS_2 if wide else ROWS_1)
-    cdef ptrdiff_t R, count
-    if tiles == 0:
-        return
-    if (
-        p.part > 0 and tiles > 1 and not p.accumulate
-        and p.rows * p.run * p.w_i * <ptrdiff_t> sizeof(real) > FIRST_CACHE_BYTES
-    ):
-        product_by_parts[real](p, rows, tiles, x, w, start, out, columns)
-        return
-    for R from ceil_div(rows, tiles) >= R >= rows // tiles:
-        count = rows % tiles if R > rows // tiles else tiles - rows % tiles
-        if wide:
-            product_tiles_2[real](R, count, p, x, w, start, out, columns)
-        else:
-            product_tiles_1[real](R, count, p, x, w, start, out, columns)
-        x += count * R * p.x_r
-        out += count * R * p.out_r
+    """One block of columns for any number of rows."""
+    product_lines[real](p, Lines(1, 0, 0, rows, 0), x, w, start, out, columns)
 
 
 cdef void pack_turned(

@@ -70,21 +70,29 @@ cdef Winograd winograd_of(
     cdef Winograd w
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
     cdef ptrdiff_t pool = 2 if o.kind == POOL_GATE else 1
-    cdef ptrdiff_t most, tiles, blocks
+    cdef ptrdiff_t most, blocks
+    cdef ptrdiff_t tiles = o.n * ceil_div(pool * o.ph, my) * ceil_div(pool * o.pw, mx)
+    cdef ptrdiff_t tile_bytes
+    cdef bint by_columns
     w.my, w.mx, w.pad, w.depth, w.columns = my, mx, pad, d.c, o.c
     w.width = padded(d.c, lane_count)
     w.group = evenly(padded(o.c, lane_count), max(GROUP, 2 * lane_count))
     w.group = padded(w.group, 2 * lane_count if w.group > lane_count else lane_count)
     w.tiles_y, w.tiles_x = ceil_div(pool * o.ph, my), ceil_div(pool * o.pw, mx)
-    most = TILE_BYTES // (frequencies * (w.width + w.group) * value_bytes)
-    most = max(LEAST_TILES, min(most, MOST_TILES))
-    most = min(most, ceil_div(o.n * w.tiles_y * w.tiles_x, threads))
+    tile_bytes = frequencies * (w.width + w.group) * value_bytes
+    most = max(LEAST_TILES, min(TILE_BYTES // tile_bytes, MOST_TILES))
+    # Where all tiles are few beside the columns, reading U takes the most: then threads share it.
+    by_columns = (
+        tiles < o.c and tiles <= MOST_TILES and tiles * tile_bytes <= 2 * TILE_BYTES
+        and ceil_div(o.c, 2 * lane_count) >= threads
+    )
+    most = tiles if by_columns else min(most, ceil_div(tiles, threads))
     w.cols = evenly(w.tiles_x, most)
     w.rows = 1 if w.cols < w.tiles_x else evenly(w.tiles_y, max(1, most // w.cols))
     w.groups = o.n
     if w.rows == w.tiles_y and w.cols == w.tiles_x:
         w.groups = ceil_div(o.n, max(1, most // (w.rows * w.cols)))
-        w.groups = min(o.n, padded(w.groups, threads))
+        w.groups = min(o.n, padded(w.groups, 1 if by_columns else threads))
     w.images = ceil_div(o.n, w.groups)
     w.blocks_y, w.blocks_x = ceil_div(w.tiles_y, w.rows), ceil_div(w.tiles_x, w.cols)
     blocks = w.groups * w.blocks_y * w.blocks_x

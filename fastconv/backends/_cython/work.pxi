@@ -27,6 +27,7 @@ cdef extern from "team.h" nogil:
         void* take(ptrdiff_t*) noexcept
         void give(void*, ptrdiff_t) noexcept
 
+    void* new_memory "team::new_memory" (ptrdiff_t) noexcept
     Recording* recording "team::recording" () noexcept
     void set_recording "team::set_recording" (Recording*) noexcept
     void run_parts[Work](Part, Work*, int, ptrdiff_t) noexcept
@@ -68,7 +69,7 @@ cdef void* take_memory(ptrdiff_t* bytes) noexcept:
         if spares[i].bytes >= bytes[0] and (best == NULL or spares[i].bytes < best.bytes):
             best = &spares[i]
     if best == NULL or best.bytes // 4 > bytes[0]:
-        return malloc(bytes[0])
+        return new_memory(bytes[0])
     memory, bytes[0] = best.memory, best.bytes
     best.memory, best.bytes = NULL, 0
     return memory
