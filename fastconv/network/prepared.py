@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import config
 from ..errors import ArgumentError, ShapeError
-from ..functions import softmax
 from ..geometry import as_int
 from ..ops.arrays import as_array, common_dtype
 from .predictor import Predictor
@@ -130,10 +129,6 @@ class PreparedNetwork(Predictor):
             return program.out.copy()
         finally:
             idle.append(program)
-
-    def predict_proba(self, x: ArrayLike) -> Array:
-        """Return the probabilities (N, classes) of inputs (N, ...)."""
-        return softmax(self.predict(x))
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int | None = None) -> float:
         """Return the share of correct predictions, in batches of the largest size by default."""
