@@ -131,9 +131,9 @@ def test_places_in_memory_are_used_again():
     """Of eleven layers of one size, no more than a few lie in memory at a time."""
     draw = Draw("float32")
     layers = [layer for _ in range(11) for layer in (draw.conv(4, 4), Tanh())]
-    program = Program(Network(layers, backend="numpy")._snapshot(), (8, 4, 32, 32), "float32")
+    program = Program(Network(layers, backend="numpy")._snapshot()[0], (8, 4, 32, 32), "float32")
     image = 8 * 4 * 32 * 32 * 4
-    assert 2 * image <= program.block_bytes <= 3 * image + 1024
+    assert 2 * image <= program.description.block_bytes <= 3 * image + 1024
 
 
 def test_broken_numbers_reach_what_they_reach(backend, rng):

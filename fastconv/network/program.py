@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..backends.calls import WRITES, Call, Run, call_each
+from ..layers.tree import leaves
 from ..ops import empty_images
 from ..ops.memory import LINE, array_in, bytes_for, fresh
 from ..ops.recording import Outside, Recorder
 from ..selection import active
+from .description import Description, described, provider
 from .fusion import FusedRow
 
 __all__ = ["Program"]
@@ -38,6 +40,8 @@ class Program:
     input_shape : tuple of int
         Batch first.
     dtype : float32 or float64
+    names : sequence of str, optional
+        Of their `leaves`, for the description; by default their places.
 
     Attributes
     ----------
@@ -46,12 +50,16 @@ class Program:
     parts : tuple of str
         What runs, for people: a backend with the number of its calls, or a layer that is
         computed in Python.
-    block_bytes : int
-        Memory of all arrays that are written.
+    description : Description
+        The same in full: each step, and how much memory its arrays take.
     """
 
     def __init__(
-        self, layers: Sequence[Any], input_shape: tuple[int, ...], dtype: DTypeLike
+        self,
+        layers: Sequence[Any],
+        input_shape: tuple[int, ...],
+        dtype: DTypeLike,
+        names: Sequence[str] | None = None,
     ) -> None:
         given = _input(layers, input_shape, np.dtype(dtype))
         recorder = Recorder()
@@ -59,20 +67,31 @@ class Program:
             out = FusedRow(layers, False).forward(given, False)
         steps = _reached(recorder.steps, given)
         places = _Places(steps, given, out)
-        self.block_bytes = places.block.nbytes
         self.x, self.out = places.of(given), places.of(out)
         self._runs: list[Run] = []
-        parts = []
+        parts, where = [], []
         for run in _together([places.moved(step) for step in steps]):
             if isinstance(run, Outside):
                 self._runs.append(run)
                 parts.append(f"Python: {run.name}")
+                where.append("Python")
                 continue
             backend = next((call.backend for call in run if call.backend is not None), None)
             self._runs.append(getattr(backend, "program", call_each)(run))
             name = "NumPy" if backend is None else backend.name
             parts.append(f"{name}: {len(run)} calls")
+            mover = name if hasattr(backend, "program") else "Python"
+            where += [mover if call.backend is None else provider(call) for call in run]
         self.parts = tuple(parts)
+        there = leaves(layers)
+        if names is None:
+            names = [name for name, _ in there]
+        by_id = {id(layer): name for (_, layer), name in zip(there, names, strict=True)}
+        self.description = Description(
+            described(steps, where, recorder, by_id),
+            places.block.nbytes,
+            places.bytes_without_reuse,
+        )
 
     def run(self) -> None:
         """Compute `out` from `x` as it is now."""
@@ -179,6 +198,7 @@ class _Places:
                 for array in arrays:
                     self._use(array, i)
         self._use(out, len(steps))
+        self.bytes_without_reuse = sum(_lines(piece.size) for piece in self._pieces.values())
         self.block = fresh((self._lay_out() + LINE,), np.uint8)
         self._begin = -self.block.ctypes.data % LINE
 

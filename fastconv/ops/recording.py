@@ -76,11 +76,18 @@ class Recorder:
     ----------
     steps : list of Call and Outside
         In their order. They hold the arrays, so that none lies where another has been.
+    makers : dict of int to object
+        Who made a step, by its `id`, as far as `by` was told.
+    made : dict of int to tuple of int
+        The shape of what a maker made, by its `id`.
     """
 
     def __init__(self) -> None:
         self.steps: list[Call | Outside] = []
+        self.makers: dict[int, Any] = {}
+        self.made: dict[int, tuple[int, ...]] = {}
         self.thread: int | None = None
+        self._maker: Any = None
         self._tables: dict[str, Any] = {}
 
     @contextmanager
@@ -97,6 +104,24 @@ class Recorder:
                 selection.observe_no_more(self._table)
                 self.thread, _current = None, before
 
+    def by(self, maker: Any, function: Callable[..., Array], *arguments: Any) -> Array:
+        """Return what a function makes of the arguments, whose steps are this maker's.
+
+        Where it calls this itself, the inner maker is the one.
+        """
+        before, self._maker = self._maker, maker
+        try:
+            out = function(*arguments)
+        finally:
+            self._maker = before
+        self.made[id(maker)] = np.shape(out)
+        return out
+
+    def note(self, step: Call | Outside) -> None:
+        """Write down a step."""
+        self.steps.append(step)
+        self.makers[id(step)] = self._maker
+
     def here(self) -> bool:
         """Whether the calling thread is the one that records."""
         return self.thread == threading.get_ident()
@@ -108,7 +133,7 @@ class Recorder:
             out = np.array(function(x), order="K")
         finally:
             self.thread = thread
-        self.steps.append(Outside(name, function, x, out))
+        self.note(Outside(name, function, x, out))
         return out
 
     def _table(self, backend: Backend) -> Backend:
@@ -146,7 +171,7 @@ def _noted(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., A
             if kernel not in WRITES:
                 raise KeyError(f"{kernel}: calls.WRITES does not say what it writes")
             given = dict(zip(names, arguments, strict=False)) | more
-            recorder.steps.append(Call(own, kernel, given))
+            recorder.note(Call(own, kernel, given))
         return function(*arguments, **more)
 
     return noted
@@ -161,5 +186,5 @@ def recorder() -> Recorder | None:
 def moved_to(out: Array, source: Array, factor: float = 1) -> None:
     """out = source * factor: how operations copy numbers, so that a recording knows."""
     if _current is not None and (to := recorder()) is not None:
-        to.steps.append(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
+        to.note(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
     move(source, factor, out)
