@@ -251,9 +251,8 @@ def _made(rows: _Rows, where: str) -> Run:
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise AssertionError(f"{where}: cannot be made: {what}") from error
-    require(
-        callable(getattr(run, "run", None)), f"{where}: a {type(run).__name__} has no method run"
-    )
+    kind = type(run).__name__
+    require(callable(getattr(run, "run", None)), f"{where}: a {kind}, which has no method run")
     for (call, _), read in zip(rows.calls, rows.inputs, strict=True):
         for twin in read:
             if twin.first is not None:

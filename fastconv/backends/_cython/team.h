@@ -245,6 +245,10 @@ struct Step {
     std::vector<std::max_align_t> work;
     int size;
     std::ptrdiff_t units;
+    const std::ptrdiff_t* flag = nullptr;  // it runs where the flag has this value
+    std::ptrdiff_t value = 0;
+
+    bool due() const { return flag == nullptr || *flag == value; }
 };
 
 struct Piece {
@@ -257,6 +261,8 @@ struct Recording {
     std::vector<Step> steps;
     std::vector<Piece> pieces, free_pieces;
     int most = 1;  // parts of a step
+    const std::ptrdiff_t* flag = nullptr;  // of the steps that are noted now
+    std::ptrdiff_t value = 0;
 
     ~Recording() {
         for (Piece& piece : pieces) std::free(piece.memory);
@@ -289,7 +295,8 @@ struct Recording {
     void run() {
         // Who sleeps is awake when the first step for several comes.
         if (Team* team = most > 1 ? of_this_process() : nullptr) team->call(most - 1);
-        for (Step& step : steps) team::run(step.part, step.work.data(), step.size, step.units);
+        for (Step& step : steps)
+            if (step.due()) team::run(step.part, step.work.data(), step.size, step.units);
     }
 };
 
@@ -300,6 +307,20 @@ inline Recording*& recording() {
 }
 
 inline void set_recording(Recording* to) { recording() = to; }
+
+// What is noted from now on runs where `flag` has `value`; with NULL, always.
+inline void only_if(const std::ptrdiff_t* flag, std::ptrdiff_t value) {
+    if (Recording* to = recording()) to->flag = flag, to->value = value;
+}
+
+// Whether what is noted now would run; true where nothing is recorded.
+inline bool due() {
+    const Recording* to = recording();
+    return to == nullptr || to->flag == nullptr || *to->flag == to->value;
+}
+
+// Of a flag that several parts may clear.
+inline void clear_flag(std::ptrdiff_t* flag) { __atomic_store_n(flag, 0, __ATOMIC_RELAXED); }
 
 }  // namespace team
 
@@ -312,6 +333,9 @@ inline void run_parts(Part part, Work* work, int size, std::ptrdiff_t units) {
         to->steps.push_back({part, std::vector<std::max_align_t>(items), size, units});
         std::memcpy(static_cast<void*>(to->steps.back().work.data()), work, sizeof(Work));
         if (size > to->most) to->most = size;
+        to->steps.back().flag = to->flag;
+        to->steps.back().value = to->value;
+        if (!team::due()) return;
     }
     team::run(part, work, size, units);
 }
