@@ -31,6 +31,16 @@ class Recording(StandIn):
         return self.make(list(calls))
 
 
+class RecordingSteps(Recording):
+    """The same of training steps; programs of predictions are right."""
+
+    def program(self, calls):
+        return call_each(calls)
+
+    def step_program(self, calls):
+        return self.make(list(calls))
+
+
 class Doing:
     """A run that calls a function."""
 
@@ -38,9 +48,9 @@ class Doing:
         self.run = function
 
 
-def check(make, dtype="float32", layout="channels_first"):
+def check(make, dtype="float32", layout="channels_first", kind=Recording):
     some = [case[:2] for case in cases(NumpyBackend(), np.dtype(dtype)) if case[0] in SOME]
-    return check_programs(Recording(make, layout), some, np.dtype(dtype), "1 threads")
+    return check_programs(kind(make, layout), some, np.dtype(dtype), "1 threads")
 
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
@@ -219,6 +229,24 @@ def test_a_wrong_program_is_found_and_named(name):
     make, message = MISTAKES[name]
     with pytest.raises(AssertionError, match=rf"^mine, program of \d+ calls, 1 threads.*{message}"):
         check(make)
+
+
+def keeps_the_weights(calls):
+    kept = []
+    for call in calls:
+        weights = {n: call.arguments[n].copy() for n in ("weight",) if n in call.arguments}
+        kept.append(Call(call.backend, call.kernel, call.arguments | weights))
+    return call_each(kept)
+
+
+def test_weights_stay_in_programs_of_predictions_alone():
+    assert check(keeps_the_weights) > 100
+    assert check(call_each, kind=RecordingSteps) == 2 * check(call_each)
+    message = (
+        r"^mine, step_program of \d+ calls, 1 threads, on other inputs: conv2d_grouped_forward"
+    )
+    with pytest.raises(AssertionError, match=message):
+        check(keeps_the_weights, kind=RecordingSteps)
 
 
 def test_scratch_that_two_programs_share_is_found():

@@ -80,9 +80,10 @@ def check_backend(name: str) -> Report:
     with garbage first; windows, strides, padding and channel counts of every awkward kind;
     ties, NaN and infinities; windows of zeros, which give their bias exactly; empty batches;
     the same call twice, and from several Python threads at once. Where a backend counts which
-    ways its convolutions take, these must be the ways that it says. Where it has a ``program``,
-    what such a `fastconv.backends.calls.Run` computes must be what its kernels compute one by
-    one, bit for bit: run again on other inputs, and beside another in a second thread.
+    ways its convolutions take, these must be the ways that it says. Where it has a ``program``
+    or a ``step_program``, what such a `fastconv.backends.calls.Run` computes must be what its
+    kernels compute one by one, bit for bit: run again on other inputs, and beside another in a
+    second thread.
 
     Parameters
     ----------

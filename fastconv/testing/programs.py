@@ -23,6 +23,9 @@ Array = NDArray[Any]
 CHANGING = ("x", "residual", "source")
 """Arguments whose numbers change from run to run; those of others are a program's constants."""
 
+METHODS = {"program": False, "step_program": True}
+"""What makes a `Run`, and whether the others change for it, too: weights do in training."""
+
 
 def _other(x: Array) -> Array:
     return np.asarray(-0.75 * np.flip(x)).astype(x.dtype)
@@ -95,6 +98,7 @@ class _Rows:
     """Calls, each of them twice, on arrays of their own."""
 
     backend: Backend
+    all_change: bool
     calls: list[tuple[Call, Call]] = field(default_factory=list)
     inputs: list[list[_Twin]] = field(default_factory=list)
     outputs: list[list[_Twin]] = field(default_factory=list)
@@ -151,8 +155,12 @@ class _Rows:
                 poison = np.nan if twin.program.dtype.kind == "f" else 0x5A
                 twin.hold(poison if twin.first is None else twin.first)
             for twin in read:
-                if twin.name in CHANGING and twin.first is not None:
+                if twin.first is None or twin.first.dtype.kind != "f":
+                    continue
+                if twin.name in CHANGING:
                     twin.hold(how(twin.first))
+                elif self.all_change:  # of one sign, since a variance has one
+                    twin.hold(twin.first if how is np.copy else 0.75 * np.flip(twin.first))
 
     def expect_same(self, where: str) -> None:
         """Fail where a program's arrays are not what the calls made of theirs."""
@@ -186,15 +194,15 @@ def _said(call: Call) -> str:
 def check_programs(
     backend: Backend, cases: Sequence[tuple[str, Arguments]], dtype: np.dtype[Any], how: str
 ) -> int:
-    """Compare a backend's ``program`` with its kernels called one by one, bit for bit.
+    """Compare a backend's programs with its kernels called one by one, bit for bit.
 
-    One program of all the cases, copies of numbers between them, and a row of calls that use each
-    other's outputs and memory; then two of them in two threads at once.
+    By each of `METHODS` that it has: one program of all the cases, of copies of numbers, and of a
+    row of calls that use each other's outputs and memory; then two of them in two threads at once.
 
     Parameters
     ----------
     backend : Backend
-        Where it has no ``program``, nothing is checked.
+        Where it makes no programs, nothing is checked.
     cases : sequence of (str, dict)
         Kernels and inputs; those that no program calls are left out.
     dtype : dtype
@@ -211,46 +219,49 @@ def check_programs(
     AssertionError
         The first call that differs, or that wrote where it should not.
     """
-    if not callable(getattr(backend, "program", None)):
-        return 0
-    rows = _Rows(backend)
-    for kernel, inputs in cases:
-        if kernel in WRITES:
-            rows.add(kernel, inputs)
-    _moves(rows, dtype)
-    _network(rows, dtype)
-    beside = _Rows(backend)
-    _network(beside, dtype)
-    where = f"{backend.name}, program of {len(rows.calls)} calls, {how}"
-    run, other = _made(rows, where), _made(beside, f"{backend.name}, second program, {how}")
     compared = 0
-    with np.errstate(all="ignore"):
-        for stage, change in STAGES:
-            rows.change(change)
-            run.run()
-            call_each([call for _, call in rows.calls]).run()
-            rows.expect_same(f"{where}, {stage}")
-            compared += len(rows.calls)
-        with ThreadPoolExecutor(2) as pool:
-            for each in (rows, beside):
-                each.change(_other)
-                call_each([call for _, call in each.calls]).run()
-            for done in [pool.submit(run.run), pool.submit(other.run)]:
-                done.result()
-        rows.expect_same(f"{where}, beside another in a second thread")
-        beside.expect_same(f"{backend.name}, second program, {how}, beside another")
+    for method, all_change in METHODS.items():
+        if not callable(getattr(backend, method, None)):
+            continue
+        rows, beside = _Rows(backend, all_change), _Rows(backend, all_change)
+        for kernel, inputs in cases:
+            if kernel in WRITES:
+                rows.add(kernel, inputs)
+        _moves(rows, dtype)
+        _network(rows, dtype)
+        _network(beside, dtype)
+        where = f"{backend.name}, {method} of {len(rows.calls)} calls, {how}"
+        there = f"{backend.name}, second {method}, {how}"
+        with np.errstate(all="ignore"):
+            _compare(rows, _made(method, rows, where), where, _made(method, beside, there), beside)
+        compared += len(STAGES) * len(rows.calls)
     return compared
 
 
-def _made(rows: _Rows, where: str) -> Run:
+def _compare(rows: _Rows, run: Run, where: str, other: Run, beside: _Rows) -> None:
+    """Run a program on all inputs, then at the same time as another."""
+    for stage, change in STAGES:
+        rows.change(change)
+        run.run()
+        call_each([call for _, call in rows.calls]).run()
+        rows.expect_same(f"{where}, {stage}")
+    for each in (rows, beside):
+        each.change(_other)
+        call_each([call for _, call in each.calls]).run()
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(run.run), pool.submit(other.run)]:
+            done.result()
+    for each in (rows, beside):
+        each.expect_same(f"{where}, beside another in a second thread")
+
+
+def _made(method: str, rows: _Rows, where: str) -> Run:
     """The backend's program of the calls; making it may write what they write, and no more."""
-    program: Any = rows.backend.program  # type: ignore[attr-defined]
-    with np.errstate(all="ignore"):
-        try:
-            run = program([call for call, _ in rows.calls])
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise AssertionError(f"{where}: cannot be made: {what}") from error
+    try:
+        run = getattr(rows.backend, method)([call for call, _ in rows.calls])
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise AssertionError(f"{where}: cannot be made: {what}") from error
     kind = type(run).__name__
     require(callable(getattr(run, "run", None)), f"{where}: a {kind}, which has no method run")
     for (call, _), read in zip(rows.calls, rows.inputs, strict=True):
