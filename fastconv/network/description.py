@@ -126,14 +126,14 @@ def described(
         Of layers, by their `id`.
     """
     apart = {
-        id(recorder.makers[id(step)])
+        id(recorder.makers.get(id(step)))
         for step in steps
         if isinstance(step, Call) and step.kernel == "batchnorm2d_apply"
     }
     """Of groups whose normalisation is a step of its own."""
     found = []
     for step, where in zip(steps, runs_in, strict=True):
-        group: Group | None = recorder.makers[id(step)]
+        group: Group | None = recorder.makers.get(id(step))
         layers = [] if group is None else list(group.layers)
         named = [names[id(layer)] for layer in layers if id(layer) in names]
         folded = isinstance(group, ConvGroup) and group.norm is not None and id(group) not in apart

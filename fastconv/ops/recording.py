@@ -117,7 +117,7 @@ class Recorder:
         self.made[id(maker)] = np.shape(out)
         return out
 
-    def note(self, step: Call | Outside) -> None:
+    def add(self, step: Call | Outside) -> None:
         """Write down a step."""
         self.steps.append(step)
         self.makers[id(step)] = self._maker
@@ -133,7 +133,7 @@ class Recorder:
             out = np.array(function(x), order="K")
         finally:
             self.thread = thread
-        self.note(Outside(name, function, x, out))
+        self.add(Outside(name, function, x, out))
         return out
 
     def _table(self, backend: Backend) -> Backend:
@@ -171,7 +171,7 @@ def _noted(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., A
             if kernel not in WRITES:
                 raise KeyError(f"{kernel}: calls.WRITES does not say what it writes")
             given = dict(zip(names, arguments, strict=False)) | more
-            recorder.note(Call(own, kernel, given))
+            recorder.add(Call(own, kernel, given))
         return function(*arguments, **more)
 
     return noted
@@ -186,5 +186,5 @@ def recorder() -> Recorder | None:
 def moved_to(out: Array, source: Array, factor: float = 1) -> None:
     """out = source * factor: how operations copy numbers, so that a recording knows."""
     if _current is not None and (to := recorder()) is not None:
-        to.note(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
+        to.add(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
     move(source, factor, out)
