@@ -12,6 +12,8 @@ FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (
                          `set_math_mode`)
 FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions where it
                          applies: direct, winograd2, winograd2x4, winograd4
+FASTCONV_PROGRAMS        ``on`` (default), or ``off``: networks call one kernel after the
+                         other, from Python, as they always do on other backends
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data (default:
                          ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
 OMP_WAIT_POLICY,         how Numba's OpenMP threads wait (default: briefly, then asleep)
@@ -49,14 +51,18 @@ __all__ = [
     "get_conv_algorithm",
     "get_math_mode",
     "get_num_threads",
+    "get_programs",
     "max_isa",
     "set_conv_algorithm",
     "set_math_mode",
     "set_num_threads",
+    "set_programs",
 ]
 
 MOST_THREADS = 2**16
 """More than any machine has; the counters of the threads' libraries end somewhere above."""
+
+PROGRAMS = ("on", "off")
 
 ISA_LEVELS = ("baseline", "avx2", "avx512")
 
@@ -75,6 +81,7 @@ class Process:
     threads: int | None = None
     math_mode: str | None = None
     conv_algorithm: str | None = None
+    programs: str | None = None
     parallel: bool = False  # has any kernel been told to use more than one thread?
     forked: bool = False  # is this a child forked after that?
     waiting: str = ""  # how OpenMP's threads wait, where libgomp was loaded for fastconv
@@ -248,6 +255,34 @@ def get_conv_algorithm() -> str:
     if Process.conv_algorithm is not None:
         return Process.conv_algorithm
     return _from_environment("FASTCONV_CONV_ALGORITHM", ALGORITHMS) or "auto"
+
+
+def set_programs(programs: str | None) -> None:
+    """Set whether networks run as programs: what is computed each time is decided once.
+
+    Results are the same. Without, a debugger or a profiler sees each kernel that a training step
+    or a prepared network calls.
+
+    Parameters
+    ----------
+    programs : {"on", "off"} or None
+        None returns to FASTCONV_PROGRAMS.
+
+    Raises
+    ------
+    ArgumentError
+        Another word.
+    """
+    if programs is not None:
+        programs = _one_of("set_programs: programs", programs, PROGRAMS)
+    Process.change(programs=programs)
+
+
+def get_programs() -> str:
+    """Return whether networks run as programs, ``"on"`` or ``"off"``."""
+    if Process.programs is not None:
+        return Process.programs
+    return _from_environment("FASTCONV_PROGRAMS", PROGRAMS) or "on"
 
 
 def _from_environment(variable: str, allowed: tuple[str, ...]) -> str | None:

@@ -48,6 +48,7 @@ def configuration() -> dict[str, Any]:
         "max_isa": config.max_isa() or "none",
         "math mode": config.get_math_mode(),
         "convolution algorithm": config.get_conv_algorithm(),
+        "programs": config.get_programs(),
         "blas": _blas(),
         "cache": _cache(),
         "backends": backends,

@@ -128,6 +128,11 @@ def observe_no_more(observer: Callable[[Backend], Backend]) -> None:
     _found.version = -1
 
 
+def observed() -> bool:
+    """Whether somebody observes backends."""
+    return bool(_observers)
+
+
 def settings() -> dict[str, Any]:
     """What `Backend.configure` is told."""
     return {

@@ -131,4 +131,5 @@ def _choices_of_the_process(monkeypatch: pytest.MonkeyPatch):
     fastconv.set_num_threads(None)
     fastconv.set_math_mode(None)
     config.set_conv_algorithm(None)
+    config.set_programs(None)
     selection.auto_choice.cache_clear()

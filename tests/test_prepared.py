@@ -37,6 +37,7 @@ def threads():
     """Two, for the least work."""
     with fine_grain():
         fastconv.set_num_threads(2)
+        config.set_programs("on")
         yield
 
 
@@ -152,7 +153,7 @@ def test_parts_run_where_their_condition_holds(cython, dtype):
             kernels.only_if(condition, number)
             kernels.move(source, outs[number], common_axes(source, outs[number]), 1.0, 2)
 
-    program = kernels.Program()
+    program = kernels.Program(True)
     program.record(calls, [x, flag, source, outs])
     assert [out.any() for out in outs] == [False, True, True]  # it was recorded on finite numbers
     for value, expected in ((np.nan, 0), (1, 1), (np.inf, 0), (-np.inf, 0), (0, 1)):

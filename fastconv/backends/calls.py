@@ -1,9 +1,13 @@
 """Calls of kernels, written down with their arguments, to be made again later.
 
 A network that only predicts calls the same kernels on the same arrays each time. A backend may
-have a method ``program(calls)`` that takes such calls in their order and returns a `Run`: from then
-on these arrays are where they are, the constants among them have the values that they have now,
-and `Run.run` does what the calls would do. Other backends are called kernel by kernel.
+have a method ``program(calls)`` that takes such calls in their order, makes them, and returns a
+`Run`: from then on these arrays are where they are, the constants among them have the values that
+they have now, and `Run.run` does what the calls would do. Other backends are called kernel by
+kernel.
+
+A network that trains does the same at each step, but its weights change between runs. A backend may
+have a method ``step_program(calls)`` too, for which no array keeps its values.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from .table import Backend
 
-__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "move"]
+__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "in_order", "move"]
 
 MOVE = "move"
 """Not a kernel: `move`, for what only changes the place of numbers, or scales them."""
@@ -35,8 +39,21 @@ WRITES = {
     "batchnorm_infer": ("out",),
     "batchnorm2d_apply": ("out",),
     MOVE: ("out",),
+    "conv2d_backward": ("dx", "dweight", "dbias"),
+    "conv2d_block_backward": ("dx", "dweight", "dbias"),
+    "conv2d_grouped_backward": ("dx", "dweight", "dbias"),
+    "maxpool2d_backward": ("dx",),
+    "avgpool2d_backward": ("dx",),
+    "affine_backward": ("dx", "dweight", "dbias"),
+    "relu_backward": ("dx",),
+    "activation_backward": ("dx",),
+    "lrn_backward": ("dx",),
+    "batchnorm_train": ("out", "normalized", "mean", "variance"),
+    "batchnorm_backward": ("dx", "dgamma", "dbeta"),
+    "batchnorm2d_statistics": ("mean", "variance"),
+    "batchnorm2d_backward": ("dx", "dgamma", "dbeta", "dresidual"),
 }
-"""The kernels that evaluation calls, and those of their arguments that they write."""
+"""Kernels of evaluation and of training, and those of their arguments that they write."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +102,17 @@ class call_each:
         """Make the calls."""
         for function, arguments in self.steps:
             function(**arguments)
+
+
+def in_order(runs: Sequence[Run]) -> Run:
+    """One run after the other."""
+    return runs[0] if len(runs) == 1 else _InOrder(runs)
+
+
+class _InOrder:
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+
+    def run(self) -> None:
+        for run in self.runs:
+            run.run()

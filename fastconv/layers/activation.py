@@ -47,6 +47,11 @@ class Sigmoid(Layer):
         super().__init__(backend)
         self.out: Array | None = None
 
+    def forget(self) -> None:
+        """Drop what the last forward kept."""
+        super().forget()
+        self.out = None
+
     def forward(self, x: ArrayLike) -> Array:
         """Return an array like x."""
         self.out = ops.sigmoid_forward(x, self.backend)

@@ -46,6 +46,11 @@ class Affine(Layer):
         self.dW: Array | None = None
         self.db: Array | None = None
 
+    def forget(self) -> None:
+        """Drop what the last forward kept."""
+        super().forget()
+        self.x = self.original_x_shape = None
+
     def forward(self, x: ArrayLike) -> Array:
         """Return (N, M) for x (N, ...); all axes but the first are flattened to D."""
         out, context = ops.affine_forward(x, self.W, self.b, self.backend)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -9,6 +11,7 @@ from .. import ops, randomness
 from ..errors import ArgumentError, StateError
 from ..geometry import as_float
 from ..ops.arrays import as_array, common_dtype
+from ..ops.recording import computed, drawn
 from .base import Array, Layer
 
 __all__ = ["Dropout"]
@@ -52,11 +55,15 @@ class Dropout(Layer):
         """Return x with a random share set to 0; in evaluation all of x. See `inverted`."""
         x = as_array(x)
         if train_flg:
-            self.mask = randomness.uniform(x.shape) > self.dropout_ratio
-            return self._scaled(ops.masked("dropout", x, self.mask, self.backend))
+            mask = drawn(partial(self._draw, x.shape))
+            return self._scaled(ops.masked("dropout", x, mask, self.backend))
         if self.inverted:
             return x.astype(common_dtype("dropout", x), copy=False)
         return ops.scaled("dropout", x, 1.0 - float(self.dropout_ratio))
+
+    def _draw(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        self.mask = randomness.uniform(shape) > self.dropout_ratio
+        return self.mask
 
     def backward(self, dout: ArrayLike) -> Array:
         """Return dout, scaled like the input, where the input was kept, else 0."""
@@ -65,4 +72,7 @@ class Dropout(Layer):
         return self._scaled(ops.masked("dropout backward", dout, self.mask, self.backend))
 
     def _scaled(self, kept: Array) -> Array:
-        return kept / (1.0 - float(self.dropout_ratio)) if self.inverted else kept
+        if not self.inverted:
+            return kept
+        left = 1.0 - float(self.dropout_ratio)
+        return computed("Dropout", lambda kept: kept / left, kept)

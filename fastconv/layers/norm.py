@@ -6,6 +6,7 @@ Notation: N samples or images, D features, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 from .. import ops
 from ..errors import ShapeError
 from ..ops.arrays import as_array, common_dtype, contiguous, expect_shape
+from ..ops.recording import noted
 from .base import Array, Layer, made, running_statistic
 
 __all__ = ["BatchNormalization", "BatchNormalization2d", "LocalResponseNormalization"]
@@ -124,11 +126,15 @@ class BatchNormalization(Layer):
             flat, self.gamma, self.beta, self.epsilon, self.backend
         )
         if len(x):
-            kept, new = self.momentum, 1 - self.momentum
-            before = [running_statistic("batchnorm", self, key, mean) for key in self.buffer_names]
-            self.running_mean = kept * before[0] + new * mean
-            self.running_var = kept * before[1] + new * variance
+            noted(self.note_statistics, mean, variance)
         return out if x.ndim == 2 else out.reshape(x.shape)
+
+    def note_statistics(self, mean: Array, variance: Array) -> None:
+        """Update the running statistics from those of a batch, arrays (D,)."""
+        kept, new = self.momentum, 1 - self.momentum
+        before = [running_statistic("batchnorm", self, key, mean) for key in self.buffer_names]
+        self.running_mean = kept * before[0] + new * mean
+        self.running_var = kept * before[1] + new * variance
 
     def backward(self, dout: ArrayLike) -> Array:
         """Set dgamma and dbeta, return dx in the input's own shape."""
@@ -255,7 +261,7 @@ class BatchNormalization2d(Layer):
         out, mean, variance, self._context = ops.batchnorm2d_train(
             x, self.gamma, self.beta, self.epsilon, backend=self.backend
         )
-        self.note_statistics(mean, variance, out.size // len(mean))
+        noted(partial(self.note_statistics, count=out.size // len(mean)), mean, variance)
         return out
 
     def note_statistics(self, mean: Array, variance: Array, count: int) -> None:

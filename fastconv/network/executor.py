@@ -26,7 +26,8 @@ from ..errors import StateError
 from ..geometry import window_geometry
 from ..layers.tree import flat
 from ..ops.memory import Pool, Use, drawing_from
-from .fusion import ConvGroup, FusedRow, Group, Sum, trains
+from .fusion import ConvGroup, FusedRow, Group, Sum
+from .step import Pass, Steps
 
 __all__ = ["Executor", "GroupFacts", "describe"]
 
@@ -42,7 +43,8 @@ class Executor:
 
     def __init__(self) -> None:
         self.pool = Pool()
-        self._kept: tuple[FusedRow, Use] | None = None
+        self._kept: tuple[Pass, Use] | None = None
+        self._steps = Steps()
         # Threads, not flags: a forked child would inherit flags, but has none of the other threads.
         self._stepping: int | None = None
         self._running: int | None = None
@@ -71,15 +73,12 @@ class Executor:
         if not train_flg:
             with drawing_from(Use(self.pool)):
                 return FusedRow(layers, False).forward(x, False)
-        row = flat(layers)
-        first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
         self._kept = None  # frees the memory of a forward without a backward
         use = Use(self.pool)
         with self._once(), drawing_from(use):
-            x = FusedRow(row[:first], False).forward(x, False)
-            trained = FusedRow(row[first:], True)
-            out = trained.forward(x, True)
-        self._kept = trained, use
+            chosen = self._steps.begin(flat(layers), x)
+            out = chosen.forward(x)
+        self._kept = chosen, use
         return out
 
     def backward(self, dout: Any) -> None:
@@ -90,9 +89,9 @@ class Executor:
         kept, self._kept = self._kept, None
         if kept is None:
             raise StateError("Executor: backward was called before a forward in training")
-        trained, use = kept
+        chosen, use = kept
         with self._once(), drawing_from(use):
-            trained.backward(dout, False)
+            chosen.backward(dout)
 
     @contextmanager
     def _once(self) -> Iterator[None]:

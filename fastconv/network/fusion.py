@@ -62,7 +62,7 @@ from ..layers.tree import flat, leaves
 from ..ops.arrays import as_array, common_dtype, expect_shape
 from ..ops.conv import conv2d_arguments
 from ..ops.memory import empty
-from ..ops.recording import recorder
+from ..ops.recording import noted, recorder
 
 __all__ = ["ConvGroup", "FusedRow", "Group", "Sum", "Watch", "fuse", "trains"]
 
@@ -268,7 +268,7 @@ class NormGroup(_KernelGroup):
             out, mean, variance, context = ops.batchnorm2d_train(
                 x, norm.gamma, norm.beta, norm.epsilon, beside, self.relu, norm.backend
             )
-            norm.note_statistics(mean, variance, out.size // len(mean))
+            noted(partial(norm.note_statistics, count=out.size // len(mean)), mean, variance)
         else:
             out, context = ops.batchnorm2d_fixed(
                 *(x, norm.gamma, norm.beta, norm.running_mean, norm.running_var, norm.epsilon),

@@ -21,7 +21,7 @@ from .arrays import (
     memory_order,
 )
 from .memory import empty
-from .recording import moved_to
+from .recording import computed, moved_to
 
 __all__ = [
     "ActivationContext",
@@ -104,7 +104,7 @@ def sigmoid_backward(dout: ArrayLike, out: Array, backend: str | None = None) ->
     dout = as_array(dout)
     common_dtype("sigmoid backward", dout)
     expect_shape("sigmoid backward", "dout", dout, out.shape)
-    return dout * (1 - out) * out
+    return computed("sigmoid backward", lambda dout, out: dout * (1 - out) * out, dout, out)
 
 
 ORDERS = tuple(tuple(range(axes)) for axes in range(65))
@@ -175,7 +175,10 @@ def masked(op: str, x: ArrayLike, mask: np.ndarray, backend: str | None = None) 
     expect_shape(op, "dout" if op.endswith("backward") else "input", x, mask.shape)
     axes = memory_order(x)
     dense = contiguous(x.transpose(axes), dtype)
-    places = np.ascontiguousarray(mask.transpose(axes)).view(np.uint8)
+    places = mask.view(np.uint8).transpose(axes)
+    if not places.flags.c_contiguous:
+        as_given, places = places, empty(places.shape, np.uint8)
+        moved_to(places, as_given)
     out = empty(dense.shape, dtype)
     chosen.relu_backward(dense.reshape(-1), places.reshape(-1), out.reshape(-1))
     return out.transpose(inverse(axes))

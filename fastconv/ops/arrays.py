@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..backends.table import Array, Layout
 from ..errors import ArgumentError, DTypeError, ShapeError, WeightsError
 from .memory import array_in, bytes_for, empty
-from .recording import moved_to
+from .recording import constant, moved_to
 
 __all__ = [
     "Context",
@@ -198,9 +198,9 @@ def bias_vector(op: str, bias: Any, units: int, dtype: np.dtype[Any]) -> np.ndar
     A row (1, units) is one, as NumPy's broadcasting in the book's layers takes it.
     """
     if bias is None:
-        return np.zeros(units, dtype)
+        return constant(np.zeros(units, dtype))
     if type(bias) in (bool, int, float):
-        return np.full(units, bias, dtype)
+        return constant(np.full(units, bias, dtype))
     bias = as_array(bias)
     if bias.size == 1 and is_real(bias):
         return np.full(units, bias.item(), bias.dtype)

@@ -14,7 +14,7 @@ from ..backends.table import Array
 from ..errors import ShapeError
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous, empty_images, expect_shape, in_layout
-from .recording import moved_to
+from .recording import constant, moved_to
 
 __all__ = ["add", "concatenate"]
 
@@ -61,7 +61,8 @@ def add(x: ArrayLike, y: ArrayLike, backend: str | None = None) -> Array:
     chosen = active(backend)
     shape = x.shape if x.ndim == 4 else (len(x), x.size // len(x), 1, 1)
     out = empty_images(shape, dtype, chosen.layout)
-    zeros, ones = np.zeros(shape[1], dtype), np.ones(shape[1], dtype)
+    zeros = constant(np.zeros(shape[1], dtype))
+    ones = constant(np.ones(shape[1], dtype))
     x4, y4 = (
         in_layout(
             array if array.ndim == 4 else contiguous(array, dtype).reshape(shape),

@@ -27,6 +27,7 @@ from .arrays import (
     in_layout,
     kept_images,
 )
+from .recording import computed
 
 __all__ = [
     "BatchNorm2dContext",
@@ -301,11 +302,14 @@ def _batchnorm2d_apply(
     fixed: bool,
 ) -> tuple[Array, BatchNorm2dContext]:
     mean, variance = vectors["mean"], vectors["variance"]
-    inv_std = (1 / np.sqrt(variance.astype(np.float64) + epsilon)).astype(x.dtype)
+
+    def inverted(variance: Array) -> Array:
+        return (1 / np.sqrt(variance.astype(np.float64) + epsilon)).astype(x.dtype)
+
+    inv_std = computed("1 / standard deviation", inverted, variance)
+    scale = computed("gamma / standard deviation", np.multiply, vectors["gamma"], inv_std)
     out = empty_images(x.shape, x.dtype, chosen.layout)
-    chosen.batchnorm2d_apply(
-        x, mean, vectors["gamma"] * inv_std, vectors["beta"], residual, relu, out
-    )
+    chosen.batchnorm2d_apply(x, mean, scale, vectors["beta"], residual, relu, out)
     kept = x, out if relu else None, mean, inv_std
     return out, BatchNorm2dContext(chosen.name, x.shape, *kept, residual is not None, fixed)
 

@@ -17,7 +17,7 @@ from ..errors import ShapeError
 from ..geometry import WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout, kept_images
-from .recording import moved_to
+from .recording import constant, moved_to
 
 __all__ = [
     "AvgPoolContext",
@@ -187,7 +187,7 @@ def _average(
     chosen = active(backend)
     n, c, h, w = x.shape
     out = empty_images((n, c, *counts), dtype, chosen.layout)
-    rows, cols = bounds()
+    rows, cols = map(constant, bounds())
     chosen.avgpool2d_forward(in_layout(x, dtype, chosen.layout), rows, cols, out)
     return out, AvgPoolContext(chosen.name, rows, cols, (n, c, h, w), dtype)
 
@@ -223,7 +223,7 @@ def subsample(x: ArrayLike, stride: int, channels: int, backend: str | None = No
     out = empty_images((n, channels, oh, ow), common_dtype(op, x), active(backend).layout)
     first = (channels - c) // 2
     for beside in (out[:, :first], out[:, first + c :]):
-        moved_to(beside, np.zeros(beside.shape, out.dtype))
+        moved_to(beside, constant(np.zeros(beside.shape, out.dtype)))
     moved_to(out[:, first : first + c], taken)
     return out
 
@@ -239,7 +239,7 @@ def subsample_backward(
     channels = dout.shape[1] if dout.ndim == 4 else 0
     expect_shape(op, "dout", dout, (n, max(channels, c), -(-h // stride), -(-w // stride)))
     dx = empty_images(input_shape, common_dtype(op, dout), active(backend).layout)
-    dx[...] = 0
+    moved_to(dx, constant(np.zeros(dx.shape, dx.dtype)))
     first = (channels - c) // 2
-    dx[:, :, ::stride, ::stride] = dout[:, first : first + c]
+    moved_to(dx[:, :, ::stride, ::stride], dout[:, first : first + c])
     return dx

@@ -1,15 +1,15 @@
 """What a thread's operations do, written down: calls of kernels, and what NumPy moves for them.
 
 While a thread records, its operations compute as always, but nothing goes the short way. What is
-computed neither by a kernel nor by `moved_to` has to be done `outside`, in Python: nobody would
-know of it.
+computed neither by a kernel nor by `moved_to` has to be `computed` or done `outside`, in Python:
+nobody would know of it.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,9 @@ from ..backends.short import Short
 from ..backends.table import KERNELS, Backend
 from ..errors import DTypeError, ShapeError
 
-__all__ = ["Outside", "Recorder", "moved_to", "recorder"]
+__all__ = [
+    *("Outside", "Recorder", "computed", "constant", "drawn", "moved_to", "noted", "recorder"),
+]
 
 Array = NDArray[Any]
 
@@ -40,25 +42,28 @@ class Outside:
     name : str
         What it is, for people.
     function : callable
-        From `x` to what `out` has.
-    x, out : array
+        From the inputs to what `out` has.
+    inputs : list of array
+    out : array
     """
 
-    def __init__(self, name: str, function: Callable[[Array], Any], x: Array, out: Array) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], inputs: Sequence[Array], out: Array
+    ) -> None:
         self.name = name
         self.function = function
-        self.x = x
+        self.inputs = list(inputs)
         self.out = out
 
     def run(self) -> None:
-        """Compute `out` from `x` as they are now.
+        """Compute `out` from the inputs as they are now.
 
         Raises
         ------
         ShapeError, DTypeError
             It is not as it was when the network was prepared.
         """
-        out = np.asarray(self.function(self.x))
+        out = np.asarray(self.function(*self.inputs))
         for error, what in ((ShapeError, "shape"), (DTypeError, "dtype")):
             found, expected = getattr(out, what), getattr(self.out, what)
             if found != expected:
@@ -80,12 +85,21 @@ class Recorder:
         Who made a step, by its `id`, as far as `by` was told.
     made : dict of int to tuple of int
         The shape of what a maker made, by its `id`.
+    constants : list of array
+        What operations read that has the same numbers each time.
+    draws : list of (array, callable)
+        What was drawn at random, and how to draw the next.
+    notes : list of (callable, list of array)
+        What was told to whom.
     """
 
     def __init__(self) -> None:
         self.steps: list[Call | Outside] = []
         self.makers: dict[int, Any] = {}
         self.made: dict[int, tuple[int, ...]] = {}
+        self.constants: list[Array] = []
+        self.draws: list[tuple[Array, Callable[[], Array]]] = []
+        self.notes: list[tuple[Callable[..., Any], list[Array]]] = []
         self.thread: int | None = None
         self._maker: Any = None
         self._tables: dict[str, Any] = {}
@@ -133,7 +147,7 @@ class Recorder:
             out = np.array(function(x), order="K")
         finally:
             self.thread = thread
-        self.add(Outside(name, function, x, out))
+        self.add(Outside(name, function, [x], out))
         return out
 
     def _table(self, backend: Backend) -> Backend:
@@ -151,7 +165,7 @@ class _RecordingTable:
         self.recorder = recorder
         self.name, self.layout = backend.name, backend.layout
         for kernel in KERNELS:
-            setattr(self, kernel, _noted(backend, kernel, recorder))
+            setattr(self, kernel, _recorded(backend, kernel, recorder))
 
     @property
     def short(self) -> Short:
@@ -161,12 +175,12 @@ class _RecordingTable:
         return getattr(self.backend, name)
 
 
-def _noted(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., Any]:
+def _recorded(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., Any]:
     function = getattr(backend, kernel)
     own = selection.registry().load(backend.name)  # and not what another observer makes of it
     names = list(inspect.signature(getattr(Backend, kernel)).parameters)[1:]
 
-    def noted(*arguments: Any, **more: Any) -> Any:
+    def recorded(*arguments: Any, **more: Any) -> Any:
         if recorder.here():
             if kernel not in WRITES:
                 raise KeyError(f"{kernel}: calls.WRITES does not say what it writes")
@@ -174,13 +188,43 @@ def _noted(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., A
             recorder.add(Call(own, kernel, given))
         return function(*arguments, **more)
 
-    return noted
+    return recorded
 
 
 def recorder() -> Recorder | None:
     """The recorder of the calling thread, if it records."""
     current = _current
     return current if current is not None and current.here() else None
+
+
+def constant(array: Array) -> Array:
+    """The array: an operation has made it, and with the same numbers each time."""
+    if _current is not None and (to := recorder()) is not None:
+        to.constants.append(array)
+    return array
+
+
+def drawn(draw: Callable[[], Array]) -> Array:
+    """What `draw` returns: random numbers, other ones each time."""
+    array = draw()
+    if _current is not None and (to := recorder()) is not None:
+        to.draws.append((array, draw))
+    return array
+
+
+def computed(name: str, function: Callable[..., Array], *inputs: Array) -> Array:
+    """A new array, that `function` returns for the inputs: what an operation does in NumPy."""
+    out = function(*inputs)
+    if _current is not None and (to := recorder()) is not None:
+        to.add(Outside(name, function, inputs, out))
+    return out
+
+
+def noted(note: Callable[..., Any], *arrays: Array) -> None:
+    """Tell somebody about arrays."""
+    if _current is not None and (to := recorder()) is not None:
+        to.notes.append((note, list(arrays)))
+    note(*arrays)
 
 
 def moved_to(out: Array, source: Array, factor: float = 1) -> None:

@@ -271,7 +271,7 @@ cdef void direct_forward(
     took[real](FORWARD, DIRECT, weight, team)
     with nogil:
         pack_weight[real](weight, shape, strides, g.fn, packed, team)
-        pad_rows[real](bias, 1, g.fn, padded_bias)
+        pad_bias[real](bias, g.fn, columns, padded_bias)
         run_parts(<Part> direct_forward_part[real], &w, team, units)
 
 

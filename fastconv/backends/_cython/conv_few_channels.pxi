@@ -14,14 +14,21 @@
 # Tiles: see product.pxi.
 
 
-cdef void pack_taps(const Conv* g, const real* weight, real* packed) noexcept nogil:
+cdef struct Taps:
+    ptrdiff_t filters, channels, window
+    const void* weight
+    void* packed
+
+
+cdef void pack_taps(const real* type_of, const Taps* w, int t, const Crew* crew) noexcept nogil:
     """Weights [f][ky][kx][c]."""
-    cdef ptrdiff_t window = g.fh * g.fw
+    cdef const real* weight = <const real*> w.weight
+    cdef real* packed = <real*> w.packed
     cdef ptrdiff_t f, tap, c
-    for f in range(g.fn):
-        for tap in range(window):
-            for c in range(g.c):
-                packed[0] = weight[(f * g.c + c) * window + tap]
+    for f in range(w.filters):
+        for tap in range(w.window):
+            for c in range(w.channels):
+                packed[0] = weight[(f * w.channels + c) * w.window + tap]
                 packed += 1
 
 
@@ -140,10 +147,11 @@ cdef void few_channels_gradient(
     cdef Scratch rows = Scratch(g.ow * g.fn * sizeof(real), team)
     cdef Scratch turns = Scratch(width * g.fn * sizeof(real), team)
     cdef Scratch sums = Scratch(width * values * sizeof(real), team)
+    cdef Taps p = Taps(g.fn, g.c, g.fh * g.fw, weight, packing.start)
     cdef FewChannels w
     w.g, w.d, w.bands, w.packed, w.dx = g[0], d[0], bands, packing.start, dx
     w.rows, w.turned, w.taps = rows.room(), turns.room(), sums.room()
     took[real](INPUT_GRADIENT, FEW_CHANNELS, weight, team)
     with nogil:
-        pack_taps[real](g, weight, <real*> packing.start)
+        run_on_weights(<Part> pack_taps[real], &p, 1, 0)
         run_parts(<Part> few_channels_part[real], &w, team, units)

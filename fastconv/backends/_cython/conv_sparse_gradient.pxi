@@ -1,9 +1,9 @@
 # Gradient of the convolution's weights behind ReLU and 2x2 max pooling, from the winners alone.
 #
-#     for slice of channels, and part of the pieces of images, in parallel:
+#     for slice of channels, part of the pieces of images, and group of filters, in parallel:
 #         for piece:
 #             pad its pixels into this thread's scratch
-#             for filter:
+#             for filter of the group:
 #                 list its open windows: (place of the winner's first tap in scratch, gradient)
 #                 for K vectors of the filter rows (kx, c):
 #                     t = 0
@@ -15,12 +15,14 @@
 # multiply-adds and leaves out nothing but zeros. In scratch a filter row (kx, c) is one contiguous
 # run, cut into vectors; a tile is 3 rows of up to 8 of them (4 where registers are fewer), or 1 row
 # where filters are not 3 high. Each multiply-add loads a vector, so the scratch of a piece must
-# stay in the first cache: hence the slices, and pieces that are bands or nearly square.
+# stay in the first cache: hence the slices, and pieces that are bands or nearly square. Of few
+# images there are fewer slices and parts than threads: then these share out the filters too.
 
 cdef enum:
     SPARSE_BYTES = 26 << 10  # of a piece in scratch
     SLICE_VECTORS = 4
     FEWEST_ROWS = 3  # of windows, in a piece as wide as the image
+    TAPS_TOGETHER = 32  # that are brought from the sums' order into that of the weights
 
 cdef struct Pieces:
     ptrdiff_t rows, cols  # windows of a piece
@@ -28,6 +30,7 @@ cdef struct Pieces:
     ptrdiff_t count  # pieces of all images
     ptrdiff_t channels, slices  # of a slice, and how many
     ptrdiff_t parts  # of the pieces
+    ptrdiff_t groups  # of the filters
     ptrdiff_t height, width  # pixels of a piece
     ptrdiff_t run  # padded to whole vectors
     ptrdiff_t vectors  # of it in a tile
@@ -55,6 +58,7 @@ cdef Pieces cut_pieces(
     p.down, p.across = ceil_div(d.ph, p.rows), ceil_div(d.pw, p.cols)
     p.count = g.n * p.down * p.across
     p.parts = parts_of(p.slices, True, p.count, threads)
+    p.groups = min(ceil_div(threads, p.slices * p.parts), g.fn)
     p.run = padded(g.fw * p.channels, lane_count)
     p.vectors = evenly(p.run // lane_count, REGISTERS // 4)
     p.filter_step = g.fh * p.run + lane_count
@@ -146,9 +150,13 @@ cdef ptrdiff_t list_open(
 
 cdef void sparse_piece(
     const Conv* g, const Incoming* d, const Pieces* p, ptrdiff_t piece, ptrdiff_t slice,
-    const Incoming* x, real* sums, real* scratch, int* places, real* gradients,
+    ptrdiff_t begin, ptrdiff_t end, const Incoming* x, real* sums, real* scratch, int* places,
+    real* gradients,
 ) noexcept nogil:
-    """sums [filter][ky][vectors of (kx, c)][vector of the bias] += those of one piece."""
+    """sums [filter][ky][vectors of (kx, c)][vector of the bias] += those of one piece.
+
+    Of the filters [begin, end); sums are those of `begin` on.
+    """
     cdef ptrdiff_t left = piece % p.across * p.cols
     cdef ptrdiff_t top = piece // p.across % p.down * p.rows
     cdef ptrdiff_t image = piece // (p.across * p.down)
@@ -164,7 +172,7 @@ cdef void sparse_piece(
         scratch, p.channels,
     )
     memset(scratch + p.height * row, 0, VECTOR_BYTES)  # the last run's vector ends there
-    for f in range(g.fn):
+    for f in range(begin, end):
         count = list_open[real](
             d, first + f, rows, cols, g.stride, row, p.channels, places, gradients
         )
@@ -181,21 +189,36 @@ cdef void add_sparse_sums(
     real* dbias,
 ) noexcept nogil:
     """dweight and dbias of one filter: the sums of the parts, `step` apart, in their order."""
+    cdef ptrdiff_t window = g.fh * g.fw
+    cdef ptrdiff_t slice, c, channels, first, count, tap, part, i
     cdef const real* source
-    cdef ptrdiff_t c, ky, kx, part, i
+    cdef vec[real] t
+    cdef char[TAPS_TOGETHER * VECTOR_BYTES] memory
+    cdef real* taps = <real*> memory
     sums += f * p.filter_step
-    for c in range(g.c):
-        source = sums + c // p.channels * p.parts * step + c % p.channels
-        for ky in range(g.fh):
-            for kx in range(g.fw):
-                dweight[0] = 0
-                for part in range(p.parts):
-                    dweight[0] += source[part * step + ky * p.run + kx * p.channels]
-                dweight += 1
-    dbias[0] = 0
-    for part in range(p.parts):
-        for i in range(lanes(sums)):
-            dbias[0] += sums[part * step + g.fh * p.run + i]
+    for slice in range(p.slices):
+        channels = min(p.channels, g.c - slice * p.channels)
+        for c from 0 <= c < channels by lanes(sums):
+            for first from 0 <= first < window by TAPS_TOGETHER:
+                count = min(TAPS_TOGETHER, window - first)
+                for i in range(count):
+                    tap = first + i
+                    source = sums + tap // g.fw * p.run + tap % g.fw * p.channels + c
+                    t = broadcast(<real> 0)
+                    for part in range(p.parts):
+                        t = add(t, load(source + part * step))
+                    store(taps + i * lanes(sums), t)
+                scatter_taps[real](
+                    taps, count, min(lanes(sums), channels - c), dweight + c * window + first,
+                    window,
+                )
+        dweight += channels * window
+        if slice == 0:
+            dbias[0] = 0
+            for part in range(p.parts):
+                for i in range(lanes(sums)):
+                    dbias[0] += sums[part * step + g.fh * p.run + i]
+        sums += p.parts * step
 
 
 cdef struct SparseWeightGradient:
@@ -205,7 +228,7 @@ cdef struct SparseWeightGradient:
     Pieces p
     void* dweight
     void* dbias
-    Room sums  # of units
+    Room sums  # of slices and parts
     Room images
     Room lists
 
@@ -213,21 +236,24 @@ cdef struct SparseWeightGradient:
 cdef void sparse_weight_gradient_part(
     const real* type_of, const SparseWeightGradient* w, int t, const Crew* crew
 ) noexcept nogil:
-    cdef ptrdiff_t units = w.p.slices * w.p.parts
+    cdef ptrdiff_t units = w.p.slices * w.p.parts * w.p.groups
     cdef real* gradients = <real*> room_of(&w.lists, t)
     cdef int* places = <int*> (gradients + w.p.rows * w.p.cols + lanes(type_of))
     cdef real* sums
-    cdef ptrdiff_t unit, piece
+    cdef ptrdiff_t unit, piece, begin, end
+    cdef int group, part
     for unit in range(share(units, t, crew.size), share(units, t + 1, crew.size)):
-        sums = <real*> room_of(&w.sums, <int> unit)
-        memset(sums, 0, w.sums.step)
+        group, part = <int> (unit % w.p.groups), <int> (unit // w.p.groups % w.p.parts)
+        begin = share(w.g.fn, group, <int> w.p.groups)
+        end = share(w.g.fn, group + 1, <int> w.p.groups)
+        sums = <real*> room_of(&w.sums, <int> (unit // w.p.groups)) + begin * w.p.filter_step
+        memset(sums, 0, (end - begin) * w.p.filter_step * sizeof(real))
         for piece in range(
-            share(w.p.count, <int> (unit % w.p.parts), <int> w.p.parts),
-            share(w.p.count, <int> (unit % w.p.parts) + 1, <int> w.p.parts),
+            share(w.p.count, part, <int> w.p.parts), share(w.p.count, part + 1, <int> w.p.parts)
         ):
             sparse_piece[real](
-                &w.g, &w.d, &w.p, piece, unit // w.p.parts, &w.x, sums,
-                <real*> room_of(&w.images, t), places, gradients,
+                &w.g, &w.d, &w.p, piece, unit // (w.p.groups * w.p.parts), begin, end, &w.x,
+                sums, <real*> room_of(&w.images, t), places, gradients,
             )
 
 
@@ -247,11 +273,12 @@ cdef void sparse_weight_gradient(
 ) except *:
     """dweight (FN, C, FH, FW) and dbias (FN,) behind a pool, from x (N, H, W, C)."""
     cdef Pieces p = cut_pieces(g, d, lanes(x), sizeof(real), threads)
-    cdef ptrdiff_t units = p.slices * p.parts
+    cdef ptrdiff_t sums = p.slices * p.parts
     cdef ptrdiff_t windows = p.rows * p.cols
     cdef ptrdiff_t work = p.count * windows * p.slices * g.fn * p.filter_step // lanes(x)
-    cdef int team = team_size(threads, units, work)
-    cdef Scratch totals = Scratch(g.fn * p.filter_step * sizeof(real), units)
+    cdef int team = team_size(threads, sums * p.groups, work)
+    cdef int adding = team_size(threads, g.fn, sums * g.fn * p.filter_step)
+    cdef Scratch totals = Scratch(g.fn * p.filter_step * sizeof(real), sums)
     cdef Scratch images = Scratch(
         p.height * p.width * p.channels * sizeof(real) + VECTOR_BYTES, team
     )
@@ -263,4 +290,4 @@ cdef void sparse_weight_gradient(
     took[real](WEIGHT_GRADIENT, SPARSE, x, team)
     with nogil:
         run_parts(<Part> sparse_weight_gradient_part[real], &w, team, 0)
-        run_parts(<Part> add_sparse_sums_part[real], &w, team, 0)
+        run_parts(<Part> add_sparse_sums_part[real], &w, adding, 0)

@@ -88,9 +88,7 @@ cdef void multiply(
     w.packed = packing.room()
     took[real](AFFINE_INPUT_GRADIENT if bias == NULL else AFFINE_FORWARD, MANY_ROWS, x, team)
     with nogil:
-        memset(padding.start, 0, blocks * width * sizeof(real))
-        if bias != NULL:
-            memcpy(padding.start, bias, columns * sizeof(real))
+        pad_bias[real](bias, columns, blocks * width, <real*> padding.start)
         run_parts(<Part> multiply_part[real], &w, team, 0)
 
 
@@ -206,11 +204,31 @@ cdef void forward_few(
 
 cdef struct FewRowsGradient:
     const void* dout
-    ptrdiff_t columns
+    ptrdiff_t rows, columns
     const void* weight
     ptrdiff_t features, width
-    const void* packed
+    void* packed
     void* turned
+    void* dx
+
+
+cdef void pack_few_gradients(
+    const real* type_of, const FewRowsGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t[3] shape = [1, 1, w.columns]
+    cdef ptrdiff_t[4] strides = [1, 1, 1, w.columns]
+    pack_block[real](<const real*> w.dout, shape, strides, w.rows, <real*> w.packed)
+
+
+cdef void turn_back_part(
+    const real* type_of, const FewRowsGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef const real* turned = <const real*> w.turned
+    cdef real* dx = <real*> w.dx
+    cdef ptrdiff_t i, r
+    for r in range(w.rows):
+        for i in range(w.features):
+            dx[r * w.features + i] = turned[i * w.width + r]
 
 
 cdef void input_gradient_few_part(
@@ -236,20 +254,15 @@ cdef void input_gradient_few(
     cdef int team = team_size(threads, features // ROWS_1, features * columns)
     cdef Scratch packing = Scratch(columns * width * sizeof(real))
     cdef Scratch turned = Scratch(features * width * sizeof(real))
-    cdef ptrdiff_t[3] shape = [1, 1, columns]
-    cdef ptrdiff_t[4] strides = [1, 1, 1, columns]
-    cdef real* out = <real*> turned.start
-    cdef ptrdiff_t i, r
     cdef FewRowsGradient w
-    w.dout, w.columns, w.weight, w.features, w.width = dout, columns, weight, features, width
-    w.packed, w.turned = packing.start, out
+    w.dout, w.rows, w.columns, w.weight = dout, rows, columns, weight
+    w.features, w.width, w.dx = features, width, dx
+    w.packed, w.turned = packing.start, turned.start
     took[real](AFFINE_INPUT_GRADIENT, FEW_ROWS, dout, team)
     with nogil:
-        pack_block[real](dout, shape, strides, rows, <real*> packing.start)
+        run_parts(<Part> pack_few_gradients[real], &w, 1, 0)
         run_parts(<Part> input_gradient_few_part[real], &w, team, 0)
-        for r in range(rows):
-            for i in range(features):
-                dx[r * features + i] = out[i * width + r]
+        run_parts(<Part> turn_back_part[real], &w, 1, 0)
 
 
 cdef void multiply_transposed(
@@ -279,9 +292,22 @@ cdef void multiply_transposed(
 cdef struct AffineWeightGradient:
     const void* x
     ptrdiff_t samples, features
-    const void* rows
+    const void* dout
+    const void* rows  # of dout, as whole vectors
+    void* padded  # where these are made; NULL if dout has them
     ptrdiff_t columns
     void* dweight
+    void* dbias
+
+
+cdef void affine_bias_gradient(
+    const real* type_of, const AffineWeightGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef const real* dout = <const real*> w.dout
+    if w.padded != NULL:
+        pad_rows[real](dout, w.samples, w.columns, <real*> w.padded)
+    memset(w.dbias, 0, w.columns * sizeof(real))
+    add_column_sums[real](dout, w.samples, w.columns, <real*> w.dbias)
 
 
 cdef void affine_weight_gradient_part(
@@ -298,19 +324,16 @@ cdef void affine_weight_gradient(
     real* dweight, real* dbias, int threads,
 ) except *:
     cdef ptrdiff_t width = padded(columns, lanes(x))
-    cdef int team = team_size(
-        threads, ceil_div(features, ROWS_1), samples * features * width // lanes(x)
-    )
+    cdef ptrdiff_t work = features * columns + samples * features * width // lanes(x)
+    cdef int team = team_size(threads, ceil_div(features, ROWS_1), work)
     cdef Scratch padding = Scratch(0 if width == columns else samples * width * sizeof(real))
     cdef AffineWeightGradient w
     w.x, w.samples, w.features, w.columns, w.dweight = x, samples, features, columns, dweight
-    w.rows = dout
+    w.dout, w.rows, w.padded, w.dbias = dout, dout, NULL, dbias
+    if width != columns:
+        w.rows = w.padded = padding.start
     with nogil:
-        if width != columns:
-            pad_rows(dout, samples, columns, <real*> padding.start)
-            w.rows = padding.start
-        memset(dbias, 0, columns * sizeof(real))
-        add_column_sums(dout, samples, columns, dbias)
+        run_parts(<Part> affine_bias_gradient[real], &w, 1, 0)
         run_parts(<Part> affine_weight_gradient_part[real], &w, team, 0)
 
 

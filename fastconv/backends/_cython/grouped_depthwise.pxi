@@ -166,14 +166,15 @@ def depthwise(
     )
     cdef ptrdiff_t units = target.shape[0] * g.rows
     cdef int team = team_size(threads, units, units * g.target_row)
-    cdef Scratch begin = Scratch(padded(g.c, lanes(&start[0])) * sizeof(real), 1, True)
+    cdef ptrdiff_t room = padded(g.c, lanes(&start[0]))
+    cdef Scratch begin = Scratch(room * sizeof(real), 1, True)
     cdef real* padded_start = <real*> begin.start
     cdef Depthwise w
     w.g, w.source, w.taps, w.start = g, &source[0, 0, 0, 0], &taps[0, 0], padded_start
     w.units, w.target = units, &target[0, 0, 0, 0]
     took[real](DEPTHWISE, DIRECT, padded_start, team)
     with nogil:
-        pad_rows[real](&start[0], 1, g.c, padded_start)
+        pad_bias[real](&start[0], g.c, room, padded_start)
         run_parts(<Part> depthwise_part[real], &w, team, 0)
 
 

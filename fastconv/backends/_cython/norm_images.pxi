@@ -28,16 +28,16 @@ cdef inline ptrdiff_t table_size(ptrdiff_t width) noexcept nogil:
 
 
 cdef double column_sum(
-    Scratch parts, int team, ptrdiff_t table, ptrdiff_t channel, ptrdiff_t channels,
+    const Room* parts, int team, ptrdiff_t table, ptrdiff_t channel, ptrdiff_t channels,
     ptrdiff_t width,
-):
+) noexcept nogil:
     """Sum of a channel over the pixels of a row and over all threads, in table number `table`."""
     cdef double total = 0
     cdef const double* row
     cdef ptrdiff_t j
     cdef int t
     for t in range(team):
-        row = <const double*> (parts.start + t * parts.step) + table * table_size(width)
+        row = <const double*> room_of(parts, t) + table * table_size(width)
         for j from channel <= j < width by channels:
             total += row[j]
     return total
@@ -96,8 +96,21 @@ cdef void moments(
 cdef struct Moments:
     const void* x
     ptrdiff_t pixels, channels, width
-    const double* first
+    double* first  # pixel, as often as a row has pixels
     Room sums
+    int parts
+    void* mean
+    void* variance
+
+
+cdef void take_first_pixel(
+    const real* type_of, const Moments* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t j
+    for j in range(table_size(w.width)):
+        w.first[j] = (<const real*> w.x)[j % w.channels]
+        if w.first[j] - w.first[j] != 0:  # NaN or infinite: it would make all others NaN
+            w.first[j] = 0
 
 
 cdef void moments_part(
@@ -111,32 +124,35 @@ cdef void moments_part(
     )
 
 
+cdef void finish_moments(
+    const real* type_of, const Moments* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef double off, squares
+    cdef ptrdiff_t c
+    for c in range(w.channels):
+        off = column_sum(&w.sums, w.parts, 0, c, w.channels, w.width) / w.pixels
+        squares = column_sum(&w.sums, w.parts, 1, c, w.channels, w.width) / w.pixels - off * off
+        (<real*> w.mean)[c] = <real> (w.first[c] + off)
+        (<real*> w.variance)[c] = <real> (0 if squares < 0 else squares)
+
+
 def batchnorm2d_statistics(
     const real[:, :, :, ::1] x, real[::1] mean, real[::1] variance, int threads
 ):
     """Mean and biased variance (C,) of x (N, H, W, C)."""
     cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
-    cdef ptrdiff_t width = row_width(channels), j, c
-    cdef int team = team_size(threads, pixels, pixels * channels)
+    cdef ptrdiff_t width = row_width(channels)
+    cdef int team = summing_team_size(threads, pixels, pixels * channels)
     cdef Scratch table = Scratch(table_size(width) * sizeof(double))
     cdef Scratch sums = Scratch(2 * table_size(width) * sizeof(double), team)
-    cdef double* first = <double*> table.start
-    cdef const real* pixel = &x[0, 0, 0, 0]
-    cdef double off, squares
     cdef Moments w
-    w.x, w.pixels, w.channels, w.width, w.first = pixel, pixels, channels, width, first
-    w.sums = sums.room()
-    for j in range(table_size(width)):
-        first[j] = pixel[j % channels]
-        if first[j] - first[j] != 0:  # NaN or infinite: it would make all others NaN
-            first[j] = 0
+    w.x, w.pixels, w.channels, w.width = &x[0, 0, 0, 0], pixels, channels, width
+    w.first, w.sums, w.parts = <double*> table.start, sums.room(), team
+    w.mean, w.variance = &mean[0], &variance[0]
     with nogil:
+        run_parts(<Part> take_first_pixel[real], &w, 1, 0)
         run_parts(<Part> moments_part[real], &w, team, 0)
-    for c in range(channels):
-        off = column_sum(sums, team, 0, c, channels, width) / pixels
-        squares = column_sum(sums, team, 1, c, channels, width) / pixels - off * off
-        mean[c] = <real> (first[c] + off)
-        variance[c] = <real> (0 if squares < 0 else squares)
+        run_parts(<Part> finish_moments[real], &w, 1, 0)
 
 
 # ---- normalised, scaled, shifted --------------------------------------------------------
@@ -206,6 +222,25 @@ cdef void apply_part(const real* type_of, const Apply* w, int t, const Crew* cre
         apply_rows[real](False, False, x, x, size, width, centre, scale, shift, out)
 
 
+cdef struct ApplyTable:
+    const void* centre
+    const void* scale
+    const void* shift
+    ptrdiff_t channels, room
+    void* table
+
+
+cdef void fill_table(
+    const real* type_of, const ApplyTable* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef real* table = <real*> w.table
+    cdef ptrdiff_t j
+    for j in range(w.room):
+        table[j] = (<const real*> w.centre)[j % w.channels]
+        table[w.room + j] = (<const real*> w.scale)[j % w.channels]
+        table[2 * w.room + j] = (<const real*> w.shift)[j % w.channels]
+
+
 def batchnorm2d_apply(
     const real[:, :, :, ::1] x,
     const real[::1] centre,
@@ -218,18 +253,18 @@ def batchnorm2d_apply(
 ):
     """out (N, H, W, C) = (x - centre)*scale + shift, plus residual unless that is None."""
     cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
-    cdef ptrdiff_t width = row_width(channels), room = table_size(width), j
+    cdef ptrdiff_t width = row_width(channels), room = table_size(width)
     cdef int team = team_size(threads, pixels, pixels * channels)
     cdef Scratch memory = Scratch(3 * room * sizeof(real), 1, True)
     cdef real* table = <real*> memory.start
+    cdef ApplyTable p = ApplyTable(
+        &centre[0], &scale[0], &shift[0], channels, room, table
+    )
     cdef Apply w = Apply(
         &x[0, 0, 0, 0], NULL, rectified, pixels, channels, width, table, &out[0, 0, 0, 0]
     )
     if residual is not None:
         w.residual = &residual[0, 0, 0, 0]
-    for j in range(room):
-        table[j] = centre[j % channels]
-        table[room + j] = scale[j % channels]
-        table[2 * room + j] = shift[j % channels]
     with nogil:
+        run_on_weights(<Part> fill_table[real], &p, 1, 0)
         run_parts(<Part> apply_part[real], &w, team, 0)

@@ -77,10 +77,24 @@ cdef struct ImagesGradient:
     const void* gate  # or NULL
     const void* x
     ptrdiff_t pixels, channels, width
-    const void* tables  # of mean, slope, level and tilt
+    const void* mean
+    const void* inv_std
+    const void* gamma
+    void* tables  # of mean, slope, level and tilt
     Room sums
+    int parts  # of the sums
     void* kept  # or NULL
+    void* dgamma
+    void* dbeta
     void* dx
+
+
+cdef void begin_tables(
+    const real* type_of, const ImagesGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    cdef ptrdiff_t j
+    for j in range(table_size(w.width)):
+        (<real*> w.tables)[j] = (<const real*> w.mean)[j % w.channels]
 
 
 cdef void gradient_sums_part(
@@ -158,6 +172,27 @@ cdef void input_gradient_part(
         input_gradient_rows[real](False, dout, dout, x, size, w.width, tables, dx)
 
 
+cdef void finish_tables(
+    const real* type_of, const ImagesGradient* w, int t, const Crew* crew
+) noexcept nogil:
+    """dgamma, dbeta, and what the input's gradient needs of the sums."""
+    cdef const real* inv_std = <const real*> w.inv_std
+    cdef const real* gamma = <const real*> w.gamma
+    cdef real* table = <real*> w.tables
+    cdef ptrdiff_t room = table_size(w.width), c, j
+    cdef double total, product
+    for c in range(w.channels):
+        total = column_sum(&w.sums, w.parts, 0, c, w.channels, w.width)
+        product = column_sum(&w.sums, w.parts, 1, c, w.channels, w.width) * inv_std[c]
+        (<real*> w.dbeta)[c], (<real*> w.dgamma)[c] = <real> total, <real> product
+        # The mean and the variance depend on x too: their share of the gradient is the part
+        # of g that is constant over the pixels, or proportional to x - mean.
+        for j from c <= j < room by w.channels:
+            table[room + j] = gamma[c] * inv_std[c]
+            table[2 * room + j] = <real> (total / w.pixels)
+            table[3 * room + j] = <real> (product * inv_std[c] / w.pixels)
+
+
 def batchnorm2d_backward(
     const real[:, :, :, ::1] dout,
     const real[:, :, :, ::1] gate,
@@ -173,36 +208,27 @@ def batchnorm2d_backward(
 ):
     """dx and dresidual (N, H, W, C), unless they are None, dgamma and dbeta (C,)."""
     cdef ptrdiff_t channels = x.shape[3], pixels = x.shape[0] * x.shape[1] * x.shape[2]
-    cdef ptrdiff_t width = row_width(channels), room = table_size(width), j, c
-    cdef int team = team_size(threads, pixels, 2 * pixels * channels)
+    cdef ptrdiff_t width = row_width(channels), room = table_size(width)
+    cdef int team = summing_team_size(threads, pixels, 2 * pixels * channels)
     cdef Scratch sums = Scratch(2 * room * sizeof(double), team)
     cdef Scratch tables = Scratch(4 * room * sizeof(real))
-    cdef real* table = <real*> tables.start
-    cdef double total, product
     cdef ImagesGradient w
     w.dout, w.gate, w.x = &dout[0, 0, 0, 0], NULL, &x[0, 0, 0, 0]
     w.pixels, w.channels, w.width = pixels, channels, width
-    w.tables, w.sums, w.kept, w.dx = table, sums.room(), NULL, NULL
+    w.mean, w.inv_std, w.gamma = &mean[0], &inv_std[0], &gamma[0]
+    w.dgamma, w.dbeta = &dgamma[0], &dbeta[0]
+    w.tables, w.sums, w.parts = tables.start, sums.room(), team
+    w.kept, w.dx = NULL, NULL
     if gate is not None:
         w.gate = &gate[0, 0, 0, 0]
     if dx is not None:
         w.dx = &dx[0, 0, 0, 0]
     if dresidual is not None:
         w.kept = &dresidual[0, 0, 0, 0]
-    for j in range(room):
-        table[j] = mean[j % channels]
     with nogil:
+        run_parts(<Part> begin_tables[real], &w, 1, 0)
         run_parts(<Part> gradient_sums_part[real], &w, team, 0)
-    for c in range(channels):
-        total = column_sum(sums, team, 0, c, channels, width)
-        product = column_sum(sums, team, 1, c, channels, width) * inv_std[c]
-        dbeta[c], dgamma[c] = <real> total, <real> product
-        # The mean and the variance depend on x too: their share of the gradient is the part
-        # of g that is constant over the pixels, or proportional to x - mean.
-        for j from c <= j < room by channels:
-            table[room + j] = gamma[c] * inv_std[c]
-            table[2 * room + j] = <real> (total / pixels)
-            table[3 * room + j] = <real> (product * inv_std[c] / pixels)
+        run_parts(<Part> finish_tables[real], &w, 1, 0)
     if w.dx == NULL:
         return
     if w.kept != NULL:  # g as it is needed, from one array and not two

@@ -258,6 +258,28 @@ cdef void pad_rows(
         to += width
 
 
+cdef struct Bias:
+    const void* bias
+    ptrdiff_t columns, room
+    void* to
+
+
+cdef void pad_bias_part(
+    const real* type_of, const Bias* w, int t, const Crew* crew
+) noexcept nogil:
+    memset(w.to, 0, w.room * sizeof(real))
+    if w.bias != NULL:
+        memcpy(w.to, w.bias, w.columns * sizeof(real))
+
+
+cdef void pad_bias(
+    const real* bias, ptrdiff_t columns, ptrdiff_t room, real* to
+) noexcept nogil:
+    """`room` values: those of the bias, of which NULL has none, and zeros behind them."""
+    cdef Bias w = Bias(bias, columns, room, to)
+    run_on_weights(<Part> pad_bias_part[real], &w, 1, 0)
+
+
 cdef void add_column_sums(
     const real* rows, ptrdiff_t count, ptrdiff_t columns, real* sums
 ) noexcept nogil:

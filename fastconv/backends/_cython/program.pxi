@@ -114,8 +114,9 @@ cdef class Program:
     cdef object kept
     cdef list ways  # place in `taken`, and how often
 
-    def __cinit__(self):
+    def __cinit__(self, bint weights_stay):
         self.recorded = new Recording()
+        self.recorded.weights_stay = weights_stay
 
     def __dealloc__(self):
         del self.recorded

@@ -263,6 +263,7 @@ struct Recording {
     int most = 1;  // parts of a step
     const std::ptrdiff_t* flag = nullptr;  // of the steps that are noted now
     std::ptrdiff_t value = 0;
+    bool weights_stay = true;  // so that what is made of them is made once
 
     ~Recording() {
         for (Piece& piece : pieces) std::free(piece.memory);
@@ -291,6 +292,15 @@ struct Recording {
     }
 
     void give(void* memory, std::ptrdiff_t bytes) { free_pieces.push_back({memory, bytes}); }
+
+    // What `work` points to must outlive the recording.
+    template <class Work>
+    void note(Part part, const Work* work, int size, std::ptrdiff_t units) {
+        std::size_t items = (sizeof(Work) + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t);
+        steps.push_back({part, std::vector<std::max_align_t>(items), size, units, flag, value});
+        std::memcpy(static_cast<void*>(steps.back().work.data()), work, sizeof(Work));
+        if (size > most) most = size;
+    }
 
     void run() {
         // Who sleeps is awake when the first step for several comes.
@@ -325,24 +335,21 @@ inline void clear_flag(std::ptrdiff_t* flag) { __atomic_store_n(flag, 0, __ATOMI
 }  // namespace team
 
 // Runs `size` parts of a kernel on the team, with `units` dealt to them; a recording notes it with a
-// copy of `work`, and what that points to must outlive the recording.
+// copy of `work`.
 template <class Work>
 inline void run_parts(Part part, Work* work, int size, std::ptrdiff_t units) {
     if (team::Recording* to = team::recording()) {
-        std::size_t items = (sizeof(Work) + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t);
-        to->steps.push_back({part, std::vector<std::max_align_t>(items), size, units});
-        std::memcpy(static_cast<void*>(to->steps.back().work.data()), work, sizeof(Work));
-        if (size > to->most) to->most = size;
-        to->steps.back().flag = to->flag;
-        to->steps.back().value = to->value;
+        to->note(part, work, size, units);
         if (!team::due()) return;
     }
     team::run(part, work, size, units);
 }
 
-// The same for what depends on weights alone: in a recording they do not change, and it is not noted.
+// The same for what depends on weights alone: not noted where these stay as they are.
 template <class Work>
 inline void run_on_weights(Part part, Work* work, int size, std::ptrdiff_t units) {
+    team::Recording* to = team::recording();
+    if (to != nullptr && !to->weights_stay) to->note(part, work, size, units);
     team::run(part, work, size, units);
 }
 

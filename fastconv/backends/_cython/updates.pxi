@@ -86,26 +86,32 @@ cdef void take_update(
 
 cdef struct Step:
     int rule
-    Update u
-    double[4] numbers
+    const Update* updates
+    ptrdiff_t count, values
+    const double* numbers
 
 
 cdef void step_part(const void* type_of, const Step* w, int t, const Crew* crew) noexcept nogil:
-    take_update(
-        w.rule, &w.u, share(w.u.size, t, crew.size), share(w.u.size, t + 1, crew.size), w.numbers
-    )
+    cdef ptrdiff_t begin = share(w.values, t, crew.size)
+    cdef ptrdiff_t end = share(w.values, t + 1, crew.size)
+    cdef ptrdiff_t size, i
+    for i in range(w.count):
+        size = w.updates[i].size
+        if begin < size and end > 0:
+            take_update(w.rule, &w.updates[i], max(begin, 0), min(end, size), w.numbers)
+        begin -= size
+        end -= size
 
 
-cdef void share_update(
-    int rule, const Update* u, const double* numbers, int threads
+cdef void share_updates(
+    int rule, const Update* updates, ptrdiff_t count, const double* numbers, int threads
 ) noexcept nogil:
-    """The step of one parameter, shared out."""
-    cdef Step w
-    cdef int i
-    w.rule, w.u = rule, u[0]
-    for i in range(4):
-        w.numbers[i] = numbers[i]
-    run_parts(<Part> step_part, &w, team_size(threads, u.size, 4 * u.size), 0)
+    """The step of all parameters, their values in a row shared out."""
+    cdef Step w = Step(rule, updates, count, 0, numbers)
+    cdef ptrdiff_t i
+    for i in range(count):
+        w.values += updates[i].size
+    run_parts(<Part> step_part, &w, team_size(threads, w.values, 4 * w.values), 0)
 
 
 cdef inline bint separate(const void* a, const void* b, ptrdiff_t bytes) noexcept nogil:
@@ -181,8 +187,7 @@ cdef bint update_all(
         if rule == ADAM_RULE:
             held.append((<dict> second)[key])
     with nogil:
-        for i in range(count):
-            share_update(rule, &updates[i], numbers, threads)
+        share_updates(rule, updates, count, numbers, threads)
     return True
 
 
@@ -205,4 +210,4 @@ def adam_update(
     u.size = size
     u.kind = cnp.NPY_FLOAT if real is float else cnp.NPY_DOUBLE
     with nogil:
-        share_update(ADAM_RULE, &u, numbers, threads)
+        share_updates(ADAM_RULE, &u, 1, numbers, threads)

@@ -456,6 +456,17 @@ cdef void winograd_part(
         unit = next_unit(crew, t)
 
 
+cdef void add_bias(
+    const real* type_of, const Bias* w, int t, const Crew* crew
+) noexcept nogil:
+    """To what the products of an empty window are; zeros behind the last column."""
+    cdef real* of_empty = <real*> w.to
+    cdef ptrdiff_t i
+    for i in range(w.columns):
+        of_empty[i] += (<const real*> w.bias)[i]
+    memset(of_empty + w.columns, 0, (w.room - w.columns) * sizeof(real))
+
+
 cdef void winograd(
     int algorithm, const Incoming* d, const real* weight, const ptrdiff_t* strides,
     const real* bias, ptrdiff_t pad, const Outgoing* o, int threads,
@@ -481,7 +492,7 @@ cdef void winograd(
     cdef real* filters = <real*> packing.start
     cdef real* padded_bias = filters + packed_values
     cdef real* of_empty = padded_bias + columns
-    cdef ptrdiff_t i
+    cdef Bias added = Bias(bias, w.columns, columns, of_empty)
     cdef WinogradWork a
     a.w, a.d, a.o = w, d[0], o[0]
     a.filters, a.bias, a.of_empty = filters, padded_bias, of_empty
@@ -490,13 +501,11 @@ cdef void winograd(
     a.empty, a.products = marks.room(), sums.room()
     took[real](INPUT_GRADIENT if bias == NULL else FORWARD, algorithm_of(my, mx), weight, team)
     with nogil:
-        memset(padded_bias, 0, 2 * columns * sizeof(real))
+        pad_bias[real](bias, w.columns, columns, padded_bias)
         transform_filters[real](
             my, mx, weight, strides, w.depth, w.columns, filters, w.u_step,
             of_empty if a.looking else NULL, team,
         )
-        if bias != NULL:
-            memcpy(padded_bias, bias, w.columns * sizeof(real))
-        for i in range(w.columns):
-            of_empty[i] += padded_bias[i]
+        if a.looking:
+            run_on_weights(<Part> add_bias[real], &added, 1, 0)
         run_parts(<Part> winograd_part[real], &a, team, w.units)

@@ -57,8 +57,14 @@ cdef TileSums tile_sums_of(
     s.channels = padded(evenly(g.c, side), lane_count)
     s.filters = evenly(g.fn, side * side // s.channels)
     s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
-    s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
     pieces = g.n * s.pieces_y * s.pieces_x
+    # Few images have fewer blocks and parts than threads: then blocks are of fewer filters.
+    while s.filters > lane_count and pieces * ceil_div(g.c, s.channels) * ceil_div(
+        g.fn, s.filters
+    ) < threads:
+        s.filters = padded(ceil_div(s.filters, 2), lane_count)
+        s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
+    s.blocks_c, s.blocks_f = ceil_div(g.c, s.channels), ceil_div(g.fn, s.filters)
     blocks = s.blocks_c * s.blocks_f
     s.parts = parts_of(blocks, equal_blocks(g, s.channels, s.filters), pieces, threads)
     s.v_tile, s.d_tile = odd_lines(s.channels, lane_count), odd_lines(s.filters, lane_count)

@@ -10,6 +10,9 @@
 #         ...                                  a copy of it, and pointers only to arrays and Scratch
 #     cdef void do_things(const real* type_of, const Things* w, int t, const Crew* crew) noexcept nogil
 #     run_parts(<Part> do_things[real], &w, team, units)
+#
+# A recording knows of nothing else: what a kernel does with numbers outside of parts, however
+# little, is not done again. So even that is a part, of a crew of one.
 
 cdef extern from "team.h" nogil:
     cdef struct Crew:
@@ -18,6 +21,7 @@ cdef extern from "team.h" nogil:
     ctypedef void (*Part)(const void*, void*, int, const Crew*) noexcept
 
     cdef cppclass Recording "team::Recording":
+        bint weights_stay
         void run() noexcept
         void* take_new(ptrdiff_t) noexcept
         void* take(ptrdiff_t*) noexcept
@@ -102,7 +106,8 @@ cdef inline void* room_of(const Room* room, int t) noexcept nogil:
 cdef class Scratch:
     """Uninitialised memory for one call: `parts` of at least `bytes` each.
 
-    In a recording it is the next call's afterwards, unless it holds what is made of weights.
+    In a recording it is the next call's afterwards, unless it holds what is made of weights, and
+    these stay as they are.
     """
 
     cdef void* memory
@@ -115,10 +120,11 @@ cdef class Scratch:
     def __cinit__(self, ptrdiff_t bytes, ptrdiff_t parts = 1, bint of_weights = False):
         self.step = (bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
         self.bytes = self.step * parts + ALIGNMENT
-        self.keeper, self.of_weights = recording(), of_weights
+        self.keeper = recording()
+        self.of_weights = of_weights and self.keeper != NULL and self.keeper.weights_stay
         if self.keeper == NULL:
             self.memory = take_memory(&self.bytes)
-        elif of_weights:  # what other calls work in would not stay as it is
+        elif self.of_weights:  # what other calls work in would not stay as it is
             self.memory = self.keeper.take_new(self.bytes)
         else:
             self.memory = self.keeper.take(&self.bytes)
@@ -144,3 +150,8 @@ cdef inline int team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept
     """How many threads are worth waking for so many units and so much work in all."""
     cdef ptrdiff_t least = grain if recording() == NULL else max(1, grain // AWAKE)
     return <int> max(1, min(threads, min(units, work // least)))
+
+
+cdef inline int summing_team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept nogil:
+    """The same where each part makes a sum of its own: a program must add up as one call does."""
+    return <int> max(1, min(threads, min(units, work // grain)))

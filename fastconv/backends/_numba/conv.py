@@ -17,6 +17,7 @@ from .conv_few_channels import few_channels
 from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
 from .launch.memory import addresses, code, deal, keep, lasting, workspace
 from .launch.team import Team
+from .move import move_to, put
 from .offsets import Product, WeightLayout
 from .winograd import transform_filters
 from .winograd_tiling import evenly, tiling
@@ -99,7 +100,7 @@ def input_gradient(
     shape = team.machine.tile(g.c, dx.itemsize)
     products = offsets.input_gradient(g, layout, shape[1])
     if sum(part.rows for part in products) < g.h * g.w:
-        dx[...] = 0
+        move_to(team, dx, np.zeros(dx.shape, dx.dtype))
     for part in products:
         multiply(team, part, shape, g.n, incoming, weight, None, Outgoing(dx))
 
@@ -116,7 +117,8 @@ def few_channels_gradient(
     rows = evenly(taps, most)
     width, values = -(-g.ow // (lanes * vectors)) * lanes * vectors, -(-taps // rows) * rows
     packed = np.zeros((filters, values), dx.dtype)
-    packed[:, :taps] = weight.transpose(0, 2, 3, 1).reshape(filters, taps)
+    filter_shape = filters, g.fh, g.fw, g.c
+    put(team, packed[:, :taps].reshape(filter_shape), weight.transpose(0, 2, 3, 1))
     zeros = np.zeros(lanes * vectors, dx.dtype)
     bands = -(-team.threads // g.n)
     work = g.n * g.oh * width * filters * values // lanes
@@ -156,7 +158,7 @@ def winograd(
     parts = min(team.parts(work), cut.units)
     start = np.zeros((3, blocks * width), x.dtype)  # bias, what empty windows give, zeros
     if bias is not None:
-        start[:2, : p.columns] = bias
+        put(team, start[:2, : p.columns], np.broadcast_to(bias, (2, p.columns)))
     looking = bias is not None and sides != (2, 2)  # for empty windows
     start_at, of_empty, zeros = addresses(*start)
     filters_size = frequencies * blocks * width * depth
@@ -199,7 +201,7 @@ def multiply(
     width = lanes * vectors
     start, zeros = np.zeros(-(-p.columns // width) * width, x.dtype), np.zeros(width, x.dtype)
     if bias is not None:
-        start[: p.columns] = bias
+        put(team, start[: p.columns], bias)
     tiles = len(p.at) // rows
     parts = team.parts(images * tiles * len(start) // lanes * p.terms)
     framed = p.frame.size > 0 or in_kind != NO_GATE

@@ -118,7 +118,7 @@ def _direct(
     zeros = np.zeros(width, x.dtype)
     at, along, _, weights = p.addresses
     arguments = [x.ctypes.data, scratch, *addresses(incoming.dout, incoming.gate), gated]
-    arguments += [zeros.ctypes.data, sums, along, at]
+    arguments += [*addresses(zeros), sums, along, at]
     arguments += [g.n, tiles, p.columns, groups, *p.frame.numbers]
     arguments += [incoming.kind, incoming.dout.size // g.n, g.oh, g.ow, band, across]
     team.run(product.accumulate, (code(x), *shape), arguments, parts)
@@ -182,7 +182,7 @@ def _winograd(
     )
     zeros = np.zeros(width, x.dtype)
     dout, closed = addresses(incoming.dout, incoming.gate)
-    arguments = [x.ctypes.data, dout, closed, patches, v, d, zeros.ctypes.data, sums]
+    arguments = [x.ctypes.data, dout, closed, patches, v, d, *addresses(zeros), sums]
     arguments += [g.n, g.c, g.h, g.w, g.pad]
     arguments += [layout.filters, g.oh, g.ow, incoming.kind, incoming.dout.size // g.n]
     arguments += [groups, depth, whole, chunk, run, patch_size, line]
@@ -248,7 +248,7 @@ def _sparse(
     )
     zeros = np.zeros(width, x.dtype)
     dout, winner = addresses(incoming.dout, incoming.gate)
-    arguments = [x.ctypes.data, frames, dout, gradients, zeros.ctypes.data, sums]
+    arguments = [x.ctypes.data, frames, dout, gradients, *addresses(zeros), sums]
     arguments += [winner, places, counts]
     arguments += [n, g.c, g.h, g.w, g.stride, g.pad]
     arguments += [filters, down, across, groups, band, together]

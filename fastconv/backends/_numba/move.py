@@ -13,10 +13,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from ..shared.axes import common_axes
+from ..table import Array
 from .launch.build import Kernel
+from .launch.memory import addresses, code
+from .launch.recording import recording
+from .launch.team import Team
 from .words.pointer import DOUBLE, ELEMENTS, LONG, copy, helper, numbers, pointers, share
 
-__all__ = ["move"]
+__all__ = ["move", "move_to", "put"]
 
 
 def row_mover(source_type: int, target_type: int) -> Any:
@@ -70,3 +77,24 @@ def move(source_type: int, target_type: int) -> Kernel:
             first += count
 
     return kernel
+
+
+def move_to(team: Team, out: Array, source: Array, factor: float = 1.0) -> None:
+    """out = source * factor."""
+    if out.size:
+        axes = common_axes(source, out)
+        table, scale = np.array(axes, np.int64), np.array([factor], np.float64)
+        arguments = [*addresses(source, out, scale, table), len(axes), out.size]
+        team.run(move, (code(source), code(out)), arguments, team.parts(out.size))
+
+
+def put(team: Team, out: Array, source: Array) -> None:
+    """out = source, where a kernel needs weights in another place.
+
+    NumPy is as fast for so few numbers, but a recording whose weights change would not know of it.
+    """
+    to = recording()
+    if to is None or to.weights_stay:
+        out[...] = source
+    else:
+        move_to(team, out, source)

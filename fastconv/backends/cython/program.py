@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from types import ModuleType
 from typing import Any
 
-from ..calls import MOVE, Call, Run, call_each
+from ..calls import MOVE, Call, Run, call_each, in_order
 from ..shared.axes import common_axes
 from ..table import KERNELS
 from .compiled import CompiledKernels
@@ -33,18 +34,29 @@ class Programs(CompiledKernels):
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record them."""
-        return _InOrder(
-            [
-                self._recorded(list(some)) if by_kernels else call_each(list(some))
-                for by_kernels, some in groupby(calls, _by_kernels_alone)
-            ]
-        )
+        return self._in_order(calls, True)
 
-    def _recorded(self, calls: Sequence[Call]) -> Run:
-        program: Any = self._kernels.Program()
+    def step_program(self, calls: Sequence[Call]) -> Run:
+        """The same for weights that change."""
+        return self._in_order(calls, False)
+
+    def _in_order(self, calls: Sequence[Call], weights_stay: bool) -> Run:
+        runs: list[Run] = []
+        for by_kernels, some in groupby(calls, partial(_by_kernels_alone, weights_stay)):
+            if by_kernels:
+                runs.append(self._recorded(list(some), weights_stay))
+            else:
+                runs.append(call_each(list(some)))
+                runs[-1].run()
+        return in_order(runs)
+
+    def _recorded(self, calls: Sequence[Call], weights_stay: bool) -> Run:
+        program: Any = self._kernels.Program(weights_stay)
         backend = copy.copy(self)
         kept: list[Any] = []
-        backend._kernels = _Keeping(self._kernels, kept)  # type: ignore[assignment]
+        backend._kernels = _Keeping(  # type: ignore[assignment]
+            self._kernels, kept, PACKED if weights_stay else {}
+        )
         backend._records = True
         for kernel in KERNELS:  # what stands on the object, a check of each call, has its kernels
             vars(backend).pop(kernel, None)
@@ -62,35 +74,32 @@ class Programs(CompiledKernels):
             self._kernels.move(source, out, common_axes(source, out), factor, self._threads)
 
 
-def _by_kernels_alone(call: Call) -> bool:
-    """Whether compiled kernels do all of a call."""
+def _by_kernels_alone(weights_stay: bool, call: Call) -> bool:
+    """Whether compiled kernels do all of a call.
+
+    Of grouped convolutions Python turns the weights, and sums up what threads found of gradients.
+    """
     if call.kernel == MOVE:
         source, out = call.arguments["source"], call.arguments["out"]
-        return bool(source.dtype == out.dtype and out.ndim <= MOST_AXES)
+        return bool(source.dtype == out.dtype and out.dtype.kind == "f" and out.ndim <= MOST_AXES)
+    if call.kernel.startswith("conv2d_grouped"):
+        return weights_stay and call.kernel == "conv2d_grouped_forward"
     return True
-
-
-class _InOrder:
-    """One run after the other."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
-
-    def run(self) -> None:
-        for run in self.runs:
-            run.run()
 
 
 class _Keeping:
     """Compiled kernels whose arguments are kept: recorded parts know their addresses only."""
 
-    def __init__(self, kernels: ModuleType, kept: list[Any]) -> None:
+    def __init__(
+        self, kernels: ModuleType, kept: list[Any], packed: Mapping[str, tuple[int, ...]]
+    ) -> None:
         self._kernels = kernels
         self._kept = kept
+        self._packed = packed
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         kernel = getattr(self._kernels, name)
-        passing = PACKED.get(name, ())
+        passing = self._packed.get(name, ())
 
         def keeping(*arguments: Any) -> Any:
             self._kept += [value for i, value in enumerate(arguments) if i not in passing]

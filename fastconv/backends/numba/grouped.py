@@ -9,15 +9,16 @@ import numpy as np
 from .._numba import grouped, grouped_depthwise
 from .._numba.launch.memory import addresses, code, workspace
 from .._numba.launch.recording import recording
+from .._numba.move import move_to
 from ..shared.grouped import GroupedConvolution, up
 from ..shared.window_tables import Runs, Table, Tables
 from ..table import Array
-from .program import Programs
+from .launched import LaunchedKernels
 
 __all__ = ["GroupedKernels"]
 
 
-class GroupedKernels(Programs, GroupedConvolution):
+class GroupedKernels(LaunchedKernels, GroupedConvolution):
     """The four kernels that `GroupedConvolution` asks for."""
 
     def _vector(self, itemsize: int) -> int:
@@ -30,7 +31,7 @@ class GroupedKernels(Programs, GroupedConvolution):
         if recording() is None:
             super()._copy(source, out)
         else:
-            self._move(source, 1, out)
+            move_to(self._team, out, source)
 
     def _by_values(
         self, images: Array, finite: Callable[[], None], otherwise: Callable[[], None]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 
-import numpy as np
-
-from .._numba.launch.memory import addresses, code
-from .._numba.move import move
-from ..calls import MOVE, Call, Run
-from ..shared.axes import common_axes
-from ..table import Array
+from .._numba.move import move_to
+from ..calls import MOVE, Call, Run, call_each, in_order
 from .launched import LaunchedKernels
 
 __all__ = ["Programs"]
@@ -24,14 +20,30 @@ class Programs(LaunchedKernels):
         """Make the calls once, and record their launches."""
         return self._team.record([self._made(call) for call in calls])
 
-    def _made(self, call: Call) -> Callable[[], None]:
-        function = self._move if call.kernel == MOVE else getattr(self, call.kernel)
-        return partial(function, **call.arguments)
+    def step_program(self, calls: Sequence[Call]) -> Run:
+        """The same for weights that change."""
+        runs: list[Run] = []
+        for by_launches, some in groupby(calls, _by_launches_alone):
+            if by_launches:
+                runs.append(self._team.record([self._made(call) for call in some], False))
+            else:
+                runs.append(call_each(list(some)))
+                runs[-1].run()
+        return in_order(runs)
 
-    def _move(self, source: Array, factor: float, out: Array) -> None:
-        """See `calls.move`."""
-        if out.size:
-            axes = common_axes(source, out)
-            table, scale = np.array(axes, np.int64), np.array([factor], np.float64)
-            arguments = [*addresses(source, out, scale, table), len(axes), out.size]
-            self._run(move, (code(source), code(out)), out.size, *arguments)
+    def _made(self, call: Call) -> Callable[[], None]:
+        if call.kernel == MOVE:
+            arguments = call.arguments
+            out, source, factor = (arguments[key] for key in ("out", "source", "factor"))
+            return partial(move_to, self._team, out, source, factor)
+        return partial(getattr(self, call.kernel), **call.arguments)
+
+
+def _by_launches_alone(call: Call) -> bool:
+    """Whether launches do all of a call, even if weights change.
+
+    Sums over channels are finished in NumPy, and weights of groups turned; bytes are not moved.
+    """
+    if call.kernel == MOVE:
+        return bool(call.arguments["out"].dtype.kind == "f")
+    return not call.kernel.startswith(("batchnorm2d", "conv2d_grouped"))

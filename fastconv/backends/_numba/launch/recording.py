@@ -5,8 +5,9 @@ and the parts. What blocks point to has to stay where it is; so whoever takes an
 does it by `memory`, which tells the recording of it. Most of it lives as long as the recording
 does; memory that is of no meaning between calls is lent to one call after the other.
 
-What is made of weights alone does not change: those launches are left out, see `Team.run`. What a
-launch changes for itself, and needs as it was, is put back by a launch in front of it.
+What is made of weights alone does not change where these do not: then those launches are left out,
+see `Team.run`. What a launch changes for itself, and needs as it was, is put back by a launch in
+front of it.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -89,6 +90,8 @@ class Recording:
     Parameters
     ----------
     builder : Builder
+    weights_stay : bool
+        Whether what is made of weights is made once.
 
     Attributes
     ----------
@@ -96,7 +99,8 @@ class Recording:
         Parts of the launch that has most of them.
     """
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder, weights_stay: bool) -> None:
+        self.weights_stay = weights_stay
         self.most_parts = 1
         self._builder = builder
         self._launches: list[tuple[int, ...]] = []
@@ -184,9 +188,11 @@ def recording() -> Recording | None:
     return _current.recording
 
 
-def record(builder: Builder, functions: list[Callable[[], None]]) -> Recording:
+def record(
+    builder: Builder, functions: list[Callable[[], None]], weights_stay: bool = True
+) -> Recording:
     """Call the functions, each a call of a kernel, and return a recording of them."""
-    made = Recording(builder)
+    made = Recording(builder, weights_stay)
     _current.recording = made
     try:
         for function in functions:

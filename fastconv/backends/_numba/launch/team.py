@@ -109,7 +109,8 @@ class Team:
         """Run all parts of the kernel `factory(*constants)` on this block of arguments.
 
         `note` is what else `ran` is to tell: what these arguments make of the machine code. What
-        is made `of_weights` alone is not made again by a recording: it has to be kept.
+        is made `of_weights` alone is not made again by a recording in which these stay as they
+        are: it has to be kept.
         """
         block = array("q", arguments)
         kernel = self.builder.serial(factory, *constants)
@@ -119,7 +120,8 @@ class Team:
             self._run_on_several(kernel, block, parts)
         key, ran = (factory, constants, note, parts > 1), self._own.ran
         ran[key] = ran.get(key, 0) + 1
-        if not of_weights and (to := recording()) is not None:
+        to = recording()
+        if to is not None and not (of_weights and to.weights_stay):
             to.add(kernel, block, parts, key)
 
     def _run_on_several(self, kernel: Any, block: array[int], parts: int) -> None:
@@ -138,9 +140,9 @@ class Team:
             finally:
                 numba.set_num_threads(before)  # it is the caller's setting
 
-    def record(self, functions: list[Callable[[], None]]) -> Launches:
+    def record(self, functions: list[Callable[[], None]], weights_stay: bool = True) -> Launches:
         """Call the functions, each a call of a kernel, and return their launches."""
-        return Launches(self, record(self.builder, functions))
+        return Launches(self, record(self.builder, functions, weights_stay))
 
     @property
     def ran(self) -> Ran:

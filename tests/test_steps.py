@@ -1,0 +1,513 @@
+"""Training steps by programs against the steps that the layers take.
+
+What the layers compute is compared with the oracle elsewhere; here it is the expectation, bit for
+bit, since a program makes the same calls.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import config, selection
+from fastconv.backends.calls import MOVE, WRITES, call_each
+from fastconv.errors import LabelError, StateError
+from fastconv.layers import Affine, Convolution, Dropout, Pooling, Relu
+from fastconv.models import DeepConvNet, make_model
+from fastconv.network import Network, step
+from fastconv.optimizer import Adam, Momentum
+
+from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, grouped, joins
+from .took import fine_grain
+
+
+@pytest.fixture(params=["cython"])
+def name(request):
+    """Of a backend whose steps are programs."""
+    if not (status := selection.registry().status(request.param)):
+        pytest.skip(status.reason)
+    return request.param
+
+
+BOTH = pytest.mark.parametrize("name", ["cython", "numba"], indirect=True)
+
+SOME = pytest.mark.parametrize(
+    ("name", "dtype", "threads"),
+    [
+        *(("cython", dtype, threads) for dtype in ("float32", "float64") for threads in (1, 2)),
+        ("numba", "float32", 2),
+    ],
+    indirect=["name"],
+)
+"""Numba compiles for each combination."""
+
+
+@pytest.fixture(autouse=True)
+def two_threads(name):
+    """Two threads, for the least work."""
+    with fine_grain(), fastconv.use_backend(name):
+        fastconv.set_num_threads(2)
+        config.set_programs("on")
+        yield
+
+
+@pytest.fixture
+def no_kernel_from_python(monkeypatch, name):
+    """A function after which no kernel of a program may be called from Python."""
+
+    def forbid():
+        backend = selection.registry().load(name)
+
+        def called(*_, **__):
+            raise AssertionError("a kernel is called from Python")
+
+        for kernel in {*WRITES} - {MOVE}:
+            monkeypatch.setattr(backend, kernel, called)
+
+    return forbid
+
+
+def whole(row, dtype):
+    layers = row(Draw(dtype))
+    features = Network(layers, dtype).predict(np.zeros(SHAPE, dtype)).reshape(2, -1).shape[1]
+    return Network([*layers, Draw(dtype).affine(features, 5)], dtype)
+
+
+def small(dtype="float32"):
+    draw = Draw(dtype)
+    layers = [
+        *(draw.conv(8, 3), Relu(), draw.conv(8, 8), Relu(), Pooling(2, 2, 2)),
+        *(draw.affine(8 * 6 * 5, 7), Relu(), Dropout(0.3), draw.affine(7, 5)),
+    ]
+    return Network(layers, dtype)
+
+
+def batch(rng, n=2, shape=SHAPE[1:], dtype="float32", classes=5):
+    return rng.standard_normal((n, *shape)).astype(dtype), rng.integers(0, classes, n)
+
+
+class Pair:
+    """A network, and a copy of it whose steps are never programs."""
+
+    def __init__(self, network, optimizer=Adam):
+        self.networks = network, copy.deepcopy(network)
+        self.networks[1]._executor._steps.begin = lambda row, x: step._Eager(row)
+        self.optimizers = optimizer(), optimizer()
+        self.seed = 0
+
+    def step(self, x, t):
+        """Take a step with both, and compare all that it leaves."""
+        self.seed += 1
+        found = []
+        for network, optimizer in zip(self.networks, self.optimizers, strict=True):
+            np.random.seed(self.seed)  # of dropout
+            grads = network.gradient(x, t)
+            arrays = [network.last_layer.loss, network.last_layer.y, *grads.values()]
+            arrays += [*network.buffers.values(), np.random.random()]
+            found.append(copy.deepcopy(arrays))
+            optimizer.update(network.params, grads)
+            found[-1] += network.params.values()
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def is_program(network):
+    """Whether the steps of any shape run as a program."""
+    programs = network._executor._steps._programs.values()
+    return any(program is not None for program in programs)
+
+
+@SOME
+@pytest.mark.parametrize("row", ROWS)
+def test_a_step_leaves_what_the_layers_leave(name, dtype, rng, row, threads, no_kernel_from_python):
+    fastconv.set_num_threads(threads)
+    pair = Pair(whole(row, dtype))
+    for n in (2, 2, 2, 2, 2, 1, 1, 1, 1, 2):
+        pair.step(*batch(rng, n, dtype=dtype))
+    assert is_program(pair.networks[0])
+    if row is grouped:  # whose weights are turned in Python
+        return
+    if name == "cython" or row not in (joins, convolutions):  # Numba finishes sums in NumPy
+        no_kernel_from_python()
+        pair.networks[0].gradient(*batch(rng, 1, dtype=dtype))
+
+
+@SOME
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd2x4", "winograd4"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_every_algorithm(name, dtype, rng, threads, algorithm, n):
+    fastconv.set_num_threads(threads)
+    config.set_conv_algorithm(algorithm)
+    pair = Pair(whole(convolutions, dtype))
+    for _ in range(6):
+        pair.step(*batch(rng, n, dtype=dtype))
+    assert is_program(pair.networks[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        *(("deepconvnet", (1, 28, 28)), ("lenet", (1, 28, 28)), ("digitnet5", (1, 28, 28))),
+        ("resnet20", (3, 32, 32)),
+    ],
+)
+def test_models(rng, model, shape):
+    pair = Pair(make_model(model, shape, 5, seed=0), Momentum)
+    for _ in range(5):
+        pair.step(*batch(rng, 3, shape))
+    assert is_program(pair.networks[0])
+
+
+def test_with_more_threads_than_blocks(rng):
+    fastconv.set_num_threads(5)
+    pair = Pair(whole(convolutions, "float32"))
+    for _ in range(5):
+        pair.step(*batch(rng, 1))
+
+
+def test_gradients_stay_as_they_are(rng):
+    network = small()
+    kept = []
+    for _ in range(8):
+        grads = network.gradient(*batch(rng))
+        kept.append((grads, copy.deepcopy(grads)))
+    assert is_program(network)
+    for grads, before in kept:
+        for key in grads:
+            np.testing.assert_array_equal(grads[key], before[key])
+    assert grads["W1"] is network.layers[0].dW
+
+
+def test_scores_stay_as_they_are(rng):
+    network = small()
+    x, t = batch(rng)
+    for _ in range(4):
+        network.gradient(x, t)
+    scores = network.predict(x, train_flg=True)
+    before = scores.copy()
+    network.gradient(*batch(rng))
+    np.testing.assert_array_equal(scores, before)
+
+
+def double(network):
+    network.layers[5].W = network.layers[5].W * 2
+
+
+def drop_more(network):
+    network.layers[7].dropout_ratio = 0.6
+
+
+def pool_less(network):
+    network.layers[4].pool_h = 1
+
+
+def take_out(network):
+    del network.layers[6]
+
+
+def put_another(network):
+    network.layers[3] = Relu()
+
+
+def replace_forward(network):
+    relu = network.layers[6]
+    relu.forward = lambda x: 2 * type(relu).forward(relu, x)
+
+
+def freeze(network):
+    network.freeze("W1", "b1")
+
+
+def invert(network):
+    network.layers[7].inverted = True
+
+
+def assign(network):
+    network.params["W1"] = np.ones_like(network.params["W1"])
+
+
+CHANGES = [double, drop_more, invert, take_out, put_another, replace_forward, freeze, assign]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_are_followed(rng, change):
+    pair = Pair(small())
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+    for network in pair.networks:
+        change(network)
+    for _ in range(6):
+        pair.step(*batch(rng))
+
+
+def test_layers_inside_of_others_may_change(rng):
+    pair = Pair(whole(joins, "float32"))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+    for network in pair.networks:
+        network.layers[0].layers["0"] = Pooling(3, 3, 1, 1)
+        network.layers[0].layers["3"].more_channels = 4
+    for _ in range(5):
+        pair.step(*batch(rng))
+
+
+def test_a_class_whose_method_is_replaced(rng, monkeypatch):
+    pair = Pair(small())
+    for _ in range(5):
+        pair.step(*batch(rng))
+    backward = Affine.backward
+    monkeypatch.setattr(Affine, "backward", lambda self, dout, **k: 3 * backward(self, dout, **k))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert not is_program(pair.networks[0])
+
+
+def set_math(fast):
+    fastconv.set_math_mode("fast" if fast else None)
+
+
+def set_threads(one):
+    fastconv.set_num_threads(1 if one else 2)
+
+
+@pytest.mark.parametrize("setting", [set_math, set_threads])
+def test_settings_are_followed(rng, setting):
+    pair = Pair(whole(convolutions, "float32"))
+    for changed in (False, True, False):
+        setting(changed)
+        for _ in range(5):
+            pair.step(*batch(rng))
+        assert is_program(pair.networks[0])
+
+
+def test_another_backend_is_the_one_that_runs(rng, no_kernel_from_python):
+    network = small()
+    x, t = batch(rng)
+    for _ in range(5):
+        network.gradient(x, t)
+    no_kernel_from_python()
+    with fastconv.use_backend("numpy"):
+        expected = copy.deepcopy(network.gradient(x, t))
+    assert expected.keys() == network.gradient(x, t).keys()
+    network.backend = "numpy"
+    for _ in range(5):
+        network.gradient(x, t)
+
+
+def no_run(self):
+    raise AssertionError("calls are made one after the other")
+
+
+def test_off_is_off(rng, no_kernel_from_python, monkeypatch):
+    config.set_programs("off")
+    network = small()
+    prepared = network.prepare(SHAPE)
+    for _ in range(5):
+        network.gradient(*batch(rng))
+    assert not is_program(network)
+    x, t = batch(rng)
+    monkeypatch.setattr(call_each, "run", no_run)
+    with pytest.raises(AssertionError, match="one after the other"):
+        prepared.predict(x)
+    no_kernel_from_python()
+    with pytest.raises(AssertionError, match="from Python"):
+        network.gradient(x, t)
+
+
+class Doubled(Relu):
+    """Computes something else than its base."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+    def backward(self, dout):
+        return 2 * super().backward(dout)
+
+
+class Counted:
+    """A layer of the user's own that changes nothing, but counts."""
+
+    has_modes = False
+    parameter_names = ()
+    backend = None
+
+    def __init__(self):
+        self.count = 0
+
+    def forward(self, x):
+        self.count += 1
+        return x
+
+    def backward(self, dout):
+        return dout
+
+
+@pytest.mark.parametrize("own", [Doubled, Counted])
+def test_a_layer_of_the_users_own_is_called_each_time(rng, own):
+    layers = small().layers
+    layers[6] = own()
+    pair = Pair(Network(layers))
+    for i in range(6):
+        pair.step(*batch(rng))
+        if own is Counted:
+            assert layers[6].count == i + 1
+
+
+def test_what_comes_from_elsewhere_is_no_constant(rng, monkeypatch):
+    """An operation that a recording does not know of."""
+    from fastconv.layers import activation
+
+    monkeypatch.setattr(
+        activation.ops,
+        "relu_forward",
+        (lambda plain: lambda x, backend: (lambda out, c: (out * 1, c))(*plain(x, backend)))(
+            activation.ops.relu_forward
+        ),
+    )
+    pair = Pair(small())
+    for _ in range(6):
+        pair.step(*batch(rng))
+    assert not is_program(pair.networks[0])
+
+
+def test_weights_of_another_dtype_are_converted_each_time(rng):
+    network = small()
+    network.layers[5].W = network.layers[5].W.astype(np.float64)
+    pair = Pair(network)
+    for _ in range(6):
+        pair.step(*batch(rng))
+
+
+def test_what_is_large_is_not_kept_in_memory(rng, monkeypatch):
+    monkeypatch.setattr(step, "MOST_BYTES", 10_000)
+    pair = Pair(small())
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert not is_program(pair.networks[0])
+
+
+def test_few_shapes_are_kept(rng):
+    network = small()
+    for n in (1, 2, 3, 4):
+        for _ in range(4):
+            network.gradient(*batch(rng, n))
+    assert len(network._executor._steps._programs) == step.KEPT
+
+
+def test_weights_that_are_replaced_at_each_step(rng):
+    """The network is recorded less and less often."""
+    pair = Pair(small())
+    recorded = 0
+    for _ in range(60):
+        before = pair.networks[0]._executor._steps._programs
+        pair.step(*batch(rng))
+        recorded += pair.networks[0]._executor._steps._programs is not before
+        for network in pair.networks:
+            for layer in network.layers:
+                if hasattr(layer, "W"):
+                    layer.W = layer.W.copy()
+    assert 0 < recorded < 8
+
+
+def test_a_layer_cannot_go_back_from_what_it_did_not_see(rng):
+    network = small()
+    for _ in range(5):
+        network.gradient(*batch(rng))
+    for layer in network.layers:
+        if not isinstance(layer, (Dropout, Convolution)):
+            with pytest.raises(StateError, match="before"):
+                layer.backward(np.zeros((2, 7), "float32"))
+
+
+def test_an_error_between_forward_and_backward(rng):
+    pair = Pair(small())
+    for _ in range(2):
+        pair.step(*batch(rng))
+    x, t = batch(rng)
+    for _ in range(3):  # one of them is recorded
+        for network in pair.networks:
+            with pytest.raises(LabelError):
+                network.gradient(x, t[:1])
+        pair.step(*batch(rng))
+    assert pair.networks[0].loss(x, t) > 0
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+
+
+def test_copies_begin_anew(rng):
+    network = small()
+    for _ in range(5):
+        network.gradient(*batch(rng))
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert not is_program(other)
+        x, t = batch(rng)
+        for one in (network, other):
+            np.random.seed(5)
+            one.gradient(x, t)
+        np.testing.assert_array_equal(network.layers[0].dW, other.layers[0].dW)
+
+
+@BOTH
+def test_numbers_that_are_not_finite(rng):
+    pair = Pair(whole(dense, "float32"))
+    for i in range(8):
+        x, t = batch(rng)
+        x[0, 0, 0, i] = [0, np.nan, np.inf, -np.inf][i % 4]
+        pair.step(x, t)
+
+
+def test_two_networks_train_in_two_threads(rng, name):
+    batches = [batch(rng) for _ in range(12)]
+    errors = []
+
+    def train(pair):
+        try:
+            with fastconv.use_backend(name):
+                for x, t in batches:
+                    for network in pair:
+                        network.gradient(x, t)
+                    for key in pair[0].params:
+                        one, other = (n.layers[0].dW for n in pair)
+                        np.testing.assert_array_equal(one, other, key)
+        except BaseException as error:
+            errors.append(error)
+
+    def without_dropout():
+        network = small()
+        del network.layers[7]
+        return network
+
+    pairs = [(without_dropout(), without_dropout()) for _ in range(3)]
+    threads = [threading.Thread(target=train, args=(pair,)) for pair in pairs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    for pair in pairs:
+        train(pair)
+    assert not errors
+    assert all(is_program(network) for pair in pairs for network in pair)
+
+
+def test_steps_ask_for_no_new_memory(rng):
+    network = DeepConvNet(seed=0)
+    optimizer = Adam()
+    x, t = batch(rng, 4, (1, 28, 28))
+
+    def train(steps):
+        for _ in range(steps):
+            optimizer.update(network.params, network.gradient(x, t))
+
+    train(6)
+    kept = {id(memory) for memory in network._executor.pool.kept}
+    train(20)
+    assert kept == {id(memory) for memory in network._executor.pool.kept}
