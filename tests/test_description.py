@@ -166,13 +166,13 @@ def test_a_backend_says_the_algorithms_of_its_own_kernels(monkeypatch, lacking, 
 
 
 def test_memory():
-    """A row of layers needs two arrays at a time; lines of 64 bytes, and one to begin at."""
+    """A row of layers needs two arrays at a time, and begins each at a line of 64 bytes."""
     description = Network([Tanh(), Tanh(), Tanh()], "float32", "numpy").prepare((1, 2, 4, 8))
     facts = description.description
     assert [step.output_bytes for step in facts.steps] == [256] * 3
     assert [step.output_shape for step in facts.steps] == [(1, 2, 4, 8)] * 3
     assert facts.bytes_without_reuse == 4 * 256
-    assert facts.block_bytes == 2 * 256 + 64
+    assert facts.block_bytes == 2 * 256
     (relu,) = steps_of([Relu()], (1, 2, 4, 8))
     assert relu.output_bytes == 256 + 64  # with a byte for each place of the mask
 
@@ -208,7 +208,7 @@ def test_as_text_and_as_plain_data():
         "conv   conv2d 5x5/2 +relu             2 x 4 x 7 x 6  1.3  numpy\n"
         "mine   Doubled                        2 x 4 x 7 x 6  1.3  Python\n"
         "fc     affine                         2 x 3          0.0  numpy\n"
-        "3 steps; arrays in 4.8 KiB, which without reuse were 6.1 KiB"
+        "3 steps; arrays in 4.7 KiB, which without reuse were 6.1 KiB"
     )
     assert repr(prepared) == (
         "<PreparedNetwork for 1 to 2 x 3 x 13 x 11, float32; "
