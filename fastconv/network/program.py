@@ -91,7 +91,7 @@ class Program:
         by_id = {id(layer): name for (_, layer), name in zip(there, names, strict=True)}
         self.description = Description(
             described(steps, where, recorder, by_id),
-            places.block.nbytes - LINE,
+            places.block.nbytes,
             places.bytes_without_reuse,
         )
 
