@@ -115,7 +115,8 @@ class _Rows:
         ]
         written = [_Twin(name, outputs[name], others[name], places[name]) for name in outputs]
         for twin in written:
-            twin.first = inputs[twin.name].copy() if twin.name in given else None
+            before = inputs.get(twin.name)  # what is updated in place; a shape, or nothing
+            twin.first = before.copy() if is_array(before) else None
         self._note(kernel, (given | outputs, other | others), read, written)
 
     def twin(self, name: str, first: Any, dtype: Any = None, last: bool | None = None) -> _Twin:
