@@ -115,7 +115,7 @@ class _Rows:
         ]
         written = [_Twin(name, outputs[name], others[name], places[name]) for name in outputs]
         for twin in written:
-            before = inputs.get(twin.name)  # what is updated in place; a shape, or nothing
+            before: Any = inputs.get(twin.name)  # what is updated in place; a shape, or nothing
             twin.first = before.copy() if is_array(before) else None
         self._note(kernel, (given | outputs, other | others), read, written)
 
