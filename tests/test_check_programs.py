@@ -249,6 +249,20 @@ def test_weights_stay_in_programs_of_predictions_alone():
         check(keeps_the_weights, kind=RecordingSteps)
 
 
+def test_predictions_call_no_kernels_of_training(monkeypatch):
+    monkeypatch.setitem(WRITES, "affine_backward", ("dx", "dweight", "dbias"))
+    monkeypatch.setattr("tests.test_check_programs.SOME", ("affine_backward",))
+
+    def make(calls):
+        assert not any(call.kernel == "affine_backward" for call in calls)
+        return call_each(calls)
+
+    assert check(make) > 0
+    with pytest.raises(AssertionError, match=r"step_program of .* cannot be made: AssertionError"):
+        check(make, kind=RecordingSteps)
+    assert check(call_each, kind=RecordingSteps) > 2 * check(make)
+
+
 def test_scratch_that_two_programs_share_is_found():
     """Each computes in the same memory, which is right as long as one waits for the other."""
     scratch, both = {}, threading.Barrier(2, timeout=0.05)
@@ -277,7 +291,7 @@ def test_the_whole_suite_has_it(monkeypatch):
     registry.register("right", lambda: Recording(call_each, name="right"))
     assert check_backend("right").in_programs > 100
     registry.register("wrong", lambda: Recording(keeps_what_came_out, name="wrong"))
-    with pytest.raises(AssertionError, match=r"wrong, program of \d+ calls, 1 threads, on other"):
+    with pytest.raises(AssertionError, match=r"wrong, program of \d+ calls, . threads, on other"):
         check_backend("wrong")
     registry.register("none", lambda: StandIn("none"))
     assert check_backend("none").in_programs == 0
