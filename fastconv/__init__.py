@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         uninstall,
         unload_ipython_extension,
     )
+    from .experiment.trained import load_prepared
     from .info import show_config
     from .models import DeepConvNet
     from .selection import get_backend, list_backends, set_backend, use_backend
@@ -56,6 +57,7 @@ __all__ = [
     "layers",
     "list_backends",
     "load_ipython_extension",
+    "load_prepared",
     "optimizer",
     "report",
     "set_backend",
@@ -82,6 +84,7 @@ _HOMES = {
     "Augmentation": "training.augment",
     "DeepConvNet": "models",
     "Trainer": "trainer",
+    "load_prepared": "experiment.trained",
     "show_config": "info",
     **dict.fromkeys(_CONFIG, "config"),
     **dict.fromkeys(_SELECTION, "selection"),

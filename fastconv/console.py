@@ -10,12 +10,15 @@ import errno
 import os
 import sys
 import unicodedata
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import Any
 
 from .errors import WriteFailed
 
-__all__ = ["is_terminal", "mention", "plain", "reserve_descriptors", "tell", "write"]
+__all__ = [
+    *("in_columns", "is_terminal", "mention", "plain", "reserve_descriptors", "tell", "write"),
+]
 
 NO_TEXT = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Categories of characters that move the cursor, turn text around, or stand for a lost byte."""
@@ -85,6 +88,18 @@ def _shown(text: str, stream: Any) -> str:
         return text.encode(encoding, "backslashreplace").decode(encoding)
     except LookupError:
         return text.encode("ascii", "backslashreplace").decode()
+
+
+def in_columns(lines: Sequence[Sequence[str]], right: Container[int] = ()) -> str:
+    """Lines of as many texts each as columns; those that `right` counts end at one place."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if place in right else text.ljust(width)
+            for place, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def is_terminal(stream: Any) -> bool:

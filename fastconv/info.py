@@ -12,7 +12,7 @@ import numpy as np
 
 from . import config, selection
 from ._version import __version__
-from .console import tell
+from .console import in_columns, tell
 from .errors import DataNotFound, FastconvError
 from .network import executor
 
@@ -77,7 +77,9 @@ def show_config(file: TextIO | None = None) -> None:
 
 
 def layer_table(network: Any, input_shape: tuple[int, ...]) -> list[dict[str, str]]:
-    """How a network would run on inputs of this shape, batch first: a row for each group of layers.
+    """How a network trains on inputs of this shape, batch first: a row for each group of layers.
+
+    How it predicts is what `fastconv.network.PreparedNetwork.description` says.
 
     Parameters
     ----------
@@ -111,11 +113,7 @@ def as_table(rows: list[dict[str, str]]) -> str:
     """Rows of named texts as columns; a row may lack some."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, *([row.get(name, "") for name in names] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return in_columns(lines)
 
 
 def _providers(backend: Any) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ bit, since a program makes the same calls.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import fastconv
 from fastconv import config, selection
 from fastconv.backends.calls import Call, call_each, move
+from fastconv.backends.shared.axes import common_axes
 from fastconv.errors import ArgumentError, DTypeError, ShapeError
 from fastconv.layers import Convolution, Dropout, Layer, Relu, Tanh
 from fastconv.layers.tree import leaves
@@ -100,15 +102,77 @@ def test_models(backend, rng, name):
         np.testing.assert_array_equal(prepared.predict(x), network.predict(x))
 
 
-def test_python_calls_no_kernel(rng, monkeypatch, cython):
-    network = whole(convolutions, "float32", "cython")
+@pytest.mark.parametrize("row", ROWS)
+def test_python_calls_no_kernel(rng, monkeypatch, cython, dtype, row):
+    network = whole(row, dtype, "cython")
     prepared = network.prepare(SHAPE)
-    x = images(rng)
+    x = images(rng, dtype)
     expected = network.predict(x)
     monkeypatch.setattr(selection.registry().load("cython"), "_kernels", None)
     with pytest.raises(AttributeError):
         network.predict(x)
     np.testing.assert_array_equal(prepared.predict(x), expected)
+
+
+def test_each_run_asks_anew_whether_all_is_finite(backend, dtype):
+    """Merged groups would spread a NaN, so that they are merged or not by what comes in."""
+    network = Network([Draw(dtype).conv(32, 32, groups=8)], dtype, backend)
+    prepared = network.prepare((1, 32, 9, 9))
+    x = np.ones((1, 32, 9, 9), dtype)
+    for value in (1, np.nan, np.inf, 2, -np.inf, 0, np.nan, 1):
+        x[0, 0, 4, 4] = value
+        with np.errstate(invalid="ignore"):
+            found = prepared.predict(x)
+            np.testing.assert_array_equal(found, network.predict(x))
+        spoilt = ~np.isfinite(found).all(axis=(0, 2, 3))
+        assert spoilt.sum() == (0 if np.isfinite(value) else 4)  # its own group's
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_ways_are_taken_as_often_as_by_calls(cython, row):
+    """Of two ways that are both recorded, one is taken."""
+    network = whole(row, "float32", "cython")
+    prepared = network.prepare(SHAPE)
+    x = np.ones(SHAPE)
+    counts = []
+    for each in (network, prepared):
+        with ways(cython) as taken:
+            each.predict(x)
+        counts.append(Counter((way.part, way.how) for way in taken.elements()))
+    assert counts[0] == counts[1]
+
+
+def test_parts_run_where_their_condition_holds(cython, dtype):
+    kernels = selection.registry().load("cython")._kernels
+    x, flag = np.ones(9999, dtype), np.ones(1, np.intp)
+    source, outs = np.arange(9, dtype=dtype), np.zeros((3, 9), dtype)
+
+    def calls():
+        kernels.look_for_others(x, flag, 2)
+        for number, condition in enumerate((flag, flag, None)):
+            kernels.only_if(condition, number)
+            kernels.move(source, outs[number], common_axes(source, outs[number]), 1.0, 2)
+
+    program = kernels.Program(True)
+    program.record(calls, [x, flag, source, outs])
+    assert [out.any() for out in outs] == [False, True, True]  # it was recorded on finite numbers
+    for value, expected in ((np.nan, 0), (1, 1), (np.inf, 0), (-np.inf, 0), (0, 1)):
+        x[-1], outs[...] = value, 0
+        program.run()
+        assert flag[0] == expected
+        assert [out.any() for out in outs] == [expected == 0, expected == 1, True]
+
+
+def test_what_a_run_of_grouped_convolutions_needs_is_kept(cython, rng):
+    """Taps, tables and phases are made by Python, which forgets them."""
+    network = whole(grouped, "float32", "cython")
+    x = images(rng)
+    expected = network.predict(x)
+    prepared = network.prepare(SHAPE)
+    del network
+    garbage = [np.full(1 << n, np.nan, np.float32) for n in range(4, 20) for _ in range(4)]
+    np.testing.assert_array_equal(prepared.predict(x), expected)
+    del garbage
 
 
 def test_what_no_input_reaches_is_not_computed_again(backend):
@@ -132,9 +196,9 @@ def test_places_in_memory_are_used_again():
     """Of eleven layers of one size, no more than a few lie in memory at a time."""
     draw = Draw("float32")
     layers = [layer for _ in range(11) for layer in (draw.conv(4, 4), Tanh())]
-    program = Program(Network(layers, backend="numpy")._snapshot(), (8, 4, 32, 32), "float32")
+    program = Program(Network(layers, backend="numpy")._snapshot()[0], (8, 4, 32, 32), "float32")
     image = 8 * 4 * 32 * 32 * 4
-    assert 2 * image <= program.block_bytes <= 3 * image + 1024
+    assert 2 * image <= program.description.block_bytes <= 3 * image + 1024
 
 
 def test_broken_numbers_reach_what_they_reach(backend, rng):

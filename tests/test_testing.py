@@ -44,6 +44,7 @@ def test_the_projects_own_backends_pass(name):
     assert report.backend == name
     assert report.completed == ()
     assert report.comparisons > 1000
+    assert report.in_programs > 1000
     assert set(report.largest_error) == set(KERNELS)
     assert 0 < report.largest_error["conv2d_forward"] <= 2e-5
     assert report.largest_error["im2col"] == 0

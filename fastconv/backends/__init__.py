@@ -81,18 +81,29 @@ class Registry:
             "numba": self._numba,
             "numpy": self._numpy,
         }
-        from importlib import metadata  # takes longer to import than all of fastconv
+        self._looked = False
 
-        for entry in metadata.entry_points(group=ENTRY_POINTS):
-            self._factories.setdefault(entry.name, partial(_call_entry_point, entry))
+    def _known(self, name: str | None = None) -> dict[str, Callable[[], Any]]:
+        """All factories; those of others are only looked for where no own one has the name.
+
+        Looking through the installed packages takes as long as loading a backend.
+        """
+        with self._lock:
+            if not self._looked and name not in self._factories:
+                from importlib import metadata
+
+                for entry in metadata.entry_points(group=ENTRY_POINTS):
+                    self._factories.setdefault(entry.name, partial(_call_entry_point, entry))
+                self._looked = True
+            return self._factories
 
     def names(self) -> tuple[str, ...]:
         """Names of all known backends, whether or not they can run."""
-        return tuple(self._factories)
+        return tuple(self._known())
 
     def register(self, name: str, factory: Callable[[], Any]) -> None:
         """Add a backend under a new name; `factory` is called when it is first used."""
-        if name in self._factories or name == "auto":
+        if name in self._known(name) or name == "auto":
             raise UnknownBackend(f"register: a backend named {name!r} is registered already")
         self._factories[name] = factory
 
@@ -114,12 +125,13 @@ class Registry:
                 return self._loaded[name]
             if name in self._failed:
                 raise BackendUnavailable(self._failed[name])
-            if name not in self._factories:
+            factories = self._known(name)
+            if name not in factories:
                 known = ", ".join(self.names())
                 raise UnknownBackend(f"unknown backend {name!r}; known: auto, {known}")
             try:
                 with self.while_loading():
-                    backend = complete(self._factories[name](), name)
+                    backend = complete(factories[name](), name)
             except BackendUnavailable as error:
                 self._failed[name] = str(error)
                 raise
@@ -165,8 +177,6 @@ def complete(backend: Any, name: str) -> Backend:
     ``backend.providers`` then maps each kernel to the name of the backend that
     gives it. A family is taken whole, because its kernels share what they keep.
     """
-    from .numpy import create as create_reference
-
     missing = [
         attribute
         for attribute in ("name", "layout", "configure", "describe")
@@ -177,11 +187,17 @@ def complete(backend: Any, name: str) -> Backend:
     if backend.name != name:
         raise BackendUnavailable(f"{name}: the backend object calls itself {backend.name!r}")
     providers = dict.fromkeys(KERNELS, name)
-    reference = create_reference()
-    for kernels in FAMILIES.values():
-        if all(callable(getattr(backend, kernel, None)) for kernel in kernels):
-            continue
-        for kernel in kernels:
+    lacking = [
+        kernel
+        for kernels in FAMILIES.values()
+        if not all(callable(getattr(backend, kernel, None)) for kernel in kernels)
+        for kernel in kernels
+    ]
+    if lacking:
+        from .numpy import create
+
+        reference = create()
+        for kernel in lacking:
             setattr(backend, kernel, getattr(reference, kernel))
             providers[kernel] = reference.name
     backend.providers = providers

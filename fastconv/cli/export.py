@@ -10,8 +10,8 @@ from typing import Any
 from .. import selection
 from ..datasets.mnist import img_dim
 from ..errors import ArgumentError, ShapeError, WeightsError
-from ..experiment.evaluate import load_network
 from ..experiment.folder import RunFolder
+from ..experiment.networks import load_network
 from ..io import export_onnx, load_params
 from ..models import DeepConvNet
 from ..models.deep_convnet import CONV_16, CONV_32, CONV_32_PAD_2, CONV_64

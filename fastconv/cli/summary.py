@@ -27,11 +27,13 @@ def add_parser(commands: Any) -> None:
         help="show a model's layers, parameters, work and receptive fields",
         description=(
             "Show a model as a table: shape, parameters, multiply-adds and receptive field of\n"
-            "each layer for one image; or draw its graph."
+            "each layer for one image; with --batch, also each step of a prediction; or draw its\n"
+            "graph."
         ),
         epilog=(
             "examples:\n"
             "  fastconv summary --model vgg16 --input 3x224x224 --classes 1000\n"
+            "  fastconv summary --model resnet20 --input 3x32x32 --batch 8\n"
             "  fastconv summary --model googlenet --input 3x224x224 --draw googlenet.png"
         ),
     )
@@ -44,6 +46,12 @@ def add_parser(commands: Any) -> None:
         help="image (default: 1x28x28; 3x224x224 for models that need more)",
     )
     add("--classes", type=whole(1), default=10, metavar="N", help="classes (10)")
+    add(
+        "--batch",
+        type=whole(1),
+        metavar="N",
+        help="show also how N images at a time are predicted: kernels, algorithms, memory",
+    )
     add("--draw", metavar="PICTURE", help="the .png file to draw the graph to")
     add_common(parser, backend=False)
 
@@ -64,11 +72,17 @@ def run(options: argparse.Namespace) -> int:
     """Print the table of the layers, draw the graph if asked to; return the exit status."""
     shape = options.input or default_image(options.model)
     network = make_model(options.model, shape, options.classes, seed=0)
+    program = None
+    if options.batch is not None:
+        program = network.prepare((options.batch, *shape)).description
     if options.json:
         facts = [dataclasses.asdict(fact) for fact in layer_facts(network, shape)]
-        print_json({"model": options.model, "input": shape, "layers": facts})
+        told = {"model": options.model, "input": shape, "layers": facts}
+        print_json(told if program is None else told | {"program": program.plain()})
     else:
         show(summary(network, shape))
+        if program is not None:
+            show(f"\n{program}")
     if options.draw is not None:
         size = " x ".join(map(str, shape))
         draw_network(Path(options.draw), network, shape, f"{options.model}, {size}")

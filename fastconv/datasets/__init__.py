@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from .digits import load_digits
 from .finish import DataSplit
 from .mnist import img_dim, init_mnist, load_mnist
 from .normalization import Normalization
 from .record import ImageSet, Part
-from .user_images import load_images
+
+if TYPE_CHECKING:
+    from .user_images import load_images
 
 __all__ = [
     "DATASETS",
@@ -56,3 +59,15 @@ DATASETS = {
     "mnist": Dataset(load_mnist, takes_folder=True, epochs=20, label_names=DIGIT_NAMES),
 }
 """Data sets by the name that ``--data`` takes."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_images":  # with all that reads pictures, which few need
+        from .user_images import load_images
+
+        return load_images
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,8 @@
 
 A run keeps in its configuration what its images are, and pictures that come later go through
 the same: size, colour, classes, normalization.
+
+What reads pictures is imported where it is used: a run's settings need none of it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import DATASETS, Dataset, Normalization, load_images
+from ..datasets import DATASETS, Dataset, Normalization
 from ..datasets.finish import DataSplit
-from ..datasets.image_file import frame_digit, read_image
-from ..datasets.picture import read_picture
 from ..datasets.record import ImageFacts, ImageSet, Part, expect_size, printable
-from ..datasets.user_images import describe_unreadable, load_test_images, open_images
 from ..errors import ArgumentError, DataCorrupt
 from ..io.paths import user_path
 from ..io.records import Within
@@ -137,6 +136,8 @@ class Data:
         if self.dataset is not None:
             self._expect_none(options)
             return self.dataset.image_shape, len(self.dataset.label_names)
+        from ..datasets.user_images import open_images
+
         size, grey = options.image_size, options.grey
         source = open_images(self.text, size=size, grey=grey, progress=progress)
         return source.shape, len(source.class_names)
@@ -190,6 +191,8 @@ class Data:
             self._expect_none(options)
             train, test = self.split(data_dir)
             return facts, ImageSet(Part(*train), Part(*test), None, self.dataset.label_names)
+        from ..datasets.user_images import load_images
+
         self._expect_no_folder(data_dir)
         if facts is not None:
             options = _as_before(options, facts)
@@ -252,6 +255,8 @@ class Data:
             if facts.normalization is not None:
                 x = facts.normalization.apply(x)
             return ImageSet(Part(x[:0], labels[:0]), Part(x, labels), None, names)
+        from ..datasets.user_images import load_test_images
+
         self._expect_no_folder(data_dir)
         same = trained_on.own and Path(self.text).resolve() == Path(trained_on.text).resolve()
         images = load_test_images(
@@ -287,6 +292,8 @@ class Data:
         for note in images.notes:
             say(f"  {note}")
         if images.unreadable:
+            from ..datasets.user_images import describe_unreadable
+
             say(f"  {describe_unreadable(images.unreadable)}")
 
 
@@ -314,6 +321,9 @@ def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
     DataNotFound, DataCorrupt, MissingDependency
         No such file, not a picture, or Pillow is not installed.
     """
+    from ..datasets.image_file import frame_digit, read_image
+    from ..datasets.picture import read_picture
+
     if facts.fingerprint is None:
         return frame_digit(read_image(path), path)
     picture = read_picture(path, facts.shape)

@@ -5,26 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from ..datasets.record import ImageSet
-from ..errors import ArgumentError, DataCorrupt
-from ..io.records import record_of
+from ..errors import ArgumentError
 from ..models.ensemble import Ensemble
 from ..network.views import Views
 from ..training.learned import all_finite
 from .data import Data
-from .evaluate import Evaluation, draw_evaluation, evaluate, load_alone, load_network
+from .evaluate import Evaluation, draw_evaluation, evaluate
 from .folder import RunFolder, RunResult, noting
+from .networks import load_alone, load_network
 from .settings import RunConfig, continued_config
 from .train import train_on
 
 __all__ = [
-    *("EnsembleOutcome", "Member", "join_runs", "load_ensemble"),
-    *("member_configs", "train_ensemble"),
+    *("EnsembleOutcome", "Member", "join_runs", "member_configs", "train_ensemble"),
 ]
 
 
@@ -176,38 +172,6 @@ def _gather(runs: Sequence[tuple[RunConfig, RunFolder]], views: str | None) -> E
     networks = [load_network(config, place.weights) for config, place in runs]
     about = {"runs": [config.plain() for config, _ in runs], "views": views}
     return Ensemble(networks, Views.parse(views).views, about)
-
-
-@dataclass(frozen=True)
-class _About:
-    """What `_gather` lets a file say of its members' runs."""
-
-    runs: Annotated[list[RunConfig], Meta(min_length=1)]
-    views: str | None
-
-
-def load_ensemble(
-    path: str | PathLike[str], backend: str | None
-) -> tuple[Ensemble, RunConfig | None]:
-    """Read an ensemble and the run of its first member, with ``members`` and ``views`` of all.
-
-    None instead of the run where the file was saved in Python and says nothing of it.
-
-    Raises
-    ------
-    DataNotFound, DataCorrupt
-        No such file, or not one of an ensemble.
-    """
-    ensemble = Ensemble.load(path, backend)
-    if not ensemble.about:
-        return ensemble, None
-    about = record_of(ensemble.about, _About, f"{path}: its runs")
-    try:
-        Views.parse(about.views)
-    except ArgumentError as error:
-        raise DataCorrupt(f"{path}: {error}") from None
-    models = tuple(run.model for run in about.runs)
-    return ensemble, dataclasses.replace(about.runs[0], members=models, views=about.views)
 
 
 def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble:

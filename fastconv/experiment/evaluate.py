@@ -1,4 +1,4 @@
-"""Networks of runs: made, read back, tested on a whole test set, shown in pictures."""
+"""Networks of runs, tested on a whole test set, and shown in pictures."""
 
 from __future__ import annotations
 
@@ -12,19 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.record import ImageFacts, Part
-from ..errors import DataNotFound, MissingDependency
-from ..models import make_empty_model, make_model
+from ..errors import MissingDependency
 from ..models.ensemble import Ensemble
-from ..network import Network
-from ..network.views import Views
 from ..progress import ProgressBar
 from ..selection import use_backend
 from . import figures
-from .settings import RunConfig
 
 __all__ = [
-    *("Evaluation", "build_network", "draw_evaluation", "evaluate", "load_alone"),
-    *("load_network", "mistakes_drawer", "try_to_draw"),
+    *("Evaluation", "draw_evaluation", "evaluate", "mistakes_drawer", "try_to_draw"),
 ]
 
 BATCH = 100
@@ -93,36 +88,6 @@ def evaluate(ensemble: Ensemble, test: Part, backend: str, progress: bool) -> Ev
             found.append(ensemble.probabilities(test.images[start : start + BATCH]))
             bar.tick()
     return Evaluation(test.labels, np.concatenate(found))
-
-
-def build_network(config: RunConfig) -> Network:
-    """Make the network of a run, with its first weights."""
-    return _made(config, partial(make_model, seed=config.seed))
-
-
-def _made(config: RunConfig, make: Callable[..., Network]) -> Network:
-    facts, how = config.facts, {"dtype": config.dtype, "backend": config.backend}
-    return make(config.model, facts.shape, len(facts.class_names), **how)
-
-
-def load_network(config: RunConfig, weights: Path) -> Network:
-    """Make the network of a run with the weights of a file (``.npz``, or the book's ``.pkl``).
-
-    Raises
-    ------
-    DataNotFound, DataCorrupt, UnsafePickle, WeightsError
-        No such file, not one of weights, or those of another network.
-    """
-    if not weights.is_file():
-        raise DataNotFound(f"{weights}: no weights: the run has not finished an epoch yet")
-    network = _made(config, partial(make_empty_model, str(weights)))
-    network.load_params(weights)
-    return network
-
-
-def load_alone(config: RunConfig, weights: Path) -> Ensemble:
-    """`load_network`, as an ensemble of one in the views of its configuration."""
-    return Ensemble([load_network(config, weights)], Views.parse(config.views).views)
 
 
 def try_to_draw(say: Callable[[str], None], draw: Callable[..., str], *arguments: Any) -> bool:

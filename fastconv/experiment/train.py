@@ -25,8 +25,9 @@ from ..training.averaging import EMA, SWA
 from ..training.schedules import make_schedule
 from . import figures
 from .data import Data, ImageOptions
-from .evaluate import Evaluation, build_network, evaluate, mistakes_drawer, try_to_draw
+from .evaluate import Evaluation, evaluate, mistakes_drawer, try_to_draw
 from .folder import RunFolder, RunResult
+from .networks import build_network
 from .settings import RunConfig, account, expect_known, set_process
 
 __all__ = ["Outcome", "expect_sound", "prepare", "train_on"]

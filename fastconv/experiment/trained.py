@@ -4,22 +4,128 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import DTypeLike
 
 from .. import config as process
 from .. import selection
 from ..errors import ArgumentError, DataNotFound
 from ..io.paths import user_path
+from ..models import default_image, make_empty_model
 from ..models.ensemble import Ensemble, is_ensemble_file
-from ..network.views import Views
+from ..network import PreparedNetwork
+from ..network.views import View, Views
 from .data import Data
-from .ensemble import load_ensemble
-from .evaluate import load_alone
 from .folder import RunFolder, noting
+from .networks import load_alone, load_ensemble
 from .settings import RunConfig, new_config, set_process
 
-__all__ = ["read_trained"]
+__all__ = ["load_prepared", "read_trained"]
+
+
+def load_prepared(
+    path: str | PathLike[str],
+    batch_size: int = 1,
+    *,
+    model: str | None = None,
+    input_dim: Sequence[int] | None = None,
+    classes: int = 10,
+    dtype: DTypeLike = "float32",
+    backend: str | None = None,
+) -> PreparedNetwork | Ensemble:
+    """Load what is trained, ready to predict.
+
+    Parameters
+    ----------
+    path : path
+        A run folder, an ensemble's file, or a file of weights.
+    batch_size : int
+        The most images that one call will bring.
+    model, input_dim, classes, dtype
+        Of a file of weights, which does not say what network it is of: the arguments of
+        `fastconv.models.make_model`. By default, `input_dim` (C, H, W) is a digit, or a
+        photograph for models that need larger images.
+    backend : str, optional
+        None follows the surrounding choice.
+
+    Returns
+    -------
+    PreparedNetwork or Ensemble
+        What `Network.prepare` gives; an ensemble of these where several members answer, or one
+        on several views of an image. Both have `predict`, `predict_proba` and `accuracy`. Images
+        go in as the network was trained on them.
+
+    Raises
+    ------
+    ArgumentError
+        Nothing of this name; weights without a model, or a model for what knows its own.
+    DataNotFound, DataCorrupt, UnsafePickle, WeightsError
+        A run without weights yet, a damaged file, or weights of another network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.DeepConvNet(seed=0).save_params("digits.npz")
+    >>> prepared = fastconv.load_prepared("digits.npz", model="deepconvnet")
+    >>> prepared.predict_proba(np.zeros((1, 1, 28, 28))).shape
+    (1, 10)
+    """
+    place = user_path(path)
+    own = place.is_dir() or is_ensemble_file(place)
+    if own and (model is not None or input_dim is not None):
+        raise ArgumentError(
+            f"load_prepared: {place} knows its own model: leave out model and input_dim"
+        )
+    if place.is_dir():
+        folder = RunFolder(place)
+        stored = folder.read_config()
+        if stored.members is None:
+            with noting(folder.config_file):
+                ensemble = load_alone(stored, folder.weights)
+            ensemble.members[0].backend = backend  # not the one that trained it
+        else:
+            ensemble = load_ensemble(_ensemble_file(folder), backend)[0]
+    elif own:
+        ensemble = load_ensemble(place, backend)[0]
+    elif not place.exists():
+        raise _nothing(place)
+    elif model is None:
+        raise ArgumentError(
+            f"load_prepared: {place}: weights do not say what network they are of: name it, such "
+            "as model='deepconvnet', with input_dim and classes where they are not a digit's"
+        )
+    else:
+        shape = default_image(model) if input_dim is None else tuple(input_dim)
+        network = make_empty_model(
+            *(str(place), model, shape, classes), dtype=dtype, backend=backend
+        )
+        network.load_params(place)
+        ensemble = Ensemble([network])
+    prepared = ensemble.prepare((batch_size, *ensemble.members[0].spec["input_dim"]))
+    alone = len(prepared.members) == 1 and prepared.views == (View(),)
+    return prepared.members[0] if alone else prepared
+
+
+def _nothing(path: Path) -> ArgumentError:
+    return ArgumentError(
+        f"{path} does not exist: expected a run folder, an ensemble or a weights file"
+    )
+
+
+def _ensemble_file(folder: RunFolder) -> Path:
+    """The file of a run of several members; `DataNotFound` before it is written."""
+    if not folder.ensemble.exists():
+        again = f"fastconv train --resume {shlex.quote(str(folder.path))}"
+        raise DataNotFound(
+            f"{folder.ensemble}: no ensemble: not all members are trained yet; {again} goes "
+            f"on, and {folder.member(1).path} and the like are members' own runs"
+        )
+    return folder.ensemble
 
 
 def read_trained(
@@ -46,17 +152,9 @@ def read_trained(
             config = _as_stored(stored, given)
             with noting(folder.config_file):
                 return config, load_alone(config, folder.weights), folder
-        if not folder.ensemble.exists():
-            again = f"fastconv train --resume {shlex.quote(str(path))}"
-            raise DataNotFound(
-                f"{folder.ensemble}: no ensemble: not all members are trained yet; {again} goes "
-                f"on, and {folder.member(1).path} and the like are members' own runs"
-            )
-        return *_ensemble(folder.ensemble, given), folder
+        return *_ensemble(_ensemble_file(folder), given), folder
     if not path.exists():
-        raise ArgumentError(
-            f"{path} does not exist: expected a run folder, an ensemble or a weights file"
-        )
+        raise _nothing(path)
     if is_ensemble_file(path):
         return *_ensemble(path, given), None
     if "data" in given and Data(given["data"]).own:

@@ -14,7 +14,6 @@ from ..errors import ArgumentError, DTypeError, WeightsError
 from ..ops.arrays import as_array
 from .arrays import load_arrays, save_arrays
 from .atomic import replace_file
-from .book_pickle import load_book_pickle
 from .safetensors_file import load_safetensors, save_safetensors
 
 __all__ = ["load_params", "save_params"]
@@ -94,6 +93,8 @@ def load_params(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
         case ".safetensors":
             arrays = load_safetensors(path)
         case _:
+            from .book_pickle import load_book_pickle  # with pickletools, which few need
+
             arrays = load_book_pickle(path)
     return _numbers(str(path), arrays)
 

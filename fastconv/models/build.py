@@ -7,9 +7,10 @@ where fan counts the connections of one output (``fan_in``, as in the book) or o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,12 @@ class Builder:
     def __init__(self, op: str, dtype: DTypeLike, seed: int | None) -> None:
         self.op = op
         self.dtype = network_dtype(dtype)
-        self.randn = np.random.randn if seed is None else np.random.RandomState(seed).randn
+        self.seed = seed
+
+    @cached_property
+    def randn(self) -> Callable[..., Any]:
+        """What draws normal numbers, made for the first weights that are drawn."""
+        return np.random.randn if self.seed is None else np.random.RandomState(self.seed).randn
 
     def count(self, name: str, value: Any) -> int:
         """Return a whole number of at least 1, or raise."""

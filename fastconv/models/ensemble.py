@@ -84,6 +84,10 @@ class Ensemble(Predictor):
         """Return scores (N, classes) like a network's: the logarithm of `probabilities`."""
         return np.log(self.probabilities(x) + np.finfo(np.float64).tiny)
 
+    def predict_proba(self, x: ArrayLike) -> NDArray[Any]:
+        """Return `probabilities`, under the name that every predictor has for them."""
+        return self.probabilities(x)
+
     def prepare(self, input_shape: Sequence[int]) -> Ensemble:
         """Return a snapshot that predicts faster; see `fastconv.network.Network.prepare`.
 

@@ -114,8 +114,12 @@ class FusedRow:
 
     def forward(self, x: Array, train_flg: bool) -> Array:
         """Return the last group's output."""
+        recording = recorder()
         for group in self.groups:
-            out = group.forward(x, train_flg)
+            if recording is None:
+                out = group.forward(x, train_flg)
+            else:
+                out = recording.by(group, group.forward, x, train_flg)
             if self.watch is not None and not isinstance(group, HoldingRows):
                 self.watch(group, x.shape, out.shape)
             x = out

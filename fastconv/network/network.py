@@ -191,13 +191,15 @@ class Network(Predictor):
         """
         return PreparedNetwork(self._snapshot, input_shape, self.dtype)
 
-    def _snapshot(self) -> list[Any]:
-        """A copy of the layers, without gradients."""
+    def _snapshot(self) -> tuple[list[Any], list[str]]:
+        """A copy of the layers, without gradients, and the names of its leaves."""
+        known = {id(leaf): name for name, leaf in self._leaves.items()}
+        names = [known.get(id(leaf), place) for place, leaf in leaves(self.layers)]
         layers = copy.deepcopy(self.layers)
         for _, leaf in leaves(layers):
             for name in getattr(leaf, "parameter_names", ()):
                 setattr(leaf, f"d{name}", None)
-        return layers
+        return layers, names
 
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean cross-entropy of a forward pass in training mode.

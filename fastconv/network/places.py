@@ -78,6 +78,8 @@ class Places:
     ----------
     block, results : arrays of bytes
         Where all arrays lie, and where those do that are used behind the last step.
+    bytes_without_reuse : int
+        Their size, if each array had a place of its own.
     """
 
     def __init__(self, steps: Sequence[Step], beside: Iterable[tuple[int, Array]]) -> None:
@@ -94,6 +96,7 @@ class Places:
         pieces = self._pieces.values()
         self.block = aligned(_lay_out([one for one in pieces if one.last < self._end]))
         self.results = aligned(_lay_out([one for one in pieces if one.last == self._end]))
+        self.bytes_without_reuse = sum(_lines(piece.size) for piece in pieces)
 
     def _use(self, array: Array, step: int) -> None:
         start = array.ctypes.data

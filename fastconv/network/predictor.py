@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..functions import softmax
 from ..geometry import as_int
 from ..ops import class_indices
 from ..ops.arrays import as_array
@@ -23,6 +24,10 @@ class Predictor(ABC):
     @abstractmethod
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
         """Return the scores (N, classes) of inputs (N, ...)."""
+
+    def predict_proba(self, x: ArrayLike) -> Array:
+        """Return the probabilities (N, classes) of inputs (N, ...)."""
+        return softmax(self.predict(x))
 
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int = 100) -> float:
         """Return the share of correct predictions (nan for no samples).

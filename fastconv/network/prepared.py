@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import config
 from ..errors import ArgumentError, ShapeError
-from ..functions import softmax
 from ..geometry import as_int
 from ..ops.arrays import as_array, common_dtype
+from .description import Description
 from .predictor import Predictor
 from .program import Program
 
@@ -36,7 +36,7 @@ class PreparedNetwork(Predictor):
     Parameters
     ----------
     snapshot : callable
-        Returns a copy of the layers as they are.
+        Returns a copy of the layers as they are, and the names of their leaves.
     input_shape : tuple of int
         The largest batch first: ``(100, 1, 28, 28)`` takes 1 to 100 images.
     dtype : float32 or float64
@@ -55,7 +55,7 @@ class PreparedNetwork(Predictor):
 
     Any number of threads may predict at once; each that does at the same time as others takes
     memory of its own. A layer of a class of the user's own runs in Python, between the calls of the
-    backend; `parts` says so.
+    backend; `parts` says so, and `description`, which shows every step, as text a table.
 
     Raises
     ------
@@ -64,7 +64,10 @@ class PreparedNetwork(Predictor):
     """
 
     def __init__(
-        self, snapshot: Callable[[], list[Any]], input_shape: Sequence[int], dtype: DTypeLike
+        self,
+        snapshot: Callable[[], tuple[list[Any], list[str]]],
+        input_shape: Sequence[int],
+        dtype: DTypeLike,
     ) -> None:
         try:
             shape = tuple(input_shape)
@@ -86,21 +89,37 @@ class PreparedNetwork(Predictor):
         Predictions of other threads that are under way end with what they began with.
         """
         version = config.Process.version
-        layers = self._snapshot()
+        layers, names = self._snapshot()
         programs: OrderedDict[Any, list[Program]] = OrderedDict()
         n = self.input_shape[0]
-        programs[n, config.context_backend.get()] = [Program(layers, self.input_shape, self.dtype)]
+        first = Program(layers, self.input_shape, self.dtype, names)
+        programs[n, config.context_backend.get()] = [first]
         with self._lock:
-            self._layers = layers
+            self._layers = layers, names
             self._programs = programs
             self._version = version
+
+    def __repr__(self) -> str:
+        most, *one = self.input_shape
+        return (
+            f"<PreparedNetwork for 1 to {most} x {' x '.join(map(str, one))}, {self.dtype}; "
+            f"{', '.join(self.parts)}>"
+        )
 
     @property
     def parts(self) -> tuple[str, ...]:
         """What runs for the largest batch: a backend with the number of its calls, or a layer."""
+        return self._largest().parts
+
+    @property
+    def description(self) -> Description:
+        """Each step for the largest batch, with its algorithm, and the memory of all."""
+        return self._largest().description
+
+    def _largest(self) -> Program:
         program, idle = self._take(self.input_shape[0])
         idle.append(program)
-        return program.parts
+        return program
 
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:
         """Return the scores (N, classes), before softmax, of inputs (N, ...).
@@ -131,10 +150,6 @@ class PreparedNetwork(Predictor):
         finally:
             idle.append(program)
 
-    def predict_proba(self, x: ArrayLike) -> Array:
-        """Return the probabilities (N, classes) of inputs (N, ...)."""
-        return softmax(self.predict(x))
-
     def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int | None = None) -> float:
         """Return the share of correct predictions, in batches of the largest size by default."""
         most = self.input_shape[0]
@@ -147,11 +162,11 @@ class PreparedNetwork(Predictor):
             if self._version != config.Process.version:
                 self._programs.clear()
                 self._version = config.Process.version
-            layers = self._layers
+            layers, names = self._layers
             idle = self._programs.setdefault(key, [])
             self._programs.move_to_end(key)
             while len(self._programs) > KEPT:
                 self._programs.popitem(last=False)
             if idle:
                 return idle.pop(), idle
-        return Program(layers, (n, *self.input_shape[1:]), self.dtype), idle
+        return Program(layers, (n, *self.input_shape[1:]), self.dtype, names), idle

@@ -16,10 +16,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from .. import config
 from ..backends.calls import Call, Run, call_each
+from ..layers.tree import leaves
 from ..ops import empty_images
 from ..ops.memory import array_in, bytes_for
 from ..ops.recording import Outside, Recorder
 from ..selection import active
+from .description import Description, described, provider
 from .fusion import FusedRow
 from .places import Places, Step, arrays_of, root
 
@@ -38,6 +40,8 @@ class Program:
     input_shape : tuple of int
         Batch first.
     dtype : float32 or float64
+    names : sequence of str, optional
+        Of their `leaves`, for the description; by default their places.
 
     Attributes
     ----------
@@ -46,12 +50,16 @@ class Program:
     parts : tuple of str
         What runs, for people: a backend with the number of its calls, or a layer that is
         computed in Python.
-    block_bytes : int
-        Memory of all arrays that are written.
+    description : Description
+        The same in full: each step, and how much memory its arrays take.
     """
 
     def __init__(
-        self, layers: Sequence[Any], input_shape: tuple[int, ...], dtype: DTypeLike
+        self,
+        layers: Sequence[Any],
+        input_shape: tuple[int, ...],
+        dtype: DTypeLike,
+        names: Sequence[str] | None = None,
     ) -> None:
         given = in_layout_of(layers, input_shape, np.dtype(dtype))
         given[...] = 0
@@ -60,21 +68,32 @@ class Program:
             out = FusedRow(layers, False).forward(given, False)
         steps = _reached(recorder.steps, given)
         places = Places(steps, [(0, given), (len(steps), out)])
-        self.block_bytes = places.block.nbytes + places.results.nbytes
         self.x, self.out = places.of(given), places.of(out)
         self._runs: list[Run] = []
-        parts = []
+        parts, where = [], []
         for run in together([places.moved(step) for step in steps]):
             if isinstance(run, Outside):
                 self._runs.append(run)
                 parts.append(f"Python: {run.name}")
+                where.append("Python")
                 continue
             backend = next((call.backend for call in run if call.backend is not None), None)
             on = config.get_programs() == "on"
             self._runs.append(getattr(backend, "program", call_each)(run) if on else call_each(run))
             name = "NumPy" if backend is None else backend.name
             parts.append(f"{name}: {len(run)} calls")
+            mover = name if on and hasattr(backend, "program") else "Python"
+            where += [mover if call.backend is None else provider(call) for call in run]
         self.parts = tuple(parts)
+        there = leaves(layers)
+        if names is None:
+            names = [name for name, _ in there]
+        by_id = {id(layer): name for (_, layer), name in zip(there, names, strict=True)}
+        self.description = Description(
+            described(steps, where, recorder, by_id),
+            places.block.nbytes + places.results.nbytes,
+            places.bytes_without_reuse,
+        )
 
     def run(self) -> None:
         """Compute `out` from `x` as it is now."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..console import in_columns
 from ..layers import (
     AdaptiveAveragePooling,
     Affine,
@@ -175,11 +176,4 @@ def summary(network: Network, input_shape: tuple[int, ...]) -> str:
     parameters = sum(fact.parameters for fact in facts)
     work = sum(fact.multiply_adds for fact in facts)
     lines.append(("in all", "", "", f"{parameters:,}", f"{work:,}", ""))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if place < 2 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return in_columns(lines, right=range(2, 6))

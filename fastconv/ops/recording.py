@@ -81,6 +81,10 @@ class Recorder:
     ----------
     steps : list of Call and Outside
         In their order. They hold the arrays, so that none lies where another has been.
+    makers : dict of int to object
+        Who made a step, by its `id`, as far as `by` was told.
+    made : dict of int to tuple of int
+        The shape of what a maker made, by its `id`.
     constants : list of array
         What operations read that has the same numbers each time.
     draws : list of (array, callable)
@@ -91,10 +95,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.steps: list[Call | Outside] = []
+        self.makers: dict[int, Any] = {}
+        self.made: dict[int, tuple[int, ...]] = {}
         self.constants: list[Array] = []
         self.draws: list[tuple[Array, Callable[[], Array]]] = []
         self.notes: list[tuple[Callable[..., Any], list[Array]]] = []
         self.thread: int | None = None
+        self._maker: Any = None
         self._tables: dict[str, Any] = {}
 
     @contextmanager
@@ -111,6 +118,24 @@ class Recorder:
                 selection.observe_no_more(self._table)
                 self.thread, _current = None, before
 
+    def by(self, maker: Any, function: Callable[..., Array], *arguments: Any) -> Array:
+        """Return what a function makes of the arguments, whose steps are this maker's.
+
+        Where it calls this itself, the inner maker is the one.
+        """
+        before, self._maker = self._maker, maker
+        try:
+            out = function(*arguments)
+        finally:
+            self._maker = before
+        self.made[id(maker)] = np.shape(out)
+        return out
+
+    def add(self, step: Call | Outside) -> None:
+        """Write down a step."""
+        self.steps.append(step)
+        self.makers[id(step)] = self._maker
+
     def here(self) -> bool:
         """Whether the calling thread is the one that records."""
         return self.thread == threading.get_ident()
@@ -122,7 +147,7 @@ class Recorder:
             out = np.array(function(x), order="K")
         finally:
             self.thread = thread
-        self.steps.append(Outside(name, function, [x], out))
+        self.add(Outside(name, function, [x], out))
         return out
 
     def _table(self, backend: Backend) -> Backend:
@@ -160,7 +185,7 @@ def _recorded(backend: Backend, kernel: str, recorder: Recorder) -> Callable[...
             if kernel not in WRITES:
                 raise KeyError(f"{kernel}: calls.WRITES does not say what it writes")
             given = dict(zip(names, arguments, strict=False)) | more
-            recorder.steps.append(Call(own, kernel, given))
+            recorder.add(Call(own, kernel, given))
         return function(*arguments, **more)
 
     return recorded
@@ -191,7 +216,7 @@ def computed(name: str, function: Callable[..., Array], *inputs: Array) -> Array
     """A new array, that `function` returns for the inputs: what an operation does in NumPy."""
     out = function(*inputs)
     if _current is not None and (to := recorder()) is not None:
-        to.steps.append(Outside(name, function, inputs, out))
+        to.add(Outside(name, function, inputs, out))
     return out
 
 
@@ -205,5 +230,5 @@ def noted(note: Callable[..., Any], *arrays: Array) -> None:
 def moved_to(out: Array, source: Array, factor: float = 1) -> None:
     """out = source * factor: how operations copy numbers, so that a recording knows."""
     if _current is not None and (to := recorder()) is not None:
-        to.steps.append(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
+        to.add(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
     move(source, factor, out)

@@ -27,6 +27,7 @@ from .. import config, selection
 from ..backends.numpy import NumpyBackend
 from ..backends.table import KERNELS, Backend
 from .cases import cases
+from .programs import check_programs
 from .strict import Arguments, call_kernel, is_array, require
 from .taken import require_said, says_ways, ways
 
@@ -36,6 +37,9 @@ TOLERANCE: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtype(np
 """Largest error, relative to the largest value of the expectation."""
 
 THREADS = (1, 2, 3)
+
+IN_PROGRAMS = ((np.dtype(np.float64), 1), (np.dtype(np.float32), 3))
+"""Of what, and on how many threads, programs are compared: all of both would take long."""
 
 FORWARD = ("conv2d_forward", "conv2d_grouped_forward", "conv2d_block_forward")
 """Convolutions whose windows of zeros are exact."""
@@ -54,12 +58,16 @@ class Report:
         For each kernel, relative to the largest value of the expectation.
     completed : tuple of str
         Kernels that the backend leaves to the reference.
+    in_programs : int
+        How many calls inside of programs were compared with the same calls by themselves; 0 of
+        a backend that has no ``program``.
     """
 
     backend: str
     comparisons: int = 0
     largest_error: dict[str, float] = field(default_factory=dict)
     completed: tuple[str, ...] = ()
+    in_programs: int = 0
 
     def note(self, call: _Call, error: float) -> None:
         """Count one comparison."""
@@ -75,7 +83,10 @@ def check_backend(name: str) -> Report:
     with garbage first; windows, strides, padding and channel counts of every awkward kind;
     ties, NaN and infinities; windows of zeros, which give their bias exactly; empty batches;
     the same call twice, and from several Python threads at once. Where a backend counts which
-    ways its convolutions take, these must be the ways that it says.
+    ways its convolutions take, these must be the ways that it says. Where it has a ``program``
+    or a ``step_program``, what such a `fastconv.backends.calls.Run` computes must be what its
+    kernels compute one by one, bit for bit: run again on other inputs, and beside another in a
+    second thread.
 
     Parameters
     ----------
@@ -125,6 +136,10 @@ def check_backend(name: str) -> Report:
                     for name in got:
                         same = np.asarray(got[name]).tobytes() == np.asarray(again[name]).tobytes()
                         require(same, f"{call}, {threads} threads: {name} differs when repeated")
+                if (dtype, threads) in IN_PROGRAMS:
+                    inputs = [(call.kernel, call.inputs) for call in calls]
+                    how = f"{threads} threads"
+                    report.in_programs += check_programs(backend, inputs, dtype, how)
         with _threads(backend, 2), ThreadPoolExecutor(4) as pool:
             for call, got in zip(calls, pool.map(lambda c: c.run(backend), calls), strict=True):
                 report.note(call, call.compare(got, "called from 4 Python threads at once"))

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from ..backends.table import CHANNELS_FIRST, Backend
 from .contract import FILTERS, IN_PLACE, Arguments, output_dtype, output_shapes
 
-__all__ = ["Arguments", "call_kernel", "is_array", "require"]
+__all__ = [
+    *("Arguments", "call_kernel", "guarded", "intact", "is_array", "lay_out", "require"),
+]
 
 Array = NDArray[Any]
 GUARD = 61
@@ -49,6 +51,29 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     AssertionError
         The kernel wrote into an input, or outside of an output.
     """
+    given, outputs, guards = lay_out(backend, kernel, inputs)
+    result = getattr(backend, kernel)(**(given | outputs))
+    for name, value in inputs.items():
+        if is_array(value) and name not in outputs:
+            same = given[name].tobytes() == value.tobytes()
+            require(same, f"{kernel} wrote into its input {name}")
+    for name, guard in guards:
+        require(intact(guard), f"{kernel} wrote outside of {name}")
+    return outputs if result is None else {**outputs, "loss": result}
+
+
+def lay_out(
+    backend: Backend, kernel: str, inputs: Arguments
+) -> tuple[Arguments, Arguments, list[tuple[str, Array]]]:
+    """The arguments of a call, in memory that forgives nothing.
+
+    Returns
+    -------
+    given, outputs : dict
+        All that is handed to the kernel, together; what is updated in place is in both.
+    guards : list of (str, array)
+        Of each array, by name; `intact` tells whether one has been written to.
+    """
     last = backend.layout == "channels_last" and kernel not in CHANNELS_FIRST
     dtype = next(a.dtype for a in inputs.values() if is_array(a) and a.dtype.kind == "f")
     given: Arguments = {}
@@ -58,7 +83,7 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         if not is_array(value):
             given[name] = value
             continue
-        given[name], guard = _guarded(value.shape, value.dtype, last and name not in FILTERS)
+        given[name], guard = guarded(value.shape, value.dtype, last and name not in FILTERS)
         given[name][...] = value
         given[name].flags.writeable = name in written
         guards.append((name, guard))
@@ -67,17 +92,14 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         if inputs.get(name, shape) is None:
             continue
         own_dtype = output_dtype(kernel, name, inputs, dtype)
-        outputs[name], guard = _guarded(shape, own_dtype, last and name not in FILTERS)
+        outputs[name], guard = guarded(shape, own_dtype, last and name not in FILTERS)
         guards.append((name, guard))
-    result = getattr(backend, kernel)(**(given | outputs))
-    for name, value in inputs.items():
-        if is_array(value) and name not in written:
-            same = given[name].tobytes() == value.tobytes()
-            require(same, f"{kernel} wrote into its input {name}")
-    for name, guard in guards:
-        intact = _poison(guard.size, guard.dtype).tobytes()
-        require(guard.tobytes() == intact, f"{kernel} wrote outside of {name}")
-    return outputs if result is None else {**outputs, "loss": result}
+    return given, outputs, guards
+
+
+def intact(guard: Array) -> bool:
+    """Whether nobody has written into a guard."""
+    return guard.tobytes() == _poison(guard.size, guard.dtype).tobytes()
 
 
 def is_array(value: Any) -> bool:
@@ -89,7 +111,7 @@ def _poison(size: int, dtype: np.dtype[Any]) -> Array:
     return np.full(size, np.nan if dtype.kind == "f" else 0x5A, dtype)
 
 
-def _guarded(
+def guarded(
     shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bool
 ) -> tuple[Array, Array]:
     """(array, its guards as one view): poison in poison, images as the layout says."""

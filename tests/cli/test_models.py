@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv.io import load_params
-from fastconv.models import MODELS
+from fastconv.models import MODELS, make_model
 from fastconv.models.build import Builder
 
 
@@ -33,6 +33,18 @@ def test_summary_as_plain_data(fastconv_command):
     assert (facts["model"], facts["input"]) == ("deepconvnet", [3, 32, 32])
     assert facts["layers"][0]["output_shape"] == [16, 32, 32]
     assert facts["layers"][-2]["output_shape"] == [7]
+
+
+def test_summary_of_a_batch_has_the_program(fastconv_command):
+    status, out, _ = fastconv_command("summary", "--model", "lenet", "--batch", "3")
+    assert status == 0
+    _, program = out.rstrip("\n").split("\n\n")
+    prepared = make_model("lenet", (1, 28, 28), 10, seed=0).prepare((3, 1, 28, 28))
+    assert program == str(prepared.description)
+    status, out, _ = fastconv_command("summary", "--model", "lenet", "--batch", "3", "--json")
+    assert status == 0
+    steps = json.loads(out)["program"]["steps"]
+    assert [step["name"] for step in steps] == [step.name for step in prepared.description.steps]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -20,8 +20,8 @@ from fastconv.cli.train import apply_recipe
 from fastconv.datasets.record import ImageFacts
 from fastconv.errors import DataCorrupt, FastconvError, StateError
 from fastconv.experiment.data import Data, ImageOptions
-from fastconv.experiment.evaluate import load_network
 from fastconv.experiment.folder import RunFolder
+from fastconv.experiment.networks import load_network
 from fastconv.experiment.recipes import find_recipe
 from fastconv.experiment.settings import RunConfig, new_config
 from fastconv.experiment.train import expect_sound, prepare

@@ -95,16 +95,37 @@ def test_info(fastconv_command):
 def test_info_of_the_layers(fastconv_command):
     status, out, _ = fastconv_command("info", "--layers", "--batch", "8", "--json")
     assert status == 0
+    facts = json.loads(out.splitlines()[-1])
+    convolutions = [step for step in facts["steps"] if "Convolution" in step["layers"]]
+    assert [step["fused"] for step in convolutions] == [["relu"], ["relu", "pool"]] * 3
+    assert convolutions[5]["output_shape"] == [8, 64, 4, 4]
+    assert facts["steps"][-1]["output_shape"] == [8, 10]
+    assert facts["block_bytes"] < facts["bytes_without_reuse"]
+    status, out, _ = fastconv_command("info", "--layers")
+    assert status == 0
+    assert out.splitlines()[0].split("  ")[0] == "layer"
+    assert "100 x 16 x 28 x 28" in out
+    network = fastconv.DeepConvNet(seed=0)
+    assert out.rstrip("\n") == str(network.prepare((100, 1, 28, 28)).description)
+
+
+def test_info_of_the_layers_in_training(fastconv_command):
+    arguments = ("info", "--layers", "--training")
+    status, out, _ = fastconv_command(*arguments, "--batch", "8", "--json")
+    assert status == 0
     rows = json.loads(out.splitlines()[-1])
     assert rows[0]["input"] == "8 x 1 x 28 x 28"
     assert rows[-1]["output"] == "8 x 10"
     convolutions = [row for row in rows if "Convolution" in row["layers"]]
     assert len(convolutions) == 6
     assert convolutions[5]["input"] == "8 x 64 x 8 x 8"
-    status, out, _ = fastconv_command("info", "--layers")
+    status, out, _ = fastconv_command(*arguments)
     assert status == 0
     assert out.splitlines()[0].split("  ")[0] == "layers"
     assert "100 x 1 x 28 x 28" in out
+    status, _, err = fastconv_command("info", "--training")
+    assert status == 2
+    assert "--training: only with --layers" in err
 
 
 @pytest.mark.parametrize(

@@ -269,8 +269,8 @@ def test_warmup_and_info_know_the_shape(own, fastconv_command):
     data = ["--data", "pictures", "--image-size", "12x10", "--grey"]
     status, out, _ = fastconv_command("info", "--layers", "--batch", "4", *data, "--json")
     assert status == 0
-    rows = json.loads(out)
-    assert (rows[0]["input"], rows[-1]["output"]) == ("4 x 1 x 12 x 10", "4 x 3")
+    steps = json.loads(out)["steps"]
+    assert (steps[0]["output_shape"], steps[-1]["output_shape"]) == ([4, 16, 12, 10], [4, 3])
     status, _, _ = fastconv_command("warmup", "--backend", "numpy", "--batch-size", "2", *data)
     assert status == 0
 

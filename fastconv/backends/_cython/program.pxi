@@ -64,6 +64,49 @@ def move(cnp.ndarray source, cnp.ndarray out, list axes, double factor, int thre
             run_parts(<Part> move_part[double], &m, team, 0)
 
 
+cdef struct Look:
+    const void* images
+    ptrdiff_t size
+    ptrdiff_t* flag
+
+
+cdef void put_back_part(
+    const void* type_of, const Look* w, int t, const Crew* crew
+) noexcept nogil:
+    w.flag[0] = 1
+
+
+cdef void look_part(
+    const real* type_of, const Look* w, int t, const Crew* crew
+) noexcept nogil:
+    """The flag becomes 0 where a value is NaN or infinite."""
+    cdef const real* images = <const real*> w.images
+    cdef int others = 0
+    cdef ptrdiff_t i
+    for i in range(share(w.size, t, crew.size), share(w.size, t + 1, crew.size)):
+        others |= images[i] - images[i] != 0
+    if others:
+        clear_flag(w.flag)
+
+
+def look_for_others(const real[::1] images, ptrdiff_t[::1] flag, int threads):
+    """flag = whether all values are finite."""
+    cdef Look w
+    cdef int team = team_size(threads, images.shape[0], images.shape[0] // lanes(&images[0]))
+    w.images, w.size, w.flag = &images[0], images.shape[0], &flag[0]
+    with nogil:
+        run_parts(<Part> put_back_part, &w, 1, 0)
+        run_parts(<Part> look_part[real], &w, team, 0)
+
+
+def only_if(ptrdiff_t[::1] flag, ptrdiff_t value):
+    """What this thread records from now on runs where the flag has this value; None: always."""
+    cdef const ptrdiff_t* place = NULL
+    if flag is not None:
+        place = &flag[0]
+    record_only_if(place, value)
+
+
 cdef class Program:
     """What `record` has recorded. One thread at a time may use it."""
 

@@ -264,6 +264,10 @@ struct Step {
     std::vector<std::max_align_t> work;
     int size;
     std::ptrdiff_t units;
+    const std::ptrdiff_t* flag = nullptr;  // it runs where the flag has this value
+    std::ptrdiff_t value = 0;
+
+    bool due() const { return flag == nullptr || *flag == value; }
 };
 
 struct Piece {
@@ -276,6 +280,8 @@ struct Recording {
     std::vector<Step> steps;
     std::vector<Piece> pieces, free_pieces;
     int most = 1;  // parts of a step
+    const std::ptrdiff_t* flag = nullptr;  // of the steps that are noted now
+    std::ptrdiff_t value = 0;
     bool weights_stay = true;  // so that what is made of them is made once
 
     ~Recording() {
@@ -310,7 +316,7 @@ struct Recording {
     template <class Work>
     void note(Part part, const Work* work, int size, std::ptrdiff_t units) {
         std::size_t items = (sizeof(Work) + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t);
-        steps.push_back({part, std::vector<std::max_align_t>(items), size, units});
+        steps.push_back({part, std::vector<std::max_align_t>(items), size, units, flag, value});
         std::memcpy(static_cast<void*>(steps.back().work.data()), work, sizeof(Work));
         if (size > most) most = size;
     }
@@ -318,7 +324,8 @@ struct Recording {
     void run() {
         // Who sleeps is awake when the first step for several comes.
         if (Team* team = most > 1 ? of_this_process() : nullptr) team->call(most - 1);
-        for (Step& step : steps) team::run(step.part, step.work.data(), step.size, step.units);
+        for (Step& step : steps)
+            if (step.due()) team::run(step.part, step.work.data(), step.size, step.units);
     }
 };
 
@@ -330,13 +337,30 @@ inline Recording*& recording() {
 
 inline void set_recording(Recording* to) { recording() = to; }
 
+// What is noted from now on runs where `flag` has `value`; with NULL, always.
+inline void only_if(const std::ptrdiff_t* flag, std::ptrdiff_t value) {
+    if (Recording* to = recording()) to->flag = flag, to->value = value;
+}
+
+// Whether what is noted now would run; true where nothing is recorded.
+inline bool due() {
+    const Recording* to = recording();
+    return to == nullptr || to->flag == nullptr || *to->flag == to->value;
+}
+
+// Of a flag that several parts may clear.
+inline void clear_flag(std::ptrdiff_t* flag) { __atomic_store_n(flag, 0, __ATOMIC_RELAXED); }
+
 }  // namespace team
 
 // Runs `size` parts of a kernel on the team, with `units` dealt to them; a recording notes it with a
 // copy of `work`.
 template <class Work>
 inline void run_parts(Part part, Work* work, int size, std::ptrdiff_t units) {
-    if (team::Recording* to = team::recording()) to->note(part, work, size, units);
+    if (team::Recording* to = team::recording()) {
+        to->note(part, work, size, units);
+        if (!team::due()) return;
+    }
     team::run(part, work, size, units);
 }
 

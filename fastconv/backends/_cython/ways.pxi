@@ -63,7 +63,8 @@ assert len(HOW_NAMES) == HOWS and len(PART_NAMES) == PARTS and 4 * HOWS * PARTS 
 
 cdef inline void took(int part, int how, const real* type_of, int team) noexcept nogil:
     """Count that this part was computed in this way, by a team of so many threads."""
-    taken[((part * HOWS + how) * 2 + (sizeof(real) == sizeof(double))) * 2 + (team > 1)] += 1
+    if is_due():
+        taken[((part * HOWS + how) * 2 + (sizeof(real) == sizeof(double))) * 2 + (team > 1)] += 1
 
 
 def ways_taken():

@@ -30,6 +30,9 @@ cdef extern from "team.h" nogil:
     void* new_memory "team::new_memory" (ptrdiff_t) noexcept
     Recording* recording "team::recording" () noexcept
     void set_recording "team::set_recording" (Recording*) noexcept
+    void record_only_if "team::only_if" (const ptrdiff_t*, ptrdiff_t) noexcept
+    bint is_due "team::due" () noexcept
+    void clear_flag "team::clear_flag" (ptrdiff_t*) noexcept
     void run_parts[Work](Part, Work*, int, ptrdiff_t) noexcept
     void run_on_weights[Work](Part, Work*, int, ptrdiff_t) noexcept
     ptrdiff_t share(ptrdiff_t, int, int) noexcept

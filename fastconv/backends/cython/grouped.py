@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..shared.grouped import GroupedConvolution, up
 from ..shared.window_tables import Runs, Table, Tables
 from ..shared.work import worth
 from ..table import Array
-from .compiled import CompiledKernels, last
+from .compiled import last
+from .program import Programs
 
 __all__ = ["GroupedKernels"]
 
 
-class GroupedKernels(CompiledKernels, GroupedConvolution):
+class GroupedKernels(Programs, GroupedConvolution):
     """The four kernels that `GroupedConvolution` asks for."""
 
     def _vector(self, itemsize: int) -> int:
@@ -21,6 +24,27 @@ class GroupedKernels(CompiledKernels, GroupedConvolution):
 
     def _most_threads(self) -> int:
         return self._threads
+
+    def _copy(self, source: Array, out: Array) -> None:
+        if self._records:
+            self._move(source, 1, out)
+        else:
+            super()._copy(source, out)
+
+    def _by_values(
+        self, images: Array, finite: Callable[[], None], otherwise: Callable[[], None]
+    ) -> None:
+        if not self._records:
+            super()._by_values(images, finite, otherwise)
+            return
+        # The recording has both, and which of them runs is found out each time.
+        flag = np.ones(1, np.intp)
+        self._kernels.look_for_others(last(images).reshape(-1), flag, self._threads)
+        self._kernels.only_if(flag, 1)
+        finite()
+        self._kernels.only_if(flag, 0)
+        otherwise()
+        self._kernels.only_if(None, 0)
 
     def _depthwise(
         self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array

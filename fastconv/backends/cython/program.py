@@ -11,6 +11,7 @@ from typing import Any
 
 from ..calls import MOVE, Call, Run, call_each, in_order
 from ..shared.axes import common_axes
+from ..table import KERNELS
 from .compiled import CompiledKernels
 
 __all__ = ["Programs"]
@@ -27,6 +28,9 @@ MOST_AXES = 8
 
 class Programs(CompiledKernels):
     """What makes a `Run` of calls; see `fastconv.backends.calls`."""
+
+    _records = False
+    """Whether this is a backend that makes calls to have them recorded."""
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record them."""
@@ -53,12 +57,14 @@ class Programs(CompiledKernels):
         backend._kernels = _Keeping(  # type: ignore[assignment]
             self._kernels, kept, PACKED if weights_stay else {}
         )
+        backend._records = True
+        for kernel in KERNELS:  # what stands on the object, a check of each call, has its kernels
+            vars(backend).pop(kernel, None)
 
         def each() -> None:
             for call in calls:
                 name = "_move" if call.kernel == MOVE else call.kernel
-                # Of the class: what stands on the object, a check of each call, has its kernels.
-                getattr(type(self), name)(backend, **call.arguments)
+                getattr(backend, name)(**call.arguments)
 
         program.record(each, kept)
         return program
@@ -69,18 +75,16 @@ class Programs(CompiledKernels):
 
 
 def _by_kernels_alone(weights_stay: bool, call: Call) -> bool:
-    """Whether compiled kernels do all of a call, and nothing looks at the images before.
+    """Whether compiled kernels do all of a call.
 
-    Of grouped convolutions Python turns the weights.
+    Of grouped convolutions Python turns the weights, and sums up what threads found of gradients.
     """
     if call.kernel == MOVE:
         source, out = call.arguments["source"], call.arguments["out"]
         return bool(source.dtype == out.dtype and out.dtype.kind == "f" and out.ndim <= MOST_AXES)
-    if not call.kernel.startswith("conv2d_grouped"):
-        return True
-    groups = call.arguments["groups"]
-    depthwise = groups == call.arguments["geometry"].c == len(call.arguments["weight"])
-    return weights_stay and bool(depthwise)
+    if call.kernel.startswith("conv2d_grouped"):
+        return weights_stay and call.kernel == "conv2d_grouped_forward"
+    return True
 
 
 class _Keeping:
