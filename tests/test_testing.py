@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import selection, testing
+from fastconv import selection
 from fastconv.backends.algorithms import ConvAlgorithms
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS, Way
@@ -19,19 +19,9 @@ from fastconv.errors import UnknownBackend
 from fastconv.geometry import window_geometry
 from fastconv.testing import Report, call_kernel, check_backend
 
-from .stand_ins import StandIn, fresh_registry
+from .stand_ins import StandIn, fresh_registry, only_cases_of
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
-
-
-def only_cases_of(kernel, monkeypatch):
-    """Leave out the kernels that a test is not about, to save their time."""
-    every = testing.cases
-
-    def some(reference, dtype):
-        return (case for case in every(reference, dtype) if case[0] == kernel)
-
-    monkeypatch.setattr(testing, "cases", some)
 
 
 @pytest.mark.parametrize("name", ["numba", "cython"])
