@@ -77,10 +77,15 @@ class Liar(StandIn):
 def fresh_registry(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Registry:
     """A registry in place of the process's own, which knows nothing yet of what tests add."""
     fresh = Registry(**options)
-    monkeypatch.setattr(selection, "registry", lambda: fresh)
+    put_registry(monkeypatch, fresh)
+    return fresh
+
+
+def put_registry(monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
+    """Let this registry be the process's own."""
+    monkeypatch.setattr(selection, "registry", lambda: registry)
     monkeypatch.setattr(selection, "_told", {})
     selection.auto_choice.cache_clear()
-    return fresh
 
 
 def add(registry: Registry, *names: str, **options: Any) -> list[StandIn]:
