@@ -203,6 +203,12 @@ def writes_outside_of_its_output(right, a):
     beyond[-1] = 0
 
 
+@mistake("affine_forward")
+def writes_in_front_of_its_output(right, a):
+    right(**a)
+    np.lib.stride_tricks.as_strided(a["out"].reshape(-1)[::-1], (a["out"].size + 1,))[-1] = 0
+
+
 @mistake("affine_backward")
 def skips_the_last_row(right, a):
     right(**{**a, "dout": a["dout"][:-1], "x": a["x"][:-1], "dx": None})
