@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several workers share the CPUs: a thread that spins while it waits takes them from the others.
+    # NumPy's BLAS has such threads, and is told when it is loaded: before the imports below.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +27,6 @@ from fastconv.testing.contract import checked
 
 from .stand_ins import fresh_registry
 from .took import fine_grain
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several workers share the CPUs: a thread that spins while it waits takes them from the others.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 BACKENDS = ("numpy", "numba", "cython")
 ROOT = Path(fastconv.__file__).resolve().parents[1]

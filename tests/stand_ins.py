@@ -1,4 +1,7 @@
-"""Backends for tests: they compute by the reference, and watch what they are called with."""
+"""Backends for tests: they compute by the reference, and watch what they are called with.
+
+And pictures for tests that are not about them.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import selection
+from fastconv import selection, testing
 from fastconv.backends import Registry
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
+from fastconv.io.atomic import replace_file
 from fastconv.testing.contract import check_call, outputs
 
 
@@ -73,10 +77,15 @@ class Liar(StandIn):
 def fresh_registry(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Registry:
     """A registry in place of the process's own, which knows nothing yet of what tests add."""
     fresh = Registry(**options)
-    monkeypatch.setattr(selection, "registry", lambda: fresh)
+    put_registry(monkeypatch, fresh)
+    return fresh
+
+
+def put_registry(monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
+    """Let this registry be the process's own."""
+    monkeypatch.setattr(selection, "registry", lambda: registry)
     monkeypatch.setattr(selection, "_told", {})
     selection.auto_choice.cache_clear()
-    return fresh
 
 
 def add(registry: Registry, *names: str, **options: Any) -> list[StandIn]:
@@ -85,3 +94,20 @@ def add(registry: Registry, *names: str, **options: Any) -> list[StandIn]:
     for backend in made:
         registry.register(backend.name, functools.partial(lambda made: made, backend))
     return made
+
+
+def only_cases_of(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `check_backend` leave out the kernels that a test is not about, to save their time."""
+    every = testing.cases
+
+    def some(reference: NumpyBackend, dtype: Any) -> Any:
+        return (case for case in every(reference, dtype) if case[0] == kernel)
+
+    monkeypatch.setattr(testing, "cases", some)
+
+
+def save_no_pixels(figure: Any, path: Any) -> str:
+    """`figures.save_figure` but for the pixels: a small run trains in less than they take."""
+    with replace_file(path) as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+    return ""

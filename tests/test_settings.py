@@ -214,9 +214,11 @@ exec(compile(source, spec.origin, "exec"), module.__dict__)
 import dataclasses
 from fastconv.cli import main
 from fastconv.datasets import DATASETS
-(x, t), (x_test, t_test) = DATASETS["digits"].load(flatten=False)
-split = (x[:61], t[:61]), (x_test[:41], t_test[:41])
-DATASETS["digits"] = dataclasses.replace(DATASETS["digits"], load=lambda flatten: split)
+whole = DATASETS["digits"].load
+def few(flatten):
+    (x, t), (x_test, t_test) = whole(flatten=flatten)
+    return (x[:61], t[:61]), (x_test[:41], t_test[:41])
+DATASETS["digits"] = dataclasses.replace(DATASETS["digits"], load=few)
 sys.exit(main.main(sys.argv[1:]))
 """
 

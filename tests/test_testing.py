@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import selection, testing
+from fastconv import selection
 from fastconv.backends.algorithms import ConvAlgorithms
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS, Way
@@ -19,19 +19,9 @@ from fastconv.errors import UnknownBackend
 from fastconv.geometry import window_geometry
 from fastconv.testing import Report, call_kernel, check_backend
 
-from .stand_ins import StandIn, fresh_registry
+from .stand_ins import StandIn, fresh_registry, only_cases_of
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
-
-
-def only_cases_of(kernel, monkeypatch):
-    """Leave out the kernels that a test is not about, to save their time."""
-    every = testing.cases
-
-    def some(reference, dtype):
-        return (case for case in every(reference, dtype) if case[0] == kernel)
-
-    monkeypatch.setattr(testing, "cases", some)
 
 
 @pytest.mark.parametrize("name", ["numba", "cython"])
@@ -212,6 +202,12 @@ def writes_outside_of_its_output(right, a):
     out = a["out"]
     beyond = np.lib.stride_tricks.as_strided(out.reshape(-1), (out.size + 1,), out.strides[-1:])
     beyond[-1] = 0
+
+
+@mistake("affine_forward")
+def writes_in_front_of_its_output(right, a):
+    right(**a)
+    np.lib.stride_tricks.as_strided(a["out"].reshape(-1)[::-1], (a["out"].size + 1,))[-1] = 0
 
 
 @mistake("affine_backward")

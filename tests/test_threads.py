@@ -163,10 +163,11 @@ def test_threadpoolctl_limits_numpy_s_blas_and_not_the_kernels(registry):
     (mine,) = add(registry, "mine")
     layer = Relu(backend="mine")
     fastconv.set_num_threads(2)
-    with threadpoolctl.threadpool_limits(1):
-        layer.forward(np.ones(3))
-        pools = threadpoolctl.threadpool_info()
-        assert {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"} <= {1}
+    for limit in (2, 1):
+        with threadpoolctl.threadpool_limits(limit):
+            layer.forward(np.ones(3))
+            pools = threadpoolctl.threadpool_info()
+            assert {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"} <= {limit}
     assert mine.threads == [2]
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import fastconv
 from fastconv import config, selection
+from fastconv.backends import Registry
 from fastconv.backends.algorithms import ALGORITHMS
 from fastconv.datasets import load_digits, load_mnist
 from fastconv.geometry import WindowGeometry, window_geometry
@@ -27,7 +28,7 @@ from fastconv.testing import call_kernel, ways
 
 from . import naive, naive_grouped
 from .compare import TOLERANCE, assert_close
-from .stand_ins import fresh_registry
+from .stand_ins import put_registry
 from .took import runs_by
 
 FORCED = ALGORITHMS[1:]
@@ -114,6 +115,12 @@ class Case:
 case = functools.cache(Case)
 
 
+@functools.cache
+def registry_of(isa: str) -> Registry:
+    """Backends that are held to an instruction set, loaded once for thousands of tests."""
+    return Registry(max_isa=isa)
+
+
 @pytest.fixture(params=["numpy", "numba", "cython baseline", "cython avx2", "cython avx512"])
 def build(request, monkeypatch):
     """(algorithm, threads) to a backend's table, for each build of the kernels.
@@ -122,8 +129,9 @@ def build(request, monkeypatch):
     where no convolution need be a `plain` one, as among grouped ones, may none have.
     """
     name, _, isa = request.param.partition(" ")
-    registry = fresh_registry(monkeypatch, max_isa=isa) if isa else selection.registry()
-    status = registry.status(name)
+    if isa:
+        put_registry(monkeypatch, registry_of(isa))
+    status = selection.registry().status(name)
     if not status:
         pytest.skip(status.reason)
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from ..backends.table import KERNELS, Backend
 from .cases import cases
 from .programs import check_programs
 from .strict import Arguments, call_kernel, is_array, require
-from .taken import require_said, says_ways, ways
+from .taken import require_said, says_algorithms, ways
 
 __all__ = ["Report", "call_kernel", "check_backend", "signature_differences", "ways"]
 
@@ -177,13 +178,17 @@ class _Call:
     blank: NDArray[np.bool_] | None
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         arrays = [f"{n} {a.dtype} {a.shape}" for n, a in self.inputs.items() if is_array(a)]
         g = self.inputs.get("geometry")
         window = [f"window {g.fh} x {g.fw}, stride {g.stride}, pad {g.pad}"] if g else []
         return f"{self.kernel}: {', '.join(arrays + window)}"
 
     def run(self, backend: Backend) -> dict[str, Any]:
-        if not says_ways(backend):
+        if not says_algorithms(backend, self.kernel):
             return call_kernel(backend, self.kernel, **self.inputs)
         with ways(backend) as taken:
             got = call_kernel(backend, self.kernel, **self.inputs)

@@ -60,7 +60,7 @@ class _Twin:
     name : str
         Of the argument that it is.
     program, calls : array
-    guard : array
+    memory : array
         Around the program's.
     first : array or None
         What it held when the program was made; None of one that only calls write.
@@ -69,7 +69,7 @@ class _Twin:
     name: str
     program: Array
     calls: Array
-    guard: Array
+    memory: Array
     first: Array | None = None
 
     def hold(self, numbers: Any) -> None:
@@ -93,7 +93,7 @@ class _Twin:
         count = int(np.sum(differs))
         fault = "is not what the call by itself gives" if written else "is an input, and written"
         require(not count, f"{where}: {self.name} {fault}: {count} of {differs.size} differ")
-        require(intact(self.guard), f"{where}: written outside of {self.name}")
+        require(intact(self.memory), f"{where}: written outside of {self.name}")
 
 
 @dataclass
@@ -109,8 +109,8 @@ class _Rows:
     def add(self, kernel: str, inputs: Arguments) -> None:
         """A call of a kernel on inputs of its own."""
         sides = [lay_out(self.backend, kernel, inputs) for _ in range(2)]
-        (given, outputs, guards), (other, others, _) = sides
-        places = dict(guards)
+        (given, outputs, memories), (other, others, _) = sides
+        places = dict(memories)
         read = [
             _Twin(name, given[name], other[name], places[name], inputs[name])
             for name in given
@@ -127,8 +127,8 @@ class _Rows:
         given = is_array(first)
         shape, dtype = (first.shape, first.dtype) if given else (first, np.dtype(dtype))
         last = self.backend.layout == "channels_last" if last is None else last
-        (program, guard), (calls, _) = (guarded(shape, dtype, last) for _ in range(2))
-        twin = _Twin(name, program, calls, guard, first if given else None)
+        (program, memory), (calls, _) = (guarded(shape, dtype, last) for _ in range(2))
+        twin = _Twin(name, program, calls, memory, first if given else None)
         if given:
             twin.hold(first)
         return twin

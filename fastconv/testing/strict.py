@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,14 +52,14 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
     AssertionError
         The kernel wrote into an input, or outside of an output.
     """
-    given, outputs, guards = lay_out(backend, kernel, inputs)
+    given, outputs, memories = lay_out(backend, kernel, inputs)
     result = getattr(backend, kernel)(**(given | outputs))
     for name, value in inputs.items():
         if is_array(value) and name not in outputs:
             same = given[name].tobytes() == value.tobytes()
             require(same, f"{kernel} wrote into its input {name}")
-    for name, guard in guards:
-        require(intact(guard), f"{kernel} wrote outside of {name}")
+    for name, memory in memories:
+        require(intact(memory), f"{kernel} wrote outside of {name}")
     return outputs if result is None else {**outputs, "loss": result}
 
 
@@ -71,35 +72,35 @@ def lay_out(
     -------
     given, outputs : dict
         All that is handed to the kernel, together; what is updated in place is in both.
-    guards : list of (str, array)
-        Of each array, by name; `intact` tells whether one has been written to.
+    memories : list of (str, array)
+        In which each array lies, by name; `intact` tells whether the poison around it is whole.
     """
     last = backend.layout == "channels_last" and kernel not in CHANNELS_FIRST
     dtype = next(a.dtype for a in inputs.values() if is_array(a) and a.dtype.kind == "f")
     given: Arguments = {}
-    guards: list[tuple[str, Array]] = []
+    memories: list[tuple[str, Array]] = []
     written = IN_PLACE if kernel == "adam_update" else ()
     for name, value in inputs.items():
         if not is_array(value):
             given[name] = value
             continue
-        given[name], guard = guarded(value.shape, value.dtype, last and name not in FILTERS)
+        given[name], memory = guarded(value.shape, value.dtype, last and name not in FILTERS)
         given[name][...] = value
         given[name].flags.writeable = name in written
-        guards.append((name, guard))
+        memories.append((name, memory))
     outputs: Arguments = {name: given[name] for name in written}
     for name, shape in output_shapes(kernel, inputs).items():
         if inputs.get(name, shape) is None:
             continue
         own_dtype = output_dtype(kernel, name, inputs, dtype)
-        outputs[name], guard = guarded(shape, own_dtype, last and name not in FILTERS)
-        guards.append((name, guard))
-    return given, outputs, guards
+        outputs[name], memory = guarded(shape, own_dtype, last and name not in FILTERS)
+        memories.append((name, memory))
+    return given, outputs, memories
 
 
-def intact(guard: Array) -> bool:
-    """Whether nobody has written into a guard."""
-    return guard.tobytes() == _poison(guard.size, guard.dtype).tobytes()
+def intact(memory: Array) -> bool:
+    """Whether nobody has written beside the array that lies in it."""
+    return (memory[:GUARD].tobytes(), memory[-GUARD:].tobytes()) == (_guard(memory.dtype),) * 2
 
 
 def is_array(value: Any) -> bool:
@@ -111,17 +112,20 @@ def _poison(size: int, dtype: np.dtype[Any]) -> Array:
     return np.full(size, np.nan if dtype.kind == "f" else 0x5A, dtype)
 
 
+@cache
+def _guard(dtype: np.dtype[Any]) -> bytes:
+    """What stands on either side of an array."""
+    return _poison(GUARD, dtype).tobytes()
+
+
 def guarded(
     shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bool
 ) -> tuple[Array, Array]:
-    """(array, its guards as one view): poison in poison, images as the layout says."""
+    """(array, the memory it lies in): poison in poison, images as the layout says."""
     size = math.prod(shape)
     memory = _poison(2 * GUARD + size, dtype)
-    around = np.lib.stride_tricks.as_strided(
-        memory, (2, GUARD), ((GUARD + size) * dtype.itemsize, dtype.itemsize), writeable=False
-    )
     array = memory[GUARD : GUARD + size]
     if len(shape) == 4 and channels_last:
         n, c, h, w = shape
-        return array.reshape(n, h, w, c).transpose(0, 3, 1, 2), around
-    return array.reshape(shape), around
+        return array.reshape(n, h, w, c).transpose(0, 3, 1, 2), memory
+    return array.reshape(shape), memory

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ..backends.algorithms import ConvAlgorithms
 from ..backends.table import FAMILIES, Backend, Way
 from .strict import Arguments, is_array, require
 
-__all__ = ["require_said", "says_ways", "ways"]
+__all__ = ["require_said", "says_algorithms", "says_ways", "ways"]
 
 CONVOLUTIONS = FAMILIES["conv2d"] + FAMILIES["conv2d_block"]
 """Kernels whose algorithms a backend may say beforehand."""
@@ -57,6 +58,13 @@ def says_ways(backend: Backend) -> bool:
     return callable(getattr(backend, "ways_taken", None))
 
 
+def says_algorithms(backend: Backend, kernel: str) -> bool:
+    """Whether this is a convolution of the backend's own, whose ways it says and counts."""
+    provider = getattr(backend, "providers", {}).get(kernel, backend.name)
+    own = kernel in CONVOLUTIONS and provider == backend.name
+    return own and says_ways(backend) and hasattr(backend, "conv2d_algorithms")
+
+
 def require_said(
     backend: Backend, kernel: str, inputs: Arguments, results: Arguments, taken: Counter[Way]
 ) -> None:
@@ -65,17 +73,13 @@ def require_said(
     Parameters
     ----------
     kernel : str
-        Where it is no convolution of the backend's own, or the backend does not say beforehand,
-        nothing is checked.
+        One of which the backend `says_algorithms`.
     inputs, results : dict
         Arrays by name.
     taken : Counter of Way
         What `ways` gave for this call alone.
     """
-    say = getattr(backend, "conv2d_algorithms", None)
-    provider = getattr(backend, "providers", {}).get(kernel, backend.name)
-    if kernel not in CONVOLUTIONS or provider != backend.name or say is None:
-        return
+    say: Callable[..., ConvAlgorithms] = backend.conv2d_algorithms  # type: ignore[attr-defined]
     said = say(inputs["geometry"], len(inputs["weight"]), bool(inputs.get("pool")))
     empty = any(is_array(array) and not array.size for array in (inputs | results).values())
     for part in ("forward", "input_gradient", "weight_gradient"):

@@ -16,11 +16,16 @@ import pytest
 import fastconv
 from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS
+from fastconv.experiment import figures
 from fastconv.io.arrays import load_arrays
+
+from ..stand_ins import save_no_pixels
 
 ROOT = Path(fastconv.__file__).resolve().parents[1]
 FILES = {"config.json", "history.jsonl", "weights.npz", "checkpoint.npz", "result.json"}
 PICTURES = {"curves.png", "mistakes.png"}
+
+SAVE_FIGURE = figures.save_figure
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -28,6 +33,18 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_pixels(monkeypatch):
+    """Pictures are laid out, and their files are there; runs that are shared have whole ones."""
+    monkeypatch.setattr(figures, "save_figure", save_no_pixels)
+
+
+@pytest.fixture
+def pixels(monkeypatch):
+    """For a test that is about the pictures themselves."""
+    monkeypatch.setattr(figures, "save_figure", SAVE_FIGURE)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_a_wrong_text_is_told(fastconv_command, command, text, message):
     assert not list(Path().iterdir())
 
 
-def test_a_picture_of_samples(few_digits, fastconv_command, monkeypatch):
+def test_a_picture_of_samples(few_digits, pixels, fastconv_command, monkeypatch):
     pytest.importorskip("matplotlib", reason="draws the picture")
     (x_train, t_train), _ = few_digits
     drawn = []

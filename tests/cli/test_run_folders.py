@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastconv.cli import main as cli
@@ -27,15 +29,18 @@ TRAIN = ["train", "--model", "lenet", "--epochs", "2", "--batch-size", "10", "--
 
 FEW = """
 import dataclasses, os, signal, sys, time
+import numpy as np
 from fastconv.cli import main as cli
 from fastconv.experiment import figures
 from fastconv.datasets import DATASETS
-(x, t), (x_test, t_test) = DATASETS["digits"].load(flatten=False)
-split = (x[:61], t[:61]), (x_test[:41], t_test[:41])
+with np.load(os.environ["FEW_DIGITS"]) as arrays:
+    split = (arrays["x"], arrays["t"]), (arrays["x_test"], arrays["t_test"])
 DATASETS["digits"] = dataclasses.replace(DATASETS["digits"], load=lambda flatten: split)
 figures.save_figure = lambda figure, path: None
 """
-"""The command in a process of its own, on the digits that `few_digits` gives."""
+"""The command on the digits that `few_digits` gives, whose packages take long to import."""
+
+Process = Callable[[str], subprocess.Popen[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +59,19 @@ def kept_straight(few, tmp_path_factory) -> Path:
     return folder
 
 
-def process(code: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-c", FEW + code]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(), text=True, stdout=pipe, stderr=pipe)
+@pytest.fixture(scope="module")
+def process(few, tmp_path_factory) -> Process:
+    """Starts the command in a process of its own, where the code calls it."""
+    (x, t), (x_test, t_test) = few.load(flatten=False)
+    file = tmp_path_factory.mktemp("few") / "few.npz"
+    np.savez(file, x=x, t=t, x_test=x_test, t_test=t_test)
+
+    def start(code: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-c", FEW + code]
+        pipe, variables = subprocess.PIPE, environment() | {"FEW_DIGITS": str(file)}
+        return subprocess.Popen(command, env=variables, text=True, stdout=pipe, stderr=pipe)
+
+    return start
 
 
 def names(folder: str | Path) -> set[str]:
@@ -73,7 +87,7 @@ def no_data(monkeypatch):
 # ---- reserved -------------------------------------------------------------------------
 
 
-def test_six_runs_in_one_second():
+def test_six_runs_in_one_second(process):
     code = "time.strftime = lambda *form: '20261127-120000'\n"
     code += f"sys.exit(cli.main({[*TRAIN, '--backend', 'numpy', '--threads', '1']!r}))"
     running = [process(code) for _ in range(6)]
@@ -179,7 +193,7 @@ def test_members_are_held_too(few_digits, fastconv_command):
     assert len(history("two/member-2")) == 3
 
 
-def test_two_resumes_at_once(whole):
+def test_two_resumes_at_once(whole, process):
     """One goes on, and the history is its own."""
     code = f"sys.exit(cli.main(['train', '--resume', {whole!r}, '--epochs', '40']))"
     running = [process(code) for _ in range(2)]
@@ -195,7 +209,7 @@ def test_two_resumes_at_once(whole):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_the_lock_of_a_killed_process_holds_nothing(whole, fastconv_command):
+def test_the_lock_of_a_killed_process_holds_nothing(whole, process, fastconv_command):
     code = "from fastconv.experiment.folder import RunFolder\n"
     code += f"with RunFolder({whole!r}).held(new=False):\n    print('held', flush=True)\n"
     one = process(code + "    time.sleep(600)")
@@ -295,7 +309,9 @@ def test_a_resumed_run_cleans_up(whole, fastconv_command):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("write", range(1, 9))
-def test_a_run_that_is_killed_while_it_writes(kept_straight, few_digits, fastconv_command, write):
+def test_a_run_that_is_killed_while_it_writes(
+    kept_straight, few_digits, process, fastconv_command, write
+):
     """Files are config, history, then checkpoint and weights of each epoch, then the result."""
     code = "plain, count = os.fsync, []\n"
     code += "def fsync(file):\n"
@@ -315,7 +331,7 @@ def test_a_run_that_is_killed_while_it_writes(kept_straight, few_digits, fastcon
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_run_that_is_killed_before_it_writes(few_digits, fastconv_command):
+def test_a_run_that_is_killed_before_it_writes(few_digits, process, fastconv_command):
     code = "from fastconv.experiment.data import Data\n"
     code += "Data.load = lambda *a, **b: os.kill(os.getpid(), signal.SIGKILL)\n"
     one = process(code + f"cli.main({[*TRAIN, '--out', 'killed']!r})")

@@ -218,7 +218,7 @@ def test_a_folder_whose_name_is_no_text_can_be_trained_on_and_resumed(pictures, 
     assert status == 0 and r"データ\udcff: 32 training" in shown
 
 
-def test_pictures_say_which_characters_are_boxes(pictures, fastconv_command, monkeypatch):
+def test_pictures_say_which_characters_are_boxes(pictures, pixels, fastconv_command, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     options = ["--model", "lenet", "--image-size", "14", "--epochs", "1", "--out", "run"]
     monkeypatch.setattr("fastconv.experiment.figures.MORE_FONTS", ())

@@ -16,7 +16,7 @@ from fastconv.cli import main as cli
 from .conftest import FILES
 
 
-def test_evaluate_counts_what_the_network_answers(whole, few_digits, fastconv_command):
+def test_evaluate_counts_what_the_network_answers(whole, few_digits, pixels, fastconv_command):
     status, out, _ = fastconv_command("evaluate", whole, "--out", "pictures")
     assert status == 0
     network = fastconv.DeepConvNet()

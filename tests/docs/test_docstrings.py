@@ -16,6 +16,8 @@ from sybil.parsers.rest import DocTestParser
 import fastconv
 from fastconv.errors import UnknownBackend
 
+from ..stand_ins import only_cases_of
+
 PACKAGE = Path(fastconv.__file__).resolve().parent
 DOCTESTS = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text()]
 
@@ -41,7 +43,8 @@ def is_python(text: str) -> bool:
 
 
 @pytest.mark.parametrize("path", DOCTESTS, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_doctests(path):
+def test_doctests(path, monkeypatch):
+    only_cases_of("relu_forward", monkeypatch)  # tests/test_testing.py checks backends in full
     for example in Sybil([DocTestParser()]).parse(path):
         example.evaluate()
 
