@@ -12,7 +12,8 @@ import pytest
 
 import fastconv
 from fastconv.errors import MissingDependency
-from fastconv.experiment import figures
+from fastconv.experiment import drawing, figures
+from fastconv.models import lenet
 
 pytest.importorskip("matplotlib", reason="draws the pictures")
 
@@ -251,3 +252,30 @@ def test_a_matplotlib_that_finds_no_folder_for_its_cache_is_one_that_is_missing(
     monkeypatch.setattr(sys, "meta_path", [NoFolder(), *sys.meta_path])
     with pytest.raises(MissingDependency, match=r"does not start: .*writable cache"):
         figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
+
+
+@pytest.mark.parametrize("picture", ["curves", "mistakes", "confusion", "samples", "network"])
+def test_latex_sets_no_text_whatever_the_users_matplotlibrc_says(tmp_path, rng, picture):
+    """It may not be installed, and takes ``100%_sure`` for a comment."""
+    from matplotlib import rc_context
+
+    names, images = ["100%_sure", "$a", "b"], rng.random((6, 1, 8, 8), np.float32)
+
+    def draw(path: Path) -> bytes:
+        match picture:
+            case "curves":
+                figures.draw_curves(path, [2.3, 2.2], [record(1, 2, 0.5, 0.5)], "run_1 on 100%")
+            case "mistakes":
+                answers = np.array([1, 2, 0, 0, 1, 2])
+                figures.draw_mistakes(path, images, np.zeros(6, int), answers, names)
+            case "confusion":
+                figures.draw_confusion(path, np.eye(3, dtype=int), names)
+            case "samples":
+                figures.draw_samples(path, images.reshape(2, 3, 1, 8, 8), "rotate=5")
+            case "network":
+                drawing.draw_network(path, lenet(seed=0), (1, 28, 28), "lenet_1")
+        return path.read_bytes()
+
+    expected = draw(tmp_path / "plain.png")
+    with rc_context({"text.usetex": True}):
+        assert draw(tmp_path / "again.png") == expected
