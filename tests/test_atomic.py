@@ -233,10 +233,11 @@ def test_a_device_that_is_full_says_so(full_device):
 def test_a_pipe_is_written_to(tmp_path):
     pipe, got = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    # It would wait for ever at the other end of a pipe that was replaced.
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     write(pipe, b"x" * 300_000)  # more than a pipe holds
-    reader.join()
+    reader.join(timeout=60)
     assert got == [b"x" * 300_000]
     assert stat.S_ISFIFO(pipe.stat().st_mode) and alone(pipe)
 
