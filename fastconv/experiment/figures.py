@@ -50,10 +50,10 @@ MOST_COUNTS = 40  # classes of a confusion matrix whose cells still hold a numbe
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Let Matplotlib set all texts itself, in a ``with`` block or a function.
+    """Let Matplotlib draw as by default in a ``with`` block or a function, but for the fonts.
 
-    Where the user's matplotlibrc has LaTeX do that, it may be missing, and takes the names of
-    classes and folders for its own language.
+    A matplotlibrc may have LaTeX set all texts, which may be missing, and takes the names of
+    classes for its own language; it may have images begin at the bottom, and so on.
 
     Raises
     ------
@@ -68,7 +68,12 @@ def drawing() -> Iterator[None]:
         raise MissingDependency(
             f"pictures need Matplotlib, which does not start: {error}"
         ) from None
-    with matplotlib.rc_context({"text.usetex": False}):
+    settings = matplotlib.rcParams
+    fonts = {name: settings[name] for name in settings if name.startswith("font.")}
+    del fonts["font.size"]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        settings.update(fonts)
         yield
 
 
