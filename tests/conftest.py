@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the CPUs: a thread that spins while it waits takes them from the others.
@@ -136,3 +137,20 @@ def _choices_of_the_process(monkeypatch: pytest.MonkeyPatch):
     config.set_conv_algorithm(None)
     config.set_programs(None)
     selection.auto_choice.cache_clear()
+
+
+@pytest.fixture
+def full_device(tmp_path: Path) -> Path:
+    """A device that takes nothing, to be written to by its name.
+
+    Root gets one of the test's own: a fault that replaces devices would replace the machine's.
+    """
+    if os.geteuid() != 0:
+        return Path("/dev/full")
+    device = tmp_path / "full"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        device.open("wb").close()
+    except PermissionError:
+        pytest.skip("no devices can be made here")
+    return device

@@ -12,7 +12,8 @@ import pytest
 
 import fastconv
 from fastconv.errors import MissingDependency
-from fastconv.experiment import figures
+from fastconv.experiment import drawing, figures
+from fastconv.models import lenet
 
 pytest.importorskip("matplotlib", reason="draws the pictures")
 
@@ -251,3 +252,43 @@ def test_a_matplotlib_that_finds_no_folder_for_its_cache_is_one_that_is_missing(
     monkeypatch.setattr(sys, "meta_path", [NoFolder(), *sys.meta_path])
     with pytest.raises(MissingDependency, match=r"does not start: .*writable cache"):
         figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
+
+
+def picture(name: str, path: Path) -> bytes:
+    """One of the pictures of a run, as a file."""
+    rng = np.random.default_rng(0)
+    images, names = rng.random((6, 1, 8, 8), np.float32), ["100%_sure", "$a", "b"]
+    match name:
+        case "curves":
+            figures.draw_curves(path, [2.3, 2.2], [record(1, 2, 0.5, 0.5)], "run_1 on 100%")
+        case "mistakes":
+            answers = np.array([1, 2, 0, 0, 1, 2])
+            figures.draw_mistakes(path, images, np.zeros(6, int), answers, names)
+        case "confusion":
+            figures.draw_confusion(path, np.eye(3, dtype=int), names)
+        case "samples":
+            figures.draw_samples(path, images.reshape(2, 3, 1, 8, 8), "rotate=5")
+        case "network":
+            drawing.draw_network(path, lenet(seed=0), (1, 28, 28), "lenet_1")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["curves", "mistakes", "confusion", "samples", "network"])
+def test_pictures_are_the_same_whatever_the_users_matplotlibrc_says(tmp_path, name):
+    """LaTeX may not be installed, and takes ``100%_sure`` for a comment."""
+    from matplotlib import rc_context, rcParams
+
+    expected = picture(name, tmp_path / "plain.png")
+    asked = {"image.origin": "lower", "font.size": 30, "savefig.bbox": "tight", "text.color": "red"}
+    with rc_context({"text.usetex": True, **asked}):
+        assert picture(name, tmp_path / "again.png") == expected
+        assert rcParams["text.usetex"] and rcParams["image.origin"] == "lower"
+
+
+def test_fonts_of_the_users_choice_are_taken(tmp_path):
+    """They may be the only ones that have the letters of a class's name."""
+    from matplotlib import rc_context
+
+    expected = picture("confusion", tmp_path / "plain.png")
+    with rc_context({"font.family": "serif"}):
+        assert picture("confusion", tmp_path / "again.png") != expected

@@ -198,12 +198,12 @@ with warnings.catch_warnings(record=True) as told:
     found = mine.read("relu")
     if found is None:
         mine.write("relu", code)
-    print(found, len(told), mine.unread)
+    print(found, len(told), "" if mine.folder is None else "kept", mine.unread, sep="|")
 """
 
 
 def as_user(user: int, folder: Path, code: str) -> list[str]:
-    """What a process of that user reads, how many warnings it got, and why it read nothing."""
+    """What a process of that user reads, how many warnings, ``kept`` or nothing, why nothing."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", AS_USER, str(user), str(folder), code],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -212,7 +212,7 @@ def as_user(user: int, folder: Path, code: str) -> list[str]:
         timeout=60,
         check=True,
     )
-    return done.stdout.strip().split(" ", 2)
+    return done.stdout.strip("\n").split("|")
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def shared():
 @root
 def test_users_share_a_folder_and_run_no_code_of_each_other(shared):
     assert as_user(2001, shared, "a")[:2] == ["None", "0"]
-    found, told, why = as_user(2002, shared, "b")
+    found, told, _, why = as_user(2002, shared, "b")
     assert (found, told) == ("None", "0")
     assert "belongs to another user (2001)" in why
     assert as_user(2001, shared, "c")[0] == "b'a'"
@@ -260,7 +260,7 @@ def test_an_unreadable_piece_is_one_that_is_not_there(shared):
         store_in(shared).write("relu", b"root's own")
     shared.joinpath("numba-0").chmod(0o755)
     shared.joinpath("numba-0", "stamp").chmod(0o755)
-    found, told, why = as_user(2001, shared, "mine")
+    found, told, _, why = as_user(2001, shared, "mine")
     assert (found, told) == ("None", "0")
     assert "Permission denied" in why
     assert as_user(2001, shared, "")[0] == "b'mine'"
@@ -269,7 +269,16 @@ def test_an_unreadable_piece_is_one_that_is_not_there(shared):
 @root
 def test_a_folder_that_this_user_cannot_write_is_told_once(shared):
     shared.chmod(0o755)
-    assert as_user(2001, shared, "a")[:2] == ["None", "1"]
+    assert as_user(2001, shared, "a")[:3] == ["None", "1", ""]
+
+
+@root
+def test_a_folder_of_ones_own_that_is_read_only_is_not_said_to_keep_anything(shared):
+    assert as_user(2001, shared, "a")[:3] == ["None", "0", "kept"]
+    (place,) = shared.glob("numba-2001/*")
+    (place / "relu").unlink()
+    place.chmod(0o555)
+    assert as_user(2001, shared, "b")[:3] == ["None", "1", ""]
 
 
 # ---- what the code depends on -----------------------------------------------------------

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     test = images.test
     result = evaluate(ensemble, test, config.backend, progress)
     seconds = time.perf_counter() - started
-    speed = result.total / seconds
+    speed = result.total / seconds if seconds else 0.0  # a coarse clock, a small set
     say(
         f"{data.name}: test accuracy {100 * result.accuracy:.2f} % "
         f"({result.correct}/{result.total}), {seconds:.2f} s, {speed:,.0f} images/s; "

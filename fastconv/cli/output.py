@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..console import is_terminal, mention, tell
@@ -20,13 +21,23 @@ __all__ = [
 
 def one_line(error: Exception) -> str:
     """An error's message with its notes; one that is not the user's says so."""
-    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    text = " ".join(f"{error}{notes}".split())
+    notes = [*getattr(error, "__notes__", ())]
+    if isinstance(error, OSError) and _current_folder_is_gone():
+        notes.append("the current folder has been removed; change to another")
+    text = " ".join(f"{error}{''.join(f' ({note})' for note in notes)}".split())
     if isinstance(error, FastconvError | OSError):
         return text
     if isinstance(error, MemoryError):
         return f"not enough memory: {text}"
     return f"{type(error).__name__}: {text} (a fault of fastconv's; --debug shows where)"
+
+
+def _current_folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def complain(command: str, text: str) -> None:

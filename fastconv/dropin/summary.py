@@ -144,6 +144,10 @@ NUMBERS_FROM = 5  # columns of words before it are set flush left
 def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
     """The kernels by layer and operation, and the time that was spent outside of them."""
     whole = told["seconds"]
+
+    def share(seconds: float) -> str:
+        return f"{100 * seconds / whole:.1f} %" if whole else "-"  # "-": the clock is too coarse
+
     kernels: list[tuple[str, ...]] = [
         (
             row["layer"] or "-",
@@ -153,14 +157,13 @@ def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
             row["algorithm"] or "-",
             f"{row['calls']:,}",
             f"{row['seconds']:.4f}",
-            f"{100 * row['seconds'] / whole:.1f} %",
+            share(row["seconds"]),
             "-" if row["gflops"] is None else f"{row['gflops']:.1f}",
         )
         for row in told["kernels"]
     ]
     rest = max(0.0, whole - told["kernel_seconds"])
-    share = f"{100 * rest / whole:.1f} %"
-    elsewhere = ("elsewhere", "Python, NumPy", *[""] * 4, f"{rest:.4f}", share, "")
+    elsewhere = ("elsewhere", "Python, NumPy", *[""] * 4, f"{rest:.4f}", share(rest), "")
     return [*kernels, elsewhere]
 
 

@@ -16,7 +16,7 @@ from ..layers.containers import AuxiliaryHead, Shortcut
 from ..layers.tree import LayerPath, Tracer
 from ..network.network import Network
 from ..network.summary import layer_facts
-from .figures import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
+from .figures import BLUE, GREEN, GREY, ORANGE, RED, drawing, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,6 +169,7 @@ class _Beside:
         _join(axes, x, centre, "+")
 
 
+@drawing()
 def draw_network(
     path: str | PathLike[str], network: Network, input_shape: tuple[int, ...], title: str
 ) -> None:

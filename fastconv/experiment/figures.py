@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ __all__ = [
     "draw_curves",
     "draw_mistakes",
     "draw_samples",
+    "drawing",
     "new_figure",
     "save_figure",
 ]
@@ -46,6 +48,36 @@ LONGEST_NAME = 14
 MOST_COUNTS = 40  # classes of a confusion matrix whose cells still hold a number
 
 
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Let Matplotlib draw as by default in a ``with`` block or a function, but for the fonts.
+
+    A matplotlibrc may have LaTeX set all texts, which may be missing, and takes the names of
+    classes for its own language; it may have images begin at the bottom, and so on.
+
+    Raises
+    ------
+    MissingDependency
+        Matplotlib is not installed, or does not start.
+    """
+    try:
+        import matplotlib.figure
+    except ImportError:
+        raise MissingDependency("pictures need Matplotlib: pip install matplotlib") from None
+    except OSError as error:  # it finds no folder for its cache, not even a temporary one
+        raise MissingDependency(
+            f"pictures need Matplotlib, which does not start: {error}"
+        ) from None
+    settings = matplotlib.rcParams
+    fonts = {name: settings[name] for name in settings if name.startswith("font.")}
+    del fonts["font.size"]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        settings.update(fonts)
+        yield
+
+
+@drawing()
 def draw_curves(
     path: str | PathLike[str],
     step_losses: Sequence[float],
@@ -127,6 +159,7 @@ def _finish_panel(axes: Axes, title: str, epochs: Sequence[int]) -> None:
         axes.legend(frameon=False, loc="best", fontsize=9)
 
 
+@drawing()
 def draw_mistakes(
     path: str | PathLike[str],
     images: NDArray[Any],
@@ -252,6 +285,7 @@ def _frame(left: float, top: float, width: int, height: int) -> Any:
     return Rectangle((left, top), width, height, **style)
 
 
+@drawing()
 def draw_confusion(
     path: str | PathLike[str], confusion: NDArray[np.integer], label_names: Sequence[str]
 ) -> str:
@@ -308,6 +342,7 @@ def draw_confusion(
     return save_figure(figure, path)
 
 
+@drawing()
 def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> str:
     """Draw images, and below each of them what became of it.
 
@@ -356,16 +391,10 @@ _CELL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, or a `MissingDependency`."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        raise MissingDependency("pictures need Matplotlib: pip install matplotlib") from None
-    except OSError as error:  # it finds no folder for its cache, not even a temporary one
-        raise MissingDependency(
-            f"pictures need Matplotlib, which does not start: {error}"
-        ) from None
+    """A figure of so many inches, to be drawn inside of `drawing`."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
     return Figure(figsize=(width, height), layout=layout)
 

@@ -128,6 +128,14 @@ def test_info_of_the_layers_in_training(fastconv_command):
     assert "--training: only with --layers" in err
 
 
+def test_evaluate_by_a_clock_that_stands_still(whole, few_digits, fastconv_command, monkeypatch):
+    """As coarse ones do while a small set is answered."""
+    monkeypatch.setattr("time.perf_counter", lambda: 5.0)
+    status, out, _ = fastconv_command("evaluate", whole, "--json")
+    assert status == 0
+    assert json.loads(out)["images_per_second"] == 0
+
+
 @pytest.mark.parametrize(
     "command", ["train", "evaluate", "predict", "convert", "export", "info", "ensemble", "recipes"]
 )

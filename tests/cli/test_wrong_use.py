@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -165,6 +166,22 @@ def test_a_fault_of_our_own_is_called_that(few_digits, fastconv_command, monkeyp
     status, _, err = fastconv_command("info")
     assert status == 1
     assert err.startswith("fastconv info: error: KeyError: 'missing' (a fault of fastconv's")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders in use cannot be removed there")
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_current_folder_that_has_been_removed_is_told(
+    whole, few_digits, fastconv_command, command
+):
+    run, gone = Path(whole).absolute(), Path("gone").absolute()
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    words = {"train": ("--model", "lenet"), "evaluate": (str(run), "--out", "pictures")}[command]
+    status, _, err = fastconv_command(command, *words)
+    assert status != 0
+    assert "error: " in err
+    assert err.endswith("(the current folder has been removed; change to another)\n")
 
 
 def test_a_failed_download_says_what_to_do(few_digits, fastconv_command, monkeypatch, tmp_path):

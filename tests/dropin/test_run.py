@@ -13,6 +13,7 @@ import pytest
 from fastconv.__main__ import COMMANDS
 from fastconv.cli import main as cli
 from fastconv.cli.main import main
+from fastconv.dropin import summary
 
 from .conftest import assert_same_print, last_line, plainly, python
 
@@ -267,6 +268,16 @@ def test_profile(book):
     assert content["fastconv"]["kernel_seconds"] == pytest.approx(
         sum(row["seconds"] for row in kernels)
     )
+
+
+def test_a_profile_by_a_clock_that_stands_still():
+    """As a coarse one does during a short script: there are no shares of no time."""
+    row = {"layer": "", "kernel": "relu_forward", "backend": "numpy", "dtype": "float32"}
+    row |= {"algorithm": None, "calls": 1, "seconds": 0.0, "gflops": None}
+    told = {"seconds": 0.0, "kernel_seconds": 0.0, "kernels": [row]}
+    kernel, elsewhere = summary.rows(told)
+    assert kernel[6:] == ("0.0000", "-", "-")
+    assert elsewhere[6:] == ("0.0000", "-", "")
 
 
 def test_a_profile_that_cannot_be_written(book):
