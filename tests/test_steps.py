@@ -7,9 +7,13 @@ bit, since a program makes the same calls.
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +21,22 @@ import pytest
 import fastconv
 from fastconv import config, selection
 from fastconv.backends.calls import MOVE, WRITES, call_each
-from fastconv.errors import LabelError, StateError
-from fastconv.layers import Affine, Convolution, Dropout, Pooling, Relu
+from fastconv.errors import DTypeError, LabelError, ShapeError, StateError
+from fastconv.layers import (
+    Affine,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    Pooling,
+    Relu,
+    SoftmaxWithLoss,
+)
 from fastconv.models import DeepConvNet, make_model
 from fastconv.network import Network, step
+from fastconv.ops import recording
 from fastconv.optimizer import Adam, Momentum
 
+from .conftest import ROOT
 from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, grouped, joins
 from .took import fine_grain
 
@@ -195,6 +209,8 @@ def test_memory_of_gradients_is_used_again_once_nobody_has_them(rng):
         grads = network.gradient(x, t)
         places.append(grads["W1"].ctypes.data)
     assert len(set(places)) == step.LENT
+    (program,) = network._executor._steps._programs.values()
+    assert program._copied is None
     view = grads["W2"][1:]
     for _ in range(3):
         del grads
@@ -297,6 +313,88 @@ def test_a_class_whose_method_is_replaced(rng, monkeypatch):
     for _ in range(5):
         pair.step(*batch(rng))
     assert not is_program(pair.networks[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "value"),
+    [(BatchNormalization, "epsilon", 0.1), (Dropout, "_draw", lambda self, shape: self.mask)],
+)
+def test_what_a_class_says_may_change(rng, monkeypatch, kind, setting, value):
+    pair = Pair(whole(dense, "float32"))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+    monkeypatch.setattr(kind, setting, value)
+    for _ in range(6):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+
+
+class ChangingLoss(SoftmaxWithLoss):
+    """Changes a layer in the middle of the step that is recorded."""
+
+    calls = 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        if self.calls == step.RECORDED:
+            self.layer.dropout_ratio = 0.6
+        return super().forward(x, t)
+
+
+def test_a_layer_that_changes_between_forward_and_backward(rng):
+    network = small()
+    network.layers[7].inverted = True
+    network.last_layer = ChangingLoss()
+    network.last_layer.layer = network.layers[7]
+    pair = Pair(network)
+    for ratio in (None, 0.4):
+        for network in pair.networks:
+            network.layers[7].dropout_ratio = ratio or network.layers[7].dropout_ratio
+        for _ in range(6):
+            pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+
+
+class OddLoss(SoftmaxWithLoss):
+    """Has gradients of another kind now and then."""
+
+    change = staticmethod(lambda dout: dout)
+
+    def backward(self, dout=1):
+        return self.change(super().backward(dout))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda dout: dout[:1], ShapeError),
+        (lambda dout: dout.sum(), ShapeError),
+        (lambda dout: dout * 1j, DTypeError),
+        (lambda dout: dout.astype(object), DTypeError),
+    ],
+)
+def test_gradients_of_a_loss_are_checked(rng, change, error):
+    network = small()
+    network.last_layer = OddLoss()
+    pair = Pair(network)
+    for _ in range(5):
+        pair.step(*batch(rng))
+    for network in pair.networks:
+        network.last_layer.change = change
+        with pytest.raises(error):
+            network.gradient(*batch(rng))
+        network.last_layer.change = lambda dout: dout.astype(np.float64).tolist()
+    for _ in range(3):
+        pair.step(*batch(rng))
+
+
+@pytest.mark.parametrize("dtype", [object, complex, "U3", "M8[s]"])
+def test_inputs_that_are_no_numbers(rng, dtype):
+    network = small()
+    for _ in range(5):
+        with pytest.raises(DTypeError, match="real numbers"):
+            network.predict(np.zeros(SHAPE).astype(dtype), train_flg=True)
 
 
 def set_math(fast):
@@ -423,6 +521,45 @@ def test_what_is_large_is_not_kept_in_memory(rng, monkeypatch):
     assert not is_program(pair.networks[0])
 
 
+def test_what_is_large_is_not_even_recorded(rng, monkeypatch):
+    """A recording holds what a step gives back as it goes."""
+    monkeypatch.setattr(step, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(step, "_Recorded", None)
+    pair = Pair(small())
+    for _ in range(5):
+        pair.step(*batch(rng, 100))
+    assert not is_program(pair.networks[0])
+
+
+def test_forwards_without_backward_are_seldom_recorded(rng, monkeypatch):
+    recorded = []
+
+    class Noted(step._Recorded):
+        def __init__(self, *arguments):
+            recorded.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(step, "_Recorded", Noted)
+    network = small()
+    x, t = batch(rng)
+    for _ in range(60):
+        network.loss(x, t)
+    assert 0 < len(recorded) < 8
+    for _ in range(70):
+        network.gradient(x, t)
+    assert is_program(network)
+
+
+def test_programs_that_served_are_followed_by_others_at_once(rng):
+    network = small()
+    x, t = batch(rng)
+    for _ in range(8):
+        for _ in range(12):
+            network.gradient(x, t)
+        assert is_program(network)
+        double(network)
+
+
 def test_few_shapes_are_kept(rng):
     network = small()
     for n in (1, 2, 3, 4):
@@ -470,6 +607,105 @@ def test_an_error_between_forward_and_backward(rng):
     for _ in range(5):
         pair.step(*batch(rng))
     assert is_program(pair.networks[0])
+
+
+def lines_of_a_step(network, x, t, interrupt_at=None):
+    """The lines of what runs a step, in front of each ``yield``; Ctrl-C comes at one of them."""
+    watched = {"step.py", "recording.py", "executor.py", "memory.py"}
+    lines, behind = {}, set()
+
+    def trace(frame, event, _):
+        file = Path(frame.f_code.co_filename).name
+        if file not in watched:
+            return None
+        if event == "return":
+            behind.add(frame)
+        elif event == "line" and frame not in behind:
+            lines[file, frame.f_lineno] = None
+            if interrupt_at == (file, frame.f_lineno):
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        network.gradient(x, t)
+    finally:
+        sys.settrace(before)
+    return list(lines)
+
+
+@pytest.mark.parametrize("steps", [step.RECORDED - 1, step.RECORDED])
+def test_ctrl_c_anywhere_in_a_step(rng, steps):
+    x, t = batch(rng)
+
+    def begun():
+        network = small()
+        for _ in range(steps):
+            network.gradient(x, t)
+        return network
+
+    lines = lines_of_a_step(begun(), x, t)
+    for line in {*lines[::7], *(line for line in lines if line[0] == "executor.py")}:
+        network = begun()
+        with pytest.raises(KeyboardInterrupt):
+            lines_of_a_step(network, x, t, line)
+        assert not selection.observed(), line
+        assert recording._current is None, line
+        assert not network._executor.pool._uses, line
+        pair = Pair(network)
+        for _ in range(5):
+            pair.step(x, t)
+        assert is_program(network), line
+
+
+FORK = """
+import os, signal, sys, threading, warnings
+import numpy as np
+import fastconv
+from fastconv.models import make_model
+from fastconv.ops.recording import Recorder
+
+warnings.simplefilter("ignore")  # of os.fork, where there are threads
+fastconv.set_backend(sys.argv[1])
+fastconv.set_num_threads(1)
+network = make_model("lenet", (1, 28, 28), 10, seed=0)
+x, t = np.zeros((2, 1, 28, 28), "float32"), np.zeros(2, int)
+network.gradient(x, t)
+begun = threading.Event()
+
+def record():
+    with Recorder().recording():
+        begun.set()
+        threading.Event().wait(0.3)
+
+thread = threading.Thread(target=record)
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # a child that hangs is killed, and told by its status
+    for _ in range(4):
+        network.gradient(x, t)
+    (program,) = network._executor._steps._programs.values()
+    os._exit(10 + (program is not None))
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_while_another_thread_records(name):
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FORK, name],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.split() == ["11"], done.stderr
 
 
 def test_copies_begin_anew(rng):
