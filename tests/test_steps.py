@@ -29,7 +29,9 @@ from fastconv.layers import (
     Dropout,
     Pooling,
     Relu,
+    Sigmoid,
     SoftmaxWithLoss,
+    Subsampling,
 )
 from fastconv.models import DeepConvNet, make_model
 from fastconv.network import Network, step
@@ -176,6 +178,15 @@ def test_models(rng, model, shape):
     pair = Pair(make_model(model, shape, 5, seed=0), Momentum)
     for _ in range(5):
         pair.step(*batch(rng, 3, shape))
+    assert is_program(pair.networks[0])
+
+
+def test_moves_alone_between_what_numpy_computes(rng):
+    draw = Draw("float32")
+    layers = [draw.conv(4, 3), Sigmoid(), Subsampling(1, 2), Sigmoid(), draw.affine(6 * 13 * 11, 5)]
+    pair = Pair(Network(layers))
+    for _ in range(5):
+        pair.step(*batch(rng))
     assert is_program(pair.networks[0])
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import config
-from ..backends.calls import Run
+from ..backends.calls import Call, Run, call_each
 from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
 from ..ops.arrays import as_array, common_dtype, computing, expect_shape
@@ -420,6 +420,13 @@ def _program(
     return _Program(recorded, middle, given, out, dout, gradients, watched)
 
 
+def _moves(calls: Sequence[Call]) -> Run:
+    """What makes calls that no backend is asked for. They are made once."""
+    run = call_each(calls)
+    run.run()
+    return run
+
+
 def _runs(steps: Sequence[Step]) -> list[Run]:
     """What runs these steps, in their order. They are made once."""
     runs: list[Run] = []
@@ -429,5 +436,5 @@ def _runs(steps: Sequence[Step]) -> list[Run]:
             runs.append(run)
         else:
             backend: Any = next((call.backend for call in run if call.backend is not None), None)
-            runs.append(backend.step_program(run))
+            runs.append(_moves(run) if backend is None else backend.step_program(run))
     return runs
