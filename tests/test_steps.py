@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from fastconv.layers import (
     Sigmoid,
     SoftmaxWithLoss,
     Subsampling,
+    Tanh,
 )
 from fastconv.models import DeepConvNet, make_model
 from fastconv.network import Network, step
@@ -288,7 +290,14 @@ def assign(network):
     network.params["W1"] = np.ones_like(network.params["W1"])
 
 
-CHANGES = [double, drop_more, invert, take_out, put_another, replace_forward, freeze, assign]
+def put_another_kind(network):
+    network.layers[3] = Tanh()
+
+
+CHANGES = [
+    *(double, drop_more, invert, take_out, put_another, put_another_kind),
+    *(replace_forward, freeze, assign),
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -303,14 +312,36 @@ def test_changes_are_followed(rng, change):
         pair.step(*batch(rng))
 
 
-def test_layers_inside_of_others_may_change(rng):
+def put_inside(network):
+    network.layers[0].layers["1"].layers["1"] = Tanh()
+
+
+def put_more_inside(network):
+    network.layers[0].layers["1"].layers["4"] = Tanh()
+
+
+def set_inside(network):
+    network.layers[0].layers["2"].layers["0"].stride = 1
+    network.layers[0].layers["2"].layers["1"].dropout_ratio = 0.9
+
+
+def own_forward_inside(network):
+    relu = network.layers[0].layers["1"].layers["1"]
+    relu.forward = partial(doubled, relu)
+
+
+def doubled(layer, x):
+    return 2 * type(layer).forward(layer, x)
+
+
+@pytest.mark.parametrize("change", [put_inside, put_more_inside, set_inside, own_forward_inside])
+def test_layers_inside_of_others_may_change(rng, change):
     pair = Pair(whole(joins, "float32"))
     for _ in range(5):
         pair.step(*batch(rng))
     assert is_program(pair.networks[0])
     for network in pair.networks:
-        network.layers[0].layers["0"] = Pooling(3, 3, 1, 1)
-        network.layers[0].layers["3"].more_channels = 4
+        change(network)
     for _ in range(5):
         pair.step(*batch(rng))
 
