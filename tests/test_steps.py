@@ -26,6 +26,7 @@ from fastconv.errors import DTypeError, LabelError, ShapeError, StateError
 from fastconv.layers import (
     Affine,
     BatchNormalization,
+    BatchNormalization2d,
     Convolution,
     Dropout,
     Pooling,
@@ -41,7 +42,7 @@ from fastconv.ops import recording
 from fastconv.optimizer import Adam, Momentum
 
 from .conftest import ROOT
-from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, grouped, joins
+from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, elementwise, grouped, joins
 from .took import fine_grain
 
 
@@ -190,6 +191,20 @@ def test_moves_alone_between_what_numpy_computes(rng):
     for _ in range(5):
         pair.step(*batch(rng))
     assert is_program(pair.networks[0])
+
+
+@BOTH
+@pytest.mark.parametrize("grain", [300, 2000, 10_000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_are_cut_as_they_are_in_one_call(rng, grain, dtype):
+    """A program wakes threads for less work than one call does."""
+    fastconv.set_num_threads(3)
+    with fine_grain(grain):
+        for row in (convolutions, dense, elementwise):
+            pair = Pair(whole(row, dtype))
+            for _ in range(5):
+                pair.step(*batch(rng, dtype=dtype))
+            assert is_program(pair.networks[0])
 
 
 def test_with_more_threads_than_blocks(rng):
@@ -359,17 +374,20 @@ def test_a_class_whose_method_is_replaced(rng, monkeypatch):
 
 @pytest.mark.parametrize(
     ("kind", "setting", "value"),
-    [(BatchNormalization, "epsilon", 0.1), (Dropout, "_draw", lambda self, shape: self.mask)],
+    [
+        (BatchNormalization, "epsilon", 0.1),
+        (Dropout, "_draw", lambda self, shape: self.mask),
+        (BatchNormalization2d, "frozen", True),
+    ],
 )
 def test_what_a_class_says_may_change(rng, monkeypatch, kind, setting, value):
-    pair = Pair(whole(dense, "float32"))
+    pair = Pair(whole(convolutions if kind is BatchNormalization2d else dense, "float32"))
     for _ in range(5):
         pair.step(*batch(rng))
     assert is_program(pair.networks[0])
     monkeypatch.setattr(kind, setting, value)
     for _ in range(6):
         pair.step(*batch(rng))
-    assert is_program(pair.networks[0])
 
 
 class ChangingLoss(SoftmaxWithLoss):
@@ -530,21 +548,72 @@ def test_a_layer_of_the_users_own_is_called_each_time(rng, own):
             assert layers[6].count == i + 1
 
 
-def test_what_comes_from_elsewhere_is_no_constant(rng, monkeypatch):
-    """An operation that a recording does not know of."""
-    from fastconv.layers import activation
+def anew(operation, number):
+    """The operation, with one of its results as a copy that no recording knows of."""
 
-    monkeypatch.setattr(
-        activation.ops,
-        "relu_forward",
-        (lambda plain: lambda x, backend: (lambda out, c: (out * 1, c))(*plain(x, backend)))(
-            activation.ops.relu_forward
-        ),
-    )
-    pair = Pair(small())
+    def returns_a_copy(*arguments, **more):
+        results = list(operation(*arguments, **more))
+        results[number] = results[number] * 1
+        return tuple(results)
+
+    return returns_a_copy
+
+
+@pytest.mark.parametrize(
+    ("operation", "number"),
+    [("relu_forward", 0), ("affine_forward", 0), ("affine_backward", 1), ("affine_backward", 2)],
+)
+def test_what_comes_from_elsewhere_is_no_constant(rng, monkeypatch, operation, number):
+    """An operation that a recording does not know of."""
+    monkeypatch.setattr(fastconv.ops, operation, anew(getattr(fastconv.ops, operation), number))
+    network = small()
+    if operation == "affine_forward":
+        del network.layers[5:8]  # so that nothing but the loss reads what it returns
+        network = Network([*network.layers[:5], Draw("float32").affine(8 * 6 * 5, 5)])
+    pair = Pair(network)
     for _ in range(6):
         pair.step(*batch(rng))
     assert not is_program(pair.networks[0])
+
+
+@pytest.mark.parametrize("bias", [0.5, None, np.float32(0.5), np.ones(1, "float32")])
+def test_biases_that_are_no_vectors(rng, bias):
+    network = small()
+    network.layers[5].b = bias
+    pair = Pair(network, partial(Partly, ["W1", "b1", "W2", "W3", "b4"]))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    network.layers[2].b = bias
+    pair.networks[1].layers[2].b = bias
+    for _ in range(5):
+        pair.step(*batch(rng))
+
+
+class Partly:
+    """Changes some parameters."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+    def update(self, params, grads):
+        for key in self.keys:
+            params[key] -= np.float32(0.1) * grads[key]
+
+
+@pytest.mark.parametrize("layers", [[], [Relu()], [Dropout(0.5, inverted=True)]])
+def test_networks_that_learn_nothing(rng, layers):
+    pair = Pair(Network(layers))
+    for _ in range(6):
+        pair.step(*batch(rng, shape=(5,)))
+
+
+def test_gradients_of_a_loss_in_a_list(rng):
+    network = small()
+    network.last_layer = OddLoss()
+    network.last_layer.change = lambda dout: dout.tolist()
+    pair = Pair(network)
+    for _ in range(6):
+        pair.step(*batch(rng))
 
 
 def test_weights_of_another_dtype_are_converted_each_time(rng):

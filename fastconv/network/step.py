@@ -153,9 +153,7 @@ class _Watched:
             layer.forget()
             self._owns.append((own, len(own)))
             self._settings += [
-                (own, name, value)
-                for name, value in before.items()
-                if own.get(name) is value or name in getattr(layer, "parameter_names", ())
+                (own, name, value) for name, value in before.items() if own.get(name) is value
             ]
 
     def same(self, row: Sequence[Any]) -> bool:
@@ -414,7 +412,7 @@ def _program(
     if not {id(root(array)) for _, _, array in gradients} <= known:
         return None
     backends = {step.backend for step in recorded.steps if not isinstance(step, Outside)} - {None}
-    if not backends or not all(hasattr(backend, "step_program") for backend in backends):
+    if not all(hasattr(backend, "step_program") for backend in backends):
         return None
     watched.settle()
     return _Program(recorded, middle, given, out, dout, gradients, watched)
