@@ -39,6 +39,7 @@ from fastconv.layers import (
 from fastconv.models import DeepConvNet, make_model
 from fastconv.network import Network, step
 from fastconv.ops import recording
+from fastconv.ops.arrays import compute_in
 from fastconv.optimizer import Adam, Momentum
 
 from .conftest import ROOT
@@ -455,6 +456,65 @@ def test_inputs_that_are_no_numbers(rng, dtype):
     for _ in range(5):
         with pytest.raises(DTypeError, match="real numbers"):
             network.predict(np.zeros(SHAPE).astype(dtype), train_flg=True)
+
+
+def test_another_dtype_of_inputs(rng):
+    pair = Pair(small())
+    for dtype in ("float32", "float64", "float32"):
+        for network in pair.networks:
+            network.dtype = np.dtype(dtype)
+        for _ in range(5):
+            pair.step(*batch(rng, dtype="float64"))
+        assert is_program(pair.networks[0])
+
+
+def test_another_dtype_of_all_operations(rng):
+    pair = Pair(small())
+    for dtype in (None, "float64", None):
+        compute_in(dtype)
+        try:
+            for _ in range(5):
+                pair.step(*batch(rng))
+        finally:
+            compute_in(None)
+        assert is_program(pair.networks[0])
+
+
+def test_who_observes_sees_the_kernels(rng, name):
+    network = small()
+    seen = []
+
+    class Seen:
+        def __init__(self, backend):
+            self.backend = backend
+
+        def __getattr__(self, name):
+            seen.append(name)
+            return getattr(self.backend, name)
+
+    for observing in (True, False, True):
+        seen.clear()
+        if observing:
+            selection.observe(Seen)
+        try:
+            for _ in range(5):
+                seen.clear()
+                network.gradient(*batch(rng))
+        finally:
+            selection.observe_no_more(Seen)
+        assert ("conv2d_block_backward" in seen) == observing
+
+
+def test_steps_inside_of_a_recording_belong_to_it(rng):
+    network = small()
+    for count in (5, 1):
+        for _ in range(count):
+            network.gradient(*batch(rng))
+        recorder = recording.Recorder()
+        with recorder.recording():
+            network.predict(batch(rng)[0], train_flg=True)
+        kernels = [one.kernel for one in recorder.steps if hasattr(one, "kernel")]
+        assert "conv2d_block_forward" in kernels
 
 
 def set_math(fast):

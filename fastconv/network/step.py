@@ -28,7 +28,7 @@ from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
 from ..ops.arrays import as_array, common_dtype, computing, expect_shape
 from ..ops.memory import Pool, Use, drawing_from, empty, references
-from ..ops.recording import Outside, Recorder, recorder
+from ..ops.recording import Outside, Recorder
 from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
 from .places import Places, Step, aligned, arrays_of, root, with_results_in
@@ -331,7 +331,7 @@ class Steps:
 
     def begin(self, row: Sequence[Any], x: Array) -> Pass:
         """What runs these layers on x."""
-        if observed() or computing.dtype is not None or recorder() is not None:
+        if observed() or computing.dtype is not None:  # who records observes too
             return _Eager(row, self.pool)
         key = x.shape, x.dtype, config.context_backend.get(), config.Process.version
         if key in self._programs:
