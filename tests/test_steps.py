@@ -549,6 +549,14 @@ def test_another_backend_is_the_one_that_runs(rng, no_kernel_from_python):
         network.gradient(x, t)
 
 
+def test_a_backend_of_a_context(rng, name):
+    pair = Pair(whole(convolutions, "float32"))
+    for backend in (name, "numpy", name):
+        with fastconv.use_backend(backend):
+            for _ in range(5):
+                pair.step(*batch(rng))
+
+
 def no_run(self):
     raise AssertionError("calls are made one after the other")
 
@@ -617,6 +625,16 @@ def anew(operation, number):
         return tuple(results)
 
     return returns_a_copy
+
+
+def test_what_is_not_known_is_asked_about_once(rng, monkeypatch):
+    asked = []
+    monkeypatch.setattr(step, "_is_known", lambda *_: asked.append(1))
+    monkeypatch.setattr(step, "_Recorded", None)
+    network = small()
+    for _ in range(10):
+        network.gradient(*batch(rng))
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
