@@ -7,9 +7,14 @@ bit, since a program makes the same calls.
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import threading
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +22,28 @@ import pytest
 import fastconv
 from fastconv import config, selection
 from fastconv.backends.calls import MOVE, WRITES, call_each
-from fastconv.errors import LabelError, StateError
-from fastconv.layers import Affine, Convolution, Dropout, Pooling, Relu
+from fastconv.errors import DTypeError, LabelError, ShapeError, StateError
+from fastconv.layers import (
+    Affine,
+    BatchNormalization,
+    BatchNormalization2d,
+    Convolution,
+    Dropout,
+    Pooling,
+    Relu,
+    Sigmoid,
+    SoftmaxWithLoss,
+    Subsampling,
+    Tanh,
+)
 from fastconv.models import DeepConvNet, make_model
 from fastconv.network import Network, step
+from fastconv.ops import recording
+from fastconv.ops.arrays import compute_in
 from fastconv.optimizer import Adam, Momentum
 
-from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, grouped, joins
+from .conftest import ROOT
+from .layer_rows import ROWS, SHAPE, Draw, convolutions, dense, elementwise, grouped, joins
 from .took import fine_grain
 
 
@@ -165,6 +185,29 @@ def test_models(rng, model, shape):
     assert is_program(pair.networks[0])
 
 
+def test_moves_alone_between_what_numpy_computes(rng):
+    draw = Draw("float32")
+    layers = [draw.conv(4, 3), Sigmoid(), Subsampling(1, 2), Sigmoid(), draw.affine(6 * 13 * 11, 5)]
+    pair = Pair(Network(layers))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+
+
+@BOTH
+@pytest.mark.parametrize("grain", [300, 2000, 10_000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_are_cut_as_they_are_in_one_call(rng, grain, dtype):
+    """A program wakes threads for less work than one call does."""
+    fastconv.set_num_threads(3)
+    with fine_grain(grain):
+        for row in (convolutions, dense, elementwise):
+            pair = Pair(whole(row, dtype))
+            for _ in range(5):
+                pair.step(*batch(rng, dtype=dtype))
+            assert is_program(pair.networks[0])
+
+
 def test_with_more_threads_than_blocks(rng):
     fastconv.set_num_threads(5)
     pair = Pair(whole(convolutions, "float32"))
@@ -195,6 +238,8 @@ def test_memory_of_gradients_is_used_again_once_nobody_has_them(rng):
         grads = network.gradient(x, t)
         places.append(grads["W1"].ctypes.data)
     assert len(set(places)) == step.LENT
+    (program,) = network._executor._steps._programs.values()
+    assert program._copied is None
     view = grads["W2"][1:]
     for _ in range(3):
         del grads
@@ -261,7 +306,14 @@ def assign(network):
     network.params["W1"] = np.ones_like(network.params["W1"])
 
 
-CHANGES = [double, drop_more, invert, take_out, put_another, replace_forward, freeze, assign]
+def put_another_kind(network):
+    network.layers[3] = Tanh()
+
+
+CHANGES = [
+    *(double, drop_more, invert, take_out, put_another, put_another_kind),
+    *(replace_forward, freeze, assign),
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -276,14 +328,36 @@ def test_changes_are_followed(rng, change):
         pair.step(*batch(rng))
 
 
-def test_layers_inside_of_others_may_change(rng):
+def put_inside(network):
+    network.layers[0].layers["1"].layers["1"] = Tanh()
+
+
+def put_more_inside(network):
+    network.layers[0].layers["1"].layers["4"] = Tanh()
+
+
+def set_inside(network):
+    network.layers[0].layers["2"].layers["0"].stride = 1
+    network.layers[0].layers["2"].layers["1"].dropout_ratio = 0.9
+
+
+def own_forward_inside(network):
+    relu = network.layers[0].layers["1"].layers["1"]
+    relu.forward = partial(doubled, relu)
+
+
+def doubled(layer, x):
+    return 2 * type(layer).forward(layer, x)
+
+
+@pytest.mark.parametrize("change", [put_inside, put_more_inside, set_inside, own_forward_inside])
+def test_layers_inside_of_others_may_change(rng, change):
     pair = Pair(whole(joins, "float32"))
     for _ in range(5):
         pair.step(*batch(rng))
     assert is_program(pair.networks[0])
     for network in pair.networks:
-        network.layers[0].layers["0"] = Pooling(3, 3, 1, 1)
-        network.layers[0].layers["3"].more_channels = 4
+        change(network)
     for _ in range(5):
         pair.step(*batch(rng))
 
@@ -297,6 +371,150 @@ def test_a_class_whose_method_is_replaced(rng, monkeypatch):
     for _ in range(5):
         pair.step(*batch(rng))
     assert not is_program(pair.networks[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "value"),
+    [
+        (BatchNormalization, "epsilon", 0.1),
+        (Dropout, "_draw", lambda self, shape: self.mask),
+        (BatchNormalization2d, "frozen", True),
+    ],
+)
+def test_what_a_class_says_may_change(rng, monkeypatch, kind, setting, value):
+    pair = Pair(whole(convolutions if kind is BatchNormalization2d else dense, "float32"))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+    monkeypatch.setattr(kind, setting, value)
+    for _ in range(6):
+        pair.step(*batch(rng))
+
+
+class ChangingLoss(SoftmaxWithLoss):
+    """Changes a layer in the middle of the step that is recorded."""
+
+    calls = 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        if self.calls == step.RECORDED:
+            self.layer.dropout_ratio = 0.6
+        return super().forward(x, t)
+
+
+def test_a_layer_that_changes_between_forward_and_backward(rng):
+    network = small()
+    network.layers[7].inverted = True
+    network.last_layer = ChangingLoss()
+    network.last_layer.layer = network.layers[7]
+    pair = Pair(network)
+    for ratio in (None, 0.4):
+        for network in pair.networks:
+            network.layers[7].dropout_ratio = ratio or network.layers[7].dropout_ratio
+        for _ in range(6):
+            pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+
+
+class OddLoss(SoftmaxWithLoss):
+    """Has gradients of another kind now and then."""
+
+    change = staticmethod(lambda dout: dout)
+
+    def backward(self, dout=1):
+        return self.change(super().backward(dout))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda dout: dout[:1], ShapeError),
+        (lambda dout: dout.sum(), ShapeError),
+        (lambda dout: dout * 1j, DTypeError),
+        (lambda dout: dout.astype(object), DTypeError),
+    ],
+)
+def test_gradients_of_a_loss_are_checked(rng, change, error):
+    network = small()
+    network.last_layer = OddLoss()
+    pair = Pair(network)
+    for _ in range(5):
+        pair.step(*batch(rng))
+    for network in pair.networks:
+        network.last_layer.change = change
+        with pytest.raises(error):
+            network.gradient(*batch(rng))
+        network.last_layer.change = lambda dout: dout.astype(np.float64).tolist()
+    for _ in range(3):
+        pair.step(*batch(rng))
+
+
+@pytest.mark.parametrize("dtype", [object, complex, "U3", "M8[s]"])
+def test_inputs_that_are_no_numbers(rng, dtype):
+    network = small()
+    for _ in range(5):
+        with pytest.raises(DTypeError, match="real numbers"):
+            network.predict(np.zeros(SHAPE).astype(dtype), train_flg=True)
+
+
+def test_another_dtype_of_inputs(rng):
+    pair = Pair(small())
+    for dtype in ("float32", "float64", "float32"):
+        for network in pair.networks:
+            network.dtype = np.dtype(dtype)
+        for _ in range(5):
+            pair.step(*batch(rng, dtype="float64"))
+        assert is_program(pair.networks[0])
+
+
+def test_another_dtype_of_all_operations(rng):
+    pair = Pair(small())
+    for dtype in (None, "float64", None):
+        compute_in(dtype)
+        try:
+            for _ in range(5):
+                pair.step(*batch(rng))
+        finally:
+            compute_in(None)
+        assert is_program(pair.networks[0])
+
+
+def test_who_observes_sees_the_kernels(rng, name):
+    network = small()
+    seen = []
+
+    class Seen:
+        def __init__(self, backend):
+            self.backend = backend
+
+        def __getattr__(self, name):
+            seen.append(name)
+            return getattr(self.backend, name)
+
+    for observing in (True, False, True):
+        seen.clear()
+        if observing:
+            selection.observe(Seen)
+        try:
+            for _ in range(5):
+                seen.clear()
+                network.gradient(*batch(rng))
+        finally:
+            selection.observe_no_more(Seen)
+        assert ("conv2d_block_backward" in seen) == observing
+
+
+def test_steps_inside_of_a_recording_belong_to_it(rng):
+    network = small()
+    for count in (5, 1):
+        for _ in range(count):
+            network.gradient(*batch(rng))
+        recorder = recording.Recorder()
+        with recorder.recording():
+            network.predict(batch(rng)[0], train_flg=True)
+        kernels = [one.kernel for one in recorder.steps if hasattr(one, "kernel")]
+        assert "conv2d_block_forward" in kernels
 
 
 def set_math(fast):
@@ -329,6 +547,14 @@ def test_another_backend_is_the_one_that_runs(rng, no_kernel_from_python):
     network.backend = "numpy"
     for _ in range(5):
         network.gradient(x, t)
+
+
+def test_a_backend_of_a_context(rng, name):
+    pair = Pair(whole(convolutions, "float32"))
+    for backend in (name, "numpy", name):
+        with fastconv.use_backend(backend):
+            for _ in range(5):
+                pair.step(*batch(rng))
 
 
 def no_run(self):
@@ -390,21 +616,82 @@ def test_a_layer_of_the_users_own_is_called_each_time(rng, own):
             assert layers[6].count == i + 1
 
 
-def test_what_comes_from_elsewhere_is_no_constant(rng, monkeypatch):
-    """An operation that a recording does not know of."""
-    from fastconv.layers import activation
+def anew(operation, number):
+    """The operation, with one of its results as a copy that no recording knows of."""
 
-    monkeypatch.setattr(
-        activation.ops,
-        "relu_forward",
-        (lambda plain: lambda x, backend: (lambda out, c: (out * 1, c))(*plain(x, backend)))(
-            activation.ops.relu_forward
-        ),
-    )
-    pair = Pair(small())
+    def returns_a_copy(*arguments, **more):
+        results = list(operation(*arguments, **more))
+        results[number] = results[number] * 1
+        return tuple(results)
+
+    return returns_a_copy
+
+
+def test_what_is_not_known_is_asked_about_once(rng, monkeypatch):
+    asked = []
+    monkeypatch.setattr(step, "_is_known", lambda *_: asked.append(1))
+    monkeypatch.setattr(step, "_Recorded", None)
+    network = small()
+    for _ in range(10):
+        network.gradient(*batch(rng))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "number"),
+    [("relu_forward", 0), ("affine_forward", 0), ("affine_backward", 1), ("affine_backward", 2)],
+)
+def test_what_comes_from_elsewhere_is_no_constant(rng, monkeypatch, operation, number):
+    """An operation that a recording does not know of."""
+    monkeypatch.setattr(fastconv.ops, operation, anew(getattr(fastconv.ops, operation), number))
+    network = small()
+    if operation == "affine_forward":
+        del network.layers[5:8]  # so that nothing but the loss reads what it returns
+        network = Network([*network.layers[:5], Draw("float32").affine(8 * 6 * 5, 5)])
+    pair = Pair(network)
     for _ in range(6):
         pair.step(*batch(rng))
     assert not is_program(pair.networks[0])
+
+
+@pytest.mark.parametrize("bias", [0.5, None, np.float32(0.5), np.ones(1, "float32")])
+def test_biases_that_are_no_vectors(rng, bias):
+    network = small()
+    network.layers[5].b = bias
+    pair = Pair(network, partial(Partly, ["W1", "b1", "W2", "W3", "b4"]))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    network.layers[2].b = bias
+    pair.networks[1].layers[2].b = bias
+    for _ in range(5):
+        pair.step(*batch(rng))
+
+
+class Partly:
+    """Changes some parameters."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+    def update(self, params, grads):
+        for key in self.keys:
+            params[key] -= np.float32(0.1) * grads[key]
+
+
+@pytest.mark.parametrize("layers", [[], [Relu()], [Dropout(0.5, inverted=True)]])
+def test_networks_that_learn_nothing(rng, layers):
+    pair = Pair(Network(layers))
+    for _ in range(6):
+        pair.step(*batch(rng, shape=(5,)))
+
+
+def test_gradients_of_a_loss_in_a_list(rng):
+    network = small()
+    network.last_layer = OddLoss()
+    network.last_layer.change = lambda dout: dout.tolist()
+    pair = Pair(network)
+    for _ in range(6):
+        pair.step(*batch(rng))
 
 
 def test_weights_of_another_dtype_are_converted_each_time(rng):
@@ -421,6 +708,45 @@ def test_what_is_large_is_not_kept_in_memory(rng, monkeypatch):
     for _ in range(5):
         pair.step(*batch(rng))
     assert not is_program(pair.networks[0])
+
+
+def test_what_is_large_is_not_even_recorded(rng, monkeypatch):
+    """A recording holds what a step gives back as it goes."""
+    monkeypatch.setattr(step, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(step, "_Recorded", None)
+    pair = Pair(small())
+    for _ in range(5):
+        pair.step(*batch(rng, 100))
+    assert not is_program(pair.networks[0])
+
+
+def test_forwards_without_backward_are_seldom_recorded(rng, monkeypatch):
+    recorded = []
+
+    class Noted(step._Recorded):
+        def __init__(self, *arguments):
+            recorded.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(step, "_Recorded", Noted)
+    network = small()
+    x, t = batch(rng)
+    for _ in range(60):
+        network.loss(x, t)
+    assert 0 < len(recorded) < 8
+    for _ in range(70):
+        network.gradient(x, t)
+    assert is_program(network)
+
+
+def test_programs_that_served_are_followed_by_others_at_once(rng):
+    network = small()
+    x, t = batch(rng)
+    for _ in range(8):
+        for _ in range(12):
+            network.gradient(x, t)
+        assert is_program(network)
+        double(network)
 
 
 def test_few_shapes_are_kept(rng):
@@ -470,6 +796,105 @@ def test_an_error_between_forward_and_backward(rng):
     for _ in range(5):
         pair.step(*batch(rng))
     assert is_program(pair.networks[0])
+
+
+def lines_of_a_step(network, x, t, interrupt_at=None):
+    """The lines of what runs a step, in front of each ``yield``; Ctrl-C comes at one of them."""
+    watched = {"step.py", "recording.py", "executor.py", "memory.py"}
+    lines, behind = {}, set()
+
+    def trace(frame, event, _):
+        file = Path(frame.f_code.co_filename).name
+        if file not in watched:
+            return None
+        if event == "return":
+            behind.add(frame)
+        elif event == "line" and frame not in behind:
+            lines[file, frame.f_lineno] = None
+            if interrupt_at == (file, frame.f_lineno):
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        network.gradient(x, t)
+    finally:
+        sys.settrace(before)
+    return list(lines)
+
+
+@pytest.mark.parametrize("steps", [step.RECORDED - 1, step.RECORDED])
+def test_ctrl_c_anywhere_in_a_step(rng, steps):
+    x, t = batch(rng)
+
+    def begun():
+        network = small()
+        for _ in range(steps):
+            network.gradient(x, t)
+        return network
+
+    lines = lines_of_a_step(begun(), x, t)
+    for line in {*lines[::7], *(line for line in lines if line[0] == "executor.py")}:
+        network = begun()
+        with pytest.raises(KeyboardInterrupt):
+            lines_of_a_step(network, x, t, line)
+        assert not selection.observed(), line
+        assert recording._current is None, line
+        assert not network._executor.pool._uses, line
+        pair = Pair(network)
+        for _ in range(5):
+            pair.step(x, t)
+        assert is_program(network), line
+
+
+FORK = """
+import os, signal, sys, threading, warnings
+import numpy as np
+import fastconv
+from fastconv.models import make_model
+from fastconv.ops.recording import Recorder
+
+warnings.simplefilter("ignore")  # of os.fork, where there are threads
+fastconv.set_backend(sys.argv[1])
+fastconv.set_num_threads(1)
+network = make_model("lenet", (1, 28, 28), 10, seed=0)
+x, t = np.zeros((2, 1, 28, 28), "float32"), np.zeros(2, int)
+network.gradient(x, t)
+begun = threading.Event()
+
+def record():
+    with Recorder().recording():
+        begun.set()
+        threading.Event().wait(0.3)
+
+thread = threading.Thread(target=record)
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # a child that hangs is killed, and told by its status
+    for _ in range(4):
+        network.gradient(x, t)
+    (program,) = network._executor._steps._programs.values()
+    os._exit(10 + (program is not None))
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_while_another_thread_records(name):
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FORK, name],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.split() == ["11"], done.stderr
 
 
 def test_copies_begin_anew(rng):

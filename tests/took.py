@@ -57,14 +57,19 @@ def _set_grain(values: int) -> None:
 
 
 @contextmanager
-def fine_grain() -> Iterator[None]:
+def fine_grain(values: int = 1) -> Iterator[None]:
     """Let the fast backends use several threads, where they are told to, for the least work.
 
     They leave what the tests of kernels give them to one thread else: nothing that goes wrong
     between threads would show.
+
+    Parameters
+    ----------
+    values : int
+        Work that is worth a thread.
     """
     kept = work.GRAIN
-    _set_grain(1)
+    _set_grain(values)
     try:
         yield
     finally:

@@ -59,8 +59,8 @@ class Executor:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Make the block one step: behind it, no backward of a forward inside can follow."""
-        self._stepping = threading.get_ident()
         try:
+            self._stepping = threading.get_ident()
             yield
         finally:
             self._stepping = self._kept = None
@@ -99,8 +99,8 @@ class Executor:
                 "a forward in training was called inside a step of the same network; there, only "
                 "predict may be called, or a copy.deepcopy of the network be trained"
             )
-        self._running = threading.get_ident()
-        try:
+        try:  # first, so that Ctrl-C behind the next line leaves nothing running
+            self._running = threading.get_ident()
             yield
         finally:
             self._running = None

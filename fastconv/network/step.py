@@ -13,21 +13,22 @@ the user's own, frozen layers, numbers that came from elsewhere) is never made a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from itertools import chain
+from operator import is_
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import config
-from ..backends.calls import Run
+from ..backends.calls import Call, Run, call_each
 from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
-from ..ops.arrays import computing
+from ..ops.arrays import as_array, common_dtype, computing, expect_shape
 from ..ops.memory import Pool, Use, drawing_from, empty, references
-from ..ops.recording import Outside, Recorder, recorder
+from ..ops.recording import Outside, Recorder
 from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
 from .places import Places, Step, aligned, arrays_of, root, with_results_in
@@ -54,7 +55,7 @@ LENT = 2
 """Sets of gradients that layers are lent: those of the last step may still be in use."""
 
 LONGEST_REST = 1 << 10
-"""Steps after which a network whose layers were changed is recorded again, at the latest."""
+"""Steps after which a network whose recordings were of little use is recorded again, at most."""
 
 
 class Pass(Protocol):
@@ -71,17 +72,17 @@ class _Eager:
     """Layers that run group by group; those in front of the first that trains evaluate."""
 
     def __init__(self, row: Sequence[Any], pool: Pool) -> None:
-        self._use = Use(pool)
+        self.use = Use(pool)
         first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
         self._before = FusedRow(row[:first], False)
         self._trained = FusedRow(row[first:], True)
 
     def forward(self, x: Array) -> Array:
-        with drawing_from(self._use):
+        with drawing_from(self.use):
             return self._trained.forward(self._before.forward(x, False), True)
 
     def backward(self, dout: Any) -> None:
-        with drawing_from(self._use):
+        with drawing_from(self.use):
             self._trained.backward(dout, False)
 
 
@@ -101,6 +102,7 @@ class _Recorded(_Eager):
         with self._recorder.recording():
             self._out = super().forward(self._given)
         self._middle = len(self._recorder.steps)
+        self._watched.pause()
         return self._out
 
     def backward(self, dout: Any) -> None:
@@ -110,8 +112,11 @@ class _Recorded(_Eager):
             super().backward(dout)
             self._steps.keep(self._key, None)
             return
+        stayed = self._watched.stayed()  # a loss of the user's own may do anything
         with recorded.recording():
             super().backward(dout)
+        if not stayed:
+            return
         ends = self._given, self._out, dout
         self._steps.keep(self._key, _program(recorded, self._middle, *ends, self._watched))
 
@@ -126,12 +131,20 @@ class _Watched:
     def __init__(self, row: Sequence[Any]) -> None:
         self.row = list(row)
         self.layers = [layer for _, layer in walk(self.row, Container)]
-        kinds: list[Any] = [type(layer) for layer in self.layers]
-        self._methods = [(kind, kind.forward, kind.backward) for kind in kinds]
+        kinds = {kind for layer in self.layers for kind in type(layer).__mro__[:-1]}
+        self._classes = [(vars(kind), dict(vars(kind))) for kind in kinds]
         self._owns: list[tuple[dict[str, Any], int]] = []
         self._nested = len(self.layers) != len(self.row)
         self._before = [dict(vars(layer)) for layer in self.layers]
         self._settings: list[tuple[dict[str, Any], str, Any]] = []
+
+    def pause(self) -> None:
+        """Say that the forward is over."""
+        self._between = [dict(vars(layer)) for layer in self.layers]
+
+    def stayed(self) -> bool:
+        """Whether nothing has changed since then."""
+        return all(map(_same_values, map(vars, self.layers), self._between))
 
     def settle(self) -> None:
         """Say that a step is over, and that nobody will go back from it layer by layer."""
@@ -140,11 +153,8 @@ class _Watched:
             layer.forget()
             self._owns.append((own, len(own)))
             self._settings += [
-                (own, name, value)
-                for name, value in before.items()
-                if own.get(name) is value or name in getattr(layer, "parameter_names", ())
+                (own, name, value) for name, value in before.items() if own.get(name) is value
             ]
-        self._methods = list(set(self._methods))
 
     def same(self, row: Sequence[Any]) -> bool:
         """Whether these are the layers, and are as they were."""
@@ -162,10 +172,8 @@ class _Watched:
         for own, count in self._owns:
             if len(own) != count:  # has a method of its own, or another setting than its class
                 return False
-        for kind, forward, backward in self._methods:
-            if kind.forward is not forward or kind.backward is not backward:
-                return False
-        return True
+        # Of classes: methods, and settings that a layer does not have itself.
+        return all(_same_values(now, before) for now, before in self._classes)
 
     def parameters(self) -> list[tuple[Any, str]]:
         """Each layer with the names of its parameters."""
@@ -183,24 +191,23 @@ class _Backward:
     ----------
     steps : sequence of Step
         At their places.
-    results : array of bytes
-        Where the gradients lie.
+    places : Places
     gradients : sequence of (layer, str, array)
-        Where each gradient goes, and its place.
+        Where each gradient goes, and the array as it was recorded.
     """
 
     def __init__(
-        self, steps: Sequence[Step], results: Array, gradients: Sequence[tuple[Any, str, Array]]
+        self, steps: Sequence[Step], places: Places, gradients: Sequence[tuple[Any, str, Array]]
     ) -> None:
         self._steps = steps
-        self._results = results
+        self._results = places.results
         self._runs = _runs(steps)
-        begin = results.ctypes.data
+        begin = self._results.ctypes.data
         self._gradients = [
             (layer, name, (place.shape, place.dtype, place.ctypes.data - begin, place.strides))
-            for layer, name, place in gradients
+            for layer, name, place in ((layer, name, places.of(a)) for layer, name, a in gradients)
         ]
-        self._references = references(root(results))
+        self._references = references(root(self._results))  # with no place of a gradient among them
 
     def another(self) -> _Backward:
         """The same, in memory of its own. It runs once."""
@@ -268,13 +275,7 @@ class _Program:
             place[...] = array
         moved = [places.moved(step) for step in steps]
         self._forward = _runs(moved[:middle])
-        self._lent = [
-            _Backward(
-                moved[middle:],
-                places.results,
-                [(layer, name, places.of(array)) for layer, name, array in gradients],
-            )
-        ]
+        self._lent = [_Backward(moved[middle:], places, gradients)]
         self._copied: _Backward | None = None
 
     def forward(self, x: Array) -> Array:
@@ -288,6 +289,9 @@ class _Program:
         return self._out.copy()
 
     def backward(self, dout: Any) -> None:
+        dout = as_array(dout)
+        expect_shape("backward", "dout", dout, self._dout.shape)
+        common_dtype("backward", dout)
         self._dout[...] = dout
         for layer, name in self._owners:
             setattr(layer, name, None)
@@ -319,6 +323,7 @@ class Steps:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self._programs: dict[Key, _Program | None] = {}  # None: not to be recorded
+        self._use = Use(pool)  # of the last step that was no program's
         self._last: Key = ()
         self._in_a_row = 0
         self._rest = 1
@@ -326,7 +331,7 @@ class Steps:
 
     def begin(self, row: Sequence[Any], x: Array) -> Pass:
         """What runs these layers on x."""
-        if observed() or computing.dtype is not None or recorder() is not None:
+        if observed() or computing.dtype is not None:  # who records observes too
             return _Eager(row, self.pool)
         key = x.shape, x.dtype, config.context_backend.get(), config.Process.version
         if key in self._programs:
@@ -334,16 +339,22 @@ class Steps:
             if program is None:
                 return _Eager(row, self.pool)
             if program.watched.same(row):
+                self._rest = max(1, self._rest - 1)
                 return program
-            self._forget_changed(key)
+            del self._programs[key]
+            self._in_a_row = 0
         self._in_a_row = self._in_a_row + 1 if key == self._last else 1
         self._last = key
         self._resting = max(0, self._resting - 1)
         if self._in_a_row < RECORDED or self._resting:
-            return _Eager(row, self.pool)
-        if config.get_programs() == "off" or not _is_known(row):
+            eager = _Eager(row, self.pool)
+            self._use = eager.use
+            return eager
+        if config.get_programs() == "off" or not _is_known(row, x) or self._use.most > MOST_BYTES:
             self.keep(key, None)
             return _Eager(row, self.pool)
+        # Perhaps no backward follows, or layers change all the time.
+        self._resting, self._rest = self._rest, min(2 * self._rest, LONGEST_REST)
         return _Recorded(row, self, key)
 
     def keep(self, key: Key, program: _Program | None) -> None:
@@ -354,16 +365,14 @@ class Steps:
             del self._programs[next(iter(self._programs))]
         self._programs[key] = program
 
-    def _forget_changed(self, key: Key) -> None:
-        """Layers have changed: perhaps they do so all the time."""
-        del self._programs[key]
-        self._in_a_row = 0
-        self._resting, self._rest = self._rest, min(2 * self._rest, LONGEST_REST)
+
+def _same_values(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    return len(now) == len(before) and all(map(is_, now.values(), before.values()))
 
 
-def _is_known(row: Sequence[Any]) -> bool:
-    """Whether a recording of these layers knows all that they do."""
-    return all(
+def _is_known(row: Sequence[Any], x: Array) -> bool:
+    """Whether a recording of these layers knows all that they do with such an input."""
+    return x.dtype.kind == "f" and all(
         type(layer) in KNOWN_STEPS
         and not layer.frozen
         and not {"forward", "backward"} & vars(layer).keys()
@@ -403,10 +412,17 @@ def _program(
     if not {id(root(array)) for _, _, array in gradients} <= known:
         return None
     backends = {step.backend for step in recorded.steps if not isinstance(step, Outside)} - {None}
-    if not backends or not all(hasattr(backend, "step_program") for backend in backends):
+    if not all(hasattr(backend, "step_program") for backend in backends):
         return None
     watched.settle()
     return _Program(recorded, middle, given, out, dout, gradients, watched)
+
+
+def _moves(calls: Sequence[Call]) -> Run:
+    """What makes calls that no backend is asked for. They are made once."""
+    run = call_each(calls)
+    run.run()
+    return run
 
 
 def _runs(steps: Sequence[Step]) -> list[Run]:
@@ -418,5 +434,5 @@ def _runs(steps: Sequence[Step]) -> list[Run]:
             runs.append(run)
         else:
             backend: Any = next((call.backend for call in run if call.backend is not None), None)
-            runs.append(backend.step_program(run))
+            runs.append(_moves(run) if backend is None else backend.step_program(run))
     return runs

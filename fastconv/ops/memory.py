@@ -132,7 +132,8 @@ class Pool:
     def end(self, use: Use) -> None:
         """Keep no more than the last uses call for."""
         with _lock:
-            self._uses.remove(use)
+            if use in self._uses:
+                self._uses.remove(use)
             self._recent.append(use.most)
             self._trim()
 
@@ -204,9 +205,9 @@ _current = _Current()
 def drawing_from(use: Use) -> Iterator[None]:
     """Let what this thread asks for come from another pool, inside a ``with`` block."""
     before = _current.pool, _current.use
-    _current.pool, _current.use = use.pool, use
-    use.pool.begin(use)
     try:
+        _current.pool, _current.use = use.pool, use
+        use.pool.begin(use)
         yield
     finally:
         use.pool.end(use)

@@ -8,6 +8,7 @@ nobody would know of it.
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ _lock = threading.RLock()
 """One thread at a time records; what it computes `outside` may record something of its own."""
 
 _current: Recorder | None = None
+
+if hasattr(os, "register_at_fork"):  # so that no child finds another thread recording
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 class Outside:
@@ -109,10 +115,10 @@ class Recorder:
         """Record what this thread does inside of the block."""
         global _current
         with _lock:
-            before, _current = _current, self
-            self.thread = threading.get_ident()
-            selection.observe(self._table)
-            try:
+            before = _current
+            try:  # from here on: Ctrl-C must not leave somebody recording
+                _current, self.thread = self, threading.get_ident()
+                selection.observe(self._table)
                 yield
             finally:
                 selection.observe_no_more(self._table)
