@@ -113,7 +113,6 @@ def test_python_calls_no_kernel(monkeypatch, numba, threads):
 
     for kernel in {*WRITES} - {MOVE}:
         monkeypatch.setattr(numba, kernel, fail)
-    monkeypatch.setattr(type(numba), "_move", fail)
     monkeypatch.setattr(type(numba._team), "run", fail)
     for one, scores in zip(prepared, expected, strict=True):
         same(one.predict(x), scores)
@@ -223,6 +222,7 @@ def test_a_launch_is_made_where_its_condition_holds(numba, threads):
     fastconv.set_num_threads(threads)
     selection.active()
     from fastconv.backends._numba.launch.recording import recording
+    from fastconv.backends._numba.move import move_to
 
     flag, source, outs = np.ones(1, np.int64), np.ones(9), np.zeros((3, 9))
 
@@ -230,8 +230,8 @@ def test_a_launch_is_made_where_its_condition_holds(numba, threads):
         to = recording()
         for i in range(2):
             with to.only_if(flag, i):
-                numba._move(source, 1 + i, outs[i])
-        numba._move(source, 3, outs[2])
+                move_to(numba._team, outs[i], source, 1 + i)
+        move_to(numba._team, outs[2], source, 3)
 
     run = numba._team.record([conditional])
     for value, expected in ((1, [0, 2, 3]), (0, [1, 0, 3])):
@@ -263,7 +263,7 @@ def test_each_run_asks_anew_whether_all_is_finite(monkeypatch, numba, dtype):
 def test_what_is_lent_lies_apart_until_the_call_ends(numba):
     from fastconv.backends._numba.launch.recording import CHUNK_BYTES, Recording
 
-    to = Recording(numba._team.builder)
+    to = Recording(numba._team.builder, True)
     sizes = (1, CHUNK_BYTES // 2, CHUNK_BYTES - 64, 100, 2 * CHUNK_BYTES, 0, 64)
     places = []
     for _ in range(3):

@@ -17,7 +17,7 @@ from .conv_few_channels import few_channels
 from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
 from .launch.memory import addresses, code, deal, keep, lasting, workspace
 from .launch.team import Team
-from .move import move_to, put
+from .move import clear, put
 from .offsets import Product, WeightLayout
 from .winograd import transform_filters
 from .winograd_tiling import evenly, tiling
@@ -100,7 +100,7 @@ def input_gradient(
     shape = team.machine.tile(g.c, dx.itemsize)
     products = offsets.input_gradient(g, layout, shape[1])
     if sum(part.rows for part in products) < g.h * g.w:
-        move_to(team, dx, np.zeros(dx.shape, dx.dtype))
+        clear(team, dx)
     for part in products:
         multiply(team, part, shape, g.n, incoming, weight, None, Outgoing(dx))
 

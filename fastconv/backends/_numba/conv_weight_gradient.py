@@ -15,6 +15,7 @@ from .gate import Incoming
 from .launch.machine import Machine
 from .launch.memory import addresses, code, workspace
 from .launch.team import Team
+from .move import clear
 from .offsets import Table, WeightLayout
 from .words.pointer import LINE
 
@@ -52,8 +53,7 @@ def weight_gradient(
 ) -> None:
     """Gradients of a convolution's weights and bias."""
     if not incoming.dout.size:
-        dweight[...] = 0
-        dbias[...] = 0
+        clear(team, dweight, dbias)
     elif algorithm == "sparse":
         _sparse(team, incoming, x, g, layout, dweight, dbias)
     elif algorithm in SIDES:

@@ -23,7 +23,7 @@ from .launch.recording import recording
 from .launch.team import Team
 from .words.pointer import DOUBLE, ELEMENTS, LONG, copy, helper, numbers, pointers, share
 
-__all__ = ["move", "move_to", "put"]
+__all__ = ["clear", "move", "move_to", "put"]
 
 
 def row_mover(source_type: int, target_type: int) -> Any:
@@ -98,3 +98,12 @@ def put(team: Team, out: Array, source: Array) -> None:
         out[...] = source
     else:
         move_to(team, out, source)
+
+
+def clear(team: Team, *arrays: Array) -> None:
+    """Set all numbers to 0, also in a recording."""
+    for array in arrays:
+        if recording() is None:
+            array[...] = 0
+        else:
+            move_to(team, array, np.zeros(array.shape, array.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .._numba import conv
 from .._numba.conv_weight_gradient import weight_gradient
 from .._numba.gate import Incoming, Outgoing
+from .._numba.move import clear
 from ..table import Array
 from .launched import LaunchedKernels
 
@@ -30,8 +31,7 @@ class DenseKernels(LaunchedKernels):
         dbias: Array,
     ) -> None:
         if not len(x):
-            dweight[...] = 0
-            dbias[...] = 0
+            clear(self._team, dweight, dbias)
             return
         g, layout = conv.affine_geometry(x), conv.affine_layout(weight)
         incoming = Incoming(dout)
