@@ -605,6 +605,48 @@ class Counted:
         return dout
 
 
+def freeze_first(layers, monkeypatch):
+    layers[0].frozen = True
+
+
+def put_a_derived_class(layers, monkeypatch):
+    layers[6] = Doubled()
+
+
+def put_own_forward(layers, monkeypatch):
+    layers[6].forward = partial(Relu.forward, layers[6])
+
+
+def put_own_backward(layers, monkeypatch):
+    layers[6].backward = partial(Relu.backward, layers[6])
+
+
+def patch_forward(layers, monkeypatch):
+    plain = Affine.forward
+    monkeypatch.setattr(Affine, "forward", lambda self, x: plain(self, x))
+
+
+def patch_backward(layers, monkeypatch):
+    plain = Affine.backward
+    monkeypatch.setattr(Affine, "backward", lambda self, dout, **more: plain(self, dout, **more))
+
+
+OWN = [
+    *(freeze_first, put_a_derived_class, put_own_forward, put_own_backward),
+    *(patch_forward, patch_backward),
+]
+
+
+@pytest.mark.parametrize("own", OWN)
+def test_what_a_recording_would_not_know_is_not_recorded(rng, monkeypatch, own):
+    layers = small().layers
+    own(layers, monkeypatch)
+    monkeypatch.setattr(step, "_Recorded", None)
+    pair = Pair(Network(layers))
+    for _ in range(5):
+        pair.step(*batch(rng))
+
+
 @pytest.mark.parametrize("own", [Doubled, Counted])
 def test_a_layer_of_the_users_own_is_called_each_time(rng, own):
     layers = small().layers
@@ -625,6 +667,13 @@ def anew(operation, number):
         return tuple(results)
 
     return returns_a_copy
+
+
+def test_shapes_that_take_turns_are_not_recorded(rng, monkeypatch):
+    monkeypatch.setattr(step, "_Recorded", None)
+    network = small()
+    for n in (1, 1, 2, 2) * 4:
+        network.gradient(*batch(rng, n))
 
 
 def test_what_is_not_known_is_asked_about_once(rng, monkeypatch):

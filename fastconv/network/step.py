@@ -342,7 +342,6 @@ class Steps:
                 self._rest = max(1, self._rest - 1)
                 return program
             del self._programs[key]
-            self._in_a_row = 0
         self._in_a_row = self._in_a_row + 1 if key == self._last else 1
         self._last = key
         self._resting = max(0, self._resting - 1)
