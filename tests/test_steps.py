@@ -247,6 +247,14 @@ def test_memory_of_gradients_is_used_again_once_nobody_has_them(rng):
         assert not np.shares_memory(grads["W2"], view)
 
 
+def test_gradients_that_nobody_has_lie_in_one_memory(rng):
+    network = small()
+    for _ in range(10):
+        network.gradient(*batch(rng))
+    (program,) = network._executor._steps._programs.values()
+    assert len(program._lent) == 1
+
+
 def test_where_nobody_counts_references_gradients_are_copied(rng, monkeypatch):
     monkeypatch.setattr(step, "references", lambda memory: None)
     pair = Pair(small())
@@ -752,11 +760,20 @@ def test_weights_of_another_dtype_are_converted_each_time(rng):
 
 
 def test_what_is_large_is_not_kept_in_memory(rng, monkeypatch):
+    kept = []
+
+    class Noted(step._Recorded):
+        def backward(self, dout):
+            super().backward(dout)
+            kept.append(len(self._recorder.steps))
+
+    monkeypatch.setattr(step, "_Recorded", Noted)
     monkeypatch.setattr(step, "MOST_BYTES", 10_000)
     pair = Pair(small())
     for _ in range(5):
         pair.step(*batch(rng))
     assert not is_program(pair.networks[0])
+    assert kept == [0]
 
 
 def test_what_is_large_is_not_even_recorded(rng, monkeypatch):
