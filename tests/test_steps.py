@@ -7,11 +7,13 @@ bit, since a program makes the same calls.
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -221,7 +223,8 @@ def test_gradients_stay_as_they_are(rng):
     for _ in range(8):
         grads = network.gradient(*batch(rng))
         kept.append((grads, copy.deepcopy(grads)))
-    assert is_program(network)
+    (program,) = network._executor._steps._programs.values()
+    assert len(program._lent) == step.LENT
     for grads, before in kept:
         for key in grads:
             np.testing.assert_array_equal(grads[key], before[key])
@@ -253,6 +256,24 @@ def test_gradients_that_nobody_has_lie_in_one_memory(rng):
         network.gradient(*batch(rng))
     (program,) = network._executor._steps._programs.values()
     assert len(program._lent) == 1
+
+
+def test_a_program_has_its_memory_instead_of_the_steps_before(rng):
+    network = make_model("resnet20", (3, 32, 32), 5, seed=0)
+    x, t = batch(rng, 8, (3, 32, 32))
+    held = []
+    gc.collect()
+    gc.disable()  # what is dropped must not wait for it
+    tracemalloc.start()
+    try:
+        for _ in range(step.RECORDED + 2):
+            network.gradient(x, t)
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert is_program(network)
+    assert held[-1] < 1.2 * held[1]
 
 
 def test_where_nobody_counts_references_gradients_are_copied(rng, monkeypatch):
@@ -722,6 +743,16 @@ def test_biases_that_are_no_vectors(rng, bias):
     pair.networks[1].layers[2].b = bias
     for _ in range(5):
         pair.step(*batch(rng))
+
+
+def test_layers_without_biases(rng):
+    draw = Draw("float32")
+    conv, affine = Convolution(draw.conv(4, 3).W, pad=1), Affine(draw.affine(4 * 13 * 11, 5).W)
+    pair = Pair(Network([conv, Relu(), affine]))
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+    assert conv.db is None
 
 
 class Partly:

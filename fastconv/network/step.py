@@ -90,7 +90,7 @@ class _Recorded(_Eager):
     """The same, with a recording that becomes a program."""
 
     def __init__(self, row: Sequence[Any], steps: Steps, key: Key) -> None:
-        super().__init__(row, steps.pool)
+        super().__init__(row, Pool())  # a recording takes more than a step, and keeps nothing
         self._watched = _Watched(row)
         self._steps = steps
         self._key = key
@@ -155,6 +155,7 @@ class _Watched:
             self._settings += [
                 (own, name, value) for name, value in before.items() if own.get(name) is value
             ]
+        del self._before, self._between  # with the arrays that layers had
 
     def same(self, row: Sequence[Any]) -> bool:
         """Whether these are the layers, and are as they were."""
@@ -354,6 +355,7 @@ class Steps:
             return _Eager(row, self.pool)
         # Perhaps no backward follows, or layers change all the time.
         self._resting, self._rest = self._rest, min(2 * self._rest, LONGEST_REST)
+        self.pool.release()  # a program has memory of its own
         return _Recorded(row, self, key)
 
     def keep(self, key: Key, program: _Program | None) -> None:

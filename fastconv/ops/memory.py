@@ -137,6 +137,11 @@ class Pool:
             self._recent.append(use.most)
             self._trim()
 
+    def release(self) -> None:
+        """Keep nothing that is free."""
+        with _lock:
+            self._drop(self._total(), True)
+
     def _limit(self, more: int = 0) -> int:
         """Bytes to keep, where the uses that are under way draw so many more."""
         if self.most is not None:
@@ -150,15 +155,20 @@ class Pool:
         """Keep no more than may be: what is free goes first, the oldest of it, then the oldest."""
         surplus = self._total() - self._limit()
         for free in (True, False):
-            i = 0
-            while surplus > 0 and i < len(self.kept):
-                if free and _references(self.kept, i) != _UNUSED:
-                    i += 1
-                    continue
-                memory = self.kept.pop(i)
-                surplus -= memory.size
-                for use in self._uses if free else ():
-                    use.lose(memory)
+            surplus = self._drop(surplus, free)
+
+    def _drop(self, surplus: int, free: bool) -> int:
+        """Keep the oldest no more, perhaps of what is free alone; what is left of a surplus."""
+        i = 0
+        while surplus > 0 and i < len(self.kept):
+            if free and _references(self.kept, i) != _UNUSED:
+                i += 1
+                continue
+            memory = self.kept.pop(i)
+            surplus -= memory.size
+            for use in self._uses if free else ():
+                use.lose(memory)
+        return surplus
 
 
 class Use:

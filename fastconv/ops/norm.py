@@ -301,10 +301,10 @@ def _batchnorm2d_apply(
     relu: bool,
     fixed: bool,
 ) -> tuple[Array, BatchNorm2dContext]:
-    mean, variance = vectors["mean"], vectors["variance"]
+    mean, variance, dtype = vectors["mean"], vectors["variance"], x.dtype
 
-    def inverted(variance: Array) -> Array:
-        return (1 / np.sqrt(variance.astype(np.float64) + epsilon)).astype(x.dtype)
+    def inverted(variance: Array) -> Array:  # a recording keeps it: so it must not hold x
+        return (1 / np.sqrt(variance.astype(np.float64) + epsilon)).astype(dtype)
 
     inv_std = computed("1 / standard deviation", inverted, variance)
     scale = computed("gamma / standard deviation", np.multiply, vectors["gamma"], inv_std)

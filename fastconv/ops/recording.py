@@ -123,6 +123,7 @@ class Recorder:
             finally:
                 selection.observe_no_more(self._table)
                 self.thread, _current = None, before
+                self._tables.clear()  # which know this object, whose arrays would wait for `gc`
 
     def by(self, maker: Any, function: Callable[..., Array], *arguments: Any) -> Array:
         """Return what a function makes of the arguments, whose steps are this maker's.
