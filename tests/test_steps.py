@@ -643,11 +643,11 @@ def put_a_derived_class(layers, monkeypatch):
 
 
 def put_own_forward(layers, monkeypatch):
-    layers[6].forward = partial(Relu.forward, layers[6])
+    layers[6].forward = layers[6].forward
 
 
 def put_own_backward(layers, monkeypatch):
-    layers[6].backward = partial(Relu.backward, layers[6])
+    layers[6].backward = layers[6].backward
 
 
 def patch_forward(layers, monkeypatch):
