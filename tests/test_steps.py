@@ -258,8 +258,18 @@ def test_gradients_that_nobody_has_lie_in_one_memory(rng):
     assert len(program._lent) == 1
 
 
-def test_a_program_has_its_memory_instead_of_the_steps_before(rng):
-    network = make_model("resnet20", (3, 32, 32), 5, seed=0)
+def resnet():
+    return make_model("resnet20", (3, 32, 32), 5, seed=0)
+
+
+def layers_that_keep_what_they_saw():
+    layers = [layer for _ in range(6) for layer in (Tanh(), Pooling(3, 3, 1, 1))]
+    return Network([*layers, Draw("float32").affine(3 * 32 * 32, 5)])
+
+
+@pytest.mark.parametrize("made", [resnet, layers_that_keep_what_they_saw])
+def test_a_program_has_its_memory_instead_of_the_steps_before(rng, made):
+    network = made()
     x, t = batch(rng, 8, (3, 32, 32))
     held = []
     gc.collect()
