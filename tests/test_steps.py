@@ -670,8 +670,18 @@ def patch_backward(layers, monkeypatch):
     monkeypatch.setattr(Affine, "backward", lambda self, dout, **more: plain(self, dout, **more))
 
 
+def put_a_number_in_an_array(layers, monkeypatch):
+    layers[7].dropout_ratio = np.array(0.5)
+
+
 OWN = [
-    *(freeze_first, put_a_derived_class, put_own_forward, put_own_backward),
+    *(
+        put_a_number_in_an_array,
+        freeze_first,
+        put_a_derived_class,
+        put_own_forward,
+        put_own_backward,
+    ),
     *(patch_forward, patch_backward),
 ]
 

@@ -377,11 +377,17 @@ def _is_known(row: Sequence[Any], x: Array) -> bool:
         type(layer) in KNOWN_STEPS
         and not layer.frozen
         and not {"forward", "backward"} & vars(layer).keys()
+        and not any(map(_may_change_in_place, vars(layer).values()))
         and all(
             getattr(layer, name).__module__.startswith(LAYERS) for name in ("forward", "backward")
         )
         for _, layer in walk(row, Container)
     )
+
+
+def _may_change_in_place(setting: Any) -> bool:
+    """Whether this is a number that nobody would see change."""
+    return isinstance(setting, np.ndarray) and setting.ndim == 0
 
 
 def _bytes_of(steps: Iterable[Step]) -> int:
