@@ -135,6 +135,34 @@ def test_conv2d_gradients_of_many_channels(backend, dtype, images, side, stride,
             np.testing.assert_array_equal(out[name], gradient)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "side", "stride", "size"), [(900, 1, 1, 7), (120, 3, 1, 7), (130, 3, 2, 9)]
+)
+def test_what_follows_a_long_sum(backend, dtype, channels, side, stride, size, relu):
+    """It comes once, behind the last part of the sum: exact sums, of several tiles and lines."""
+    config.set_conv_algorithm("direct")
+    draw = whole_numbers(channels, np.dtype(dtype))
+    g = window_geometry("test", (2, channels, size, size), side, side, stride, side // 2)
+    x, weight, bias = draw(*g.input_shape), draw(37, channels, side, side), draw(37)
+    residual = draw(*g.output_shape(37))
+    expected = naive.conv2d(x, weight, bias, stride, side // 2) + residual
+    for threads in (1, 2):
+        out = call_kernel(
+            on_threads(backend, threads),
+            "conv2d_block_forward",
+            x=x,
+            weight=weight,
+            bias=bias,
+            residual=residual,
+            geometry=g,
+            relu=relu,
+            pool=False,
+            winner=None,
+        )
+        np.testing.assert_array_equal(out["out"], np.maximum(expected, 0) if relu else expected)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_conv2d_keeps_a_broken_pixel_to_the_windows_that_see_it(backend, dtype, rng, value):
     """Lanes that are filled up with zeros, or padding, must not carry it elsewhere.
