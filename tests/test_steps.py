@@ -349,6 +349,17 @@ def put_another_kind(network):
     network.layers[3] = Tanh()
 
 
+def follows(pair, change, rng):
+    """Take steps that are a program's, then others by changed layers."""
+    for _ in range(5):
+        pair.step(*batch(rng))
+    assert is_program(pair.networks[0])
+    for network in pair.networks:
+        change(network)
+    for _ in range(6):
+        pair.step(*batch(rng))
+
+
 CHANGES = [
     *(double, drop_more, invert, take_out, put_another, put_another_kind),
     *(replace_forward, freeze, assign),
@@ -357,14 +368,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changes_are_followed(rng, change):
-    pair = Pair(small())
-    for _ in range(5):
-        pair.step(*batch(rng))
-    assert is_program(pair.networks[0])
-    for network in pair.networks:
-        change(network)
-    for _ in range(6):
-        pair.step(*batch(rng))
+    follows(Pair(small()), change, rng)
 
 
 def put_inside(network):
@@ -391,14 +395,7 @@ def doubled(layer, x):
 
 @pytest.mark.parametrize("change", [put_inside, put_more_inside, set_inside, own_forward_inside])
 def test_layers_inside_of_others_may_change(rng, change):
-    pair = Pair(whole(joins, "float32"))
-    for _ in range(5):
-        pair.step(*batch(rng))
-    assert is_program(pair.networks[0])
-    for network in pair.networks:
-        change(network)
-    for _ in range(5):
-        pair.step(*batch(rng))
+    follows(Pair(whole(joins, "float32")), change, rng)
 
 
 def test_a_class_whose_method_is_replaced(rng, monkeypatch):

@@ -12,8 +12,9 @@ have a method ``step_program(calls)`` too, for which no array keeps its values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from .table import Backend
 
-__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "in_order", "move"]
+__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "called", "move", "recorded"]
 
 MOVE = "move"
 """Not a kernel: `move`, for what only changes the place of numbers, or scales them."""
@@ -104,8 +105,30 @@ class call_each:
             function(**arguments)
 
 
-def in_order(runs: Sequence[Run]) -> Run:
-    """One run after the other."""
+def called(calls: Sequence[Call]) -> Run:
+    """Make the calls, and return what makes each of them again."""
+    run = call_each(calls)
+    run.run()
+    return run
+
+
+def recorded(
+    calls: Sequence[Call], whole: Callable[[Call], bool], record: Callable[[list[Call]], Run]
+) -> Run:
+    """Make the calls, and return what does the same again.
+
+    Parameters
+    ----------
+    calls : sequence of Call
+    whole : callable
+        Whether a backend can record all that a call does.
+    record : callable
+        Makes such calls, in a row, and returns a `Run`. The others are made from Python.
+    """
+    runs = [
+        record(list(some)) if recordable else called(list(some))
+        for recordable, some in groupby(calls, whole)
+    ]
     return runs[0] if len(runs) == 1 else _InOrder(runs)
 
 

@@ -129,8 +129,7 @@ def described(
         id(recorder.makers.get(id(step)))
         for step in steps
         if isinstance(step, Call) and step.kernel == "batchnorm2d_apply"
-    }
-    """Of groups whose normalisation is a step of its own."""
+    }  # groups whose normalisation is a step of its own
     found = []
     for step, where in zip(steps, runs_in, strict=True):
         group: Group | None = recorder.makers.get(id(step))

@@ -25,7 +25,7 @@ from .description import Description, described, provider
 from .fusion import FusedRow
 from .places import Places, Step, arrays_of, root
 
-__all__ = ["Program", "in_layout_of", "together"]
+__all__ = ["Program", "backend_of", "in_layout_of", "together"]
 
 Array = NDArray[Any]
 
@@ -77,7 +77,7 @@ class Program:
                 parts.append(f"Python: {run.name}")
                 where.append("Python")
                 continue
-            backend = next((call.backend for call in run if call.backend is not None), None)
+            backend = backend_of(run)
             on = config.get_programs() == "on"
             self._runs.append(getattr(backend, "program", call_each)(run) if on else call_each(run))
             name = "NumPy" if backend is None else backend.name
@@ -123,6 +123,11 @@ def _reached(steps: Sequence[Step], given: Array) -> list[Step]:
             reached |= written
         used.append(read | written)
     return [step for step, roots in zip(steps, used, strict=True) if roots & reached]
+
+
+def backend_of(calls: Sequence[Call]) -> Any:
+    """The backend of calls that belong together; None where nothing but moves is among them."""
+    return next((call.backend for call in calls if call.backend is not None), None)
 
 
 def together(steps: Sequence[Step]) -> Iterator[list[Call] | Outside]:

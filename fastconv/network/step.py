@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import config
-from ..backends.calls import Call, Run, call_each
+from ..backends.calls import Run, called
 from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
 from ..ops.arrays import as_array, common_dtype, computing, expect_shape
@@ -32,7 +32,7 @@ from ..ops.recording import Outside, Recorder
 from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
 from .places import Places, Step, aligned, arrays_of, root, with_results_in
-from .program import in_layout_of, together
+from .program import backend_of, in_layout_of, together
 
 __all__ = ["Pass", "Steps"]
 
@@ -425,13 +425,6 @@ def _program(
     return _Program(recorded, middle, given, out, dout, gradients, watched)
 
 
-def _moves(calls: Sequence[Call]) -> Run:
-    """What makes calls that no backend is asked for. They are made once."""
-    run = call_each(calls)
-    run.run()
-    return run
-
-
 def _runs(steps: Sequence[Step]) -> list[Run]:
     """What runs these steps, in their order. They are made once."""
     runs: list[Run] = []
@@ -440,6 +433,6 @@ def _runs(steps: Sequence[Step]) -> list[Run]:
             run.run()
             runs.append(run)
         else:
-            backend: Any = next((call.backend for call in run if call.backend is not None), None)
-            runs.append(_moves(run) if backend is None else backend.step_program(run))
+            backend = backend_of(run)  # of moves alone there is none
+            runs.append(called(run) if backend is None else backend.step_program(run))
     return runs

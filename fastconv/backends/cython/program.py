@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from types import ModuleType
 from typing import Any
 
-from ..calls import MOVE, Call, Run, call_each, in_order
+from ..calls import MOVE, Call, Run, recorded
 from ..shared.axes import common_axes
 from ..table import KERNELS
 from .compiled import CompiledKernels
@@ -34,23 +33,20 @@ class Programs(CompiledKernels):
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record them."""
-        return self._in_order(calls, True)
+        return self._made(calls, True)
 
     def step_program(self, calls: Sequence[Call]) -> Run:
         """The same for weights that change."""
-        return self._in_order(calls, False)
+        return self._made(calls, False)
 
-    def _in_order(self, calls: Sequence[Call], weights_stay: bool) -> Run:
-        runs: list[Run] = []
-        for by_kernels, some in groupby(calls, partial(_by_kernels_alone, weights_stay)):
-            if by_kernels:
-                runs.append(self._recorded(list(some), weights_stay))
-            else:
-                runs.append(call_each(list(some)))
-                runs[-1].run()
-        return in_order(runs)
+    def _made(self, calls: Sequence[Call], weights_stay: bool) -> Run:
+        return recorded(
+            calls,
+            partial(_by_kernels_alone, weights_stay),
+            partial(self._record, weights_stay=weights_stay),
+        )
 
-    def _recorded(self, calls: Sequence[Call], weights_stay: bool) -> Run:
+    def _record(self, calls: Sequence[Call], weights_stay: bool) -> Run:
         program: Any = self._kernels.Program(weights_stay)
         backend = copy.copy(self)
         kept: list[Any] = []

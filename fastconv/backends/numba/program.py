@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 
 from .._numba.move import move_to
-from ..calls import MOVE, Call, Run, call_each, in_order
+from ..calls import MOVE, Call, Run, recorded
 from .launched import LaunchedKernels
 
 __all__ = ["Programs"]
@@ -18,18 +17,14 @@ class Programs(LaunchedKernels):
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record their launches."""
-        return self._team.record([self._made(call) for call in calls])
+        return self._record(calls)
 
     def step_program(self, calls: Sequence[Call]) -> Run:
         """The same for weights that change."""
-        runs: list[Run] = []
-        for by_launches, some in groupby(calls, _by_launches_alone):
-            if by_launches:
-                runs.append(self._team.record([self._made(call) for call in some], False))
-            else:
-                runs.append(call_each(list(some)))
-                runs[-1].run()
-        return in_order(runs)
+        return recorded(calls, _by_launches_alone, partial(self._record, weights_stay=False))
+
+    def _record(self, calls: Sequence[Call], weights_stay: bool = True) -> Run:
+        return self._team.record([self._made(call) for call in calls], weights_stay)
 
     def _made(self, call: Call) -> Callable[[], None]:
         if call.kernel == MOVE:
