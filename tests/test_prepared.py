@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -488,3 +489,29 @@ def test_move_and_call_each(rng):
     np.testing.assert_array_equal(out, source)
     call_each([Call(None, "move", {"source": source.T, "factor": 3, "out": out.T})]).run()
     np.testing.assert_array_equal(out, 3 * source)
+
+
+def in_huge_pages():
+    """Bytes of this process's memory for which huge pages were asked."""
+    found = size = 0
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        name, *words = line.split()
+        if name == "Size:":
+            size = int(words[0]) * 1024
+        elif name == "VmFlags:" and "hg" in words:
+            found += size
+    return found
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="this system has none"
+)
+def test_packed_weights_lie_in_huge_pages(cython):
+    network = whole(lambda draw: [draw.conv(512, 512)], "float32", "cython")
+    config.set_conv_algorithm("direct")
+    before = in_huge_pages()
+    prepared = network.prepare((1, 512, 7, 7))
+    weights = network.params["W1"].nbytes
+    # Those of the snapshot, which NumPy asks for, and those that are packed.
+    assert in_huge_pages() - before > 1.5 * weights
+    assert prepared.predict(np.zeros((1, 512, 7, 7))).shape == (1, 512, 7, 7)
