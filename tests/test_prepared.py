@@ -6,10 +6,12 @@ bit, since a program makes the same calls.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -200,7 +202,9 @@ def test_places_in_memory_are_used_again():
     """Of eleven layers of one size, no more than a few lie in memory at a time."""
     draw = Draw("float32")
     layers = [layer for _ in range(11) for layer in (draw.conv(4, 4), Tanh())]
-    program = Program(Network(layers, backend="numpy")._snapshot()[0], (8, 4, 32, 32), "float32")
+    program = Program(
+        Network(layers, backend="numpy")._snapshot(True)[0], (8, 4, 32, 32), "float32"
+    )
     image = 8 * 4 * 32 * 32 * 4
     assert 2 * image <= program.description.block_bytes <= 3 * image + 1024
 
@@ -494,6 +498,63 @@ def test_move_and_call_each(rng):
     np.testing.assert_array_equal(out, 3 * source)
 
 
+PEAK = """
+import resource
+import numpy as np
+from fastconv.layers import Convolution, Relu
+from fastconv.network import Network
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+W, b = np.ones((8, 8, 1, 1), np.float32), np.zeros(8, np.float32)
+network = Network([layer for _ in range(12) for layer in (Convolution(W, b), Relu())], "float32")
+network.backend = "cython"
+before = peak()
+prepared = network.prepare((1, 8, 512, 512))
+print(peak() - before, prepared.description.bytes_without_reuse)
+"""
+
+
+def told_by(code):
+    """The numbers that a process of its own prints, where no memory was used before."""
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return map(int, found.stdout.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the unit of ru_maxrss is another")
+def test_arrays_of_a_trace_take_no_memory(cython):
+    grown, without_reuse = told_by(PEAK)
+    assert grown < without_reuse / 2
+
+
+def test_without_a_copy_there_is_one_set_of_weights(rng):
+    def new():
+        return make_model("lenet", (1, 28, 28), 10, seed=0, dtype="float32")
+
+    weights = sum(value.nbytes for value in new().params.values())
+    x = rng.random((1, 1, 28, 28), dtype=np.float32)
+    held = {}
+    for copy in (True, False):
+        network = new()
+        expected = network.predict(x)
+        gc.collect()
+        tracemalloc.start()
+        prepared = network.prepare(x.shape, copy=copy)
+        gc.collect()
+        held[copy] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(prepared.predict(x), expected)
+    assert 0.9 * weights < held[True] - held[False] < 1.1 * weights
+
+
 IN_HUGE_PAGES = """
 from pathlib import Path
 import numpy as np
@@ -518,14 +579,6 @@ print(found, W.nbytes)
     not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="this system has none"
 )
 def test_packed_weights_lie_in_huge_pages(cython):
-    """In a process where nobody else asks for them, as NumPy would, and no memory was used."""
-    found = subprocess.run(
-        [sys.executable, "-P", "-c", IN_HUGE_PAGES],
-        env=os.environ | {"NUMPY_MADVISE_HUGEPAGE": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    in_huge_pages, weights = map(int, found.stdout.split())
-    assert in_huge_pages > 0.9 * weights  # the last piece, less than a page, is not
+    """NumPy, which would ask for them too, is told not to."""
+    in_huge_pages, weights = told_by(IN_HUGE_PAGES)
+    assert in_huge_pages > weights - (1 << 21)  # what is left is less than such a page

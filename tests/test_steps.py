@@ -276,7 +276,7 @@ def test_a_program_has_its_memory_instead_of_the_steps_before(rng, made):
     gc.disable()  # what is dropped must not wait for it
     tracemalloc.start()
     try:
-        for _ in range(step.RECORDED + 2):
+        for _ in range(step.TRACED + 2):
             network.gradient(x, t)
             held.append(tracemalloc.get_traced_memory()[0])
     finally:
@@ -428,13 +428,13 @@ def test_what_a_class_says_may_change(rng, monkeypatch, kind, setting, value):
 
 
 class ChangingLoss(SoftmaxWithLoss):
-    """Changes a layer in the middle of the step that is recorded."""
+    """Changes a layer in the middle of the step that is watched."""
 
     calls = 0
 
     def forward(self, x, t):
         self.calls += 1
-        if self.calls == step.RECORDED:
+        if self.calls == step.TRACED - 1:
             self.layer.dropout_ratio = 0.6
         return super().forward(x, t)
 
@@ -687,7 +687,7 @@ OWN = [
 def test_what_a_recording_would_not_know_is_not_recorded(rng, monkeypatch, own):
     layers = small().layers
     own(layers, monkeypatch)
-    monkeypatch.setattr(step, "_Recorded", None)
+    monkeypatch.setattr(step, "_Seen", None)
     pair = Pair(Network(layers))
     for _ in range(5):
         pair.step(*batch(rng))
@@ -715,8 +715,8 @@ def anew(operation, number):
     return returns_a_copy
 
 
-def test_shapes_that_take_turns_are_not_recorded(rng, monkeypatch):
-    monkeypatch.setattr(step, "_Recorded", None)
+def test_shapes_that_take_turns_are_not_traced(rng, monkeypatch):
+    monkeypatch.setattr(step, "_traced", None)
     network = small()
     for n in (1, 1, 2, 2) * 4:
         network.gradient(*batch(rng, n))
@@ -725,7 +725,7 @@ def test_shapes_that_take_turns_are_not_recorded(rng, monkeypatch):
 def test_what_is_not_known_is_asked_about_once(rng, monkeypatch):
     asked = []
     monkeypatch.setattr(step, "_is_known", lambda *_: asked.append(1))
-    monkeypatch.setattr(step, "_Recorded", None)
+    monkeypatch.setattr(step, "_Seen", None)
     network = small()
     for _ in range(10):
         network.gradient(*batch(rng))
@@ -790,13 +790,22 @@ def test_networks_that_learn_nothing(rng, layers):
         pair.step(*batch(rng, shape=(5,)))
 
 
-def test_gradients_of_a_loss_in_a_list(rng):
+@pytest.mark.parametrize(
+    ("change", "program"),
+    [
+        (lambda dout: dout.tolist(), False),
+        (lambda dout: dout.astype(np.float64) / 3, True),  # backward computes in it
+        (lambda dout: np.asfortranarray(dout), True),
+    ],
+)
+def test_gradients_of_a_loss_of_another_kind(rng, change, program):
     network = small()
     network.last_layer = OddLoss()
-    network.last_layer.change = lambda dout: dout.tolist()
+    network.last_layer.change = change
     pair = Pair(network)
     for _ in range(6):
         pair.step(*batch(rng))
+    assert is_program(pair.networks[0]) is program
 
 
 def test_weights_of_another_dtype_are_converted_each_time(rng):
@@ -807,50 +816,37 @@ def test_weights_of_another_dtype_are_converted_each_time(rng):
         pair.step(*batch(rng))
 
 
-def test_what_is_large_is_not_kept_in_memory(rng, monkeypatch):
-    kept = []
+@pytest.fixture
+def watched(monkeypatch):
+    """The steps that are watched."""
+    found = []
 
-    class Noted(step._Recorded):
-        def backward(self, dout):
-            super().backward(dout)
-            kept.append(len(self._recorder.steps))
-
-    monkeypatch.setattr(step, "_Recorded", Noted)
-    monkeypatch.setattr(step, "MOST_BYTES", 10_000)
-    pair = Pair(small())
-    for _ in range(5):
-        pair.step(*batch(rng))
-    assert not is_program(pair.networks[0])
-    assert kept == [0]
-
-
-def test_what_is_large_is_not_even_recorded(rng, monkeypatch):
-    """A recording holds what a step gives back as it goes."""
-    monkeypatch.setattr(step, "MOST_BYTES", 1 << 20)
-    monkeypatch.setattr(step, "_Recorded", None)
-    pair = Pair(small())
-    for _ in range(5):
-        pair.step(*batch(rng, 100))
-    assert not is_program(pair.networks[0])
-
-
-def test_forwards_without_backward_are_seldom_recorded(rng, monkeypatch):
-    recorded = []
-
-    class Noted(step._Recorded):
+    class Noted(step._Seen):
         def __init__(self, *arguments):
-            recorded.append(arguments)
+            found.append(arguments)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(step, "_Recorded", Noted)
+    monkeypatch.setattr(step, "_Seen", Noted)
+    return found
+
+
+def test_forwards_without_backward_are_seldom_watched(rng, watched):
     network = small()
     x, t = batch(rng)
     for _ in range(60):
         network.loss(x, t)
-    assert 0 < len(recorded) < 8
+    assert 0 < len(watched) < 8
     for _ in range(70):
         network.gradient(x, t)
     assert is_program(network)
+
+
+def test_what_is_large_is_a_program_too(rng):
+    """A trace has all arrays at a time, but none of their memory."""
+    pair = Pair(small())
+    for _ in range(4):
+        pair.step(*batch(rng, 500))
+    assert is_program(pair.networks[0])
 
 
 def test_programs_that_served_are_followed_by_others_at_once(rng):
@@ -871,19 +867,16 @@ def test_few_shapes_are_kept(rng):
     assert len(network._executor._steps._programs) == step.KEPT
 
 
-def test_weights_that_are_replaced_at_each_step(rng):
-    """The network is recorded less and less often."""
-    pair = Pair(small())
-    recorded = 0
+def test_weights_that_are_replaced_at_each_step(rng, monkeypatch, watched):
+    """The network is watched less and less often, and never traced."""
+    monkeypatch.setattr(step, "_traced", None)
+    network = small()
     for _ in range(60):
-        before = pair.networks[0]._executor._steps._programs
-        pair.step(*batch(rng))
-        recorded += pair.networks[0]._executor._steps._programs is not before
-        for network in pair.networks:
-            for layer in network.layers:
-                if hasattr(layer, "W"):
-                    layer.W = layer.W.copy()
-    assert 0 < recorded < 8
+        network.gradient(*batch(rng))
+        for layer in network.layers:
+            if hasattr(layer, "W"):
+                layer.W = layer.W.copy()
+    assert 0 < len(watched) < 8
 
 
 def test_a_layer_cannot_go_back_from_what_it_did_not_see(rng):
@@ -939,7 +932,7 @@ def lines_of_a_step(network, x, t, interrupt_at=None):
     return list(lines)
 
 
-@pytest.mark.parametrize("steps", [step.RECORDED - 1, step.RECORDED])
+@pytest.mark.parametrize("steps", [step.TRACED - 2, step.TRACED - 1])
 def test_ctrl_c_anywhere_in_a_step(rng, steps):
     x, t = batch(rng)
 

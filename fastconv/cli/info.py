@@ -65,7 +65,7 @@ def _show_layers(network: Network, shape: tuple[int, ...], options: argparse.Nam
         rows: Any = layer_table(network, shape)
         text = as_table(rows)
     else:
-        description = network.prepare(shape).description
+        description = network.prepare(shape, copy=False).description
         rows, text = description.plain(), str(description)
     if options.json:
         print_json(rows)

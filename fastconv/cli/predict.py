@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     names = facts.class_names
     predictions: list[dict[str, Any]] = []
     with selection.use_backend(config.backend):
-        ensemble = ensemble.prepare((1, *facts.shape))
+        ensemble = ensemble.prepare((1, *facts.shape), copy=False)
     for path in options.images:
         try:
             image = prepare_picture(path, facts)

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     network = make_model(options.model, shape, options.classes, seed=0)
     program = None
     if options.batch is not None:
-        program = network.prepare((options.batch, *shape)).description
+        program = network.prepare((options.batch, *shape), copy=False).description
     if options.json:
         facts = [dataclasses.asdict(fact) for fact in layer_facts(network, shape)]
         told = {"model": options.model, "input": shape, "layers": facts}

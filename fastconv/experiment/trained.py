@@ -106,7 +106,7 @@ def load_prepared(
         )
         network.load_params(place)
         ensemble = Ensemble([network])
-    prepared = ensemble.prepare((batch_size, *ensemble.members[0].spec["input_dim"]))
+    prepared = ensemble.prepare((batch_size, *ensemble.members[0].spec["input_dim"]), copy=False)
     alone = len(prepared.members) == 1 and prepared.views == (View(),)
     return prepared.members[0] if alone else prepared
 

@@ -55,8 +55,8 @@ class Dropout(Layer):
         """Return x with a random share set to 0; in evaluation all of x. See `inverted`."""
         x = as_array(x)
         if train_flg:
-            mask = drawn(partial(self._draw, x.shape))
-            return self._scaled(ops.masked("dropout", x, mask, self.backend))
+            self.mask = drawn(partial(self._draw, x.shape), x.shape, np.bool_)
+            return self._scaled(ops.masked("dropout", x, self.mask, self.backend))
         if self.inverted:
             return x.astype(common_dtype("dropout", x), copy=False)
         return ops.scaled("dropout", x, 1.0 - float(self.dropout_ratio))

@@ -52,19 +52,20 @@ from ..layers import (
 from ..layers.containers import (
     AuxiliaryHead,
     Branches,
+    Chain,
     Container,
     Shortcut,
     expect_sum,
     run_layer,
     sum_of,
 )
-from ..layers.tree import flat, leaves
+from ..layers.tree import flat, leaves, walk
 from ..ops.arrays import as_array, common_dtype, expect_shape
 from ..ops.conv import conv2d_arguments
 from ..ops.memory import empty
 from ..ops.recording import noted, recorder
 
-__all__ = ["ConvGroup", "FusedRow", "Group", "Sum", "Watch", "fuse", "trains"]
+__all__ = ["ConvGroup", "FusedRow", "Group", "Sum", "Watch", "all_known", "fuse", "trains"]
 
 Array = NDArray[Any]
 
@@ -74,6 +75,9 @@ KNOWN = {
     *(LocalResponseNormalization, Pooling, Relu, Sigmoid, Silu, Subsampling, Tanh),
 }
 """Layers that evaluate by kernels and `moved_to` alone, so that a recording of these is all."""
+
+HOLDERS = {AuxiliaryHead, Branches, Chain, Shortcut}
+"""Layers that hold others, and do nothing besides that a recording does not have."""
 
 LAYERS = Layer.__module__.rpartition(".")[0]
 """Package of fastconv's own layers."""
@@ -165,7 +169,7 @@ class SingleLayer(Group):
             return run_layer(layer, x, True)
         layer = stand_in(layer)
         recording = recorder()
-        if recording is None or (type(layer) in KNOWN and "forward" not in vars(layer)):
+        if recording is None or _is_known(layer):
             return run_layer(layer, x, False)
         return recording.outside(
             type(layer).__name__, partial(run_layer, layer, train_flg=False), x
@@ -364,6 +368,23 @@ def stand_in(layer: Any) -> Any:
     if isinstance(layer, Container):
         other.layers = {name: stand_in(child) for name, child in layer.layers.items()}
     return other
+
+
+def _is_known(layer: Any) -> bool:
+    """Whether a recording has all that this layer does in evaluation."""
+    return (
+        type(layer) in KNOWN
+        and "forward" not in vars(layer)
+        and type(layer).forward.__module__.startswith(LAYERS)
+    )
+
+
+def all_known(layers: Sequence[Any]) -> bool:
+    """Whether a recording has all that these layers and those inside of them do in evaluation."""
+    return all(
+        type(layer) in HOLDERS if isinstance(layer, Container) else _is_known(layer)
+        for _, layer in walk(layers, Container)
+    )
 
 
 def forget(layers: Sequence[Any]) -> None:

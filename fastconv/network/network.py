@@ -6,10 +6,11 @@ row or as a graph (`fastconv.layers.containers`); their places give the paramete
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from fnmatch import fnmatchcase
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -173,13 +174,16 @@ class Network(Predictor):
         with self._training("predict(train_flg=True)"):
             return self._executor.forward(self.layers, out, True)
 
-    def prepare(self, input_shape: Sequence[int]) -> PreparedNetwork:
+    def prepare(self, input_shape: Sequence[int], *, copy: bool = True) -> PreparedNetwork:
         """Return a snapshot of the network that only predicts, with all prepared for it.
 
         Parameters
         ----------
         input_shape : tuple of int
             The largest batch first: ``(1, 1, 28, 28)`` for one image at a time.
+        copy : bool
+            False saves the memory of a second set of weights; then the network must not be used
+            any more: a prediction may or may not see what changes of it.
 
         Examples
         --------
@@ -189,13 +193,13 @@ class Network(Predictor):
         >>> prepared.predict(np.zeros((1, 1, 28, 28))).shape
         (1, 10)
         """
-        return PreparedNetwork(self._snapshot, input_shape, self.dtype)
+        return PreparedNetwork(partial(self._snapshot, copy), input_shape, self.dtype)
 
-    def _snapshot(self) -> tuple[list[Any], list[str]]:
-        """A copy of the layers, without gradients, and the names of its leaves."""
+    def _snapshot(self, copy: bool) -> tuple[list[Any], list[str]]:
+        """The layers or a copy of them, without gradients, and the names of the leaves."""
         known = {id(leaf): name for name, leaf in self._leaves.items()}
         names = [known.get(id(leaf), place) for place, leaf in leaves(self.layers)]
-        layers = copy.deepcopy(self.layers)
+        layers = deepcopy(self.layers) if copy else list(self.layers)
         for _, leaf in leaves(layers):
             for name in getattr(leaf, "parameter_names", ()):
                 setattr(leaf, f"d{name}", None)

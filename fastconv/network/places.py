@@ -14,33 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.calls import WRITES, Call
+from ..backends.calls import Call
 from ..ops.memory import LINE, fresh
-from ..ops.recording import Outside
+from ..ops.recording import Outside, arrays_of, root
 
-__all__ = ["Places", "Step", "aligned", "arrays_of", "root", "with_results_in"]
+__all__ = ["Places", "Step", "aligned", "with_results_in"]
 
 Array = NDArray[Any]
 Step = Call | Outside
-
-
-def root(array: Array) -> Array:
-    """The array that owns the memory, as far as NumPy knows it."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def arrays_of(step: Step) -> tuple[list[Array], list[Array]]:
-    """The arrays that a step reads, and those that it writes."""
-    if isinstance(step, Outside):
-        return list(step.inputs), [step.out]
-    read: list[Array] = []
-    written: list[Array] = []
-    for name, value in step.arguments.items():
-        if isinstance(value, np.ndarray):
-            (written if name in WRITES[step.kernel] else read).append(value)
-    return read, written
 
 
 @dataclass

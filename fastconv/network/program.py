@@ -1,6 +1,7 @@
 """A network's evaluation on inputs of one shape, decided once: which calls, and where arrays lie.
 
-The layers evaluate one batch while their calls are recorded. Calls that the input does not reach
+The layers' calls for one batch are traced; where a layer of the user's own is among them, which may
+look at numbers, the layers evaluate a batch of zeros instead. Calls that the input does not reach
 give the same each time, and are left out. Arrays that are written get places in one block of
 memory: two whose uses do not overlap in time may have the same. Constants stay where they are: the
 layers are a program's own. Calls of one backend in a row become one `Run`.
@@ -19,11 +20,11 @@ from ..backends.calls import Call, Run, call_each
 from ..layers.tree import leaves
 from ..ops import empty_images
 from ..ops.memory import array_in, bytes_for
-from ..ops.recording import Outside, Recorder
+from ..ops.recording import Outside, Recorder, arrays_of, root
 from ..selection import active
 from .description import Description, described, provider
-from .fusion import FusedRow
-from .places import Places, Step, arrays_of, root
+from .fusion import FusedRow, all_known
+from .places import Places, Step
 
 __all__ = ["Program", "backend_of", "in_layout_of", "together"]
 
@@ -61,10 +62,11 @@ class Program:
         dtype: DTypeLike,
         names: Sequence[str] | None = None,
     ) -> None:
-        given = in_layout_of(layers, input_shape, np.dtype(dtype))
-        given[...] = 0
-        recorder = Recorder()
+        recorder = Recorder(traces=all_known(layers))
         with recorder.recording():
+            given = recorder.given(in_layout_of(layers, input_shape, np.dtype(dtype)))
+            if not recorder.traces:
+                given[...] = 0
             out = FusedRow(layers, False).forward(given, False)
         steps = _reached(recorder.steps, given)
         places = Places(steps, [(0, given), (len(steps), out)])

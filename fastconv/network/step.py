@@ -1,21 +1,22 @@
 """A network's training step, decided once, and run again for each batch of one shape.
 
 A step of a few images computes for a shorter time than it takes to ask which group of layers, which
-kernel and which memory comes next. So the third step in a row of one shape and dtype is recorded
-(`fastconv.ops.recording`), and its calls are made a program as those of a prediction are
-(`fastconv.network.program`), but of weights that change: a forward, and a backward that goes on
-from the loss's gradient. A step by a program gives the numbers that the layers give, bit for bit.
+kernel and which memory comes next; one of many images has more arrays than it needs at a time. So a
+step that is likely to come again is made a program as a prediction is (`fastconv.network.program`),
+but of weights that change: a forward, and a backward that goes on from the loss's gradient. It
+gives the numbers that the layers give, bit for bit.
 
-It is the layers that decide what is computed, so a program lasts while they are as they were:
-classes, settings, and the arrays that they train. Whatever a recording does not know of (a class of
-the user's own, frozen layers, numbers that came from elsewhere) is never made a program of.
+It is the layers that decide what is computed. The second step in a row of one shape and dtype is
+watched, for what it leaves as it was: classes, settings, and the arrays that are trained. If all of
+that still is so when the third begins, that one is traced (`fastconv.ops.recording`), and runs as a
+program, as do those after it while it is so. Whatever a trace does not know of (a class of the
+user's own, frozen layers, numbers that came from elsewhere) is never made a program of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
-from itertools import chain
 from operator import is_
 from typing import Any, Protocol
 
@@ -28,10 +29,10 @@ from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
 from ..ops.arrays import as_array, common_dtype, computing, expect_shape
 from ..ops.memory import Pool, Use, drawing_from, empty, references
-from ..ops.recording import Outside, Recorder
+from ..ops.recording import Outside, Recorder, arrays_of, root
 from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
-from .places import Places, Step, aligned, arrays_of, root, with_results_in
+from .places import Places, Step, aligned, with_results_in
 from .program import backend_of, in_layout_of, together
 
 __all__ = ["Pass", "Steps"]
@@ -40,13 +41,10 @@ Array = NDArray[Any]
 Key = tuple[Any, ...]
 
 KNOWN_STEPS = KNOWN | {Branches, Chain, Shortcut}
-"""Layers of which a recording knows all that their training does."""
+"""Layers of which a trace knows all that their training does."""
 
-RECORDED = 3
-"""The step in a row of one shape that is recorded: what comes once or twice is not worth it."""
-
-MOST_BYTES = 1 << 27
-"""Of arrays that are recorded. Larger steps compute for so long that nothing is gained."""
+TRACED = 3
+"""The step in a row of one shape that is traced, if the one before it was watched to its end."""
 
 KEPT = 2
 """Shapes whose programs are kept: the batches of an epoch, and a last one of fewer images."""
@@ -55,7 +53,7 @@ LENT = 2
 """Sets of gradients that layers are lent: those of the last step may still be in use."""
 
 LONGEST_REST = 1 << 10
-"""Steps after which a network whose recordings were of little use is recorded again, at most."""
+"""Steps after which a network whose programs were of little use is watched again, at most."""
 
 
 class Pass(Protocol):
@@ -68,57 +66,48 @@ class Pass(Protocol):
         """Set the layers' gradients from that of the last layer's output."""
 
 
+def _halves(row: Sequence[Any]) -> tuple[FusedRow, FusedRow]:
+    """The layers in front of the first that trains, which evaluate, and the others."""
+    first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
+    return FusedRow(row[:first], False), FusedRow(row[first:], True)
+
+
 class _Eager:
     """Layers that run group by group; those in front of the first that trains evaluate."""
 
     def __init__(self, row: Sequence[Any], pool: Pool) -> None:
-        self.use = Use(pool)
-        first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
-        self._before = FusedRow(row[:first], False)
-        self._trained = FusedRow(row[first:], True)
+        self._use = Use(pool)
+        self._before, self._trained = _halves(row)
 
     def forward(self, x: Array) -> Array:
-        with drawing_from(self.use):
+        with drawing_from(self._use):
             return self._trained.forward(self._before.forward(x, False), True)
 
     def backward(self, dout: Any) -> None:
-        with drawing_from(self.use):
+        with drawing_from(self._use):
             self._trained.backward(dout, False)
 
 
-class _Recorded(_Eager):
-    """The same, with a recording that becomes a program."""
+class _Seen(_Eager):
+    """The same, watched; the step after it may be traced."""
 
     def __init__(self, row: Sequence[Any], steps: Steps, key: Key) -> None:
-        super().__init__(row, Pool())  # a recording takes more than a step, and keeps nothing
+        super().__init__(row, steps.pool)
         self._watched = _Watched(row)
         self._steps = steps
         self._key = key
-        self._recorder = Recorder()
 
     def forward(self, x: Array) -> Array:
-        self._given = in_layout_of(self._watched.row, x.shape, x.dtype)
-        self._given[...] = x
-        with self._recorder.recording():
-            self._out = super().forward(self._given)
-        self._middle = len(self._recorder.steps)
-        self._watched.pause()
-        return self._out
+        out = super().forward(x)
+        self._watched.pause(out)
+        return out
 
     def backward(self, dout: Any) -> None:
-        recorded = self._recorder
-        if _bytes_of(recorded.steps) > MOST_BYTES // 2:  # backward has as many
-            recorded.steps.clear()
-            super().backward(dout)
-            self._steps.keep(self._key, None)
-            return
-        stayed = self._watched.stayed()  # a loss of the user's own may do anything
-        with recorded.recording():
-            super().backward(dout)
-        if not stayed:
-            return
-        ends = self._given, self._out, dout
-        self._steps.keep(self._key, _program(recorded, self._middle, *ends, self._watched))
+        stayed = self._watched.stayed(dout)  # a loss of the user's own may do anything
+        super().backward(dout)
+        if stayed:
+            self._watched.settle()
+            self._steps.seen = self._key, self._watched
 
 
 class _Watched:
@@ -126,6 +115,13 @@ class _Watched:
 
     What a step changes on layers (gradients, running statistics) is no setting of theirs; that is
     what is different between the making of this object and `settle`.
+
+    Attributes
+    ----------
+    row, layers : list of Layer
+        As they run, and all of them, those in containers included.
+    dout : dtype
+        Of the loss's gradient.
     """
 
     def __init__(self, row: Sequence[Any]) -> None:
@@ -138,24 +134,42 @@ class _Watched:
         self._before = [dict(vars(layer)) for layer in self.layers]
         self._settings: list[tuple[dict[str, Any], str, Any]] = []
 
-    def pause(self) -> None:
+    def pause(self, out: Array) -> None:
         """Say that the forward is over."""
         self._between = [dict(vars(layer)) for layer in self.layers]
+        self._out = out.shape
 
-    def stayed(self) -> bool:
-        """Whether nothing has changed since then."""
+    def stayed(self, dout: Any) -> bool:
+        """Whether nothing has changed since then, and this is a gradient as a trace expects it."""
+        if not isinstance(dout, np.ndarray) or dout.shape != self._out or dout.dtype.kind != "f":
+            return False
+        self.dout = dout.dtype
         return all(map(_same_values, map(vars, self.layers), self._between))
 
     def settle(self) -> None:
-        """Say that a step is over, and that nobody will go back from it layer by layer."""
+        """Say that a step is over."""
         for layer, before in zip(self.layers, self._before, strict=True):
             own = vars(layer)
-            layer.forget()
-            self._owns.append((own, len(own)))
             self._settings += [
                 (own, name, value) for name, value in before.items() if own.get(name) is value
             ]
         del self._before, self._between  # with the arrays that layers had
+        self._count()
+
+    def _count(self) -> None:
+        """Note how much each layer has of its own."""
+        self._owns = [(vars(layer), len(vars(layer))) for layer in self.layers]
+
+    def restore(self, before: Sequence[Mapping[str, Any]]) -> None:
+        """Give the layers what they had before a trace, but not what a step has left on them."""
+        for layer, had in zip(self.layers, before, strict=True):
+            own = vars(layer)
+            own.clear()
+            own.update(had)
+            layer.forget()
+        for layer, name in self.parameters():
+            setattr(layer, f"d{name}", None)
+        self._count()
 
     def same(self, row: Sequence[Any]) -> bool:
         """Whether these are the layers, and are as they were."""
@@ -271,20 +285,22 @@ class _Program:
         self._draws = [(places.of(array), draw) for array, draw in recorded.draws]
         self._notes = [(note, [*map(places.of, arrays)]) for note, arrays in recorded.notes]
         self._owners = [(layer, name) for layer, name, _ in gradients]
-        self._x[...], self._dout[...] = given, dout
-        for (array, _), (place, _) in zip(recorded.draws, self._draws, strict=True):
-            place[...] = array
         moved = [places.moved(step) for step in steps]
-        self._forward = _runs(moved[:middle])
-        self._lent = [_Backward(moved[middle:], places, gradients)]
+        self._steps = moved[:middle]
+        self._forward: list[Run] | None = None
+        self._back = moved[middle:], places, gradients
+        self._lent: list[_Backward] = []
         self._copied: _Backward | None = None
 
     def forward(self, x: Array) -> Array:
         self._x[...] = x
         for place, draw in self._draws:
             place[...] = draw()
-        for run in self._forward:
-            run.run()
+        if self._forward is None:
+            self._forward = _runs(self._steps)
+        else:
+            for run in self._forward:
+                run.run()
         for note, arrays in self._notes:
             note(*arrays)
         return self._out.copy()
@@ -302,14 +318,18 @@ class _Program:
                 backward.lend()
                 return
         if len(self._lent) < LENT:
-            self._lent.append(self._lent[0].another())
+            self._lent.append(self._another())
             self._lent[-1].lend()
             return
         if self._copied is None:
-            self._copied = self._lent[0].another()
+            self._copied = self._another()
         else:
             self._copied.run()
         self._copied.give_copies()
+
+    def _another(self) -> _Backward:
+        """A backward with gradients of its own, which has run."""
+        return self._lent[0].another() if self._lent else _Backward(*self._back)
 
 
 class Steps:
@@ -323,8 +343,8 @@ class Steps:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self._programs: dict[Key, _Program | None] = {}  # None: not to be recorded
-        self._use = Use(pool)  # of the last step that was no program's
+        self.seen: tuple[Key, _Watched] | None = None  # of the last step, if it was watched
+        self._programs: dict[Key, _Program | None] = {}  # None: not to be traced
         self._last: Key = ()
         self._in_a_row = 0
         self._rest = 1
@@ -332,6 +352,7 @@ class Steps:
 
     def begin(self, row: Sequence[Any], x: Array) -> Pass:
         """What runs these layers on x."""
+        seen, self.seen = self.seen, None
         if observed() or computing.dtype is not None:  # who records observes too
             return _Eager(row, self.pool)
         key = x.shape, x.dtype, config.context_backend.get(), config.Process.version
@@ -343,23 +364,25 @@ class Steps:
                 self._rest = max(1, self._rest - 1)
                 return program
             del self._programs[key]
+        if seen is not None and seen[0] == key and seen[1].same(row):
+            self.pool.release()  # a program has memory of its own
+            program = _traced(seen[1], x)
+            self.keep(key, program)
+            return program or _Eager(row, self.pool)
         self._in_a_row = self._in_a_row + 1 if key == self._last else 1
         self._last = key
         self._resting = max(0, self._resting - 1)
-        if self._in_a_row < RECORDED or self._resting:
-            eager = _Eager(row, self.pool)
-            self._use = eager.use
-            return eager
-        if config.get_programs() == "off" or not _is_known(row, x) or self._use.most > MOST_BYTES:
+        if self._in_a_row < TRACED - 1 or self._resting:
+            return _Eager(row, self.pool)
+        if config.get_programs() == "off" or not _is_known(row, x):
             self.keep(key, None)
             return _Eager(row, self.pool)
         # Perhaps no backward follows, or layers change all the time.
         self._resting, self._rest = self._rest, min(2 * self._rest, LONGEST_REST)
-        self.pool.release()  # a program has memory of its own
-        return _Recorded(row, self, key)
+        return _Seen(row, self, key)
 
     def keep(self, key: Key, program: _Program | None) -> None:
-        """Run later steps of this shape by a program; None: never record them."""
+        """Run later steps of this shape by a program; None: never trace them."""
         version = config.Process.version
         self._programs = {old: kept for old, kept in self._programs.items() if old[-1] == version}
         while len(self._programs) >= KEPT:
@@ -372,7 +395,7 @@ def _same_values(now: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
 
 
 def _is_known(row: Sequence[Any], x: Array) -> bool:
-    """Whether a recording of these layers knows all that they do with such an input."""
+    """Whether a trace of these layers knows all that they do with such an input."""
     return x.dtype.kind == "f" and all(
         type(layer) in KNOWN_STEPS
         and not layer.frozen
@@ -390,21 +413,34 @@ def _may_change_in_place(setting: Any) -> bool:
     return isinstance(setting, np.ndarray) and setting.ndim == 0
 
 
-def _bytes_of(steps: Iterable[Step]) -> int:
-    """Memory of all arrays that the steps use."""
-    roots = {id(r): r.nbytes for step in steps for r in map(root, chain(*arrays_of(step)))}
-    return sum(roots.values())
+def _traced(watched: _Watched, x: Array) -> _Program | None:
+    """A program of what the layers do with such a batch; None where it cannot be one."""
+    had = [dict(vars(layer)) for layer in watched.layers]
+    recorder = Recorder(traces=True)
+    before, trained = _halves(watched.row)
+    try:
+        with recorder.recording(), np.errstate(all="ignore"):  # what is not there may be anything
+            given = recorder.given(in_layout_of(watched.row, x.shape, x.dtype))
+            out = trained.forward(before.forward(given, False), True)
+            middle = len(recorder.steps)
+            dout = recorder.given(empty(out.shape, watched.dout))
+            trained.backward(dout, False)
+        return _program(recorder, middle, given, out, dout, watched)
+    except MemoryError:  # a trace has all arrays at a time, if only their addresses
+        return None
+    finally:
+        watched.restore(had)
 
 
 def _program(
-    recorded: Recorder, middle: int, given: Array, out: Array, dout: Any, watched: _Watched
+    recorded: Recorder, middle: int, given: Array, out: Array, dout: Array, watched: _Watched
 ) -> _Program | None:
-    """The program, if the recording says how each number comes from the batch and the weights."""
+    """The program, if the trace says how each number comes from the batch and the weights."""
     gradients = [
         (layer, f"d{name}", getattr(layer, f"d{name}")) for layer, name in watched.parameters()
     ]
     own = [getattr(layer, name) for layer, name in watched.parameters()]
-    arrays = [dout, *own, *(gradient for _, _, gradient in gradients)]
+    arrays = [*own, *(gradient for _, _, gradient in gradients)]
     if not all(isinstance(array, np.ndarray) for array in arrays):
         return None
     known = {id(root(array)) for array in (*own, *recorded.constants, given, dout)}
@@ -421,7 +457,6 @@ def _program(
     backends = {step.backend for step in recorded.steps if not isinstance(step, Outside)} - {None}
     if not all(hasattr(backend, "step_program") for backend in backends):
         return None
-    watched.settle()
     return _Program(recorded, middle, given, out, dout, gradients, watched)
 
 

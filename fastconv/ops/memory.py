@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ..errors import OutOfMemory
 
 __all__ = [
-    *("LINE", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"),
+    *("LINE", "Blank", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"),
     "references",
 ]
 
@@ -169,6 +169,14 @@ class Pool:
             for use in self._uses if free else ():
                 use.lose(memory)
         return surplus
+
+
+class Blank(Pool):
+    """Memory of zeros for arrays that nobody fills: a page that is not touched is not there."""
+
+    def empty_bytes(self, size: int, use: Use | None = None) -> NDArray[np.uint8]:
+        """New ones each time."""
+        return np.zeros(size, np.uint8)
 
 
 class Use:

@@ -3,6 +3,9 @@
 While a thread records, its operations compute as always, but nothing goes the short way. What is
 computed neither by a kernel nor by `moved_to` has to be `computed` or done `outside`, in Python:
 nobody would know of it.
+
+A trace is a recording in which nothing is computed that depends on what is `given` later. The
+arrays for it have shapes and places, but take no memory: no page of them is ever touched.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,9 +25,11 @@ from ..backends.calls import MOVE, WRITES, Call, move
 from ..backends.short import Short
 from ..backends.table import KERNELS, Backend
 from ..errors import DTypeError, ShapeError
+from .memory import Blank, Use, drawing_from
 
 __all__ = [
-    *("Outside", "Recorder", "computed", "constant", "drawn", "moved_to", "noted", "recorder"),
+    *("Outside", "Recorder", "arrays_of", "computed", "constant", "drawn", "moved_to", "noted"),
+    *("recorder", "root"),
 ]
 
 Array = NDArray[Any]
@@ -80,8 +85,32 @@ class Outside:
         self.out[...] = out
 
 
+def root(array: Array) -> Array:
+    """The array that owns the memory, as far as NumPy knows it."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def arrays_of(step: Call | Outside) -> tuple[list[Array], list[Array]]:
+    """The arrays that a step reads, and those that it writes."""
+    if isinstance(step, Outside):
+        return list(step.inputs), [step.out]
+    read: list[Array] = []
+    written: list[Array] = []
+    for name, value in step.arguments.items():
+        if isinstance(value, np.ndarray):
+            (written if name in WRITES[step.kernel] else read).append(value)
+    return read, written
+
+
 class Recorder:
     """What one thread's operations did.
+
+    Parameters
+    ----------
+    traces : bool
+        Whether to leave out the computing of what depends on what is `given`.
 
     Attributes
     ----------
@@ -99,7 +128,8 @@ class Recorder:
         What was told to whom.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, traces: bool = False) -> None:
+        self.traces = traces
         self.steps: list[Call | Outside] = []
         self.makers: dict[int, Any] = {}
         self.made: dict[int, tuple[int, ...]] = {}
@@ -107,6 +137,7 @@ class Recorder:
         self.draws: list[tuple[Array, Callable[[], Array]]] = []
         self.notes: list[tuple[Callable[..., Any], list[Array]]] = []
         self.thread: int | None = None
+        self._later: set[int] = set()
         self._maker: Any = None
         self._tables: dict[str, Any] = {}
 
@@ -114,7 +145,7 @@ class Recorder:
     def recording(self) -> Iterator[None]:
         """Record what this thread does inside of the block."""
         global _current
-        with _lock:
+        with _lock, drawing_from(Use(Blank())) if self.traces else nullcontext():
             before = _current
             try:  # from here on: Ctrl-C must not leave somebody recording
                 _current, self.thread = self, threading.get_ident()
@@ -138,10 +169,27 @@ class Recorder:
         self.made[id(maker)] = np.shape(out)
         return out
 
-    def add(self, step: Call | Outside) -> None:
-        """Write down a step."""
+    def given(self, array: Array) -> Array:
+        """The array, whose numbers come later."""
+        if self.traces:
+            self._later.add(id(root(array)))
+        return array
+
+    def waits(self, arrays: Sequence[Array]) -> bool:
+        """Whether any of these has its numbers later."""
+        return any(id(root(array)) in self._later for array in arrays)
+
+    def add(self, step: Call | Outside) -> bool:
+        """Write down a step; say whether it is to be computed now."""
         self.steps.append(step)
         self.makers[id(step)] = self._maker
+        if not self._later:
+            return True
+        read, written = arrays_of(step)
+        if not self.waits(read):
+            return True
+        self._later |= {id(root(array)) for array in written}
+        return False
 
     def here(self) -> bool:
         """Whether the calling thread is the one that records."""
@@ -149,6 +197,8 @@ class Recorder:
 
     def outside(self, name: str, function: Callable[[Array], Any], x: Array) -> Array:
         """Return what the function makes of x, as a step that is none of the kernels'."""
+        if self.traces:
+            raise AssertionError(f"{name}: what it makes of numbers cannot be traced")
         thread, self.thread = self.thread, None
         try:
             out = np.array(function(x), order="K")
@@ -192,7 +242,8 @@ def _recorded(backend: Backend, kernel: str, recorder: Recorder) -> Callable[...
             if kernel not in WRITES:
                 raise KeyError(f"{kernel}: calls.WRITES does not say what it writes")
             given = dict(zip(names, arguments, strict=False)) | more
-            recorder.add(Call(own, kernel, given))
+            if not recorder.add(Call(own, kernel, given)):
+                return None
         return function(*arguments, **more)
 
     return recorded
@@ -211,31 +262,44 @@ def constant(array: Array) -> Array:
     return array
 
 
-def drawn(draw: Callable[[], Array]) -> Array:
-    """What `draw` returns: random numbers, other ones each time."""
-    array = draw()
-    if _current is not None and (to := recorder()) is not None:
-        to.draws.append((array, draw))
+def drawn(draw: Callable[[], Array], shape: tuple[int, ...], dtype: Any) -> Array:
+    """What `draw` returns: random numbers, other ones each time; in a trace, nothing is drawn."""
+    if _current is None or (to := recorder()) is None:
+        return draw()
+    array = to.given(np.zeros(shape, dtype)) if to.traces else draw()
+    to.draws.append((array, draw))
     return array
 
 
 def computed(name: str, function: Callable[..., Array], *inputs: Array) -> Array:
-    """A new array, that `function` returns for the inputs: what an operation does in NumPy."""
-    out = function(*inputs)
-    if _current is not None and (to := recorder()) is not None:
-        to.add(Outside(name, function, inputs, out))
+    """A new array, that `function` returns for the inputs: what an operation does in NumPy.
+
+    In a trace, the function gets zeros for what is given later: its result has a shape and a dtype.
+    """
+    if _current is None or (to := recorder()) is None:
+        return function(*inputs)
+    if to.waits(inputs):
+        with np.errstate(all="ignore"):
+            out = function(*map(np.zeros_like, inputs))
+    else:
+        out = function(*inputs)
+    to.add(Outside(name, function, inputs, out))
     return out
 
 
 def noted(note: Callable[..., Any], *arrays: Array) -> None:
-    """Tell somebody about arrays."""
+    """Tell somebody about arrays; in a trace, which has no numbers yet, do not."""
     if _current is not None and (to := recorder()) is not None:
         to.notes.append((note, list(arrays)))
+        if to.traces:
+            return
     note(*arrays)
 
 
 def moved_to(out: Array, source: Array, factor: float = 1) -> None:
     """out = source * factor: how operations copy numbers, so that a recording knows."""
     if _current is not None and (to := recorder()) is not None:
-        to.add(Call(None, MOVE, {"source": source, "factor": factor, "out": out}))
+        call = Call(None, MOVE, {"source": source, "factor": factor, "out": out})
+        if not to.add(call):
+            return
     move(source, factor, out)
