@@ -10,7 +10,8 @@ It is the layers that decide what is computed. The second step in a row of one s
 watched, for what it leaves as it was: classes, settings, and the arrays that are trained. If all of
 that still is so when the third begins, that one is traced (`fastconv.ops.recording`), and runs as a
 program, as do those after it while it is so. Whatever a trace does not know of (a class of the
-user's own, frozen layers, numbers that came from elsewhere) is never made a program of.
+user's own, frozen layers, numbers that came from elsewhere) is not made a program of; whether that
+has changed is asked less and less often.
 """
 
 from __future__ import annotations
@@ -344,7 +345,7 @@ class Steps:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.seen: tuple[Key, _Watched] | None = None  # of the last step, if it was watched
-        self._programs: dict[Key, _Program | None] = {}  # None: not to be traced
+        self._programs: dict[Key, _Program] = {}
         self._last: Key = ()
         self._in_a_row = 0
         self._rest = 1
@@ -353,13 +354,10 @@ class Steps:
     def begin(self, row: Sequence[Any], x: Array) -> Pass:
         """What runs these layers on x."""
         seen, self.seen = self.seen, None
-        if observed() or computing.dtype is not None:  # who records observes too
-            return _Eager(row, self.pool)
+        if observed() or computing.dtype is not None or config.get_programs() == "off":
+            return _Eager(row, self.pool)  # who records observes too
         key = x.shape, x.dtype, config.context_backend.get(), config.Process.version
-        if key in self._programs:
-            program = self._programs[key]
-            if program is None:
-                return _Eager(row, self.pool)
+        if (program := self._programs.get(key)) is not None:
             if program.watched.same(row):
                 self._rest = max(1, self._rest - 1)
                 return program
@@ -367,22 +365,20 @@ class Steps:
         if seen is not None and seen[0] == key and seen[1].same(row):
             self.pool.release()  # a program has memory of its own
             program = _traced(seen[1], x)
-            self.keep(key, program)
-            return program or _Eager(row, self.pool)
+            if program is not None:
+                self._keep(key, program)
+                return program
         self._in_a_row = self._in_a_row + 1 if key == self._last else 1
         self._last = key
         self._resting = max(0, self._resting - 1)
         if self._in_a_row < TRACED - 1 or self._resting:
             return _Eager(row, self.pool)
-        if config.get_programs() == "off" or not _is_known(row, x):
-            self.keep(key, None)
-            return _Eager(row, self.pool)
-        # Perhaps no backward follows, or layers change all the time.
+        # Perhaps no backward follows, or layers change all the time, or cannot be traced.
         self._resting, self._rest = self._rest, min(2 * self._rest, LONGEST_REST)
-        return _Seen(row, self, key)
+        return _Seen(row, self, key) if _is_known(row, x) else _Eager(row, self.pool)
 
-    def keep(self, key: Key, program: _Program | None) -> None:
-        """Run later steps of this shape by a program; None: never trace them."""
+    def _keep(self, key: Key, program: _Program) -> None:
+        """Run later steps of this shape by a program."""
         version = config.Process.version
         self._programs = {old: kept for old, kept in self._programs.items() if old[-1] == version}
         while len(self._programs) >= KEPT:

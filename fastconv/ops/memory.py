@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +88,7 @@ class Pool:
     def __init__(self, most: int | None = None) -> None:
         self.most = most
         self.kept: list[NDArray[np.uint8]] = []
-        self._uses: list[Use] = []
+        self._uses: WeakSet[Use] = WeakSet()  # so that what Ctrl-C leaves is not counted for ever
         self._recent: deque[int] = deque([0], RECENT)
 
     def empty_bytes(self, size: int, use: Use | None = None) -> NDArray[np.uint8]:
@@ -127,13 +128,12 @@ class Pool:
     def begin(self, use: Use) -> None:
         """Count what `use` draws."""
         with _lock:
-            self._uses.append(use)
+            self._uses.add(use)
 
     def end(self, use: Use) -> None:
         """Keep no more than the last uses call for."""
         with _lock:
-            if use in self._uses:
-                self._uses.remove(use)
+            self._uses.discard(use)
             self._recent.append(use.most)
             self._trim()
 
@@ -228,8 +228,8 @@ def drawing_from(use: Use) -> Iterator[None]:
         use.pool.begin(use)
         yield
     finally:
-        use.pool.end(use)
         _current.pool, _current.use = before
+        use.pool.end(use)
 
 
 def bytes_for(shape: tuple[int, ...], dtype: Any) -> NDArray[np.uint8]:
