@@ -5,12 +5,14 @@ What pickles may hold is in test_pickles.py.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
 import pickle
 import struct
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -71,6 +73,34 @@ def test_what_is_saved_is_loaded(tmp_path, dtype, ending):
     x = np.ones((1, 3))
     np.testing.assert_array_equal(loaded.predict(x), saved.predict(x))
     assert [path.name for path in tmp_path.iterdir()] == [f"weights{ending}"]  # nothing beside
+
+
+def test_loading_makes_one_set_of_weights(tmp_path):
+    """The arrays that are read become the network's."""
+    net = Network([Affine(np.zeros((1000, 2000)), np.zeros(2000))], "float64")
+    net.save_params(tmp_path / "weights.npz")
+    gc.collect()
+    tracemalloc.start()
+    net.load_params(tmp_path / "weights.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * net.params["W1"].nbytes
+
+
+def test_arrays_that_a_network_cannot_have_for_itself_are_copied(tmp_path, rng):
+    square = rng.standard_normal((4, 4))
+    one = {"W1": square, "b1": np.zeros(4), "W2": square, "b2": np.zeros(4)}
+    (tmp_path / "one.pkl").write_bytes(pickle.dumps(one))  # has the array once
+    net = Network([Affine(np.zeros((4, 4)), np.zeros(4)) for _ in range(2)], "float64")
+    net.load_params(tmp_path / "one.pkl")
+    for odd in (square, np.asfortranarray(square), square[:, ::-1], square.astype(">f8")):
+        net.set_state(one | {"W2": odd}, copy=False)
+        W1, W2 = net.params["W1"], net.params["W2"]
+        np.testing.assert_array_equal(W2, odd)
+        assert W2.flags.c_contiguous and W2.flags.writeable and W2.dtype == np.dtype("f8")
+        assert not np.shares_memory(W1, W2)
+    net.set_state(one)
+    assert not any(np.shares_memory(value, square) for value in net.params.values())
 
 
 def test_layers_and_params_still_share_their_arrays_after_loading(tmp_path):

@@ -329,10 +329,15 @@ class Network(Predictor):
         WeightsError
             The arrays are of another architecture; the network stays as it was.
         """
-        self.set_state(load_params(file_name), source=str(file_name))
+        self.set_state(load_params(file_name), source=str(file_name), copy=False)
 
-    def set_state(self, state: Mapping[str, Array], source: str = "state") -> None:
+    def set_state(
+        self, state: Mapping[str, Array], source: str = "state", *, copy: bool = True
+    ) -> None:
         """Set parameters and `buffers` from what `state` returns, all of them or none.
+
+        With ``copy=False`` the network may take the arrays themselves, which must not be used for
+        anything else then.
 
         Older files have no running statistics: the network's own stay. Prefixes that PyTorch's
         wrappers add to names (``module.``, ``_orig_mod.``) are ignored.
@@ -362,13 +367,17 @@ class Network(Predictor):
             key: value.T if key in self._owners and self._turned(key) else value
             for key, value in given.items()
         }
-        self.set_params(turned, source)
+        self.set_params(turned, source, copy=copy)
         for key, value in buffers.items():
             layer, name = own[key]
             setattr(layer, name, np.array(value, self.dtype))
 
-    def set_params(self, params: dict[str, Array], source: str = "params") -> None:
+    def set_params(
+        self, params: dict[str, Array], source: str = "params", *, copy: bool = True
+    ) -> None:
         """Copy values into the network's parameters, frozen ones too, all of them or none.
+
+        With ``copy=False`` as in `set_state`.
 
         Raises
         ------
@@ -383,8 +392,20 @@ class Network(Predictor):
                 raise WeightsError(
                     f"{source}: {key} has shape {params[key].shape}, expected {expected}"
                 )
+        taken: set[int] = set()
         for key, (layer, name) in self._owners.items():
-            setattr(layer, name, np.array(params[key], self.dtype, order="C"))
+            value = params[key]
+            if copy or not _may_be_taken(value, self.dtype) or id(value) in taken:
+                value = np.array(value, self.dtype, order="C")
+            taken.add(id(value))
+            setattr(layer, name, value)
+
+
+def _may_be_taken(value: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether this is as an array that a network makes for itself."""
+    flags = value.flags
+    whole = flags.owndata and flags.c_contiguous and flags.aligned and flags.writeable
+    return bool(type(value) is np.ndarray and value.dtype == dtype and whole)
 
 
 def _numbers(source: str, name: str, value: ArrayLike) -> Array:
