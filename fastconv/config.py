@@ -12,20 +12,20 @@ FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (
                          `set_math_mode`)
 FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions where it
                          applies: direct, winograd2, winograd2x4, winograd4
-FASTCONV_PROGRAMS        ``on`` (default), or ``off``: networks call one kernel after the
-                         other, from Python, as they always do on other backends
+FASTCONV_PROGRAMS        ``on`` (default), or ``off``: Python calls each kernel of a network,
+                         as it does for backends without programs
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data (default:
                          ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
-OMP_WAIT_POLICY,         how Numba's OpenMP threads wait (default: briefly, then asleep)
+OMP_WAIT_POLICY,         how Numba's OpenMP threads wait (default: spin briefly, then sleep)
 GOMP_SPINCOUNT
 =======================  ==========================================================
 
-They are read once, when fastconv first asks for them, but for the cache folder's; what is said
-later by `set_backend` and its like goes before them.
+Each is read once, when it is first needed, except for the cache folder's, which are read each
+time. `set_backend` and its like take precedence over them.
 
-Users may share a cache folder. Compiled kernels are read from it where they belong to the user, to
-root, or to the folder's owner (unless it lies where anyone might have made it, as in ``/tmp``),
-and cannot be written by all; each user writes to a folder of their own in it.
+Users may share a cache folder: each writes to a subfolder of their own. Compiled kernels are read
+only if not everyone can write them, and if they belong to the user, to root, or to the folder's
+owner (who does not count where anyone could have made the folder, as in ``/tmp``).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 MOST_THREADS = 2**16
-"""More than any machine has; the counters of the threads' libraries end somewhere above."""
+"""More than any machine has, yet few enough for the counters of the threading libraries."""
 
 PROGRAMS = ("on", "off")
 
@@ -70,7 +70,7 @@ context_backend: ContextVar[str | None] = ContextVar("fastconv_backend", default
 """Backend named by the innermost `use_backend` block."""
 
 context_beside: ContextVar[bool] = ContextVar("fastconv_beside", default=False)
-"""Whether this thread works beside another one, whose kernels have the CPUs."""
+"""Whether this thread works beside another one whose kernels use the CPUs."""
 
 
 class Process:
@@ -82,13 +82,13 @@ class Process:
     math_mode: str | None = None
     conv_algorithm: str | None = None
     programs: str | None = None
-    parallel: bool = False  # has any kernel been told to use more than one thread?
+    parallel: bool = False  # were kernels ever allowed more than one thread?
     forked: bool = False  # is this a child forked after that?
     waiting: str = ""  # how OpenMP's threads wait, where libgomp was loaded for fastconv
 
     @classmethod
     def change(cls, **settings: Any) -> None:
-        """Set what is named; with no names, say that what is read elsewhere has changed."""
+        """Set what is named; without names, note that the environment's variables have changed."""
         if settings and all(getattr(cls, name) == value for name, value in settings.items()):
             return
         for name, value in settings.items():
@@ -98,12 +98,12 @@ class Process:
 
 @cache
 def _variable(name: str) -> str:
-    """What a variable of the environment said when it was first asked for."""
+    """The value that an environment variable had when it was first read."""
     return os.environ.get(name, "").strip()
 
 
 def read_environment_again() -> None:
-    """Forget what the environment's variables said."""
+    """Forget the values of the environment's variables."""
     _variable.cache_clear()
     Process.change()
 
@@ -132,9 +132,9 @@ def set_process_backend(name: str | None) -> None:
 def set_num_threads(threads: int | None) -> None:
     """Set how many threads the kernels use.
 
-    It is the only limit that they know: `threadpoolctl.threadpool_limits` changes OpenMP's
-    default, which they do not go by. The NumPy backend's matrix products are NumPy's own, and
-    run on as many threads as its BLAS has; that is what `threadpool_limits` is for.
+    Kernels obey no other limit: `threadpoolctl.threadpool_limits` changes OpenMP's default, which
+    they ignore. The NumPy backend's matrix products run on the threads of NumPy's BLAS, and those
+    `threadpool_limits` does limit.
 
     Parameters
     ----------
@@ -184,8 +184,8 @@ def get_num_threads() -> int:
 def count_cpus() -> int:
     """Return how many CPUs this process may use.
 
-    A container's limit may be a fraction, and is rounded up: two threads get all of 1.5 CPUs, one
-    gets 1.
+    A container's limit may be a fraction. It is rounded up, because one thread would leave half a
+    CPU of 1.5 unused.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = container_cpus()
@@ -194,12 +194,12 @@ def count_cpus() -> int:
 
 @cache
 def container_cpus() -> float | None:
-    """CPUs that the container's limit allows, as it was when it was first asked for; or None."""
+    """CPUs that the container's limit allowed when it was first read, or None without a limit."""
     return cpu_quota()
 
 
 def threads_here() -> int:
-    """How many threads a call made here may use that others may run beside."""
+    """How many threads a call made here may use: one, if it runs beside another thread's."""
     return 1 if context_beside.get() else get_num_threads()
 
 
@@ -258,10 +258,10 @@ def get_conv_algorithm() -> str:
 
 
 def set_programs(programs: str | None) -> None:
-    """Set whether networks run as programs: what is computed each time is decided once.
+    """Set whether networks run as programs: calls recorded once, and repeated without Python.
 
-    Results are the same. Without, a debugger or a profiler sees each kernel that a training step
-    or a prepared network calls.
+    Results are the same. Without programs, a debugger or a profiler sees each kernel call of a
+    training step or a prepared network.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def note_parallel_work() -> None:
-    """Remember that kernels were told to use more than one thread."""
+    """Remember that kernels were allowed more than one thread."""
     Process.parallel = True
 
 
@@ -317,7 +317,7 @@ if hasattr(os, "register_at_fork"):
 
 
 SPINS = "5000"
-"""How often a thread that waits looks again before it sleeps: some 50 to 250 microseconds.
+"""How often a waiting thread looks again before it sleeps: some 50 to 250 microseconds.
 
 Long enough for most pauses between kernels: a step of DeepConvNet on two threads takes some 7 %
 longer than with endless spinning. Short enough that with four or ten other busy processes on two
@@ -331,10 +331,10 @@ WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 def brief_waits() -> Iterator[None]:
     """Have threads wait briefly, then sleep, if the ``with`` block loads GCC's OpenMP.
 
-    By its default they spin for milliseconds. Where other processes want the CPUs, a thread that
-    spins takes them from the one that it waits for, and two threads take longer than one. How
-    to wait can only be said by the environment, and is read when libgomp is loaded: it is
-    changed for that long. What the user has said there stands.
+    By default they spin for milliseconds. On busy CPUs a spinning thread takes time from the one
+    that it waits for, and two threads are slower than one. libgomp reads how to wait from the
+    environment when it is loaded, so the environment is changed for that long. A user's own
+    setting stands.
     """
     said = next((name for name in WAIT_VARIABLES if name in os.environ), None)
     first = not _libgomp_is_loaded()
@@ -351,11 +351,11 @@ def brief_waits() -> Iterator[None]:
 
 
 def waiting() -> str:
-    """How the threads of OpenMP, on which Numba's kernels run, wait for work and each other."""
+    """How OpenMP's threads, which run Numba's kernels, wait for work and for each other."""
     if Process.waiting:
         return Process.waiting
     if _libgomp_is_loaded():
-        return "as it was said when libgomp was loaded, before fastconv's kernels"
+        return "as set when libgomp was loaded, before fastconv's kernels"
     return "GCC's OpenMP is not loaded"
 
 
@@ -364,7 +364,7 @@ def _libgomp_is_loaded() -> bool:
 
     try:
         ctypes.CDLL("libgomp.so.1", os.RTLD_NOLOAD)
-    except (AttributeError, OSError):  # this system cannot tell, or it is not loaded
+    except (AttributeError, OSError):  # this system cannot tell, or libgomp is not loaded
         return False
     return True
 
@@ -380,15 +380,15 @@ def cache_dir() -> Path:
     Raises
     ------
     DataNotFound
-        None is named, and the user has no home folder, as in a container with a user id of
-        its own.
+        No folder is named, and the user has no home folder, like an unknown user id in a
+        container.
     """
     named = os.environ.get("FASTCONV_CACHE_DIR", "").strip()
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
     try:
         if named:
             return Path(named).expanduser().absolute()
-        # A relative one is to be ignored, says the standard that defines the variable.
+        # The XDG standard, which defines the variable, says to ignore a relative path.
         cache = Path(base) if Path(base).is_absolute() else Path.home().absolute() / ".cache"
         return cache / "fastconv"
     except (RuntimeError, OSError) as error:

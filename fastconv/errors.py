@@ -69,7 +69,7 @@ class MissingDependency(FastconvError, ImportError):
 
 
 class OutOfMemory(FastconvError, MemoryError):
-    """An array that is larger than what memory there is, or than any can be."""
+    """An array larger than the available memory, or than any array can be."""
 
 
 class DataNotFound(FastconvError, FileNotFoundError):
@@ -91,7 +91,7 @@ class UnsafePickle(FastconvError, pickle.UnpicklingError):
 class WriteFailed(FastconvError, OSError):
     """A file could not be written; `filename` and `errno` say which and why, as in any `OSError`.
 
-    What was there before is as it was, unless the message says otherwise.
+    What was there before is unchanged, unless the message says otherwise.
     """
 
     def __str__(self) -> str:
@@ -107,4 +107,4 @@ class DivergenceWarning(RuntimeWarning):
 
 
 class FallbackWarning(RuntimeWarning):
-    """Something slower than what was hoped for runs; said once, with the reason."""
+    """Something slower than expected runs instead; said once, with the reason."""

@@ -17,7 +17,7 @@ from .errors import ArgumentError, ShapeError
 __all__ = ["LARGEST", "WindowGeometry", "as_float", "as_int", "window_geometry"]
 
 LARGEST = 2**31 - 1
-"""Of all sizes and steps: the product of any two fits in 64 bits, and that of floats too."""
+"""Largest size or step: the product of any two fits in 64 bits, and is finite as a float."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def span(places: int, dilation: int) -> int:
 def as_int(op: str, name: str, value: Any, minimum: int, maximum: int = LARGEST) -> int:
     """`value` as an int from `minimum` to `maximum`, or an `ArgumentError` that names it."""
     try:
-        number = int(operator.index(value))  # of a bool, index makes no plain int
+        number = int(operator.index(value))  # index would leave a bool a bool
     except TypeError:
         raise ArgumentError(
             f"{op}: {name} must be a whole number, got {value!r} ({type(value).__name__})"
@@ -107,7 +107,7 @@ def as_float(op: str, name: str, value: Any) -> float:
 
 
 def _short(number: int) -> str:
-    """A number that may be of any length, in a message."""
+    """A number for a message, however long it is."""
     return str(number) if abs(number) < 10**30 else f"one of {number.bit_length()} bits"
 
 
@@ -136,16 +136,16 @@ def window_geometry(
     pad : int
         At least 0.
     dilation : int
-        At least 1. None of these is above `LARGEST`.
+        At least 1. None of these may exceed `LARGEST`.
     ceil_mode : bool
-        Keep a last window that hangs over the padded image, unless it would begin behind the
-        image, in its padding: the rule of PyTorch.
+        Keep a last window that hangs over the padded image, unless it would begin past the
+        image, in its padding (PyTorch's rule).
 
     Raises
     ------
     ShapeError
-        The input is not 4-D, the window is larger than the padded image, or that is out of
-        all proportion to the image.
+        The input is not 4-D, the window is larger than the padded image, or the padding is out
+        of all proportion to the image.
     ArgumentError
         A window size, stride, pad or dilation that is not a whole number in its range.
     """
@@ -155,7 +155,7 @@ def window_geometry(
             f"shape {tuple(input_shape)}"
         )
     numbers: tuple[int, ...] = (fh, fw, stride, pad, dilation)
-    if {*map(type, numbers)} != {int}:  # or one that is equal could stand for it in the cache
+    if {*map(type, numbers)} != {int}:  # else the cache could answer with that of an equal number
         numbers = _in_range(op, *numbers)
     return _checked(op, tuple(input_shape), *numbers, bool(ceil_mode))
 

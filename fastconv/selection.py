@@ -52,12 +52,12 @@ def auto_choice() -> tuple[str, str]:
 
 
 def active(argument: str | None = None) -> Backend:
-    """Return the backend that a call made now would use, told the settings of the process.
+    """Return the backend that a call made now would use, with the settings of the process.
 
     Parameters
     ----------
     argument : str or None
-        Name from a ``backend=`` argument; it goes before every other choice.
+        Name from a ``backend=`` argument, which takes precedence over every other choice.
 
     Raises
     ------
@@ -74,9 +74,9 @@ def active(argument: str | None = None) -> Backend:
 
 
 class _Found:
-    """What `active` has found since a setting changed.
+    """The backends that `active` has found since a setting last changed.
 
-    Asking for all settings takes longer than the smallest kernels do.
+    Reading all settings takes longer than the smallest kernels do.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class _Found:
         self.backends: dict[str | None, Backend] = {}
 
     def forget(self, version: int) -> None:
-        """Begin anew: settings have changed."""
+        """Forget what was found: settings have changed."""
         self.backends = {}  # another thread may still add to the old ones
         self.version = version
 
@@ -122,19 +122,19 @@ def observe(observer: Callable[[Backend], Backend]) -> None:
 
 
 def observe_no_more(observer: Callable[[Backend], Backend]) -> None:
-    """End it; an observer that is none is left alone."""
+    """Stop observing; an observer that is not installed is ignored."""
     if observer in _observers:
         _observers.remove(observer)
     _found.version = -1
 
 
 def observed() -> bool:
-    """Whether somebody observes backends."""
+    """Whether any observer is installed."""
     return bool(_observers)
 
 
 def settings() -> dict[str, Any]:
-    """What `Backend.configure` is told."""
+    """The arguments of `Backend.configure`."""
     return {
         "threads": config.get_num_threads(),
         "math_mode": config.get_math_mode(),
@@ -194,9 +194,9 @@ def resolve(argument: str | None) -> str:
 
 
 def instruction_set(name: str) -> str | None:
-    """The instruction set that a backend's kernels use, where it says one.
+    """The instruction set of a backend's kernels, if the backend names one.
 
-    It is the first word of what the backend describes, which may go on with reasons.
+    It is the first word of that entry in the backend's description; reasons may follow.
     """
     word = re.match(r"\w+", registry().load(name).describe().get("instruction set", ""))
     return word[0] if word else None

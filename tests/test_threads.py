@@ -321,5 +321,5 @@ def test_an_openmp_that_was_loaded_before_is_told_of(on_openmp):
     _, left, said = waits(on_openmp, "loaded before")
     assert (left, said) == (
         "None",
-        "as it was said when libgomp was loaded, before fastconv's kernels",
+        "as set when libgomp was loaded, before fastconv's kernels",
     )
