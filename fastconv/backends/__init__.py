@@ -1,7 +1,7 @@
 """The registry: names of backends, how each is loaded, and why one is missing.
 
-Backends of others come through the entry-point group ``fastconv.backends``: the
-entry point's object is called without arguments and returns the backend.
+Third-party backends come through the entry-point group ``fastconv.backends``:
+the entry point's object is called without arguments and returns the backend.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Registry:
         Returns the folder where a backend may keep what it compiled; raises OSError where there
         is none. Called when a backend needs it.
     while_loading : callable
-        Returns a context manager that holds while a backend loads its libraries.
+        Returns a context manager to enter while a backend loads its libraries.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Registry:
         self._looked = False
 
     def _known(self, name: str | None = None) -> dict[str, Callable[[], Any]]:
-        """All factories; those of others are only looked for where no own one has the name.
+        """All factories; third-party ones are looked up only if no other has the name.
 
         Looking through the installed packages takes as long as loading a backend.
         """
@@ -175,7 +175,7 @@ def complete(backend: Any, name: str) -> Backend:
     """Fill families of kernels that `backend` lacks from the reference, visibly.
 
     ``backend.providers`` then maps each kernel to the name of the backend that
-    gives it. A family is taken whole, because its kernels share what they keep.
+    has it. A family is taken whole, because its kernels share what they keep.
     """
     missing = [
         attribute

@@ -1,13 +1,12 @@
 """Calls of kernels, written down with their arguments, to be made again later.
 
-A network that only predicts calls the same kernels on the same arrays each time. A backend may
-have a method ``program(calls)`` that takes such calls in their order, makes them, and returns a
-`Run`: from then on these arrays are where they are, the constants among them have the values that
-they have now, and `Run.run` does what the calls would do. Other backends are called kernel by
-kernel.
+A prepared network calls the same kernels on the same arrays each time. A backend may have a method
+``program(calls)`` that makes such calls in order and returns a `Run`, whose `run` does what the
+calls would do. From then on the arrays stay where they are, and the constants among them keep
+their values. Other backends are called kernel by kernel.
 
-A network that trains does the same at each step, but its weights change between runs. A backend may
-have a method ``step_program(calls)`` too, for which no array keeps its values.
+A training network makes the same calls at each step, but its weights change between runs. A backend
+may also have a method ``step_program(calls)``, for which no array keeps its values.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .table import Backend
 __all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "called", "move", "recorded"]
 
 MOVE = "move"
-"""Not a kernel: `move`, for what only changes the place of numbers, or scales them."""
+"""Not a kernel: `move`, which copies numbers to another place, perhaps scaled."""
 
 WRITES = {
     "conv2d_forward": ("out",),
@@ -54,7 +53,7 @@ WRITES = {
     "batchnorm2d_statistics": ("mean", "variance"),
     "batchnorm2d_backward": ("dx", "dgamma", "dbeta", "dresidual"),
 }
-"""Kernels of evaluation and of training, and those of their arguments that they write."""
+"""Kernels of evaluation and training, and which of its arguments each writes."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Call:
         None for `MOVE`, which any backend does.
     kernel : str
     arguments : dict
-        By the names of the kernel table.
+        By their names in the kernel table.
     """
 
     backend: Backend | None
@@ -76,7 +75,7 @@ class Call:
 
 
 class Run(Protocol):
-    """What a backend makes of calls. One thread at a time may run it."""
+    """Calls that run as a whole. One thread at a time may run it."""
 
     def run(self) -> None:
         """Do what the calls would do."""
@@ -91,7 +90,7 @@ def move(source: NDArray[Any], factor: float, out: NDArray[Any]) -> None:
 
 
 class call_each:
-    """A `Run` that makes each call, for backends that have none of their own."""
+    """A `Run` that makes the calls one by one, for backends without `program`."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.steps = [
@@ -106,7 +105,7 @@ class call_each:
 
 
 def called(calls: Sequence[Call]) -> Run:
-    """Make the calls, and return what makes each of them again."""
+    """Make the calls, and return a `Run` that makes them again one by one."""
     run = call_each(calls)
     run.run()
     return run
@@ -115,7 +114,7 @@ def called(calls: Sequence[Call]) -> Run:
 def recorded(
     calls: Sequence[Call], whole: Callable[[Call], bool], record: Callable[[list[Call]], Run]
 ) -> Run:
-    """Make the calls, and return what does the same again.
+    """Make the calls, and return a `Run` that does the same again.
 
     Parameters
     ----------
@@ -123,7 +122,7 @@ def recorded(
     whole : callable
         Whether a backend can record all that a call does.
     record : callable
-        Makes such calls, in a row, and returns a `Run`. The others are made from Python.
+        Makes consecutive calls of that kind, and returns a `Run`. Python makes the others.
     """
     runs = [
         record(list(some)) if recordable else called(list(some))

@@ -1,14 +1,14 @@
 """The short way: whole operations on little data, beside the kernel table.
 
-A layer on a few samples computes for a microsecond. The checks of the front door, its allocations
-and the hand-over by the table take ten times as long, and NumPy itself twice. So a backend has
-an object ``short`` besides its kernels. Its operations take arrays as the caller has them, look
-at once whether these are plain, of one dtype, of shapes that fit, and few enough numbers, and
-allocate the results. Where anything is otherwise they do nothing and return None; the front door
-then takes the long way, which copes with all else and says what is wrong.
+A layer on a few samples computes for a microsecond. The checks and allocations of `ops` and the
+call through the table take ten times as long, and NumPy itself twice. So a backend has an object
+``short`` besides its kernels. Its operations take the caller's arrays as they are: if these are
+plain, of one dtype, of matching shapes and small, they allocate the results and compute them.
+Otherwise they do nothing and return None, and `ops` takes the long way, which handles every case
+and says what is wrong.
 
-What they compute is what the kernels compute, bit for bit. A backend without a ``short`` of its own
-gets a `Short`, with which everything goes the long way.
+Results are those of the kernels, bit for bit. A backend without a ``short`` of its own gets a
+`Short`, which leaves everything to the long way.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["NumpyShort", "Short"]
 FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
 
 MOST = 1 << 10
-"""Numbers of an array beyond which a call of NumPy's is no longer most of the time."""
+"""Largest array for which the overhead of a NumPy call is most of its time."""
 
 
 class Short:
-    """The operations, none of which is done. N samples, D features, M units or classes.
+    """The operations, all of them declined. N samples, D features, M units or classes.
 
     Attributes
     ----------
     calls : int
-        How many it has done.
+        How many operations it has done.
     threads : int
-        For the optimizers' steps on many numbers; the rest is done on the caller's thread.
+        For optimizer steps on many numbers; all else runs on the caller's thread.
     """
 
     def __init__(self) -> None:
@@ -80,8 +80,8 @@ class Short:
     ) -> Any:
         """(dx (N, D), dgamma, dbeta (D,))."""
 
-    # The optimizers' steps on all parameters, for dicts of arrays of any size: whether it was
-    # taken. One that was not has changed nothing.
+    # Optimizer steps on all parameters: dicts of arrays of any size. Each returns whether it
+    # was taken; one that was not has changed nothing.
 
     def sgd(self, params: Any, grads: Any, lr: float) -> bool:
         """p -= lr*g."""
@@ -140,7 +140,7 @@ class Short:
 
 
 def plain(*arrays: Any) -> bool:
-    """Whether these are few numbers each, in plain arrays of one dtype that kernels have."""
+    """Whether these are plain, small arrays of one dtype that the kernels compute in."""
     for array in arrays:
         if type(array) is not np.ndarray or not 0 < array.size <= MOST:
             return False
@@ -149,7 +149,7 @@ def plain(*arrays: Any) -> bool:
 
 
 class NumpyShort(Short):
-    """Those that are the same in NumPy as in any kernel, to the bit, and take it few calls."""
+    """The operations in which few NumPy calls give the kernels' result, bit for bit."""
 
     def relu_forward(self, x: Any) -> Any:
         """See `Short`."""

@@ -6,19 +6,18 @@ them. `fastconv.ops` is its only caller.
 Contract
 --------
 * Shapes are logical: images are (N, C, H, W) whatever their memory looks like.
-  ``layout`` names the memory that a backend works in: ``"channels_first"``
+  ``layout`` names a backend's memory layout: ``"channels_first"``
   (C-contiguous) or ``"channels_last"`` (the view ``a.transpose(0, 2, 3, 1)`` is
-  C-contiguous). Every 4-D array of a call is in that layout, except for
-  `im2col` and `col2im`, whose images are always C-contiguous, and for augmentation,
-  whose arrays are: data sets lie so in memory, and where a batch has one channel, as
-  MNIST's, the first layer takes it in either layout as it is.
+  C-contiguous). Every 4-D array of a call is in that layout, except the images of
+  `im2col`, `col2im` and augmentation, which are always C-contiguous: data sets are
+  stored that way, and images of one channel, like MNIST's, are in both layouts.
   Arrays of one or two axes are C-contiguous, as are convolution weights and `dweight`.
 * One dtype throughout a call, float32 or float64, native byte order, aligned.
   `winner` and `mask` are uint8 (`winner` is int32 where a window has more than
   256 positions), `labels` and `boxes` int64.
 * Inputs are never written, and may be read-only. Outputs (listed after
-  `geometry`, or named in the docstring) are allocated by the caller, overlap
-  nothing, and are overwritten completely, also where no window reaches.
+  `geometry`, or named in the docstring) are allocated by the caller, overlap no
+  other array, and are overwritten completely, even where no window reaches.
 * What backward needs is an input or an output of forward; the caller keeps it
   and runs backward on the backend that ran forward.
 * The caller has checked everything: kernels assume shapes, dtypes and ranges.
@@ -28,19 +27,19 @@ Contract
   (`fastconv.backends.algorithms`). With ``threads == 1`` a backend enters no thread
   pool at all, so it is safe in a forked child. Several Python threads may call one
   backend at the same time.
-* A convolution's output that a NaN or an infinity reaches is NaN or infinite. Outputs
-  beside it may be too: fast algorithms compute several outputs from one tile of pixels.
-* Forward, a convolution's output whose window holds only zeros (0 or -0, in all channels of its
-  group, padding included) is exactly its bias, plus the residual where one is added: so a ReLU
-  and a pooling decide there as they do in the reference, whatever lies beside the window. Only a
-  NaN or an infinity among the filter's own weights reaches it. The gradients may hold rounding
-  noise in place of such zeros: nothing is decided by their sign.
-* A backend that computes convolutions in several ways says which, by a method
+* A NaN or an infinity in its window makes a convolution's output NaN or infinite. Neighbouring
+  outputs may become so too: fast algorithms compute several outputs from one tile of pixels.
+* In the forward pass, an output whose window holds only zeros (0 or -0, in all channels of its
+  group, padding included) is exactly its bias, plus the residual if there is one. So ReLU and
+  pooling decide there as they do in the reference, whatever lies beside the window. Only a NaN
+  or an infinity among the filter's own weights changes that. Gradients may hold rounding noise
+  in place of such zeros, since nothing depends on their sign.
+* A backend with several ways to compute convolutions says which it chooses, by a method
   ``conv2d_algorithms(geometry, filters, pooled)`` that returns `ConvAlgorithms`. It should also
-  say which ran, by a method ``ways_taken()`` that returns a dict of `Way` to how often calls of
-  this Python thread have taken it since the process began: `fastconv.testing.ways` and
-  `check_backend` ask. A kernel counts where its way begins, not where the way is chosen.
-* The sum for the same input, thread count and machine is the same bit for bit.
+  report which ran, by a method ``ways_taken()`` that returns a dict from each `Way` to how often
+  calls of this Python thread have taken it since the process began: `fastconv.testing.ways` and
+  `check_backend` use it. A kernel counts a way where the way begins, not where it is chosen.
+* The same input, thread count and machine give the same result, bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
 windows; D features, M units. ``geometry`` holds these numbers; its ``dilation`` is 1
@@ -90,10 +89,10 @@ class Way(NamedTuple):
         What was computed: ``"forward"``, ``"input_gradient"`` or ``"weight_gradient"`` of a
         convolution, in which case `how` is an `Algorithm`, or a name of the backend's own.
     how : str
-        ``"few_channels"`` is the direct input gradient of a backend that has two of them.
+        ``"few_channels"`` is a second direct input gradient, for few channels.
     dtype : {"float32", "float64"}
     lanes : int
-        Numbers in a vector: it shows the instruction set.
+        Numbers in a vector, which shows the instruction set.
     parallel : bool
         Whether it ran on several threads.
     """
@@ -106,7 +105,7 @@ class Way(NamedTuple):
 
     @property
     def algorithm(self) -> str:
-        """`how`, as a backend says it beforehand: few channels are done directly."""
+        """`how`, as `conv2d_algorithms` names it: few channels count as direct."""
         return "direct" if self.how == "few_channels" else self.how
 
 
@@ -115,10 +114,10 @@ class Backend(Protocol):
 
     name: str
     layout: Layout
-    short: Short  # what it does of little data without the kernels; see `.short`
+    short: Short  # whole operations on little data; see `.short`
 
     def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
-        """From the next call on: threads, `MATH_MODES`, `ALGORITHMS` of `.algorithms`."""
+        """Set these from the next call on; `.algorithms` lists the modes and algorithms."""
 
     def describe(self) -> dict[str, str]:
         """Facts for `fastconv.show_config`: versions, instruction set, threading layer."""
@@ -129,7 +128,7 @@ class Backend(Protocol):
         """col (N*OH*OW, C*FH*FW) from x (N, C, H, W): row order n, y, x; column c, fy, fx."""
 
     def col2im(self, col: Array, geometry: WindowGeometry, x: Array) -> None:
-        """The adjoint: x (N, C, H, W) sums the entries of col that came from each place."""
+        """The adjoint: each pixel of x (N, C, H, W) sums the entries of col taken from it."""
 
     # ---- convolution: cross-correlation with zero padding -------------------------
 
@@ -153,10 +152,10 @@ class Backend(Protocol):
     ) -> None:
         """Gradients of the three inputs.
 
-        dx is None where the caller does not need it, and so are dweight and dbias, together.
+        dx is None where it is not needed; so are dweight and dbias, both together.
         """
 
-    # ---- convolution with what often follows it, as one ----------------------------
+    # ---- convolution fused with what often follows it ------------------------------
 
     def conv2d_block_forward(
         self,
@@ -170,13 +169,13 @@ class Backend(Protocol):
         out: Array,
         winner: Bytes | None,
     ) -> None:
-        """`conv2d_forward` [+ residual], with `relu` 0 where that is <= 0, perhaps pooled.
+        """`conv2d_forward` [+ residual], then ReLU if `relu`, then max pooling if `pool`.
 
         Windows of zeros are exact here too: what follows is computed from bias [+ residual].
         residual and out (N, FN, OH, OW). With `pool`, out (N, FN, OH//2, OW//2) is the maxima
-        over windows of 2x2, stride 2; then `relu` is true, and residual None. winner, of the
+        over windows of 2x2, stride 2; `relu` is then true, and residual None. winner, of the
         pooled shape, says where the gradient goes: the maximum's position 2*y + x, or 4 where
-        the maximum is not above 0. It is None without `pool`, and where nobody needs it.
+        the maximum is not above 0. It is None without `pool`, and where it is not needed.
         """
 
     def conv2d_block_backward(
@@ -193,8 +192,7 @@ class Backend(Protocol):
     ) -> None:
         """Gradients of `conv2d_block_forward` with ReLU; dout has the shape of its output.
 
-        gate is forward's out, which lets dout pass where it is above 0; with `pool` it
-        is forward's winner.
+        gate is forward's out (dout passes where that is above 0), or with `pool` its winner.
         """
 
     # ---- max pooling --------------------------------------------------------------
@@ -205,14 +203,14 @@ class Backend(Protocol):
         """out and winner (N, C, OH, OW): the maximum, and its position fy*FW + fx.
 
         The first maximum in row-major order wins, the first NaN before any number.
-        Padded places never win, nor do those of windows that hang over the padded image: each
-        window holds a real place (pad < FH, FW, and none begins behind the image).
+        Places outside the image never win, in the padding or beyond it. Each window holds at
+        least one pixel (pad < FH, FW, and no window begins past the image).
         """
 
     def maxpool2d_backward(
         self, dout: Array, winner: Bytes, geometry: WindowGeometry, dx: Array
     ) -> None:
-        """dx (N, C, H, W): each place sums dout over the windows that it won."""
+        """Each pixel of dx (N, C, H, W) sums dout over the windows that it won."""
 
     # ---- fully connected ----------------------------------------------------------
 
@@ -239,7 +237,7 @@ class Backend(Protocol):
         """1-D: dx = dout where mask, else 0 (also where dout is NaN)."""
 
     def activation_forward(self, x: Array, kind: Activation, slope: float, out: Array) -> None:
-        """1-D: out = f(x), a NaN where x is one. Only the first two kinds look at `slope`.
+        """1-D: out = f(x), NaN where x is NaN. Only the first two kinds use `slope`.
 
         leaky_relu: x where x > 0, else slope*x; elu: x where x > 0, else slope*(exp(x) - 1);
         gelu: x*P(x) for the normal distribution P; silu: x/(1 + exp(-x)); tanh; sigmoid:
@@ -249,7 +247,7 @@ class Backend(Protocol):
     def activation_backward(
         self, dout: Array, x: Array, kind: Activation, slope: float, dx: Array
     ) -> None:
-        """1-D: dx = dout * f'(x), where the first two kinds have the slope of x <= 0 at 0."""
+        """1-D: dx = dout * f'(x); at 0 the first two kinds have the slope of x <= 0."""
 
     # ---- batch normalisation, of features -----------------------------------------
 
@@ -280,7 +278,7 @@ class Backend(Protocol):
         epsilon: float,
         out: Array,
     ) -> None:
-        """out (N, D) by the mean and variance (D,) that are given."""
+        """As `batchnorm_train`, by a given mean and variance (D,): out (N, D)."""
 
     def batchnorm_backward(
         self,
@@ -300,11 +298,11 @@ class Backend(Protocol):
     def softmax_cross_entropy_forward(
         self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
-        """Mean over N (at least 1) samples of a loss; probabilities (N, M) is written.
+        """Mean loss of N (at least 1) samples; probabilities (N, M) is written.
 
         Without smoothing the loss is -log(p[label] + 1e-7), the book's. With smoothing, 0 to
-        below 1, it is -sum(q * log(p)) with q = (1 - smoothing)*onehot(label) + smoothing/M,
-        and log(p) is taken from the scores: it is finite where p is 0.
+        below 1, it is -sum(q * log(p)) with q = (1 - smoothing)*onehot(label) + smoothing/M;
+        log(p) is computed from the scores, so that it is finite where p is 0.
         """
 
     def softmax_cross_entropy_backward(
@@ -330,17 +328,17 @@ class Backend(Protocol):
         beta2: float,
         epsilon: float,
     ) -> None:
-        """1-D, in place on param, m and v, in this order, lr already corrected for bias:
+        """Adam's step, 1-D, in place, in this order, with lr already corrected for bias:
 
         m += (1 - beta1)*(grad - m); v += (1 - beta2)*(grad*grad - v);
         param -= lr*m / (sqrt(v) + epsilon).
 
         New values of m and v below the smallest normal number of their dtype become 0.
-        Without that the moments of a weight that gets no gradient any more (its unit is dead)
-        stay subnormal for ever, and CPUs take tens of times as long for such numbers.
+        Otherwise the moments of a weight whose gradient has stopped (its unit is dead) stay
+        subnormal for ever, and CPUs are tens of times slower on such numbers.
         """
 
-    # ---- convolution whose channels fall into groups, or whose windows are dilated ---
+    # ---- grouped and dilated convolution --------------------------------------------
 
     def conv2d_grouped_forward(
         self,
@@ -373,15 +371,15 @@ class Backend(Protocol):
     # ---- average pooling ----------------------------------------------------------
 
     def avgpool2d_forward(self, x: Array, rows: Bounds, cols: Bounds, out: Array) -> None:
-        """out (N, C, OH, OW): the sum of each window of x (N, C, H, W) over its divisor.
+        """out (N, C, OH, OW): the sum of each window of x (N, C, H, W), divided by its divisor.
 
         rows (OH, 3) and cols (OW, 3), int64: where a window begins in the image, where it ends
-        (excluded), and its part of the divisor, which is the product of both parts, at least 1.
-        Neither begins nor ends decrease; begin <= end.
+        (excluded), and one factor of its divisor, which is the product of the row's and the
+        column's, both at least 1. Begins and ends never decrease; begin <= end.
         """
 
     def avgpool2d_backward(self, dout: Array, rows: Bounds, cols: Bounds, dx: Array) -> None:
-        """The adjoint: dx (N, C, H, W) sums dout over its divisor over the windows of a place."""
+        """The adjoint: each pixel of dx (N, C, H, W) sums dout/divisor of its windows."""
 
     # ---- local response normalisation -----------------------------------------------
 
@@ -398,7 +396,7 @@ class Backend(Protocol):
         """out and scale (N, C, H, W), over neighbouring channels; k is above 0.
 
         scale[c] = k + alpha/size * (sum of x*x over the channels c - size//2, ...,
-        c + (size - 1)//2 that there are); out = x * scale**-beta.
+        c + (size - 1)//2 that exist); out = x * scale**-beta.
         """
 
     def lrn_backward(
@@ -418,7 +416,7 @@ class Backend(Protocol):
     def batchnorm2d_statistics(self, x: Array, mean: Array, variance: Array) -> None:
         """Mean and biased variance (C,) of x (N, C, H, W) over N, H, W; N*H*W is at least 1.
 
-        Sums are as exact as float64's, and a large mean takes nothing from the variance.
+        Sums are as exact as in float64, and a large mean costs the variance no digits.
         """
 
     def batchnorm2d_apply(
@@ -431,7 +429,7 @@ class Backend(Protocol):
         relu: bool,
         out: Array,
     ) -> None:
-        """out = (x - centre)*scale + shift [+ residual], and with `relu` 0 where that is <= 0.
+        """out = (x - centre)*scale + shift [+ residual], then ReLU if `relu`.
 
         centre, scale and shift (C,); x, residual and out (N, C, H, W). A NaN stays.
         """
@@ -449,18 +447,18 @@ class Backend(Protocol):
         dbeta: Array,
         dresidual: Array | None,
     ) -> None:
-        """Gradients of `batchnorm2d_apply` by statistics of x itself; N*H*W is at least 1.
+        """Gradients of `batchnorm2d_apply` with x's own statistics; N*H*W is at least 1.
 
-        With g = dout where gate > 0, else 0 (gate is apply's out behind a ReLU; None: g = dout),
-        P = N*H*W and normalized = (x - mean)*inv_std, of which nobody keeps an array:
+        With g = dout where gate > 0, else 0 (gate is apply's out after a ReLU; None: g = dout),
+        P = N*H*W and normalized = (x - mean)*inv_std, which is never stored:
         dbeta = sum of g, dgamma = sum of g*normalized, dresidual = g,
         dx = gamma*inv_std*(g - dbeta/P - normalized*dgamma/P).
-        dx and dresidual are None where nobody needs them.
+        dx and dresidual are None where they are not needed.
         """
 
     # ---- augmentation: images that differ a little from those of the data set ------
 
-    # They run beside training: `threads` says how many of the backend's they may use at most.
+    # They run beside training: `threads` limits how many of the backend's threads they use.
 
     def warp(
         self,
@@ -476,8 +474,8 @@ class Backend(Protocol):
         (a, b), column and row, is matrix[n] (2, 3) times (u, v, 1), plus field[n, :, v, u]
         where there is a field (N, 2, H, W). Values are interpolated bilinearly: with p < 1
         between two neighbours s and t in a row, s + p*(t - s), or s itself where p is 0;
-        likewise between the rows. So whole places are copied bit for bit. Outside of the
-        image, and where a place is NaN, is `fill`.
+        likewise between the rows. So pixels at whole places are copied bit for bit. A place
+        outside the image, or NaN, gives `fill`.
         """
 
     def smooth(self, x: Array, taps: Array, threads: int, out: Array) -> None:
@@ -496,10 +494,10 @@ class Backend(Protocol):
         threads: int,
         out: Array,
     ) -> None:
-        """out (N, C, H, W) = gain*x + offset, of (N,) each, but `fill` inside the boxes.
+        """out (N, C, H, W) = gain*x + offset, gain and offset (N,), but `fill` inside the boxes.
 
-        boxes (N, 4): first row and column, then last row and column, excluded, all of them
-        within the image; a box of no rows or columns is none.
+        boxes (N, 4): first row and column, then last row and column (excluded), all within
+        the image; a box without rows or columns is empty.
         """
 
 
@@ -523,7 +521,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "adam": ("adam_update",),
     "augment": ("warp", "smooth", "tone"),
 }
-"""Kernels that belong together: a backend gives a family whole or leaves it to the reference."""
+"""Kernels that belong together: a backend has all of a family, or the reference replaces it."""
 
 KERNELS: tuple[str, ...] = tuple(kernel for family in FAMILIES.values() for kernel in family)
 """The names of all kernels, in the order of the table."""

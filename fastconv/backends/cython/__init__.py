@@ -1,8 +1,8 @@
 """The Cython backend: compiled kernels for channels-last memory, on threads of their own.
 
-This is glue. The kernels are in ``_cython``, built once for each instruction set; here
-one of those builds is chosen, and arrays are handed over as the kernels want them:
-images as their C-contiguous (N, H, W, C) view.
+This is glue. The kernels are in ``_cython``, built once for each instruction set. This package
+chooses one of the builds and passes arrays as the kernels take them: images as C-contiguous
+(N, H, W, C) views.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMPILED = f"{__package__.rpartition('.')[0]}._cython"
 """The package of the compiled kernels."""
 
 BUILD_REASON = Path(__file__).parents[1] / "_cython" / "_build_reason.txt"
-"""Where the build wrote what it could not compile, and why; see setup.py."""
+"""The file where the build notes what it could not compile, and why; see setup.py."""
 
 REMEDY = (
     "install a C++ compiler (gcc or clang) and reinstall fastconv with "
@@ -88,7 +88,7 @@ def _extension(name: str) -> ModuleType:
 
 
 def _missing(error: ImportError | None) -> str:
-    """Why there are no kernels: what the build wrote down, else what importing them said."""
+    """Why there are no kernels: the build's note, else the import error."""
     try:
         reason = BUILD_REASON.read_text(encoding="utf-8").strip().replace("\n", "; ")
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from .compiled import CompiledKernels
 __all__ = ["ActivationKernels"]
 
 CODES: dict[Activation, int] = {kind: code for code, kind in enumerate(get_args(Activation))}
-"""The kernels' numbers for the kinds; see activation.pxi."""
+"""The numbers by which the kernels know the kinds; see activation.pxi."""
 
 
 class ActivationKernels(CompiledKernels):

@@ -11,7 +11,7 @@ __all__ = ["CompiledKernels", "by_pixel", "last"]
 
 
 class CompiledKernels:
-    """Kernels of one build, on a number of threads."""
+    """Kernels of one build, and how many threads they use."""
 
     _kernels: ModuleType
     _threads: int

@@ -12,7 +12,7 @@ from .compiled import CompiledKernels, last
 __all__ = ["ConvKernels"]
 
 CODES: dict[Algorithm, int] = {name: code for code, name in enumerate(get_args(Algorithm))}
-"""The kernels' numbers for the ways to compute a convolution; see ways.pxi."""
+"""The numbers by which the kernels know the algorithms; see ways.pxi."""
 
 
 class ConvKernels(CompiledKernels):

@@ -37,7 +37,7 @@ class GroupedKernels(Programs, GroupedConvolution):
         if not self._records:
             super()._by_values(images, finite, otherwise)
             return
-        # The recording has both, and which of them runs is found out each time.
+        # Record both; at each run a flag decides which of them runs.
         flag = np.ones(1, np.intp)
         self._kernels.look_for_others(last(images).reshape(-1), flag, self._threads)
         self._kernels.only_if(flag, 1)

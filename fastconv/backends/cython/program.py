@@ -19,24 +19,24 @@ PACKED = {
     "conv2d_forward": (1, 2),
     "conv2d_block_forward": (1, 2),
 }
-"""Arguments of compiled kernels, weight and bias, that are not read any more once packed."""
+"""Positions of the arguments (weight and bias) that a compiled kernel reads only to pack them."""
 
 MOST_AXES = 8
-"""Of arrays that the compiled `move` takes."""
+"""Most axes of an array that the compiled `move` takes."""
 
 
 class Programs(CompiledKernels):
-    """What makes a `Run` of calls; see `fastconv.backends.calls`."""
+    """Turns calls into a `Run`; see `fastconv.backends.calls`."""
 
     _records = False
-    """Whether this is a backend that makes calls to have them recorded."""
+    """Whether this backend makes calls in order to record them."""
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record them."""
         return self._made(calls, True)
 
     def step_program(self, calls: Sequence[Call]) -> Run:
-        """The same for weights that change."""
+        """As `program`, for weights that change between runs."""
         return self._made(calls, False)
 
     def _made(self, calls: Sequence[Call], weights_stay: bool) -> Run:
@@ -54,7 +54,7 @@ class Programs(CompiledKernels):
             self._kernels, kept, PACKED if weights_stay else {}
         )
         backend._records = True
-        for kernel in KERNELS:  # what stands on the object, a check of each call, has its kernels
+        for kernel in KERNELS:  # wrappers set on the object, such as checks, call its own kernels
             vars(backend).pop(kernel, None)
 
         def each() -> None:
@@ -73,7 +73,7 @@ class Programs(CompiledKernels):
 def _by_kernels_alone(weights_stay: bool, call: Call) -> bool:
     """Whether compiled kernels do all of a call.
 
-    Of grouped convolutions Python turns the weights, and sums up what threads found of gradients.
+    In grouped convolutions Python reorders the weights, and adds up the threads' gradients.
     """
     if call.kernel == MOVE:
         source, out = call.arguments["source"], call.arguments["out"]
@@ -84,7 +84,7 @@ def _by_kernels_alone(weights_stay: bool, call: Call) -> bool:
 
 
 class _Keeping:
-    """Compiled kernels whose arguments are kept: recorded parts know their addresses only."""
+    """Compiled kernels that keep their arguments: recorded parts know only the addresses."""
 
     def __init__(
         self, kernels: ModuleType, kept: list[Any], packed: Mapping[str, tuple[int, ...]]

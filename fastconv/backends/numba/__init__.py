@@ -1,7 +1,7 @@
-"""The Numba backend: what the kernel table says, as addresses and numbers for the kernels.
+"""The Numba backend: glue that turns the table's arrays into addresses and numbers.
 
-Arrays reach the kernels as addresses: no kernel is compiled once more for a read-only array,
-and none looks at strides, because the contract fixes them. The kernels are in ``_numba/``.
+Given addresses, no kernel is compiled again for a read-only array, and none looks at strides,
+because the contract fixes them. The kernels are in ``_numba/``.
 """
 
 from __future__ import annotations
@@ -59,15 +59,14 @@ def create(max_isa: str | None, cache_dir: Callable[[], Path]) -> NumbaBackend:
     Raises
     ------
     BackendUnavailable
-        Numba is told not to compile. (Where it is missing, the import of this module
-        raises it.)
+        Numba is told not to compile. (If Numba is missing, importing this module raises
+        the same.)
     """
     if settings.DISABLE_JIT:
         raise BackendUnavailable(
             "numba: NUMBA_DISABLE_JIT is set, so Numba compiles nothing; unset it"
         )
-    # Its OpenMP library learns how to wait when it is loaded, which the registry sees to; no
-    # thread starts yet.
+    # Load OpenMP's library while the registry has set how its threads are to wait; none starts yet.
     with suppress(ImportError):
         importlib.import_module("numba.np.ufunc.omppool")
     return NumbaBackend(Team(Builder(cache_dir), machine(max_isa)))

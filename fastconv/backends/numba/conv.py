@@ -27,7 +27,7 @@ class ConvKernels(LaunchedKernels):
         """How a convolution of this shape is computed."""
         g, how = geometry, choose(geometry, filters, pooled, self._math_mode, self._algorithm)
         if how.weight_gradient == "sparse" and (g.fh, g.fw) != (3, 3):
-            return replace(how, weight_gradient="direct")  # the sparse kernel knows no others
+            return replace(how, weight_gradient="direct")  # the sparse kernel takes 3x3 only
         return how
 
     def conv2d_forward(

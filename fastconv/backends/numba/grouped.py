@@ -40,7 +40,7 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         if to is None:
             super()._by_values(images, finite, otherwise)
             return
-        # The recording has both, and which of them runs is found out each time.
+        # Record both; at each run a flag decides which of them runs.
         flag = np.ones(1, np.int64)
         to.put_back(flag)
         self._run(
@@ -121,7 +121,7 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         return sums, totals
 
     def _tile(self, width: int, itemsize: int) -> tuple[int, int, int]:
-        """Lanes, rows and vectors of a register tile that `width` columns fill."""
+        """Lanes, rows and vectors of the register tile for `width` columns."""
         machine = self._team.machine
         lanes, rows, vectors = machine.tile(width, itemsize)
         return (
@@ -130,6 +130,6 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
 
 
 def band_pixels(cut: Table, t: Tables, target: Array) -> tuple[int, int]:
-    """Pixels of the largest band, of the source's frames and of the target."""
+    """Pixels of the largest band, in the source's frames and in the target."""
     rows = (cut[:, 1::2] - cut[:, ::2]).max(axis=0)
     return int(rows[1]) * t.frame, int(rows[0]) * target.shape[3]

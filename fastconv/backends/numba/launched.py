@@ -26,5 +26,5 @@ class LaunchedKernels:
         self._team.run(factory, constants, list(arguments), self._team.parts(work))
 
     def _run_on(self, factory: Factory, arrays: list[np.ndarray], *sizes: int) -> None:
-        """Run a kernel whose work is to move its first array."""
+        """Run a kernel that costs about as much as moving its first array."""
         self._run(factory, (code(arrays[0]),), arrays[0].size, *addresses(*arrays), *sizes)

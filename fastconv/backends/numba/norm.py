@@ -16,7 +16,7 @@ __all__ = ["NormKernels"]
 
 
 class _Rows:
-    """Images as rows of whole pixels, see `_numba.norm_images`, and the parts of a run."""
+    """Images as rows of whole pixels (see `_numba.norm_images`), and how many parts to run."""
 
     def __init__(self, team: Team, images: Array, work: int) -> None:
         self.team = team
@@ -26,7 +26,7 @@ class _Rows:
         self.parts = team.parts(work)
 
     def tables(self, dtype: DTypeLike, *vectors: Array) -> Array:
-        """Each vector (C,) as often as a row has pixels: (vectors, width)."""
+        """Each vector (C,), repeated for every pixel of a row: (vectors, width)."""
         repeated = np.empty((len(vectors), self.width // self.channels, self.channels), dtype)
         for table, vector in zip(repeated, vectors, strict=True):
             table[...] = vector
@@ -38,7 +38,7 @@ class _Rows:
         self.team.run(factory, constants, [*addresses(*arrays), *sizes], self.parts)
 
     def total(self, sums: Array) -> Array:
-        """Over all parts and the pixels of a row: (parts, 2, width) to (2, C)."""
+        """The sums over all parts and a row's pixels: (parts, 2, width) to (2, C)."""
         return sums.reshape(self.parts, 2, -1, self.channels).sum(axis=(0, 2))
 
 
@@ -174,13 +174,13 @@ class NormKernels(LaunchedKernels):
             total, product = rows.total(sums)
             product *= inv_std
             dbeta[...], dgamma[...] = total, product
-            # The mean and the variance depend on x too: their share of the gradient is the part
-            # of g that is constant over the pixels, or proportional to x - mean.
+            # Mean and variance depend on x too: level and tilt take off what is constant over
+            # the pixels, and what is proportional to x - mean.
             level, tilt = total / rows.pixels, product * inv_std / rows.pixels
             tables = rows.tables(x.dtype, mean, gamma * inv_std, level, tilt)
         if dx is None:
             return
-        if dresidual is not None:  # g as it is needed, from one array and not two
+        if dresidual is not None:  # it holds g: one array to read in place of two
             dout, gate = dresidual, None
         arrays = dout, gate, x, dx, *tables
         rows.run(norm_images.input_gradient, (*kind, int(gate is not None)), *arrays)

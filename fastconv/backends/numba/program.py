@@ -13,14 +13,14 @@ __all__ = ["Programs"]
 
 
 class Programs(LaunchedKernels):
-    """What makes a `Run` of calls; see `fastconv.backends.calls`."""
+    """Turns calls into a `Run`; see `fastconv.backends.calls`."""
 
     def program(self, calls: Sequence[Call]) -> Run:
         """Make the calls once, and record their launches."""
         return self._record(calls)
 
     def step_program(self, calls: Sequence[Call]) -> Run:
-        """The same for weights that change."""
+        """As `program`, for weights that change between runs."""
         return recorded(calls, _by_launches_alone, partial(self._record, weights_stay=False))
 
     def _record(self, calls: Sequence[Call], weights_stay: bool = True) -> Run:
@@ -37,7 +37,7 @@ class Programs(LaunchedKernels):
 def _by_launches_alone(call: Call) -> bool:
     """Whether launches do all of a call, even if weights change.
 
-    Sums over channels are finished in NumPy, and weights of groups turned; bytes are not moved.
+    NumPy finishes sums over channels and reorders grouped weights; no launch moves bytes.
     """
     if call.kernel == MOVE:
         return bool(call.arguments["out"].dtype.kind == "f")

@@ -31,10 +31,10 @@ def create() -> NumpyBackend:
 
 
 def _underflowing(cls: type) -> type:
-    """Let each kernel of a class round to 0 what is too small, whatever `np.seterr` says.
+    """Let the kernels of a class underflow to 0 silently, whatever `np.seterr` says.
 
-    The exponentials of softmax underflow by design. Compiled kernels heed no `np.seterr`; a
-    caller who has it raise, to find invalid values and overflows, gets the same from all.
+    Softmax's exponentials underflow by design, and compiled kernels ignore `np.seterr`: a caller
+    who lets it raise, to find invalid values, gets the same from all backends.
     """
     for name in KERNELS:
         setattr(cls, name, np.errstate(under="ignore")(getattr(cls, name)))

@@ -14,7 +14,7 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def normal_share(x: Array) -> Array:
-    """The share of the normal distribution below x."""
+    """The normal distribution function at x."""
     return 0.5 * (1 + _erf(x / math.sqrt(2)).astype(x.dtype))
 
 

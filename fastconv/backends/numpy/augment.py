@@ -11,14 +11,14 @@ __all__ = ["AugmentKernels"]
 
 
 def between(s: Array, t: Array, share: Array) -> Array:
-    """s where `share` is 0, else s + share*(t - s): a NaN of no weight does not count."""
+    """s + share*(t - s), but s where `share` is 0: there a NaN in t does not count."""
     return np.where(share == 0, s, s + share * (t - s))
 
 
 def whole_and_share(place: Array, size: int) -> tuple[NDArray[np.intp], Array]:
-    """Whole part and fraction of places along one axis, brought to -1..size.
+    """Whole part and fraction of places along one axis, clipped to -1..size.
 
-    Beyond that is nothing but the fill value, as it is at -1 and at size. NaN goes to -1.
+    All places beyond read the fill value, as -1 and `size` do. NaN becomes -1.
     """
     place = np.where(place > -1, np.minimum(place, size), place.dtype.type(-1))
     whole = np.floor(place)
@@ -28,7 +28,7 @@ def whole_and_share(place: Array, size: int) -> tuple[NDArray[np.intp], Array]:
 class AugmentKernels:
     """Augmentation; see `table.Backend`."""
 
-    @np.errstate(invalid="ignore", over="ignore")  # of values that are not chosen, of far places
+    @np.errstate(invalid="ignore", over="ignore")  # in values not chosen, and at far places
     def warp(
         self,
         x: Array,
@@ -47,8 +47,7 @@ class AugmentKernels:
             a, b = a + field[:, 0], b + field[:, 1]
         column, right = whole_and_share(a, width)
         row, down = whole_and_share(b, height)
-        # One more in front, two more behind: at -1 and at the image's size a neighbour is
-        # looked up, too.
+        # One place more before, two after: the places -1 and `size` look up a neighbour, too.
         framed = np.pad(x, [(0, 0), (0, 0), (1, 2), (1, 2)], constant_values=fill)
         image = np.arange(len(x))[:, None, None]
         top, bottom = (

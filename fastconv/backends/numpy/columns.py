@@ -34,7 +34,7 @@ def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
 
 
 def reach(g: WindowGeometry) -> tuple[int, int]:
-    """Height and width of the padded image, and of what windows hang over it."""
+    """Height and width of the padded image, up to where the last windows end."""
     return (
         max(g.h + 2 * g.pad, g.stride * (g.oh - 1) + g.fh),
         max(g.w + 2 * g.pad, g.stride * (g.ow - 1) + g.fw),

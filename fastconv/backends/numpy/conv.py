@@ -15,7 +15,7 @@ from .pool import PoolKernels
 __all__ = ["ConvKernels"]
 
 COLUMN_BYTES = 1 << 20
-"""Upper bound of one tile of the column matrix, unless a single image needs more."""
+"""Most of the column matrix that is unfolded at a time, unless a single image needs more."""
 
 
 CLOSED = 4
@@ -23,7 +23,7 @@ CLOSED = 4
 
 
 def image_blocks(g: WindowGeometry, itemsize: int) -> Iterator[slice]:
-    """Consecutive runs of images whose columns fit `COLUMN_BYTES`."""
+    """Slices of consecutive images whose columns fit `COLUMN_BYTES`."""
     column_bytes = g.oh * g.ow * g.c * g.window * itemsize
     step = max(1, COLUMN_BYTES // column_bytes)
     for start in range(0, g.n, step):

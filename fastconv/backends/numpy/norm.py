@@ -12,11 +12,11 @@ from ..table import Array
 __all__ = ["NormKernels"]
 
 PIXELS = (0, 2, 3)
-"""The axes of (N, C, H, W) that a channel's statistics are over."""
+"""The axes of (N, C, H, W) that a channel's statistics run over."""
 
 
 def by_channel(vector: Array) -> Array:
-    """(C,) so that it fits images (N, C, H, W)."""
+    """(C,) reshaped to broadcast over images (N, C, H, W)."""
     return vector[:, None, None]
 
 
@@ -73,8 +73,8 @@ class NormKernels:
     ) -> None:
         np.sum(dout, axis=0, out=dbeta)
         np.sum(dout * normalized, axis=0, out=dgamma)
-        # The mean and the variance depend on x too: their share of the gradient is
-        # the part of dout that is constant over the batch, or proportional to normalized.
+        # Mean and variance depend on x too: this takes off what is constant over the batch,
+        # and what is proportional to normalized.
         centred = dout - (dbeta + normalized * dgamma) / len(dout)
         dx[...] = gamma / np.sqrt(variance + epsilon) * centred
 
@@ -103,7 +103,7 @@ class NormKernels:
         dx: Array,
     ) -> None:
         """See `table.Backend`."""
-        # Channel c is in the windows of the channels that lie as far on the other side.
+        # Channel c lies in its neighbours' windows: the same sum with the window reversed.
         through_scale = window_sums(dout * x * scale ** (-beta - 1), (size - 1) // 2, size // 2)
         dx[...] = dout * scale**-beta - 2 * alpha * beta / size * x * through_scale
 
@@ -150,8 +150,8 @@ class NormKernels:
         if dresidual is not None:
             dresidual[...] = g
         if dx is not None:
-            # The mean and the variance depend on x too: their share of the gradient is
-            # the part of g that is constant over a channel, or proportional to normalized.
+            # Mean and variance depend on x too: this takes off what is constant over a channel,
+            # and what is proportional to normalized.
             count = x.size // x.shape[1]
             common = by_channel(dbeta) + normalized * by_channel(dgamma)
             dx[...] = by_channel(gamma * inv_std) * (g - common / count)

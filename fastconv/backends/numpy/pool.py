@@ -20,8 +20,8 @@ class PoolKernels:
     def maxpool2d_forward(
         self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes
     ) -> None:
-        # Walk over the places of the window in row-major order, keeping the first that
-        # is larger than all before it; a NaN beats every number, and only once.
+        # Walk over the places of the window in row-major order, keeping the first of the
+        # largest; the first NaN beats every number.
         g = geometry
         out[...] = -np.inf
         winner[...] = 0

@@ -1,4 +1,4 @@
-"""Axes of two arrays of one shape, as a copy from one to the other walks along them."""
+"""The axes along which a copy walks from one array to another of the same shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["common_axes"]
 def common_axes(source: Array, out: Array) -> list[tuple[int, int, int]]:
     """Length of each axis and its steps in both arrays, in elements.
 
-    The order is that of the target's memory; axes that lie in it as one, in both, are one.
+    Axes come in the order of the target's memory; those contiguous in both arrays are merged.
     """
     steps = [[step // array.itemsize for step in array.strides] for array in (source, out)]
     found: list[tuple[int, int, int]] = []

@@ -5,14 +5,14 @@ There are three ways.
 depthwise
     One channel and one filter a group. Channels fill the vectors; see the kernels.
 phases
-    One group, stride 1, dilation d: each of the d*d sets of every d-th pixel is an image of
-    its own to a plain convolution, which then runs the fastest way that there is for it.
+    One group, stride 1, dilation d: every d-th pixel makes an image of its own, d*d of them,
+    and a plain convolution computes these by its fastest algorithm.
 taps
-    Everything else: for each group and each place of the window, a product of the pixels that
-    this place reaches. Padding is left out, not added up.
+    Everything else: for each group and each tap (place of the window), a matrix product over
+    the pixels that the tap reaches. Padding is skipped, not added up.
 
-A backend gives the plain convolution and four kernels (the abstract methods below), which walk by
-the tables of `window_tables`; what **source**, **target** and **tap** are is said there.
+A backend provides the plain convolution and four kernels (the abstract methods below), which walk
+by the tables of `window_tables`. That file also defines **source**, **target** and **tap**.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows.
 """
@@ -33,7 +33,7 @@ from .window_tables import Runs, Table, Tables, bands, runs, tables
 __all__ = ["GroupedConvolution"]
 
 BAND_BYTES = 1 << 15
-"""Of a group's rows that are worked on at a time: they stay in the first cache."""
+"""Bytes of a group's rows that are worked on at a time, so that they stay in the first cache."""
 
 
 # ---- weights ------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def up(count: int, step: int) -> int:
 
 
 def merged(weight: Array, groups: int, together: int) -> Array:
-    """Weights of fewer groups, `together` in one, with zeros between those in one."""
+    """Weights of fewer groups: each `together` become one, with zeros between them."""
     fn, c, fh, fw = weight.shape
     filters = fn // groups
     wide = np.zeros((groups // together, together, filters, together, c, fh, fw), weight.dtype)
@@ -56,7 +56,7 @@ def merged(weight: Array, groups: int, together: int) -> Array:
 
 
 def unmerged(wide: Array, groups: int, together: int, dweight: Array) -> None:
-    """Weights of `groups` groups out of those that `merged` makes."""
+    """The inverse of `merged`: dweight of the single groups."""
     fn, c, fh, fw = dweight.shape
     filters = fn // groups
     wide = wide.reshape(groups // together, together, filters, together, c, fh, fw)
@@ -66,9 +66,9 @@ def unmerged(wide: Array, groups: int, together: int, dweight: Array) -> None:
 
 
 def by_tap(weight: Array, groups: int, lanes: int, gradient: bool) -> Array:
-    """Weights as (group, tap, c, filters), filters up to whole vectors.
+    """Weights as (group, tap, c, filters), filters padded to whole vectors.
 
-    For the input gradient filters and channels change places.
+    For the input gradient, filters and channels swap places.
     """
     fn, c, fh, fw = weight.shape
     taps = weight.reshape(groups, fn // groups, c, fh * fw)
@@ -79,8 +79,8 @@ def by_tap(weight: Array, groups: int, lanes: int, gradient: bool) -> Array:
 
 
 def all_finite(images: Array) -> bool:
-    """Whether there is surely no NaN or infinity in channels-last images."""
-    # One pass without an array of answers; finite numbers whose sum overflows count as infinite.
+    """Whether channels-last images surely hold no NaN or infinity."""
+    # A sum needs no temporary array; finite numbers whose sum overflows count as infinite.
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(images.transpose(0, 2, 3, 1).reshape(-1).sum()))
 
@@ -89,7 +89,7 @@ def all_finite(images: Array) -> bool:
 
 
 def phase_geometry(g: WindowGeometry) -> WindowGeometry:
-    """The plain convolution of all phases of all images, already padded."""
+    """Geometry of the plain convolution of all phases of all images, already padded."""
     oh, ow = -(-g.oh // g.dilation), -(-g.ow // g.dilation)
     return replace(
         g,
@@ -104,11 +104,11 @@ def phase_geometry(g: WindowGeometry) -> WindowGeometry:
 
 
 Copy = Callable[[Array, Array], None]
-"""out = source, for (source, out)."""
+"""Called as copy(source, out): out = source."""
 
 
 def apart(images: Array, d: int, height: int, width: int, pad: int, copy: Copy) -> Array:
-    """The phases of images (N, C, H, W), each of height x width: pixels d apart, zeros around."""
+    """Split images (N, C, H, W) into phases of height x width: every d-th pixel, zeros around."""
     n, c = images.shape[:2]
     phases = np.zeros((n, d, d, height, width, c), images.dtype)
     for i in range(d):
@@ -123,7 +123,7 @@ def apart(images: Array, d: int, height: int, width: int, pad: int, copy: Copy) 
 
 
 def together_again(phases: Array, d: int, pad: int, images: Array, copy: Copy) -> None:
-    """The images (N, C, H, W) that `apart` took apart, every pixel from its phase."""
+    """The inverse of `apart`: every pixel of images (N, C, H, W) from its phase."""
     n, c = images.shape[:2]
     height, width = phases.shape[2:]
     phases = phases.reshape(n, d, d, c, height, width)
@@ -135,7 +135,7 @@ def together_again(phases: Array, d: int, pad: int, images: Array, copy: Copy) -
             columns = max(0, min(some.shape[3], width - left))
             place = phases[:, i, j, :, top : top + rows, left : left + columns]
             copy(place, some[:, :, :rows, :columns])
-            # What no window reaches has no place in a phase; of an output each pixel has one.
+            # Pixels that no window reaches are in no phase (those of an output all are in one).
             some[:, :, rows:] = 0
             some[:, :, :, columns:] = 0
 
@@ -161,13 +161,13 @@ class GroupedConvolution(ABC):
         """Threads that may be used."""
 
     def _copy(self, source: Array, out: Array) -> None:
-        """Out = source; a backend that records calls records it, too."""
+        """Out = source; recorded, too, while the backend records calls."""
         out[...] = source
 
     def _by_values(
         self, images: Array, finite: Callable[[], None], otherwise: Callable[[], None]
     ) -> None:
-        """Call one of two functions; a backend that records calls finds out each time which."""
+        """Call `finite` where the images are, else `otherwise`; a recording decides at each run."""
         if all_finite(images):
             finite()
         else:
@@ -196,14 +196,14 @@ class GroupedConvolution(ABC):
     def _depthwise(
         self, source: Array, taps: Array, start: Array, r: Runs, lines: int, target: Array
     ) -> None:
-        """Target = start + sum over taps of source times taps (FH*FW, C, filled to vectors).
+        """Target = start + sum over taps of source times taps (FH*FW, C padded to vectors).
 
         `lines` is FW.
         """
 
     @abstractmethod
     def _depthwise_sums(self, dout: Array, x: Array, r: Runs, window: tuple[int, int]) -> Array:
-        """(parts, FH*FW + 1, C): sums of x times dout by tap, then of dout; runs of forward."""
+        """(parts, FH*FW + 1, C): sums of x times dout by tap, then of dout; `r` is forward's."""
 
     @abstractmethod
     def _taps(
@@ -211,8 +211,8 @@ class GroupedConvolution(ABC):
     ) -> None:
         """Target = start + sum over taps of a group's source channels times taps.
 
-        Taps are (group, tap, source channels, target channels up to whole vectors), start
-        (group, target channels up to whole vectors).
+        Taps are (group, tap, source channels, target channels padded to whole vectors), start
+        (group, target channels padded to whole vectors).
         """
 
     @abstractmethod
@@ -222,7 +222,7 @@ class GroupedConvolution(ABC):
         """Sums of x times dout and of dout, for each of several parts.
 
         The first is (parts, *shape), where shape is (groups, taps, channels of a group, its
-        filters up to whole vectors), the second (parts, groups, filters). Tables of forward.
+        filters padded to whole vectors), the second (parts, groups, filters). `t` is forward's.
         """
 
     def conv2d_grouped_forward(
@@ -290,7 +290,7 @@ class GroupedConvolution(ABC):
             self._weight_gradient(dout, x, g, groups, dweight, dbias)
 
     def _together(self, weight: Array, groups: int) -> int:
-        """How many groups are done as one: as many as fit a vector, which they fill better."""
+        """How many groups to merge into one: as many as fit a vector, to fill it better."""
         most = self._vector(weight.itemsize) // max(len(weight) // groups, weight.shape[1])
         return next(n for n in range(max(1, min(most, groups)), 0, -1) if groups % n == 0)
 
@@ -310,7 +310,7 @@ class GroupedConvolution(ABC):
         together = self._together(weight, groups)
         if together == 1:
             as_groups(1)
-        else:  # the zeros between merged groups, times NaN or infinity, are NaN
+        else:  # NaN or infinity times the zeros between merged groups would be NaN
             self._by_values(source, lambda: as_groups(together), lambda: as_groups(1))
 
     def _by_merged(
@@ -335,7 +335,7 @@ class GroupedConvolution(ABC):
         self._taps(source, taps, begin, t, cut, target)
 
     def _bands(self, source: Array, target: Array, depth: int, columns: int, t: Tables) -> Table:
-        """Bands of target rows that suit the first cache, and are enough for all threads."""
+        """Bands of target rows: small enough for the first cache, enough for all threads."""
         rows = target.shape[2]
         row_bytes = (t.frame * depth + target.shape[3] * columns) * source.itemsize
         least = -(-self._most_threads() // len(target))

@@ -1,9 +1,9 @@
 """Average pooling as sums over ranges, forward and backward alike.
 
 Both fast backends have one kernel for both directions. Along each axis, place i of the result
-reads the range [begin, end) of the source; what it reads is weighted by `inner` of where it
-lies, the sum by `outer` of i. Forward, a window reads its places, and divides; backward, a
-place reads the windows that hold it, each divided.
+sums the source over the range [begin, end), each value times `inner` at its place, and
+multiplies the sum by `outer` at i. Forward, a window sums its pixels, and divides; backward, a
+pixel sums the windows that hold it, each divided.
 
 Notation: H places along an axis, OH windows.
 """
@@ -27,7 +27,7 @@ class Axis(NamedTuple):
     Attributes
     ----------
     ranges : int64 array (places of the result, 2)
-        Begin and end (excluded) in the source; begin = end where there is nothing.
+        Begin and end (excluded) in the source; begin = end where a range is empty.
     inner : array (places of the source,)
     outer : array (places of the result,)
     """
@@ -46,7 +46,7 @@ def places_of_windows(bounds: Bounds, size: int, dtype: DTypeLike) -> Axis:
 def windows_of_places(bounds: Bounds, size: int, dtype: DTypeLike) -> Axis:
     """Backward: for each of `size` places the windows that hold it.
 
-    They are neighbours, since neither begins nor ends of windows decrease.
+    They are consecutive, since begins and ends of windows never decrease.
     """
     begin, end, divisor = bounds.T
     places = np.arange(size)
@@ -57,7 +57,7 @@ def windows_of_places(bounds: Bounds, size: int, dtype: DTypeLike) -> Axis:
 
 
 class AveragePooling(ABC):
-    """What the fast backends share of the family `avgpool2d`."""
+    """The family `avgpool2d`, as far as the fast backends share it."""
 
     @abstractmethod
     def _window_sums(self, source: Array, down: Axis, across: Axis, result: Array) -> None:

@@ -1,6 +1,6 @@
-"""Tables of windows: which pixels the places of a window fall on, in either direction.
+"""Tables of windows: which pixel each tap falls on, forward and for the input gradient.
 
-Kernels that walk by them know nothing of strides, padding and dilation, and leave padding out.
+Kernels that walk by them need not know strides, padding and dilation, and skip padding.
 
 The **source** of a kernel is what it reads, its **target** what it writes: forward the input
 and the output, for the input gradient the output's gradient and the input's. A **tap** is a place
@@ -31,16 +31,15 @@ class Tables:
     rows : array (target rows, FH)
         The source row, or -1 where there is none.
     columns : array (FW, 3), or (1, 3)
-        Of each fx: first target column, first column of the frame, how many. Or of all of
-        them at once, where they read neighbours.
+        For each fx: first target column, first column of the frame, how many. One entry
+        stands for all fx where they read neighbouring pixels.
     target_step, source_step : int
-        Columns from one to the next of these.
+        How far apart these columns are.
     joined : int
         How many fx an entry of `columns` stands for.
     left, frame : int
-        A source row is read out of a frame of so many columns, zeros where it has none, and
-        its own column 0 at `left` there (cut where that is negative). Clipped taps need no
-        zeros, joined ones do.
+        A source row is read out of a frame of `frame` columns, with its column 0 at `left`
+        (cut off if that is negative) and zeros around it, which only joined taps read.
     """
 
     rows: Table
@@ -54,17 +53,17 @@ class Tables:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """The same as stretches of places that read by the same taps.
+    """Which source place each tap reads, by runs of target places that the same taps reach.
 
     Attributes
     ----------
     rows, columns : array (runs, 5)
-        First target place, how many, first source place of the first tap, first tap, taps.
-        Rows are listed one by one; a place without taps has 0 of them.
+        First target place, how many places, the first tap's first source place, first tap,
+        how many taps, perhaps 0. Rows are listed one by one.
     target_step, source_step : int
-        Places from one to the next in a run.
+        How far apart the places of a run are.
     tap_step, tap_source : int
-        From one tap to the next, and how far apart in the source they read.
+        How far apart its taps are, and what they read in the source.
     """
 
     rows: Table
@@ -82,7 +81,7 @@ def reached(g: WindowGeometry, size: int, windows: int, places: int) -> Table:
 
 
 def turned(at: Table, size: int) -> Table:
-    """(size, places): the window whose place falls on a pixel, or -1; `at` is of `reached`."""
+    """(size, places): the window whose place falls on a pixel, or -1, from `reached`'s `at`."""
     window, place = np.nonzero(at >= 0)
     back = np.full((size, at.shape[1]), -1)
     back[at[window, place], place] = window

@@ -12,6 +12,6 @@ GRAIN = 1 << 15
 
 
 def worth(threads: int, work: int, units: int | None = None) -> int:
-    """How many of these threads so much work is worth, at most one for each of its `units`."""
+    """How many of these threads to use for so much work, at most one for each of its `units`."""
     most = threads if units is None else min(threads, units)
     return max(1, min(most, work // GRAIN))
