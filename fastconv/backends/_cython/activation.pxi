@@ -1,11 +1,11 @@
-# Activations: one pass over memory, and forward again on the way back.
+# Activations: one pass over memory each way; backward computes again from the input.
 #
 #     for vector, in parallel:  out = f(x);  dx = dout * f'(x)
 #
-# These wait for memory, not for arithmetic: no tile is needed. ReLU keeps a mask, a byte for each
-# value, which is written and read back at a quarter (an eighth) of the value's cost. The others
-# keep nothing but the input, and backward computes from x. The exponential function is that of
-# exponential.h, of a whole vector; only the error function is the C library's, one value at a time.
+# These are bound by memory, not by arithmetic: no tile is needed. ReLU keeps a mask, one byte for
+# each value, which costs a quarter (float64: an eighth) of the value's traffic. The others keep
+# only x. The exponential function is that of exponential.h, for a whole vector; only the error
+# function is the C library's, one value at a time.
 
 from libc.math cimport erf as double_erf, erff
 
@@ -107,7 +107,7 @@ cdef inline real error_function(real x) noexcept nogil:
 
 
 cdef inline vec[real] normal_share(const real* x, ptrdiff_t count) noexcept nogil:
-    """The share of the normal distribution below each of `count` values."""
+    """The normal distribution function at each of `count` values."""
     cdef char[VECTOR_BYTES] memory
     cdef real* shares = <real*> memory
     cdef ptrdiff_t i

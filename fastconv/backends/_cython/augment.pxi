@@ -1,4 +1,4 @@
-# Augmentation: warps with bilinear interpolation, smoothing of random fields, brightness and boxes.
+# Augmentation: warps with bilinear interpolation, smoothing of random fields, tone and boxes.
 #
 #     warp:    for image, in parallel:  copy it into this thread's scratch, within a frame of `fill`
 #                  for pixel:  its place;  for channel:  two neighbours above, two below, blended
@@ -6,27 +6,28 @@
 #                  for row:  for vector:  for tap:  sum
 #     tone:    for image, in parallel:  gain*x + offset, then the box
 #
-# A place outside of the image is brought to the frame, so that nothing branches on where it is,
-# and no place, however wild, leads out of scratch. The four neighbours of a pixel are loaded one by
-# one: places of neighbouring pixels lie anywhere. Smoothing keeps its sum, a vector, in a register
-# over all taps; scratch is wide enough for whole vectors.
+# Places outside the image are clipped to the frame, so that nothing branches on where a place is,
+# and no place, however wild, leads out of scratch. The four neighbours of a place are loaded one by
+# one, since the places of adjacent pixels may be anywhere. Smoothing keeps its sum, one vector, in
+# a register over all taps; scratch is wide enough for whole vectors.
 
 cdef enum:
-    IN_FRONT = 1  # of the frame: the place -1
-    FRAME = 3  # of both sides: the places W and W + 1 too, whose weight is 0
+    IN_FRONT = 1  # rows and columns of the frame before the image: the place -1
+    FRAME = 3  # rows and columns in all: the places W and W + 1 too, whose weight is 0
 
 cdef enum:
-    WARP_WORK = 8  # what a pixel costs, in values to touch; also in _numba/augment.py
+    WARP_WORK = 8  # what a pixel of a warp costs, in values to touch; also in _numba/augment.py
 
 
 cdef inline real clamped(real place, real size) noexcept nogil:
-    """The place brought to -1..size, NaN to -1."""
+    """The place clipped to -1..size, NaN to -1."""
     if place > size:
         return size
     return place if place > -1 else -1
 
 
 cdef inline real between(real s, real t, real share) noexcept nogil:
+    """s + share*(t - s), but s where `share` is 0: there a NaN in t does not count."""
     return s if share == 0 else s + share * (t - s)
 
 
@@ -34,7 +35,7 @@ cdef void warp_image(
     const real* image, const real* m, const real* field, ptrdiff_t channels, ptrdiff_t height,
     ptrdiff_t width, real* framed, real* out,
 ) noexcept nogil:
-    """One image; framed: scratch whose frame is filled. field is NULL where there is none."""
+    """One image; `framed` is scratch whose frame is filled, `field` may be NULL."""
     cdef ptrdiff_t step = width + FRAME, size = height * width
     cdef ptrdiff_t plane = (height + FRAME) * step
     cdef ptrdiff_t c, v, u, row, column
@@ -76,7 +77,7 @@ cdef void smooth_plane(
     const real* x, ptrdiff_t height, ptrdiff_t width, const real* taps, ptrdiff_t count,
     ptrdiff_t step, real* row, real* rows, real* out,
 ) noexcept nogil:
-    """One plane; row: scratch for one of x, rows: for all, of `step` values, zeros around both."""
+    """One plane; scratch for one row of x and for all `rows` (`step` apart), zeros around both."""
     cdef ptrdiff_t radius = count // 2
     cdef ptrdiff_t v, u, k
     cdef vec[real] total
@@ -143,7 +144,7 @@ def warp(
     real[:, :, :, ::1] out,
     int threads,
 ):
-    """out (N, C, H, W): x at the places that matrix (N, 2, 3) and field (N, 2, H, W) or None say."""
+    """out (N, C, H, W): x at the places of matrix (N, 2, 3) and field (N, 2, H, W) or None."""
     cdef ptrdiff_t n = x.shape[0], channels = x.shape[1], height = x.shape[2], width = x.shape[3]
     cdef ptrdiff_t size = channels * (height + FRAME) * (width + FRAME)
     cdef int team = team_size(threads, n, WARP_WORK * n * channels * height * width)
@@ -163,7 +164,7 @@ cdef struct Smoothing:
     ptrdiff_t planes, height, width
     const void* taps
     ptrdiff_t count
-    ptrdiff_t line  # of a plane in scratch
+    ptrdiff_t line  # values of a row in scratch
     void* out
     Room scratch
 
@@ -231,7 +232,7 @@ def tone(
     real[:, :, :, ::1] out,
     int threads,
 ):
-    """out (N, C, H, W) = gain*x + offset, but `fill` inside of boxes (N, 4)."""
+    """out (N, C, H, W) = gain*x + offset, but `fill` inside the boxes (N, 4)."""
     cdef ptrdiff_t n = x.shape[0], channels = x.shape[1], height = x.shape[2], width = x.shape[3]
     cdef int team = team_size(threads, n, n * channels * height * width)
     cdef Tone w

@@ -1,4 +1,4 @@
-# im2col and its adjoint col2im, on images in the book's own memory, (N, C, H, W).
+# im2col and its adjoint col2im, on images in the book's layout, (N, C, H, W).
 #
 #     im2col:  for row of windows, in parallel:  pad its image into this thread's scratch, once
 #                  for a few windows:  for channel:  for row fy:  lay down the run of FW values
@@ -6,21 +6,21 @@
 #     col2im:  for image, in parallel:  for window:  for channel:  for row fy:
 #                  add the run to the padded scratch; then its inside is copied out
 #
-# A run is one row of one filter, a few values long: too short for a call of memcpy or for a
-# vector. im2col puts whole vectors together from neighbouring runs, whose places in scratch it
-# keeps in a table; col2im adds a run as one piece of 4 or 8 values, zeros behind it. Both read
-# or write beyond runs: scratch has room around it, rows of the column matrix are put together
-# in a stage of a few kilobytes, and an image's last windows are read from there.
+# A run is one row of one filter, a few values long: too short for memcpy or for a vector. im2col
+# assembles whole vectors from neighbouring runs, whose places in scratch are in a table; col2im
+# adds a run as one piece of 4 or 8 values, zeros after it. Both read or write beyond runs, so
+# scratch has a margin around it. im2col assembles rows of the column matrix in a stage of a few
+# kilobytes; col2im reads an image's last windows from such a stage.
 #
-# The column matrix is many times as large as the images, and its memory is what these kernels
-# wait for. One that no cache could hold is written past the caches, which spares reading it.
+# The column matrix is many times as large as the images, and these kernels are bound by its
+# memory. One that no cache could hold is written past the caches, which saves reading it first.
 
 cdef enum:
     # All but PIECE are also in _numba/columns.py.
-    STAGE_BYTES = 1 << 12  # of the column matrix, put together before they are written
+    STAGE_BYTES = 1 << 12  # of the column matrix, assembled before they are written
     PIECE = 8  # values that are added at once, at most
-    MANY_RUNS = 24  # in a window: enough to do between two that overlap
-    STREAM_BYTES = 1 << 24  # of a column matrix from which on it is written past the caches
+    MANY_RUNS = 24  # of a window: enough work between two windows that overlap
+    STREAM_BYTES = 1 << 24  # size from which on a column matrix is written past the caches
 
 cdef struct Columns:
     ptrdiff_t n, c, h, w, fh, fw, stride, pad, oh, ow
@@ -98,8 +98,8 @@ cdef inline void fold_row(
     """A row of windows, the first at corner; FH and FW may be literals."""
     cdef ptrdiff_t width = g.w + 2 * g.pad
     cdef ptrdiff_t plane = (g.h + 2 * g.pad) * width
-    # Neighbouring windows overlap. Where a window is small, what is read would still be on its way
-    # to the cache: others come between.
+    # Neighbouring windows overlap. After a small window, the next would read what is still on its
+    # way to the cache, so that others come between.
     cdef ptrdiff_t step = PIECE if g.c * FH < MANY_RUNS else 1
     cdef ptrdiff_t first, u, c, fy
     cdef const real* run
@@ -121,7 +121,7 @@ cdef void fold_image(
     """The image that sums its columns (OH*OW, C*FH*FW)."""
     cdef ptrdiff_t height = g.h + 2 * g.pad, width = g.w + 2 * g.pad
     cdef ptrdiff_t row = g.ow * g.c * g.fh * g.fw
-    # Behind these rows the matrix goes on for as long as a run may be read too far.
+    # After these rows the matrix is long enough for runs to be read past their ends.
     cdef ptrdiff_t direct = max(0, g.oh - ceil_div(SLACK, row))
     cdef ptrdiff_t v, c, y
     cdef const real* rows = col

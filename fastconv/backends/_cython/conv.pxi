@@ -6,18 +6,18 @@
 #             t = bias
 #             for ky:  for (kx, c):  t += image(v + ky, u + kx, c) * weight(ky, kx, c, block)
 #             out = t [+ residual], or ReLU of that
-#         and where a pool follows, out was scratch:  pool its rows two by two
+#         where pooling follows, out is scratch:  pool its rows two by two
 #
-# Memory is channels-last, so output channels fill the vectors, and a filter row of an image,
-# (kx, c), is one contiguous run. Tiles: see product.pxi, 8 x 2 and 12 x 1 with AVX-512. Weights
-# are packed once per call, [block][ky][kx][c][lanes of the block], and kept no longer, since they
-# may change between calls.
+# Memory is channels-last, so output channels fill the vectors, and a filter row (kx, c) reads one
+# contiguous run of the image. Tiles: see product.pxi, 8 x 2 and 12 x 1 with AVX-512. Weights are
+# packed once per call, [block][ky][kx][c][lanes of the block], and kept no longer, since they may
+# change between calls.
 
 cdef enum:
     BAND_BYTES = 1 << 17  # of an image in scratch: with the packed block it fits a 256 KB cache
-    LEAST_PIXELS = 48  # of a band of 1x1 windows: they hide that all weights are read for it
-    WIDE_BAND_BYTES = 1 << 19  # of an image beside which the weights are large
-    SHARES = 2  # of the columns for each thread, where these are shared out: one may be late
+    LEAST_PIXELS = 48  # of a band of 1x1 windows: enough to hide reading all weights for it
+    WIDE_BAND_BYTES = 1 << 19  # of an image that is small beside the weights
+    SHARES = 2  # of the columns for each thread, where threads share these: one may be late
 
 cdef struct Conv:
     ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
@@ -43,7 +43,7 @@ cdef struct Bands:
 cdef Bands cut_bands(
     ptrdiff_t images, ptrdiff_t rows, ptrdiff_t row_bytes, ptrdiff_t limit, int threads
 ) noexcept nogil:
-    """Bands that fit `limit` bytes, and are enough for all threads."""
+    """Bands: small enough for `limit` bytes, enough for all threads."""
     cdef Bands bands
     cdef ptrdiff_t count = ceil_div(rows, max(1, limit // row_bytes))
     count = max(count, min(rows, ceil_div(threads, max(1, images))))
@@ -98,8 +98,8 @@ cdef void correlate(
 ) noexcept nogil:
     """rows x pixels outputs of `columns` channels from an image that covers all their windows.
 
-    `bias` is padded to whole vectors, NULL stands for zeros. Steps are in elements. `residual`
-    lies as out does, NULL stands for none.
+    `bias` is padded to whole vectors, or NULL for zeros. Steps are in elements. `residual` has
+    the layout of out, or is NULL.
     """
     cdef Product p = product_of(filter_rows, taps * depth)
     cdef ptrdiff_t volume = filter_rows * taps * depth
@@ -110,7 +110,7 @@ cdef void correlate(
         filter_rows == 1 and taps == 1 and stride == 1
         and image_row == pixels * depth and out_row == pixels * out_pixel
     ):
-        pixels, rows = rows * pixels, 1  # 1x1 filters know no rows
+        pixels, rows = rows * pixels, 1  # for 1x1 filters all rows are one
     p.part = part_of(p.rows, p.run, LONGEST_SUM)
     p.x_y, p.x_i, p.x_r = image_row, 1, stride * depth
     p.out_r, p.relu, p.residual, p.origin = out_pixel, relu, residual, out
@@ -150,7 +150,7 @@ cdef void forward_band(
     ptrdiff_t height, ptrdiff_t first, ptrdiff_t last, const real* packed, const real* bias,
     real* scratch, real* unpooled,
 ) noexcept nogil:
-    """Rows [top, top + height) of what goes out, pooled, or not: then of columns [first, last)."""
+    """Rows [top, top + height) of the output; columns [first, last), or all if it is pooled."""
     cdef ptrdiff_t row = 2 * o.pw * g.fn
     cdef ptrdiff_t at = (image * g.oh + top) * g.ow * g.fn
     cdef ptrdiff_t v
@@ -158,7 +158,7 @@ cdef void forward_band(
     if o.residual != NULL:
         residual = <const real*> o.residual + at + first
         if last - first == g.fn:
-            fetch(residual, height * g.ow * g.fn)  # in order, as memory likes it
+            fetch(residual, height * g.ow * g.fn)  # in order, which suits memory
     if o.kind != POOL_GATE:
         forward_rows[real](
             g, x, image, top, height, g.ow, packed + first * g.fh * g.fw * g.c, bias + first,
@@ -178,9 +178,9 @@ cdef ptrdiff_t band_row(
 ) noexcept nogil:
     """Bytes to count for a row of a band whose input rows take `row_bytes`.
 
-    1x1 windows are soon done, and each block of columns goes over the whole band: what goes out,
-    and what is added to it, should stay in the cache from block to block, since a block by
-    itself is a piece of a pixel, which memory is slow to fetch.
+    1x1 windows are little work, and each block of columns goes over the whole band: the output
+    and the residual should stay in the cache from block to block, since a block is only a piece
+    of each pixel, and memory is slow to fetch pieces.
     """
     cdef ptrdiff_t out_row = g.ow * g.fn * value_bytes
     if g.fh * g.fw > 1 or o.kind == POOL_GATE:
@@ -227,13 +227,13 @@ cdef void direct_forward(
     const Conv* g, const Incoming* x, const real* weight, const real* bias, const Outgoing* o,
     int threads,
 ) except *:
-    """What goes out, from x (N, H, W, C), weight (FN, C, FH, FW) and bias (FN,).
+    """The output, from x (N, H, W, C), weight (FN, C, FH, FW) and bias (FN,).
 
-    Each band reads all weights. Where these are more than an image, few images are shared out
-    among the threads by their columns instead.
+    Each band reads all weights. If these are larger than an image, and images are few, threads
+    share the columns instead.
     """
     cdef ptrdiff_t columns = padded(g.fn, lanes(weight))
-    cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, for one going out
+    cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, per output row
     cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * g.c * sizeof(real)
     cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
@@ -279,7 +279,7 @@ cdef void forward(
     const Conv* g, const real* x, const real* weight, const real* bias, const Outgoing* o,
     int algorithm, int threads,
 ) except *:
-    """What goes out, by this algorithm."""
+    """The output, by this algorithm."""
     cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
     cdef ptrdiff_t[4] strides = [3, 1, 9, 9 * g.c]
     if o.n * o.ph * o.pw == 0:
@@ -324,7 +324,7 @@ def conv2d_block_forward(
     int algorithm,
     int threads,
 ):
-    """The same plus residual unless that is None, ReLU, 2x2 max pooling, whose winner may be None."""
+    """`conv2d_forward` + residual, then ReLU, then 2x2 max pooling; both arrays may be None."""
     cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad)
     cdef int kind = POOL_GATE if pool else RELU_GATE if rectified else NO_GATE
     cdef Outgoing o = outgoing(kind, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL)

@@ -1,6 +1,5 @@
-# Backward of a convolution, alone or with what followed it: both gradients from one gate, by the
-# loops of conv_input_gradient, conv_few_channels, conv_weight_gradient, conv_sparse_gradient and
-# winograd*.
+# Backward of a convolution, alone or fused: both gradients through one gate, by the loops of
+# conv_input_gradient, conv_few_channels, conv_weight_gradient, conv_sparse_gradient and winograd*.
 
 
 def conv2d_backward(
@@ -44,7 +43,7 @@ def conv2d_block_backward(
     int for_weight,
     int threads,
 ):
-    """The same behind ReLU, whose output is `out`, or behind ReLU and pool with this winner."""
+    """`conv2d_backward` after a ReLU whose output is `out`, or after ReLU and pooling (winner)."""
     cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad)
     cdef Incoming d
     if winner is None:

@@ -1,12 +1,13 @@
 # Gradient of the convolution's input, direct: a convolution itself.
 #
 #     for band of rows of an image, in parallel:
-#         the incoming gradient's rows that it needs, padded and gated, into this thread's scratch
+#         pad and gate the incoming gradient's rows that it needs into this thread's scratch
 #         for phase (a, b):  for block of channels:  for row:  for R pixels:
 #             t = 0;  t += dout(row - j, pixel - i, f) * weight(f, a + s*j, b + s*i, block)
 #
-# With stride s a pixel of the input meets every s-th tap only, which ones depends on its place
-# modulo s: s*s phases, each a convolution of stride 1 by some taps of the turned filter.
+# With stride s a pixel of the input meets only every s-th tap; which ones depends on its place
+# modulo s. So there are s*s phases, each a convolution of stride 1 by some taps of the flipped
+# filter.
 # Tiles: see product.pxi, 8 x 2 and up to 12 x 1 with AVX-512.
 
 
@@ -14,7 +15,7 @@ cdef void input_gradient_band(
     const Conv* g, const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
     const real* packed, real* dx, real* scratch,
 ) noexcept nogil:
-    """Rows [top, top + height) of dx, which is that of the image.
+    """Rows [top, top + height) of dx, the gradient of one image.
 
     Pixel y gets dout[m - j] * weight[a + s*j] for all j, where y + pad = s*m + a.
     """
@@ -49,7 +50,7 @@ cdef void input_gradient_band(
 
 
 cdef void pack_phases(const Conv* g, const real* weight, real* packed, int team) noexcept nogil:
-    """The turned filters of every phase, in the order in which `input_gradient_band` takes them."""
+    """The flipped filters of every phase, in the order of `input_gradient_band`."""
     cdef ptrdiff_t s = g.stride
     cdef ptrdiff_t[3] shape
     cdef ptrdiff_t[4] strides
@@ -95,7 +96,7 @@ cdef void direct_input_gradient_part(
 cdef void direct_input_gradient(
     const Conv* g, const Incoming* d, const real* weight, real* dx, int threads
 ) except *:
-    """dx (N, H, W, C) from the gradient that comes in."""
+    """dx (N, H, W, C) from the incoming gradient."""
     cdef ptrdiff_t columns = padded(g.c, lanes(dx))
     cdef ptrdiff_t cols = ceil_div(g.w + g.fw, g.stride) + 1
     cdef ptrdiff_t row_bytes = cols * g.fn * sizeof(real)
@@ -119,7 +120,7 @@ cdef void direct_input_gradient(
 cdef void input_gradient(
     const Conv* g, const Incoming* d, const real* weight, real* dx, int algorithm, int threads
 ) except *:
-    """The same, by this algorithm."""
+    """dx (N, H, W, C) from the incoming gradient, by this algorithm."""
     cdef Outgoing o = outgoing(NO_GATE, g.n, g.h, g.w, g.c, dx, NULL)
     cdef ptrdiff_t[4] strides = [-3, -1, 9 * g.c, 9]
     if g.n == 0:

@@ -1,4 +1,4 @@
-# Gradient of the convolution's weights behind ReLU and 2x2 max pooling, from the winners alone.
+# Gradient of the convolution's weights, through ReLU and 2x2 max pooling, from the winners alone.
 #
 #     for slice of channels, part of the pieces of images, and group of filters, in parallel:
 #         for piece:
@@ -9,37 +9,38 @@
 #                     t = 0
 #                     for (place, gradient) listed:  t[ky, k] += image(place, ky)[k] * gradient
 #                     sums += t
-#     then the sums of the parts are added in their order
+#     then the sums of the parts are added in order
 #
 # At most one of a window's four output gradients is not zero, so this takes a quarter of the
-# multiply-adds and leaves out nothing but zeros. In scratch a filter row (kx, c) is one contiguous
-# run, cut into vectors; a tile is 3 rows of up to 8 of them (4 where registers are fewer), or 1 row
+# multiply-adds, and skips nothing but zeros. In scratch a filter row (kx, c) is one contiguous
+# run, cut into vectors; a tile is 3 rows of up to 8 vectors (4 where registers are fewer), or 1 row
 # where filters are not 3 high. Each multiply-add loads a vector, so the scratch of a piece must
-# stay in the first cache: hence the slices, and pieces that are bands or nearly square. Of few
-# images there are fewer slices and parts than threads: then these share out the filters too.
+# stay in the first cache: hence the slices, and pieces that are bands or nearly square. Few images
+# have fewer slices and parts than there are threads: then threads share the filters too.
 
 cdef enum:
     SPARSE_BYTES = 26 << 10  # of a piece in scratch
     SLICE_VECTORS = 4
     FEWEST_ROWS = 3  # of windows, in a piece as wide as the image
-    TAPS_TOGETHER = 32  # that are brought from the sums' order into that of the weights
+    TAPS_TOGETHER = 32  # reordered at a time, from the sums' order to the weights'
 
 cdef struct Pieces:
     ptrdiff_t rows, cols  # windows of a piece
     ptrdiff_t down, across  # pieces of an image
     ptrdiff_t count  # pieces of all images
-    ptrdiff_t channels, slices  # of a slice, and how many
+    ptrdiff_t channels, slices  # channels of a slice, and how many slices
     ptrdiff_t parts  # of the pieces
     ptrdiff_t groups  # of the filters
     ptrdiff_t height, width  # pixels of a piece
     ptrdiff_t run  # padded to whole vectors
-    ptrdiff_t vectors  # of it in a tile
+    ptrdiff_t vectors  # of a run in a tile
     ptrdiff_t filter_step  # sums of one filter
 
 
 cdef Pieces cut_pieces(
     const Conv* g, const Incoming* d, ptrdiff_t lane_count, ptrdiff_t value_bytes, int threads
 ) noexcept nogil:
+    """How to cut the work; Numba's is cut by `_sparse` of _numba/conv_weight_gradient.py."""
     cdef Pieces p
     cdef ptrdiff_t s = 2 * g.stride
     cdef ptrdiff_t most, side = 1  # pixels and windows of a piece
@@ -126,10 +127,10 @@ cdef ptrdiff_t list_open(
     const Incoming* d, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t s, ptrdiff_t row,
     ptrdiff_t pixel, int* places, real* gradients,
 ) noexcept nogil:
-    """Places and gradients of one filter's open windows, and how many there are.
+    """List places and gradients of one filter's open windows; returns how many there are.
 
-    The windows are rows x cols, the first one at `first` in dout. Neighbouring output pixels
-    are s * row and s * pixel apart in scratch.
+    The windows are rows x cols, the first at `first` in dout. Neighbouring output pixels are
+    s * row and s * pixel apart in scratch.
     """
     cdef const real* dout
     cdef const unsigned char* winner
@@ -141,7 +142,7 @@ cdef ptrdiff_t list_open(
     for v in range(rows):
         dout = <const real*> d.dout + first + v * d.pw * d.c
         winner = <const unsigned char*> d.gate + first + v * d.pw * d.c
-        for u in range(cols):  # without a branch: which are open cannot be foretold
+        for u in range(cols):  # without a branch, which could not be predicted
             places[kept] = <int> (2 * s * (v * row + u * pixel)) + corners[winner[u * d.c]]
             gradients[kept] = dout[u * d.c]
             kept += winner[u * d.c] != CLOSED
@@ -155,7 +156,7 @@ cdef void sparse_piece(
 ) noexcept nogil:
     """sums [filter][ky][vectors of (kx, c)][vector of the bias] += those of one piece.
 
-    Of the filters [begin, end); sums are those of `begin` on.
+    Filters are [begin, end), and `sums` starts with filter `begin`.
     """
     cdef ptrdiff_t left = piece % p.across * p.cols
     cdef ptrdiff_t top = piece // p.across % p.down * p.rows
@@ -188,7 +189,7 @@ cdef void add_sparse_sums(
     const Conv* g, const Pieces* p, const real* sums, ptrdiff_t step, ptrdiff_t f, real* dweight,
     real* dbias,
 ) noexcept nogil:
-    """dweight and dbias of one filter: the sums of the parts, `step` apart, in their order."""
+    """dweight and dbias of one filter: the sums of the parts, `step` apart, added in order."""
     cdef ptrdiff_t window = g.fh * g.fw
     cdef ptrdiff_t slice, c, channels, first, count, tap, part, i
     cdef const real* source
@@ -271,7 +272,7 @@ cdef void add_sparse_sums_part(
 cdef void sparse_weight_gradient(
     const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
 ) except *:
-    """dweight (FN, C, FH, FW) and dbias (FN,) behind a pool, from x (N, H, W, C)."""
+    """dweight (FN, C, FH, FW) and dbias (FN,) through pooling, from x (N, H, W, C)."""
     cdef Pieces p = cut_pieces(g, d, lanes(x), sizeof(real), threads)
     cdef ptrdiff_t sums = p.slices * p.parts
     cdef ptrdiff_t windows = p.rows * p.cols

@@ -3,29 +3,29 @@
 #     for block of channels and filters, and part of the bands of output rows, in parallel:
 #         for band of an image:
 #             pad the input rows it needs into this thread's scratch, and gate its gradients
-#             for vectors of filters:            (meanwhile the next band is fetched)
+#             for vectors of filters:            (meanwhile the next band is prefetched)
 #               for ky:  for R values (kx, c):
 #                 t = 0
 #                 for pixel (v, u):  t += image(v + ky, u + kx, c) * dout(v, u, filters)
 #                 sums += t
-#     then the sums of the parts are added in their order
+#     then the sums of the parts are added in order
 #
 # Each band adds a partial sum, which keeps float32 accurate over many images. A block's sums, a
 # band and its gradients together fit the second cache. Tiles: see product.pxi. A filter row of
 # 1 or 3 channels is too short for them, so there a tile is a whole filter by one vector.
 #
-# Of many channels a tile reads few, at pixel after pixel. Where pixels are a power of two apart,
-# these would share a place in the first cache, so in scratch they lie an odd number of lines apart;
-# then (kx, c) is no contiguous run, and each kx is a product of its own. Of 1x1 windows with a
+# A tile reads a few of many channels, pixel after pixel. Pixels a power of two apart would compete
+# for one set of the first cache, so in scratch they are an odd number of cache lines apart; then
+# (kx, c) is not one contiguous run, and each kx is a product of its own. For 1x1 windows with a
 # stride, scratch holds only the pixels that they read.
 
 cdef enum:
-    # Of image and dout. A tile reads a narrow strip of each, so that they need fit the second
-    # cache only; shorter bands add to the sums more often, which costs more.
+    # Of image and dout. A tile reads a narrow strip of each, so they need only fit the second
+    # cache; shorter bands would add to the sums more often, which costs more.
     SUM_BAND_BYTES = 3 << 16
     SUM_BLOCK_BYTES = 1 << 18
     MOST_SUMMED = 256  # channels or filters of a block
-    FEW_SUMMED = 64  # of either: so few need not lie an odd number of lines apart
+    FEW_SUMMED = 64  # of either: so few need no odd number of cache lines from pixel to pixel
 
 cdef struct SumBlocks:
     ptrdiff_t channels, filters  # of a block; filters in whole vectors
@@ -42,7 +42,7 @@ cdef struct SumBlocks:
 cdef inline ptrdiff_t parts_of(
     ptrdiff_t blocks, bint equal, ptrdiff_t pieces, int threads
 ) noexcept nogil:
-    """Into how many parts of the pieces to cut each block, so that threads have the same to do."""
+    """How many parts to cut each block's pieces into, so that threads have equal work."""
     cdef ptrdiff_t parts = ceil_div(threads, blocks)
     cdef ptrdiff_t most = parts + 3
     if blocks < 4 * threads and not equal:
@@ -60,12 +60,12 @@ cdef inline bint equal_blocks(const Conv* g, ptrdiff_t channels, ptrdiff_t filte
 
 
 cdef inline ptrdiff_t apart(ptrdiff_t values, ptrdiff_t lane_count) noexcept nogil:
-    """From pixel to pixel in scratch: of many values they must not share a place in a cache."""
+    """The distance of pixels in scratch: large pixels must not compete for one set of a cache."""
     return odd_lines(values, lane_count) if values > FEW_SUMMED else values
 
 
 cdef inline bint is_sampled(const Conv* g) noexcept nogil:
-    """Whether windows are pixels, so that scratch need hold no others."""
+    """Whether windows are single pixels: then scratch holds only these."""
     return g.fh == 1 and g.fw == 1 and g.pad == 0
 
 
@@ -129,7 +129,7 @@ cdef inline void fetch_band(
     const SumBlocks* s, const Incoming* d, ptrdiff_t stride, ptrdiff_t band, ptrdiff_t part,
     ptrdiff_t parts, const real* type_of,
 ) noexcept nogil:
-    """Ask for a share of a band's pixels."""
+    """Prefetch a share of a band's pixels."""
     cdef ptrdiff_t begin = band_start(s, d, stride, band)
     cdef ptrdiff_t count = (band_start(s, d, stride, band + 1) - begin) // d.pixel
     cdef ptrdiff_t i
@@ -163,7 +163,7 @@ cdef void sum_band(
 ) noexcept nogil:
     """sums [ky][kx][c][filters], and the bias gradient behind it, += those of some output rows.
 
-    x and d are the channels of the block. There may be a band more to fetch meanwhile.
+    x and d are the channels of the block. Meanwhile the next band, if any, is prefetched.
     """
     cdef ptrdiff_t image = band // s.bands.count
     cdef ptrdiff_t top = band % s.bands.count * s.bands.height
@@ -190,7 +190,7 @@ cdef void sum_band(
     p.x_y, p.x_i, p.x_r = s.stride * row, s.stride * pixel, 1
     p.w_y, p.w_i, p.out_r = g.ow * dout_pixel, dout_pixel, s.filters
     if p.x_y == g.ow * p.x_i:
-        p.rows, p.run = 1, height * g.ow  # where no pixel lies between two rows, they are one
+        p.rows, p.run = 1, height * g.ow  # rows without pixels between them are one
     add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)
     if g.fh == 3 and (run == 3 or run == 9 and REGISTERS > 16):
         for first from 0 <= first < columns by lanes(dout):
@@ -235,9 +235,9 @@ cdef void add_sums(
     const Conv* g, const SumBlocks* s, ptrdiff_t channel, ptrdiff_t count, const real* sums,
     ptrdiff_t step, real* square, real* dweight, real* dbias,
 ) noexcept nogil:
-    """dweight (FN, C, FH, FW) of some channels, with the first dbias: the parts in their order.
+    """dweight (FN, C, FH, FW) of some channels, with the first dbias: the parts, added in order.
 
-    A filter's values lie in one piece there; whole vectors of them are turned in squares.
+    A filter's values are contiguous there: whole vectors of them are transposed in squares.
     """
     cdef ptrdiff_t window = g.fh * g.fw, volume = g.c * window
     cdef ptrdiff_t channels = min(s.channels, g.c - channel // s.channels * s.channels)
@@ -326,7 +326,7 @@ cdef void add_sums_part(
 cdef void direct_weight_gradient(
     const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int threads
 ) except *:
-    """dweight (FN, C, FH, FW) and dbias (FN,) from what comes in and x (N, H, W, C)."""
+    """dweight (FN, C, FH, FW) and dbias (FN,) from the incoming gradient and x (N, H, W, C)."""
     cdef SumBlocks s = sum_blocks_of(g, lanes(x), sizeof(real), threads)
     cdef ptrdiff_t units = s.blocks_c * s.blocks_f * s.parts
     cdef ptrdiff_t work = g.n * g.oh * g.ow * g.fh * g.fw * g.c * ceil_div(g.fn, lanes(x))
@@ -352,7 +352,7 @@ cdef void weight_gradient(
     const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias, int algorithm,
     int threads,
 ) except *:
-    """The same by this algorithm, or direct where that one does not apply."""
+    """dweight and dbias by this algorithm, or directly where it does not apply."""
     cdef bint winograd = g.fh == g.fw == 3 and g.stride == 1
     if algorithm == SPARSE and d.kind == POOL_GATE:
         sparse_weight_gradient[real](g, d, x, dweight, dbias, threads)

@@ -1,6 +1,6 @@
 """Which instruction sets this CPU and its operating system can run.
 
-Built without any -m flag: importing the kernels of a wider set is what must be avoided.
+Built without any -m flag, since it must run before the kernels of a wider set are imported.
 """
 
 cdef extern from *:

@@ -7,20 +7,20 @@
 #     dweight = x.T @ dout:     for features, in parallel:  for block of columns:  for R features:
 #                                   t = 0;  for sample:  t += x(sample, R) * dout(sample, block)
 #
-# Of few samples the weights are most of the work: a block of columns is a narrow strip of their
-# memory, which comes at a third of the speed of whole rows. So there forward adds STREAMS rows of
-# weight to out at a time, unless a cache has the weights, and dx is computed turned, rows of weight
-# times columns of dout.
+# With few samples, reading the weights is most of the work, and a block of columns, a narrow strip
+# of their memory, is read at a third of the speed of whole rows. So forward then adds STREAMS rows
+# of weight to out at a time, unless a cache holds the weights, and dx is computed transposed: rows
+# of weight times columns of dout.
 #
 # Tiles: see product.pxi. A threaded BLAS beside these kernels would leave its threads spinning on
-# the cores that they need. dweight is summed over blocks of samples, which keeps float32 accurate
-# and what is read again in the cache.
+# the cores that they need. dweight is summed over blocks of samples, which keeps float32 accurate,
+# and keeps in the cache what is read again.
 
 cdef enum:
     SAMPLES = 128  # in one partial sum of the weight gradient
     STREAMS = 8  # rows of weight that are read side by side
     CACHED_BYTES = 1 << 19  # of weights that the second cache may hold
-    SUMMED_BYTES = 1 << 17  # of dweight that stay in the second cache from sums to sums
+    SUMMED_BYTES = 1 << 17  # of dweight that stay in the second cache between partial sums
 
 
 cdef void multiply_block(
@@ -28,7 +28,7 @@ cdef void multiply_block(
     ptrdiff_t weight_row, ptrdiff_t weight_column, ptrdiff_t first, ptrdiff_t columns,
     const real* start, real* out, real* packed,
 ) noexcept nogil:
-    """Rows [begin, end) of the block of columns that begins with `first`."""
+    """Rows [begin, end) of the block of columns that starts with `first`."""
     cdef ptrdiff_t[3] shape = [1, 1, depth]
     cdef ptrdiff_t[4] strides = [0, 0, weight_row, weight_column]
     cdef Product p = product_of(1, depth)
@@ -116,7 +116,7 @@ cdef void multiply_columns(
 ) noexcept nogil:
     """Columns [first, last), at least a vector, of out (rows, columns) = x @ weight + bias.
 
-    The last block ends where the columns do, and may write again what the one before it wrote.
+    The last block ends where the columns do, and may overwrite some of the block before it.
     """
     cdef ptrdiff_t j = first, width
     cdef Product p = product_of(1, depth)
@@ -143,7 +143,7 @@ cdef struct FewRows:
 cdef void multiply_columns_part(
     const real* type_of, const FewRows* w, int t, const Crew* crew
 ) noexcept nogil:
-    """Some of the whole vectors; what is behind them is the last part's, too."""
+    """A share of the whole vectors; the last part also has the columns after them."""
     cdef ptrdiff_t vectors = w.columns // lanes(type_of)
     cdef ptrdiff_t last = share(vectors, t + 1, crew.size) * lanes(type_of)
     multiply_columns[real](
@@ -156,7 +156,7 @@ cdef void multiply_columns_part(
 cdef void multiply_rows_part(
     const real* type_of, const FewRows* w, int t, const Crew* crew
 ) noexcept nogil:
-    """Some of the whole vectors; what is behind them is the last part's, too."""
+    """A share of the whole vectors; the last part also has the columns after them."""
     cdef ptrdiff_t vectors = w.columns // lanes(type_of)
     cdef ptrdiff_t first = share(vectors, t, crew.size) * lanes(type_of)
     cdef ptrdiff_t last = share(vectors, t + 1, crew.size) * lanes(type_of)
@@ -185,7 +185,7 @@ cdef void forward_few(
     const real* x, ptrdiff_t rows, ptrdiff_t depth, const real* weight, ptrdiff_t columns,
     const real* bias, real* out, int threads,
 ) except *:
-    """`multiply` for few rows; the columns that fill no vector are packed there."""
+    """`multiply` for few rows; it packs the columns that fill no vector."""
     cdef ptrdiff_t vectors = columns // lanes(x)
     cdef int team = team_size(threads, vectors, rows * depth * vectors)
     cdef Scratch packing = Scratch((depth + 2) * lanes(x) * sizeof(real))
@@ -293,8 +293,8 @@ cdef struct AffineWeightGradient:
     const void* x
     ptrdiff_t samples, features
     const void* dout
-    const void* rows  # of dout, as whole vectors
-    void* padded  # where these are made; NULL if dout has them
+    const void* rows  # of dout, padded to whole vectors
+    void* padded  # memory for these; NULL if dout needs no padding
     ptrdiff_t columns
     void* dweight
     void* dbias

@@ -1,5 +1,5 @@
-// The exponential function, and what is made of it, of a whole vector at once. The C library's
-// takes one value, and would end every loop's vectors.
+// The exponential function, and functions made of it, for a whole vector at once. The C library's
+// takes single values, which would keep loops from being vectorised.
 
 #ifndef FASTCONV_EXPONENTIAL_H
 #define FASTCONV_EXPONENTIAL_H
@@ -26,9 +26,9 @@ struct binary<double> {
     static constexpr int MANTISSA = 52, DEGREE = 13;
 };
 
-// exp(x) = scale + scale * rest, for x cut to where that is neither 0 nor infinite. scale is 2^n
-// of the whole number n next to x / ln 2, and rest the Taylor series, which needs DEGREE terms
-// for what is left of x. Adding MAGIC rounds, and leaves n in the low bits.
+// exp(x) = scale + scale * rest, with x clipped to where that is neither 0 nor infinite. scale is
+// 2^n for n, x / ln 2 rounded, and rest the Taylor series of the remainder of x, DEGREE terms
+// long. Adding MAGIC rounds, and leaves n in the low bits.
 template <class T>
 inline vec<T> exp_parts(vec<T> x, vec<T>* scale) {
     typedef binary<T> b;

@@ -1,33 +1,33 @@
-# What reaches a convolution, and what leaves it, together with what follows it.
+# How images reach a convolution, and how they leave it through the ReLU and pooling fused to it.
 #
-# Incoming: images, or the gradient that comes back through what follows.
+# Incoming: images, or the gradient that comes back through ReLU and pooling.
 #
 #     for row:  for pixel:  for vector of channels:
 #         no gate:    to = dout(y, x)
 #         ReLU:       to = dout(y, x)          where out(y, x) > 0,                    else 0
 #         and pool:   to = dout(y//2, x//2)    where winner(y//2, x//2) = 2*(y%2) + x%2, else 0
 #
-# Outgoing: the convolution's output, perhaps plus images of its shape, the ReLU of it, or of that
-# the maxima of 2x2 windows:
+# Outgoing: the convolution's output, perhaps plus a residual, then perhaps ReLU, then perhaps the
+# maxima of 2x2 windows:
 #
 #     for window:  for vector of channels:
 #         best, winner = first place;  for the other three:  where it beats best: best, winner = it
 #         out = ReLU(best);  winner = 4 where best is not above 0
 #
 # The output before ReLU and pooling is never an array, nor is its gradient: kernels hold the
-# window they work on in scratch or in registers anyway, and pass the gate there.
+# window they work on in scratch or in registers anyway, and apply the gate there.
 
 cdef enum:
     NO_GATE
     RELU_GATE  # `gate` is the output of ReLU
-    POOL_GATE  # `gate` is the winner of each 2x2 window behind ReLU, as bytes
+    POOL_GATE  # `gate` is the winner of each 2x2 window after ReLU, as bytes
     CLOSED = 4  # winner of a window that passes nothing
 
 cdef struct Incoming:
     int kind
     ptrdiff_t n, h, w, c  # images as the convolution sees them, channels-last
     ptrdiff_t pixel  # channels in memory, of which c are wanted
-    ptrdiff_t ph, pw  # rows and columns of dout: h and w, or half of them behind a pool
+    ptrdiff_t ph, pw  # rows and columns of dout: h and w, or half of them after pooling
     const void* dout
     const void* gate
 
@@ -37,13 +37,13 @@ cdef struct Outgoing:
     ptrdiff_t ph, pw  # rows and columns of out
     void* out
     unsigned char* winner  # or NULL
-    const void* residual  # added to the output, or NULL; not with a pool
+    const void* residual  # added to the output, or NULL; not with pooling
 
 
 cdef Incoming incoming(
     int kind, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, const void* dout, const void* gate
 ) noexcept nogil:
-    """n images of h x w pixels and c channels behind a gate; without one they are dout itself."""
+    """n images of h x w pixels and c channels, read through a gate; without one they are dout."""
     cdef Incoming d
     d.kind, d.n, d.h, d.w, d.c, d.pixel, d.dout, d.gate = kind, n, h, w, c, c, dout, gate
     d.ph = h // 2 if kind == POOL_GATE else h
@@ -66,14 +66,14 @@ cdef inline Incoming channels_of(
 cdef inline ptrdiff_t row_start(
     const Incoming* d, ptrdiff_t image, ptrdiff_t row
 ) noexcept nogil:
-    """The first element of dout that a row of an image is made of."""
+    """The first element of dout for a row of an image."""
     return (image * d.ph + (row // 2 if d.kind == POOL_GATE else row)) * d.pw * d.pixel
 
 
 cdef Outgoing outgoing(
     int kind, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, void* out, unsigned char* winner
 ) noexcept nogil:
-    """n images of h x w pixels and c channels, and where they go by way of a gate."""
+    """n images of h x w pixels and c channels, written through a gate."""
     cdef Outgoing o
     o.kind, o.n, o.h, o.w, o.c, o.out, o.winner = kind, n, h, w, c, out, winner
     o.residual = NULL
@@ -89,7 +89,7 @@ cdef void copy_pixels(
     const real* source, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t pixels, real* to,
     ptrdiff_t to_pixel,
 ) noexcept nogil:
-    """The first `depth` values of pixels, brought to `to_pixel` values by zeros behind them."""
+    """The first `depth` values of pixels, padded with zeros to `to_pixel` values."""
     cdef ptrdiff_t whole = depth - depth % lanes(source)
     cdef ptrdiff_t i, c
     if depth == pixel == to_pixel:
@@ -108,7 +108,7 @@ cdef void relu_pixels(
     const real* dout, const real* out, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t pixels,
     real* to, ptrdiff_t to_pixel,
 ) noexcept nogil:
-    """The same for pixels of dout, 0 where out is not above 0."""
+    """`copy_pixels` of dout, with 0 where out is not above 0."""
     cdef ptrdiff_t i, c
     cdef vec[real] passed
     if depth == pixel == to_pixel:  # one long pixel
@@ -130,7 +130,7 @@ cdef void pool_pixels(
     const real* dout, const unsigned char* winner, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t x,
     ptrdiff_t pixels, int top, int rows, real* to, ptrdiff_t to_pixel, ptrdiff_t to_row,
 ) noexcept nogil:
-    """Pixels from x on of one or both rows of windows, whose dout and winner these are.
+    """Pixels from x on, in one or both rows of the windows that dout and winner belong to.
 
     `top` is the first row's place in its windows, 0 or 1.
     """
@@ -161,11 +161,11 @@ cdef void gated_window(
     const Incoming* d, ptrdiff_t image, ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows,
     ptrdiff_t cols, real* to, ptrdiff_t to_pixel,
 ) noexcept nogil:
-    """rows x cols pixels of one image from (top, left) on, zeros where there is no image.
+    """rows x cols pixels of one image from (top, left) on, zeros outside the image.
 
-    Pixels are `to_pixel` >= c values apart in `to`, with zeros behind the c-th.
+    Pixels are `to_pixel` >= c values apart in `to`, with zeros after the c-th.
     """
-    # Behind a pool an odd last row or column belongs to no window.
+    # With pooling, an odd last row or column belongs to no window.
     cdef ptrdiff_t height = 2 * d.ph if d.kind == POOL_GATE else d.h
     cdef ptrdiff_t width = 2 * d.pw if d.kind == POOL_GATE else d.w
     cdef ptrdiff_t first = min(max(-left, 0), cols)
@@ -207,7 +207,7 @@ cdef void gated_window(
 cdef inline void fetch_pixels(
     const Incoming* d, ptrdiff_t first, ptrdiff_t count, const real* type_of
 ) noexcept nogil:
-    """Ask for `count` elements of dout and the gate from `first` on, to be read soon."""
+    """Prefetch `count` elements of dout and the gate from `first` on."""
     fetch(<const real*> d.dout + first, count)
     if d.kind == RELU_GATE:
         fetch(<const real*> d.gate + first, count)

@@ -7,21 +7,21 @@
 #                 t(pixels that the taps reach) += s(their pixels, c) * weight(taps, c)
 #             target = t
 #
-# The channels of one group lie far apart from pixel to pixel, at steps that share few places of
-# the first cache; copied together they stay in it. Which pixels a tap reaches, and where it
-# reads, are in the tables of window_tables.py; the input gradient has the same loops and other
-# tables. Where the taps of a filter row read neighbours they are one product, over source rows
-# with zeros around them; else each is clipped to what it reaches. The weight gradient turns the product round,
+# The channels of one group are far apart from pixel to pixel, at steps that hit few sets of the
+# first cache; copied together they stay in it. The tables of window_tables.py say which pixels a
+# tap reaches, and what it reads; the input gradient has the same loops and other tables. Where the
+# taps of a filter row read neighbouring pixels they are one product, over source rows with zeros
+# around them; else each is clipped to what it reaches. The weight gradient reverses the product,
 #
 #     sums(taps, c) += s(pixels, c) * dout(pixels)
 #
-# with sums of its own for each thread, since all bands add to the same. Tiles: see product.pxi.
+# with separate sums for each thread, since all bands add to the same ones. Tiles: see product.pxi.
 
 cdef struct Reach:
     ptrdiff_t groups, depth, fh, fw  # depth: source channels of a group; fw: entries of column
     ptrdiff_t joined, left, frame  # taps of an entry; see window_tables.py
     ptrdiff_t bands
-    ptrdiff_t source_c, target_c, target_columns, width  # width: columns up to whole vectors
+    ptrdiff_t source_c, target_c, target_columns, width  # width: columns padded to whole vectors
     ptrdiff_t source_w, source_size, target_w, target_size  # pixels of a row, values of an image
     ptrdiff_t source_step, target_step  # from pixel to pixel
     const ptrdiff_t* row  # source rows by target row and ky, -1 for none
@@ -63,7 +63,7 @@ cdef inline void move_channels(
     const real* source, ptrdiff_t source_step, ptrdiff_t pixels, ptrdiff_t count, real* target,
     ptrdiff_t target_step,
 ) noexcept nogil:
-    """`count` channels of each pixel; source and target are that far apart from pixel to pixel."""
+    """Copy `count` channels of each pixel; the steps are from pixel to pixel."""
     cdef ptrdiff_t u, c
     for u in range(pixels):
         for c from 0 <= c < count by lanes(source):
@@ -94,7 +94,7 @@ cdef void grouped_band(
     const Reach* g, const ptrdiff_t* band, ptrdiff_t group, const real* source, const real* taps,
     const real* start, real* target, real* s, real* t,
 ) noexcept nogil:
-    """One group of a band; source and target are images, taps [tap][c][width] and start its."""
+    """One group of a band, from and to whole images; taps [tap][c][width] and start are its own."""
     cdef ptrdiff_t pixels = (band[1] - band[0]) * g.target_w
     cdef ptrdiff_t v, ky, kx, first, u
     cdef const ptrdiff_t* across
@@ -172,7 +172,7 @@ def grouped(
     real[:, :, :, ::1] target,
     int threads,
 ):
-    """Target (N, rows, columns, C) from source and taps (group, tap, c, C of a group, filled)."""
+    """Target (N, rows, columns, C) from source and taps (group, tap, c, C of a group, padded)."""
     cdef Reach g = reach_of[real](
         source, target, rows, columns, bands, taps.shape[0], target_step, source_step,
         joined, left, frame,
@@ -278,7 +278,7 @@ def grouped_sums(
     real[:, :, ::1] totals,
     int threads,
 ):
-    """sums (parts, group, tap, c, filters) and totals (parts, group, filters), filled."""
+    """sums (parts, group, tap, c, filters) and totals (parts, group, filters), filters padded."""
     cdef Reach g = reach_of[real](
         x, dout, rows, columns, bands, sums.shape[1], 1, source_step, joined, left, frame
     )

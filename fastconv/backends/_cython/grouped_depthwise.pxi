@@ -8,10 +8,10 @@
 #
 # Channels fill the vectors and no value is shared between them, so one multiply-add needs one
 # load of a pixel; R pixels share the load of a weight. Memory is walked through once, in order:
-# with the vector of channels outside, its next pixel would be a page away. Runs come from the
+# with the loop over channels outside, the next pixel would be a page away. Runs come from the
 # tables of window_tables.py, and the same loops give the input gradient.
 #
-# The weight gradient runs over the same tables: of R pixels dout stays in registers,
+# The weight gradient walks by the same tables, with dout of R pixels in registers,
 #
 #     for vector of channels:  d = dout(R pixels);  for tap:  sum(tap) += x(pixel r, tap) * d[r]
 #
@@ -52,7 +52,7 @@ cdef inline void depthwise_vector(
 ) noexcept nogil:
     """`count` channels of R pixels, at most a vector of them; source is at the first tap.
 
-    NY x NX taps may be literal.
+    NY and NX, the numbers of taps, may be literals.
     """
     cdef vec[real] t[PIXELS]
     cdef vec[real] weight
@@ -93,7 +93,7 @@ cdef void depthwise_row(
     const Walk* g, const ptrdiff_t* down, const real* source, const real* taps,
     const real* start, real* target,
 ) noexcept nogil:
-    """One row of the target; source is its image, taps (FH*FW, C filled to vectors)."""
+    """One row of the target; source is its image, taps (FH*FW, C padded to vectors)."""
     cdef ptrdiff_t run, u
     cdef const ptrdiff_t* across
     cdef const real* weight
@@ -225,7 +225,7 @@ cdef inline void sum_pixels(
 cdef void sum_row(
     const Walk* g, const ptrdiff_t* down, const real* dout, const real* x, real* sums, real* total
 ) noexcept nogil:
-    """The sums (FH*FW, C filled to vectors), and total behind them, += those of a row of dout."""
+    """The sums (FH*FW, C padded to vectors), and total after them, += those of a row of dout."""
     cdef ptrdiff_t run, u
     cdef const ptrdiff_t* across
     cdef const real* from_
@@ -299,7 +299,7 @@ def depthwise_sums(
     real[:, :, ::1] totals,
     int threads,
 ):
-    """totals (parts, FH*FW + 1, C filled to vectors): sums by tap, and of dout."""
+    """totals (parts, FH*FW + 1, C padded to vectors): sums by tap, and of dout."""
     cdef Walk g = walk_of[real](
         x, dout, rows, columns, lines, 1, source_step, 1, tap_source
     )

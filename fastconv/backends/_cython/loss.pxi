@@ -2,11 +2,11 @@
 #
 #     for sample, in parallel:  largest = max(scores);  p = exp(scores - largest);  p /= sum(p)
 #                               its loss = -log(p[label] + 1e-7)
-#                               or, smoothed, -sum(q * log(p)) by the scores
+#                               or, smoothed, -sum(q * log(p)) from the scores
 #     loss = mean over samples, in their order
 #
-# A row of scores is a few classes long and its time is that of `exp`: no tile. Sums are kept
-# in double for both dtypes.
+# A row of scores is a few classes long, and most of its time is `exp`: no tile. Sums are doubles
+# for both dtypes.
 
 from libc.math cimport exp as double_exp, expf, log
 
@@ -21,7 +21,7 @@ cdef inline real exponential(real x) noexcept nogil:
 cdef double softmax_row(
     const real* scores, ptrdiff_t classes, ptrdiff_t label, double smoothing, real* p
 ) noexcept nogil:
-    """Writes the probabilities; the row's loss."""
+    """Write the probabilities of a row, and return its loss."""
     cdef ptrdiff_t j
     cdef real largest = scores[0]
     cdef double total = 0, below = 0
@@ -35,7 +35,7 @@ cdef double softmax_row(
         p[j] = <real> (p[j] / total)
     if smoothing == 0:
         return -log(p[label] + 1e-7)
-    # The mean of log(p) is that of score - largest, less log(total).
+    # mean(log(p)) = mean(score - largest) - log(total)
     for j in range(classes):
         below += scores[j] - largest
     return log(total) - (1 - smoothing) * (scores[label] - largest) - smoothing * below / classes

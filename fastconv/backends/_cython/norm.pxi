@@ -5,10 +5,9 @@
 #         for sample:  for feature of the block:  squares += (x - mean)**2
 #         for sample:  for feature of the block:  write
 #
-# A block's sums are kept in a few kilobytes of stack, in double for both dtypes, and each
-# sample's part of the block is one contiguous run: the compiler turns the innermost loops
-# into vectors, and they wait for memory. Two passes, since the mean of squares loses every
-# digit where the mean is large.
+# A block's sums are doubles for both dtypes, in a few kilobytes of stack. Each sample's piece of
+# the block is one contiguous run: the compiler vectorises the innermost loops, which are bound by
+# memory. Two passes, since the mean of squares loses every digit where the mean is large.
 
 cdef enum:
     FEATURES = 256  # of one block
@@ -144,8 +143,8 @@ cdef void normalize_gradient_block(
         sums[j] /= samples
         products[j] /= samples
         scale[j] = gamma[first + j] / double_sqrt(variance[first + j] + epsilon)
-    # The mean and the variance depend on x too: their share of the gradient is
-    # the part of dout that is constant over the batch, or proportional to normalized.
+    # Mean and variance depend on x too: this takes off what is constant over the batch,
+    # and what is proportional to normalized.
     for i in range(samples):
         gradient, value = dout + i * features + first, normalized + i * features + first
         for j in range(count):
@@ -211,7 +210,7 @@ def batchnorm_infer(
     real[:, ::1] out,
     int threads,
 ):
-    """out (N, D) by the mean and variance (D,) that are given."""
+    """As `batchnorm_train`, by a given mean and variance (D,): out (N, D)."""
     cdef ptrdiff_t samples = x.shape[0], features = x.shape[1]
     cdef int team = team_size(threads, ceil_div(features, FEATURES), 2 * samples * features)
     cdef ApplyFeatures w = ApplyFeatures(

@@ -3,14 +3,14 @@
 #     statistics:  for pixels, in parallel:  sums += x - first;  squares += (x - first)**2
 #     apply:       for pixels, in parallel:  out = (x - centre)*scale + shift [+ residual] [ReLU]
 #
-# Memory is channels-last, so channels fill the vectors. A pixel of few channels would fill few:
-# what runs here is a row of whole pixels, of about WIDTH columns or more, and what belongs to a
-# channel lies in a table as often as the row has pixels. Only the last row may be shorter.
+# Memory is channels-last, so channels fill the vectors. A pixel of few channels would leave lanes
+# empty, so the loops go over rows of whole pixels, about WIDTH columns or more, with tables that
+# repeat a channel's values for each pixel of a row. Only the last row may be shorter.
 #
-# All this waits for memory. Statistics read x once: each value less the first pixel's, which is a
-# sample of the same numbers, so that its square is never large against their variance. Sums are
-# doubles, a column each and for each thread; several rows go at a time, so that sums are
-# read and written at a part of the cost.
+# All this is bound by memory. Statistics read x once, less the first pixel: that is a sample of
+# the same numbers, so that the squares are never large against the variance. Sums are doubles, one
+# for each column and thread; TOGETHER rows go at a time, and share the cost of reading and writing
+# the sums.
 
 cdef enum:
     WIDTH = 256
@@ -50,7 +50,7 @@ cdef inline void add_moments(
     int ROWS, const real* x, ptrdiff_t width, const double* first, ptrdiff_t count,
     double* sums, double* squares,
 ) noexcept nogil:
-    """ROWS rows are added to `count` columns, at most a vector of them; columns behind stay."""
+    """Add ROWS rows to `count` columns, at most a vector of them; columns after them stay."""
     cdef vec[double] total = load(sums), square = load(squares), value
     cdef int r
     for r in range(ROWS):
@@ -80,7 +80,7 @@ cdef inline void add_moments_of_rows(
 cdef void moments(
     const real* x, ptrdiff_t size, ptrdiff_t width, const double* first, double* sums
 ) noexcept nogil:
-    """Sums of `size` values less `first`, and in the next table those of their squares."""
+    """Sums of `size` values less `first`, and in the next table sums of their squares."""
     cdef double* squares = sums + table_size(width)
     memset(sums, 0, 2 * table_size(width) * sizeof(double))
     while size >= TOGETHER * width:
@@ -96,7 +96,7 @@ cdef void moments(
 cdef struct Moments:
     const void* x
     ptrdiff_t pixels, channels, width
-    double* first  # pixel, as often as a row has pixels
+    double* first  # pixel, repeated for each pixel of a row
     Room sums
     int parts
     void* mean

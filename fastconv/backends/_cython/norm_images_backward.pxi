@@ -1,11 +1,11 @@
-# Gradients of batch normalisation per channel, through a ReLU behind it.
+# Gradients of batch normalisation per channel, through a ReLU after it.
 #
 #     for pixels, in parallel:  sums += g;  products += g*(x - mean)
 #     for pixels, in parallel:  dx = slope*(g - level - (x - mean)*tilt)
 #
-# g is dout where the gate lets it pass. Rows and tables are those of norm_images.pxi. What
-# TOGETHER rows add to a column is summed in a register, in the dtype of the images, and goes to
-# the column's sum as a double.
+# g is dout where the gate lets it pass, else 0. Rows and tables are those of norm_images.pxi. What
+# TOGETHER rows add to a column is summed in a register, in the dtype of the images, and then added
+# to the column's sum, a double.
 
 
 cdef inline void add_gradients(
@@ -13,7 +13,7 @@ cdef inline void add_gradients(
     ptrdiff_t width, const real* mean, ptrdiff_t count, double* sums, double* products,
     real* kept,
 ) noexcept nogil:
-    """ROWS rows are added to `count` columns, at most a vector of them; columns behind stay."""
+    """Add ROWS rows to `count` columns, at most a vector of them; columns after them stay."""
     cdef vec[real] total = broadcast(<real> 0), product = broadcast(<real> 0), g
     cdef int r
     for r in range(ROWS):
@@ -54,7 +54,7 @@ cdef inline void gradient_sums(
     bint GATED, bint KEPT, const real* dout, const real* gate, const real* x, ptrdiff_t size,
     ptrdiff_t width, const real* mean, double* sums, real* kept,
 ) noexcept nogil:
-    """Sums of g, and in the next table those of g*(x - mean); g itself where it is `KEPT`."""
+    """Sums of g, and in the next table of g*(x - mean); writes g itself where it is `KEPT`."""
     cdef double* products = sums + table_size(width)
     cdef ptrdiff_t i = 0
     memset(sums, 0, 2 * table_size(width) * sizeof(double))
@@ -125,6 +125,7 @@ cdef inline void input_gradient_vector(
     bint GATED, const real* dout, const real* gate, const real* x, const real* mean,
     const real* slope, const real* level, const real* tilt, ptrdiff_t count, real* dx,
 ) noexcept nogil:
+    """dx of `count` columns of one row, as `input_gradient_vector` of _numba/norm_images.py."""
     cdef vec[real] g = load_part(dout, count)
     if GATED:
         g = choose(positive(load_part(gate, count)), g, broadcast(<real> 0))
@@ -137,7 +138,7 @@ cdef inline void input_gradient_rows(
     bint GATED, const real* dout, const real* gate, const real* x, ptrdiff_t size,
     ptrdiff_t width, const real* mean, real* dx,
 ) noexcept nogil:
-    """The tables of slope, level and tilt lie behind that of mean."""
+    """The tables of slope, level and tilt follow that of mean."""
     cdef ptrdiff_t room = table_size(width), start, columns, whole, i, j
     for start from 0 <= start < size by width:
         columns = min(width, size - start)
@@ -175,7 +176,7 @@ cdef void input_gradient_part(
 cdef void finish_tables(
     const real* type_of, const ImagesGradient* w, int t, const Crew* crew
 ) noexcept nogil:
-    """dgamma, dbeta, and what the input's gradient needs of the sums."""
+    """dgamma, dbeta, and the tables that the input gradient needs."""
     cdef const real* inv_std = <const real*> w.inv_std
     cdef const real* gamma = <const real*> w.gamma
     cdef real* table = <real*> w.tables
@@ -185,8 +186,8 @@ cdef void finish_tables(
         total = column_sum(&w.sums, w.parts, 0, c, w.channels, w.width)
         product = column_sum(&w.sums, w.parts, 1, c, w.channels, w.width) * inv_std[c]
         (<real*> w.dbeta)[c], (<real*> w.dgamma)[c] = <real> total, <real> product
-        # The mean and the variance depend on x too: their share of the gradient is the part
-        # of g that is constant over the pixels, or proportional to x - mean.
+        # Mean and variance depend on x too: level and tilt take off what is constant over the
+        # pixels, and what is proportional to x - mean.
         for j from c <= j < room by w.channels:
             table[room + j] = gamma[c] * inv_std[c]
             table[2 * room + j] = <real> (total / w.pixels)
@@ -231,7 +232,7 @@ def batchnorm2d_backward(
         run_parts(<Part> finish_tables[real], &w, 1, 0)
     if w.dx == NULL:
         return
-    if w.kept != NULL:  # g as it is needed, from one array and not two
+    if w.kept != NULL:  # it holds g: one array to read in place of two
         w.dout, w.gate = w.kept, NULL
     with nogil:
         run_parts(<Part> input_gradient_part[real], &w, team, 0)

@@ -5,16 +5,16 @@
 #         for vector of channels:  scale = k + alpha/size * sum of `size` neighbours;
 #                                  out = x * scale**-beta
 #
-# Channels fill the vectors; a neighbour is the same row of squares, moved by one. Backward
-# has the same loops, with the window turned round. The power is two roots where beta is 3/4, as
-# in every network that is known for this layer, and the C library's else.
+# Channels fill the vectors; a neighbour is the same row of squares, shifted by one. Backward has
+# the same loops, with the window reversed. The power is two square roots where beta is 3/4, as in
+# all well-known networks with this layer, and otherwise the C library's.
 
 from libc.math cimport pow as double_pow, powf
 
 cdef struct Window:
     ptrdiff_t c, before, after
     double alpha, beta, k  # alpha divided by the size
-    bint roots  # the power is two of them
+    bint roots  # whether the power is two square roots
 
 
 cdef inline real power(real x, real exponent) noexcept nogil:
@@ -51,7 +51,7 @@ cdef inline vec[real] neighbours(
 cdef void lrn_pixel(
     const Window* g, const real* x, real* out, real* scale, real* squares
 ) noexcept nogil:
-    """All channels of one pixel; squares are zero around what is written."""
+    """All channels of one pixel; `squares` has zeros around them."""
     cdef ptrdiff_t size = g.before + 1 + g.after
     cdef ptrdiff_t c
     cdef vec[real] sum
@@ -69,7 +69,7 @@ cdef void lrn_pixel(
 cdef void lrn_pixel_gradient(
     const Window* g, const real* dout, const real* x, const real* scale, real* dx, real* terms
 ) noexcept nogil:
-    """dx of one pixel; terms are zero around what is written."""
+    """dx of one pixel; `terms` has zeros around its channels."""
     cdef ptrdiff_t size = g.before + 1 + g.after
     cdef real factor = <real> (2 * g.alpha * g.beta)
     cdef ptrdiff_t c

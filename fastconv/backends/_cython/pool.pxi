@@ -32,7 +32,7 @@ cdef inline void pool_vector(
     ptrdiff_t BEGIN_Y, ptrdiff_t END_Y, ptrdiff_t BEGIN_X, ptrdiff_t END_X, ptrdiff_t FW,
     ptrdiff_t row, ptrdiff_t pixel, const real* window, ptrdiff_t count, real* out, place* winner,
 ) noexcept nogil:
-    """`count` channels of one window, at most a vector of them; what is large may be literal."""
+    """`count` channels of one window, at most a vector of them; capitals may be literals."""
     cdef vec[real] best = load_part(window + BEGIN_Y * row + BEGIN_X * pixel, count)
     cdef ivec[real] position = broadcast_index(best, <int> (BEGIN_Y * FW + BEGIN_X))
     cdef vec[real] value
@@ -102,7 +102,7 @@ cdef inline void give_vector(
     ptrdiff_t row, ptrdiff_t pixel, const real* dout, const place* winner, ptrdiff_t count,
     real* window,
 ) noexcept nogil:
-    """The gradient of `count` channels of one window goes, or is added, to their winners."""
+    """Write, or add, the gradient of `count` channels of one window to their winners."""
     cdef vec[real] gradient = load_part(dout, count), part
     cdef ivec[real] position = load_index(gradient, winner, count)
     cdef ptrdiff_t y, x

@@ -8,8 +8,8 @@
 #         result(i, j, block) = t * outer(i) * outer(j)
 #
 # Memory is channels-last, so channels fill the vectors. A block is a cache line or two: the pixels
-# of a window may all lie in one set of the first cache, and would not stay there to be
-# read once more. A sum of its own for each row keeps large windows accurate.
+# of a window may all fall into one set of the first cache, and would not stay there to be read
+# again. A separate sum for each row keeps large windows accurate.
 
 cdef struct Ranges:
     const long long* rows  # begin and end of row i at 2*i
@@ -26,7 +26,7 @@ cdef inline void window_sum(
     int K, const Ranges* g, ptrdiff_t i, ptrdiff_t j, const real* source, ptrdiff_t count,
     real* result,
 ) noexcept nogil:
-    """Place (i, j) of the result: K vectors of channels, of which the last has `count`."""
+    """Place (i, j) of the result: K vectors of channels, with `count` channels in the last."""
     cdef const real* inner_rows = <const real*> g.inner_rows
     cdef const real* inner_columns = <const real*> g.inner_columns
     cdef vec[real] total[2]

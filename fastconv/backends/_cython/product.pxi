@@ -3,7 +3,7 @@
 #     for tile of R rows x K vectors of columns:
 #         t = start
 #         for y:  for i:  t[r] += x[y, i, r] * w[y, i, 0 : K*lanes]      (rank1)
-#             (long sums in parts: behind each, total += t, t = 0; at last t += total)
+#             (long sums in parts: after each, total += t, t = 0; at last t += total)
 #         out[r] = t[r]                  (or t[r] + residual[r], or ReLU of either, or += t[r])
 #
 # x, w and out are given by their steps, so that the same loops run over
@@ -12,21 +12,21 @@
 #   a matrix product: r rows of the left factor, i their elements.
 #
 # The tile stays in registers: K vectors of w are loaded once for R rows, R values of x are
-# broadcast once for K vectors. 8 x 2 does 16 multiply-adds for 10 loads, and they are enough
-# for none to wait for another. Columns come in blocks of two vectors; a remainder that
-# fits one vector is a block of one, with more rows instead. Rows are cut into tiles of nearly
-# equal height, so that no tile is computed for rows that do not exist.
+# broadcast once for K vectors. 8 x 2 does 16 multiply-adds for 10 loads, enough that none waits
+# for another. Columns come in blocks of two vectors; a remainder that fits one vector is a block
+# of one, with more rows instead. Rows are cut into tiles of nearly equal height, so that no tile
+# is computed for rows that do not exist.
 #
-# Where the weights of a block are many times what the first cache has, and rows make several tiles,
-# the parts of the sums go outermost: a part's weights stay in that cache from tile to tile, while
-# those of the next are fetched, and the sums so far are read from out.
+# Where the weights of a block are many times the first cache, and rows make several tiles, the loop
+# over parts of the sums goes outermost: a part's weights stay in that cache from tile to tile, the
+# next part's are prefetched meanwhile, and the sums so far are read from out.
 #
 # One sum of n products in float32 is off by about sqrt(n / 2) roundings, n / part sums of `part`
-# each by sqrt(part / 2 + n / part / 2). The totals lie in the first cache.
+# each by sqrt(part / 2 + n / part / 2). The totals stay in the first cache.
 
 cdef enum:
-    LONGEST_SUM = 192  # products of one sum; Numba's, in _numba/conv.py, may have 256
-    LARGE_BLOCK_BYTES = 3 << 15  # of weights that come from the second cache for each tile
+    LONGEST_SUM = 192  # products of one sum; _numba/conv.py allows 256: each is measured
+    LARGE_BLOCK_BYTES = 3 << 15  # of weights that each tile would read from the second cache
 
 cdef struct Product:
     ptrdiff_t rows, run  # how many y and i
@@ -35,9 +35,9 @@ cdef struct Product:
     ptrdiff_t w_y, w_i  # steps in w
     ptrdiff_t out_r  # step in out
     bint accumulate  # out += t
-    bint onto  # t += out, before all else
+    bint onto  # t += out first
     bint relu  # out = ReLU(t)
-    const void* residual  # added to t, or NULL; it lies as what begins at `origin`, which out is in
+    const void* residual  # added to t, or NULL; laid out like the array at `origin` that has out
     const void* origin
 
 
@@ -52,22 +52,22 @@ cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
 
 
 cdef inline ptrdiff_t padded(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
-    """Columns, rounded up to whole vectors of this width."""
+    """Columns rounded up to whole vectors of this width."""
     return ceil_div(columns, width) * width
 
 
 cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
-    """Size of the pieces when whole is cut into the fewest nearly equal ones of at most this."""
+    """The size of the fewest nearly equal pieces of `whole` that have at most `most`."""
     return ceil_div(whole, ceil_div(whole, most))
 
 
 cdef inline ptrdiff_t block_width(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
-    """Width of the next block when so many columns are left: two vectors or one."""
+    """Width of the next block when this many columns are left: two vectors or one."""
     return 2 * width if columns > width else width
 
 
 cdef inline Product product_of(ptrdiff_t rows, ptrdiff_t run) noexcept nogil:
-    """So many y and i in one sum, which takes the place of what was in out."""
+    """A product of one sum over `rows` y and `run` i, which overwrites out."""
     cdef Product p
     p.rows, p.run, p.part = rows, run, 0
     p.accumulate, p.onto, p.relu, p.residual = False, False, False, NULL
@@ -75,7 +75,7 @@ cdef inline Product product_of(ptrdiff_t rows, ptrdiff_t run) noexcept nogil:
 
 
 cdef inline ptrdiff_t part_of(ptrdiff_t rows, ptrdiff_t run, ptrdiff_t most) noexcept nogil:
-    """The part of a run for sums of at most so many products, 0 where one sum is no longer."""
+    """How many i make a part, for sums of at most `most` products; 0 if one sum is short enough."""
     return 0 if rows * run <= most else evenly(run, most)
 
 
@@ -181,7 +181,7 @@ cdef void product_part(
     const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """One part of the sums of all tiles; what lies behind its weights is fetched meanwhile."""
+    """One part of the sums of all tiles; the weights after its own are prefetched meanwhile."""
     cdef bint wide = columns > lanes(out)
     cdef const real* behind = w + p.run * p.w_i
     cdef ptrdiff_t fetched = 0, done = 0
@@ -207,7 +207,7 @@ cdef void product_by_parts(
     const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """The parts of the sums one after the other, each of all tiles."""
+    """The parts of the sums one after another, each for all tiles."""
     cdef Product q = p[0]
     cdef ptrdiff_t y, first
     q.rows, q.part, q.residual, q.relu = 1, 0, NULL, False
@@ -265,10 +265,10 @@ cdef void pack_turned(
     const real* weight, ptrdiff_t window, ptrdiff_t depth, ptrdiff_t step, ptrdiff_t columns,
     real* packed,
 ) noexcept nogil:
-    """`pack_block` of columns (depth, window) that lie in one piece each, `step` apart.
+    """`pack_block` of columns (depth, window) that are contiguous, `step` apart.
 
-    Squares of a whole cache line from each column: line by line, columns that are a power of
-    two apart would drive each other from the first cache.
+    It transposes squares, each a whole cache line of each column: read value by value, columns a
+    power of two apart would evict each other from the first cache.
     """
     cdef ptrdiff_t width = block_width(columns, lanes(weight))
     cdef ptrdiff_t volume = window * depth
@@ -297,7 +297,7 @@ cdef void pack_block(
     const real* weight, const ptrdiff_t* shape, const ptrdiff_t* strides, ptrdiff_t columns,
     real* packed,
 ) noexcept nogil:
-    """One block [filter row][tap][depth][lanes of the block] of weights, zeros behind `columns`.
+    """One block [filter row][tap][depth][lanes of the block] of weights, zeros after `columns`.
 
     `shape` counts filter rows, taps and depth; `strides` are those of weight along
     filter row, tap, depth and column, in elements.
@@ -326,7 +326,7 @@ cdef void pack_block(
 cdef void pad_rows(
     const real* source, ptrdiff_t rows, ptrdiff_t columns, real* to
 ) noexcept nogil:
-    """Rows of `columns` values, each brought to whole vectors by zeros behind it."""
+    """Rows of `columns` values, each padded with zeros to whole vectors."""
     cdef ptrdiff_t width = padded(columns, lanes(source))
     cdef ptrdiff_t r
     for r in range(rows):
@@ -353,7 +353,7 @@ cdef void pad_bias_part(
 cdef void pad_bias(
     const real* bias, ptrdiff_t columns, ptrdiff_t room, real* to
 ) noexcept nogil:
-    """`room` values: those of the bias, of which NULL has none, and zeros behind them."""
+    """`room` values: the bias (no values if NULL), then zeros."""
     cdef Bias w = Bias(bias, columns, room, to)
     run_on_weights(<Part> pad_bias_part[real], &w, 1, 0)
 

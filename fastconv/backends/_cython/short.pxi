@@ -4,11 +4,10 @@
 #         no:   return None; nothing has happened
 #         yes:  allocate the results, run the kernel on this thread
 #
-# The kernels take a microsecond for a layer on a few samples. Checking its arrays in Python,
-# allocating, and handing them over by the kernel table takes ten, and NumPy itself two. Here all
-# of that is a few comparisons. What is refused goes the long way, which says what is wrong, if
-# anything is. No interpreted code runs between the checks and the end, so nothing can change
-# what was checked.
+# For a layer on a few samples the kernels take one microsecond. Checks in Python, allocations and
+# the call through the kernel table take ten, and NumPy itself two. Here all of that is a few
+# comparisons. What is declined goes the long way, which says what is wrong, if anything is. No
+# interpreted code runs between the checks and the end, so nothing can change what was checked.
 
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint8_t
@@ -29,14 +28,14 @@ cdef extern from *:
     bint plain_flags(object)
 
 cdef enum:
-    SHORT_SIZE = 1 << 14  # values, of an operation on each by itself
+    SHORT_SIZE = 1 << 14  # values of an elementwise operation
     SHORT_WORK = 1 << 18  # multiply-adds of a matrix product
 
 
 cdef inline int type_of(object a, int ndim) noexcept:
-    """Type number of a plain array of floats or doubles with so many axes, none empty; else -1.
+    """Type number of a plain array of floats or doubles with `ndim` axes, none empty; else -1.
 
-    With 0 axes asked for, any number of them will do.
+    If `ndim` is 0, the array may have any number of axes.
     """
     cdef int kind
     if not cnp.PyArray_CheckExact(a) or not plain_flags(a):
@@ -283,7 +282,7 @@ cdef void normalize_gradient(
 
 
 cdef class Short:
-    """Operations that return None, having done nothing, where they are not for these arrays.
+    """Operations that do nothing and return None for arrays that they do not handle.
 
     `fastconv.backends.short.Short` says what each does.
     """
@@ -476,11 +475,11 @@ cdef class Short:
         return loss, p, labels
 
     def softmax_cross_entropy_backward(self, p, labels, double smoothing, double scale):
-        """(p - smoothed onehot) * scale, of what forward gave."""
+        """(p - smoothed onehot) * scale, from what forward returned."""
         cdef int kind = type_of(p, 2)
         if kind < 0 or cnp.PyArray_SIZE(p) > SHORT_SIZE:
             return None
-        # Forward's own, unless somebody has put others there.
+        # They are forward's own, unless the caller has replaced them.
         if labels_of(labels, cnp.PyArray_DIM(p, 0), cnp.PyArray_DIM(p, 1)) is None:
             return None
         if cnp.PyArray_NDIM(labels) != 1 or cnp.PyArray_TYPE(labels) != cnp.NPY_INT64:
@@ -512,7 +511,7 @@ cdef class Short:
         return out, normalized, mean, variance
 
     def batchnorm_backward(self, dout, normalized, gamma, variance, double epsilon):
-        """(dx (N, D), dgamma, dbeta (D,)) of what `batchnorm_train` gave."""
+        """(dx (N, D), dgamma, dbeta (D,)) from what `batchnorm_train` returned."""
         cdef int kind = type_of(normalized, 2)
         cdef ptrdiff_t features
         if kind < 0 or cnp.PyArray_SIZE(normalized) > SHORT_SIZE or not is_like(dout, normalized):

@@ -3,8 +3,8 @@
 // `vec<T>` fills one register of the instruction set that the compiler was told to use.
 // All else follows from the compiler's own vector arithmetic, so no instruction is named here.
 // R x K tiles are kept in registers (see tile.pxi), which bounds their size: 32 registers hold
-// 8 x 2 accumulators besides what feeds them, 16 registers hold 6 x 2. Of one vector, 12 rows
-// are as many as there are general registers for their addresses.
+// 8 x 2 accumulators besides what feeds them, 16 registers hold 6 x 2. With one vector, 12 rows
+// are as many as the general registers can address.
 
 #ifndef FASTCONV_SIMD_H
 #define FASTCONV_SIMD_H
@@ -24,7 +24,7 @@
 #endif
 
 // The words of tile.pxi are `cdef inline`, which Cython turns into this macro. Their tile is an
-// array until they are inlined and registers after, so the compiler must not weigh whether to.
+// array until they are inlined, and registers afterwards, so the compiler must always inline them.
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline))
 
@@ -50,7 +50,7 @@ enum { ROWS_2 = 8, TILE = 16, REGISTERS = 32 };
 enum { ROWS_2 = 6, TILE = 12, REGISTERS = 16 };
 #endif
 
-// The argument is looked at for its type only, which Cython deduces templates from.
+// Only the argument's type matters: Cython deduces the template from it.
 template <class T>
 constexpr std::ptrdiff_t lanes(const T* = nullptr) {
     return VECTOR_BYTES / sizeof(T);
@@ -85,7 +85,7 @@ inline void store(T* to, vec<T> v) {
     std::memcpy(to, &v, sizeof v);
 }
 
-// The first `count` lanes from memory, zeros behind them; all lanes where count reaches that far.
+// The first `count` lanes from memory (all, if count is larger), zeros after them.
 template <class T>
 inline vec<T> load_part(const T* from, std::ptrdiff_t count) {
     if (count >= lanes<T>()) return load<T>(from);
@@ -121,8 +121,8 @@ inline void add_wide(double* to, vec<T> v) {
 }
 
 // `store_part` and `load_part` for vectors of integers, narrowed to or widened from type P in
-// memory. gcc converts well only by doubling or halving, hence the steps. Where a result's type
-// names no T, an argument of vec<T> is there for Cython to deduce it from.
+// memory. gcc converts well only by doubling or halving, hence the steps. A function whose result
+// names no T takes a vec<T> for Cython to deduce it from.
 template <class P>
 struct between {
     typedef P type;
@@ -164,7 +164,7 @@ inline vec<T> broadcast(T x) {
     return x - vec<T>{};  // x - 0 is x for every x, which x + 0 is not
 }
 
-// Not inline alone: a process that loads several builds would have one `row` for all of them, as
+// With inline alone, a process that loads several builds would have one `row` for all of them, as
 // short as the narrowest vectors make it.
 template <class T>
 static inline const T* zeros(const T*) {
@@ -199,7 +199,7 @@ inline vec<T> muladd(vec<T> a, vec<T> b, vec<T> c) {
 
 // ---- choice ---------------------------------------------------------------------------
 
-// Where a takes the maximum's place from b: it is larger, or the first NaN.
+// Where a beats b as the maximum: a is larger, or the first NaN.
 template <class T>
 inline ivec<T> beats(vec<T> a, vec<T> b) {
     return ~(a <= b) & (b == b);
@@ -266,8 +266,8 @@ inline bool all_zero(vec<T> a) {
 
 // ---- squares -----------------------------------------------------------------------------
 
-// Lanes of two vectors: where `odd` is 0 those of a whose number has not the bit `step`, between
-// them their partners from b; where it is `step` those that have it.
+// Interleaves two vectors. With `odd` 0 it takes the lanes whose numbers lack the bit `step`: first
+// a's, and `step` lanes further on b's. With `odd` = `step` it takes the lanes that have the bit.
 template <int step, int odd, class T, std::size_t... lane>
 inline vec<T> pair(vec<T> a, vec<T> b, std::index_sequence<lane...>) {
     constexpr int other = int(lanes<T>()) - step;
@@ -303,11 +303,11 @@ inline void transpose(T* to, const T* from, std::ptrdiff_t step) {
 
 // ---- runs: a few values, fewer than fill a vector -----------------------------------------
 
-// Values that the words below may touch in front of a run or behind it, of no meaning there.
+// Values before and after a run that the words below may touch; they have no meaning.
 enum { SLACK = 16 };
 
-// What is missing of vector number `o` of a row of runs comes from run r on: each is loaded so that
-// it lies where it belongs, over what is no longer of the runs before.
+// Completes vector number `o` of a row of runs, from run r on: each run is loaded shifted to its
+// place, over what does not belong to the runs before it.
 template <int width, int o, int r, class T>
 inline vec<T> lay_over(vec<T> laid, const T* base, const std::ptrdiff_t* at) {
     constexpr int first = r * width - o * int(lanes<T>());
@@ -342,7 +342,7 @@ inline void lay_runs(
         for (; r + lanes<T>() <= runs; r += lanes<T>())
             lay_vectors<5>(to + r * width, base, at + r);
     for (; r < runs; ++r)
-        for (std::ptrdiff_t i = 0; i < width; i += 4)  // too much: the next run is written over it
+        for (std::ptrdiff_t i = 0; i < width; i += 4)  // the next run overwrites the excess
             std::memcpy(to + r * width + i, base + at[r] + i, 4 * sizeof(T));
 }
 
@@ -359,7 +359,7 @@ inline void add_piece(T* to, const T* from, std::ptrdiff_t valid) {
     std::memcpy(to, &sum, sizeof sum);
 }
 
-// to[0 : count] += from[0 : count]; what follows up to a whole piece is read, and written back.
+// to[0 : count] += from[0 : count]; values after, up to a whole piece, are read and written back.
 template <class T>
 inline void add_run(T* to, const T* from, std::ptrdiff_t count) {
     if (count <= 4)
@@ -396,8 +396,8 @@ inline void copy_past_caches(T* to, const T* from, std::ptrdiff_t count) {
     std::memcpy(to + ahead, from + ahead, (count - ahead) * sizeof(T));
 }
 
-// Ask for `count` values, to be kept in the second cache, without waiting for them. What does
-// nothing else must be inlined into something that does: gcc drops calls without effect.
+// Prefetches `count` values into the second cache. A function that does nothing else must be
+// inlined into one that does: gcc drops calls without effect.
 template <class T>
 inline void fetch(const T* from, std::ptrdiff_t count) {
     const char* byte = reinterpret_cast<const char*>(from);
@@ -405,7 +405,7 @@ inline void fetch(const T* from, std::ptrdiff_t count) {
     for (; byte < end; byte += CACHE_LINE) __builtin_prefetch(byte, 0, 2);
 }
 
-// Other threads see such stores only behind this.
+// Other threads see stores past the caches only after this.
 inline void end_past_caches() {
 #if defined(__SSE2__)
     _mm_sfence();

@@ -2,8 +2,8 @@
 #
 # A tile t has R rows of K vectors, t[r*K + k]. R and K are literals wherever these words
 # are called, and every word is inlined, so each loop below unrolls completely and t
-# becomes R*K registers. Above this file nobody sees a register. Call them inside a loop only, if
-# need be one over tiles: gcc unrolls an outermost loop too late to keep its t out of memory.
+# becomes R*K registers. No code above this file handles registers. Call the words inside a loop,
+# if need be one over tiles: gcc unrolls an outermost loop too late to keep its t out of memory.
 
 from libc.math cimport sqrt as double_sqrt, sqrtf
 from libc.stddef cimport ptrdiff_t

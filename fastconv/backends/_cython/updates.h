@@ -1,5 +1,5 @@
-// The optimizers' formulas, each operation rounded by itself, as NumPy rounds: by default gcc puts a
-// product and a sum of it into one operation, and clang does so within an expression.
+// The optimizers' formulas, each operation rounded by itself, as NumPy rounds: by default gcc fuses
+// a product and a sum into one operation, and clang does so within an expression.
 
 #ifndef FASTCONV_UPDATES_H
 #define FASTCONV_UPDATES_H
@@ -23,8 +23,8 @@ static inline T kept_value(T x) {
     return std::fabs(x) < std::numeric_limits<T>::min() ? T(0) : x;
 }
 
-// Values [begin, end) of a parameter p, its gradient g and what is kept, a; `factor` is what an
-// optimizer has besides lr.
+// A step on values [begin, end) of a parameter p with gradient g and kept values a; `factor` is the
+// number that an optimizer has besides lr.
 template <class T>
 static void update_values(int rule, T* p, const T* g, T* a, std::ptrdiff_t begin,
                           std::ptrdiff_t end, double rate, double factor) {

@@ -1,11 +1,11 @@
-# The optimizers' steps: one pass over memory for all that a step does to a value.
+# The optimizers' steps: one pass over memory for all operations of a step.
 #
 #     for parameter:  for value, in parallel:  kept = f(kept, grad);  param -= g(kept, grad)
 #
 # NumPy writes an array for each operation of a formula. Here a value stays in its register, and a
 # step of many small parameters is one call. Roundings are NumPy's (see updates.h), so that a script's
-# numbers do not depend on who takes the step. All parameters are checked before the first changes;
-# what is not plain is left to the long way, which says what is wrong.
+# numbers do not depend on which code takes it. All parameters are checked before the first changes;
+# arrays that are not plain are left to the long way, which says what is wrong.
 
 from libc.float cimport DBL_MIN, FLT_MIN
 from libc.math cimport fabs
@@ -28,7 +28,7 @@ cdef extern from "updates.h" nogil:
 cdef struct Update:
     void* param
     const void* grad
-    void* first  # what is kept
+    void* first  # kept values
     void* second
     ptrdiff_t size
     int kind
@@ -106,7 +106,7 @@ cdef void step_part(const void* type_of, const Step* w, int t, const Crew* crew)
 cdef void share_updates(
     int rule, const Update* updates, ptrdiff_t count, const double* numbers, int threads
 ) noexcept nogil:
-    """The step of all parameters, their values in a row shared out."""
+    """The step of all parameters; threads share their values as one row."""
     cdef Step w = Step(rule, updates, count, 0, numbers)
     cdef ptrdiff_t i
     for i in range(count):
@@ -120,7 +120,7 @@ cdef inline bint separate(const void* a, const void* b, ptrdiff_t bytes) noexcep
 
 
 cdef bint disjoint(const Update* u) noexcept nogil:
-    """Whether what is changed shares no memory, neither with itself nor with what is read."""
+    """Whether the arrays that change share no memory with each other or with the gradient."""
     cdef ptrdiff_t bytes = u.size * (8 if u.kind == cnp.NPY_DOUBLE else 4)
     if not separate(u.param, u.grad, bytes):
         return False
@@ -134,7 +134,7 @@ cdef bint disjoint(const Update* u) noexcept nogil:
 
 
 cdef bint kept_of(object arrays, object key, object param, void** memory):
-    """The array that is kept for a parameter, if it is a plain one like it, and writable."""
+    """Find the array kept for a parameter, if it is plain, like the parameter, and writable."""
     cdef object kept
     if type(arrays) is not dict or key not in <dict> arrays:
         return False
@@ -149,12 +149,12 @@ cdef bint update_all(
     int rule, object params, object grads, object first, object second, const double* numbers,
     int threads,
 ) except -1:
-    """Take a step on every parameter; or none, where any of them is not plain."""
+    """Take a step on every parameter, or on none if any of them is not plain."""
     cdef Update[PARAMETERS] updates
     cdef Update* u
     cdef ptrdiff_t count = 0, all_values = 0, i
     cdef object key, param, grad
-    cdef list held = []  # while other threads may run
+    cdef list held = []  # keeps the arrays alive while other threads may run
     if type(params) is not dict or type(grads) is not dict or len(<dict> params) > PARAMETERS:
         return False
     for key, param in (<dict> params).items():

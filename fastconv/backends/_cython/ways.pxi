@@ -1,9 +1,9 @@
-# Which ways calls took: a function that is one of several ways to compute something says so as it
-# begins, and not where it is chosen, so that what is told is what ran.
+# Which ways calls took. A function that is one of several ways to compute something is counted as
+# it begins, not where it is chosen, so that the counts say what ran.
 #
-# Each thread counts its own calls: what one call took can be asked while others run.
+# Each thread counts its own calls, so that the ways of one call can be read while others run.
 
-cdef enum:  # in the order of HOW_NAMES; the first ones are the algorithms, numbered in cython/conv.py
+cdef enum:  # in the order of HOW_NAMES; first the algorithms, numbered as in cython/conv.py
     DIRECT
     WINOGRAD2
     WINOGRAD2X4

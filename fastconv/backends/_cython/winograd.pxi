@@ -1,43 +1,42 @@
 # Winograd's convolution by 3x3 filters, stride 1, forward and for the input gradient.
 #
 #     U = transformed filters, [block of columns][f][c][lanes of the block]
-#     for block of tiles, in parallel:          (taken by whoever is free)
+#     for block of tiles, in parallel:          (each taken by the next free thread)
 #         for image of the block:
 #             its pixels, padded and gated, into this thread's scratch
 #             for tile:  for vector of c:  V[f][tile][c] = transform of the tile's patch
 #             for tile:  empty[tile] = which of its windows hold only zeros
 #         for group of columns:
-#             for f:  for block:  for R tiles:      (meanwhile memory is fetched: see `fetch_share`)
+#             for f:  for block:  for R tiles:      (meanwhile `fetch_share` prefetches)
 #                 t = 0;  for c:  t += V[f](tile, c) * U[f](c, block)
 #                 M[f][tile][group] = t
 #             for tile:  for vector of the group:
-#                 my x mx outputs = transform of M[.](tile) + bias, or of empty windows the bias,
+#                 my x mx outputs = transform of M[.](tile) + bias, or in empty windows the bias,
 #                                   [+ residual], ReLU, pool
 #
-# f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
-# arrays of all tiles; a block is as many tiles as make reading U once a block cheap beside the
-# products. It is a piece of a row of tiles, or some rows, or some images, so that the
-# pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
-# padding 2 - pad.
+# f counts the (my+2)(mx+2) frequencies. V and M hold the tiles of one block only, and stay in the
+# second cache; a block has enough tiles that reading U once a block is cheap beside the products.
+# It is a piece of a row of tiles, or some rows, or some images, so that the pixels in scratch serve
+# all its tiles. The input gradient is the same with flipped filters and padding 2 - pad.
 #
-# Empty windows: their pixels reach the transforms in sums that cancel, which tiles with a side of 4
-# round. What is left of them is far below any rounding that matters, but not 0: a ReLU lets half
-# of it pass, and where an image has a background of zeros the gradients of the biases are wrong by
-# as many pixels as that has. So forward looks for them. Where none of the pixels in the middle of a
-# patch, of which each window has one, is zero in all channels, no window is: that is known after
-# as many loads, mostly, and the other tiles are few, or their products cost more. Tiles of
-# 2 x 2 need none of this: what goes into an output is made of its own window's pixels alone.
-# In gradients nothing hangs on such values.
+# Empty windows hold only zeros, but the other pixels of their tile enter the outputs in sums that
+# should cancel, and with a side of 4 roundings are left. They are far below any rounding that
+# matters, but not 0: a ReLU lets half of them pass, and where an image has a background of zeros
+# the gradients of the biases are wrong by as many pixels as that has. So forward looks for empty
+# windows. Each window has one of the pixels in the middle of the patch: if none of these is zero in
+# all channels, no window is empty. One load of each mostly shows that; the other tiles are few, or
+# their products cost more. Tiles of 2 x 2 need none of this, since an output is made of its own
+# window's pixels alone. In gradients nothing depends on such values.
 #
 # Tiles of the products: see product.pxi, 8 x 2 and 12 x 1 with AVX-512, cut evenly.
 
 cdef enum:
     MOST_TILES = 64  # of a block
-    LEAST_TILES = 32  # below, reading U takes longer than multiplying by it
-    TILE_BYTES = 1 << 19  # V and M of a block, where these are more tiles
+    LEAST_TILES = 32  # with fewer, reading U takes longer than multiplying by it
+    TILE_BYTES = 1 << 19  # of V and M of a block of more than LEAST_TILES
     GROUP = 64  # columns of M
     LONGEST = 64  # channels of one sum; both lengths are also in _numba/winograd.py
-    LONGEST_WIDE = 32  # the same of F(2x4), whose transform brings out more of its roundings
+    LONGEST_WIDE = 32  # the same for F(2x4), whose transforms amplify roundings more
 
 cdef struct Winograd:
     int my, mx
@@ -47,13 +46,13 @@ cdef struct Winograd:
     ptrdiff_t tiles_y, tiles_x  # of an image
     ptrdiff_t images, rows, cols  # of a block, at most
     ptrdiff_t groups  # of images, nearly equal
-    ptrdiff_t parts, blocks_y, blocks_x  # of the columns, and blocks of an image
+    ptrdiff_t parts, blocks_y, blocks_x  # parts of the columns, blocks of an image
     ptrdiff_t units  # blocks in all, times parts
     ptrdiff_t u_step, v_step, m_step  # from frequency to frequency, u_step of a whole block
 
 
 cdef inline ptrdiff_t odd_lines(ptrdiff_t values, ptrdiff_t width) noexcept nogil:
-    """Values rounded up to an odd number of vectors, so that steps share no place in a cache."""
+    """Values rounded up to an odd number of vectors: such steps hit different sets of a cache."""
     return (ceil_div(values, width) | 1) * width
 
 
@@ -66,7 +65,7 @@ cdef Winograd winograd_of(
     int my, int mx, const Incoming* d, const Outgoing* o, ptrdiff_t pad, ptrdiff_t lane_count,
     ptrdiff_t value_bytes, int threads,
 ) noexcept nogil:
-    """How to cut the work. Tiles cover no more than what goes out."""
+    """How to cut the work. Tiles cover only what goes out."""
     cdef Winograd w
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
     cdef ptrdiff_t pool = 2 if o.kind == POOL_GATE else 1
@@ -81,7 +80,7 @@ cdef Winograd winograd_of(
     w.tiles_y, w.tiles_x = ceil_div(pool * o.ph, my), ceil_div(pool * o.pw, mx)
     tile_bytes = frequencies * (w.width + w.group) * value_bytes
     most = max(LEAST_TILES, min(TILE_BYTES // tile_bytes, MOST_TILES))
-    # Where all tiles are few beside the columns, reading U takes the most: then threads share it.
+    # With few tiles beside the columns, reading U takes the most time: then threads share it.
     by_columns = (
         tiles < o.c and tiles <= MOST_TILES and tiles * tile_bytes <= 2 * TILE_BYTES
         and ceil_div(o.c, 2 * lane_count) >= threads
@@ -123,7 +122,7 @@ cdef inline bint empty_pixels(int count, const real* pixels, ptrdiff_t width) no
 
 
 cdef inline int empty_of_row(int mx, const real* pixels, ptrdiff_t width) noexcept nogil:
-    """Of a row of a patch: bit j says that pixels j, j + 1 and j + 2 are empty."""
+    """For a row of a patch: bit j says that pixels j, j + 1 and j + 2 are empty."""
     cdef int found = 0
     cdef int x
     if empty_pixels[real](mx + 2, pixels, width):  # most rows that hold empty pixels hold no others
@@ -137,7 +136,7 @@ cdef inline int empty_of_row(int mx, const real* pixels, ptrdiff_t width) noexce
 cdef inline int empty_windows(
     int my, int mx, const real* patch, ptrdiff_t row, ptrdiff_t pixel
 ) noexcept nogil:
-    """Of a patch: bit mx*i + j says that the window of output (i, j) holds only zeros."""
+    """For a patch: bit mx*i + j says that the window of output (i, j) holds only zeros."""
     cdef int above = empty_of_row[real](mx, patch, pixel)
     cdef int here = empty_of_row[real](mx, patch + row, pixel)
     cdef int found = 0
@@ -165,7 +164,7 @@ cdef inline void transform_patches(
     int my, int mx, const Winograd* w, const real* window, ptrdiff_t rows, ptrdiff_t cols,
     real* v, unsigned short* empty,
 ) noexcept nogil:
-    """V of rows x cols tiles from the pixels that they need, and unless NULL their `empty`."""
+    """V of rows x cols tiles from their pixels, and their `empty` unless that is NULL."""
     cdef ptrdiff_t row = (mx * cols + 2) * w.width
     cdef ptrdiff_t y, x, c
     cdef const real* patch
@@ -189,7 +188,7 @@ cdef void store_edge(
     int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t columns,
     const real* outputs,
 ) noexcept nogil:
-    """The outputs [my][mx][lanes] of a tile that hangs over: rows x cols of them go to `at`."""
+    """Store rows x cols of the outputs [my][mx][lanes] of a tile that hangs over the edge, `at`."""
     cdef ptrdiff_t i, j
     cdef ptrdiff_t width = lanes(outputs)
     cdef const real* t
@@ -210,7 +209,7 @@ cdef void load_edge(
     int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
     ptrdiff_t columns, real* to,
 ) noexcept nogil:
-    """The residual's places [my][mx][lanes] of a tile that hangs over, zeros where there is none."""
+    """The residual [my][mx][lanes] for a tile that hangs over the edge, zeros beyond it."""
     cdef const real* place = <const real*> o.residual + at
     cdef ptrdiff_t i, j
     memset(to, 0, my * mx * VECTOR_BYTES)
@@ -225,7 +224,7 @@ cdef inline void plus_residual(
     int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
     ptrdiff_t columns, vec[real]* t,
 ) noexcept nogil:
-    """t += the residual's places, as many as there are."""
+    """t += the residual, as far as it exists."""
     cdef const real* place = <const real*> o.residual + at
     cdef char[16 * VECTOR_BYTES] memory
     cdef int i, j
@@ -248,7 +247,7 @@ cdef inline void store_tile(
     int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
     ptrdiff_t columns, vec[real]* t,
 ) noexcept nogil:
-    """The outputs of one tile, as many as there are rows x cols places for."""
+    """Store the outputs of one tile, rows x cols of which exist."""
     cdef int high = my // 2 if o.kind == POOL_GATE else my
     cdef int wide = mx // 2 if o.kind == POOL_GATE else mx
     cdef real* out = <real*> o.out + at
@@ -281,9 +280,9 @@ cdef inline void transform_tiles(
     const real* bias, const real* of_empty, const unsigned short* empty, ptrdiff_t first,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """What goes out of a block, `columns` channels from `first` on.
+    """The outputs of a block, `columns` channels from `first` on.
 
-    Where `empty` is not NULL, its windows give `of_empty` in place of products and bias.
+    Unless `empty` is NULL, empty windows give `of_empty` in place of products and bias.
     """
     cdef ptrdiff_t high = my // 2 if o.kind == POOL_GATE else my
     cdef ptrdiff_t wide = mx // 2 if o.kind == POOL_GATE else mx
@@ -313,14 +312,14 @@ cdef inline void transform_tiles(
 cdef inline ptrdiff_t first_image(
     const Winograd* w, ptrdiff_t images, ptrdiff_t group
 ) noexcept nogil:
-    """First of the images of a group."""
+    """The first image of a group."""
     return share(images, <int> group, <int> w.groups)
 
 
 cdef inline ptrdiff_t begin_of(
     const Winograd* w, const Incoming* d, ptrdiff_t block
 ) noexcept nogil:
-    """The first element that a block reads, and the block before it does not, but for its edge."""
+    """The first element that a block reads and the one before does not, except at its edge."""
     cdef ptrdiff_t image = first_image(w, d.n, block // (w.blocks_x * w.blocks_y))
     cdef ptrdiff_t row = max(0, block // w.blocks_x % w.blocks_y * w.rows * w.my - w.pad)
     return row_start(d, d.n, 0) if image >= d.n else row_start(d, image, row)
@@ -330,10 +329,10 @@ cdef inline void fetch_share(
     const Winograd* w, const Incoming* d, const Outgoing* o, const Block* b, ptrdiff_t block,
     ptrdiff_t f, const real* type_of,
 ) noexcept nogil:
-    """Ask for a share of the next block's pixels, and of the memory that this one is to fill.
+    """Prefetch a share of the next block's pixels, and of the memory that this one will fill.
 
-    A line of memory is read before it is written to, and tiles fill lines in an order that no
-    processor foresees.
+    A cache line is read before it is written to, and tiles fill lines in an order that no
+    processor predicts.
     """
     cdef int frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t high = w.my // 2 if o.kind == POOL_GATE else w.my
@@ -467,7 +466,7 @@ cdef void winograd_part(
 cdef void add_bias(
     const real* type_of, const Bias* w, int t, const Crew* crew
 ) noexcept nogil:
-    """To what the products of an empty window are; zeros behind the last column."""
+    """Add the bias to the products of an empty window; zeros after the last column."""
     cdef real* of_empty = <real*> w.to
     cdef ptrdiff_t i
     for i in range(w.columns):
@@ -479,9 +478,9 @@ cdef void winograd(
     int algorithm, const Incoming* d, const real* weight, const ptrdiff_t* strides,
     const real* bias, ptrdiff_t pad, const Outgoing* o, int threads,
 ) except *:
-    """What goes out, from what comes in, by filters whose strides are as in `pack_block`.
+    """Outgoing images from incoming ones, by filters whose strides are as in `pack_block`.
 
-    `bias` is that of the columns, NULL in gradients.
+    `bias` has a value for each column, or is NULL in gradients.
     """
     cdef int my = tile_height(algorithm), mx = tile_width(algorithm)
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)

@@ -10,14 +10,14 @@
 #             for f:  for R channels x K vectors of filters:
 #                 t = 0;  for tile:  t += V[f](tile, channel) * D[f](tile, filters)
 #                 S[f] += t
-#         dweight of the block = transform of S, of which the parts are added in their order
+#         dweight of the block = transform of S, after adding its parts in order
 #
 # The filter's gradient is a correlation of the pixels with the gradients, so a tile of my x
 # mx gradients takes a filter's place: (my+2)(mx+2) products for its 9 sums instead of 9 my mx. V is
-# the same as forward's. The denominators of D come once at the end: with 2 D has no fractions.
-# V and D are transformed anew for every block. S of a small block stays in the second cache; where
-# there are many tiles, transforming them for many small blocks costs more than reading S in order
-# from the third.
+# the same as forward's. The denominators of D are applied at the end, so that for 2 it has no
+# fractions. V and D are transformed again for every block. S of a small block stays in the second
+# cache; with many tiles, transforming them for many small blocks costs more than reading S in
+# order from the third cache.
 # Each batch adds a partial sum, which keeps float32 accurate over many images.
 # Tiles of the products: see product.pxi.
 
@@ -25,15 +25,15 @@ cdef enum:
     PIECE_SIDE = 16  # pixels of a piece of an image along each side, at most
     BATCH = 64  # tiles
     BLOCK_SIDE = 64  # channels of a block, and filters: more of these where channels are fewer
-    LONG_BLOCK_SIDE = 128  # the same from MANY_TILES of all images on
+    LONG_BLOCK_SIDE = 128  # the same where all images have MANY_TILES or more
     MANY_TILES = 192
 
 cdef struct TileSums:
     ptrdiff_t tiles_y, tiles_x  # of an image
     ptrdiff_t rows, cols  # tiles of a piece of an image
     ptrdiff_t pieces_y, pieces_x  # of an image
-    ptrdiff_t batch  # pieces, most of a batch
-    ptrdiff_t tiles  # room for those of a batch
+    ptrdiff_t batch  # pieces of a batch, at most
+    ptrdiff_t tiles  # of a batch, at most
     ptrdiff_t channels, filters  # of a block, whole vectors
     ptrdiff_t blocks_c, blocks_f
     ptrdiff_t parts  # of the pieces
@@ -58,7 +58,7 @@ cdef TileSums tile_sums_of(
     s.filters = evenly(g.fn, side * side // s.channels)
     s.filters = padded(s.filters, 2 * lane_count if s.filters > lane_count else lane_count)
     pieces = g.n * s.pieces_y * s.pieces_x
-    # Few images have fewer blocks and parts than threads: then blocks are of fewer filters.
+    # Few images make fewer blocks and parts than threads: then blocks have fewer filters.
     while s.filters > lane_count and pieces * ceil_div(g.c, s.channels) * ceil_div(
         g.fn, s.filters
     ) < threads:
@@ -284,7 +284,7 @@ cdef inline void scatter_taps(
 cdef inline void add_parts(
     real* sums, ptrdiff_t count, ptrdiff_t parts, ptrdiff_t step
 ) noexcept nogil:
-    """Add to `count` sums, whole vectors, those of the other parts."""
+    """Add the other parts' sums to the first `count` sums, whole vectors."""
     cdef ptrdiff_t part, i
     for part in range(1, parts):
         for i from 0 <= i < count by lanes(sums):
@@ -295,9 +295,9 @@ cdef void finish_block(
     int my, int mx, const TileSums* s, const Conv* g, ptrdiff_t block, int t, int team, real* sums,
     ptrdiff_t step, real* dweight, real* dbias,
 ) noexcept nogil:
-    """Thread t's share of a block's dweight and dbias from its parts, added in their order.
+    """Thread t's share of a block's dweight and dbias from its parts, added in order.
 
-    The parts lie `step` apart.
+    The parts are `step` apart.
     """
     cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
     cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
@@ -388,7 +388,7 @@ cdef void winograd_weight_gradient(
     int algorithm, const Conv* g, const Incoming* d, const real* x, real* dweight, real* dbias,
     int threads,
 ) except *:
-    """dweight (FN, C, 3, 3) and dbias (FN,) from the gradient that comes in and x (N, H, W, C)."""
+    """dweight (FN, C, 3, 3) and dbias (FN,) from the incoming gradient and x (N, H, W, C)."""
     cdef int my = tile_height(algorithm), mx = tile_width(algorithm)
     cdef TileSums s = tile_sums_of(g, my, mx, lanes(x), threads)
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)

@@ -7,8 +7,8 @@
 # Each is a line transform down the columns, then along the rows, of vectors whose lanes are
 # channels. With m = 2 the points are 0, 1, -1 and infinity, and the factors 1, 1/2 and 1/4 only,
 # so that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and
-# infinity: with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Tiles of
-# 2 x 4 round in between, for 3/4 of the products of 2 x 2.
+# infinity: with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Errors of
+# 2 x 4 are in between, with 3/4 of the products of 2 x 2.
 #
 # m = 2:
 #
@@ -29,7 +29,7 @@
 # The rows of Bt come in pairs that share their sums: rows 0 and my+1, then 1 and 2, 3 and 4. A pair
 # for all columns of a patch is at most 12 vectors in registers; all 36 would not fit, and reading
 # a pixel again is cheaper than storing a vector twice. So the loop nest of V is: for pair: for
-# tile of a row: mx new columns, two are the last tile's.
+# tile of a row: mx new columns; two are the last tile's too.
 
 cdef extern from *:
     """
@@ -109,7 +109,7 @@ cdef inline void transform_pair(
     int my, int mx, int pair, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
     real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
-    """A pair of rows of V for a row of tiles; two columns of a tile are the next one's too."""
+    """A pair of rows of V for a row of tiles; neighbouring tiles share two columns."""
     cdef vec[real] d[6]
     cdef vec[real] first[6]
     cdef vec[real] second[6]
@@ -230,7 +230,7 @@ cdef inline void transform_filters_block(
     int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
     ptrdiff_t columns, real* to, ptrdiff_t step,
 ) noexcept nogil:
-    """One block [f][c][lanes of the block], zeros behind `columns`; strides as in `pack_block`."""
+    """One block [f][c][lanes of the block], zeros after `columns`; strides as in `pack_block`."""
     cdef ptrdiff_t width = block_width(columns, lanes(weight))
     cdef ptrdiff_t c, i
     cdef ptrdiff_t[3] shape = [3, 3, 1]
@@ -301,10 +301,10 @@ cdef void transform_filters(
     int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
     ptrdiff_t columns, real* to, ptrdiff_t step, real* of_zeros, int team,
 ) noexcept nogil:
-    """All blocks, one after the other; `step` from frequency to frequency.
+    """All blocks, one after another; `step` from frequency to frequency.
 
-    `of_zeros`, unless it is NULL, takes what a window of zeros gives in each column, whose filter
-    then lies in one piece.
+    `of_zeros`, unless it is NULL, receives what a window of zeros gives in each column, whose
+    filter must then be contiguous.
     """
     cdef Filters p
     cdef int i
