@@ -1,6 +1,6 @@
 """The kernels of the Numba backend; imported only when that backend is used.
 
-The words, in ``words/``, which alone know vectors:
+The words, in ``words/``; no other code here handles vectors:
 
 tile                  the words for arithmetic
 square                the words for squares of pixels
@@ -10,19 +10,19 @@ lanewise              the words for channels that stay in their lanes
 wide                  the words for sums of many terms
 pointer               the words for memory: pointers, tables, a kernel's arguments
 
-Kernels, which read as their loops:
+Kernels, written as their loops:
 
 product               matrix product through tables: convolution and fully connected layers
-gate                  what reaches and leaves a convolution, with what follows it
+gate                  a convolution's incoming and outgoing images, with what is fused to it
 winograd              Winograd's convolution, forward and for the input gradient
 winograd_transform    its transforms of patches, filters and tiles
 winograd_gradient     weight gradient by Winograd's algorithm
 conv_few_channels     input gradient of few channels
-conv_sparse_gradient  weight gradient behind ReLU and pooling, from the winners alone
+conv_sparse_gradient  weight gradient through ReLU and pooling, from the winners alone
 grouped_depthwise     depthwise convolution and its gradients
 grouped               convolution in groups, with any stride and dilation
 pool, pool_average    max pooling and average pooling
-move                  numbers to another place
+move                  copies of numbers, perhaps scaled or in another dtype
 columns               im2col and its adjoint
 activation            activations
 norm, norm_images     batch normalisation of features, and per channel
@@ -39,5 +39,5 @@ offsets               the tables of offsets of a convolution
 winograd_tiling       how the tiles of a Winograd convolution are cut into blocks
 ways                  which ways calls took, read from what ran
 launch                compiling kernels, keeping them on disk, running them on a team of threads,
-                      and running again what it has recorded
+                      and repeating recorded launches
 """

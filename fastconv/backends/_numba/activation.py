@@ -1,11 +1,10 @@
-"""Activations: one pass over memory, and forward again on the way back.
+"""Activations: one pass over memory each way; backward computes again from the input.
 
     for my elements:  out = f(x);  dx = dout * f'(x)          (ReLU: dx = dout where mask)
 
-ReLU keeps a mask, a byte for each value. The others keep nothing but the input, and backward
-computes from x. LLVM turns these plain loops into
-vectors; for that the exponential function is written out here, since a call of the C library's
-would end the loop's vectors. The error function is such a call.
+ReLU keeps a mask, one byte for each value. The others keep only x. LLVM vectorises these plain
+loops, but not around a call of the C library: so the exponential function is written out here.
+Only the error function is such a call.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -46,7 +45,7 @@ KINDS = get_args(Activation)
 LEAKY_RELU, ELU, GELU, SILU, TANH, SIGMOID = range(6)
 
 LIMITS = {FLOAT: (-87.0, 88.0), DOUBLE: (-708.0, 709.0)}
-"""Where exp is neither 0 nor infinite."""
+"""The least and the largest x for which exp(x) is neither 0 nor infinite."""
 
 LN2 = {
     FLOAT: (0.693359375, -2.12194440e-4),
@@ -55,10 +54,10 @@ LN2 = {
 """ln 2 as a sum, whose first part times a whole number is exact."""
 
 MAGIC = {FLOAT: 1.5 * 2**23, DOUBLE: 1.5 * 2**52}
-"""Added to a number, it leaves the next whole number in the low bits."""
+"""Adding it rounds a number, and leaves the whole number in the low bits."""
 
 TERMS = {FLOAT: 7, DOUBLE: 13}
-"""Of the Taylor series, for half of ln 2 at most."""
+"""Terms of the Taylor series, for arguments up to half of ln 2."""
 
 
 @word
@@ -77,13 +76,13 @@ def power_of_two(typing: Any, shifted: Any) -> Any:
 
 
 def exponentials(real: int) -> tuple[Any, Any]:
-    """exp(x), and exp(x) - 1, whose digits are right near 0 too."""
+    """Make exp(x), and exp(x) - 1, which is accurate near 0 too."""
     number: Any = ELEMENTS[real]
     (least, most), (high, low), magic, terms = LIMITS[real], LN2[real], MAGIC[real], TERMS[real]
 
     @helper
     def parts_of(x):
-        """(scale, rest): exp(x) = scale + scale*rest, for x cut to the limits."""
+        """(scale, rest): exp(x) = scale + scale*rest, with x clipped to the limits."""
         x = x if x > number(least) else number(least)
         x = x if x < number(most) else number(most)
         shifted = x * number(1.4426950408889634) + number(magic)

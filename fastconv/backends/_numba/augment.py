@@ -6,10 +6,10 @@
                  for row:  for vector:  for tap:  sum
     tone:    for image:  gain*x + offset, then the box
 
-A place outside of the image is brought to the frame, so that nothing branches on where it is,
-and no place, however wild, leads out of scratch. The four neighbours of a pixel are loaded one by
-one: places of neighbouring pixels lie anywhere. The tile of smoothing is one vector, kept in a
-register over all taps; scratch is wide enough for whole vectors.
+Places outside the image are clipped to the frame, so that nothing branches on where a place is,
+and no place, however wild, leads out of scratch. The four neighbours of a place are loaded one by
+one, since the places of adjacent pixels may be anywhere. Smoothing keeps its sum, one vector, in
+a register over all taps; scratch is wide enough for whole vectors.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -37,7 +37,7 @@ WARP_WORK = 8
 
 @helper
 def clamped(place, low, size):
-    """The place brought to low..size, NaN to low."""
+    """The place clipped to low..size, NaN to low."""
     if place > size:
         return size
     return place if place > low else low
@@ -52,11 +52,12 @@ def whole(place):
 
 @helper
 def between(s, t, part):
+    """s + part*(t - s), but s where `part` is 0: there a NaN in t does not count."""
     return s if part == 0 else s + part * (t - s)
 
 
 def warp(real: int, with_field: int) -> Kernel:
-    """out [image][channel][v][u]: x at the places that matrix [image][2][3] and field say."""
+    """out [image][channel][v][u]: x at the places of matrix [image][2][3] and field."""
     number: Any = ELEMENTS[real]
 
     def kernel(block, part, parts):
@@ -134,7 +135,7 @@ def smooth(real: int, lanes: int) -> Kernel:
 
 
 def tone(real: int) -> Kernel:
-    """out [image][channel][v][u] = gain*x + offset, but the fill value inside of the boxes."""
+    """out [image][channel][v][u] = gain*x + offset, but the fill value inside the boxes."""
 
     def kernel(block, part, parts):
         x, gain, offset, out, value = pointers(block, 0, 5, real)

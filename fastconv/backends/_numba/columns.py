@@ -1,4 +1,4 @@
-"""im2col and its adjoint, on images in the book's own memory, (N, C, H, W).
+"""im2col and its adjoint col2im, on images in the book's layout, (N, C, H, W).
 
     im2col:  for row of windows:  pad its image into this thread's scratch, once
                  for a few windows:  for channel:  for row fy:  lay down the run of FW values
@@ -6,14 +6,14 @@
     col2im:  for image:  for window:  for channel:  for row fy:
                  add the run to the padded scratch;  then its inside is copied out
 
-A run is one row of one filter, a few values long: too short for a call of memcpy or for a
-vector. im2col puts whole vectors together from neighbouring runs, whose places in scratch it
-keeps in a table; col2im adds a run as one piece of 4 or 8 values, zeros behind it. Both read
-or write beyond runs: scratch has room around it, rows of the column matrix are put together
-in a stage of a few kilobytes, and an image's last windows are read from there.
+A run is one row of one filter, a few values long: too short for memcpy or for a vector. im2col
+assembles whole vectors from neighbouring runs, whose places in scratch are in a table; col2im
+adds a run as one piece of 4 or 8 values, zeros after it. Both read or write beyond runs, so
+scratch has a margin around it. im2col assembles rows of the column matrix in a stage of a few
+kilobytes; col2im reads an image's last windows from such a stage.
 
-The column matrix is many times as large as the images, and its memory is what these kernels
-wait for. One that no cache could hold is written past the caches, which spares reading it.
+The column matrix is many times as large as the images, and these kernels are bound by its
+memory. One that no cache could hold is written past the caches, which saves reading it first.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -32,20 +32,20 @@ from .words.tile import add, tile
 __all__ = ["SLACK", "STAGE_BYTES", "STREAM_BYTES", "col2im", "im2col"]
 
 SLACK = 16
-"""Values in front of a run and behind it that a kernel may touch, of no meaning there."""
+"""Values before and after a run that a kernel may touch; they have no meaning."""
 
 STAGE_BYTES = 1 << 12
-"""Of the column matrix, put together before they are written."""
+"""Bytes of the column matrix that are assembled before they are written."""
 
 STREAM_BYTES = 1 << 24
-"""Of a column matrix from which on it is written past the caches; also in _cython/columns.pxi."""
+"""Bytes from which on a column matrix is written past the caches; also in _cython/columns.pxi."""
 
 MANY_RUNS = 24
-"""In a window: enough to do between two windows that overlap."""
+"""Runs of a window: enough work between two windows that overlap."""
 
 
 def run_layer(lanes: int, side: int) -> Any:
-    """Lays runs down one after the other; `side` is their length, where that is a constant."""
+    """Lays runs down one after another; `side` is their length, where that is a constant."""
 
     @helper
     def lay_runs(target, base, at, runs, width):
@@ -61,7 +61,7 @@ def run_layer(lanes: int, side: int) -> Any:
 
 
 def run_adder(piece: int) -> Any:
-    """Adds a run; what follows up to a whole piece is read, and written back."""
+    """Adds a run; values after it, up to a whole piece, are read and written back."""
 
     @helper
     def add_run(target, source, count):
@@ -72,11 +72,11 @@ def run_adder(piece: int) -> Any:
 
 
 def past_caches(lanes: int) -> Any:
-    """Copies values that are not read again soon, by vectors of so many lanes."""
+    """Copies values that are not read again soon, by vectors of `lanes`."""
 
     @helper
     def copy_past_caches(target, source, count):
-        # Elements until the target lies as a whole vector must.
+        # Single elements until the target is aligned for a whole vector.
         ahead = min(count, -address(target) % lanes)
         copy(target, source, ahead)
         whole = ahead + (count - ahead) // lanes * lanes
@@ -138,7 +138,7 @@ def im2col(real: int, lanes: int, side: int, past: int) -> Kernel:
 
 
 def col2im(real: int, lanes: int, side: int) -> Kernel:
-    """x [image][channel][y][x]: the sum of the entries of col that im2col takes from there."""
+    """Each pixel of x [image][channel][y][x] sums the entries of col taken from it."""
     piece = 4 if 0 < side <= 4 else 8
     add_run = run_adder(piece)
 
@@ -152,10 +152,10 @@ def col2im(real: int, lanes: int, side: int) -> Kernel:
         frame_height, frame_width = height + 2 * pad, width + 2 * pad
         frame_plane = frame_height * frame_width
         scratch, stage = scratch + part * scratch_size, stage + part * stage_size
-        # Behind these rows the matrix goes on for as long as a run may be read too far.
+        # After these rows the matrix is long enough for runs to be read past their ends.
         direct = max(0, oh - (SLACK + size - 1) // size)
-        # Neighbouring windows overlap. Where a window is small, what is read would still be on
-        # its way to the cache: others come between.
+        # Neighbouring windows overlap. After a small window, the next would read what is still
+        # on its way to the cache, so that others come between.
         step = piece if channels * fh < MANY_RUNS else 1
         first, last = share(images, part, parts)
         for image in range(first, last):

@@ -45,13 +45,13 @@ SIDES = {"winograd2": (2, 2), "winograd2x4": (2, 4), "winograd4": (4, 4)}
 """Height and width of the tiles, by algorithm."""
 
 LONGEST_SUM = 256
-"""Products that are summed up one after the other: longer sums lose digits.
+"""Products of one sum: longer sums lose digits, and are cut.
 
-Cython's are cut from 192 on (`_cython/product.pxi`): either was measured on its own kernels.
+Cython's may have 192 (`_cython/product.pxi`): each limit was measured on its own kernels.
 """
 
 LONGEST_PART = 128
-"""Products of a longer sum, at most, that are summed up from 0."""
+"""Most products of each part that a longer sum is cut into."""
 
 
 def forward(
@@ -64,7 +64,7 @@ def forward(
     layout: WeightLayout,
     outgoing: Outgoing,
 ) -> None:
-    """Output of a convolution of `g`, whose weights lie as `layout` says."""
+    """Output of a convolution of `g`, whose weights have this layout."""
     if algorithm in SIDES:
         p = offsets.forward(g, layout, 1)
         size = g.oh, g.ow
@@ -93,7 +93,7 @@ def input_gradient(
         size = g.h, g.w
         winograd(team, SIDES[algorithm], p, size, g.n, incoming, weight, None, Outgoing(dx))
         return
-    # As in _cython/conv_input_gradient.pxi, but for 1 x 1, where there are no taps to add up.
+    # As in _cython/conv_input_gradient.pxi, except for 1 x 1, which has no taps to add up.
     if 2 * g.c <= team.machine.lanes(dx.itemsize) and g.window > 1:
         few_channels_gradient(team, incoming, weight, g, dx)
         return
@@ -108,7 +108,7 @@ def input_gradient(
 def few_channels_gradient(
     team: Team, incoming: Incoming, weight: Array, g: WindowGeometry, dx: Array
 ) -> None:
-    """The same where the input's channels fill less than half a vector."""
+    """`input_gradient` where the input's channels fill less than half a vector."""
     if not dx.size:
         return
     dout, gate, kind = incoming

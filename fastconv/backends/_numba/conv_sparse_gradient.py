@@ -1,4 +1,4 @@
-"""Weight gradient behind ReLU and 2x2 max pooling, from the winners alone. Filters are 3 x 3.
+"""Weight gradient through ReLU and 2x2 max pooling, from the winners alone. Filters are 3 x 3.
 
     for image, or band of windows of one:
         for filter:  list the windows that pass a gradient: where the winner is, and dout
@@ -9,14 +9,14 @@
                 for entry of the list:  t[fy, fx] += dout * frame[winner + (fy, fx)]
                 sums[filter][block] += t
 
-At most one of a window's four gradients is not zero, so this is a quarter of the products,
-and the same sum but for its order.
+At most one of a window's four output gradients is not zero, so this takes a quarter of the
+multiply-adds, and skips nothing but zeros.
 
 The register tile: the 9 taps of a filter, by K vectors of channels. An entry broadcasts one
-gradient for 9*K multiply-adds, whose other factor comes straight from memory: one load each.
-That is all the hardware can load, if it finds it in the first cache; hence bands, and frames
-that hold one block of channels, where the taps of a row lie side by side. K = 2 of 32
-registers, 1 of 16. Channels that are missing of the last block are zeros in the frame.
+gradient for 9*K multiply-adds, whose other factors come straight from memory, one load each.
+The hardware can load that much only from the first cache: hence bands, and frames that hold one
+block of channels, where the taps of a row are side by side. K is 2 with 32 registers, 1 with 16.
+Channels missing in the last block are zeros in the frame.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -36,7 +36,7 @@ CLOSED = 4
 """Winner of a window that passes no gradient."""
 
 PLACES = CLOSED + 1
-"""What a winner may be."""
+"""How many values a winner may have."""
 
 
 def framed(lanes: int, vectors: int) -> Any:
@@ -45,7 +45,7 @@ def framed(lanes: int, vectors: int) -> Any:
 
     @helper
     def words(to, image, height, image_width, channels, there, top, left, rows, columns):
-        """Pixels from (top, left) of the image on; `there` channels of it, zeros behind them."""
+        """Pixels from (top, left) of the image on; `there` of its channels, zeros after them."""
         first = min(max(-left, 0), columns)
         last = max(min(image_width - left, columns), first)
         for y in range(top, top + rows):
@@ -69,7 +69,7 @@ def framed(lanes: int, vectors: int) -> Any:
 
 
 def list_sum(lanes: int) -> Any:
-    """Words for the sum of a list; `lanes` elements behind it are overwritten."""
+    """Words for the sum of a list; `lanes` elements after it are overwritten."""
 
     @helper
     def words(values, count, zeros):
@@ -87,10 +87,10 @@ def list_sum(lanes: int) -> Any:
 
 
 def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
-    """sums[group][filter][block][fy][fx][width], then [filter] of dout alone, of a group's images.
+    """sums[group][filter][block][fy][fx][width], then [filter] of dout alone, by group of images.
 
-    The parts form groups; a group takes some of the images, a member of it some of the
-    filters. A frame holds what `band` rows of windows see.
+    The parts form groups: a group takes some of the images, each of its parts some filters. A
+    frame holds what `band` rows of windows see.
     """
     width = lanes * vectors
     put, sum_up = framed(lanes, vectors), list_sum(lanes)
@@ -105,7 +105,7 @@ def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
         group, member = part // members, part % members
         if group >= groups:
             return
-        # One window sees its four places' windows: 2 strides on from one to the next.
+        # A window of the pooling sees the windows of its four outputs; the next is 2 strides on.
         columns = 2 * stride * across - stride + 3
         row_step = columns * width
         frame_size = (2 * stride * band - stride + 3) * row_step
@@ -135,7 +135,7 @@ def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
                         for row in range(rows):
                             to = i * frame_size + 2 * row * stride * row_step
                             for _ in range(across):
-                                # Without a branch, which would go wrong as often as not.
+                                # Without a branch, which could not be predicted.
                                 place = winner[at]
                                 places[n] = to + shift[place]
                                 gradients[n] = dout[at]

@@ -22,23 +22,23 @@ from .words.pointer import LINE
 __all__ = ["weight_gradient"]
 
 SUMS_BYTES = 1 << 22
-"""Memory for the threads' own sums of a weight gradient; where it is full, they share.
+"""Memory for separate sums of each thread in a weight gradient; beyond it, threads share sums.
 
 Each thread then lays out every image for itself, which takes less time than going through
-twice as many sums at every image.
+twice as many sums for every image.
 """
 
 LEAST_CHUNK, MOST_CHUNK = 96, 128
-"""Tiles that one partial sum of Winograd's algorithm spans."""
+"""Tiles in one partial sum of Winograd's algorithm."""
 
 CHUNK_BYTES = 1 << 19
-"""For the transformed tiles of one chunk: they must stay in the second cache, with room."""
+"""For the transformed tiles of one chunk, which must leave space in the second cache."""
 
 WINDOW_BYTES = 1 << 16
-"""For the pixels of tiles side by side, before they are transformed."""
+"""For the pixels of adjacent tiles, before they are transformed."""
 
 FRAME_BYTES = 20 << 10
-"""What the sparse kernel reads again and again: it must stay in the first cache, with room."""
+"""For what the sparse kernel reads repeatedly, which must leave space in the first cache."""
 
 
 def weight_gradient(
@@ -68,7 +68,7 @@ def up(count: int, step: int) -> int:
 
 
 def teams(parts: int, images: int, group_bytes: int) -> int:
-    """Groups of threads that each have sums of their own, over some of the images."""
+    """How many groups of threads have separate sums, each over some of the images."""
     return max(1, min(parts, images, SUMS_BYTES // group_bytes))
 
 
@@ -78,7 +78,7 @@ def teams(parts: int, images: int, group_bytes: int) -> int:
 def taps_tile(machine: Machine, filters: int, taps: int, itemsize: int) -> tuple[int, int, int]:
     """Lanes, rows and vectors of the register tile for a product of `taps` rows."""
     lanes, rows, vectors = machine.tile(filters, itemsize)
-    # With few channels, a last tile of few rows is much of the whole. 3 x 3 filters fill 9.
+    # With few channels, rows missing in the last tile cost much. 3 x 3 filters fill 9 rows.
     if 10 * vectors < machine.registers and -taps % 9 < -taps % rows:
         rows = 9
     return lanes, rows, vectors
@@ -137,7 +137,7 @@ def channels_tile(
     """Lanes, rows and vectors of the register tile for a product of `channels` rows."""
     lanes, rows, vectors = machine.tile(filters, itemsize)
     rows = min(rows, 8)
-    # Of the common numbers of channels 4 and 8 leave nothing over; 6 must not leave much.
+    # Common numbers of channels are multiples of 4 and 8; 6 rows must not leave much over.
     if 20 * up(channels, rows) > 21 * up(channels, 4):
         rows = 4
     return lanes, rows, vectors
@@ -169,7 +169,7 @@ def _winograd(
     chunk = min(max(LEAST_CHUNK, min(chunk, MOST_CHUNK)), most)
     chunk = -(-most // -(-most // chunk))
     line = LINE // x.itemsize
-    # Tiles side by side that share a window of pixels.
+    # Adjacent tiles that share one stretch of pixels.
     pixel_bytes = ((my + 2) * depth + my * whole) * x.itemsize
     run = max(1, min(WINDOW_BYTES // (mx * pixel_bytes), -(-g.ow // mx)))
     patch_size = (my + 2) * (mx * run + 2) * depth + my * mx * run * whole

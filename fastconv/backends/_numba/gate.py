@@ -1,18 +1,18 @@
-"""What reaches a convolution, and what leaves it, together with what follows it.
+"""How images reach a convolution, and how they leave it through the ReLU and pooling fused to it.
 
-Incoming: images, or the gradient that comes back through what follows.
+Incoming: images, or the gradient that comes back through ReLU and pooling.
 
     for row:  for pixel:  for vector of channels:
         no gate:    to = dout(y, x)
         ReLU:       to = dout(y, x)          where out(y, x) > 0,                    else 0
         and pool:   to = dout(y//2, x//2)    where winner(y//2, x//2) = 2*(y%2) + x%2, else 0
 
-Outgoing: the convolution's output, perhaps plus images of its shape, the ReLU of it, or of that
-the maxima of 2x2 windows.
+Outgoing: the convolution's output, perhaps plus a residual, then perhaps ReLU, then perhaps the
+maxima of 2x2 windows.
 
 The output before ReLU and pooling is never an array, nor is its gradient: kernels hold the
-window they work on in scratch or in registers anyway, and pass the gate there. Channels that do
-not fill a vector go one by one, through the same text.
+window they work on in scratch or in registers anyway, and apply the gate there. Channels that do
+not fill a vector go one by one, through the same code.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -33,15 +33,15 @@ NO_GATE, RELU_GATE, POOL_GATE = 0, 1, 2
 
 
 class Incoming(NamedTuple):
-    """Images, or the gradient of a convolution's output as what follows hands it back.
+    """Images, or the gradient that comes back through ReLU and pooling.
 
     Attributes
     ----------
     dout : array
-        (N, C, H, W); behind pooling (N, C, H//2, W//2).
+        (N, C, H, W); with pooling (N, C, H//2, W//2).
     gate : array or None
-        Of dout's shape: behind ``RELU_GATE`` the output of the ReLU, behind ``POOL_GATE``
-        the winners of the windows.
+        Of dout's shape: with ``RELU_GATE`` the output of the ReLU, with ``POOL_GATE`` the
+        winners of the windows.
     kind : int
     """
 
@@ -51,14 +51,14 @@ class Incoming(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """Where a convolution's output goes, by way of what follows it.
+    """Where a convolution's output goes, through ReLU and pooling.
 
     Attributes
     ----------
     out : array
-        (N, C, H, W); behind pooling (N, C, H//2, W//2).
+        (N, C, H, W); with pooling (N, C, H//2, W//2).
     winner : array or None
-        Behind pooling: takes the winners, where somebody needs them.
+        With pooling: receives the winners, where they are needed.
     kind : int
     residual : array or None
         Of out's shape: added to the output; not with pooling.
@@ -77,7 +77,7 @@ class Outgoing(NamedTuple):
 
 @cache
 def relu_pixels(lanes: int) -> Any:
-    """count elements of dout, 0 where the gate is not above 0."""
+    """`count` elements of dout, 0 where the gate is not above 0."""
 
     @helper
     def words(to, dout, gate, count):
@@ -94,7 +94,7 @@ def relu_pixels(lanes: int) -> Any:
 
 @cache
 def pool_pixel(lanes: int) -> Any:
-    """One pixel of `count` channels: dout of its window where `place` is the winner."""
+    """One pixel of `count` channels: dout of its window where `place` is the winner, else 0."""
 
     @helper
     def words(to, dout, winner, place, count):
@@ -118,8 +118,8 @@ def gated_window(lanes: int) -> Any:
     They take ``(kind, dout, gate, winner, height, width, channels, top, left, rows, columns, to,
     to_pixel)``. dout, and the gate (`winner`, where it is one), are those of the image; height
     and width are those of the convolution's output, also where dout is pooled. Pixels are
-    `to_pixel` >= channels elements apart in `to`, with zeros behind the channels, and are
-    zeros where there is no image.
+    `to_pixel` >= channels elements apart in `to`, with zeros after the channels, and are zeros
+    outside the image.
     """
     relu_words, pool_words = relu_pixels(lanes), pool_pixel(lanes)
 
@@ -141,7 +141,7 @@ def gated_window(lanes: int) -> Any:
     ):
         step = width
         if kind == 2:
-            # An odd last row or column belongs to no window.
+            # With pooling, an odd last row or column belongs to no window.
             step, height, width = width // 2, height // 2 * 2, width // 2 * 2
         first = min(max(-left, 0), columns)
         last = max(min(width - left, columns), first)
@@ -154,7 +154,7 @@ def gated_window(lanes: int) -> Any:
             row = to + first * to_pixel
             if kind < 2:
                 at = (y * step + left + first) * channels
-                # Where no gap is between pixels, a row is one long pixel.
+                # Without gaps between pixels, a row is one long pixel.
                 joined = last - first if channels == to_pixel else 1
                 for x in range(0, last - first, max(joined, 1)):
                     here, i = row + x * to_pixel, at + x * channels

@@ -7,17 +7,16 @@
                 t(pixels that the taps reach) += s(their pixels, c) * weight(taps, c)
             target = t
 
-The channels of one group lie far apart from pixel to pixel, at steps that share few places of
-the first cache; copied together they stay in it. Which pixels a tap reaches, and where it
-reads, are in the tables of `window_tables`; the input gradient has the same loops and other
-tables. Where the taps of a filter row read neighbours they are one product, over source rows
-with zeros around them; else each is clipped to what it reaches. The weight gradient turns the
-product round,
+The channels of one group are far apart from pixel to pixel, at steps that hit few sets of the
+first cache; copied together they stay in it. The tables of `window_tables` say which pixels a
+tap reaches, and what it reads; the input gradient has the same loops and other tables. Where the
+taps of a filter row read neighbouring pixels they are one product, over source rows with zeros
+around them; else each is clipped to what it reaches. The weight gradient reverses the product,
 
     sums(taps, c) += s(pixels, c) * dout(pixels)
 
-with sums of its own for each thread, since all bands add to the same. The register tile is that
-of `product`; pixels that do not fill it go by half of it, and one by one.
+with separate sums for each thread, since all bands add to the same ones. The register tile is
+that of `product`; pixels that do not fill it go half a tile at a time, then one by one.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -36,7 +35,7 @@ __all__ = ["grouped", "grouped_sums", "look_for_others"]
 
 
 def pixel_copier(lanes: int) -> Any:
-    """`count` channels of each pixel; both sides are that far apart from pixel to pixel."""
+    """Copy `count` channels of each pixel; the steps are from pixel to pixel."""
 
     @helper
     def copy_pixels(source, source_step, pixels, count, target, target_step):
@@ -86,7 +85,7 @@ def add_product(lanes: int, rows: int, vectors: int) -> Any:
 
 
 def add_products(lanes: int, rows: int, vectors: int) -> Any:
-    """The same for any number of rows, cut into tiles, and `columns` that fill these."""
+    """`add_product` for any number of rows, cut into tiles, and `columns` that fill these."""
     half = max(1, rows // 2)
     whole_tile, half_tile, one_row = (add_product(lanes, r, vectors) for r in (rows, half, 1))
 
@@ -152,7 +151,7 @@ def grouped(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
 
 
 def look_for_others(real: int) -> Kernel:
-    """The flag becomes 0 where a value is NaN or infinite."""
+    """Set the flag to 0 if a value is NaN or infinite."""
     number: Any = ELEMENTS[real]
 
     def kernel(block, part, parts):

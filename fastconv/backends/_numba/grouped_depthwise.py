@@ -8,15 +8,15 @@
 
 Channels fill the vectors and no value is shared between them, so one multiply-add needs one
 load of a pixel; R pixels share the load of a weight. Memory is walked through once, in order:
-with the vector of channels outside, its next pixel would be a page away. Runs come from the
+with the loop over channels outside, the next pixel would be a page away. Runs come from the
 tables of `window_tables`, and the same loops give the input gradient.
 
-The weight gradient runs over the same tables: of R pixels dout stays in registers,
+The weight gradient walks by the same tables, with dout of R pixels in registers,
 
     for vector of channels:  d = dout(R pixels);  for tap:  sum(tap) += x(pixel r, tap) * d[r]
 
 and each part adds the sums of an image to its own total, since long sums lose digits. Channels
-that do not fill a vector go one by one, through the same text.
+that do not fill a vector go one by one, through the same code.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -149,7 +149,7 @@ def sums_of(rows: int, lanes: int) -> Any:
 
 
 def depthwise_sums(real: int, lanes: int) -> Kernel:
-    """totals [part][tap][width] and behind the taps the sums of dout; sums are of one image."""
+    """totals [part][tap][width] and after the taps the sums of dout; `sums` are of one image."""
     some_pixels, one_pixel = sums_of(PIXELS, lanes), sums_of(1, lanes)
 
     def kernel(block, part, parts):

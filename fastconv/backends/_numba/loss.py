@@ -2,7 +2,7 @@
 
     for my samples:  largest;  p = exp(scores - largest);  p /= sum;  loss
 
-A row of scores is a few classes long and its time is that of `exp`.
+A row of scores is a few classes long, and most of its time is `exp`: no tile.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -44,7 +44,7 @@ def softmax_forward(real: int) -> Kernel:
             if smoothing == 0:
                 losses[r] = -math.log(p[labels[r]] + 1e-7)
             else:
-                below = 0.0  # the mean of log(p) is that of x - top, less log(total)
+                below = 0.0  # mean(log(p)) = mean(x - top) - log(total)
                 for c in range(columns):
                     below += x[c] - top
                 pulled = (1 - smoothing) * (x[labels[r]] - top) + smoothing * below / columns

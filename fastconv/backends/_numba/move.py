@@ -1,9 +1,9 @@
-"""Moves: numbers to another place, perhaps scaled or in another dtype.
+"""Moves: copies of numbers, perhaps scaled or in another dtype.
 
     for piece of a row, in parallel:  for i:  out(i) = source(i) * factor
 
-The arrays have one shape and any steps. Rows are the axis whose places lie closest in the target,
-with as many axes around it as there are.
+The arrays have the same shape and any steps. A row runs along the axis whose elements are closest
+in the target.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -49,7 +49,7 @@ def row_mover(source_type: int, target_type: int) -> Any:
 
 
 def move(source_type: int, target_type: int) -> Kernel:
-    """out = source * factor; the table has length, step of source and of out for each axis.
+    """out = source * factor; the table has length, source step and out step of each axis.
 
     Rows are the last axis.
     """
@@ -91,7 +91,7 @@ def move_to(team: Team, out: Array, source: Array, factor: float = 1.0) -> None:
 def put(team: Team, out: Array, source: Array) -> None:
     """out = source, where a kernel needs weights in another place.
 
-    NumPy is as fast for so few numbers, but a recording whose weights change would not know of it.
+    NumPy would be as fast for so few numbers, but a recording would not repeat its copy.
     """
     to = recording()
     if to is None or to.weights_stay:

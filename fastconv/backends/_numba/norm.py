@@ -3,9 +3,8 @@
     for chunk of my columns:  mean of each;  variance;  out
                               (backward: sums of dout and dout * normalized;  dx)
 
-Every column is summed by itself, downwards: LLVM turns these plain loops into vectors across
-columns by itself, without leave to reorder a sum. CHUNK columns at a time stay in the cache over
-the three passes.
+Each column is summed by itself, downwards, so that LLVM can vectorise these plain loops across
+columns without reordering a sum. CHUNK columns at a time stay in the cache over the three passes.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -62,7 +61,7 @@ def batchnorm_train(real: int) -> Kernel:
 
 
 def batchnorm_infer(real: int) -> Kernel:
-    """out [row][column] by the mean and variance that are given."""
+    """As `batchnorm_train`, by a given mean and variance: out [row][column]."""
     number: Any = ELEMENTS[real]
 
     def kernel(block, part, parts):
@@ -100,7 +99,8 @@ def batchnorm_backward(real: int) -> Kernel:
                     dgamma[c] += dout[r * columns + c] * normalized[r * columns + c]
             for r in range(rows):
                 for c in mine:
-                    # The mean and the variance depend on x too: their share is taken off.
+                    # Mean and variance depend on x too: this takes off what is constant over
+                    # the batch, and what is proportional to normalized.
                     common = (dbeta[c] + normalized[r * columns + c] * dgamma[c]) / count
                     scale = gamma[c] / math.sqrt(variance[c] + number(epsilon[0]))
                     dx[r * columns + c] = scale * (dout[r * columns + c] - common)

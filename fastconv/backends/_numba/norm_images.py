@@ -5,16 +5,16 @@
     backward:    for pixels, in parallel:  sums += g;  products += g*(x - mean)
                  for pixels, in parallel:  dx = slope*(g - level - (x - mean)*tilt)
 
-Memory is channels-last, so channels fill the vectors. A pixel of few channels would fill few:
-what runs here is a row of whole pixels, of about WIDTH columns or more, and what belongs to a
-channel lies in a table as often as the row has pixels. Only the last row may be shorter. Columns
-that do not fill a vector go one by one, through the same text.
+Memory is channels-last, so channels fill the vectors. A pixel of few channels would leave lanes
+empty, so the loops go over rows of whole pixels, about WIDTH columns or more, with tables that
+repeat a channel's values for each pixel of a row. Only the last row may be shorter. Columns that
+do not fill a vector go one by one, through the same code.
 
-All this waits for memory. Statistics read x once: each value less the first pixel's, which is a
-sample of the same numbers, so that its square is never large against their variance. Sums are
-doubles, a column each and for each part; TOGETHER rows go at a time, so that sums are read and
-written at a part of the cost. Backward adds these rows up in a register first, in the dtype of the
-images.
+All this is bound by memory. Statistics read x once, less the first pixel: that is a sample of the
+same numbers, so that the squares are never large against the variance. Sums are doubles, one for
+each column and part; TOGETHER rows go at a time, and share the cost of reading and writing the
+sums. In backward, what TOGETHER rows add to a column is summed in a register, in the dtype of the
+images, and then added to the column's sum.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -44,7 +44,7 @@ def row_width(channels: int) -> int:
 
 
 def add_moments(rows: int, lanes: int) -> Any:
-    """`rows` rows of x are added to one vector of columns."""
+    """Add `rows` rows of x to one vector of columns."""
 
     @helper
     def words(x, width, first, sums, squares):
@@ -61,7 +61,7 @@ def add_moments(rows: int, lanes: int) -> Any:
 
 
 def moments(real: int, lanes: int) -> Kernel:
-    """Of my pixels of x [pixel][channel]: sums of x - first, and of their squares."""
+    """Over my pixels of x [pixel][channel]: sums of x - first, and of its squares."""
     many, single = add_moments(TOGETHER, lanes), add_moments(1, lanes)
     many_tail, single_tail = add_moments(TOGETHER, 1), add_moments(1, 1)
 
@@ -137,7 +137,7 @@ def apply(real: int, lanes: int, added: int, rectified: int) -> Kernel:
 
 
 def add_gradients(rows: int, lanes: int, gated: bool, kept: bool) -> Any:
-    """`rows` rows are added to one vector of columns."""
+    """Add `rows` rows to one vector of columns."""
 
     @helper
     def words(dout, gate, x, to, width, mean, sums, products):
@@ -158,7 +158,7 @@ def add_gradients(rows: int, lanes: int, gated: bool, kept: bool) -> Any:
 
 
 def gradient_sums(real: int, lanes: int, gated: int, kept: int) -> Kernel:
-    """Of my pixels: sums of g, and of g*(x - mean); g itself where it is `kept`."""
+    """Over my pixels: sums of g, and of g*(x - mean); writes g itself where it is `kept`."""
     flags = gated > 0, kept > 0
     many, single = add_gradients(TOGETHER, lanes, *flags), add_gradients(1, lanes, *flags)
     many_tail, single_tail = add_gradients(TOGETHER, 1, *flags), add_gradients(1, 1, *flags)

@@ -4,9 +4,9 @@
         squares = x*x, zeros around
         for channel:  scale = k + alpha/size * sum of `size` neighbours;  out = x * scale**-beta
 
-Channels are next to each other, so LLVM turns these loops into vectors; a neighbour is the same
-row of squares, moved by one. Backward has the same loops, with the window turned round. The
-power is two roots where beta is 3/4, as in every network that is known for this layer.
+Channels are contiguous, so LLVM vectorises these loops; a neighbour is the same row of squares,
+shifted by one. Backward has the same loops, with the window reversed. The power is two square
+roots where beta is 3/4, as in all well-known networks with this layer.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.

@@ -1,6 +1,6 @@
 """Tables of offsets: where a convolution's products find what they multiply.
 
-Tables hold for one geometry, whatever the weights are, and are kept from call to call.
+A table depends on the geometry, not on the weights, and is kept from call to call.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows. A
 **tap** is one weight of a filter, in the order (fy, fx, c): then neighbours in a table are
@@ -24,9 +24,9 @@ Table = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class WeightLayout:
-    """How many filters there are, and the steps from one to the next and inside one.
+    """How many filters there are, and the steps between filters and within one.
 
-    Inside a filter the order is (c, fy, fx).
+    Within a filter the order is (c, fy, fx).
     """
 
     filters: int
@@ -36,9 +36,9 @@ class WeightLayout:
 
 @dataclass(frozen=True)
 class Frame:
-    """An image of `channels`, `height`, `width` put at (`top`, `left`) into zeros.
+    """An image of `channels`, `height`, `width`, placed at (`top`, `left`) in zeros.
 
-    Where the corner is negative, the image is cut.
+    A negative corner cuts off the image.
     """
 
     channels: int
@@ -51,7 +51,7 @@ class Frame:
 
     @cached_property
     def size(self) -> int:
-        """Elements of the frame; 0 where the image is used as it lies."""
+        """Elements of the frame; 0 where the image is used in place."""
         frame = (self.top, self.left, self.frame_height, self.frame_width)
         return 0 if frame == (0, 0, self.height, self.width) else self.area * self.channels
 
@@ -62,7 +62,7 @@ class Frame:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """What the kernels take of a frame."""
+        """The numbers of a frame that kernels take."""
         return (
             int(self.size > 0),
             self.channels,
@@ -77,14 +77,14 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """One product result[row, column] = sum over k of x[at[row] + along[k]] * w[k, column].
+    """One product: result[row, column] = sum over k of x[at[row] + along[k]] * w[k, column].
 
     Attributes
     ----------
     frame : Frame
         Where x is.
     rows, terms, columns : int
-        Its size. `at`, `along` and `goes` go on beyond it, up to whole tiles.
+        Its size. `at`, `along` and `goes` are longer: they fill whole tiles.
     at, along : array
         Where in the frame to find element (row, k).
     goes : array
@@ -120,12 +120,12 @@ def grid(heights: Table, widths: Table, row_step: int, step: int) -> Table:
 
 
 def with_channels(table: Table, channels: int, step: int) -> Table:
-    """For each entry of the table, that of each channel."""
+    """Each entry of the table, for every channel."""
     return np.add.outer(table, np.arange(channels) * step).ravel()
 
 
 def filled(table: Table, rows: int) -> Table:
-    """The table up to a whole number of tiles, its last entry repeated."""
+    """The table, its last entry repeated to fill whole tiles."""
     return np.pad(table, (0, -len(table) % rows), mode="edge")
 
 
@@ -133,7 +133,7 @@ def filled(table: Table, rows: int) -> Table:
 def forward(g: WindowGeometry, layout: WeightLayout, rows: int, pooled: bool = False) -> Product:
     """Output: a row is a pixel of the output, a column a filter.
 
-    With `pooled`, each four rows are a window of 2x2 pixels, and `goes` is that of windows.
+    With `pooled`, every four rows are a window of 2x2 pixels, and `goes` has one entry for it.
     """
     height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
     step = g.stride * g.c
@@ -173,7 +173,7 @@ class Phase:
 
     places: Table
     taps: Table
-    margin: int  # zeros in front of the first window
+    margin: int  # zeros before the first window
     size: int  # windows and zeros from there on that are read
 
 
@@ -194,7 +194,7 @@ def phases(size: int, taps: int, stride: int, pad: int) -> list[Phase]:
 def input_gradient(g: WindowGeometry, layout: WeightLayout, rows: int) -> tuple[Product, ...]:
     """Input gradient: a row is a pixel of the input, a column a channel.
 
-    One product for each phase of both axes; places that none holds are reached by no window.
+    One product for each pair of phases; no window reaches the places that are in none.
     """
     filters = layout.filters
     products = []

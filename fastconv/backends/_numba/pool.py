@@ -4,9 +4,9 @@
         best = first real place of the window;  for each place:  keep the better, and where
 
 The tile is one vector of channels and the positions of their maxima, a byte each, kept in
-registers over the window: it is read once and written once. Channels that do not fill a
-vector go one by one, through the same text. Backward goes the same way and adds the gradient
-to the place that won, zero to the others: a masked add has no branch that could miss.
+registers over the window, which is read once and written once. Channels that do not fill a
+vector go one by one, through the same code. Backward has the same loops, and adds the gradient
+to the place that won and zero to the others: a masked add has no branch to mispredict.
 
 Where square windows tile the image, which is the usual case, their side is a constant: their
 places unroll, and backward writes each place once, without clearing or reading it.
@@ -28,7 +28,7 @@ __all__ = ["pool_backward", "pool_forward"]
 
 @helper
 def real_places(start, window, size):
-    """First and last (excluded) place of a window from `start` on that is in the image."""
+    """First and last (excluded) place inside the image of a window that begins at `start`."""
     return max(0, -start), min(window, size - start)
 
 
@@ -53,9 +53,9 @@ def keep_best(lanes: int) -> Any:
 
 
 def give_back(lanes: int, fresh: bool) -> Any:
-    """The gradient of one window to the place that won, for `lanes` channels.
+    """Give the gradient of one window to the place that won, for `lanes` channels.
 
-    It is added to what is there, unless that is `fresh` memory.
+    It is added to what is there, unless the memory is `fresh`.
     """
 
     @helper

@@ -8,9 +8,9 @@
         result(i, j, block) = t * outer(i) * outer(j)
 
 Memory is channels-last, so channels fill the vectors. A block is a cache line or two: the pixels
-of a window may all lie in one set of the first cache, and would not stay there to be read
-once more. Channels that do not fill a block go one by one, through the same text. A sum of its
-own for each row keeps large windows accurate.
+of a window may all fall into one set of the first cache, and would not stay there to be read
+again. Channels that do not fill a block go one by one, through the same code. A separate sum for
+each row keeps large windows accurate.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.

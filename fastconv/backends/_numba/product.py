@@ -1,7 +1,7 @@
 """Matrix product through tables of offsets: convolution and fully connected layers.
 
 A convolution is a product whose left factor is read in place, through two tables: element
-(row, k) is x[at[row] + along[k]]. What a row, a k and a column are makes the three products:
+(row, k) is x[at[row] + along[k]]. Three products differ in what a row, a k and a column are:
 
     ==============  ===================  =====================  ============
     result          row                  k                      column
@@ -17,17 +17,17 @@ A fully connected layer is the same with at = row*D and along = k. `multiply` ru
         for block of columns:  for tile of R rows:
             t = bias;  for k:  t[r] += x[at[r] + along[k]] * w[k];  result[r] = t
 
-with the residual and ReLU before the store; `multiply_pooled` the same without a residual, where
-each four rows are a window of 2x2 pixels and only the largest is stored; and `accumulate`, whose
-k runs over the pixels, adds t to sums of its thread instead. All three cut long sums in chunks of
-terms, each summed up from 0: long sums lose digits. Between chunks `multiply` keeps its total in
-memory, so that the loop over k has the registers to itself.
+with the residual and ReLU before the store. `multiply_pooled` does the same without a residual,
+but every four rows are a window of 2x2 pixels, and only the largest is stored. `accumulate`, whose
+k runs over the pixels, adds t to sums of its thread instead. All three cut long sums into chunks
+of terms, since long sums lose digits. Between chunks `multiply` keeps its total in memory, so that
+the loop over k has the registers to itself.
 
 The register tile: R rows of K vectors of columns. Each k loads K vectors and broadcasts R
 values for R*K multiply-adds; R*K accumulators hide the latency of the multiply-add and
 leave registers for the rest: 8 x 2 or 14 x 1 of 32, 6 x 2 or 8 x 1 of 16. The right factor
-is packed, or read where it lies, so that a block's columns are consecutive; what is missing
-of the last block is zeros. Tables are filled up to whole tiles by repeating the last row.
+is packed, or read in place, so that a block's columns are contiguous; columns missing in the
+last block are zeros. Tables repeat their last row to fill whole tiles.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -58,10 +58,10 @@ from .words.tile import add, best_of_four, every, plus, rank1, relu, store, stor
 __all__ = ["CHUNK", "accumulate", "add_rows", "collect", "multiply", "multiply_pooled", "pack"]
 
 CHUNK = 512
-"""Terms that `accumulate` sums up before it adds them to the rest: long sums lose digits."""
+"""Terms of one partial sum in `accumulate`: long sums lose digits."""
 
 COLUMNS = 16
-"""Columns that `collect` brings to their places at a time."""
+"""Columns that `collect` moves to their places at a time."""
 
 
 @helper
@@ -73,9 +73,9 @@ def product(t, x, at, along, count, w, step):
 
 
 def product_in_chunks(lanes: int, rows: int, vectors: int) -> Any:
-    """As `product`, in `chunks` of so many terms, each summed up from zeros.
+    """As `product`, in so many `chunks` of `chunk` terms, each a sum from zeros.
 
-    In between, what it is so far lies at `total`: the loop over k needs the registers.
+    Between chunks the sum so far is at `total`: the loop over k needs the registers.
     """
     width = lanes * vectors
 
@@ -96,7 +96,7 @@ def product_in_chunks(lanes: int, rows: int, vectors: int) -> Any:
 
 @helper
 def frame(scratch, image, channels, height, width, top, left, frame_height, frame_width):
-    """Put an image into a frame of zeros, its corner at (top, left); cut off what overhangs."""
+    """Put an image into a frame of zeros, its corner at (top, left); what overhangs is cut off."""
     first, last = max(0, -left), min(width, frame_width - left)
     for y in range(max(0, -top), min(height, frame_height - top)):
         target = scratch + ((y + top) * frame_width + left + first) * channels
@@ -164,7 +164,7 @@ def multiply(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
 
 
 def multiply_pooled(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
-    """As `multiply`, then of each four rows the largest after ReLU, and which row that was."""
+    """As `multiply`, but stores the largest of every four rows after ReLU, and which it was."""
     put_windows = put(rows // 4, lanes * vectors)
 
     @helper
@@ -244,9 +244,9 @@ def add_rows(lanes: int, vectors: int) -> Any:
 def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """sums[group][row][column]: the product over all pixels of the images of a group.
 
-    The parts form groups; a group takes some of the images, a member of it some of the
-    tiles. The last row is the sum of the right factor itself, which is dout, gated. A
-    chunk of terms is `band` x `across` pixels.
+    The parts form groups: a group takes some of the images, each of its parts some tiles. The
+    last row is the sum of the right factor itself, which is dout, gated. A chunk of terms is
+    `band` x `across` pixels.
     """
     width = lanes * vectors
     put_window, add_to_total = gated_window(lanes), add_rows(lanes, vectors)
@@ -309,7 +309,7 @@ def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
 
 
 def collect(real: int) -> Kernel:
-    """Weight gradient and bias gradient: the groups' sums, in their order.
+    """Weight gradient and bias gradient: the groups' sums, added in order.
 
     Element (row, column) of a group's sums is at at[row] + column*step; the bias gradient
     begins at `bias`. Columns go `COLUMNS` at a time, so that neither side leaves the cache.

@@ -3,7 +3,7 @@
     for my elements:  m += s*(g - m);  v += t*(g*g - v)          (subnormal ones become 0)
                       param -= lr*m / (sqrt(v) + epsilon)
 
-Every element is independent: LLVM turns this plain loop into vectors by itself.
+Every element is independent: LLVM vectorises this plain loop.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -35,7 +35,7 @@ def adam(real: int) -> Kernel:
         (settings,) = pointers(block, 4, 1, DOUBLE)
         (count,) = numbers(block, 5, 1)
         lr, epsilon = number(settings[0]), number(settings[3])
-        # 1 - beta is exact to the last digit only before it is rounded to float32.
+        # The caller has computed 1 - beta in float64: in float32 it would lose digits.
         s, t = number(settings[1]), number(settings[2])
         smallest = number(smallest_normal)
         first, last = share(count, part, parts)

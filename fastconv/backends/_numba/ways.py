@@ -1,4 +1,4 @@
-"""Which ways calls took, read from the machine code that ran: `Team.ran` in the table's words."""
+"""Which ways calls took, read from the kernels that ran: `Team.ran` as counts of `Way`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KERNELS: dict[Factory, Callable[[tuple[int, ...], str], Told]] = {
     norm_response.lrn_forward: lambda c, _: ("lrn_forward", "roots" if c[1] else "powers", 1),
     norm_response.lrn_backward: lambda c, _: ("lrn_backward", "roots" if c[1] else "powers", 1),
 }
-"""What the constants of a kernel, and the note of its caller, say; others have one way only."""
+"""The ways that a kernel's constants and its caller's note stand for; others have only one."""
 
 
 def ways_of(ran: Ran) -> dict[Way, int]:

@@ -1,39 +1,39 @@
 """Winograd's convolution by 3x3 filters, stride 1, forward and for the input gradient.
 
     U = transformed filters, [block of columns][f][c][lanes of the block]
-    for block of tiles, in parallel:  (taken by whoever is free)
+    for block of tiles, in parallel:  (each taken by the next free thread)
         for image of the block:
             its pixels, padded and gated, into this thread's scratch
             for tile:  for vector of c:  V[vector][f][tile] = transform of the tile's patch
             for tile:  empty[tile] = which of its windows hold only zeros
         for block of columns:
-            for f:  for R tiles:  (meanwhile the next block's pixels are fetched, and the
-                                   memory that this one is to fill: tiles fill it in an
-                                   order that no processor foresees)
+            for f:  for R tiles:  (meanwhile the next block's pixels are prefetched, and the
+                                   memory that this one will fill: tiles fill it in an
+                                   order that no processor predicts)
                 t = 0;  for c:  t += V[.][f](tile, c) * U[f](c)
                 M[f][tile] = t
             for tile:  for vector of the block:
-                my x mx outputs = transform of M[.](tile) + bias, or of empty windows the
-                                  bias, residual, ReLU, pool
+                my x mx outputs = transform of M[.](tile) + bias, or in empty windows the bias,
+                                  [+ residual], ReLU, pool
 
-f counts the (my+2)(mx+2) frequencies. A block's V and M stay in the second cache and are never
-arrays of all tiles. It is a piece of a row of tiles, or some rows, or some images, so that the
-pixels in scratch serve all its tiles. The input gradient is the same with turned filters and
-padding 2 - pad. The sum over c is cut in chunks, see `CHUNKS`, as that of `product` is.
+f counts the (my+2)(mx+2) frequencies. V and M hold the tiles of one block only, and stay in the
+second cache. A block is a piece of a row of tiles, or some rows, or some images, so that the
+pixels in scratch serve all its tiles. The input gradient is the same with flipped filters and
+padding 2 - pad. The sum over c is cut into chunks (see `CHUNKS`), as in `product`.
 
-Empty windows: their pixels reach the transforms in sums that cancel, which tiles with a side of 4
-round. What is left of them is far below any rounding that matters, but not 0: a ReLU lets half of
-it pass, and where an image has a background of zeros the gradients of the biases are wrong by as
-many pixels as that has. So forward looks for them. Where none of the pixels in the middle of a
-patch, of which each window has one, is zero in all channels, no window is: that is known after as
-many loads, mostly, and the other tiles are few, or their products cost more. Tiles of 2 x 2 need
-none of this: what goes into an output is made of its own window's pixels alone. In gradients
-nothing hangs on such values.
+Empty windows hold only zeros, but the other pixels of their tile enter the outputs in sums that
+should cancel, and with a side of 4 roundings are left. They are far below any rounding that
+matters, but not 0: a ReLU lets half of them pass, and where an image has a background of zeros
+the gradients of the biases are wrong by as many pixels as that has. So forward looks for empty
+windows. Each window has one of the pixels in the middle of the patch: if none of these is zero in
+all channels, no window is empty. One load of each mostly shows that; the other tiles are few, or
+their products cost more. Tiles of 2 x 2 need none of this, since an output is made of its own
+window's pixels alone. In gradients nothing depends on such values.
 
-The register tile is that of `product`, and half its rows for what is left over. V and M have
-room for `CAPACITY` tiles, so that the steps from row to row and from frequency to frequency are
-constants of the machine code; an odd number of vectors, so that frequencies share no place in a
-cache. (2 x 2: V of 16 channels takes 66 KB.)
+The register tile is that of `product`, and one of half its rows for what is left over. V and M
+have room for `CAPACITY` tiles, so that the steps from row to row and from frequency to frequency
+are constants of the machine code. These are an odd number of vectors, so that frequencies hit
+different sets of a cache. (2 x 2: V of 16 channels takes 66 KB.)
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -80,13 +80,13 @@ CAPACITY = 64
 """Most tiles of a block."""
 
 CHUNKS = {(2, 2): 64, (2, 4): 32, (4, 4): 64}
-"""Channels that are summed up from 0, by the sides of a tile; whole vectors.
+"""Channels of one sum, by the sides of a tile; whole vectors.
 
-The same as in _cython/winograd.pxi.
+The same as LONGEST and LONGEST_WIDE in _cython/winograd.pxi.
 
-What a sum rounds grows with its length. The transforms of 2 x 4 amplify it, so that these sums
-have to be shorter than those of 2 x 2 for outputs as good as PyTorch's. Those of 4 x 4 amplify
-more, but run only where less is asked.
+The rounding error of a sum grows with its length. The transforms of 2 x 4 amplify it, so that
+their sums must be shorter than those of 2 x 2 for outputs as good as PyTorch's. Those of 4 x 4
+amplify it more, but run only where less accuracy is asked for.
 """
 
 
@@ -119,8 +119,8 @@ def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> 
     """U, [block][f][c][width], zeros in columns that do not exist.
 
     Tap (ky, kx) of channel c and a column is weight[along[(3*ky + kx)*depth + c] + column*step].
-    Where the kernel is `looking` for empty windows, so that columns lie in one piece, `of_empty`,
-    which holds the bias, takes what such a window gives.
+    Where the kernel is `looking` for empty windows, columns are contiguous, and `of_empty`, which
+    holds the bias, receives what such a window gives.
     """
     width, frequencies = lanes * vectors, (my + 2) * (mx + 2)
     transform, nothing = transform_filter(my, mx, lanes), zero_times(lanes)
@@ -153,7 +153,7 @@ def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> 
 
 
 def empty_windows(my: int, mx: int, lanes: int) -> Any:
-    """Of a patch: bit mx*i + j says that the window of output (i, j) holds only zeros."""
+    """For a patch: bit mx*i + j says that the window of output (i, j) holds only zeros."""
 
     def empty_pixels(count):
         # Whether so many pixels of a row are 0 in all channels.
@@ -231,7 +231,7 @@ def product_of_tiles(lanes: int, rows: int, vectors: int, chunk: int) -> Any:
 
 @cache  # compiled once, for all kernels
 def store_lines(high: int, wide: int, lanes: int) -> Any:
-    """Store `high` x `wide` pixels, or what exists of them."""
+    """Store `high` x `wide` pixels, as far as they exist."""
 
     @helper
     def words(lines, target, row, pixel, rows, columns, channels, spare):
@@ -249,7 +249,7 @@ def store_lines(high: int, wide: int, lanes: int) -> Any:
 
 @helper
 def begin_of(block, blocks_x, blocks_y, images, groups, image_size, row_size, first_row):
-    """The first element that a block reads, and the block before it does not, but for its edge."""
+    """The first element that a block reads and the one before does not, except at its edge."""
     step, pad, pooled = first_row
     image = min(images, block // (blocks_x * blocks_y) * images // groups)
     row = max(0, block // blocks_x % blocks_y * step - pad) // pooled if image < images else 0
@@ -257,7 +257,7 @@ def begin_of(block, blocks_x, blocks_y, images, groups, image_size, row_size, fi
 
 
 def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
-    """What goes out of one tile and block of columns, from its products."""
+    """The outputs of one tile and block of columns, from its products."""
     width = lanes * vectors
     lines_of, after_relu, after_pool = output_lines(my, mx, lanes), relu_lines[my], pooled_lines[my]
     store_tile, store_windows = store_lines(my, mx, lanes), store_lines(my // 2, mx // 2, lanes)
@@ -285,7 +285,7 @@ def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
             there, to = (rows, columns, channels - lane), out + lane
             lines = lines_of(products + lane, m_step, bias + lane)
             if empty != 0:
-                # By way of memory: LLVM would choose for each output of every tile else.
+                # Through memory: otherwise LLVM would select for each output of every tile.
                 store_square(lines, spare[0], mx * lanes, lanes)
                 for i in range(my * mx):
                     if empty >> i & 1:
@@ -307,7 +307,7 @@ def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
 
 
 def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -> Kernel:
-    """What goes out, from what comes in, by transformed filters."""
+    """Outgoing images from incoming ones, by transformed filters."""
     width, frequencies, few = lanes * vectors, (my + 2) * (mx + 2), rows // 2
     v_step, m_step = room(rows) * lanes, room(rows) * width
     v_plane, bytes_ = frequencies * v_step, 4 if real == FLOAT else 8

@@ -1,7 +1,7 @@
 """Weight gradient by Winograd's algorithm: 3x3 filters, stride 1, tiles of my x mx outputs.
 
     for chunk of the tiles of my images:
-        for run of tiles side by side:
+        for run of adjacent tiles:
             the pixels they need, padded, and their dout, gated, into this thread's scratch
             for tile:  for vector of channels:  V[frequency][tile] = Bt patch B
                        for vector of filters:   D[frequency][tile] = A dout At
@@ -13,9 +13,9 @@
 
 For each pair of a channel and a filter, the 9*my*mx products of a tile become (my+2)(mx+2): 2.25
 times fewer for 2 x 2, 3 times for 2 x 4, 4 times for 4 x 4. The transforms are shared by all
-pairs. V and D of a chunk should fit the second cache, but a chunk that is short passes over the
-sums too often: they are large where channels are many. Each chunk adds one partial sum, which
-keeps float32 accurate over many tiles.
+pairs. V and D of a chunk should fit the second cache, but short chunks pass too often over the
+sums, which are large where channels are many. Each chunk adds one partial sum, which keeps float32
+accurate over many tiles.
 
 The register tile is that of `product` with 8 rows at most, or 4 where 6 would leave much over:
 here rows are channels, and they come in multiples of 8.
@@ -89,7 +89,7 @@ def spread(my: int, mx: int, lanes: int) -> Any:
 
 
 def gathered(my: int, mx: int, lanes: int) -> Any:
-    """The 3x3 taps of one vector of filters, from sums[f*step], in the place of the first nine."""
+    """The 3x3 taps of one vector of filters, from sums[f*step], written over the first nine."""
     n, k, down, along = my + 2, mx + 2, GATHERED_LINE[my], GATHERED_LINE[mx]
 
     @helper
@@ -104,10 +104,10 @@ def gathered(my: int, mx: int, lanes: int) -> Any:
 
 
 def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -> Kernel:
-    """sums[group][frequency][channel][filter], then a row of dout alone, of a group's images.
+    """sums[group][frequency][channel][filter], then a row of dout alone, by group of images.
 
-    The parts form groups; a group takes some of the images, a member of it some of the
-    blocks of filters. `depth` channels are summed up, whole tiles of them; `whole` filters.
+    The parts form groups: a group takes some of the images, each of its parts some blocks of
+    filters. `depth` and `whole` are channels and filters, padded to whole tiles.
     """
     width = lanes * vectors
     frequencies = (my + 2) * (mx + 2)
@@ -129,7 +129,7 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int,
         first, last = first * width, last * width
         pixels = patches + part * patch_size
         gated = pixels + (my + 2) * (mx * run + 2) * depth
-        # One cache line more, lest all frequencies fall on the same few places of a cache.
+        # One cache line more, lest all frequencies hit the same few sets of a cache.
         v_step, d_step = chunk * depth + line, chunk * whole + line
         v = v + part * frequencies * v_step
         d = d + part * frequencies * d_step
@@ -187,7 +187,7 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int,
 
 
 def add_groups(lanes: int) -> Any:
-    """Elements first, ..., last - 1 of all groups' sums, in those of the first group."""
+    """Add elements first, ..., last - 1 of all groups' sums to those of the first group."""
 
     @helper
     def words(sums, first, last, groups, group_size):
@@ -201,7 +201,7 @@ def add_groups(lanes: int) -> Any:
 
 
 def gather_winograd(real: int, lanes: int, my: int, mx: int) -> Kernel:
-    """sums[tap][channel][filter] and the row of dout, in the first group's place, of all groups."""
+    """All groups' sums[tap][channel][filter] and row of dout, in the first group's place."""
     frequencies = (my + 2) * (mx + 2)
     gather, add_up = gathered(my, mx, lanes), add_groups(lanes)
 

@@ -1,4 +1,4 @@
-"""How the tiles of a Winograd convolution are cut into blocks, and those dealt out."""
+"""How the tiles of a Winograd convolution are cut into blocks for the threads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .words.pointer import LINE
 __all__ = ["Tiling", "evenly", "tiling"]
 
 LEAST = 8
-"""Tiles of a block at least, while there are more: fewer do not pay for reading the filters."""
+"""Least tiles of a block: fewer do not pay for reading the filters."""
 
 BLOCK_BYTES = 1 << 18
-"""V and M of a block."""
+"""For V and M of a block."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Tiling:
     down, across : int
         Tiles of an image.
     groups : int
-        Of images, nearly equal, one a block.
+        Groups of images, nearly equal; a block has tiles of one group.
     rows, columns : int
         Rows of tiles of a block and tiles of a row, at most.
     pieces : int
-        Pieces of the output channels that are done apart, where blocks are too few for all
+        Pieces that the output channels are cut into, where there are too few blocks for all
         threads.
     units : int
         Blocks times pieces.

@@ -6,8 +6,8 @@ my and mx are 2 or 4; Lavin and Gray, "Fast Algorithms for Convolutional Neural 
 Each is a line transform down the columns, then along the rows, of vectors whose lanes are
 channels. With m = 2 the points are 0, 1, -1 and infinity, and the factors 1, 1/2 and 1/4 only, so
 that small whole numbers stay exact. With m = 4 they are 0, +-sqrt(1/2), +-sqrt(2) and infinity:
-with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Tiles of 2 x 4 round
-in between, for 3/4 of the products of 2 x 2.
+with 1 and 2 in their place the largest error of 4 x 4 is four times as large. Errors of 2 x 4 are
+in between, with 3/4 of the products of 2 x 2.
 
 m = 2:
 
@@ -72,14 +72,14 @@ def ends(d0, d1, d2, d3, d4, d5):
 
 @helper
 def nears(d0, d1, d2, d3, d4, d5):
-    """Those for +-sqrt(1/2)."""
+    """The rows of Bt for +-sqrt(1/2)."""
     even, odd = muladd(-2, d2, d4), muladd(-2, d1, d3)
     return muladd(HALF_ROOT, odd, even), muladd(-HALF_ROOT, odd, even)
 
 
 @helper
 def fars(d0, d1, d2, d3, d4, d5):
-    """Those for +-sqrt(2)."""
+    """The rows of Bt for +-sqrt(2)."""
     even, odd = muladd(-0.5, d2, d4), muladd(-0.5, d1, d3)
     return muladd(ROOT, odd, even), muladd(-ROOT, odd, even)
 
@@ -219,7 +219,7 @@ def relu_lines_4(y0, y1, y2, y3):
 
 @helper
 def best_of_lines(y0, y1):
-    """Of each window on two lines the largest after ReLU, and where it was."""
+    """The largest value after ReLU of each window on two lines, and where it was."""
     best, place = best_of_four(every(y0, 0, 2), every(y0, 1, 2), every(y1, 0, 2), every(y1, 1, 2))
     return relu(best), place
 

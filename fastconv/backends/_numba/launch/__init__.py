@@ -1,1 +1,1 @@
-"""How Numba kernels are compiled, kept on disk, run on a team of threads, and run again."""
+"""How Numba kernels are compiled, kept on disk, run on a team of threads, and repeated."""

@@ -1,9 +1,9 @@
-"""From the text of a kernel to its address: compile it, keep it on disk, find it again.
+"""From a kernel's source to its address: compile it, keep it on disk, find it again.
 
-A kernel's factory takes small ints and returns ``kernel(block, part, parts)``: it does
-part number ``part`` of ``parts`` of the work that the integers at the address ``block``
-describe. It is compiled as a C function, so that calling it costs no type dispatch, and
-so that one parallel loop, compiled once, can run any of them.
+A kernel's factory takes small ints and returns ``kernel(block, part, parts)``, which does
+part number ``part`` of the ``parts`` of a piece of work. Integers at the address ``block``
+describe the work. A kernel is compiled as a C function, so that calling it costs no type
+dispatch, and one parallel loop, compiled once, can run any kernel.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Builder:
             factory(*constants),
             ((types.intp,) * 3, types.void),
             {},
-            # No check for division by zero: its exception would end every fast loop early.
+            # No check for division by zero: its exception would keep loops from being vectorised.
             {"error_model": "numpy", "parallel": parallel},
         )
         name = "-".join([factory.__name__, *map(str, constants), settings_digest()])
@@ -114,7 +114,7 @@ class Builder:
 
     @cached_property
     def store(self) -> Store:
-        """Where the machine code is kept, apart for everything that it depends on."""
+        """Where the machine code is kept, separately for all that it depends on."""
         stamp = hashlib.sha256()
         for source in sorted(Path(__file__).parents[1].rglob("*.py")):
             stamp.update(source.read_bytes())
@@ -135,7 +135,7 @@ class Builder:
 
 
 def settings_digest() -> str:
-    """Short name of `CODE_SETTINGS` as they are now: they may change while a process runs."""
+    """Short digest of the present `CODE_SETTINGS`, which may change while a process runs."""
     values = [(name, repr(getattr(numba.config, name, None))) for name in CODE_SETTINGS]
     return hashlib.sha256(repr(values).encode()).hexdigest()[:8]
 

@@ -20,7 +20,7 @@ TARGETS = {
     "baseline": ("x86-64", "+cx8,+cmov,+fxsr,+mmx,+sse,+sse2"),
     "avx2": ("x86-64-v3", "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse4.2"),
 }
-"""CPU and features that hold LLVM itself to a level: the name alone would not."""
+"""CPU and features that limit LLVM itself to a level: the name alone would not."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class Machine:
         """Lanes, rows and vectors of the register tile for a product of so many columns."""
         lanes = self.lanes(itemsize)
         needed = -(-columns // lanes)
-        # One of two vectors left empty in the last block costs more than narrow tiles do,
-        # while there are few blocks.
+        # With few blocks, a vector left empty in the last one costs more than narrow tiles do.
         vectors = 1 if needed in (1, 3) else 2
         if self.registers == 32:
             return lanes, {1: 14, 2: 8}[vectors], vectors
@@ -56,11 +55,11 @@ class Machine:
 
 
 def machine(max_isa: str | None) -> Machine:
-    """Look at what LLVM compiles for, held to `max_isa` (baseline, avx2, avx512) where given.
+    """Find what LLVM compiles for, limited to `max_isa` (baseline, avx2, avx512) where given.
 
-    LLVM's own choice of instructions can only be held back before Numba compiles anything
-    in this process, and is left alone where the user has made it (NUMBA_CPU_NAME and
-    NUMBA_CPU_FEATURES). Later, the kernels' vectors are narrower, and `isa` says that.
+    LLVM's own choice of instructions can only be limited before Numba compiles anything in this
+    process, and is left alone where the user has made it (NUMBA_CPU_NAME and
+    NUMBA_CPU_FEATURES). After that only the kernels' vectors are narrower, and `isa` says so.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return Machine(f"{platform.machine()}, vectors of 16 bytes", 16, 32)

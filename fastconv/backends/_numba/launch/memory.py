@@ -1,6 +1,6 @@
-"""Arrays as the kernels take them: addresses, codes of element types, memory to work in.
+"""Arrays as the kernels take them: addresses, codes of element types, workspace.
 
-A recording is told of each address that is taken here.
+A recording keeps what is at each address that is taken here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CODES = {
 
 
 def code(array: np.ndarray) -> int:
-    """The kernels' name of an array's element type."""
+    """The kernels' code for an array's element type."""
     return CODES[array.dtype]
 
 
@@ -35,13 +35,13 @@ def addresses(*arrays: np.ndarray | None) -> list[int]:
 
 
 def keep(*things: Any) -> None:
-    """Let a recording keep what is reached by an address that was taken before."""
+    """Let a recording keep what an address that was taken before leads to."""
     if (to := recording()) is not None:
         to.keep(*things)
 
 
 def workspace(dtype: np.dtype[Any], *counts: int) -> tuple[np.ndarray, list[int]]:
-    """Memory for several arrays of so many elements, and where each begins, on a `LINE`.
+    """Memory for arrays of these many elements, and where each begins, on a `LINE`.
 
     The memory lives as long as the first result does, and in a recording until the call ends.
     """
@@ -66,9 +66,9 @@ def lasting(dtype: np.dtype[Any], count: int) -> tuple[np.ndarray, int]:
 
 
 def deal(units: int, parts: int) -> np.ndarray:
-    """The shares of all parts for `next_unit`: first unit and end, each in a line of its own.
+    """The shares of all parts for `next_unit`: first unit and end, each in a `LINE` of its own.
 
-    Processors seldom run at one speed: a part that is done goes on with what others have left.
+    Processors seldom run at the same speed: a part that is done takes units that others have left.
     """
     shares = np.zeros((parts, LINE_OF_LONGS), np.int64)
     ends = np.arange(parts + 1) * units // parts

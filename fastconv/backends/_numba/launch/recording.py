@@ -1,13 +1,13 @@
-"""Launches of kernels, written down as they are made, to be made again without Python.
+"""Launches of kernels, noted as they are made, to be repeated without Python.
 
 While a thread records, the team notes each launch: the kernel's address, its block of arguments
-and the parts. What blocks point to has to stay where it is; so whoever takes an address for a block
-does it by `memory`, which tells the recording of it. Most of it lives as long as the recording
-does; memory that is of no meaning between calls is lent to one call after the other.
+and the number of parts. What blocks point to must stay where it is, so addresses for blocks are
+taken by `memory`, which lets the recording keep what is there. Most of it lives as long as the
+recording does; memory that means nothing between calls is lent to one call after another.
 
-What is made of weights alone does not change where these do not: then those launches are left out,
-see `Team.run`. What a launch changes for itself, and needs as it was, is put back by a launch in
-front of it.
+Where weights do not change, what is made of them alone does not either, and the launches that make
+it are left out (see `Team.run`). Values that a launch changes but needs as they were are put back
+by a launch before it.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
@@ -36,7 +36,7 @@ ENTRIES = 5
 LAUNCH_BYTES = 8 * ENTRIES
 
 CHUNK_BYTES = 1 << 20
-"""Least memory that is asked for at a time, to be lent to calls."""
+"""The smallest piece of memory that is allocated to be lent to calls."""
 
 
 def run_launches() -> Kernel:
@@ -55,7 +55,7 @@ def run_launches() -> Kernel:
 
 
 def run_launches_on_several() -> Kernel:
-    """The same, those of several parts on as many threads, of which there are `most`."""
+    """`run_launches`, but launches of several parts run on as many threads, at most `most`."""
 
     def kernel(table, count, most):
         for i in range(count):
@@ -74,7 +74,7 @@ def run_launches_on_several() -> Kernel:
 
 
 def put_back() -> Kernel:
-    """Give integers the values that they had."""
+    """Restore integers to the values that they had."""
 
     def kernel(block, part, parts):
         target, source = pointers(block, 0, 2, LONG)
@@ -91,12 +91,12 @@ class Recording:
     ----------
     builder : Builder
     weights_stay : bool
-        Whether what is made of weights is made once.
+        Whether what is made of weights is made only once.
 
     Attributes
     ----------
     most_parts : int
-        Parts of the launch that has most of them.
+        The largest number of parts of any launch.
     """
 
     def __init__(self, builder: Builder, weights_stay: bool) -> None:
@@ -112,11 +112,11 @@ class Recording:
         self._always = self._condition = (np.ones(1, np.int64), 1)
 
     def keep(self, *things: Any) -> None:
-        """Let them live as long as the recording does."""
+        """Keep things alive as long as the recording."""
         self._kept += things
 
     def add(self, kernel: Any, block: array[int], parts: int, ran: Any = None) -> None:
-        """Note a launch; `ran` is what `Team.ran` has of it."""
+        """Note a launch; `ran` is its key in `Team.ran`."""
         flag, value = self._condition
         self.keep(kernel, block)
         address = block.buffer_info()[0]
@@ -128,7 +128,7 @@ class Recording:
             self._ran_if.append((ran, flag, value))
 
     def put_back(self, values: np.ndarray) -> None:
-        """Note that these integers, in one piece, have to be what they are now."""
+        """Note that these contiguous integers must be put back to what they are now."""
         now = values.copy()
         self.keep(values, now)
         block = array("q", [values.ctypes.data, now.ctypes.data, values.size])
@@ -136,7 +136,7 @@ class Recording:
 
     @contextmanager
     def only_if(self, flag: np.ndarray, value: int) -> Iterator[None]:
-        """Launches inside are made only where the integer `flag` (1,) has this value by then."""
+        """Launches noted inside are made only if the integer `flag` (1,) has this value then."""
         before, self._condition = self._condition, (flag, value)
         self.keep(flag)
         try:
@@ -145,7 +145,7 @@ class Recording:
             self._condition = before
 
     def lend(self, size: int) -> np.ndarray:
-        """Memory of so many bytes, begun at a `LINE`, until the call ends."""
+        """Memory of `size` bytes, from a `LINE` on, until the call ends."""
         size = -(-size // LINE) * LINE
         piece, begin = self._free
         while piece < len(self._lent) and begin + size > len(self._lent[piece]):
@@ -159,7 +159,7 @@ class Recording:
         return self._lent[piece][begin : begin + size]
 
     def next_call(self) -> None:
-        """What was lent is free again."""
+        """Take back what was lent."""
         self._free = (0, 0)
 
     def table(self) -> np.ndarray:
@@ -167,7 +167,7 @@ class Recording:
         return np.array(self._launches, np.int64).reshape(-1, ENTRIES)
 
     def ran(self) -> Counter[Any]:
-        """What the launches of the last run are, as `Team.ran` has it."""
+        """How often the last run made each launch, by the keys of `Team.ran`."""
         if not self._ran_if:
             return self._ran
         return self._ran + Counter(ran for ran, flag, value in self._ran_if if flag[0] == value)

@@ -20,17 +20,17 @@ __all__ = ["Store"]
 DIGEST = hashlib.sha256().digest_size
 
 ABANDONED = 3600.0
-"""Seconds after which a temporary file is one that a killed process has left."""
+"""Age in seconds at which a temporary file must be one that a killed process left."""
 
 
 class Store:
     """Named pieces of machine code, kept in a folder that users may share.
 
-    Machine code is run as it is, so what another user can write must not be read. Each user
-    writes to a folder of their own, ``numba-UID``. Pieces are read from wherever they lie, if
-    they belong to this user, to root, or to the owner of the cache folder, where nobody else
-    can have put that folder there. So an image's compiled kernels serve whoever runs it, and a
-    folder that all may write to is safe to share.
+    Machine code is run unchecked, so what another user can write must not be read. Each user
+    writes to a folder of their own, ``numba-UID``. Pieces are read from all such folders, if they
+    belong to this user, to root, or to the owner of the cache folder, provided that nobody else
+    can have made that folder. So the compiled kernels of a container image serve whoever runs it,
+    and a folder that everyone may write to is safe to share.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Store:
     Attributes
     ----------
     unread : str
-        Why a file that is there was not read, the last one of them.
+        Why the last file that was found but not read was not.
     unkept : str
         Why nothing can be written.
     """
@@ -76,7 +76,7 @@ class Store:
             return
         temporary = folder / f"{name}.{os.urandom(8).hex()}.tmp"
         try:
-            # Complete before it gets its name: other processes may look for it now.
+            # Complete before it gets its name: other processes may be looking for it.
             with open(temporary, "xb", opener=_create) as file:
                 file.write(self._digest(name, data) + data)
             temporary.replace(folder / name)
@@ -88,7 +88,7 @@ class Store:
 
     @cached_property
     def folder(self) -> Path | None:
-        """The folder to write to, made if need be; None, said once, where that cannot be."""
+        """The folder to write to, made if need be; None, with one warning, if that fails."""
         try:
             folder = self._own
             folder.mkdir(parents=True, exist_ok=True)
@@ -133,14 +133,14 @@ class Store:
         if not hasattr(os, "geteuid"):
             return None
         trusted = {os.geteuid(), 0}
-        # Root takes nobody else's word; others take that of the folder's owner.
+        # Root trusts nobody else; other users trust the folder's owner.
         with suppress(OSError):
             if os.geteuid() != 0 and not anyone_may_make(self._cache):
                 trusted.add(self._cache.stat().st_uid)
         return trusted
 
     def _digest(self, name: str, data: bytes) -> bytes:
-        # With the names in it, a file that was moved to another's place is not taken for that one.
+        # Names are part of the digest, so that a file that was renamed is not accepted.
         return hashlib.sha256(f"{self.stamp}/{name}\n".encode() + data).digest()
 
     def _cannot_keep(self, error: OSError) -> None:
@@ -175,10 +175,10 @@ def _read(path: Path, trusted: set[int] | None) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    # Does not wait for the other end, should somebody have put a pipe there.
+    # Must not wait for the other end of a pipe that somebody may have put there.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _create(path: str, flags: int) -> int:
-    # For others to read, if the umask lets them, and for nobody else to write.
+    # Others may read it, if the umask lets them; nobody else may write it.
     return os.open(path, flags, 0o644)

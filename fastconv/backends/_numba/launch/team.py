@@ -20,7 +20,7 @@ from .recording import Recording, record, recording, run_launches, run_launches_
 __all__ = ["Launches", "Ran", "Team"]
 
 Ran = dict[tuple[Factory, tuple[int, ...], str, bool], int]
-"""How often each kernel ran: its factory and constants, the caller's note, on several threads."""
+"""How often each kernel ran, by factory, constants, caller's note, and if on several threads."""
 
 settings: Any = numba.config
 
@@ -33,16 +33,16 @@ def open_layer() -> AbstractContextManager[Any]:
     Returns
     -------
     context manager
-        What to hold while in a parallel loop.
+        To be held while in a parallel loop.
     """
-    # The first user of the threads decides for the process; the setting itself is the user's.
+    # The first start of the threads decides for the process; the user's setting is put back.
     order = settings.THREADING_LAYER_PRIORITY
     if order == DEFAULT_ORDER:
         settings.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
     try:
         numba.get_num_threads()  # starts them
     except ValueError as error:
-        # Numba's own hint, to install tbb by pip, puts the library where it does not look.
+        # Leave out Numba's hint: pip puts tbb where Numba does not look.
         reason = " ".join(str(error).partition("HINT")[0].split()).rstrip(".")
         raise BackendUnavailable(
             f"numba: threading layer {settings.THREADING_LAYER!r} cannot be started: {reason}; "
@@ -108,9 +108,9 @@ class Team:
     ) -> None:
         """Run all parts of the kernel `factory(*constants)` on this block of arguments.
 
-        `note` is what else `ran` is to tell: what these arguments make of the machine code. What
-        is made `of_weights` alone is not made again by a recording in which these stay as they
-        are: it has to be kept.
+        `note` goes into `ran`: what these arguments make the machine code do. A kernel whose
+        results are made `of_weights` alone is not repeated by a recording in which weights stay,
+        so that its results must be kept.
         """
         block = array("q", arguments)
         kernel = self.builder.serial(factory, *constants)
@@ -132,7 +132,7 @@ class Team:
 
     @contextmanager
     def _threads(self) -> Iterator[None]:
-        """Inside, this thread may run parallel loops, and say on how many threads."""
+        """Inside, this thread may run parallel loops, and set their number of threads."""
         with self._layer():
             before = numba.get_num_threads()
             try:

@@ -1,4 +1,4 @@
-"""Words for channels that stay in their lanes: each is multiplied by what lies in the same one.
+"""Words for channels that stay in their lanes: each is multiplied by the other's same lane.
 
 ==============================  ====================================================
 rows_of(p, at, lanes)           t[r] = p[at[r] : ... + lanes]
@@ -7,7 +7,7 @@ sum_times(t, x, at, d)          t[0] += sum over r of x[at[r] : ... + lanes] * d
 sum_of_rows(t, d)               t[0] += sum over r of d[r]
 ==============================  ====================================================
 
-All tiles are of one vector. As many rows as `at` has entries.
+All tiles have one vector, and as many rows as `at` has entries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kernels' words for memory: what they are called with, and how they reach it.
+"""The kernels' words for memory: a kernel's arguments, and access through pointers.
 
 A **pointer** is an address with an element type, indexed and moved in elements. Nothing is
 checked, nothing wraps around: kernels work on what the contract of the table promises.
@@ -7,18 +7,18 @@ checked, nothing wraps around: kernels work on what the contract of the table pr
 pointers, numbers               what the caller put into the block of arguments
 p[i], p[i] = x, p + i           element i; the pointer moved by i elements
 copy(p, q, n), clear(p, n)      memcpy and memset of n elements
-fetch(p, n)                     ask for the next n bytes, which are read soon
-settle()                        what was stored is read from memory, not kept in registers
+fetch(p, n)                     prefetch the next n bytes
+settle()                        later loads read memory, not values kept in registers
 offsets(p, R)                   (p[0], ..., p[R - 1])
 steps(step, R)                  (0, step, ..., (R - 1)*step)
-share(n, part, parts)           what falls to this part of n things
-next_unit(p, part, parts)       a thing of this part, or what others have left; see `deal`
+share(n, part, parts)           this part's share of n things
+next_unit(p, part, parts)       a unit of this part, or one left by others; see `deal`
 invoke(kernel, ...)             calls the kernel at an address
 use_threads(n)                  the calling thread's parallel loops run on so many threads
 ==============================  ====================================================
 
-What names an element type, or says how many, are compile-time constants: the small ints
-that a kernel's factory was called with.
+Element types and counts are compile-time constants: the small ints that a kernel's factory
+was called with.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def clear(typing: Any, target: Any, count: Any) -> Any:
 
 @word
 def fetch_line(typing: Any, source: Any, offset: Any) -> Any:
-    """Ask for the cache line `offset` bytes from the pointer on."""
+    """Prefetch the cache line at `offset` bytes from the pointer."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         start = builder.bitcast(args[0], ir.IntType(8).as_pointer())
@@ -185,7 +185,7 @@ def fetch_line(typing: Any, source: Any, offset: Any) -> Any:
 
 @word
 def settle(typing: Any) -> Any:
-    """Nothing that was stored stays in a register for a load to come: no instruction."""
+    """Later loads read memory, not what registers keep of it; this emits no instruction."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.fence("seq_cst", "singlethread")
@@ -237,7 +237,7 @@ def invoke(typing: Any, kernel: Any, block: Any, part: Any, parts: Any) -> Any:
 
 @word
 def use_threads(typing: Any, count: Any) -> Any:
-    """As `numba.set_num_threads`, whose compiled form has an address of this process in it."""
+    """As `numba.set_num_threads`, whose compiled form contains an address of this process."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [I32])
@@ -272,13 +272,13 @@ def steps(typing: Any, step: Any, rows: Any) -> Any:
 
 @helper
 def share(total, part, parts):  # type: ignore[no-untyped-def]
-    """First and last (excluded) of what falls to `part` when `parts` divide `total`."""
+    """First and last (excluded) of this part's share of `total`."""
     return total * part // parts, total * (part + 1) // parts
 
 
 @word
 def take(typing: Any, target: Any) -> Any:
-    """target[0], which grows by 1 before another thread sees it."""
+    """Return target[0] and add 1 to it, atomically."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         one = ir.Constant(args[0].type.pointee, 1)
@@ -300,6 +300,6 @@ def next_unit(shares, part, parts):  # type: ignore[no-untyped-def]
 
 @helper
 def fetch(source, count):  # type: ignore[no-untyped-def]
-    """Ask for `count` bytes, without waiting for them."""
+    """Prefetch `count` bytes."""
     for offset in range(0, count, LINE):
         fetch_line(source, offset)

@@ -82,7 +82,7 @@ def plus_square(typing: Any, tiles: Any, source: Any, down: Any, across: Any) ->
 
 @cache  # compiled once, for all kernels
 def plus_residual(rows: int, width: int) -> Any:
-    """A tile plus what lies at the places of a table; `left` columns exist from here on."""
+    """A tile plus the values at the places of a table; `left` columns are left from here on."""
 
     @helper
     def words(t, source, goes, left):
@@ -95,7 +95,7 @@ def plus_residual(rows: int, width: int) -> Any:
 
 @cache  # compiled once, for all kernels
 def plus_residual_lines(high: int, wide: int, lanes: int) -> Any:
-    """`high` x `wide` pixels plus what there is of the residual."""
+    """`high` x `wide` pixels plus the residual, as far as it exists."""
 
     @helper
     def words(lines, source, row, pixel, rows, columns, channels, spare):

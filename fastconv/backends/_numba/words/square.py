@@ -1,4 +1,4 @@
-"""Words for squares and rectangles of pixels: a tile to each row, of one vector to a pixel.
+"""Words for squares and rectangles of pixels: a tile for each row, a vector for each pixel.
 
 ==============================  ====================================================
 square(p, y, x, lanes, n, k)    n tiles of k rows: p[i*y + r*x : ... + lanes]
@@ -6,8 +6,8 @@ store_square(ts, p, y, x)       p[i*y + r*x : ... + lanes] = row r of tile i
 turned(ts)                      tile r has the rows r of the given ones
 ==============================  ====================================================
 
-They are values too, and `turned` only gives them other names: what is done to tiles, row by
-row at once, is done down the columns of the square; turned before, along its rows.
+They are values too, and `turned`, which transposes, only renames their vectors. Arithmetic on
+tiles works down the columns of a square; after `turned`, along its rows.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def place(builder: Any, pointer: Any, *steps: tuple[Any, int]) -> Any:
 
 @word
 def turned(typing: Any, tiles: Any) -> Any:
-    """Tiles of which number r has the rows r of the given ones, which have one vector."""
+    """Transpose tiles of one vector: tile r of the result has row r of each."""
     given = tiles.dtype
     kind = Tile(given.dtype, given.lanes, tiles.count, 1)
 

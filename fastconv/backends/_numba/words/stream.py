@@ -2,7 +2,7 @@
 
 ==============================  ====================================================
 lay(p, q, at, n, lanes)         p[r*n : ... + n] = q[at[r] : ... + n] for `lanes` such runs
-keep(t, n)                      t[r, 0 : n], zeros behind
+keep(t, n)                      t[r, 0 : n], zeros after
 address(p)                      in elements, not in bytes
 store_past_caches(t, p)         p[0 : lanes] = t, and no cache keeps it
 end_past_caches()               other threads see what was stored past the caches
@@ -32,8 +32,8 @@ __all__ = ["address", "end_past_caches", "keep", "lay", "store_past_caches"]
 def lay(typing: Any, target: Any, base: Any, at: Any, width: Any, lanes: Any) -> Any:
     """`lanes` runs of `width` elements from base[at[r]] on, laid down one after the other.
 
-    Each is loaded so that it lies where it belongs in a whole vector, over what is no longer of
-    the runs before: up to a vector in front of a run and behind it is read, too.
+    Each is loaded shifted to its place in a whole vector, over what does not belong to the runs
+    before it: up to a vector before and after a run is read, too.
     """
     kind, count = Tile(target.dtype, literal(lanes), 1, 1), literal(width)
 
@@ -60,7 +60,7 @@ def lay(typing: Any, target: Any, base: Any, at: Any, width: Any, lanes: Any) ->
 
 @word
 def keep(typing: Any, t: Any, count: Any) -> Any:
-    """The first `count` columns of t, zeros behind them."""
+    """The first `count` columns of t, zeros after them."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         places = ir.VectorType(I32, t.lanes)
@@ -95,7 +95,7 @@ def address(typing: Any, pointer: Any) -> Any:
 
 @word
 def store_past_caches(typing: Any, t: Any, target: Any) -> Any:
-    """target[0 : lanes] = t, of one vector, where target lies as a whole vector must.
+    """target[0 : lanes] = t, of one vector, where target is aligned for a whole vector.
 
     No cache keeps it; see `end_past_caches`.
     """
@@ -112,7 +112,7 @@ def store_past_caches(typing: Any, t: Any, target: Any) -> Any:
 
 @word
 def end_past_caches(typing: Any) -> Any:
-    """Behind this, other threads see what was stored past the caches."""
+    """After this, other threads see what was stored past the caches."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.fence("seq_cst")

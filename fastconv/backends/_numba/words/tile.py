@@ -1,4 +1,4 @@
-"""The kernels' words for arithmetic: with `square`, `residual` and `runs`, all that knows vectors.
+"""The kernels' words for arithmetic: only they and the words beside them handle vectors.
 
 A **tile** is R rows of K vectors, held by value: an immutable Numba type whose data
 model is an LLVM array of vectors, so that LLVM keeps it in registers from the first
@@ -21,7 +21,7 @@ where_better, where_equal, where_positive    selection of elements by comparison
 all_zero(t)                     whether all elements are 0 or -0
 ==============================  ====================================================
 
-What shapes a tile (lanes, R, K) are compile-time constants. Squares of tiles: see `square`.
+A tile's shape (lanes, R, K) is compile-time constant. Squares of tiles: see `square`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class TileModel(models.PrimitiveModel):
 
 
 def load_vector(builder: Any, kind: Tile, pointer: Any, index: int = 0) -> Any:
-    """Vector number `index` from `pointer` on, which is aligned as an element is."""
+    """Vector number `index` from `pointer` on, which is aligned only for an element."""
     place = builder.gep(pointer, [I32(index * kind.lanes)])
     place = builder.bitcast(place, vector(kind).as_pointer())
     return builder.load(place, align=kind.dtype.bitwidth // 8)
@@ -314,7 +314,7 @@ def positive(builder: Any, a: Any) -> Any:
 
 
 def selection(compare: Any) -> Any:
-    """A word's code: lane by lane its last tile but one where `compare` holds, else its last."""
+    """A word's code: lane by lane, the tile `yes` where `compare` holds, else the tile `no`."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         chosen = [

@@ -7,8 +7,8 @@ add_wide(t, p)                  p[0 : lanes] += t, one vector, as doubles
 a * b                           elementwise
 ==============================  ====================================================
 
-Tiles: see `tile`. A vector of doubles has as many lanes here as one of p's elements, so that it
-may fill several registers, which is LLVM's to see to.
+Tiles: see `tile`. Here a vector of doubles has as many lanes as one of p's elements, and may fill
+several registers; LLVM sees to that.
 """
 
 from __future__ import annotations
