@@ -1,10 +1,10 @@
 """The front door to a backend: validate, promote, lay out, allocate, call.
 
-Each function checks its arguments once, brings them to one dtype and to the
-backend's memory layout (copying only what is not in it yet), allocates the
-outputs and calls the kernel. A forward function whose gradient is needed also
-returns a context that its backward function takes; it remembers the backend, so
-that backward runs where forward ran.
+Each function checks its arguments once, converts them to one dtype and to the
+backend's memory layout (copying only where needed), allocates the outputs and
+calls the kernel. A forward function whose gradient is needed also returns a
+context for its backward function. The context remembers the backend, so that
+backward runs where forward ran.
 """
 
 from .activation import (

@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ActivationContext:
-    """What `activation_backward` needs: the input, its axes in the order of its memory."""
+    """What `activation_backward` needs: the input, with its axes in memory order."""
 
     backend: str
     kind: Activation
@@ -50,7 +50,7 @@ class ActivationContext:
 def activation_forward(
     x: ArrayLike, kind: Activation, slope: float = 0.0, backend: str | None = None
 ) -> tuple[Array, ActivationContext]:
-    """f(x) of any shape, in the order of x's axes in memory.
+    """f(x), of any shape; keeps the order of x's axes in memory.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def activation_forward(
     kind : {"leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"}
         See `fastconv.backends.table.Backend.activation_forward`.
     slope : float
-        Of the first two, where x <= 0.
+        Of the first two kinds, where x <= 0.
     backend : str, optional
     """
     x = as_array(x)
@@ -96,7 +96,7 @@ def sigmoid_forward(x: ArrayLike, backend: str | None = None) -> Array:
 
 
 def sigmoid_backward(dout: ArrayLike, out: Array, backend: str | None = None) -> Array:
-    """dout * (1 - out) * out, of what `sigmoid_forward` gave."""
+    """dout * (1 - out) * out, from what `sigmoid_forward` returned."""
     if computing.dtype is None:
         dx = active(backend).short.sigmoid_backward(dout, out)
         if dx is not None:
@@ -108,7 +108,7 @@ def sigmoid_backward(dout: ArrayLike, out: Array, backend: str | None = None) ->
 
 
 ORDERS = tuple(tuple(range(axes)) for axes in range(65))
-"""The axes of C-contiguous arrays, by how many there are; NumPy has no more."""
+"""The axes of C-contiguous arrays, by their number, up to NumPy's limit."""
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ def relu_backward(dout: ArrayLike, context: ReluContext) -> Array:
 
 
 def scaled(op: str, x: ArrayLike, factor: float) -> Array:
-    """x * factor, of any shape, in the order of x's axes in memory."""
+    """x * factor, of any shape; keeps the order of x's axes in memory."""
     x = as_array(x)
     dtype = common_dtype(op, x)
     axes = memory_order(x)
@@ -166,7 +166,7 @@ def scaled(op: str, x: ArrayLike, factor: float) -> Array:
 
 
 def masked(op: str, x: ArrayLike, mask: np.ndarray, backend: str | None = None) -> Array:
-    """x where the mask, bools of its shape, is true, else 0: also in place of a NaN."""
+    """x where the mask (bools of x's shape) is true, else 0, even in place of a NaN."""
     chosen = active(backend)
     if computing.dtype is None and (out := chosen.short.masked(x, mask)) is not None:
         return out

@@ -43,13 +43,13 @@ FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 
 UPDATES = ("adam",)
-"""Operations that change parameters in place, and so compute in the dtype that these have."""
+"""Operations that change parameters in place, and so compute in the parameters' dtype."""
 
 
 class Context:
-    """What a backward operation needs of forward: a dataclass, of which a small layer makes many.
+    """What a backward operation needs from forward: a dataclass that is cheap to make.
 
-    Copies and pickles have its values in a row. Earlier versions left some, with fewer values.
+    Copies and pickles hold its values in order. Those of earlier versions may hold fewer.
     """
 
     __slots__: tuple[str, ...] = ()
@@ -63,29 +63,29 @@ class Context:
 
 
 class computing:
-    """What `compute_in` changes."""
+    """The setting that `compute_in` changes."""
 
     dtype: np.dtype[Any] | None = None
 
 
 def compute_in(dtype: DTypeLike | None) -> None:
-    """Let all operations compute in one dtype, float32 or float64; None: as their arrays say."""
+    """Let all operations compute in float32 or float64; None: in the dtype of their arrays."""
     computing.dtype = None if dtype is None else np.dtype(dtype)
 
 
 def as_array(value: Any) -> np.ndarray:
-    """`value` as a plain `numpy.ndarray`, on the same memory where it has any.
+    """`value` as a plain `numpy.ndarray`, sharing its memory where possible.
 
-    Tensors of other libraries come through ``__array__`` or ``__dlpack__``; of one that
-    records gradients the values are taken, and what is done with them is not recorded. Of
-    arrays of a derived class (`numpy.matrix`, `numpy.memmap`, arrays with units) the numbers
-    are taken: whatever the class does beyond them no kernel does, and results are plain arrays.
+    Tensors of other libraries come through ``__array__`` or ``__dlpack__``; if one records
+    gradients, only its values are taken, and no gradients flow back to it. Arrays of a derived
+    class (`numpy.matrix`, `numpy.memmap`, arrays with units) lose the class: kernels see their
+    numbers only, and results are plain arrays.
 
     Raises
     ------
     ArgumentError
-        A masked array of which values are masked: no kernel leaves values out, and what lies
-        under a mask is not meant to be used.
+        A masked array with masked values: no kernel leaves values out, and values under a mask
+        are not meant to be used.
     """
     if type(value) is np.ndarray:
         return value
@@ -113,7 +113,7 @@ def network_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def is_real(array: np.ndarray) -> bool:
-    """Whether these are real numbers of at most 64 bits, which is what can be computed with."""
+    """Whether these are real numbers of at most 64 bits, the only ones computed with."""
     return array.dtype.kind in "fiub" and array.dtype.itemsize <= 8
 
 
@@ -149,7 +149,7 @@ def contiguous(array: np.ndarray, dtype: np.dtype[Any]) -> Array:
 
 
 def in_layout(images: np.ndarray, dtype: np.dtype[Any], layout: Layout) -> Array:
-    """`images` (N, C, H, W) in the memory layout and dtype, copied only where they are not."""
+    """`images` (N, C, H, W) in this memory layout and dtype, copied only if they are not yet."""
     if layout == "channels_first":
         return contiguous(images, dtype)
     return contiguous(images.transpose(0, 2, 3, 1), dtype).transpose(0, 3, 1, 2)
@@ -160,15 +160,15 @@ def kept_images(
 ) -> NDArray[Any]:
     """Images that forward kept, in the layout in which it kept them.
 
-    The arrays that a layer shows may be given another shape, and copies of a layer, as
-    pickle makes them, may have the same images in memory of another order.
+    A user may have changed the shape of arrays that a layer shows, and copies of a layer, such
+    as a pickle's, may have the same images in another memory order.
     """
     expect_shape(op, f"{name}, as forward kept it,", images, shape)
     return in_layout(images, images.dtype, layout)
 
 
 def empty_images(shape: tuple[int, int, int, int], dtype: Any, layout: Layout) -> NDArray[Any]:
-    """Memory for images of this (N, C, H, W) shape, beginning at a cache line."""
+    """Memory for images of this (N, C, H, W) shape, aligned to a cache line."""
     memory = bytes_for(shape, dtype)
     if layout == "channels_first":
         return array_in(memory, shape, dtype)
@@ -193,9 +193,9 @@ def expect_shape(op: str, name: str, array: np.ndarray, expected: tuple[int, ...
 
 
 def bias_vector(op: str, bias: Any, units: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """The bias of each unit, or filter: of None zeros, of one number that number for all.
+    """The bias of each unit or filter: zeros for None, and one number stands for all.
 
-    A row (1, units) is one, as NumPy's broadcasting in the book's layers takes it.
+    A row (1, units) is accepted, as the book's layers accept it by broadcasting.
     """
     if bias is None:
         return constant(np.zeros(units, dtype))
@@ -211,20 +211,20 @@ def bias_vector(op: str, bias: Any, units: int, dtype: np.dtype[Any]) -> np.ndar
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether a number of one array lies in memory of the other."""
-    # The first answer is quick, but only looks at where each begins and ends.
+    """Whether the arrays share any number's memory."""
+    # The first check is quick, but only compares where each begins and ends.
     return np.may_share_memory(a, b) and np.shares_memory(a, b)
 
 
 def updated_arrays(
     op: str, param: np.ndarray, grad: np.ndarray, **kept: Any
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """What the step of an optimizer changes and reads, once nothing in it can go wrong.
+    """Check and return what an optimizer's step changes and reads, so that it cannot fail midway.
 
     Parameters
     ----------
     param : array
-        Changed in place, like those kept.
+        Changed in place, like the kept arrays.
     grad : array
         Of param's shape, or broadcast to it.
     **kept : array
@@ -232,7 +232,7 @@ def updated_arrays(
 
     Returns
     -------
-    param, the gradient in param's shape (copied where it lies in memory that changes), and the
+    param, the gradient in param's shape (copied if it shares memory with what changes), and the
     kept arrays, all of class `numpy.ndarray`.
 
     Raises
@@ -240,9 +240,9 @@ def updated_arrays(
     ShapeError
         Shapes differ.
     DTypeError
-        Something is not of real numbers, or what is changed not of floating-point numbers.
+        Something is not of real numbers, or an array that changes not of floating-point numbers.
     ArgumentError
-        What is changed is no array, read-only, or shares memory with something else that is.
+        Something that changes is no array, is read-only, or shares memory with another such array.
     """
     changed: list[np.ndarray] = []
     for name, array in (("the parameter", param), *kept.items()):
@@ -295,7 +295,7 @@ def expect_names(what: str, own: Collection[str], given: Collection[str]) -> Non
 
 
 def whole_number(what: str, value: Any, most: int) -> int:
-    """The number of an array that a file holds for one, 0 to `most`, or a `WeightsError`."""
+    """The whole number, 0 to `most`, that a file stores as an array, or a `WeightsError`."""
     array = as_array(value)
     if array.shape != () or array.dtype.kind not in "iu" or not 0 <= int(array) <= most:
         shown = f" {array[()]}" if array.shape == () else f" shape {array.shape}"

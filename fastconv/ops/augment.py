@@ -1,4 +1,4 @@
-"""Operations of data augmentation: warps, smooth random fields, brightness and boxes.
+"""Operations of data augmentation: warps, smooth random fields, tone and boxes.
 
 Notation: N images, C channels, H x W pixels.
 """
@@ -47,7 +47,7 @@ def warp(
     fill: float = 0.0,
     backend: str | None = None,
 ) -> Array:
-    """Each pixel from another place of its image, by bilinear interpolation.
+    """Take each pixel from another place of its image, by bilinear interpolation.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ def warp(
     field : array (N, 2, H, W), optional
         Added to these places, in pixels: across, then down.
     fill : float
-        What is outside of the images.
+        The value outside the images.
 
     Returns
     -------
     array (N, C, H, W)
-        Places that are whole numbers are copied bit for bit.
+        Pixels at whole places are copied bit for bit.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def smooth(x: ArrayLike, taps: ArrayLike, backend: str | None = None) -> Array:
     Parameters
     ----------
     x : array (N, C, H, W)
-        Outside of it are zeros.
+        Zeros are assumed around it.
     taps : array (K,)
         K is odd; the middle one belongs to the place itself.
 
@@ -102,7 +102,7 @@ def smooth(x: ArrayLike, taps: ArrayLike, backend: str | None = None) -> Array:
     x, taps = _images(op, x), as_array(taps)
     if taps.ndim != 1 or len(taps) % 2 == 0:
         raise ShapeError(f"{op}: taps must be (K,) with K odd, got shape {taps.shape}")
-    # From no place does a tap farther from the middle than this reach the image.
+    # A tap farther from the middle than this reaches the image from no place.
     middle, reach = len(taps) // 2, max(x.shape[2:]) - 1
     taps = taps[max(middle - reach, 0) : middle + reach + 1]
     taps = _like(op, "taps", taps, taps.shape, x.dtype)
@@ -119,14 +119,14 @@ def tone(
     fill: float = 0.0,
     backend: str | None = None,
 ) -> Array:
-    """gain*x + offset by image, but `fill` inside of a box.
+    """gain*x + offset for each image, but `fill` inside its box.
 
     Parameters
     ----------
     x : array (N, C, H, W)
     gain, offset : arrays (N,)
     boxes : array of int (N, 4)
-        First row and column, last row and column, the latter two excluded.
+        First row and column, last row and column (both excluded).
     fill : float
 
     Returns

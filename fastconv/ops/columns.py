@@ -37,7 +37,7 @@ def col2im(
     pad: int = 0,
     backend: str | None = None,
 ) -> Array:
-    """Images (N, C, H, W) that sum the entries of a column matrix (N*OH*OW, C*FH*FW)."""
+    """Sum the entries of a column matrix (N*OH*OW, C*FH*FW) into images (N, C, H, W)."""
     col = as_array(col)
     shape = tuple(as_int("col2im", "an axis of input_shape", axis, 0) for axis in input_shape)
     geometry = window_geometry("col2im", shape, fh, fw, stride, pad)

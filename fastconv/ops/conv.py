@@ -1,7 +1,7 @@
-"""Convolution: plain, grouped, and fused with the sum, ReLU and 2x2 max pooling behind it.
+"""Convolution: plain, grouped, and fused with the sum, ReLU and 2x2 max pooling after it.
 
 A fused convolution keeps nothing in between: neither the images before the pooling, nor a mask.
-Its gradient's way back is one array, the gate: the output itself, or the winners as bytes.
+Backward needs one array, the gate: the output itself, or the winners as bytes.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW windows.
 """
@@ -58,7 +58,7 @@ class ConvContext:
 
     @property
     def plain(self) -> bool:
-        """Whether it is for `conv2d_backward`: one group, no dilation."""
+        """Whether the context is for `conv2d_backward`: one group, no dilation."""
         return self.groups == 1 and self.geometry.dilation == 1
 
 
@@ -74,7 +74,7 @@ def conv2d_arguments(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, WindowGeometry, np.dtype[Any]]:
     """x, weight and bias as arrays that fit each other, their geometry, the dtype to compute in.
 
-    No bias is one of zeros.
+    A bias of None becomes zeros.
     """
     x, weight = as_array(x), as_array(weight)
     if weight.ndim != 4 or 0 in weight.shape:
@@ -124,7 +124,7 @@ def conv2d_grouped_forward(
     groups: int = 1,
     backend: str | None = None,
 ) -> tuple[Array, ConvContext]:
-    """As `conv2d_forward`, for weight (FN, C/groups, FH, FW) and places `dilation` apart.
+    """As `conv2d_forward`, for weight (FN, C/groups, FH, FW) and taps `dilation` apart.
 
     Raises
     ------
@@ -149,9 +149,9 @@ def _forward_arrays(
     bias: ArrayLike | None,
     *window: int,
 ) -> tuple[Array, Array, Array, WindowGeometry, Array]:
-    """x, weight and bias as the backend wants them; their geometry; and memory for the output.
+    """x, weight and bias as the backend takes them; their geometry; and memory for the output.
 
-    `window` is stride and pad, and of a grouped convolution dilation and groups.
+    `window` is stride and pad, and for a grouped convolution also dilation and groups.
     """
     x, weight, bias, geometry, dtype = conv2d_arguments("conv2d", x, weight, bias, *window)
     x = in_layout(x, dtype, backend.layout)
@@ -221,7 +221,7 @@ class BlockContext(ConvContext):
 
 
 def runs_blocks(backend: str | None = None) -> bool:
-    """Whether the backend has kernels of its own for blocks; else layer by layer is faster."""
+    """Whether the backend has its own fused kernels; otherwise single layers are faster."""
     chosen = active(backend)
     return getattr(chosen, "providers", {}).get("conv2d_block_forward") == chosen.name
 
@@ -229,7 +229,7 @@ def runs_blocks(backend: str | None = None) -> bool:
 def conv2d_algorithms(
     geometry: WindowGeometry, filters: int, pooled: bool, backend: str | None = None
 ) -> ConvAlgorithms | None:
-    """How the backend computes a convolution of this shape; None where it does not say."""
+    """How the backend computes a convolution of this shape; None if it does not say."""
     say = getattr(active(backend), "conv2d_algorithms", None)
     return say(geometry, filters, pooled) if say else None
 
@@ -248,7 +248,7 @@ def conv2d_block_forward(
 ) -> tuple[Array, BlockContext | None]:
     """ReLU of the convolution of x (N, C, H, W), and with `pool` its 2x2 maxima at stride 2.
 
-    Without a gradient, a residual can be added in front of the ReLU, and the ReLU left out.
+    Without a gradient, a residual can be added before the ReLU, and the ReLU left out.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def conv2d_block_forward(
     ArgumentError
         A residual, or no ReLU, with a pool or a gradient.
     """
-    op = "conv2d"  # by the name that users know
+    op = "conv2d"  # the name that users know
     x, weight, bias, geometry, dtype = conv2d_arguments(op, x, weight, bias, stride, pad)
     n, filters, oh, ow = geometry.output_shape(len(weight))
     if pool and min(oh, ow) < 2:

@@ -103,5 +103,5 @@ def affine_backward(
 
 
 def __getattr__(name: str) -> Any:
-    """What earlier versions had here, for their pickles."""
+    """Find names that earlier versions had here, for their pickles."""
     return moved(__name__, name)

@@ -1,4 +1,4 @@
-"""Where ways through a network meet: channels side by side, and sums.
+"""Where branches of a network meet: concatenation of channels, and sums.
 
 Notation: N images, C channels, H x W pixels.
 """
@@ -22,8 +22,8 @@ __all__ = ["add", "concatenate"]
 def concatenate(arrays: Sequence[ArrayLike], backend: str | None = None) -> Array:
     """Join arrays (N, C, ...) along their second axis.
 
-    Images come in the backend's layout. Nothing is computed, and copying is all that memory
-    does; so no backend has a kernel for it.
+    Images come out in the backend's layout. Nothing is computed, only copied, so no backend has
+    a kernel for it.
     """
     op = "concatenate"
     parts = [as_array(array) for array in arrays]
@@ -51,7 +51,7 @@ def concatenate(arrays: Sequence[ArrayLike], backend: str | None = None) -> Arra
 
 
 def add(x: ArrayLike, y: ArrayLike, backend: str | None = None) -> Array:
-    """x + y, of one shape; sums of images (N, C, H, W) are in the backend's layout."""
+    """x + y, of the same shape; sums of images (N, C, H, W) are in the backend's layout."""
     op = "add"
     x, y = as_array(x), as_array(y)
     expect_shape(op, "second array", y, x.shape)

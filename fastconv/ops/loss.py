@@ -31,7 +31,7 @@ def class_indices(op: str, t: ArrayLike, shape: tuple[int, int]) -> Labels:
     Raises
     ------
     LabelError
-        Labels that are not whole numbers, out of range, or of another count or width.
+        Labels that are not whole numbers, are out of range, or have the wrong shape.
     """
     t = as_array(t)
     n, classes = shape
@@ -52,12 +52,12 @@ def class_indices(op: str, t: ArrayLike, shape: tuple[int, int]) -> Labels:
             f"{op}: labels must be 0 to {classes - 1} for {classes} classes, "
             f"got {t.min()} to {t.max()}"
         )
-    # A copy: the kernel of backward relies on the range, and the caller's array may change.
+    # A copy: backward's kernel relies on the range, and the caller's array may change.
     return np.array(t.reshape(n), np.int64)
 
 
 def expect_smoothing(op: str, smoothing: float) -> None:
-    """Raise an `ArgumentError` unless `smoothing` can be taken from a label for all classes."""
+    """Raise an `ArgumentError` unless `smoothing` is from 0 to below 1."""
     if not isinstance(smoothing, Real) or not 0 <= smoothing < 1:
         raise ArgumentError(f"{op}: label_smoothing must be from 0 to below 1, got {smoothing!r}")
 
@@ -81,10 +81,10 @@ def softmax_cross_entropy_forward(
 
     With `smoothing` (arXiv:1512.00567, section 7) that share of each label is spread over
     all M classes. The book's loss, without smoothing, adds 1e-7 to probabilities; the
-    smoothed one takes the logarithm exactly, as it is about classes of small probability.
+    smoothed one takes the logarithm exactly, since classes of small probability matter there.
 
-    Targets (N, M) that are not one-hot are treated as the book's code does: the loss is
-    that of their largest entries, the gradient pulls towards the targets themselves.
+    Targets (N, M) that are not one-hot are treated as in the book's code: the loss is that of
+    their largest entries, but the gradient pulls towards the targets themselves.
     """
     op, chosen = "softmax_cross_entropy", active(backend)
     if computing.dtype is None and smoothing == 0:
@@ -138,7 +138,7 @@ def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> A
 
 
 def _soft_targets(t: np.ndarray, labels: Labels, dtype: Any) -> Array | None:
-    """`t` (N, M) where it is more than one-hot labels, else None."""
+    """`t` (N, M) if its rows are not one-hot, else None."""
     if t.ndim != 2 or t.shape[1] == 1:
         return None
     one_hot = np.zeros(t.shape, bool)

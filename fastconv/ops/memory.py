@@ -1,10 +1,10 @@
-"""Memory of large results, used again once nobody holds them.
+"""Memory of large results, reused once nothing refers to them.
 
-A page that the system has just given costs more to touch for the first time than most kernels
-do with it, and a step of training asks for the same sizes as the step before. Every thread draws
-from one `Pool` of the process, which keeps at most 128 MiB, or inside `drawing_from` from another,
-that of a network: it keeps at most twice what the largest of the last 128 predictions or steps
-drew, however many threads made them, and nothing once the network is gone.
+Touching a new page for the first time costs more than what most kernels do with it, and a training
+step needs the same sizes as the step before. Every thread draws from one `Pool` of the process,
+which keeps at most 128 MiB. Inside `drawing_from` it draws from a network's pool, which keeps at
+most twice what the largest of the last 128 predictions or steps drew, however many threads made
+them, and nothing once the network is gone.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ LINE = 64
 """Bytes of a cache line."""
 
 LEAST = 1 << 16
-"""Bytes of a result below which memory is not kept: the C library keeps it well."""
+"""Bytes of a result below which memory is not kept: malloc reuses it well."""
 
 MOST = 1 << 27
-"""Bytes that the process keeps in all, those in use included."""
+"""Bytes that the process keeps in all, including those in use."""
 
 ROOM = 4
-"""A result may lie in memory that is larger by a part in so many."""
+"""A result may take memory that is larger by one part in this many."""
 
 RECENT = 128
-"""Uses of a pool that say how much it keeps: the batches of an evaluation between two epochs."""
+"""How many uses decide how much a pool keeps: they span the evaluation between two epochs."""
 
 _lock = threading.RLock()
-"""Held for a moment, by any pool; also while the process forks, so that no child finds it held."""
+"""Held briefly by any pool, and while the process forks, so that no child finds it held."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -55,7 +55,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def references(memory: NDArray[Any]) -> int | None:
-    """A number that is larger the more arrays and others refer to memory; None: nobody counts."""
+    """A number that grows with the references to memory; None where references are not counted."""
     return sys.getrefcount(memory) if _COUNTED else None
 
 
@@ -65,24 +65,24 @@ def _references(kept: list[NDArray[np.uint8]], i: int) -> int:
 
 
 _UNUSED = _references([np.empty(0, np.uint8)], 0)
-"""What is counted where nothing but such a list refers to the memory."""
+"""The count where nothing but such a list refers to the memory."""
 
 _COUNTED = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-"""Whether counts of references say who holds an object."""
+"""Whether reference counts say if an object is in use."""
 
 
 class Pool:
-    """Memory that is free where nothing but the pool refers to it.
+    """Memory that is free when nothing but the pool refers to it.
 
     Every view of an array, and every tensor of another library on its memory, holds a
-    reference. What was used longest ago is kept no more once the pool has more than it may.
+    reference. If the pool has more than it may keep, it drops what was used longest ago.
 
     Parameters
     ----------
     most : int, optional
-        Bytes to keep, those in use included; a quarter of it at most for one result.
-        None: twice what the largest of the last `RECENT` uses drew, or all that are
-        under way now together. So two sizes that take turns both stay.
+        Bytes to keep, including those in use; one result may have a quarter of them.
+        None: twice what the largest of the last `RECENT` uses drew, or what all present uses
+        draw together. So two sizes that take turns both stay.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -92,9 +92,9 @@ class Pool:
         self._recent: deque[int] = deque([0], RECENT)
 
     def empty_bytes(self, size: int, use: Use | None = None) -> NDArray[np.uint8]:
-        """At least `size` bytes: of what is free and fits, else new ones.
+        """At least `size` bytes: free memory that fits, else new memory.
 
-        Where new ones would be too many, anything free that is large enough will do.
+        If new memory would be too much, any free memory that is large enough will do.
         """
         if not _COUNTED or size < LEAST or (self.most is not None and size > self.most // 4):
             return np.empty(size, np.uint8)
@@ -116,7 +116,7 @@ class Pool:
             return memory
 
     def _take_free(self, least: int, most: int, use: Use | None) -> NDArray[np.uint8] | None:
-        """The smallest that fits, of what `use` has had before if possible."""
+        """The smallest free memory that fits, preferably one that `use` has had before."""
         best, found = (True, sys.maxsize), -1
         for i in range(len(self.kept)):  # nothing here may refer to the memory
             if least <= self.kept[i].size <= most:
@@ -126,24 +126,24 @@ class Pool:
         return None if found < 0 else self.kept.pop(found)
 
     def begin(self, use: Use) -> None:
-        """Count what `use` draws."""
+        """Start to count what `use` draws."""
         with _lock:
             self._uses.add(use)
 
     def end(self, use: Use) -> None:
-        """Keep no more than the last uses call for."""
+        """End a use, and keep no more than the last uses need."""
         with _lock:
             self._uses.discard(use)
             self._recent.append(use.most)
             self._trim()
 
     def release(self) -> None:
-        """Keep nothing that is free."""
+        """Drop all free memory."""
         with _lock:
             self._drop(self._total(), True)
 
     def _limit(self, more: int = 0) -> int:
-        """Bytes to keep, where the uses that are under way draw so many more."""
+        """Bytes to keep, if the present uses draw `more` bytes besides."""
         if self.most is not None:
             return self.most
         return 2 * max(max(self._recent), sum(use.drawn for use in self._uses) + more)
@@ -152,13 +152,13 @@ class Pool:
         return sum(memory.size for memory in self.kept)
 
     def _trim(self) -> None:
-        """Keep no more than may be: what is free goes first, the oldest of it, then the oldest."""
+        """Drop what exceeds the limit: first free memory, then memory in use, the oldest first."""
         surplus = self._total() - self._limit()
         for free in (True, False):
             surplus = self._drop(surplus, free)
 
     def _drop(self, surplus: int, free: bool) -> int:
-        """Keep the oldest no more, perhaps of what is free alone; what is left of a surplus."""
+        """Drop the oldest memory, perhaps only free memory; returns what is left of the surplus."""
         i = 0
         while surplus > 0 and i < len(self.kept):
             if free and _references(self.kept, i) != _UNUSED:
@@ -172,10 +172,10 @@ class Pool:
 
 
 class Blank(Pool):
-    """Memory of zeros for arrays that nobody fills: a page that is not touched is not there."""
+    """Memory of zeros for arrays that are never filled: untouched pages take no memory."""
 
     def empty_bytes(self, size: int, use: Use | None = None) -> NDArray[np.uint8]:
-        """New ones each time."""
+        """New memory each time."""
         return np.zeros(size, np.uint8)
 
 
@@ -185,12 +185,12 @@ class Use:
     Attributes
     ----------
     drawn : int
-        Bytes that it has asked for; those that lay in the same memory are counted once, and
-        those that another has now not at all.
+        Bytes that it has asked for. Results in the same memory count once, and not at all once
+        another use has that memory.
     most : int
-        The largest that this has been.
+        The largest value of `drawn` so far.
     sizes : dict of int to int
-        The largest size that it had each piece of memory for, by the memory's id.
+        The largest size that each piece of memory was drawn for, by the memory's id.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -207,7 +207,7 @@ class Use:
             self.most = max(self.most, self.drawn)
 
     def lose(self, memory: NDArray[np.uint8]) -> None:
-        """Count no more what another has drawn."""
+        """Stop counting memory that another use has drawn."""
         self.drawn -= self.sizes.pop(id(memory), 0)
 
 
@@ -221,7 +221,7 @@ _current = _Current()
 
 @contextmanager
 def drawing_from(use: Use) -> Iterator[None]:
-    """Let what this thread asks for come from another pool, inside a ``with`` block."""
+    """Let this thread draw from the pool of `use`, inside a ``with`` block."""
     before = _current.pool, _current.use
     try:
         _current.pool, _current.use = use.pool, use
@@ -233,7 +233,7 @@ def drawing_from(use: Use) -> Iterator[None]:
 
 
 def bytes_for(shape: tuple[int, ...], dtype: Any) -> NDArray[np.uint8]:
-    """Memory for an array, which may have been used before, and for a cache line to begin at.
+    """Memory for an array, perhaps used before, with space to align it to a cache line.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def bytes_for(shape: tuple[int, ...], dtype: Any) -> NDArray[np.uint8]:
     """
     dtype = np.dtype(dtype)
     size = dtype.itemsize * math.prod(shape) + LINE
-    # NumPy makes no array whose other axes are too long, even where one of them is 0.
+    # NumPy refuses axes that are too long together, even if another one is 0.
     if size > LINE or dtype.itemsize * math.prod(axis for axis in shape if axis) <= sys.maxsize:
         with suppress(MemoryError, ValueError):
             return _current.pool.empty_bytes(size, _current.use)
@@ -250,7 +250,7 @@ def bytes_for(shape: tuple[int, ...], dtype: Any) -> NDArray[np.uint8]:
 
 
 def fresh(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """`np.empty`, but for the error, which is that of `bytes_for`."""
+    """`np.empty`, but with the errors of `bytes_for`."""
     try:
         return np.empty(shape, dtype)
     except (MemoryError, ValueError):
@@ -265,13 +265,13 @@ def _too_large(shape: tuple[int, ...], dtype: np.dtype[Any]) -> OutOfMemory:
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Like `np.empty`, C-contiguous, in memory that may have been used before."""
+    """Like `np.empty`, C-contiguous, perhaps in memory that was used before."""
     return array_in(bytes_for(shape, dtype), shape, dtype)
 
 
 def array_in(memory: NDArray[np.uint8], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """A C-contiguous array from the first cache line of `memory` on.
 
-    A vector that fills a cache line is read twice as fast where it lies in one.
+    A vector as long as a cache line is read twice as fast if it is aligned to one.
     """
     return np.ndarray(shape, dtype, memory, -memory.ctypes.data % LINE)

@@ -1,6 +1,6 @@
-"""Normalisation: of features, of channels with an addition and a ReLU behind it, of responses.
+"""Normalisation: of features, of channels (perhaps with an addition and a ReLU), of responses.
 
-Batch normalisation is that of arXiv:1502.03167, local response normalisation AlexNet's.
+Batch normalisation follows arXiv:1502.03167, local response normalisation AlexNet.
 
 Notation: N samples or images, D features, C channels, H x W pixels.
 """
@@ -70,9 +70,9 @@ def lrn_forward(
     Raises
     ------
     ShapeError
-        The input is not of four axes, or has no channels.
+        The input does not have four axes, or has no channels.
     ArgumentError
-        A size below 1, an alpha below 0, a k that is not above 0, or what is no number.
+        A size below 1, an alpha below 0, a k that is not above 0, or something not a number.
     """
     op = "lrn"
     x = as_array(x)
@@ -84,7 +84,7 @@ def lrn_forward(
         raise ArgumentError(f"{op}: alpha must be at least 0, got {alpha}")
     if not k > 0:
         raise ArgumentError(f"{op}: k must be above 0, got {k}")
-    # A window that has all channels from every one of them has no more by being larger.
+    # A window that covers all channels from each of them gains nothing by being larger.
     whole = 2 * x.shape[1]
     if size > whole:
         size, alpha = whole, alpha * whole / size
@@ -120,11 +120,11 @@ class BatchNorm2dContext:
     Attributes
     ----------
     gate : array or None
-        The output, where a ReLU made it: the gradient passes where it is above 0.
+        The output of the ReLU, if there was one: the gradient passes where it is above 0.
     mean, inv_std : arrays (C,)
         What x was normalised by.
     residual : bool
-        Whether something was added, whose gradient is wanted too.
+        Whether a residual was added, whose gradient is needed too.
     fixed : bool
         Whether mean and inv_std were given, and so do not depend on x.
     """
@@ -211,7 +211,7 @@ def batchnorm2d_infer(
     relu: bool = False,
     backend: str | None = None,
 ) -> Array:
-    """Normalise x (N, C, H, W) by the mean and variance (C,) that are given.
+    """Normalise x (N, C, H, W) by a given mean and variance (C,).
 
     The other parameters are those of `batchnorm2d_train`.
     """
@@ -225,8 +225,8 @@ def batchnorm2d_backward(
 
     Returns
     -------
-    dx (N, C, H, W), or None where it is not asked for; dgamma and dbeta (C,); the residual's
-    gradient, or None where none was added.
+    dx (N, C, H, W), or None if it is not asked for; dgamma and dbeta (C,); the residual's
+    gradient, or None if none was added.
     """
     op = "batchnorm2d backward"
     dout, gamma = as_array(dout), as_array(gamma)
@@ -271,7 +271,7 @@ def batchnorm2d_backward(
 def _batchnorm2d_arrays(
     layout: Layout, x: ArrayLike, residual: ArrayLike | None, **vectors: ArrayLike
 ) -> tuple[Array, Array | None, dict[str, Array]]:
-    """x and the residual in the layout, the vectors (C,) by name: checked, and of one dtype."""
+    """x and residual in the backend's layout, vectors (C,) by name: checked, of one dtype."""
     op = "batchnorm2d"
     x = as_array(x)
     if x.ndim != 4 or x.shape[1] == 0:
@@ -303,7 +303,7 @@ def _batchnorm2d_apply(
 ) -> tuple[Array, BatchNorm2dContext]:
     mean, variance, dtype = vectors["mean"], vectors["variance"], x.dtype
 
-    def inverted(variance: Array) -> Array:  # a recording keeps it: so it must not hold x
+    def inverted(variance: Array) -> Array:  # must not hold x: a recording keeps this function
         return (1 / np.sqrt(variance.astype(np.float64) + epsilon)).astype(dtype)
 
     inv_std = computed("1 / standard deviation", inverted, variance)
@@ -380,7 +380,7 @@ def batchnorm_infer(
     epsilon: float,
     backend: str | None = None,
 ) -> Array:
-    """Normalise x (N, D) by the mean and variance (D,) that are given."""
+    """Normalise x (N, D) by a given mean and variance (D,)."""
     x, vectors = _batchnorm_arrays(x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     out = np.empty(x.shape, x.dtype)
     active(backend).batchnorm_infer(

@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 MOST_PLACES = 2**31 - 1
-"""Of a window: a place is kept in 32 bits."""
+"""Most places of a window: a winner is kept in 32 bits."""
 
 
 def expect_places(op: str, geometry: WindowGeometry) -> None:
-    """Raise a `ShapeError` unless there are channels, and places of the image in each window."""
+    """Raise a `ShapeError` unless there are channels, and each window holds a pixel."""
     g = geometry
     if g.pad >= min(g.fh, g.fw):
         raise ShapeError(
@@ -103,7 +103,7 @@ def maxpool2d_backward(dout: ArrayLike, context: PoolContext) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class AvgPoolContext:
-    """What `avgpool2d_backward` needs: where the windows lie, and what they divide by."""
+    """What `avgpool2d_backward` needs: where the windows are, and their divisors."""
 
     backend: str
     rows: Labels
@@ -129,8 +129,8 @@ def avgpool2d_forward(
     ceil_mode : bool
         Keep a last window that hangs over the padded image; see `window_geometry`.
     count_padding : bool
-        Whether padding counts as zeros; else a window is divided by its real places. What
-        hangs over the padding never counts.
+        Whether padding counts as zeros; else a window is divided by how many pixels it holds.
+        Places beyond the padding never count.
     """
     op = "avgpool2d"
     x = as_array(x)
@@ -147,9 +147,9 @@ def avgpool2d_forward(
 def adaptive_avgpool2d_forward(
     x: ArrayLike, oh: int, ow: int, backend: str | None = None
 ) -> tuple[Array, AvgPoolContext]:
-    """Average (N, C, OH, OW) of OH x OW windows that share out x (N, C, H, W).
+    """Average (N, C, OH, OW) of OH x OW windows that cover x (N, C, H, W) evenly.
 
-    Window i takes the rows from floor(i*H/OH) to ceil((i + 1)*H/OH), as PyTorch's does.
+    Window i takes the rows from floor(i*H/OH) to ceil((i + 1)*H/OH), as in PyTorch.
     """
     op = "adaptive_avgpool2d"
     x = as_array(x)
@@ -163,7 +163,7 @@ def adaptive_avgpool2d_forward(
 
 
 def avgpool2d_backward(dout: ArrayLike, context: AvgPoolContext) -> Array:
-    """Gradient (N, C, H, W): each window's is shared out to its places."""
+    """Gradient (N, C, H, W): each window's is divided among its pixels."""
     op = "avgpool2d backward"
     dout = as_array(dout)
     backend, shape = active(context.backend), context.shape
@@ -182,7 +182,7 @@ def _average(
     bounds: Callable[[], tuple[Labels, Labels]],
     backend: str | None,
 ) -> tuple[Array, AvgPoolContext]:
-    """The averages of OH x OW windows whose bounds are made once there is memory for them."""
+    """The averages of OH x OW windows; `bounds` is called once there is memory for the result."""
     dtype = common_dtype(op, x)
     chosen = active(backend)
     n, c, h, w = x.shape
@@ -195,7 +195,7 @@ def _average(
 def _bounds(
     size: int, window: int, stride: int, pad: int, count: int, count_padding: bool
 ) -> Labels:
-    """(count, 3): begin and end of each window's real places, and what it is divided by."""
+    """(count, 3): begin and end of each window inside the image, and its divisor."""
     begin = stride * np.arange(count, dtype=np.int64) - pad
     end = np.minimum(begin + window, size + pad)
     inside = np.maximum(begin, 0), np.minimum(end, size)
@@ -204,14 +204,14 @@ def _bounds(
 
 
 def _shares(size: int, count: int) -> Labels:
-    """(count, 3) as `_bounds`, of windows that share out `size` places."""
+    """(count, 3) as `_bounds`, for windows that cover `size` places evenly."""
     i = np.arange(count, dtype=np.int64)
     begin, end = i * size // count, -(-(i + 1) * size // count)
     return np.stack([begin, end, end - begin], axis=1)
 
 
 def subsample(x: ArrayLike, stride: int, channels: int, backend: str | None = None) -> Array:
-    """Every `stride`-th pixel of x (N, C, H, W), between zeros to `channels` channels."""
+    """Every `stride`-th pixel of x (N, C, H, W), padded with zeros to `channels` channels."""
     op = "subsample"
     x = as_array(x)
     stride = as_int(op, "stride", stride, 1)

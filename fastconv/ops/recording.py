@@ -1,11 +1,11 @@
-"""What a thread's operations do, written down: calls of kernels, and what NumPy moves for them.
+"""Recording what a thread's operations do: calls of kernels, and what NumPy copies for them.
 
-While a thread records, its operations compute as always, but nothing goes the short way. What is
-computed neither by a kernel nor by `moved_to` has to be `computed` or done `outside`, in Python:
-nobody would know of it.
+While a thread records, its operations compute as always, except that none goes the short way.
+Anything done neither by a kernel nor by `moved_to` must go through `computed` or `outside`, in
+Python; otherwise it would not be recorded.
 
-A trace is a recording in which nothing is computed that depends on what is `given` later. The
-arrays for it have shapes and places, but take no memory: no page of them is ever touched.
+A trace is a recording that computes nothing that depends on what is `given` later. Its arrays have
+shapes and places, but take no memory: no page of them is ever touched.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ __all__ = [
 Array = NDArray[Any]
 
 _lock = threading.RLock()
-"""One thread at a time records; what it computes `outside` may record something of its own."""
+"""One thread at a time records; what it does `outside` may make a recording of its own."""
 
 _current: Recorder | None = None
 
-if hasattr(os, "register_at_fork"):  # so that no child finds another thread recording
+if hasattr(os, "register_at_fork"):  # so that no child finds the lock held by another thread
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
 
 
 class Outside:
-    """Something that is computed in Python, between the calls of kernels.
+    """A step that Python computes, between calls of kernels.
 
     Attributes
     ----------
     name : str
         What it is, for people.
     function : callable
-        From the inputs to what `out` has.
+        Computes from the inputs what `out` gets.
     inputs : list of array
     out : array
     """
@@ -72,7 +72,7 @@ class Outside:
         Raises
         ------
         ShapeError, DTypeError
-            It is not as it was when the network was prepared.
+            The output's shape or dtype is not as it was when the network was prepared.
         """
         out = np.asarray(self.function(*self.inputs))
         for error, what in ((ShapeError, "shape"), (DTypeError, "dtype")):
@@ -110,22 +110,22 @@ class Recorder:
     Parameters
     ----------
     traces : bool
-        Whether to leave out the computing of what depends on what is `given`.
+        Whether to compute nothing that depends on what is `given` later.
 
     Attributes
     ----------
     steps : list of Call and Outside
-        In their order. They hold the arrays, so that none lies where another has been.
+        In order. They hold their arrays, so that no array takes another one's memory.
     makers : dict of int to object
-        Who made a step, by its `id`, as far as `by` was told.
+        The maker of each step that was made inside `by`, by the step's `id`.
     made : dict of int to tuple of int
-        The shape of what a maker made, by its `id`.
+        The shape of what a maker made, by the maker's `id`.
     constants : list of array
-        What operations read that has the same numbers each time.
+        Arrays that operations read, with the same numbers each time.
     draws : list of (array, callable)
-        What was drawn at random, and how to draw the next.
+        Arrays that were drawn at random, and functions that draw them again.
     notes : list of (callable, list of array)
-        What was told to whom.
+        The calls of `noted`.
     """
 
     def __init__(self, traces: bool = False) -> None:
@@ -143,23 +143,23 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record what this thread does inside of the block."""
+        """Record what this thread does inside the block."""
         global _current
         with _lock, drawing_from(Use(Blank())) if self.traces else nullcontext():
             before = _current
-            try:  # from here on: Ctrl-C must not leave somebody recording
+            try:  # begins here, since Ctrl-C must not leave the thread recording
                 _current, self.thread = self, threading.get_ident()
                 selection.observe(self._table)
                 yield
             finally:
                 selection.observe_no_more(self._table)
                 self.thread, _current = None, before
-                self._tables.clear()  # which know this object, whose arrays would wait for `gc`
+                self._tables.clear()  # they refer to this object, which would wait for `gc`
 
     def by(self, maker: Any, function: Callable[..., Array], *arguments: Any) -> Array:
-        """Return what a function makes of the arguments, whose steps are this maker's.
+        """Call a function, and attribute the steps that it records to this maker.
 
-        Where it calls this itself, the inner maker is the one.
+        Nested calls attribute them to the innermost maker.
         """
         before, self._maker = self._maker, maker
         try:
@@ -170,17 +170,17 @@ class Recorder:
         return out
 
     def given(self, array: Array) -> Array:
-        """The array, whose numbers come later."""
+        """Return the array, whose numbers come later."""
         if self.traces:
             self._later.add(id(root(array)))
         return array
 
     def waits(self, arrays: Sequence[Array]) -> bool:
-        """Whether any of these has its numbers later."""
+        """Whether any of these arrays gets its numbers later."""
         return any(id(root(array)) in self._later for array in arrays)
 
     def add(self, step: Call | Outside) -> bool:
-        """Write down a step; say whether it is to be computed now."""
+        """Add a step to the recording; return whether it must be computed now."""
         self.steps.append(step)
         self.makers[id(step)] = self._maker
         if not self._later:
@@ -196,7 +196,7 @@ class Recorder:
         return self.thread == threading.get_ident()
 
     def outside(self, name: str, function: Callable[[Array], Any], x: Array) -> Array:
-        """Return what the function makes of x, as a step that is none of the kernels'."""
+        """Return function(x), recorded as a step that Python computes."""
         if self.traces:
             raise AssertionError(f"{name}: what it makes of numbers cannot be traced")
         thread, self.thread = self.thread, None
@@ -215,7 +215,7 @@ class Recorder:
 
 
 class _RecordingTable:
-    """A backend whose calls by the recording thread are noted; all else is the backend's own."""
+    """A backend that records calls of the recording thread; all else is the backend's own."""
 
     def __init__(self, backend: Backend, recorder: Recorder) -> None:
         self.backend = backend
@@ -234,7 +234,7 @@ class _RecordingTable:
 
 def _recorded(backend: Backend, kernel: str, recorder: Recorder) -> Callable[..., Any]:
     function = getattr(backend, kernel)
-    own = selection.registry().load(backend.name)  # and not what another observer makes of it
+    own = selection.registry().load(backend.name)  # not what another observer makes of it
     names = list(inspect.signature(getattr(Backend, kernel)).parameters)[1:]
 
     def recorded(*arguments: Any, **more: Any) -> Any:
@@ -256,14 +256,14 @@ def recorder() -> Recorder | None:
 
 
 def constant(array: Array) -> Array:
-    """The array: an operation has made it, and with the same numbers each time."""
+    """Return the array; an operation has made it, with the same numbers each time."""
     if _current is not None and (to := recorder()) is not None:
         to.constants.append(array)
     return array
 
 
 def drawn(draw: Callable[[], Array], shape: tuple[int, ...], dtype: Any) -> Array:
-    """What `draw` returns: random numbers, other ones each time; in a trace, nothing is drawn."""
+    """Return what `draw` does: random numbers, new ones each time; a trace draws nothing."""
     if _current is None or (to := recorder()) is None:
         return draw()
     array = to.given(np.zeros(shape, dtype)) if to.traces else draw()
@@ -272,9 +272,10 @@ def drawn(draw: Callable[[], Array], shape: tuple[int, ...], dtype: Any) -> Arra
 
 
 def computed(name: str, function: Callable[..., Array], *inputs: Array) -> Array:
-    """A new array, that `function` returns for the inputs: what an operation does in NumPy.
+    """Return the new array that `function` computes from the inputs: an operation in NumPy.
 
-    In a trace, the function gets zeros for what is given later: its result has a shape and a dtype.
+    In a trace, the function gets zeros for inputs whose numbers come later: only the shape and the
+    dtype of its result count.
     """
     if _current is None or (to := recorder()) is None:
         return function(*inputs)
@@ -288,7 +289,7 @@ def computed(name: str, function: Callable[..., Array], *inputs: Array) -> Array
 
 
 def noted(note: Callable[..., Any], *arrays: Array) -> None:
-    """Tell somebody about arrays; in a trace, which has no numbers yet, do not."""
+    """Call `note` with these arrays, now and at each repetition; a trace only records the call."""
     if _current is not None and (to := recorder()) is not None:
         to.notes.append((note, list(arrays)))
         if to.traces:
@@ -297,7 +298,7 @@ def noted(note: Callable[..., Any], *arrays: Array) -> None:
 
 
 def moved_to(out: Array, source: Array, factor: float = 1) -> None:
-    """out = source * factor: how operations copy numbers, so that a recording knows."""
+    """out = source * factor: operations copy numbers this way, so that it is recorded."""
     if _current is not None and (to := recorder()) is not None:
         call = Call(None, MOVE, {"source": source, "factor": factor, "out": out})
         if not to.add(call):

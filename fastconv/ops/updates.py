@@ -38,8 +38,8 @@ def checked_adam_update(
     epsilon: float,
     backend: str | None = None,
 ) -> None:
-    """`adam_update` of arrays that `updated_arrays` gave, as an optimizer has them."""
-    # The moments of a float16 parameter live in float32, as Adam made them.
+    """`adam_update` of an optimizer's arrays, checked by `updated_arrays`."""
+    # The moments of a float16 parameter are float32: Adam made them so.
     dtype = common_dtype("adam", param, m, v)
     work = [contiguous(array, dtype) for array in (param, m, v)]
     active(backend).adam_update(
