@@ -158,7 +158,7 @@ def test_a_note_that_is_lost_is_said(tmp_path, exif):
     assert lost
     assert np.array_equal(pixels, as_it_lies(jpeg(None)))
     images = load_images(tmp_path / "set")
-    said = "taken as they lie, as their EXIF is damaged: 2 images, x/a.jpg, y/b.jpg"
+    said = "not turned upright, as their EXIF is damaged: 2 images, x/a.jpg, y/b.jpg"
     assert said in images.notes
     assert not images.unreadable
     with pytest.warns(DamageWarning, match=r"a\.jpg: its EXIF is damaged"):

@@ -94,7 +94,7 @@ def test_parts_that_have_folders(tmp_path):
     files = [tmp_path / "test" / "b" / f"00{i}.png" for i in range(2)]
     assert pixels(images.test) == [plain(file) for file in files]
     beside, *copies = images.notes
-    assert beside == "not read, as they lie beside Train, test, validation: drafts"
+    assert beside == "not read, as they are beside Train, test, validation: drafts"
     assert [note.split(" (")[0] for note in copies] == [
         "equal files of different classes",  # the noise is the same in all parts
         "equal files",
@@ -166,7 +166,7 @@ def test_what_is_left_out_is_said(tmp_path):
     (tmp_path / "b" / "gone.jpg").symlink_to("nowhere")
     images = load_images(tmp_path, seed=1)
     assert images.notes == (
-        "not read, as they lie in no folder of a class: 1 images",
+        "not read, as they are in no class's folder: 1 images",
         "not taken for classes, as no images are in them: notes",
         "not read, by the endings of their names: .heic (2), README (1), .txt (1)",
         "20% of each class are set apart for testing",
@@ -222,7 +222,7 @@ def test_links_are_followed_but_never_in_a_circle(tmp_path):
     "files, message",
     [
         ([], "no images in folders of their classes: expected .*/CLASS/IMAGE"),
-        (["a.png", "b.png"], "expected .*; 2 lie in no folder"),
+        (["a.png", "b.png"], "expected .*; 2 are in no folder"),
         (["train/a.png"], "no images in folders"),
         (["a/1.txt"], "no images in folders"),
         (["test/a/1.png", "test/a/2.png"], "no training images: only test"),
@@ -258,7 +258,7 @@ def test_one_size_or_the_one_that_is_asked_for(tmp_path):
     write_classes(tmp_path, {"b": 2}, size=(5, 6, 3))
     with pytest.raises(ArgumentError) as caught:
         load_images(tmp_path)
-    message = "images of 2 sizes: 6x5 (4, as a/000.png), 5x6 (2, as b/000.png); say to which"
+    message = "images of 2 sizes: 6x5 (4, as a/000.png), 5x6 (2, as b/000.png); name one"
     assert message in str(caught.value)
     assert "--image-size HxW" in str(caught.value)
     images = load_images(tmp_path, size=(3, 4))

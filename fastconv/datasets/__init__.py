@@ -1,4 +1,4 @@
-"""Data sets: loaders in the form of the book's, and the table that the command line uses."""
+"""Data sets: loaders like the book's, and the table that the command line uses."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Dataset:
     takes_folder : bool
         Whether `load` takes ``data_dir=`` and may download.
     epochs : int
-        For how long to train where nobody says.
+        How long to train by default.
     label_names : tuple of str
-        What to call the classes, in the order of their indices.
+        Names of the classes, in the order of their indices.
     image_shape : (C, H, W)
     """
 
@@ -62,7 +62,7 @@ DATASETS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_images":  # with all that reads pictures, which few need
+    if name == "load_images":  # it imports all that reads pictures, which few need
         from .user_images import load_images
 
         return load_images

@@ -1,4 +1,4 @@
-"""Images and labels in NumPy's files: an ``.npz``, or a folder of ``.npy``. Never pickled ones."""
+"""Images and labels in NumPy's files, never pickled: an ``.npz``, or a folder of ``.npy``."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ KINDS = {
     "label": "labels",
     "labels": "labels",
 }
-"""What the names of arrays may call images and labels."""
+"""Names that arrays of images and of labels may have."""
 
 CLASS_NAMES = "class_names"
 EXPECTED = "expected x_train and t_train, perhaps with x_test and t_test, or x and t"
 SCALES = {np.dtype(bool): 1, np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-"""By type, the value of white; fractions are in 0..1 already."""
+"""The value of white, by type; fractions are in 0..1 already."""
 
 CHUNK = 1000
-"""Images that are brought to float32 at a time."""
+"""Images that are converted to float32 at a time."""
 
 
 def open_arrays(
@@ -44,9 +44,9 @@ def open_arrays(
     """Take images and labels from an ``.npz`` file, or from the ``.npy`` files of a folder.
 
     Arrays are called ``x_train``, ``t_train``, ``x_val``, ``t_val``, ``x_test``, ``t_test``, or
-    ``x``, ``t`` where there is one part. For ``x`` stands ``images`` too, for ``t`` ``y`` or
-    ``labels``, and the part may come first (``train_images``). ``class_names``, if it is
-    there, holds the names that labels are indices into.
+    ``x``, ``t`` if there is only one part. ``x`` may also be called ``images``, ``t`` also ``y`` or
+    ``labels``, and the part may come first (``train_images``). ``class_names``, if present, holds
+    the names that labels are indices into.
 
     Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels, of uint8, uint16,
     bool, or fractions in 0..1; labels (N,) or (N, 1), whole numbers or strings.
@@ -55,7 +55,7 @@ def open_arrays(
     ----------
     path : path
     size, grey, classes
-        As in `open_files`, but that arrays are not brought to another size or colour.
+        As in `open_files`, except that arrays are not brought to another size or colour.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _read_archive(path: Path, source: str) -> dict[str, NDArray[Any]]:
 
 
 def _read_folder(folder: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a folder by the names of their files, left on disk until they are used."""
+    """The arrays of a folder by file name, left on disk until they are used."""
     return {path.stem: open_npy(path) for path in sorted(folder.glob("*.npy"))}
 
 

@@ -28,9 +28,9 @@ COLUMNS = {
     "label": ("label|class", rf"{CLASS}(_?name)?s?|classes|categories", rf"y|{CLASS}_?id"),
     "split": ("split|subset|partition|data_set",),
 }
-"""What the first line may call the columns, in lower case, words joined by ``_``.
+"""Names that the columns may have in the first line, in lower case, words joined by ``_``.
 
-A pattern counts where none before it finds a column.
+A pattern counts only if none before it finds a column.
 """
 
 EXPECTED = (
@@ -47,12 +47,11 @@ Row = tuple[int, list[str]]
 def list_csv(path: Path) -> Listing:
     """List the images of a CSV file, in UTF-8, separated by commas, semicolons or tabs.
 
-    The first line names the columns: ``path`` and ``label``, or what else they are called in
-    such files (`COLUMNS`), perhaps ``split`` (train, val or test); others are passed over.
-    A file without such a line has two columns, path and label. Paths are relative to the
-    folder of the CSV file; where there is no such file, also with the backslashes of Windows,
-    and with accents that are composed where the file's name has them decomposed, or the other
-    way round.
+    The first line names the columns: ``path`` and ``label``, or other common names of these
+    (`COLUMNS`), perhaps ``split`` (train, val or test); other columns are ignored. A file without
+    such a line has two columns, path and label. Paths are relative to the folder of the CSV file.
+    If no such file exists, they are tried with the backslashes of Windows, and with accents
+    composed or decomposed.
 
     Returns
     -------
@@ -62,8 +61,8 @@ def list_csv(path: Path) -> Listing:
     Raises
     ------
     DataCorrupt
-        Not text in UTF-8, columns that are not understood, a line of another number of columns,
-        an empty path or label, an unknown part, or a file twice with another class or part.
+        Not text in UTF-8, unknown columns, a line with another number of columns, an empty path or
+        label, an unknown part, or a file listed twice with different classes or parts.
     """
     source = printable(str(path))
     table = _table(_text(path, source), path.parent, source)
@@ -106,16 +105,14 @@ def _text(path: Path, source: str) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataCorrupt(
-            f"{source}: not a CSV file in UTF-8, as which it must be saved: {error}"
-        ) from None
+        raise DataCorrupt(f"{source}: not a CSV file in UTF-8; save it as UTF-8: {error}") from None
     except OSError as error:
         raise DataCorrupt(f"{source}: cannot be read: {why(error)}") from None
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The first line, where the columns are, the lines below their names, and notes."""
+    """The first line, the places of the columns, the lines after their names, and notes."""
 
     first: list[str]
     where: dict[str, int]
@@ -124,10 +121,10 @@ class _Table:
 
 
 def _table(text: str, folder: Path, source: str) -> _Table:
-    """Take a text apart.
+    """Split a text into its table.
 
-    The first line decides which separator it is: the one by which it names the columns, else
-    the first by which it is a path and a label.
+    The first line decides the separator: the one that makes it name the columns, else the first
+    that makes it a path and a label.
     """
     if hint := re.match(r"sep=([,;\t])\r?\n", text):  # as Excel writes it
         text = text[hint.end() :]
@@ -173,10 +170,10 @@ def _rows(text: str, separator: str) -> Iterator[Row]:
 
 
 def _image(folder: Path, cell: str) -> Path:
-    """The file that a cell means: as it is written, or as another system writes it.
+    """The file that a cell names, in the spelling of this or of another system.
 
-    Windows separates folders by a backslash. Names with accents come off a Mac decomposed,
-    while whoever types them writes them composed.
+    Windows separates folders by a backslash. A Mac decomposes accents in file names, while
+    people type them composed.
     """
     written = folder / cell
     slashes = cell.replace("\\", "/")
@@ -188,7 +185,7 @@ def _image(folder: Path, cell: str) -> Path:
 
 
 def _is_path(cell: str, folder: Path) -> bool:
-    """Whether this may be an image's path, and no name of a column that is not known here."""
+    """Whether this may be an image's path, rather than the name of an unknown column."""
     return Path(cell).suffix.lower() in endings() or _exists(folder / cell)
 
 
@@ -201,7 +198,7 @@ def _exists(path: Path) -> bool:
 
 
 def _columns(first: list[str], source: str) -> dict[str, int]:
-    """Where each column is; empty where the first line does not name path and label."""
+    """The place of each column; empty if the first line does not name path and label."""
     names = [re.sub(r"[\W_]+", "_", cell.strip().casefold()).strip("_") for cell in first]
     where: dict[str, int] = {}
     for column, patterns in COLUMNS.items():

@@ -1,8 +1,8 @@
 """1,797 handwritten digits that need no network: scikit-learn's copy of a UCI test set.
 
 Each image was a bitmap of 32x32, counted in blocks of 4x4: 8x8 values of 0..16.
-Here each is brought to MNIST's frame, 28x28: enlarged to 20x20 and centred, so that
-the networks of the book take it as it is.
+Here each is enlarged to 20x20 and centred in MNIST's frame of 28x28, so that the
+book's networks take it unchanged.
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
 """
 

@@ -17,7 +17,7 @@ from .idx import IdxFile, parse_idx
 __all__ = ["fetch"]
 
 TIMEOUT = 30.0
-"""Seconds without a byte after which a mirror is given up."""
+"""Seconds without a byte after which to give up on a mirror."""
 
 
 def fetch(
@@ -31,7 +31,7 @@ def fetch(
     mirrors : sequence of str
         Addresses that the file name is appended to.
     progress : bool, optional
-        Show a progress bar on stderr; by default where that is a terminal.
+        Show a progress bar on stderr; by default only if that is a terminal.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def fetch(
     Raises
     ------
     DataNotFound
-        No mirror gave it; the message has the reason of each.
+        No mirror gave it; the message has each one's reason.
     MissingDependency
         pooch is not installed.
     """
@@ -73,7 +73,7 @@ def fetch(
 
 
 def _reason(error: Any) -> str:
-    """The innermost cause: requests wraps it two deep, in text of several lines' length."""
+    """The innermost cause: requests wraps it twice, in several lines of text."""
     while True:
         inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
         if not isinstance(inner, Exception):

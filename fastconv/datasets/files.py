@@ -1,4 +1,4 @@
-"""Image files that were listed, as a `Source`: looked at by several threads, then read by them."""
+"""Listed image files as a `Source`: several threads examine them, and later read them."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def open_files(
     ----------
     listing : Listing
     size : (H, W), optional
-        To which images will be brought. By default the one that they all have.
+        The size that images will be brought to. By default the one that they all have.
     grey : bool, optional
-        One channel or three. By default one where every training file is grey by its kind.
+        One channel or three. By default one if every training file's format is grey.
     classes : sequence of str, optional
         The classes of a trained network; by default those that occur.
     progress : bool
-        Show bars on standard error where it takes more than a few seconds.
+        Show bars on standard error if it takes more than a few seconds.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def open_files(
     unreadable = [*listing.unreadable]
     names: dict[str, list[str]] = {}
     for entry, facts in zip(listing.entries, found, strict=True):
-        # Another release of Pillow may read what this one does not: the split would be another.
+        # Another release of Pillow may read other files, which would change the split.
         state = "read" if facts.reason is None else "left out"
         line = "\0".join((entry.part, entry.label, entry.name, facts.digest, state))
         digest.update(f"{line}\n".encode())
@@ -78,7 +78,7 @@ def open_files(
         raise DataCorrupt(
             f"{listing.source}: none of {len(found):,} files can be read; {unreadable[0]}"
         )
-    # A class of which nothing can be read is a class: whoever trains is told that it lacks images.
+    # A class without readable images still counts: training on it says that it lacks images.
     every = {part: [e.label for e in listing.entries if e.part == part] for part in names}
     class_names, _ = index_labels(every, classes, listing.source)
     _, labels_of = index_labels(names, class_names, listing.source)
@@ -101,7 +101,7 @@ def open_files(
 
 
 def _notes_on_copies(good: list[tuple[Entry, PictureFacts]]) -> list[str]:
-    """What follows from files of equal contents: a test on what was trained on."""
+    """Notes on files of equal contents, which may be tested on after training on them."""
     equal: dict[str, list[Entry]] = {}
     for entry, facts in good:
         equal.setdefault(facts.digest, []).append(entry)
@@ -136,13 +136,13 @@ def _common_size(found: list[tuple[Entry, PictureFacts]], source: str) -> tuple[
     )
     raise ArgumentError(
         f"{source}: images of {len(sizes)} sizes: {shown}{', ...' if len(sizes) > 3 else ''}; "
-        "say to which they are to be brought: --image-size HxW (size=(H, W) in Python)"
+        "name one to bring them to: --image-size HxW (size=(H, W) in Python)"
     )
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of each part that looked like images."""
+    """The files of each part that are images as far as was seen."""
 
     files: dict[str, list[Entry]]
     shape: tuple[int, int, int]
@@ -167,7 +167,7 @@ class _Files:
         reasons = list(_in_threads(read_one, range(len(rows)), self.progress, "image"))
         good = np.array([reason is None for reason in reasons], bool)
         kept = 0
-        for place in np.flatnonzero(good):  # in place: a copy of all may not fit
+        for place in np.flatnonzero(good):  # moved in place: a copy of all may not fit
             if place != kept:
                 images[kept] = images[place]
             kept += 1
@@ -182,7 +182,7 @@ class _Files:
 def _in_threads(
     work: Callable[[Item], Result], items: Sequence[Item], progress: bool, unit: str
 ) -> Iterator[Result]:
-    """``map(work, items)`` by as many threads as kernels use; Pillow lets go of Python's lock."""
+    """``map(work, items)`` on as many threads as kernels use; Pillow releases the GIL."""
     bar = ProgressBar(len(items), 0, show=progress, unit=unit, delay=PATIENCE)
     pool = ThreadPoolExecutor(config.get_num_threads())
     with quiet_pillow(), bar:

@@ -1,4 +1,4 @@
-"""The last step of every loader: bytes to what the caller asked for."""
+"""The last step of every loader: convert bytes to what the caller asked for."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def finish(
     """
     n = len(images)
     x: NDArray[Any] = images.reshape(n, -1) if flatten else images.reshape(n, 1, *images.shape[1:])
-    # Copies: what the caller gets is writable, and no array of ours stays behind it.
+    # Copies, so that what the caller gets is writable and keeps none of our arrays alive.
     x = x.astype(np.float32) if normalize else x.copy()
     if normalize:
         x /= np.float32(255)

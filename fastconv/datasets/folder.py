@@ -1,4 +1,4 @@
-"""Folders of images, one for each class, perhaps inside of ``train``, ``val`` and ``test``."""
+"""Folders of images, one for each class, perhaps inside ``train``, ``val`` and ``test``."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ SYSTEM_FOLDERS = {
     *("@recycle", "@recently-snapshot"),  # QNAP
     "~snapshot",  # NetApp
 }
-"""What systems make in folders of a user's, in lower case; of hidden folders none is read."""
+"""Folders that systems make, in lower case. Hidden folders are never read either."""
 
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
-"""What systems put beside pictures, in lower case; nobody misses them."""
+"""Files that systems put beside pictures, in lower case; they are skipped without a note."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a data set: where it is, what it is called, its class and its part."""
+    """A file of a data set: its path, name, class and part."""
 
     path: Path
     name: str
@@ -47,7 +47,7 @@ class Listing:
         The data set, for messages.
     entries : list of Entry
     notes : list of str
-        What was passed over, a sentence each.
+        What was skipped, a sentence each.
     unreadable : list of Unreadable
         Folders that cannot be listed.
     """
@@ -61,13 +61,13 @@ class Listing:
 def list_folder(root: Path) -> Listing:
     """List the images of a folder that has a folder for each class.
 
-    Folders of `root` that are called as a part (``train``, ``val``, ``test``: `PART_NAMES`) and
-    hold folders of classes are parts, and what lies beside them is not read. Where such a name
-    may be a class as well, since folders of other names hold images too, nobody guesses: that
-    is refused, but for parts that have a class in common. docs/data.md has the table.
+    Folders of `root` that have the name of a part (``train``, ``val``, ``test``: `PART_NAMES`) and
+    hold folders of classes are parts; anything beside them is not read. If folders of other names
+    hold images too, such a folder may also be a class, and the choice is refused, unless the parts
+    have a class in common. docs/data.md has the table.
 
-    Hidden files and folders are passed over, and so is what systems make; a class may have
-    folders inside; links are followed, but never into a folder that is being listed.
+    Hidden files and folders are skipped, and so is what systems make. A class may have folders
+    inside. Links are followed, but never into a folder that is being listed.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def list_folder(root: Path) -> Listing:
     if root in found.barred:
         raise DataCorrupt(f"{source}: the folder cannot be listed: {found.barred[root]}")
     names = _part_folders(root, found)
-    depth = 2 if names else 1  # a class's folder lies so deep
+    depth = 2 if names else 1  # of a class's folder
     notes = []
     if names:
         beside = sorted({way[0] for way in found.folders} - names.keys())
         if beside:
             own = ", ".join(names)
-            notes.append(f"not read, as they lie beside {own}: {some(map(printable, beside))}")
+            notes.append(f"not read, as they are beside {own}: {some(map(printable, beside))}")
 
     entries: list[Entry] = []
     others: Counter[str] = Counter()
@@ -114,7 +114,7 @@ def list_folder(root: Path) -> Listing:
     if not entries:
         raise DataCorrupt(
             f"{source}: no images in folders of their classes: expected {source}/CLASS/IMAGE, "
-            f"or {source}/train/CLASS/IMAGE" + (f"; {loose} lie in no folder" if loose else "")
+            f"or {source}/train/CLASS/IMAGE" + (f"; {loose} are in no folder" if loose else "")
         )
     barren = [
         printable("/".join(way))
@@ -122,7 +122,7 @@ def list_folder(root: Path) -> Listing:
         if len(way) == depth and way not in full and (way[0] in names or not names)
     ]
     if loose:
-        notes.append(f"not read, as they lie in no folder of a class: {loose:,} images")
+        notes.append(f"not read, as they are in no class's folder: {loose:,} images")
     if barren:
         notes.append(f"not taken for classes, as no images are in them: {some(barren)}")
     if others:
@@ -145,12 +145,12 @@ def list_folder(root: Path) -> Listing:
 
 
 def identity(path: Path) -> object:
-    """What all names of one file have in common: other spellings, and links of both kinds."""
+    """What all names of one file share: other spellings, and links of both kinds."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # no such file, or a name that none can have
+    except (OSError, ValueError):  # no such file, or a name that no file can have
         return os.path.normpath(path)
-    # Some file systems number no files.
+    # Some file systems have no file numbers.
     return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
 
 
@@ -168,12 +168,12 @@ def _each_once(entries: list[Entry], source: str) -> list[Entry]:
 
 
 Way = tuple[str, ...]
-"""A path below the folder of the data set, by its names."""
+"""A path below the data set's folder, as the names on the way."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What lies below a folder.
+    """What is below a folder.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class _Found:
     barred : dict
         Folders that cannot be listed, and why.
     systems : Counter
-        By the name of a folder that systems make, the images in it; 0 where nobody can say.
+        The images in folders that systems make, by the folder's name; 0 if it cannot be listed.
     """
 
     files: list[Way] = field(default_factory=list)
@@ -192,16 +192,16 @@ class _Found:
 
 
 def _part_folders(root: Path, found: _Found) -> dict[str, str]:
-    """The folders that are parts, with the parts' names; none where folders are classes.
+    """The folders that are parts, with the parts' names; none if the folders are classes.
 
-    Only images decide: a folder ``test`` that has none yet is neither part nor class.
+    Only images decide: a folder ``test`` without images is neither part nor class.
     """
     source = printable(str(root))
     classes: dict[str, set[str]] = {}  # by folder, the folders of classes in it
     for way in found.files:
         if len(way) > 1 and _is_picture(way[-1]):
             classes.setdefault(way[0], set()).update(way[1:-1][:1])
-    for place in found.barred:  # what lies there may be images
+    for place in found.barred:  # there may be images in it
         if place.name.casefold() in PART_NAMES and place.parent == root:
             classes.setdefault(place.name, set())
     names = {name: PART_NAMES.get(name.casefold(), "") for name in sorted(classes)}
@@ -221,8 +221,8 @@ def _part_folders(root: Path, found: _Found) -> dict[str, str]:
         )
     if not any(classes[name] for name in parts):
         raise DataCorrupt(
-            f"{source}: no images in folders of their classes: those of {shown} lie in no folder "
-            f"of a class: expected {source}/{first}/CLASS/IMAGE; if {shown} are the classes, move "
+            f"{source}: no images in folders of their classes: those of {shown} are in no class's "
+            f"folder: expected {source}/{first}/CLASS/IMAGE; if {shown} are the classes, move "
             f"them into one folder: {inside}/{first}"
         )
     known: dict[str, str] = {}
@@ -249,7 +249,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _look_through(root: Path) -> _Found:
-    """All that lies below a folder and is no system's, sorted."""
+    """Everything below a folder that no system made, sorted."""
     found = _Found()
     folders: list[tuple[Way, frozenset[tuple[int, int]]]] = [((), frozenset())]
     while folders:
@@ -258,7 +258,7 @@ def _look_through(root: Path) -> _Found:
         try:
             status = place.stat()
             own = status.st_dev, status.st_ino
-            if own in above:  # a link to a folder that it lies in
+            if own in above:  # a link to a folder that contains it
                 continue
             with os.scandir(place) as listed:
                 inside = [entry for entry in listed if not entry.name.startswith(".")]
@@ -286,12 +286,12 @@ def _look_through(root: Path) -> _Found:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where nobody may look
+    except OSError:  # a link to itself, or without permission
         return False
 
 
 def _count_images(folder: str) -> tuple[int, bool]:
-    """How many images lie below a folder, and whether parts of it cannot be listed."""
+    """How many images are below a folder, and whether some of it cannot be listed."""
     barred: list[OSError] = []
     count = sum(
         not name.startswith(".") and _is_picture(name)

@@ -50,8 +50,8 @@ class IdxFile:
 def find_idx(folder: Path, name: str) -> Path | None:
     """Path of a file in `folder`, gzipped or not, or None.
 
-    The name itself comes first, then other spellings of it: programs that unpack the file write
-    ``train-images.idx3-ubyte``, some into a folder of its own that is called like it.
+    The name itself comes first, then other spellings: programs that unpack the file write
+    ``train-images.idx3-ubyte``, some of them into a folder of the same name.
     """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
@@ -71,7 +71,7 @@ def _spelled_otherwise(folder: Path, plain: str) -> Iterator[Path]:
 
 
 def _plain(name: str) -> str:
-    """A file's name without what differs between its spellings."""
+    """A file's name without what its spellings differ in."""
     return re.sub(r"[._ ]", "-", name.casefold().removesuffix(".gz"))
 
 
@@ -81,7 +81,7 @@ def parse_idx(content: bytes, expected: IdxFile, source: str) -> NDArray[np.uint
     Parameters
     ----------
     content : bytes
-        The file, gzipped or not: told by its first bytes, as names mislead.
+        The file, gzipped or not: its first bytes tell, since names mislead.
     expected : IdxFile
     source : str
         Path or address, for messages.
@@ -94,7 +94,7 @@ def parse_idx(content: bytes, expected: IdxFile, source: str) -> NDArray[np.uint
     Raises
     ------
     DataCorrupt
-        Truncated, of another format or size, or of another checksum.
+        Truncated, or of the wrong format, size or checksum.
     """
     return _read(BytesIO(content), expected, source)
 
@@ -130,7 +130,7 @@ def _read(file: IO[bytes], expected: IdxFile, source: str) -> NDArray[np.uint8]:
 
 
 def _first(file: IO[bytes], count: int, source: str) -> bytes:
-    """The first bytes of a file, unpacked if it is gzipped; what more it unpacks to is not made."""
+    """The first bytes of a file, unpacked if it is gzipped, but never more than `count`."""
     packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     file.seek(0)
     if not packed:

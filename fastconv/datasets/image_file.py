@@ -22,13 +22,13 @@ SIDE = 28
 BOX = 20
 
 LARGEST = 2048
-"""Pixels of a picture's longer side: a digit has plenty in that, and memory an end."""
+"""Most pixels of a picture's longer side: plenty for a digit, and a bound on memory."""
 
 BLANK = 0.06
-"""Contrast, of 1 at most, below which a picture shows nothing but noise."""
+"""Contrast (0 to 1) below which a picture shows nothing but noise."""
 
 FAINT = 0.1
-"""Ink, of 1 at most, that does not count as part of the digit when its edges are sought."""
+"""Ink (0 to 1) that does not count as part of the digit when its edges are searched."""
 
 
 def read_image(path: str | Path) -> NDArray[np.float32]:
@@ -37,8 +37,8 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
     Parameters
     ----------
     path : path
-        Colour becomes grey, what is transparent becomes white, and a camera's
-        note on which side is up is followed. A side longer than `LARGEST` is scaled to it.
+        Colour becomes grey, transparency white, and a camera's orientation is respected. A side
+        longer than `LARGEST` is scaled to it.
 
     Returns
     -------
@@ -71,13 +71,13 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
 
 
 def _at_most(size: Frame) -> Frame:
-    """The size itself, or one of its proportions that is `LARGEST` long."""
+    """The size itself, or scaled down so that its longer side is `LARGEST`."""
     scale = min(1.0, LARGEST / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def frame_digit(grey: NDArray[np.float32], name: str = "image") -> NDArray[np.float32]:
-    """Bring a picture of one digit to the form of an MNIST image.
+    """Turn a picture of one digit into an image like MNIST's.
 
     The background is the median of the picture's edge; where it is nearer to the
     brightest than to the darkest value, the picture is inverted.
@@ -128,9 +128,9 @@ def frame_digit(grey: NDArray[np.float32], name: str = "image") -> NDArray[np.fl
 
 
 def _offset(mass: NDArray[np.float32], length: int) -> int:
-    """Where to begin so that the centre of mass falls on the middle, and all stays inside.
+    """The offset that puts the centre of mass in the middle, as far as all stays inside.
 
-    MNIST's images have it between 14 and 15, never before the middle: they were rounded up.
+    In MNIST's images it is between 14 and 15, never before the middle: offsets were rounded up.
     """
     centre = float((mass * (np.arange(length) + 0.5)).sum() / mass.sum())
     return min(max(math.ceil(SIDE / 2 - centre), 0), SIDE - length)

@@ -60,12 +60,12 @@ def load_mnist(
     one_hot_label : bool
         Labels as (N, 10) instead of (N,).
     data_dir : path, optional
-        Folder of the four IDX files, each gzipped or not, under their names or as programs
-        that unpack them write those (``train-images.idx3-ubyte``). Nothing is downloaded then.
+        Folder of the four IDX files, each gzipped or not, under their own names or those that
+        unpacking programs write (``train-images.idx3-ubyte``). Then nothing is downloaded.
     download : bool
-        Fetch what the user's cache lacks.
+        Download what the user's cache lacks.
     progress : bool, optional
-        Show a bar while downloading; by default where stderr is a terminal.
+        Show a bar while downloading; by default only if stderr is a terminal.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def load_mnist(
 
 
 def init_mnist(*, download: bool = True, progress: bool | None = None) -> None:
-    """Bring MNIST into the user's cache, so that `load_mnist` needs no network.
+    """Download MNIST into the user's cache, so that `load_mnist` needs no network.
 
     Parameters and errors are those of `load_mnist`.
     """
@@ -120,7 +120,7 @@ def _from_cache(download: bool, progress: bool | None) -> list[NDArray[np.uint8]
     mirrors = list(MIRRORS)
     problem: OSError | None = None
     for file in FILES:
-        # The cache is ours: what it lacks, or holds damaged, is fetched anew.
+        # The cache is ours: a missing or damaged file is downloaded again.
         with suppress(OSError, DataCorrupt):
             arrays.append(read_idx(config.cache_dir() / "mnist", file))
             continue
@@ -133,7 +133,7 @@ def _from_cache(download: bool, progress: bool | None) -> list[NDArray[np.uint8]
                 "(--data-dir FOLDER, or load_mnist(data_dir=FOLDER))"
             )
             raise
-        # A mirror that failed once is asked last for the files that follow.
+        # A mirror that failed once is asked last for the remaining files.
         mirrors.remove(mirror)
         mirrors.insert(0, mirror)
         try:
@@ -143,8 +143,8 @@ def _from_cache(download: bool, progress: bool | None) -> list[NDArray[np.uint8]
         arrays.append(values)
     if problem is not None:
         warnings.warn(
-            f"fastconv: what was downloaded of MNIST cannot be kept ({problem}); it is downloaded "
-            "anew next time. Set FASTCONV_CACHE_DIR to a folder that can be written.",
+            f"fastconv: the downloaded MNIST cannot be kept ({problem}) and is downloaded again "
+            "next time. Set FASTCONV_CACHE_DIR to a folder that can be written.",
             FallbackWarning,
             stacklevel=3,
         )

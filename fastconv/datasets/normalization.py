@@ -1,4 +1,4 @@
-"""Images with mean 0 and standard deviation 1 in each channel, by the training images' numbers."""
+"""Images with mean 0 and standard deviation 1 in each channel, measured on the training images."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ..io.records import json_text, read_record
 __all__ = ["Normalization"]
 
 CHUNK = 64
-"""Images whose float64 copy is made at a time."""
+"""Images that are copied to float64 at a time."""
 
 CONSTANT = 1e-6
-"""A channel of 0..1 that varies less than this is only moved, not scaled."""
+"""A channel in 0..1 that varies less than this is shifted, but not scaled."""
 
 
 @dataclass(frozen=True)
 class Normalization:
     """``(x - mean) / std`` for each channel.
 
-    A network that was trained on normalized images has to be given images that went through
-    the same numbers: those of its training set, never those of the images at hand.
+    A network that was trained on normalized images needs images normalized by the same numbers:
+    those of its training set, never those of the images at hand.
 
     Attributes
     ----------
     mean, std : tuple of float
-        One number a channel; each `std` greater than 0.
+        One number for each channel; each `std` greater than 0.
 
     Raises
     ------
@@ -59,8 +59,8 @@ class Normalization:
         Parameters
         ----------
         images : ndarray
-            (N, C, H, W), the training images. The sums are taken in float64. A channel that
-            does not vary gets the standard deviation 1.
+            (N, C, H, W), the training images. Sums are float64. A channel that does not vary
+            gets the standard deviation 1.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Normalization:
         return np.divide(out, std, out=out)
 
     def undo(self, images: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return normalized images as they were, to be looked at."""
+        """Return images as they were before normalization, for viewing."""
         mean, std = self._for(images)
         return images * std + mean
 

@@ -1,8 +1,8 @@
-"""One picture from a file, brought to the form in which a network takes it.
+"""One picture from a file, in the form that a network takes.
 
-Training images and those of ``fastconv predict`` go through the same function: the side that
-is up by the camera's note, white behind what is transparent, grey or colour, and the size of
-the network's input: the whole frame is filled and what juts out on two sides is cut off.
+Training images and those of ``fastconv predict`` go through the same function. It turns the picture
+upright by the camera's orientation, puts white behind transparency, converts to grey or colour, and
+scales to fill the network's input, cutting off what juts out on two sides.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX"),
     *("PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"),
 )
-"""Of what Pillow reads, the formats of pictures; its others call programs, or hold other things."""
+"""The picture formats among those that Pillow reads; others call programs, or are no pictures."""
 
 ORIENTATION = 0x0112
 """EXIF tag; 1 is upright."""
 
 LYING = (5, 6, 7, 8)
-"""Orientations of pictures that lie on their side."""
+"""Orientations of pictures that are on their side."""
 
 ROOM = 2**30
-"""Bytes that the pictures which are being decoded may take, those of all threads together."""
+"""Bytes for all pictures that are being decoded, by all threads together."""
 
 DECODED = {"AVIF": 12, "JPEG2000": 20, "TIFF": 8, "WEBP": 16}
-"""Bytes a pixel while a format is decoded, as measured: these need more than their pixels."""
+"""Measured bytes per pixel while decoding the formats that need more than their pixels."""
 
 DECODED_ELSE = 6
 COEFFICIENTS = 6
-"""Bytes a pixel of the coefficients that a progressive JPEG keeps, at its full size."""
+"""Bytes per pixel of the coefficients that a progressive JPEG keeps, at its full size."""
 
 STRIP = 2**20
-"""Pixels of a picture that are brought to L or RGB at a time."""
+"""Pixels of a picture that are converted to L or RGB at a time."""
 
 Frame = tuple[int, int]
 """(W, H), as Pillow has it."""
@@ -83,11 +83,11 @@ class PictureFacts:
     size : (H, W)
         Upright.
     grey : bool
-        It has no colour: by the kind of the file, not by its pixels.
+        Without colour, by the file's format, not by its pixels.
     digest : str
-        SHA-256 of the file, or ``"-"`` where it cannot even be opened.
+        SHA-256 of the file, or ``"-"`` if it cannot even be opened.
     reason : str or None
-        Why it cannot be read; `size` and `grey` mean nothing then.
+        Why it cannot be read; `size` and `grey` then mean nothing.
     """
 
     size: tuple[int, int]
@@ -114,14 +114,14 @@ def pillow() -> Any:
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that the installed Pillow knows."""
+    """The formats of `FORMATS` that the installed Pillow knows."""
     return tuple(name for name in FORMATS if name in pillow().OPEN)
 
 
 @functools.cache
 def endings() -> frozenset[str]:
-    """Endings of the names of pictures, with their dot, in lower case."""
-    known = {*formats(), "MPO"}  # two pictures of a camera: read as the JPEG that it begins with
+    """File name endings of pictures, with the dot, in lower case."""
+    known = {*formats(), "MPO"}  # a camera's two pictures: the first is read as a JPEG
     return frozenset(
         ending for ending, name in pillow().registered_extensions().items() if name in known
     )
@@ -129,13 +129,13 @@ def endings() -> frozenset[str]:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Let Pillow's warning of a decompression bomb be an error, and drop the others.
+    """Turn Pillow's warning of a decompression bomb into an error, and drop its other warnings.
 
-    For the thread that starts the others: the choice is the process's.
+    To be entered by the thread that starts others, since it changes the whole process.
     """
     image = pillow()
     with warnings.catch_warnings():
-        # They speak of damaged notes beside the pixels; damaged pixels raise.
+        # They are about damaged metadata; damaged pixels raise.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", image.DecompressionBombWarning)
         yield
@@ -144,7 +144,7 @@ def quiet_pillow() -> Iterator[None]:
 def examine(path: Path) -> PictureFacts:
     """Look at a file without reading its pixels; never raises for what is wrong with it.
 
-    To be called inside of `quiet_pillow`.
+    To be called inside `quiet_pillow`.
     """
     digest = "-"
     try:
@@ -157,7 +157,7 @@ def examine(path: Path) -> PictureFacts:
             with _open(file, formats()) as opened:
                 _expect_room(opened)
                 mode, size = opened.mode, opened.size
-                # Of a PNG, the camera's note may follow the pixels: asked where it matters.
+                # A PNG's orientation may follow the pixels: read it only where it matters.
                 if size[0] != size[1]:
                     size = _upright_size(opened)
                 return PictureFacts((size[1], size[0]), _is_grey(mode), digest)
@@ -166,19 +166,19 @@ def examine(path: Path) -> PictureFacts:
 
 
 def _upright_size(opened: Image) -> Frame:
-    if opened.format == "TIFF":  # some releases of Pillow turn its size when they open it
+    if opened.format == "TIFF":  # some releases of Pillow turn the size on opening
         tags = opened.tag_v2  # type: ignore[attr-defined]
         width, height, orientation = tags[256], tags[257], tags.get(ORIENTATION, 1)
     else:
         if opened.format == "PNG" and "exif" not in opened.info:
             with _decoding(opened):
-                opened.load()  # Pillow comes upon what is behind the pixels
+                opened.load()  # makes Pillow read what follows the pixels
         (width, height), (orientation, _) = opened.size, _orientation(opened)
     return (height, width) if orientation in LYING else (width, height)
 
 
 def why(error: Exception) -> str:
-    """What is wrong with a file, by what Pillow raised: nearly anything, by where the damage is."""
+    """What is wrong with a file, from Pillow's error, which may be of nearly any type."""
     match error:
         case FileNotFoundError():
             return "no such file"
@@ -189,7 +189,7 @@ def why(error: Exception) -> str:
         return "not an image of a kind that is read here"
     if kind.startswith("DecompressionBomb") and len(numbers := re.findall(r"\d+", text)) == 2:
         pixels, most = map(int, numbers)
-        most //= 2 if kind.endswith("Error") else 1  # raised at twice of what is warned of
+        most //= 2 if kind.endswith("Error") else 1  # errors come at twice the warning's limit
         return f"too large: {pixels:,} pixels, at most {most:,} are read; scale it down first"
     is_plain = isinstance(error, OSError | DataCorrupt) and text
     return text if is_plain else f"{kind}: {text}"
@@ -202,10 +202,9 @@ def _is_grey(mode: str) -> bool:
 def decode(path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], bool]:
     """Read a picture in the form (C, H, W), in 0..1; C is 1 or 3.
 
-    Also says whether the camera's note on the side that is up is damaged; the picture is taken
-    as it lies then.
+    Also says whether the camera's orientation is damaged; then the picture is not turned.
 
-    Raises whatever Pillow does. To be called inside of `quiet_pillow`.
+    Raises whatever Pillow does. To be called inside `quiet_pillow`.
     """
     channels, height, width = shape
     picture, lost = read_in_frame(path, formats(), lambda size: (width, height), channels == 1)
@@ -220,10 +219,10 @@ def decode(path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float32]
 def read_in_frame(
     path: Path, kinds: Sequence[str], frame: Callable[[Frame], Frame], grey: bool
 ) -> tuple[Image, bool]:
-    """Read a picture, upright, as L, RGB or F of 0..1; and say whether what is up was lost.
+    """Read a picture, upright, as L, RGB or F of 0..1; and say whether its orientation was lost.
 
-    Memory is bounded: `ROOM` for the pixels in the file's own form, of all threads together, and
-    a few strips of `STRIP` pixels for each thread. Nothing of the picture's full size is copied.
+    Memory is bounded: `ROOM` for decoded pixels, of all threads together, and a few strips of
+    `STRIP` pixels for each thread. Nothing of the picture's full size is copied.
 
     Parameters
     ----------
@@ -231,15 +230,15 @@ def read_in_frame(
     kinds : sequence of str
         Pillow's names of the formats that the file may have.
     frame : callable
-        From the picture's size to the one it is brought to: it fills the frame, and what juts
-        out on two sides is cut off.
+        Maps the picture's size to the frame that it is scaled to fill; what juts out on two
+        sides is cut off.
     grey : bool
         Without colour.
     """
     with path.open("rb") as file, _open(file, kinds) as opened:
         full = opened.size
-        # A JPEG is read at a half, a quarter, an eighth of its size where that leaves
-        # twice what is needed: large photographs are read several times faster.
+        # A JPEG is read at a half, a quarter or an eighth of its size if that leaves twice
+        # what is needed: large photographs are read several times faster.
         opened.draft(None, (2 * max(frame(opened.size)),) * 2)
         with _decoding(opened, full):
             opened.load()
@@ -265,7 +264,7 @@ def read_in_frame(
 
 
 def _open(file: BinaryIO, kinds: Sequence[str]) -> Image:
-    """Pillow's picture of a file; of a PNG even where only what stands beside it is damaged."""
+    """Pillow's picture of a file; a PNG may have damaged metadata."""
     try:
         return pillow().open(file, formats=kinds)
     except Exception:  # Pillow raises whatever the damage leads to
@@ -279,7 +278,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _bare_png(file: BinaryIO) -> BinaryIO | None:
-    """A PNG without texts, profiles and times, any of which keeps Pillow from opening it.
+    """A PNG without texts, profiles and times: damage in these keeps Pillow from opening it.
 
     None for other files. Specification: https://www.w3.org/TR/png-3/#5Chunk-layout
     """
@@ -298,7 +297,7 @@ def _bare_png(file: BinaryIO) -> BinaryIO | None:
         is_critical, check = not kind[0] & 0x20, zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
         if is_critical or (kind == b"tRNS" and check == chunk[-4:]):
             bare.write(chunk)
-        elif kind == b"eXIf":  # whoever reads it looks for damage
+        elif kind == b"eXIf":  # its reader checks for damage
             bare.write(bytes(chunk[:-4]) + check)
         at += len(chunk)
     bare.seek(0)
@@ -306,9 +305,9 @@ def _bare_png(file: BinaryIO) -> BinaryIO | None:
 
 
 def _orientation(opened: Image) -> tuple[int, bool]:
-    """1 to 8, as EXIF or XMP have it, 1 where they do not; and whether that is for damage.
+    """1 to 8, from EXIF or XMP, else 1; and whether it is 1 because of damage.
 
-    EXIF is read here first: Pillow gives up where any of its notes is damaged.
+    EXIF is read here first, since Pillow gives up if any of its entries is damaged.
     """
     orientation, lost = None, False
     try:
@@ -326,7 +325,7 @@ def _orientation(opened: Image) -> tuple[int, bool]:
 
 
 def _orientation_in(exif: bytes) -> int | None:
-    """The tag's value, of the first directory of EXIF's tags: a TIFF without pixels."""
+    """The tag's value in the first directory of EXIF, which is a TIFF without pixels."""
     if not exif:
         return None
     order = {b"II": "<", b"MM": ">"}[exif[:2]]
@@ -341,7 +340,7 @@ def _orientation_in(exif: bytes) -> int | None:
 
 
 class _Room:
-    """Memory for decoding: who asks for more than is left waits until another is done."""
+    """Memory for decoding: a thread that needs more than is left waits until another is done."""
 
     def __init__(self) -> None:
         self.taken = 0
@@ -365,13 +364,13 @@ _room = _Room()
 
 @contextmanager
 def _decoding(opened: Image, full: Frame | None = None) -> Iterator[None]:
-    """Hold the memory that decoding a picture takes; `full` is its size before it was drafted."""
+    """Hold the memory that decoding a picture takes; `full` is its size before `draft`."""
     with _room.take(_expect_room(opened, full)):
         yield
 
 
 def _expect_room(opened: Image, full: Frame | None = None) -> int:
-    """Bytes that decoding a picture takes; `DataCorrupt` where it is more than may be had."""
+    """Bytes that decoding a picture takes; `DataCorrupt` if that is more than `ROOM`."""
     count = DECODED.get(opened.format or "", DECODED_ELSE) * math.prod(opened.size)
     if opened.format == "JPEG" and "progressive" in opened.info:
         count += COEFFICIENTS * math.prod(full or opened.size)
@@ -388,13 +387,13 @@ def _expect_room(opened: Image, full: Frame | None = None) -> int:
 def _fill(picture: Image, frame: Frame, grey: bool) -> Image:
     """Scale a picture to fill a frame, and cut off what juts out on two sides.
 
-    A strip of rows after the other becomes L, RGB or F and as wide as the frame; then all
-    together become as high. Pillow's own resize goes the same two ways, so the values are its.
+    Strips of rows are converted one after another to L, RGB or F, and to the frame's width; then
+    all together to its height. Pillow's own resize takes the same two steps, with equal results.
     """
     from PIL import Image
 
     width, height = frame
-    # The part of the picture that has the frame's proportions, around the middle.
+    # The middle of the picture, in the frame's proportions.
     breadth = min(picture.width, picture.height * width / height)
     length = min(picture.height, picture.width * height / width)
     left, right, columns = _range(picture.width, breadth, width)
@@ -415,7 +414,7 @@ def _fill(picture: Image, frame: Frame, grey: bool) -> Image:
 
 
 def _range(whole: int, kept: float, target: int) -> tuple[float, float, range]:
-    """Where the middle part of a side begins and ends, among the pixels that scaling it sees."""
+    """Begin and end of the middle of a side, and the range of pixels that scaling it reads."""
     start = (whole - kept) / 2
     reach = max(1.0, kept / target) + 1
     first = max(0, math.floor(start - reach))
@@ -426,12 +425,12 @@ def _range(whole: int, kept: float, target: int) -> tuple[float, float, range]:
 def flatten(picture: Image) -> Image:
     """Return a picture as L or RGB of 8 bits, or as F of 0..1 where it holds deeper greys.
 
-    What is transparent is laid on white.
+    Transparent pixels are laid on white.
 
     Raises
     ------
     ValueError
-        Greys that are not in the range of 16 bits, or, as fractions, in 0..1.
+        Greys outside the range of 16 bits, or fractions outside 0..1.
     """
     from PIL import Image
 
@@ -490,9 +489,9 @@ def read_picture(
 
 
 def warn_of_lost_orientation(path: Path) -> None:
-    """Say that a picture is taken as it lies."""
+    """Warn that a picture is not turned upright."""
     warnings.warn(
-        f"{path}: its EXIF is damaged, so which side is up is not known: taken as it lies",
+        f"{path}: its EXIF is damaged, so its orientation is unknown: not turned upright",
         DamageWarning,
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""What every loader of a user's own images gives, and what a run keeps of it."""
+"""What every loader of a user's own images returns, and what a run keeps of it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PART_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""What folders, columns and arrays may call the parts of a set, in lower case."""
+"""Names that folders, columns and arrays may give the parts of a set, in lower case."""
 
 Shape = tuple[int, int, int]
 
 LARGEST_IMAGE = 2**27
-"""Numbers in one image, over all channels: half a GiB."""
+"""Most numbers in one image, over all channels: half a GiB."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,19 @@ class ImageSet:
     Attributes
     ----------
     train, test : Part
-        The training images are in an order drawn from the seed, the others in theirs.
+        The training images are in an order drawn from the seed, the others in the data's order.
     validation : Part or None
-        Where the data hold such a part of their own.
+        If the data have such a part of their own.
     class_names : tuple of str
         In the order of the labels.
     unreadable : tuple of Unreadable
         The files that were left out.
     notes : tuple of str
-        What else was not taken as it is, a sentence each.
+        What else was changed or skipped, a sentence each.
     fingerprint : str or None
         SHA-256 over names, labels and contents; None for data sets that check their own.
     test_share : float or None
-        Share of the images that was set apart for testing; None where the data say which.
+        Share of the images that was set apart for testing; None if the data say which.
     """
 
     train: Part
@@ -98,7 +98,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What a run keeps of a user's images: all that their like must be brought to.
+    """What a run keeps of a user's images: the form that further images must be brought to.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class ImageFacts:
     Raises
     ------
     ArgumentError
-        Sizes out of range, no classes, a share out of range, a normalization of other images.
+        Sizes or a share out of range, no classes, or a normalization for other images.
     """
 
     shape: Shape
@@ -144,14 +144,14 @@ class Source:
     ----------
     class_names : tuple of str
     labels : dict of str to ndarray
-        By part (``train``, ``val``, ``test``; not all need be there), the labels of its images.
+        The labels of each part (``train``, ``val``, ``test``; some may be missing).
     shape : (C, H, W)
         Of every image once it is read.
     fingerprint : str
     read : callable
-        ``read(part, rows)`` -> images float32 of these rows, a mask of the rows that could be
-        read (the images are of those alone), a list of `Unreadable` for the others, and the
-        names of those that are taken as they lie, since what is up cannot be read.
+        ``read(part, rows)`` -> images float32 of the rows that could be read, a mask of these
+        rows, a list of `Unreadable` for the others, and the names of images that were not turned
+        upright, because their orientation cannot be read.
     unreadable, notes : tuple
         As in `ImageSet`.
     """
@@ -178,16 +178,16 @@ def expect_size(op: str, shape: tuple[int, ...]) -> None:
 
 
 def printable(text: str) -> str:
-    """Bring a name of the file system to a form that every terminal and JSON file can hold.
+    """Make a file name safe for every terminal and JSON file.
 
-    Accents are composed, since one system writes them in two characters where another writes
-    one; what is no text, or moves a terminal's cursor, is escaped.
+    Accents are composed, since systems differ in that. Characters that are no text, or move a
+    terminal's cursor, are escaped.
     """
     return plain(unicodedata.normalize("NFC", text), keep="")
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
-    """The first of many names, and how many there are besides."""
+    """The first of many names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if names[most:] else "")
 
@@ -200,10 +200,10 @@ def index_labels(
     Parameters
     ----------
     names : dict of str to list of str
-        By part, the class of each image.
+        The class of each image, by part.
     classes : sequence of str, optional
         The classes of a trained network, which are then the only ones. By default those
-        that occur, sorted: as numbers where all are whole numbers, else as text.
+        that occur, sorted: as numbers if all are whole numbers, else as text.
     source : str
         For messages.
 
@@ -236,6 +236,6 @@ def _sorted_classes(names: Iterable[str]) -> list[str]:
 
 
 def _number(name: str) -> tuple[int, str]:
-    """What sorts decimals, of any script, as numbers; `int` refuses those of 4,301 digits."""
+    """A key that sorts decimals of any script as numbers; `int` refuses those of 4,301 digits."""
     digits = "".join(str(int(digit)) for digit in name).lstrip("0")
     return len(digits), digits

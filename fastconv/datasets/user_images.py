@@ -1,4 +1,4 @@
-"""Images of a user's own: folders, CSV files and NumPy's files, all in one form."""
+"""A user's own images: folders, CSV files and NumPy's files, all in one form."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .record import ImageFacts, ImageSet, Part, Source, Unreadable, expect_size,
 __all__ = ["describe_unreadable", "load_images", "load_test_images", "open_images"]
 
 TEST_SHARE = 0.2
-"""Of the images, by class, where nobody says which are for testing."""
+"""Share of each class that is for testing, by default."""
 
 SHOWN = 5
-"""Unreadable files that an error names."""
+"""Most unreadable files that an error names."""
 
 
 def open_images(
@@ -70,28 +70,28 @@ def load_images(
     strict: bool = False,
     progress: bool = False,
 ) -> ImageSet:
-    """Load images of a user's own in the form in which networks take them.
+    """Load a user's own images in the form that networks take.
 
-    What is read, and how it is brought to one form: docs/data.md.
+    docs/data.md says what is read, and how it is brought to one form.
 
     Parameters
     ----------
     path : path
         A folder with a folder for each class, or of ``.npy`` files; a ``.csv``; an ``.npz``.
     size : (H, W), optional
-        Scale images to fill this frame, and cut off what juts out. By default they must
-        all have one size.
+        Scale images to fill this frame, and cut off what juts out. By default all must have
+        the same size.
     grey : bool, optional
-        One channel or three. By default one where every training file is grey by its kind.
+        One channel or three. By default one if every training file's format is grey.
     test_share : float, optional
         Share of each class that is set apart for testing, 0.2 by default; only for data that
         do not say which images are for testing.
     seed : int
-        Which images those are, and the order of the training images, follow from it.
+        Decides which images those are, and the order of the training images.
     strict : bool
-        Raise for files that cannot be read, which are left out and listed otherwise.
+        Raise for files that cannot be read; otherwise these are left out and listed.
     progress : bool
-        Show bars on standard error where reading takes more than a few seconds.
+        Show bars on standard error if reading takes more than a few seconds.
 
     Returns
     -------
@@ -101,11 +101,11 @@ def load_images(
     Raises
     ------
     ArgumentError
-        A parameter out of range or that these data have no use for; more images than fit
+        A parameter that is out of range or does not apply to these data; more images than fit
         into memory.
     DataNotFound, DataCorrupt
-        No such path, nothing that can be read in it, a class without training images, or
-        with `strict` any file that cannot be read.
+        No such path, nothing readable in it, a class without training images, or with `strict`
+        any file that cannot be read.
     MissingDependency
         Pillow is not installed.
     """
@@ -133,7 +133,7 @@ def load_images(
             _expect_all(name, unreadable)
     _expect_classes(name, source, parts["train"].labels)
     if not len(parts["test"]):
-        raise DataCorrupt(f"{name}: no images to test on; a class of one image keeps it to train")
+        raise DataCorrupt(f"{name}: no images to test on; a class's only image is for training")
     notes = source.notes + _note_lying(as_they_lie)
     if share is not None:
         notes += (f"{share:.0%} of each class are set apart for testing",)
@@ -158,10 +158,10 @@ def load_test_images(
     strict: bool = False,
     progress: bool = False,
 ) -> ImageSet:
-    """Load the images on which a trained network is to be tested; the training part is empty.
+    """Load the images to test a trained network on; the training part is empty.
 
-    Of the data that the network was trained on, those are the images that its training set
-    apart; of other data, their test part, or all of them where they have none.
+    From the data that the network was trained on, these are the images that were set apart;
+    from other data, the test part, or all of them if there is none.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def load_test_images(
     seed : int
         Of its training.
     own_place : bool
-        The network was trained on what was there: it must be there still.
+        The network was trained on data at this path, which must still be there.
     strict, progress
         As for `load_images`.
 
@@ -180,7 +180,7 @@ def load_test_images(
     ArgumentError
         Images of a class that the network does not know.
     DataNotFound, DataCorrupt, MissingDependency
-        As for `load_images`; or the data of the training have changed.
+        As for `load_images`; or the data that it was trained on have changed.
     """
     name = printable(str(path))
     channels, *size = facts.shape
@@ -203,7 +203,7 @@ def load_test_images(
     else:
         part = "test" if "test" in source.labels else "train"
         if part == "train":
-            notes += ("no test part, and not the data of the training: all images are tested",)
+            notes += ("no test part, and not the data of the training: all images are tested on",)
         chosen = part, np.arange(len(source.labels.get(part, ())))
     if not len(chosen[1]):
         raise DataCorrupt(f"{name}: no images to test on: only {', '.join(source.labels)}")
@@ -222,18 +222,18 @@ def load_test_images(
 CHANGED = "these are not the images that the run was trained on"
 
 Rows = tuple[str, NDArray[np.int64]]
-"""Rows of a part of the source."""
+"""A part of the source, and rows of it."""
 
 
 def _rows(source: Source, share: float | None, seed: int) -> dict[str, Rows]:
-    """Which rows of the source each part takes: training images in an order of their own."""
+    """Which rows of the source each part takes; training images are shuffled."""
     rows = {part: (part, np.arange(len(labels))) for part, labels in source.labels.items()}
     if share is not None:
         rng = np.random.default_rng([seed, 0])
         is_test = stratified(source.labels["train"], share, rng, every_class=True)
         rows |= {"train": ("train", np.flatnonzero(~is_test))}
         rows |= {"test": ("train", np.flatnonzero(is_test))}
-    # In the order of the classes, the first images would stand for one class alone.
+    # In the order of the classes, the first images would all be of one class.
     order = np.random.default_rng([seed, 1]).permutation(len(rows["train"][1]))
     rows["train"] = "train", rows["train"][1][order]
     return rows
@@ -250,7 +250,7 @@ def _note_lying(names: list[str]) -> tuple[str, ...]:
     if not names:
         return ()
     return (
-        f"taken as they lie, as their EXIF is damaged: {len(names):,} images, "
+        f"not turned upright, as their EXIF is damaged: {len(names):,} images, "
         f"{some(sorted(names))}",
     )
 
