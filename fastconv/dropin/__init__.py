@@ -1,11 +1,11 @@
 """The book's definitions on fastconv: `install`, `uninstall`, `is_installed`, `stats`, `report`.
 
-After `install`, fastconv's stand in for the definitions of the book's in the user's modules:
+After `install`, fastconv's definitions replace the book's in the user's modules:
 ``common.layers``, ``common.functions``, ``common.util``, ``common.gradient``,
-``common.optimizer``, ``common.trainer`` and ``dataset.mnist``, which come whole from fastconv
-where the user has no such file, and any other module in the user's folders that has some of
-them. All else is the user's, and runs on these. Known functions of `neighbours`, dezero and
-CS231n, compute on kernels.
+``common.optimizer``, ``common.trainer`` and ``dataset.mnist``, which fastconv provides whole if
+the user has no such file, and any other module in the user's folders that has some of them. All
+else stays the user's, and uses these. Known functions of other frameworks (`neighbours`: dezero
+and CS231n) compute on kernels.
 ``python -m fastconv script.py`` installs and then runs a script.
 """
 
@@ -50,11 +50,11 @@ class Installation:
     Attributes
     ----------
     settings : dict
-        What `install` was told, for a child process to be told the same.
+        The arguments of `install`, to be passed on to child processes.
     before : frozenset of str
-        Modules of the user's packages that were there before.
+        Modules of the user's packages that were imported before.
     process : int
-        Its process: a forked child says nothing at its end.
+        The process that installed it: a forked child prints nothing when it ends.
     trace : str or None
         Where to write the profile at the end, if anywhere.
     table : bool
@@ -75,12 +75,12 @@ class Installation:
         self.neighbours = NeighbourFinder(self.finder.report)
 
     def find_first(self) -> None:
-        """Stand in front of all other finders."""
+        """Put the finders before all others."""
         self.find_no_more()
         sys.meta_path[:0] = [self.neighbours, self.finder]
 
     def find_no_more(self) -> None:
-        """Leave the finders, where others have not taken us out."""
+        """Remove the finders, unless others have removed them."""
         ours = self.neighbours, self.finder
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in ours]
 
@@ -98,37 +98,35 @@ def install(
 ) -> None:
     """Serve the book's definitions from fastconv, from the next import on.
 
-    A definition of the user's is served where it is that of a known edition of the book, by
-    structure: names of local variables, comments and layout may differ. What the user changed
-    stays as it is.
+    A user's definition is replaced if it has the structure of one in a known edition of the book:
+    names of local variables, comments and layout may differ. What the user changed stays.
 
-    At the end of the process one line on standard error says what was served, on which
-    backend, how long it took, and what of the user's own files ran. Processes that
-    `multiprocessing` starts get the hook too, however it starts them. Where the hook is
-    installed already, only the settings change.
+    When the process ends, one line on standard error says what was served, on which backend, how
+    long it took, and which of the user's own code ran. Processes that `multiprocessing` starts get
+    the hook too, by whatever method. If the hook is installed already, only settings change.
 
     Parameters
     ----------
     backend : str, optional
         As for `fastconv.set_backend`.
     dtype : 'float32' or 'float64', optional
-        Layers and functions compute in it, whatever they are given; parameters keep the
-        dtype that they have. By default results have the dtype of what goes in.
+        The dtype that layers and functions compute in, whatever they are given; parameters keep
+        their own. By default results have the dtype of the arguments.
     threads : int, optional
         As for `fastconv.set_num_threads`.
     serve_all : bool
-        In the book's modules serve every definition that has a name of the book's, its
-        arguments and its methods, whatever it does.
+        In the book's modules, replace every definition that has the name, arguments and methods
+        of one of the book's, whatever it does.
     map : mapping of str to str, optional
-        Modules of the user's that are served in the same way as a module of the book's, as
+        User's modules to be served in the same way as one of the book's, such as
         ``{"layers": "common.layers"}``.
 
     Raises
     ------
     StateError
-        One of the modules was imported already, so that its users would keep the old one.
+        One of the modules was imported already, and whoever imported it would keep the old one.
     ArgumentError, UnknownBackend, BackendUnavailable
-        A setting that is not known or cannot run here; nothing is installed.
+        A setting is unknown or cannot run here; nothing is installed.
     """
     global _installation
     modules = dict(map or {})
@@ -148,7 +146,7 @@ def install(
     given: dict[str, Any] = {"backend": backend, "dtype": dtype, "threads": threads}
     given |= {"serve_all": serve_all or None, "map": modules or None}
     settings = {name: value for name, value in given.items() if value is not None}
-    # All of them are looked at before any is changed.
+    # Check all settings before any is changed.
     if dtype is not None:
         network_dtype(dtype)
     if threads is not None:
@@ -177,8 +175,8 @@ def install(
 def uninstall() -> None:
     """Let the next imports find the user's own modules again.
 
-    What of it was imported meanwhile is forgotten by the import system; objects made of it go on
-    working. Backend and threads stay as they are. Does nothing where nothing is installed.
+    Modules that were served are removed from `sys.modules`; objects made of them go on working.
+    Backend and threads stay as they are. Does nothing if nothing is installed.
     """
     global _installation
     if _installation is None:
@@ -208,14 +206,14 @@ def stats() -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain data that JSON can hold. ``served``: module to names; ``theirs``: what of these
-        modules is the user's own, and why; ``editions``: by definition, the date of the edition
-        of the book as which it is served; ``data``: where ``load_mnist`` found its data;
-        ``backend``, ``threads``; ``seconds`` since `install` and ``kernel_seconds`` of them;
-        ``short_calls``, how many operations on little data were too short to be timed;
+        Plain data that JSON can hold. ``served``: names by module; ``theirs``: the user's own
+        definitions in these modules, and why; ``editions``: for each definition, the date of the
+        book's edition that it is served as; ``data``: where ``load_mnist`` found its data;
+        ``backend``, ``threads``; ``seconds`` since `install`, and ``kernel_seconds`` among them;
+        ``short_calls``: how many operations on little data were too short to be timed;
         ``kernels``: a list of dicts ``layer, kernel, backend, dtype, algorithm, calls, seconds,
-        gflops``, one for each operation of each layer (``gflops`` is None where operations
-        are not counted).
+        gflops``, one for each operation of each layer (``gflops`` is None if its arithmetic is
+        not counted).
 
     Raises
     ------
@@ -226,13 +224,13 @@ def stats() -> dict[str, Any]:
 
 
 def report() -> Account:
-    """Return what `stats` says so far, to be looked at: in a notebook no end of a process shows it.
+    """Return what `stats` says so far in readable form, for notebooks, which do not end.
 
     Returns
     -------
     object
         Printed, it is the table of ``--profile`` and the line that a script ends with; a
-        notebook shows both as HTML. What is served or computed later is not in it.
+        notebook shows both as HTML. It does not change later.
 
     Raises
     ------
@@ -253,7 +251,7 @@ def _facts(asked: str) -> dict[str, Any]:
 
 
 def _modules() -> list[str]:
-    """Names of the imported modules of the user's packages, parts before wholes."""
+    """Names of the imported modules of the user's packages, submodules first."""
     packages = {*PACKAGES, *(name.partition(".")[0] for name in NEIGHBOURS)}
     names = [name for name in sys.modules if name.partition(".")[0] in packages]
     return sorted(names, reverse=True)
@@ -268,7 +266,7 @@ def _at_exit() -> None:
 
 
 def report_at_exit(*, table: bool, trace: str | None) -> None:
-    """Show the table of kernels at the end too, and write a trace of all calls to a file."""
+    """At the end, also show the table of kernels, and write a trace of all calls to a file."""
     assert _installation is not None
     _installation.table = table
     _installation.trace = trace
@@ -278,18 +276,18 @@ def report_at_exit(*, table: bool, trace: str | None) -> None:
 
 
 def script_serving(path: Path) -> Serving | None:
-    """What is served of a script's own definitions; None where nothing is installed or found."""
+    """What is served of a script's own definitions; None if nothing is installed or found."""
     return None if _installation is None else _installation.finder.script(path)
 
 
 def note_script(serving: Serving) -> None:
-    """Note that a script ran with these."""
+    """Note that a script ran with these definitions."""
     assert _installation is not None
     note(_installation.finder.report, "__main__", serving)
 
 
 def look_also_in(home: str | None) -> None:
-    """Find the user's packages in this folder too, where the path has none."""
+    """Find the user's packages in this folder too, if `sys.path` has none."""
     assert _installation is not None
     _installation.finder.home = home
 

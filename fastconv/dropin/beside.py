@@ -1,7 +1,7 @@
-"""Functions of the book's beside the user's own: ours for arrays of floats, theirs for all else.
+"""The book's functions beside the user's own: ours for arrays of floats, theirs for all else.
 
-Of a number, of integers or of complex numbers the book's functions give what NumPy makes of them,
-which a script may count on; fastconv's refuse some of these, or compute in another dtype.
+For single numbers, integers and complex numbers the book's functions return what NumPy does, which
+a script may rely on; fastconv's refuse some of these, or compute in another dtype.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Function = Callable[..., Any]
 
 
 def beside(ours: Function) -> Callable[[Function], Function] | None:
-    """What makes of the user's function the one that is served; None where ours serves alone."""
+    """A function that joins the user's function and ours; None if ours serves alone."""
     place = PLACES.get(ours.__name__)
     return None if place is None else lambda theirs: place(ours, theirs)
 

@@ -1,6 +1,6 @@
 """``cs231n.fast_layers`` on kernels: the convolution and max pooling of Stanford's assignments.
 
-A forward function and its backward are served together, since what one keeps is for the other.
+A forward function and its backward are served together, since one keeps what the other needs.
 ``conv_forward_fast`` and ``max_pool_forward_fast`` only choose among these, and stay.
 
 Notation: N images, C channels, H x W pixels; F filters of HH x WW.
@@ -34,9 +34,9 @@ def serve(module: ModuleType, marks: Mapping[str, str], report: Report) -> None:
     module : module
         As the user's file has made it.
     marks : mapping of str to str
-        Fingerprints of what the file defines; empty for what the module no longer has.
+        Fingerprints of what the file defines; empty if the module no longer has it.
     report : Report
-        Told what is served and what is not.
+        Gets what is served and what is not.
     """
     served: list[str] = []
     for pair in PAIRS:
@@ -58,7 +58,7 @@ def serve(module: ModuleType, marks: Mapping[str, str], report: Report) -> None:
 
 
 def _replace(module: ModuleType, name: str, ours: Callable[..., Any], report: Report) -> None:
-    """Put ours wherever the module holds its function: ``conv_forward_fast`` is another's name."""
+    """Replace the function under all its names: ``conv_forward_fast`` is an alias."""
     original = getattr(module, name)
 
     def note(reason: str) -> None:
@@ -113,7 +113,7 @@ def _pool_reshape_forward(x: Any, pool_param: Any) -> tuple[Any, tuple[Any, ...]
 
 
 def _pool_reshape_backward(dout: Any, cache: tuple[Any, ...]) -> Any:
-    """Gradient of windows that share out the image: equal maxima of a window share its gradient."""
+    """Gradient of windows that tile the image: equal maxima of a window share its gradient."""
     x, context, out = cache
     if not isinstance(context, PoolContext):
         raise Declined
@@ -129,7 +129,7 @@ def _pool_reshape_backward(dout: Any, cache: tuple[Any, ...]) -> Any:
 
 
 IN_CACHE = 1 << 18
-"""Bytes of images that stay in a core's cache while each place of their windows is looked at."""
+"""Bytes of images that stay in a core's cache while the places of their windows are visited."""
 
 
 def _share(dout: Any, x: Any, out: Any, size: int, dx: Any) -> None:
@@ -142,7 +142,7 @@ def _share(dout: Any, x: Any, out: Any, size: int, dx: Any) -> None:
     share = np.empty_like(out)
     with np.errstate(divide="ignore", invalid="ignore"):
         np.divide(dout, number, out=share)
-    if not number.all():  # NaN equals nothing: a window with one has it everywhere
+    if not number.all():  # NaN equals nothing: a window with a NaN gets NaN everywhere
         share[number == 0] = np.nan
         for winner in winners:
             winner |= number == 0
@@ -169,9 +169,9 @@ def _pool_im2col_backward(dout: Any, cache: tuple[Any, ...]) -> Any:
 
 @dataclass(frozen=True)
 class Pair:
-    """A forward function and its backward, with the fingerprints of those that they stand in for.
+    """A forward function and its backward, with the fingerprints of those that they replace.
 
-    Fingerprints are of the releases from 2015 on, as they are under Python 3.
+    Fingerprints are of the releases from 2015 on, under Python 3.
     """
 
     forward: Callable[..., Any]

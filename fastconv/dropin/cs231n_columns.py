@@ -1,7 +1,7 @@
 """``cs231n.im2col_cython`` for those who have not built it.
 
-Notation: N images, C channels, H x W pixels; windows of FH x FW; OH x OW windows. Columns of one
-place are those of all windows, in the order y, x, n: the matrix is (C*FH*FW, OH*OW*N).
+Notation: N images, C channels, H x W pixels; windows of FH x FW; OH x OW windows. A row of the
+matrix (C*FH*FW, OH*OW*N) has one place of all windows, in the order y, x, n.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def col2im_cython(
     padding: int,
     stride: int,
 ) -> Any:
-    """Images (N, C, H, W) that sum the entries of a column matrix (C*FH*FW, OH*OW*N)."""
+    """Sum the entries of a column matrix (C*FH*FW, OH*OW*N) into images (N, C, H, W)."""
     op = "col2im_cython"
     g = window_geometry(op, (N, C, H, W), field_height, field_width, stride, padding)
     parts = _expect(op, cols, (C * g.window, g.oh * g.ow * N))
@@ -48,7 +48,7 @@ def col2im_cython(
 def col2im_6d_cython(
     cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int
 ) -> Any:
-    """Images (N, C, H, W) that sum the entries of columns (C, HH, WW, N, OH, OW)."""
+    """Sum the entries of columns (C, HH, WW, N, OH, OW) into images (N, C, H, W)."""
     op = "col2im_6d_cython"
     g = window_geometry(op, (N, C, H, W), HH, WW, stride, pad)
     return _summed(_expect(op, cols, (C, HH, WW, N, g.oh, g.ow)).transpose(3, 0, 1, 2, 4, 5), g)
@@ -62,7 +62,7 @@ def _expect(op: str, cols: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _summed(parts: np.ndarray, g: WindowGeometry) -> np.ndarray:
-    """Images of which each place of each window, (N, C, FH, FW, OH, OW), has its share."""
+    """Sum the places of all windows, (N, C, FH, FW, OH, OW), into images."""
     padded = np.zeros((g.n, g.c, g.h + 2 * g.pad, g.w + 2 * g.pad), parts.dtype)
     for i in range(g.fh):
         for j in range(g.fw):

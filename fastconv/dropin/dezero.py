@@ -1,8 +1,8 @@
 """``dezero.functions_conv`` on kernels: the framework of the book's third volume.
 
-The user's module runs as it is. Then the ``forward`` of its functions computes on kernels, where
-it and what it calls are dezero's own. ``backward`` stays: it is made of these functions, so that
-gradients of gradients are, too.
+The user's module runs as it is. Then the ``forward`` of its functions computes on kernels, if it
+and what it calls are dezero's own. ``backward`` stays: it calls these functions, so that gradients
+of gradients run on kernels too.
 
 Notation: N images, C channels, H x W pixels; OC filters of KH x KW; OH x OW windows.
 """
@@ -50,16 +50,16 @@ def serve(module: ModuleType, marks: Mapping[str, str], report: Report) -> None:
     module : module
         As the user's file has made it.
     marks : mapping of str to str
-        Fingerprints of what the file defines; empty for what the module no longer has.
+        Fingerprints of what the file defines; empty if the module no longer has it.
     report : Report
-        Told what is served and what is not.
+        Gets what is served and what is not.
     """
     known = {part for part, mark in KNOWN.items() if marks.get(part) == mark}
     served = []
     for name, (helper, make) in FORWARDS.items():
         parts = helper, f"{name}.__init__", f"{name}.forward"
         if parts[-1] not in marks:
-            continue  # an edition before it
+            continue  # an edition that lacks it
         full = f"{module.__name__}.{name}"
         changed = [part for part in parts if part not in known]
         if changed:
@@ -159,7 +159,7 @@ def _pooling(module: Any) -> Callable[..., Any]:
 def _pooling_gradient(module: Any) -> Callable[..., Any]:
     def forward(self: Any, gy: Any) -> Any:
         context = getattr(self.mpool2d, "_fastconv", None)
-        if context is None:  # the pooling was dezero's, and has said why
+        if context is None:  # dezero's code did the pooling, and why was noted
             raise Declined
         expect_arrays(4, gy)
         padded = ops.maxpool2d_backward(gy, context)
@@ -170,7 +170,7 @@ def _pooling_gradient(module: Any) -> Callable[..., Any]:
 
 
 def _padded(module: Any, pooling: Any, x: Any) -> tuple[Any, tuple[int, int], int]:
-    """The images with their padding, which takes part here, and the window and stride."""
+    """The padded images (here padding takes part in the maxima), and the window and stride."""
     expect_arrays(4, x)
     window, (ph, pw) = module.pair(pooling.kernel_size), module.pair(pooling.pad)
     stride = _one(module, pooling.stride)
@@ -187,7 +187,7 @@ def _im2col(module: Any) -> Callable[..., Any]:
         img: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: Any = True
     ) -> Any:
         if not to_matrix:
-            raise Declined  # of six axes, which it fills row by row
+            raise Declined  # columns of six axes, which dezero fills row by row
         expect_arrays(4, img)
         (kh, kw), stride, pad = module.pair(kernel_size), _one(module, stride), _one(module, pad)
         _expect_windows(module, img.shape, (kh, kw), stride, pad)
@@ -224,7 +224,7 @@ def _one(module: Any, number: Any) -> int:
 def _expect_windows(
     module: Any, shape: tuple[int, ...], window: tuple[int, int], stride: int, pad: int
 ) -> WindowGeometry:
-    """The geometry of the windows, which the module's own function must count as we do."""
+    """The geometry of the windows; the module's own function must count as many."""
     geometry = window_geometry("dezero", shape, window[0], window[1], stride, pad)
     count = module.get_conv_outsize
     oh = count(geometry.h, geometry.fh, stride, pad)
@@ -240,7 +240,7 @@ FORWARDS: dict[str, tuple[str, Callable[[Any], Callable[..., Any]]]] = {
     "Pooling": ("im2col_array", _pooling),
     "Pooling2DGrad": ("col2im_array", _pooling_gradient),
 }
-"""Functions, each with what else of the module its ``forward`` calls."""
+"""Functions, each with the module's other functions that its ``forward`` calls."""
 
 COLUMNS = {"col2im_array": _col2im, "im2col_array": _im2col}
-"""What users call by itself, and ``im2col`` and ``col2im``."""
+"""Functions that users call directly, or through ``im2col`` and ``col2im``."""

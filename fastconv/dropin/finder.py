@@ -1,8 +1,8 @@
-"""The import hook: which of the user's modules fastconv has a part in, and which.
+"""The import hook: which modules fastconv serves, and which of their definitions.
 
-``common`` and ``dataset`` are the book's. Where the user has no file of that name, fastconv gives
-the module; where there is one, it runs as it is, but for the definitions in it that are the
-book's. So does any other module in the user's own folders that has some of these.
+``common`` and ``dataset`` are the book's. If the user has no file of that name, fastconv provides
+the module. If there is one, it runs, with the book's definitions in it replaced; so does any other
+module in the user's own folders that has some of these.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ DATA = "dataset.mnist"
 PACKAGES = ("common", "dataset")
 
 SIGNS = (b"im2col", b"def forward", b"def update", b"def load_mnist")
-"""Any other module that has none of these is left alone, unread: little could be gained there."""
+"""Other modules without any of these are left alone: little could be gained there."""
 
 
 @dataclass
 class Report:
-    """What was imported, and whose it was.
+    """What was served, and what was the user's own.
 
     Attributes
     ----------
     served : dict of str to list of str
-        Modules that fastconv has a part in, each with the names that it gives.
+        Modules that fastconv serves, each with the names that it replaces.
     theirs : dict of str to str
-        What of these modules is the user's own, and why.
+        The user's own definitions in these modules, and why they stay.
     editions : dict of str to str
-        Of the definitions served as an edition of the book's, the date of that edition.
+        The date of the book's edition that a definition is served as.
     data : str
         Where ``load_mnist`` got its data, once it was called.
     """
@@ -65,11 +65,11 @@ class Finder(MetaPathFinder):
     serve_all : bool
         Whether definitions of the book's modules are served by name, whatever they do.
     modules : dict of str to str
-        Modules of the user's that are served so as these modules of the book's.
+        User's modules that are served by name like one of the book's, by that one's name.
     home : str or None
-        Where to look for the user's packages that are not on the path: the folder above
-        the script's, which ``sys.path.append(os.pardir)`` means, and misses where the
-        script is run from another folder.
+        Where to look for the user's packages that are not on the path: the folder above the
+        script's. Scripts mean it by ``sys.path.append(os.pardir)``, which fails if they are run
+        from another folder.
     """
 
     def __init__(self) -> None:
@@ -81,14 +81,14 @@ class Finder(MetaPathFinder):
         self._library = Library(self._place)
 
     def choose(self, serve_all: bool, modules: Mapping[str, str]) -> None:
-        """Serve by name, from now on, in all modules of the book's, or in these of the user's."""
+        """Serve by name from now on: in all of the book's modules, or in these of the user's."""
         self.serve_all |= serve_all
         self.modules |= modules
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of a module that fastconv has a part in, or of a missing package."""
+        """Return the spec of a module that fastconv serves, or of a missing package."""
         if fullname in PACKAGES:
             theirs = self._elsewhere(fullname, None)
             return theirs or ModuleSpec(fullname, _Nothing(), is_package=True)
@@ -111,7 +111,7 @@ class Finder(MetaPathFinder):
     def _elsewhere(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
         """What the other finders find."""
         for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)  # finders of Python 2 times have none
+            find = getattr(finder, "find_spec", None)  # finders from Python 2 times lack it
             if finder is self or find is None:
                 continue
             if (spec := find(fullname, path)) is not None:
@@ -123,7 +123,7 @@ class Finder(MetaPathFinder):
     def _grown(self, package: str, path: Sequence[str]) -> Sequence[str]:
         """The path of a package that we made, with the user's folder if there is one by now.
 
-        A script may import our part before it says ``sys.path.append(os.pardir)``.
+        A script may import from it before its ``sys.path.append(os.pardir)``.
         """
         spec = getattr(sys.modules.get(package), "__spec__", None)
         if spec is None or not isinstance(spec.loader, _Nothing) or not isinstance(path, list):
@@ -156,7 +156,7 @@ class Finder(MetaPathFinder):
             name
             for name in source.definitions
             if name not in serving.served and name not in serving.kept and name[0] != "_"
-            if fullname != DATA  # what the book's loader calls
+            if fullname != DATA  # there, these are what the book's loader calls
         ]
         if not serving.served and (serving.kept or more):
             self._note_kept(fullname, serving)
@@ -203,13 +203,13 @@ class Finder(MetaPathFinder):
         return found if self._folders.own([str(Path(found.origin).parent)]) else None
 
     def _with_ours(self, fullname: str, found: ModuleSpec) -> ModuleSpec | None:
-        """The module with ours in place of the book's definitions, if it has any."""
+        """The module with our definitions in place of the book's, if it has any."""
         assert found.origin is not None
         try:
             if not any(sign in Path(found.origin).read_bytes() for sign in SIGNS):
                 return None
             serving = self._serving(self._source(fullname, found))
-        except (OSError, SyntaxError, ValueError):  # who imports it is told
+        except (OSError, SyntaxError, ValueError):  # its import will say what is wrong
             return None
         if not serving.served:
             self._note_kept(fullname, serving)
@@ -217,7 +217,7 @@ class Finder(MetaPathFinder):
         return _like(found, UserLoader(fullname, found.origin, serving, self.report))
 
     def script(self, path: Path) -> Serving | None:
-        """What is served of a script; None where nothing is."""
+        """What is served of a script; None if nothing is."""
         content = path.read_bytes()
         if not any(sign in content for sign in SIGNS):
             return None
@@ -228,7 +228,7 @@ class Finder(MetaPathFinder):
         return serving
 
     def _note_kept(self, module: str, serving: Serving) -> None:
-        """Name what is the user's of a module that has nothing of the book's."""
+        """Note the user's own definitions of a module that has nothing of the book's."""
         for name, why in serving.kept.items():
             if module in SERVED or is_layer(serving.source.definitions[name]):
                 self.report.theirs[f"{module}.{name}"] = why
@@ -247,7 +247,7 @@ class Finder(MetaPathFinder):
         self.report.data = text
 
     def _place(self, name: str) -> Path | frozenset[str] | None:
-        """Where a module's source lies, if it is the user's; its names, if it is all ours."""
+        """The source of a module, if it is the user's; its names, if it is all ours."""
         path = self._path_of(name.rpartition(".")[0])
         package = name.partition(".")[0]
         if name in SERVED:
@@ -264,7 +264,7 @@ class Finder(MetaPathFinder):
         return Path(found.origin)
 
     def _path_of(self, package: str) -> Sequence[str] | None:
-        """Where the modules of a package are looked for; imports nothing."""
+        """The search path of a package's modules; imports nothing."""
         if not package:
             return None
         if package in sys.modules:
@@ -281,7 +281,7 @@ class Finder(MetaPathFinder):
 
 
 def _like(found: ModuleSpec, own: Loader) -> ModuleSpec | None:
-    """The spec of the same file, loaded by our loader."""
+    """The spec of the same file with our loader."""
     locations = found.submodule_search_locations
     return spec_from_file_location(
         found.name, found.origin, loader=own, submodule_search_locations=locations
@@ -289,14 +289,14 @@ def _like(found: ModuleSpec, own: Loader) -> ModuleSpec | None:
 
 
 class _Nothing(Loader):
-    """An empty package, to hold served modules where the user has no such folder."""
+    """An empty package, to hold served modules if the user has no such folder."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Do nothing."""
 
 
 class _Whole(Loader):
-    """Fills a module of the book's of which the user has no file."""
+    """Fills one of the book's modules for which the user has no file."""
 
     def __init__(self, report: Report, fullname: str, path: Sequence[str]) -> None:
         self.report = report
@@ -317,9 +317,9 @@ class _Whole(Loader):
 
 
 class UserLoader(SourceFileLoader):
-    """Runs a module of the user's with ours in place of the book's definitions.
+    """Runs a user's module with our definitions in place of the book's.
 
-    Its `get_code` gives the file's own code, for whoever wants to run that elsewhere.
+    Its `get_code` returns the file's own code, for tools that run it elsewhere.
     """
 
     def __init__(
@@ -344,7 +344,7 @@ class UserLoader(SourceFileLoader):
 
 
 def note(report: Report, module: str, serving: Serving, more: Sequence[str] = ()) -> None:
-    """Note what was served of a module, and what is the user's."""
+    """Note what was served of a module, and what stays the user's."""
     report.served[module] = sorted(serving.served)
     for name, date in serving.editions.items():
         report.editions[f"{module}.{name}"] = date

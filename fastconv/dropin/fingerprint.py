@@ -1,11 +1,10 @@
-"""Fingerprints of definitions: two that compute the same by the same steps have the same one.
+"""Fingerprints of definitions: equal for definitions that compute the same by the same steps.
 
-What a reader may change without changing the computation is left out: the names of local
-variables, of the first parameter of a method and of the definition itself; docstrings, comments,
+What a reader may change without changing the computation does not count: the names of local
+variables, of a method's first parameter and of the definition itself; docstrings, comments,
 annotations, layout, messages of assertions; how a number or a string is spelled. A name from
-outside of the definition counts as what it stands for, which the caller says. The result is the
-same on every version of Python that fastconv runs on: nodes are written down here, not by
-`ast.dump`.
+outside the definition counts as what it stands for, which the caller says. The result is the same
+on every version of Python that fastconv supports, since nodes are written here, not by `ast.dump`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["Function", "combined", "fingerprint", "nodes"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 IMPORTED = "import "
-"""What a name stands for, where it is a module or something of a module of others."""
+"""Marks what an imported name stands for: a module that is not the user's, or a name in one."""
 
 LEFT_OUT = {"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment", "type_params"}
 
@@ -36,7 +35,7 @@ def fingerprint(
 ) -> str:
     """Return the fingerprint of a function, a method or an expression.
 
-    It is empty, and so that of no edition, where the nodes lie too deep in each other.
+    It is empty, which no edition has, if the nodes are nested too deeply.
 
     Parameters
     ----------
@@ -48,8 +47,8 @@ def fingerprint(
     name : str
         The definition's own name, by which it may call itself.
     on_numpy : bool
-        Whether a definition that asks its arrays for their module, NumPy or CuPy, counts as the
-        one that has NumPy alone, as many write it.
+        Whether a definition that asks its arrays for their module (NumPy or CuPy) counts as the
+        same one with NumPy alone.
     """
     try:
         modules = {_module_of_arrays(inner) for inner in nodes(node)} - {""} if on_numpy else set()
@@ -64,7 +63,7 @@ def combined(parts: Iterable[str]) -> str:
 
 
 def nodes(tree: ast.AST) -> list[Any]:
-    """All nodes of a tree, as `ast.walk` has them in another order, in a third of its time."""
+    """All nodes of a tree: those of `ast.walk`, in another order and a third of the time."""
     found: list[Any] = [tree]
     for node in found:
         found += _children(node)
@@ -73,7 +72,7 @@ def nodes(tree: ast.AST) -> list[Any]:
 
 @cache
 def _fields_of(kind: type) -> list[str]:
-    """By name: the order, and which there are, depend on the version of Python."""
+    """The fields of a kind of node, sorted: their order depends on the version of Python."""
     return sorted(set(getattr(kind, "_fields", ())) - LEFT_OUT)
 
 
@@ -118,7 +117,7 @@ class _Writer:
         for kind in ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg"):
             given = getattr(arguments, kind)
             for argument in given if isinstance(given, list) else [given] if given else []:
-                # A caller may give it by its name.
+                # A caller may pass it by name.
                 self.words.append(kind if argument in free else f"{kind} {argument.arg}")
                 self._local(argument.arg)
         with_none = [i for i, default in enumerate(arguments.kw_defaults) if default is None]
@@ -145,7 +144,7 @@ class _Writer:
         self.words.append(f"{type(node.value).__name__} {node.value!r}")
 
     def _joined(self, node: ast.JoinedStr) -> None:
-        """Python 3.12 has empty strings between the parts of some."""
+        """An f-string; Python 3.12 has empty strings between some parts."""
         empty = [p for p in node.values if isinstance(p, ast.Constant) and p.value == ""]
         self.words.append("JoinedStr")
         self._all(part for part in node.values if part not in empty)
@@ -162,7 +161,7 @@ class _Writer:
             self._fields(node)
 
     def _condition(self, node: ast.If) -> None:
-        """With NumPy, what stands under ``if xp != np`` does not run, and its ``else`` does."""
+        """With NumPy, the body of ``if xp != np`` does not run, but its ``else`` does."""
         match node.test:
             case ast.Compare(ast.Name(xp), [ast.NotEq()], [ast.Name("np")]) if xp in self.modules:
                 for statement in node.orelse:
@@ -179,10 +178,10 @@ class _Writer:
         self.words.append(f"{node.name} as {self._named(bound)}")
 
     def _pass(self, node: ast.Pass) -> None:
-        """It says nothing."""
+        """It does not count."""
 
     def _expression(self, node: ast.Expr) -> None:
-        if not isinstance(node.value, ast.Constant):  # a docstring, or another value by itself
+        if not isinstance(node.value, ast.Constant):  # not a docstring or another lone value
             self._fields(node)
 
     def _fields(self, node: ast.AST, but: Container[str] = ()) -> None:
@@ -211,7 +210,7 @@ class _Writer:
         self.words.append("]")
 
     def _attribute(self, node: ast.Attribute) -> None:
-        """``np.random.rand`` is one thing of NumPy's, whatever NumPy is called here."""
+        """``np.random.rand`` counts as one of NumPy's names, whatever NumPy is called here."""
         names = []
         inner: ast.AST = node
         while isinstance(inner, ast.Attribute):
@@ -241,7 +240,7 @@ class _Writer:
     ) -> None:
         self.words.append(type(node).__name__)
         targets = [name for part in node.generators for name in _stored(part.target)]
-        self._write(node.generators[0].iter)  # outside of the scope
+        self._write(node.generators[0].iter)  # outside the scope
         self.scopes.append(dict.fromkeys(targets, -1))
         for number, part in enumerate(node.generators):
             self._write(part.target)
@@ -295,7 +294,7 @@ WRITERS: dict[type, Callable[[_Writer, Any], None]] = {
     ast.UnaryOp: _Writer._negation,
     ast.alias: _Writer._alias,
 }
-"""How nodes are written that are not written field by field."""
+"""How to write the kinds of nodes that are not written field by field."""
 
 
 def _module_of_arrays(node: ast.AST) -> str:
@@ -323,7 +322,7 @@ BINDING = {
     *(ast.GeneratorExp, ast.Global, ast.Lambda, ast.ListComp, ast.MatchAs, ast.MatchMapping),
     *(ast.MatchStar, ast.Name, ast.Nonlocal, ast.SetComp, ast.alias),
 }
-"""Kinds of nodes that bind names, or in which names are bound that are not the function's."""
+"""Kinds of nodes that bind names, or inside which bound names are not the function's."""
 
 
 def _bound(function: Function | ast.Lambda) -> list[str]:

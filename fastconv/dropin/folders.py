@@ -1,4 +1,4 @@
-"""Which folders of the path are the user's own, and not Python's or of installed packages."""
+"""Which folders of the path are the user's own, not Python's or those of installed packages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INSTALLED = {"site-packages", "dist-packages"}
 
 
 class Folders:
-    """Tells the user's folders from others, each looked at once."""
+    """Tells the user's folders from others; looks at each once."""
 
     def __init__(self) -> None:
         paths = sysconfig.get_paths()
@@ -21,7 +21,7 @@ class Folders:
         self._known: dict[str, bool] = {}
 
     def own(self, entries: Iterable[str]) -> list[str]:
-        """Those of the entries of a path that are folders of the user's."""
+        """The entries of a path that are the user's folders."""
         return [entry for entry in entries if self._is_own(entry)]
 
     def _is_own(self, entry: str) -> bool:

@@ -1,4 +1,4 @@
-"""Modules that may compute with CuPy, whose arrays no layer of fastconv takes."""
+"""Modules that may compute with CuPy, whose arrays fastconv's layers do not take."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["can_switch_to_cupy"]
 def can_switch_to_cupy(
     tree: ast.Module, module: str, find: Callable[[str], ModuleSpec | None]
 ) -> bool:
-    """Whether a user's module, or one that it imports all names of, imports CuPy, which is here.
+    """Whether CuPy is here, and a user's module, or one that it star-imports, imports it.
 
-    It does so behind a flag, as a rule. What the flag says is not known before it runs.
+    Usually a flag decides whether it does, and the flag's value is not known before it runs.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def can_switch_to_cupy(
     try:
         if importlib.util.find_spec("cupy") is None:
             return False
-    except ValueError:  # what stands for it in sys.modules says nothing about where it is from
+    except ValueError:  # its stand-in in sys.modules has no spec
         pass
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The names that ``common.layers`` gives: fastconv's layers, and the columns of `.util`."""
+"""The names of ``common.layers``: fastconv's layers, and im2col and col2im from `.util`."""
 
 from __future__ import annotations
 

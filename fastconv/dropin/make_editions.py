@@ -1,8 +1,8 @@
 """Make the table of editions: ``python -m fastconv.dropin.make_editions REPOSITORY ... FOLDER``.
 
-Each repository is read in every state of its main branch's history; a folder without a history
-is a stand-in for the book, as the tests have one. The table keeps fingerprints alone, each with
-the date at which it first appeared.
+Each repository is read at every commit of its main branch; a folder without a history counts as
+the book's code, like the one in the tests. The table keeps only fingerprints, each with the date
+on which it first appeared.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ NAMES = {
     "common.util": ("col2im", "conv_output_size", "im2col", "shuffle_dataset", "smooth_curve"),
     "dataset.mnist": ("load_mnist",),
 }
-"""What of the book fastconv serves."""
+"""The book's definitions that fastconv serves."""
 
 Table = dict[str, dict[str, dict[str, dict[str, str]]]]
 
 
 class _ByName(Book):
-    """In the book itself a definition is known by its place and name."""
+    """In the book itself, a definition is identified by its module and name."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
 
 
 def states(place: Path) -> Iterator[tuple[str, Path]]:
-    """The folders of one state after the other, the oldest first, with their dates."""
+    """The folders of each commit, the oldest first, with its date."""
     if (place / "common").is_dir():
         yield STAND_IN, place
         return
@@ -104,7 +104,7 @@ def _add(table: Table, folder: Path, date: str) -> None:
                 continue
             try:
                 values = list(fingerprints(source, name))
-            except LookupError:  # a state that could not run, as an import was missing
+            except LookupError:  # a commit that could not run, as an import was missing
                 continue
             for part, value in values:
                 known = parts.setdefault(part, {})

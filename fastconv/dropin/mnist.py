@@ -1,4 +1,4 @@
-"""``dataset.mnist`` for a user's folder: MNIST from where the folder, or fastconv, has it."""
+"""``dataset.mnist`` for a user's folder: MNIST from that folder, or from fastconv."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def loader(
     theirs : callable, optional
         The ``load_mnist`` of the user's own file.
     note : callable
-        Told where the data came from.
+        Called with where the data came from.
     """
 
     def load_mnist(
@@ -35,9 +35,9 @@ def loader(
     ) -> DataSplit:
         """Load MNIST: from the four files in the user's ``dataset`` folder, if they are MNIST's.
 
-        Else as the user's own ``load_mnist`` does, which may hold other data under this name;
-        and where that finds none, as `fastconv.datasets.load_mnist` does. Where the user's own
-        has made its pickle, it reads that and nothing else, and so it does here.
+        Else by the user's own ``load_mnist``, which may have other data under this name; and if
+        that finds none, by `fastconv.datasets.load_mnist`. If the user's own has made its pickle,
+        it reads nothing else, and it is called here too.
         """
         stored = None if theirs is None else _stored(theirs)
         for folder in () if stored else folders:
@@ -67,7 +67,7 @@ def loader(
         except DataNotFound as error:
             files = ", ".join(f"{file.name}.gz" for file in mnist.FILES)
             place = " or ".join(folders) or "a folder dataset beside your script"
-            # The remedy that was named, another folder, is none here: this load_mnist takes none.
+            # The error's remedy, to name another folder, is of no use: this load_mnist takes none.
             error.__notes__ = [f"remedy: put {files} into {place}"]
             raise
         note(f"MNIST from fastconv's cache{reason}")
@@ -77,6 +77,6 @@ def loader(
 
 
 def _stored(theirs: Callable[..., DataSplit]) -> str | None:
-    """The pickle that the book's ``load_mnist`` makes at its first call, if it is there."""
+    """The pickle that the book's ``load_mnist`` makes at its first call, if it exists."""
     path = getattr(theirs, "__globals__", {}).get("save_file")
     return path if isinstance(path, str) and Path(path).is_file() else None

@@ -1,7 +1,7 @@
-"""Frameworks beside the book whose convolutions meet the same loops: dezero, CS231n.
+"""Other teaching frameworks with the same convolution loops: dezero, CS231n.
 
-Their modules are the user's, and run as they are. Then those of their functions that are known
-compute on kernels.
+Their modules are the user's, and run as they are. Then their known functions are replaced by ours,
+which compute on kernels.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ NEIGHBOURS = {
     "cs231n.fast_layers": "fastconv.dropin.cs231n",
     "dezero.functions_conv": "fastconv.dropin.dezero",
 }
-"""Modules of the user's, and those of ours whose ``serve`` changes them."""
+"""User's modules, and our modules whose ``serve`` changes them."""
 
 GIVEN = {"cs231n.im2col_cython": "fastconv.dropin.cs231n_columns"}
-"""Modules that the user would have to build, and those of ours that are there without."""
+"""Modules that the user would have to build, and our modules that replace them."""
 
 
 class NeighbourFinder(MetaPathFinder):
-    """Finds the neighbours' modules before any other finder does, where the others find them.
+    """Finds the neighbours' modules before any other finder does, if the others find them.
 
     Parameters
     ----------
     report : Report
-        Told what is served.
+        Gets what is served.
     """
 
     def __init__(self, report: Report) -> None:
@@ -66,7 +66,7 @@ class NeighbourFinder(MetaPathFinder):
     def _elsewhere(self, fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
         """What the other finders find."""
         for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)  # finders of Python 2 times have none
+            find = getattr(finder, "find_spec", None)  # finders from Python 2 times lack it
             ours = isinstance(finder, Finder | NeighbourFinder)
             if not ours and find is not None and (spec := find(fullname, path)):
                 return spec
@@ -81,12 +81,12 @@ class _Neighbour(SourceFileLoader):
         self.report = report
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the file as any other, then let our functions stand in for the known ones."""
+        """Run the file as usual, then replace the known functions by ours."""
         super().exec_module(module)
         serve: Serve = importlib.import_module(NEIGHBOURS[module.__name__]).serve
         own = definitions(ast.parse(Path(self.path).read_bytes()))
         marks = fingerprints(own)
-        # What was assigned afterwards is the user's.
+        # Names that were assigned again later are the user's.
         marks |= {part: "" for part, node in own.items() if not _is_made_by(module, part, node)}
         serve(module, marks, self.report)
 
@@ -104,7 +104,7 @@ def definitions(tree: ast.Module) -> dict[str, Function]:
 
 
 def fingerprints(own: Mapping[str, Function]) -> dict[str, str]:
-    """The fingerprint of each definition, in which names from outside count as they are spelled."""
+    """The fingerprint of each definition; names from outside count as they are spelled."""
     return {
         part: fingerprint(node, str, method="." in part, on_numpy=True)
         for part, node in own.items()
@@ -112,7 +112,7 @@ def fingerprints(own: Mapping[str, Function]) -> dict[str, str]:
 
 
 def _is_made_by(module: ModuleType, part: str, node: Function) -> bool:
-    """Whether what the module has under this name is that of the definition, not a later one."""
+    """Whether this definition made what the module has under its name, not a later one."""
     made: Any = module
     for name in part.split("."):
         made = getattr(made, name, None)

@@ -1,6 +1,6 @@
-"""What older editions of the book computed otherwise, on fastconv.
+"""Definitions that compute as older editions of the book do.
 
-`of_edition` finds what stands in for a definition of the book's as a given edition has it.
+`of_edition` finds the one that replaces a definition of a given edition.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["of_edition"]
 
 
 def of_edition(match: Match, home: str) -> Any:
-    """What computes as the edition that a definition of the user's is.
+    """What computes like the edition that the user's definition is from.
 
     Parameters
     ----------
     match : Match
     home : str
-        The module of fastconv that has the current one.
+        The module of fastconv that has the current definition.
     """
     editions = {"__init__": match.init, "": match.edition} | match.needs
     for part, edition, other in OLDER.get(match.role, ()):
@@ -41,7 +41,7 @@ def of_edition(match: Match, home: str) -> Any:
 
 
 def softmax(x: ArrayLike) -> NDArray[np.floating]:
-    """exp(x) / sum(exp(x)): over each row of a matrix, and over all of any other array."""
+    """exp(x) / sum(exp(x)): over each row of a matrix, or over the whole of any other array."""
     x = as_array(x)
     return functions.softmax(x if x.ndim <= 2 else x.reshape(-1)).reshape(x.shape)
 
@@ -103,7 +103,7 @@ def _by_channel(images: Array) -> Array:
 
 
 class Pooling(layers.Pooling):
-    """Max pooling; windows are two pixels apart where nothing else is said."""
+    """Max pooling whose default stride is 2."""
 
     def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0) -> None:
         super().__init__(pool_h, pool_w, stride, pad)
@@ -133,4 +133,4 @@ OLDER: dict[str, tuple[tuple[str, str, Any], ...]] = {
     "softmax": (("", "2016-07-07", softmax),),
     "softmax_loss": (("cross_entropy_error", "2016-07-07", softmax_loss),),
 }
-"""By definition: a part of it, or another that it calls; the edition of that; what serves it."""
+"""For each definition: a part of it or one that it calls, the edition of that, what serves it."""

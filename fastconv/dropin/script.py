@@ -21,7 +21,7 @@ _replaced: list[ModuleType] = []  # alive, as its code may be what called us
 
 
 def prepare(words: Sequence[str], module: bool) -> Callable[[], None]:
-    """Return what runs a script, or with `module` a module by its name.
+    """Return a function that runs a script, or with `module` a module by its name.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def prepare(words: Sequence[str], module: bool) -> Callable[[], None]:
     Raises
     ------
     ArgumentError
-        No script is named, or there is none of that name.
+        No script is named, or the named one does not exist.
     """
     if not words:
         raise ArgumentError("no script is named (see fastconv run --help)")
@@ -74,7 +74,7 @@ def _run_module(name: str, arguments: Sequence[str]) -> None:
 
 
 def _first_on_path(folder: str) -> None:
-    """Put the folder where Python put that of the ``fastconv`` command, if it did."""
+    """Put the folder in the place on `sys.path` where Python put the ``fastconv`` command's."""
     if not sys.flags.safe_path:
         sys.path[0] = folder
 
@@ -82,7 +82,7 @@ def _first_on_path(folder: str) -> None:
 def _execute(
     code: CodeType, file: str, serving: Serving | None, attributes: dict[str, Any]
 ) -> None:
-    """Run the code in a new ``__main__``, which stays: ``python -i`` shows it afterwards."""
+    """Run the code in a new ``__main__``, which stays for ``python -i`` to show afterwards."""
     main = ModuleType("__main__")
     vars(main).update(attributes, __file__=file, __cached__=None, __builtins__=__builtins__)
     _replaced.append(sys.modules["__main__"])

@@ -1,4 +1,4 @@
-"""What stands in for which definitions of a module of the user's, and its code with that."""
+"""Which definitions of a user's module are replaced by which of ours, and the resulting code."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ SERVED = {
     "common.util": "fastconv.dropin.util",
     "dataset.mnist": "fastconv.datasets.mnist",  # its load_mnist is that of .mnist here
 }
-"""The user's modules, and those of fastconv that stand in for them."""
+"""The book's modules, and fastconv's modules that replace them."""
 
 LOADER = "load_mnist"
 
 TRAINER = "Trainer"
 
 OURS = "__fastconv__"
-"""A module finds what stands in for its definitions under this name while it runs."""
+"""The name under which a running module finds the definitions that replace its own."""
 
 
 class Serving:
-    """What fastconv serves of a module of the user's.
+    """What fastconv serves of a user's module.
 
     Parameters
     ----------
     source : Source
     by_name : str, optional
-        A module of the book's: definitions that bear names of it are served whatever they do.
+        A module of the book's: definitions with names from it are replaced whatever they do.
     load_mnist : callable
         Makes the ``load_mnist`` that is served from the user's.
 
     Attributes
     ----------
     served : list of str
-        Definitions that fastconv's stand in for.
+        Definitions that fastconv's replace.
     kept : dict of str to str
-        Definitions that bear a name of the book's and are the user's, or parts of a served class
-        that are, and why.
+        The user's own definitions with a name of the book's, or own parts of a served class, and
+        why they stay.
     editions : dict of str to str
-        Of what is served as an edition of the book's: the date of that edition.
+        The date of the book's edition that a definition is served as.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Serving:
             self.kept[name] = f"your own, which {why}{cost}"
 
     def _unsound(self, name: str, node: Definition, match: Match) -> str:
-        """Why the user's part of a class cannot go with ours of the rest; empty where it can."""
+        """Why the user's part of a class does not work with the rest of ours; empty if it does."""
         book, ours = self.source.library.book, self._current(match.role)
         if book.homes[match.role] not in ("common.layers", "common.optimizer"):
             return f"has its own {match.own[0]}"
@@ -123,7 +123,7 @@ class Serving:
     # ---- the module -----------------------------------------------------------------------
 
     def code(self) -> CodeType:
-        """The module's code, in which ours take the place of the definitions served."""
+        """The module's code, with our definitions in place of those that are served."""
         body: list[ast.stmt] = []
         last = -1
         for node in self.source.tree.body:
@@ -150,13 +150,13 @@ class Serving:
             yield changed
             return
         value: ast.expr = ours
-        if isinstance(node, Function):  # ours may need the user's
+        if isinstance(node, Function):  # ours may call the user's
             yield node
             value = ast.Call(ours, [ast.Name(name, ast.Load())], [])
         yield ast.Assign([ast.Name(name, ast.Store())], value)
 
     def fill(self, namespace: dict[str, Any]) -> None:
-        """Let the code find what it needs, before it runs in the namespace of its module."""
+        """Put what the code needs into its module's namespace, before it runs."""
         if self.served:
             namespace[OURS] = {name: self._object(name, namespace) for name in self.served}
 
@@ -201,7 +201,7 @@ class Serving:
 
 
 def public(module: str) -> dict[str, Any]:
-    """The names that fastconv gives for a module of the book's."""
+    """The names that fastconv provides for a module of the book's."""
     ours = importlib.import_module(SERVED[module])
     return {name: getattr(ours, name) for name in ours.__all__}
 

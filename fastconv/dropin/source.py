@@ -1,9 +1,9 @@
-"""What a module of the user's defines: which of it is the book's, and which is their own.
+"""What a user's module defines: which definitions are the book's, and which are their own.
 
-Files are read as syntax trees, so that nothing of them runs before it is known what will. A
-definition is the book's where its fingerprint is that of a known edition. In a fingerprint a name
-from elsewhere counts as what it stands for, so a layer that calls a changed function of the
-user's is no longer the book's either.
+Files are read as syntax trees, so that nothing runs before it is known what will. A definition is
+the book's if a known edition has its fingerprint. In a fingerprint, a name from elsewhere counts as
+what it stands for: a layer that calls a function that the user changed is no longer the book's
+either.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Editions = Mapping[str, Mapping[str, Mapping[str, Mapping[str, str]]]]
 
 CORE = ""
-"""The part of a class's fingerprints for all its methods but ``__init__``, or for a function."""
+"""The part that stands for all methods of a class but ``__init__``, or for a function."""
 
 INIT = "__init__"
 
@@ -47,18 +47,18 @@ CALLED_BY_NAME = {"AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop", "SGD"}
 """The Trainer that is served looks these up where the user's would, so they may be the user's."""
 
 DOWNLOADS = {"_download", "download_mnist", "url_base"}
-"""How the files came does not matter to ``load_mnist``: their checksums say what they are."""
+"""``load_mnist`` may get its files in any way: their checksums say what they are."""
 
 NUMPY = f"{IMPORTED}numpy"
 
 MOST_MODULES = 20
-"""A name that has passed through more modules than this goes round in a circle."""
+"""A name that is imported through more modules than this goes round in a circle."""
 
 KERNELS = {
     *("Adam", "Affine", "BatchNormalization", "Convolution", "Pooling", "Relu"),
     *("SoftmaxWithLoss", "col2im", "im2col"),
 }
-"""What fastconv computes in kernels; the rest is NumPy in any case."""
+"""Definitions that fastconv computes in kernels; the rest is NumPy in any case."""
 
 
 # ---- the book ---------------------------------------------------------------------------
@@ -70,17 +70,16 @@ class Book:
     Parameters
     ----------
     editions : mapping
-        For each module of the book's, for each of its definitions, for each part of that: the
-        date of each edition by its fingerprint.
+        By module, definition and part: the date of each edition, by fingerprint.
 
     Attributes
     ----------
     editions : dict
-        The same by the name of the definition alone, which is in one module.
+        The same without the level of modules: each definition is in one module only.
     homes : dict of str to str
         The module of each definition.
     methods : set of frozenset of str
-        The methods that classes of the book have, but for ``__init__``.
+        The sets of methods that classes of the book have, without ``__init__``.
     """
 
     def __init__(self, editions: Editions = EDITIONS) -> None:
@@ -103,9 +102,9 @@ class Book:
         return {role for role, module in self.homes.items() if module == home}
 
     def role(self, value: str, name: str, *, is_class: bool) -> str:
-        """The definition of the book's whose core has this fingerprint; empty where none has.
+        """The book's definition whose core has this fingerprint; empty if none has.
 
-        One that bears the name of another of the book's is not it.
+        A definition with the name of another of the book's does not count.
         """
         roles = self._named.get((is_class, value), [])
         if name in roles or not roles:
@@ -113,27 +112,28 @@ class Book:
         return "" if name in self.editions else roles[0]
 
     def edition(self, role: str, part: str, value: str) -> str:
-        """The date of the edition whose part has this fingerprint; empty where none has."""
+        """The date of the edition whose part has this fingerprint; empty if none has."""
         return self.editions[role].get(part, {}).get(value, "")
 
     def meaning(self, source: Source, name: str) -> tuple[str, str] | None:
-        """The definition of the book's that a definition of the user's is, and its edition."""
+        """The book's definition that a user's definition is, and its edition."""
         match = source.match(name)
         return None if match is None or match.own else (match.role, match.edition)
 
 
 @dataclass(frozen=True)
 class Match:
-    """A definition of the user's that is the book's.
+    """A user's definition that is one of the book's.
 
     Attributes
     ----------
     role : str
         Its name in the book.
     edition : str
-        The date of the first edition that has it so; of a class's methods but ``__init__``.
+        The date of the first edition with this definition (a class: with these methods, without
+        ``__init__``).
     init : str
-        The date of the first edition that has this ``__init__``; empty where none has.
+        The date of the first edition with this ``__init__``; empty if there is none.
     methods : frozenset of str
         The methods that are the book's.
     own : tuple of str
@@ -155,14 +155,14 @@ class Match:
 
 @dataclass(frozen=True)
 class _Imported:
-    """Something of a module that is not the user's."""
+    """A name from a module that is not the user's."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class _From:
-    """A name of another module."""
+    """A name from another module."""
 
     module: str
     name: str
@@ -175,20 +175,20 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Unclear:
-    """Bound in several ways, or only in some case."""
+    """A name that is bound more than once, or only in some cases."""
 
 
 _Binding = _Imported | _From | _Value | _Unclear | Definition
 
 
 class Library:
-    """The user's modules, as far as they have been looked at.
+    """The user's modules, as far as they have been read.
 
     Parameters
     ----------
     find : callable
-        Where a module's source lies, by the module's name: a path; or the names that it has
-        where fastconv gives all of it; or None, where it is not the user's.
+        From a module's name to the path of its source; to its names, if fastconv provides all
+        of it; or to None, if it is not the user's.
     book : Book, optional
     """
 
@@ -214,19 +214,19 @@ class Library:
         return self._sources[path]
 
     def module(self, name: str) -> Source | frozenset[str] | None:
-        """A module by its name: the user's, the names that fastconv gives, or neither's."""
+        """A module by name: the user's, the names that fastconv provides, or None."""
         found = self.find(name)
         if not isinstance(found, Path):
             return found
         package = name if found.name == "__init__.py" else name.rpartition(".")[0]
         try:
             return self.source(name, found, package)
-        except (SyntaxError, ValueError):  # who imports it is told
+        except (SyntaxError, ValueError):  # its import will say what is wrong
             return None
 
 
 class Source:
-    """A module of the user's.
+    """A user's module.
 
     Attributes
     ----------
@@ -249,12 +249,12 @@ class Source:
 
     @cached_property
     def definitions(self) -> dict[str, Definition]:
-        """The definitions that the module ends with, by name."""
+        """The definitions that the module has at its end, by name."""
         return {n: b for n, b in self.bindings.items() if isinstance(b, Definition)}
 
     @cached_property
     def bindings(self) -> dict[str, _Binding]:
-        """What each of the module's names is bound to, once all of it has run."""
+        """What each of the module's names is bound to once it has run."""
         self._busy = True
         names: dict[str, _Binding] = {}
         for statement in self.tree.body:
@@ -316,7 +316,7 @@ class Source:
                 yield name, binding
 
     def meaning(self, name: str, needs: dict[str, str]) -> str:
-        """What a name of this module stands for; of the book's, note the editions."""
+        """What a name of this module stands for; adds the editions of the book's definitions."""
         if name not in self._meanings:
             self._meanings[name] = f"again {name}", {}
             self._meanings[name] = self._meaning(name)
@@ -358,7 +358,7 @@ class Source:
         return f"the book's {binding.name}", needs
 
     def defined_in(self, name: str) -> tuple[Source, str] | None:
-        """The module of the user's, and the name there, that a name comes from; None: no such."""
+        """The user's module that a name comes from, and its name there; None if there is none."""
         source: Source | frozenset[str] | None = self
         for _ in range(MOST_MODULES):
             if not isinstance(source, Source):
@@ -372,7 +372,7 @@ class Source:
     # ---- what is the book's -----------------------------------------------------------------
 
     def match(self, name: str) -> Match | None:
-        """The definition of the book's that this one is, if it is one."""
+        """The book's definition that this one is, if it is one."""
         if name not in self._matches:
             self._matches[name] = None
             node = self.definitions.get(name)
@@ -409,7 +409,7 @@ class Source:
         }
 
     def difference(self, name: str) -> str:
-        """How a definition with a name of the book's differs from it."""
+        """How a definition differs from the book's definition of that name."""
         book, node = self.library.book, self.definitions[name]
         parts = book.editions[name]
         is_class = len(parts) > 1
@@ -476,7 +476,7 @@ def _stands_alone(node: ast.ClassDef) -> bool:
 
 
 def _own_parts(node: ast.ClassDef, but: Iterable[str]) -> list[str]:
-    """What a class has besides these methods; an empty name for what is no plain attribute."""
+    """What a class has besides these methods; an empty name for anything but a plain attribute."""
     own = []
     for inner in node.body:
         if isinstance(inner, Definition):
@@ -507,7 +507,7 @@ def _assigned(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, _Binding
 
 
 def _is_main_guard(statement: ast.stmt) -> bool:
-    """Whether it is ``if __name__ == "__main__"``, which an import does not run."""
+    """Whether this is ``if __name__ == "__main__"``, which an import does not run."""
     return (
         isinstance(statement, ast.If)
         and isinstance(statement.test, ast.Compare)
@@ -551,7 +551,7 @@ def _changed_elsewhere(tree: ast.Module) -> Iterator[str]:
 
 
 def unlike(theirs: Definition, ours: Any) -> str:
-    """Why ours cannot be used as the user's definition is, by arguments and methods alone."""
+    """Why ours cannot replace the user's definition, by arguments and methods alone."""
     if isinstance(theirs, ast.ClassDef) != inspect.isclass(ours):
         return f"is a {'class' if isinstance(theirs, ast.ClassDef) else 'function'} here"
     known = inspect.signature(ours).parameters
@@ -565,7 +565,7 @@ def unlike(theirs: Definition, ours: Any) -> str:
         if not isinstance(node, ast.FunctionDef):
             continue
         if node.name == "__init__":
-            # What ours takes by keyword alone cannot be given by its place.
+            # Keyword-only arguments of ours cannot be passed by position.
             places = [name for name, p in known.items() if p.kind is not p.KEYWORD_ONLY]
             by_place = [*node.args.posonlyargs, *node.args.args][1:]
             more = [argument.arg for argument in by_place if argument.arg not in places]
@@ -578,7 +578,7 @@ def unlike(theirs: Definition, ours: Any) -> str:
 
 
 def is_layer(node: Definition) -> bool:
-    """Whether it is a class with ``forward`` and ``backward`` that derives from no other."""
+    """Whether this is a class with ``forward`` and ``backward`` that derives from no other."""
     return (
         isinstance(node, ast.ClassDef)
         and not node.bases
@@ -587,7 +587,7 @@ def is_layer(node: Definition) -> bool:
 
 
 def keeps_lists_of_parameters(tree: ast.Module, names: Container[str]) -> bool:
-    """Whether layers of this file keep lists of parameters, as the book's second volume has them.
+    """Whether layers of this file keep lists of parameters, as in the book's second volume.
 
     A layer has ``forward`` and ``backward``, or one of these names.
     """

@@ -1,7 +1,7 @@
-"""The hook in the children of `multiprocessing`, before they import anything of the user's.
+"""The hook in child processes of `multiprocessing`, before they import any user's module.
 
-A forked child has it from its parent. A spawned one is told by the first thing that it reads
-from its parent: the preparation data, a dict, whose unpickling calls `again`.
+A forked child has the hook from its parent. A spawned one gets it from the first thing that it
+reads from its parent, the preparation data: unpickling this dict calls `again`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Again:
 
 
 def follow() -> None:
-    """Let children that are spawned from now on have the hook, for as long as we have it."""
+    """Give the hook to children that are spawned from now on, as long as it is installed here."""
     global _original
     if _original is None:
         _original = spawn.get_preparation_data
@@ -39,8 +39,8 @@ def _preparation_data(name: str) -> dict[str, Any]:
     data = _original(name)
     if dropin._installation is not None:
         if name == "ignore":
-            # The fork server asks, to import the main module once before any child is
-            # there to be told; so each of its children will import it, with the hook.
+            # The fork server asks, in order to import the main module once, before any child
+            # has the hook. Without this entry each child imports it, with the hook.
             data.pop("init_main_from_path", None)
             data.pop("init_main_from_name", None)
         else:
@@ -50,7 +50,7 @@ def _preparation_data(name: str) -> dict[str, Any]:
 
 
 def again(settings: dict[str, Any], home: str | None) -> None:
-    """Install the hook in a child; the line at the end is for the parent to say."""
+    """Install the hook in a child; only the parent prints the line at the end."""
     from .. import dropin
 
     if not dropin.is_installed():

@@ -1,4 +1,4 @@
-"""Functions of ours in the place of others, for what our kernels compute; all else stays theirs."""
+"""Functions of ours in place of others, for what our kernels compute; the rest stays theirs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Declined", "expect_arrays", "stand_in"]
 
 
 class Declined(Exception):
-    """What was given is for the original function; the text says why."""
+    """These arguments are for the original function; the text says why."""
 
 
 def stand_in(
     ours: Callable[..., Any], original: Callable[..., Any], note: Callable[[str], None]
 ) -> Callable[..., Any]:
-    """A function that is `ours`, and where that one declines, `original`; `note` hears of it."""
+    """A function that calls `ours`, and if that declines, calls `note` and `original`."""
 
     @wraps(original)
     def either(*given: Any, **named: Any) -> Any:
@@ -33,7 +33,7 @@ def stand_in(
 
 
 def expect_arrays(axes: int, *arrays: Any) -> None:
-    """Decline all but NumPy arrays of so many axes, none of them empty, in float32 or float64."""
+    """Decline all but NumPy arrays with so many axes, none empty, in float32 or float64."""
     for array in arrays:
         if type(array) is not np.ndarray:
             raise Declined(f"arrays of {type(array).__module__}.{type(array).__qualname__}")

@@ -1,4 +1,4 @@
-"""What the drop-in says at the end: one line, and on request a table and a trace."""
+"""What the drop-in prints at the end: one line, and on request a table and a trace."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def facts(installation: Installation) -> dict[str, Any]:
 
 
 def show(installation: Installation) -> None:
-    """Write the line on standard error, before it the table if it was asked for, and the trace."""
+    """Write the line on standard error, and if asked for, the table before it, and the trace."""
     told = facts(installation)
     if installation.table:
         mention(table(told))
@@ -61,7 +61,7 @@ def show(installation: Installation) -> None:
 
 
 def line(told: dict[str, Any]) -> str:
-    """All in one line: what was served and where it ran; what ran elsewhere, and why."""
+    """One line: what was served, and where it ran; what ran elsewhere, and why."""
     if not told["served"]:
         others = "; ".join(_reasons(told["theirs"]))
         return "fastconv: nothing served: " + (others or f"no import of {', '.join(SERVED)}")
@@ -107,7 +107,7 @@ def _names(modules: dict[str, Any]) -> str:
 
 
 def _reasons(theirs: dict[str, str]) -> list[str]:
-    """What is the user's, and why, each reason said once."""
+    """What stays the user's, and why, each reason once."""
     names: dict[str, list[str]] = {}
     for name, why in theirs.items():
         names.setdefault(why, []).append(name)
@@ -127,7 +127,7 @@ def _of_modules(names: list[str]) -> str:
 
 
 def _distinct(rows: list[dict[str, Any]], column: str) -> list[str]:
-    """Values of a column, that with the most seconds first."""
+    """Values of a column, the one with the most seconds first."""
     seconds: dict[str, float] = {}
     for row in rows:
         seconds[row[column]] = seconds.get(row[column], 0.0) + row["seconds"]
@@ -138,11 +138,11 @@ COLUMNS = (
     *("layer", "operation", "backend", "dtype", "algorithm"),
     *("calls", "seconds", "share", "GFLOP/s"),
 )
-NUMBERS_FROM = 5  # columns of words before it are set flush left
+NUMBERS_FROM = 5  # columns of words, before this one, are left-aligned
 
 
 def rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The kernels by layer and operation, and the time that was spent outside of them."""
+    """The kernels by layer and operation, and the time spent outside them."""
     whole = told["seconds"]
 
     def share(seconds: float) -> str:
@@ -182,7 +182,7 @@ def table(told: dict[str, Any]) -> str:
 
 
 class Account:
-    """What was served so far and where the time went, to be looked at: see `fastconv.report`."""
+    """What was served so far, and where the time went, for people: see `fastconv.report`."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self._told = told
@@ -204,7 +204,7 @@ def write_trace(installation: Installation, told: dict[str, Any], path: str) -> 
     """Write the calls as a trace that browsers' viewers open, with `facts` beside them.
 
     The Chrome trace-event format: complete events ("X"), times in microseconds. The sums
-    are under the key ``fastconv``, which viewers pass over.
+    are under the key ``fastconv``, which viewers ignore.
     """
     process = os.getpid()
     events = [

@@ -1,4 +1,4 @@
-"""The Trainer that ``common.trainer`` gives: the original's draws, evaluations and lines."""
+"""The Trainer of ``common.trainer``: with the original's draws, evaluations and lines."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ __all__ = ["Trainer", *_optimizer_names]
 CLASSES = {
     "adagrad": "AdaGrad",
     "adam": "Adam",
-    "addgrad": "AdaGrad",  # older editions have it so
+    "addgrad": "AdaGrad",  # spelled so in older editions
     "momentum": "Momentum",
     "nesterov": "Nesterov",
     "rmsprop": "RMSprop",
-    "rmsprpo": "RMSprop",  # and this one
+    "rmsprpo": "RMSprop",  # likewise
     "sgd": "SGD",
 }
-"""The optimizers by the keys that a Trainer of the book's reads, in lower case."""
+"""The optimizers by the keys that the book's Trainer accepts, in lower case."""
 
 
 class Trainer(trainer.Trainer):
-    """Train as the book's Trainer does, to the draw, so that a seeded script repeats.
+    """Train exactly as the book's Trainer does, draw by draw, so that a seeded script repeats.
 
-    It differs from `fastconv.Trainer` where that one departs from the book on purpose: the loss
-    of a step is that of a second forward pass, after the update, and accuracies are taken
-    where ``current_iter % iter_per_epoch == 0``, which with a batch size that does not divide
-    the training set is seldom. Parameters are those of the book.
+    It differs from `fastconv.Trainer` where that departs from the book on purpose: a step's loss
+    comes from a second forward pass, after the update, and accuracies are measured when
+    ``current_iter % iter_per_epoch == 0``, which is seldom if the batch size does not divide the
+    training set. Parameters are the book's.
 
     Attributes
     ----------
     optimizers : mapping of str to class
-        The names of the user's module, in which the book's Trainer finds its optimizers; those
-        of fastconv where that is all there is.
+        The names of the user's module, where the book's Trainer finds its optimizers; fastconv's
+        if there is no such module.
     """
 
     optimizers: ClassVar[Mapping[str, Any]] = {}

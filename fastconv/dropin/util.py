@@ -1,6 +1,6 @@
-"""The functions that ``common.util`` gives: columns are float64, as the original's are.
+"""The functions of ``common.util``: im2col and col2im return float64, as the originals do.
 
-Its arrays are made by ``np.zeros``, whatever dtype goes in. `fastconv.util` keeps float32.
+Those make their arrays by ``np.zeros``, whatever the input's dtype. `fastconv.util` keeps float32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["col2im", "conv_output_size", "im2col", "shuffle_dataset", "smooth_cu
 def im2col(
     input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
 ) -> NDArray[np.floating]:
-    """As `fastconv.util.im2col`, in float64 unless another dtype was asked for."""
+    """As `fastconv.util.im2col`, but float64 unless another dtype was asked for."""
     col = util.im2col(input_data, filter_h, filter_w, stride, pad)
     return col if computing.dtype is not None else col.astype(np.float64, copy=False)
 
@@ -33,7 +33,7 @@ def col2im(
     stride: int = 1,
     pad: int = 0,
 ) -> NDArray[np.floating]:
-    """As `fastconv.util.col2im`, in float64 unless another dtype was asked for."""
+    """As `fastconv.util.col2im`, but float64 unless another dtype was asked for."""
     if computing.dtype is None:
         col = as_array(col)
         col = col.astype(np.float64) if col.dtype == np.float32 else col
