@@ -456,7 +456,7 @@ class Backend(Protocol):
         dx and dresidual are None where they are not needed.
         """
 
-    # ---- augmentation: images that differ a little from those of the data set ------
+    # ---- augmentation: slightly changed copies of a data set's images --------------
 
     # They run beside training: `threads` limits how many of the backend's threads they use.
 

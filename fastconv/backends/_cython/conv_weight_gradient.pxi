@@ -161,7 +161,7 @@ cdef void sum_band(
     const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t band,
     bint more, real* sums, real* scratch, real* dout_scratch,
 ) noexcept nogil:
-    """sums [ky][kx][c][filters], and the bias gradient behind it, += those of some output rows.
+    """sums [ky][kx][c][filters], and the bias gradient after them, += those of some output rows.
 
     x and d are the channels of the block. Meanwhile the next band, if any, is prefetched.
     """

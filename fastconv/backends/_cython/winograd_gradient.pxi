@@ -233,7 +233,7 @@ cdef void sum_tiles(
     ptrdiff_t block, ptrdiff_t begin, ptrdiff_t end, real* sums, real* window, real* v,
     real* gradients,
 ) noexcept nogil:
-    """sums [f][c][filters], and the bias gradient behind it, of the pieces [begin, end)."""
+    """sums [f][c][filters], and the bias gradient after them, of the pieces [begin, end)."""
     cdef ptrdiff_t first_c = block % s.blocks_c * s.channels
     cdef ptrdiff_t first_f = block // s.blocks_c * s.filters
     cdef ptrdiff_t channels = min(s.channels, g.c - first_c)

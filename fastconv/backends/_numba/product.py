@@ -147,7 +147,7 @@ def put(rows: int, width: int) -> Any:
 def multiply(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """result[goes[row] + column] = bias[column] + sum over k of x[at[row] + along[k]]*w[k].
 
-    A residual, which lies as the result does, may be added, and a ReLU may follow.
+    A residual with the result's layout may be added, and a ReLU may follow.
     """
     width = lanes * vectors
     put_tile, with_residual = put(rows, width), plus_residual(rows, width)
