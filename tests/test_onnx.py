@@ -166,7 +166,7 @@ def test_a_network_of_the_books_form(tmp_path):
 
 
 def test_a_predict_that_does_more_is_refused(tmp_path):
-    with pytest.raises(ArgumentError, match=r"BooksNet\.predict does something else"):
+    with pytest.raises(ArgumentError, match=r"BooksNet\.predict does something other"):
         export_onnx(BooksNet(backwards=True), tmp_path / "m.onnx", input_shape=(1, 8, 8))
     assert not list(tmp_path.iterdir())
 

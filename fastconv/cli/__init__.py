@@ -1,4 +1,4 @@
-"""The ``fastconv`` command: a module of its own for each that it has."""
+"""The ``fastconv`` command: one module for each of its commands."""
 
 __all__ = ["COMMANDS"]
 
@@ -6,4 +6,4 @@ COMMANDS = (
     *("train", "recipes", "ensemble", "evaluate", "predict", "convert", "export", "augment"),
     *("summary", "run", "warmup", "info"),
 )
-"""Their names; the import of some modules takes a while."""
+"""The names of the commands; some of their modules take a while to import."""

@@ -1,4 +1,4 @@
-"""``fastconv augment``: a picture of what training with an augmentation would see."""
+"""``fastconv augment``: draw what training with an augmentation would see."""
 
 from __future__ import annotations
 

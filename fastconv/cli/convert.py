@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         help="convert a file of weights to another format",
         description=(
             "Convert a file of weights: .npz, .safetensors, or the .pkl of the book's networks,\n"
-            "of which nothing but arrays of numbers is read. The names' endings say which."
+            "from which only arrays of numbers are read. The file names' endings say which."
         ),
         epilog="example:\n  fastconv convert deep_convnet_params.pkl weights.safetensors",
     )

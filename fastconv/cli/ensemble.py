@@ -1,4 +1,4 @@
-"""``fastconv ensemble``: runs that are trained, joined to one file."""
+"""``fastconv ensemble``: join trained runs to one file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def add_parser(commands: Any) -> None:
         "ensemble",
         help="join trained networks to one that answers on average",
         description=(
-            "Join runs that are trained to one file, an ensemble: its answers are the mean of\n"
-            "its members' probabilities. fastconv evaluate and predict take it."
+            "Join trained runs to one file, an ensemble, whose answers are the mean of its\n"
+            "members' probabilities. fastconv evaluate and predict take it."
         ),
         epilog=(
             "example:\n  fastconv ensemble runs/first runs/second --views shift=1 --out both.npz"
         ),
     )
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", help="run folders; of an ensemble's, all members")
+    add("runs", metavar="RUN", nargs="+", help="run folders; an ensemble's adds all its members")
     add("--out", metavar="FILE", required=True, help="the .npz file to write")
     add_settings(parser, "views")
     add_common(parser, backend=False)

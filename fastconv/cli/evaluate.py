@@ -1,4 +1,4 @@
-"""``fastconv evaluate``: a trained network on a whole test set."""
+"""``fastconv evaluate``: test a trained network on a whole test set."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def add_parser(commands: Any) -> None:
         help="test a trained network on a whole test set",
         description=(
             "Test a trained network on the whole test set; draw the images that it\n"
-            "misreads, and the confusion matrix: into the run folder, or to --out. A run's\n"
-            "own pictures are of its own data and views; others are only drawn to --out."
+            "misreads, and the confusion matrix: into the run folder, or to --out. The\n"
+            "pictures in a run folder show the run's own data and views; others need --out."
         ),
         epilog=(
             "examples:\n"
@@ -108,12 +108,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _own_test(folder: RunFolder, config: RunConfig, data: Data) -> bool:
-    """Whether this is the test that the run in the folder ended with."""
+    """Whether this is the same test that the run in the folder ended with."""
     own = folder.read_config()
     return (data.text, Views.parse(config.views)) == (own.data, Views.parse(own.views))
 
 
 def _asked(ensemble: Ensemble) -> str:
-    """How many answer, on how many views, where it is not one network on the image alone."""
+    """How many networks answer, on how many views, unless it is one on the image alone."""
     parts = {"member": len(ensemble.members), "view": len(ensemble.views)}
     return "".join(f"; {count(number, what)}" for what, number in parts.items() if number > 1)

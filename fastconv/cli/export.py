@@ -1,4 +1,4 @@
-"""``fastconv export``: a trained network as an ONNX model."""
+"""``fastconv export``: write a trained network as an ONNX model."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def run(options: argparse.Namespace) -> int:
 def _trained(source: Path) -> tuple[Network, str, list[Any]]:
     """The network, its model's name, and the shape of its images, with names for open lengths.
 
-    A run folder knows its network; of weights alone, it is a DeepConvNet, whose sizes are read
-    from their shapes.
+    A run folder names its network; weights alone are taken for a DeepConvNet, whose sizes their
+    shapes tell.
     """
     if source.is_dir():
         folder = RunFolder(source)
@@ -83,10 +83,10 @@ def _trained(source: Path) -> tuple[Network, str, list[Any]]:
 def _deep_convnet(params: dict[str, Any], source: str) -> Network:
     """The DeepConvNet of these weights.
 
-    Filters, hidden units and classes are what the shapes say. Strides and pads are in no
-    file of weights: they are taken to be the default ones, for images of 28 x 28, and the
-    number of features that reach the first affine layer has to agree. Images of other
-    sizes may give the same number, and so the model leaves the size open.
+    The shapes give filters, hidden units and classes. No file of weights has strides and pads: the
+    defaults are assumed, and images of 28 x 28, and the number of features that reach the first
+    affine layer has to agree. Images of other sizes may give the same number, so the model leaves
+    the size open.
     """
     names = [f"{kind}{number}" for number in range(1, 9) for kind in "Wb"]
     axes = {f"W{number}": 4 if number <= 6 else 2 for number in range(1, 9)}

@@ -1,4 +1,4 @@
-"""``fastconv info``: what runs here, and how the layers of a network run."""
+"""``fastconv info``: show what runs here, and how the layers of a network run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``fastconv`` command: what it is told, whom it calls, and what it prints.
+"""The ``fastconv`` command: read the arguments, call the command, print errors.
 
 Exit status: 0 done; 1 failed; 2 wrong use; 130 and 143 ended by Ctrl-C and SIGTERM.
 """
@@ -23,11 +23,11 @@ from .run import INTERRUPTED, read
 __all__ = ["COMMANDS", "MODULES", "build_parser", "main"]
 
 MODULES = {name: import_module(f".{name}", __package__) for name in COMMANDS}
-"""Of each command: ``add_parser(commands)`` has its options, ``run(options)`` does it."""
+"""The module of each command: ``add_parser(commands)`` adds options, ``run(options)`` runs it."""
 
 
 def build_parser() -> Parser:
-    """Make the parser of the ``fastconv`` command and of all that it has."""
+    """Make the parser of the ``fastconv`` command, with all its commands."""
     parser = Parser(
         prog="fastconv",
         description="The CNN of Deep Learning from Scratch, fast: train it, test it, use it.",
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Those of the process by default.
+        By default those of the process.
 
     Returns
     -------
@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options
     command = MODULES[options.command].run
     if options.command == "run":
-        return command(options)  # not inside of what follows: a script's errors are its own
+        return command(options)  # outside the `try` below: a script's errors are its own
     if getattr(options, "math", None):
         process.set_math_mode(options.math)
     with warnings.catch_warnings():
         warnings.showwarning = warn
         try:
             return command(options)
-        except BrokenPipeError:  # who read what is printed has gone
+        except BrokenPipeError:  # the reader of the output has gone
             return 1
         except KeyboardInterrupt:
             complain(options.command, "interrupted")

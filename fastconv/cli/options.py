@@ -24,7 +24,7 @@ RUN_HELP = "a run folder, an ensemble's file, or weights: a .npz, .safetensors o
 
 
 def add_settings(parser: Any, *names: str) -> None:
-    """Options of settings as the table has them; those that are not given are None."""
+    """Add the options of settings from the table; options that are not given are None."""
     groups: dict[frozenset[str], Any] = {}
     for name in names:
         place, other = parser, SETTINGS[name].instead_of
@@ -37,7 +37,7 @@ def add_settings(parser: Any, *names: str) -> None:
 
 
 def add_setting(parser: Any, name: str, **changes: Any) -> None:
-    """The option of one setting, with `changes` of what argparse is told."""
+    """Add the option of one setting, with `changes` of argparse's arguments."""
     setting = SETTINGS[name]
     how: dict[str, Any] = {"help": setting.help}
     if setting.flag:
@@ -63,7 +63,7 @@ def add_common(parser: Any, *, backend: bool) -> None:
 
 
 def given_fields(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a `RunConfig` that the user named, brought to the form they are kept in."""
+    """The fields of a `RunConfig` that the user gave, in the form in which a run keeps them."""
     named = {
         field.name: getattr(options, field.name, None) for field in dataclasses.fields(RunConfig)
     }
@@ -72,12 +72,12 @@ def given_fields(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def image_options(options: argparse.Namespace) -> ImageOptions:
-    """How images of the user's own are to be taken, where the command has such options."""
+    """How to read the user's own images, if the command has such options."""
     names = [field.name for field in dataclasses.fields(ImageOptions)]
     return ImageOptions(**{name: getattr(options, name, None) for name in names})
 
 
 def shape_and_classes(options: argparse.Namespace) -> tuple[tuple[int, int, int], int]:
-    """Of the images that ``--data`` names."""
+    """The shape and number of classes of the images that ``--data`` names."""
     data = Data(given_fields(options).get("data", SETTINGS["data"].new))
     return data.shape(image_options(options), shows_progress())

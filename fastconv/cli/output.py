@@ -1,4 +1,4 @@
-"""What every command prints alike: lines for people, JSON, complaints."""
+"""What all commands print: lines for people, JSON, errors and warnings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def one_line(error: Exception) -> str:
-    """An error's message with its notes; one that is not the user's says so."""
+    """An error's message with its notes; a fault of fastconv's own is called that."""
     notes = [*getattr(error, "__notes__", ())]
     if isinstance(error, OSError) and _current_folder_is_gone():
         notes.append("the current folder has been removed; change to another")
@@ -46,18 +46,18 @@ def complain(command: str, text: str) -> None:
 
 
 def warn(message: Warning | str, *place: Any, **more: Any) -> None:
-    """Stand in for `warnings.showwarning`, whose lines are for programmers."""
+    """Replace `warnings.showwarning`, whose lines are for programmers."""
     text = " ".join(str(message).split()).removeprefix("fastconv: ")
     mention(f"fastconv: warning: {text}")
 
 
 def shows_progress() -> bool:
-    """Whether bars are drawn: for a person at a terminal, where tqdm is installed."""
+    """Whether to draw bars: for a person at a terminal, if tqdm is installed."""
     return is_terminal(sys.stderr) and importlib.util.find_spec("tqdm") is not None
 
 
 def teller(options: argparse.Namespace, progress: bool = False) -> Callable[[str], None]:
-    """How to print a line for people: on stderr where stdout is to end with JSON."""
+    """A function that prints a line for people, on stderr if stdout is to end with JSON."""
     say = mention if options.json else show
     if progress:
         from tqdm import tqdm
@@ -71,7 +71,7 @@ def teller(options: argparse.Namespace, progress: bool = False) -> Callable[[str
 
 
 def show(text: str) -> None:
-    """Print what a command was asked for."""
+    """Print a command's result."""
     tell(text, sys.stdout)
 
 
@@ -81,7 +81,7 @@ def print_json(facts: Any) -> None:
 
 
 def how(config: Any) -> dict[str, Any]:
-    """What ``--json`` says of a network that answered, by its `RunConfig`."""
+    """What ``--json`` says about the network that answered, from its `RunConfig`."""
     names = ("model", "members", "views", "backend", "dtype", "threads", "math")
     return {name: getattr(config, name) for name in names}
 

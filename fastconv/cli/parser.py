@@ -1,4 +1,4 @@
-"""The parser of the ``fastconv`` command and of each that it has."""
+"""The parser of the ``fastconv`` command and of each of its commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, plain(line) + "\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Write what argparse prints, of help, version and errors, where that can be."""
+        """Write argparse's help, version and errors, as far as the stream allows."""
         try:
             write(message or "", file)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""``fastconv predict``: what a trained network reads in image files."""
+"""``fastconv predict``: say what image files show, by a trained network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .output import complain, how, one_line, print_json, teller
 __all__ = ["add_parser", "run"]
 
 MOST_SHARES = 10
-"""Classes whose shares a line lists; of more, the likeliest."""
+"""Most classes whose probabilities a line lists; the likeliest come first."""
 FEW_SHARES = 5
 
 
@@ -30,8 +30,8 @@ def add_parser(commands: Any) -> None:
         description=(
             "Say what each image file shows. A network of digits reads one digit from a PNG or\n"
             "JPEG file: dark on light or light on dark, of any size; it is scaled and centred\n"
-            "as MNIST's images are. One that was trained on images of your own gets them as it\n"
-            "got those."
+            "as MNIST's images are. A network that was trained on your own images gets these\n"
+            "in the same way."
         ),
         epilog=(
             "examples:\n"

@@ -1,7 +1,7 @@
-"""``fastconv run`` and ``python -m fastconv SCRIPT``, which start without the rest of the command.
+"""``fastconv run`` and ``python -m fastconv SCRIPT``, which start without the other commands.
 
-A script of the book's runs for seconds, and what training and the pictures of the other
-commands need takes a tenth of a second to import.
+A script of the book's runs for seconds, and importing what the other commands need takes a tenth
+of a second.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def add_parser(commands: Any) -> None:
         help="run a script of the book's form on fastconv's layers",
         description=(
             "Run a script that imports common.layers, common.trainer, dataset.mnist and so on,\n"
-            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it. Definitions of\n"
-            "the book's, in any edition, run on fastconv, wherever in your folders they lie; what\n"
+            "unchanged, on fastconv. 'python -m fastconv SCRIPT' is short for it. The book's\n"
+            "definitions, in any edition, run on fastconv wherever they are in your folders; what\n"
             "you have changed runs as you wrote it, and is named at the end."
         ),
         epilog=(
@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--dtype",
         choices=("float32", "float64"),
-        help="compute in it whatever the script's arrays are (default: what they are)",
+        help="compute in this type, whatever the script's arrays have (default: theirs)",
     )
     threads = whole(1, process.MOST_THREADS)
     add("--threads", type=threads, metavar="N", help="threads (default: one for each CPU)")
@@ -78,7 +78,7 @@ def add_parser(commands: Any) -> None:
     add(
         "--serve-all",
         action="store_true",
-        help="serve all that has the book's names and arguments, also what you changed in it",
+        help="serve all that has the book's names and arguments, even what you changed",
     )
     add("-m", dest="module", action="store_true", help="SCRIPT is a module's name")
     add("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="what to run, and its arguments")
@@ -103,11 +103,11 @@ def _parser_of_run() -> Parser:
 
 
 def read(build_parser: Callable[[], Parser], arguments: Sequence[str]) -> argparse.Namespace | int:
-    """The options that the arguments of the process are, or the exit status if it ends here."""
+    """Parse the arguments of the process: its options, or an exit status if it ends here."""
     reserve_descriptors()
     try:
         return build_parser().parse_args(profile_without_file(arguments))
-    except SystemExit as exit_:  # argparse has said what there is to say
+    except SystemExit as exit_:  # argparse has printed the help or the error
         return int(exit_.code or 0)
     except KeyboardInterrupt:
         mention("fastconv: error: interrupted")

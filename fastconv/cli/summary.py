@@ -1,4 +1,4 @@
-"""``fastconv summary``: a network as a table, and as a drawing."""
+"""``fastconv summary``: show a network as a table, and draw it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fastconv train``: a run of one network, or of an ensemble's members."""
+"""``fastconv train``: train one network, or an ensemble's members."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--recipe",
         metavar="RECIPE",
-        help="settings of a name that fastconv recipes lists, or of "
-        "a .toml file; options given beside it come first",
+        help="settings from a recipe that fastconv recipes lists, or from "
+        "a .toml file; other options take precedence",
     )
     settings = (name for name, each in SETTINGS.items() if not each.found)
     add_settings(parser, *(name for name in settings if name not in COMPUTED_BY))
@@ -129,9 +129,9 @@ def _train(
 
 
 def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, AbstractContextManager[RunFolder]]:
-    """The run's configuration and folder, of a new run or of one to go on with.
+    """The configuration and folder of a new run, or of one to go on with.
 
-    The folder is the run's own inside the block that it opens.
+    The returned context manager holds the folder for this run.
     """
     if options.resume is None:
         if options.recipe is not None:
@@ -164,7 +164,7 @@ def apply_recipe(options: argparse.Namespace) -> None:
 
 
 def _what_is_kept(folder: RunFolder) -> str:
-    """What there is of a run that could not be written any further, and how to go on with it."""
+    """What exists of a run whose files could no longer be written, and how to go on with it."""
     again = f"fastconv train --resume {shlex.quote(str(folder.path))}"
     if not folder.config_file.is_file():
         return "nothing of the run is kept"
@@ -177,7 +177,7 @@ def _what_is_kept(folder: RunFolder) -> str:
 
 
 def _first_line(config: RunConfig) -> str:
-    """What is to be trained, on what and how."""
+    """A line that says what is to be trained, on what, and how."""
     rate = f"{config.lr:g} {config.schedule}".removesuffix(" constant")
     models, seeds = config.model, f"seed {config.seed}"
     if config.members is not None:

@@ -1,4 +1,4 @@
-"""Types of the values that options take. They need nothing that ``fastconv run`` does without."""
+"""Types of the values that options take; imports nothing that ``fastconv run`` does not need."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["typed", "whole"]
 
 
 def typed(reads: Callable[[str], Any], name: str) -> Callable[[str], Any]:
-    """The type of what a function makes of a word; `name` is what argparse calls it.
+    """An argparse type from a function that reads a text; `name` is what argparse calls the type.
 
-    argparse shows the message of an error only where it is of its own type.
+    argparse shows an error's message only if the error is of its own type.
     """
 
     def read(text: str) -> Any:
-        """What the function makes of the word."""
+        """The value that the function reads from the text."""
         try:
             return reads(text)
         except ArgumentError as error:

@@ -1,4 +1,4 @@
-"""``fastconv warmup``: what a network will need, compiled ahead."""
+"""``fastconv warmup``: compile ahead what a network will need."""
 
 from __future__ import annotations
 

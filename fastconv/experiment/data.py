@@ -1,9 +1,9 @@
-"""The data of a run, a named set or images of a user's own, in one form.
+"""The data of a run, a named set or a user's own images, in one form.
 
-A run keeps in its configuration what its images are, and pictures that come later go through
-the same: size, colour, classes, normalization.
+A run keeps the form of its images in its configuration (size, colour, classes, normalization), and
+later pictures are brought to the same form.
 
-What reads pictures is imported where it is used: a run's settings need none of it.
+The modules that read pictures are imported where they are used: a run's settings need none of them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .setting import setting, settings_of
 __all__ = ["OWN_EPOCHS", "Data", "ImageOptions", "prepare_picture"]
 
 OWN_EPOCHS = 20
-"""For how long to train on images of a user's own where nobody says."""
+"""Epochs of training on a user's own images, by default."""
 
 MOST_NAMES = 10
-"""Classes of which a line lists the names."""
+"""Most classes whose names a line lists."""
 
 Say = Callable[[str], None]
 
@@ -50,10 +50,10 @@ def _size(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How a user's own images are to be taken, as far as somebody says; see `load_images`.
+    """How to read a user's own images, as far as the user says; see `load_images`.
 
-    Part of the table of settings, `fastconv.experiment.settings.SETTINGS`. A run keeps what came
-    of them, with all else that its images are, as its `ImageFacts`.
+    Part of the table of settings, `fastconv.experiment.settings.SETTINGS`. A run keeps the result,
+    with all else about its images, as its `ImageFacts`.
     """
 
     image_size: tuple[int, int] | None = setting(
@@ -69,7 +69,7 @@ class ImageOptions:
     )
 
     def said(self) -> dict[str, Any]:
-        """What somebody says, by the options that say it."""
+        """The options that were given, with their values."""
         values = {each.option: getattr(self, name) for name, each in _OPTIONS.items()}
         return {
             option: "x".join(map(str, value)) if isinstance(value, tuple) else value
@@ -82,17 +82,17 @@ _OPTIONS = settings_of(ImageOptions)
 
 
 class Data:
-    """What ``--data`` says: the name of a data set, or a path of the user's own images.
+    """The data that ``--data`` names: a data set, or a path of the user's own images.
 
     Attributes
     ----------
     text : str
     dataset : Dataset or None
-        The data set of that name; None of the user's own images.
+        The data set of that name; None for the user's own images.
     name : str
         What to call the data.
     epochs : int
-        For how long to train on them where nobody says.
+        How long to train on them by default.
     """
 
     def __init__(self, text: str) -> None:
@@ -103,12 +103,12 @@ class Data:
 
     @property
     def own(self) -> bool:
-        """Whether they are images of the user's own."""
+        """Whether these are the user's own images."""
         return self.dataset is None
 
     @property
     def facts(self) -> ImageFacts:
-        """What the images of a data set are; of the user's own, loading them tells."""
+        """The facts of a data set's images; those of the user's own come from loading them."""
         dataset = self._named()
         return ImageFacts(dataset.image_shape, dataset.label_names, None, None, None)
 
@@ -118,11 +118,11 @@ class Data:
         return self.dataset
 
     def beside(self, folder: Path) -> str:
-        """The text that means the same anywhere, where this one stands in a file of a folder."""
+        """The text with its path taken from `folder`, so that it means the same anywhere."""
         return str(folder / user_path(self.text)) if self.own else self.text
 
     def settled(self) -> str:
-        """The text as a run keeps it; `ArgumentError` where there are no such data."""
+        """The text as a run keeps it; an `ArgumentError` if there are no such data."""
         place = self.beside(Path.cwd())
         if self.own and not Path(place).exists():
             raise ArgumentError(
@@ -132,7 +132,7 @@ class Data:
         return place
 
     def shape(self, options: ImageOptions, progress: bool) -> tuple[tuple[int, int, int], int]:
-        """Shape (C, H, W) of the images and number of classes, before a run is made on them."""
+        """Shape (C, H, W) of the images and number of classes, without a run."""
         if self.dataset is not None:
             self._expect_none(options)
             return self.dataset.image_shape, len(self.dataset.label_names)
@@ -148,7 +148,7 @@ class Data:
         Raises
         ------
         ArgumentError
-            An unknown data set, a folder for one that has no use for it, or no such folder.
+            An unknown data set, a folder for a data set that takes none, or no such folder.
         DataNotFound, DataCorrupt, MissingDependency
             As the data set's loader says.
         """
@@ -173,17 +173,17 @@ class Data:
         progress: bool,
         say: Say,
     ) -> tuple[ImageFacts | None, ImageSet]:
-        """Load what a network is to be trained and tested on, normalized.
+        """Load the images to train and test a network on, normalized.
 
-        With the `facts` of a run to resume, the user's own images must be the same as then; the
-        facts come back, with the images. `data_dir` is the folder of a data set's files, `seed`
-        splits images that have no test part, `progress` shows bars where reading takes more than
-        a few seconds, and `say` is told, in one line each, what was loaded and what left out.
+        With the `facts` of a run to resume, the user's own images must be the same as then. Returns
+        the images and their facts. `data_dir` is the folder of a data set's files, `seed` splits
+        images that have no test part, `progress` shows bars if reading takes more than a few
+        seconds, and `say` gets lines about what was loaded and what was left out.
 
         Raises
         ------
         ArgumentError
-            Options that the data have no use for, or others than the run was started with.
+            Options that do not apply to the data, or differ from those that started the run.
         DataNotFound, DataCorrupt, MissingDependency
             As the loaders say; or the data are not those of the run to resume.
         """
@@ -232,10 +232,10 @@ class Data:
         progress: bool,
         say: Say,
     ) -> ImageSet:
-        """Load what a trained network is to be tested on, prepared as its training images were.
+        """Load the images to test a trained network on, prepared as its training images were.
 
-        `facts` says what those were, and `trained_on` where they came from; `strict` stops at an
-        image that cannot be read. The others are as in `load`.
+        `facts` describes those, and `trained_on` says where they came from; `strict` stops at an
+        image that cannot be read. The other parameters are as in `load`.
 
         Raises
         ------
@@ -280,7 +280,7 @@ class Data:
             raise ArgumentError("--data-dir: --data names the place of these images itself")
 
     def _tell(self, images: ImageSet, say: Say) -> None:
-        """Say what was loaded, what was left out, and what was not taken as it is."""
+        """Say what was loaded, what was left out, and what was changed."""
         parts = {"training": images.train, "validation": images.validation, "test": images.test}
         counts = [f"{len(part):,} {name}" for name, part in parts.items() if part]
         names = images.class_names
@@ -298,7 +298,7 @@ class Data:
 
 
 def _as_before(options: ImageOptions, facts: ImageFacts) -> ImageOptions:
-    """The options that a run was started with; `ArgumentError` where others are named now."""
+    """The options that a run was started with; an `ArgumentError` if others are given now."""
     height, width = facts.shape[1:]
     grey, normalized = facts.shape[0] == 1, facts.normalization is not None
     before = ImageOptions((height, width), grey, normalized, facts.test_share, options.strict_data)
@@ -312,7 +312,7 @@ def _as_before(options: ImageOptions, facts: ImageFacts) -> ImageOptions:
 
 
 def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
-    """Read a picture (C, H, W) as the network's training images were: by the same steps.
+    """Read a picture (C, H, W) by the same steps as the network's training images.
 
     A network of a named set of digits gets one digit, framed as MNIST's are.
 

@@ -1,7 +1,7 @@
 """A network drawn as a graph, from the image at the top to the scores at the bottom.
 
-A box is a layer, or a convolution with the normalisation and activation behind it. Branches
-stand side by side; a shortcut runs beside its body to the circle where the two are added.
+A box is a layer, or a convolution with the normalisation and activation after it. Branches are
+side by side; a shortcut runs beside its body to the circle where the two are added.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INCH = 0.42
 
 @dataclass
 class _Box:
-    """A layer, and lines about it."""
+    """A layer, and lines of text about it."""
 
     lines: list[str]
     colour: str
@@ -81,7 +81,7 @@ class _Box:
 
 @dataclass
 class _Column:
-    """Parts one below the other."""
+    """Parts one below another."""
 
     parts: Sequence[Any]
 
@@ -181,7 +181,7 @@ def draw_network(
         The PNG file.
     network : Network
     input_shape : tuple of int
-        Shape of one sample; an image of zeros is run to find the other shapes.
+        Shape of one sample; a forward pass of zeros finds the other shapes.
     title : str
 
     Raises
@@ -273,7 +273,7 @@ BELONGS = {
     "Relu": "ReLU",
     "Dropout": "dropout",
 }
-"""What is written into the box of the layer in front, by the class's name."""
+"""The text that a layer adds to the box of the layer before it, by class name."""
 
 
 def _line(axes: Axes, *points: tuple[float, float]) -> None:

@@ -1,4 +1,4 @@
-"""Train an ensemble into a run folder, member by member; make one of runs that are trained."""
+"""Train an ensemble into a run folder, member by member; or make one from trained runs."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class EnsembleOutcome:
     stopped_by : int
         The signal that ended it early, after saving; 0 if none did.
     members : list of Member
-        Those that are at their end.
+        The members that have finished.
     evaluation : Evaluation or None
-        Of all members together, where the run was not ended early.
+        Of all members together, unless the run was ended early.
     config : RunConfig
-        With what was found of the images, where they are the user's own.
+        With the facts of the images, if they are the user's own.
     """
 
     stopped_by: int
@@ -70,7 +70,7 @@ class EnsembleOutcome:
 
     @property
     def seconds(self) -> float:
-        """Of the members' training steps."""
+        """Seconds of the members' training steps."""
         return sum(member.result.seconds for member in self.members)
 
     @property
@@ -105,8 +105,8 @@ def train_ensemble(
 ) -> EnsembleOutcome:
     """Train each of the members that ``config.members`` names, then test them together.
 
-    With `resume`, members that are at their end are taken as they are, and the first that is
-    not goes on. Parameters are those of `fastconv.experiment.train.train_on`.
+    With `resume`, members that have finished are kept, and the first that has not goes on.
+    Parameters are those of `fastconv.experiment.train.train_on`.
     """
     if resume:
         folder.write_config(config)
@@ -157,7 +157,7 @@ def train_ensemble(
 
 
 def _is_trained(place: RunFolder, own: RunConfig) -> bool:
-    """Whether a member's run is at its end, and was tested in the way that is asked for."""
+    """Whether a member's run has finished, and was tested as is asked for now."""
     if not place.config_file.exists():
         return False
     stored = place.read_config()
@@ -168,20 +168,20 @@ def _is_trained(place: RunFolder, own: RunConfig) -> bool:
 
 
 def _gather(runs: Sequence[tuple[RunConfig, RunFolder]], views: str | None) -> Ensemble:
-    """The trained networks of these runs, with all that a file is to say of them."""
+    """The trained networks of these runs, with what an ensemble's file says about them."""
     networks = [load_network(config, place.weights) for config, place in runs]
     about = {"runs": [config.plain() for config, _ in runs], "views": views}
     return Ensemble(networks, Views.parse(views).views, about)
 
 
 def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble:
-    """Return the networks of these run folders as one ensemble; of an ensemble's, its members.
+    """Return the networks of these run folders as one ensemble; an ensemble's adds all its members.
 
     Raises
     ------
     ArgumentError
-        No run, runs of images that differ in size, classes or normalization, or of a user's
-        own images in other splits: one would have been trained on what others are tested on.
+        No run; runs on images that differ in size, classes or normalization; or on a user's own
+        images in different splits, where one was trained on what another is tested on.
     DataNotFound, DataCorrupt, WeightsError
         A run without weights, or with damaged ones.
     """
@@ -200,7 +200,7 @@ def join_runs(paths: Sequence[str], views: str | None, backend: str) -> Ensemble
 def _expect_alike(first: tuple[RunConfig, RunFolder], other: tuple[RunConfig, RunFolder]) -> None:
     (here, this), (there, that) = first, other
     ours, theirs = here.facts, there.facts
-    # Another split also gives another normalization, and is what to tell of.
+    # Another split also changes the normalization, so that it is checked first.
     same = ours.fingerprint == theirs.fingerprint and ours.test_share is not None
     if same and here.split_seed != there.split_seed:
         raise ArgumentError(

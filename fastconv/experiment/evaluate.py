@@ -1,4 +1,4 @@
-"""Networks of runs, tested on a whole test set, and shown in pictures."""
+"""Test networks of runs on a whole test set, and draw the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 BATCH = 100
 
 PATIENCE = 3.0
-"""Seconds after which an evaluation shows how far it is."""
+"""Seconds after which an evaluation shows its progress."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Evaluation:
     labels : ndarray of int
         (N,), the true classes.
     probabilities : ndarray
-        (N, K), those that each class was given.
+        (N, K), of each class.
     """
 
     labels: NDArray[np.integer]
@@ -75,8 +75,8 @@ class Evaluation:
 def evaluate(ensemble: Ensemble, test: Part, backend: str, progress: bool) -> Evaluation:
     """Let one network or several answer on each of the images.
 
-    `backend` is the one that makes the views; with `progress`, a bar shows on standard error
-    where it takes more than a few seconds.
+    `backend` makes the views; with `progress`, a bar shows on standard error if it takes more than
+    a few seconds.
     """
     starts = range(0, len(test), BATCH)
     found = []
@@ -91,7 +91,7 @@ def evaluate(ensemble: Ensemble, test: Part, backend: str, progress: bool) -> Ev
 
 
 def try_to_draw(say: Callable[[str], None], draw: Callable[..., str], *arguments: Any) -> bool:
-    """Draw a picture of `figures`; say what it lacks, be it all, without Matplotlib."""
+    """Draw a picture of `figures`; say which characters it lacks, or that Matplotlib is missing."""
     name = Path(arguments[0]).name
     try:
         lacking = draw(*arguments)
@@ -104,7 +104,7 @@ def try_to_draw(say: Callable[[str], None], draw: Callable[..., str], *arguments
 
 
 def mistakes_drawer(facts: ImageFacts) -> Callable[..., str]:
-    """`figures.draw_mistakes` for images of this kind: ink on paper, or as they were taken."""
+    """`figures.draw_mistakes` for images of this kind: ink on paper, or photographs."""
     if facts.fingerprint is None:
         return figures.draw_mistakes
     restore = None if facts.normalization is None else facts.normalization.undo

@@ -1,7 +1,7 @@
 """The pictures of a run as PNG files: training curves, mistakes, confusion matrix.
 
-Drawn on Matplotlib's figure objects, not through pyplot: no window system, no global
-state, and no figures left behind in the process of the caller.
+They are drawn on Matplotlib's figure objects, not through pyplot, which would need a window system,
+change global state, and leave figures behind in the caller's process.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5
 PURPLE = "#6a3d9a"
 DPI = 150
 MOST_TILES = 60
-FEWEST_COLUMNS, MOST_COLUMNS = 7, 10  # fewer leave no room for the title
+FEWEST_COLUMNS, MOST_COLUMNS = 7, 10  # fewer leave no space for the title
 LONGEST_NAME = 14
 MOST_COUNTS = 40  # classes of a confusion matrix whose cells still hold a number
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Let Matplotlib draw as by default in a ``with`` block or a function, but for the fonts.
+    """Use Matplotlib's default settings, except for the fonts, in a ``with`` block or function.
 
-    A matplotlibrc may have LaTeX set all texts, which may be missing, and takes the names of
-    classes for its own language; it may have images begin at the bottom, and so on.
+    A matplotlibrc may let LaTeX set all texts, but LaTeX may be missing, and would interpret the
+    names of classes; it may turn images upside down, and so on.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def drawing() -> Iterator[None]:
         import matplotlib.figure
     except ImportError:
         raise MissingDependency("pictures need Matplotlib: pip install matplotlib") from None
-    except OSError as error:  # it finds no folder for its cache, not even a temporary one
+    except OSError as error:  # there is no folder for its cache, not even a temporary one
         raise MissingDependency(
             f"pictures need Matplotlib, which does not start: {error}"
         ) from None
@@ -93,7 +93,7 @@ def draw_curves(
     step_losses : sequence of float
         Loss of each step.
     history : sequence of dict
-        A finished epoch each, as `fastconv.trainer.Trainer.history` has them.
+        One dict for each finished epoch, as in `fastconv.trainer.Trainer.history`.
     title : str
 
     Returns
@@ -113,7 +113,7 @@ def draw_curves(
     steps_per_epoch = history[-1]["iteration"] / epochs[-1] if history else 1
     where = (np.arange(len(step_losses)) + 1) / steps_per_epoch
     loss.plot(where, step_losses, color=BLUE, alpha=0.25, linewidth=0.7, label="each step")
-    # An epoch's mean stands in the middle of the steps that it is the mean of.
+    # An epoch's mean is drawn at the middle of the epoch.
     middles = [epoch - 0.5 for epoch in epochs]
     means = [record["train_loss"] for record in history]
     loss.plot(middles, means, color=BLUE, linewidth=2, marker=_marker(epochs), label="epoch mean")
@@ -125,7 +125,7 @@ def draw_curves(
         ("validation_accuracy", "validation images", PURPLE),
         ("test_accuracy", "test images", GREEN),
     ):
-        # A run of before there was validation has no such key.
+        # Runs from before there was validation lack this key.
         points = [(r["epoch"], 100 * r[key]) for r in history if r.get(key) is not None]
         if points:
             label = f"{name} (last: {points[-1][1]:.2f} %)"
@@ -141,7 +141,7 @@ def draw_curves(
 
 
 def _marker(epochs: Sequence[int]) -> str:
-    """Points where there are few enough to tell apart, a line alone otherwise."""
+    """Points if they are few enough to tell apart, otherwise only a line."""
     return "o" if len(epochs) <= 12 else ""
 
 
@@ -170,7 +170,7 @@ def draw_mistakes(
     ink: bool = True,
     restore: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> str:
-    """Draw the images whose answer is wrong, as chapter 8 of the book shows them.
+    """Draw the images that were answered wrongly, as in chapter 8 of the book.
 
     Parameters
     ----------
@@ -179,13 +179,13 @@ def draw_mistakes(
     images : ndarray
         (N, C, H, W), the whole test set: grey, or colour in 3 channels.
     labels, answers : ndarray of int
-        (N,), the true class of each image and what the network said.
+        (N,), the true class of each image and the network's answer.
     label_names : sequence of str
         By class.
     ink : bool
         Grey goes from 0, paper, to 1, ink; else from black to white.
     restore : callable, optional
-        Brings images to 0..1, where they are not in it.
+        Brings images back to 0..1.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def draw_mistakes(
         ((i // columns) * (height + gap), (i % columns) * (width + gap)) for i in range(len(shown))
     ]
     for (top, left), tile in zip(corners, tiles, strict=True):
-        # Restored images may leave 0..1 by a rounding, which Matplotlib warns of.
+        # Rounding may take restored images out of 0..1, which Matplotlib would warn of.
         pixels = np.clip(tile, 0, 1).transpose(1, 2, 0) if colour else tile[0]
         canvas[top : top + height, left : left + width] = pixels
 
@@ -230,7 +230,7 @@ def draw_mistakes(
         axes.set_title(
             "true label top left, the network's answer bottom right", fontsize=9, color=GREY
         )
-        # Ink is drawn lighter than it is, for the labels in its corners; a photograph is not.
+        # Ink is drawn lighter, so that labels in the corners can be read; photographs are not.
         greys: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 1.25}
         greys = greys if ink else {"cmap": "gray", "vmin": 0, "vmax": 1}
         axes.imshow(canvas, interpolation="nearest", **greys)
@@ -264,12 +264,12 @@ def _short(name: str) -> str:
 
 
 def _corner_style(longest: int) -> dict[str, Any]:
-    """Bold with a white rim, to be read where a stroke runs into the corner."""
+    """Bold with a white rim, to be readable on a stroke in the corner."""
     from matplotlib.patheffects import withStroke
 
     rim = withStroke(linewidth=2.5, foreground="white")
     size = min(10, max(5, 70 / longest))
-    # Names of classes are the user's: a dollar sign in them begins no formula.
+    # Names of classes are the user's: a dollar sign in them must not begin a formula.
     return {"fontsize": size, "fontweight": "bold", "path_effects": [rim], "parse_math": False}
 
 
@@ -317,7 +317,7 @@ def draw_confusion(
     right, total = int(np.trace(confusion)), int(confusion.sum())
     share = f" ({100 * right / total:.2f} %)" if total else ""
     axes.set_title(f"{right:,} of {total:,} test images read correctly{share}", pad=12)
-    # The diagonal would drown the mistakes: colour is for those alone.
+    # The diagonal would drown the mistakes, so that only mistakes are coloured.
     mistakes = confusion.astype(float)
     np.fill_diagonal(mistakes, np.nan)
     axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(8.0, 1.6 * np.nanmax(mistakes, initial=0)))
@@ -344,15 +344,15 @@ def draw_confusion(
 
 @drawing()
 def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> str:
-    """Draw images, and below each of them what became of it.
+    """Draw images, and below each image its changed versions.
 
     Parameters
     ----------
     path : path
         The PNG file.
     rows : ndarray
-        (R, K, C, H, W): K images, and R - 1 times what became of them; grey from 0, paper, to
-        1, ink, or colour in 3 channels.
+        (R, K, C, H, W): K images, then R - 1 rows of their changed versions; grey from 0, paper,
+        to 1, ink, or colour in 3 channels.
     title : str
 
     Returns
@@ -391,7 +391,7 @@ _CELL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, to be drawn inside of `drawing`."""
+    """A figure of so many inches, to be drawn inside `drawing`."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -405,7 +405,7 @@ MORE_FONTS = (
     *("PingFang SC", "Microsoft YaHei", "SimHei", "Apple SD Gothic Neo", "Malgun Gothic"),
     *("NanumGothic", "Arial Unicode MS", "Unifont", "Noto Emoji", "Segoe UI Emoji"),
 )
-"""Fonts that systems have for what Matplotlib's own lacks, Japanese first."""
+"""System fonts for characters that Matplotlib's own font lacks, Japanese first."""
 
 
 def save_figure(figure: Figure, path: str | PathLike[str]) -> str:

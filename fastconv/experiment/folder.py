@@ -1,4 +1,4 @@
-"""A training run on disk: what was asked for, and what came of it.
+"""A training run on disk: its configuration and its results.
 
 ::
 
@@ -6,14 +6,13 @@
     history.jsonl     one line of JSON for each finished epoch
     weights.npz       the parameters
     checkpoint.npz    all that continuing needs
-    result.json       how it ended, on the whole test set; a run that is not at its end has none
+    result.json       how it ended, on the whole test set; missing until the run has ended
     curves.png  mistakes.png  confusion.png
-    unreadable.txt    the user's files that were left out, where there were any
+    unreadable.txt    the user's files that were left out, if there were any
     .lock             while a process trains here
 
-The JSON is valid JSON: null stands for a number that is not finite. A folder without a
-config.json, with nothing else in it than what a process that was killed may leave, is that of a
-run that has not begun.
+The JSON is valid JSON: null stands for a number that is not finite. If a folder has no config.json,
+and nothing else than a killed process may leave, its run has not begun.
 
 A run of several members has its own config.json, result.json and pictures, and besides::
 
@@ -57,11 +56,11 @@ class RunResult:
     seconds : float
         Of the training steps alone.
     epochs : int or None
-        Finished epochs; None of an ensemble, whose members have their own.
+        Finished epochs; None for an ensemble, whose members have their own.
     images_per_second : float or None
-        Likewise.
+        None for an ensemble too.
     diverged : int or None
-        The first epoch, from 1, with a loss that is no finite number; None without one.
+        The first epoch, from 1, with a loss that is not finite; None if there is none.
     """
 
     test_accuracy: Share
@@ -98,15 +97,15 @@ class RunFolder:
         self._temporary = tuple(f".{path.name}." for path in files)
 
     def member(self, number: int) -> RunFolder:
-        """The folder of a member's own run; they are counted from 1."""
+        """The folder of a member's own run; members are counted from 1."""
         return RunFolder(self.path / f"member-{number}")
 
     @contextmanager
     def held(self, *, new: bool) -> Iterator[RunFolder]:
-        """Keep other runs out of the folder while this one trains; a new run's is made.
+        """Keep other runs out of the folder while this one trains; a new run's folder is made.
 
-        What processes that were killed have left half written is removed. If no run has
-        begun at the end of the block, the folder is removed, where it was made here.
+        Files that killed processes left half written are removed. If no run has begun at the end
+        of the block, a folder that was made here is removed.
 
         Parameters
         ----------
@@ -116,7 +115,7 @@ class RunFolder:
         Raises
         ------
         ArgumentError
-            A new run, where something is in the folder's place already.
+            A new run, but something exists under the folder's name already.
         StateError
             Another process trains in it.
         """
@@ -126,7 +125,7 @@ class RunFolder:
             raise self._taken() from None
         try:
             with held_alone(self.lock, "trains in this folder: wait for its end, or stop it"):
-                # Only now: before, another run may have been about to begin.
+                # Only under the lock: before it, another run may have been about to begin.
                 if new and (self.config_file.exists() or self._others()):
                     raise self._taken()
                 for path in self._leftovers():
@@ -143,7 +142,7 @@ class RunFolder:
                     path.rmdir()
 
     def _make(self) -> list[Path]:
-        """Make the folder; return what was made for it, the innermost first."""
+        """Make the folder; return the folders that were made, the innermost first."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError
         for _ in range(ATTEMPTS):
@@ -161,7 +160,7 @@ class RunFolder:
         raise DataNotFound(f"{self.path}: the folders above it come and go")
 
     def _make_alone(self) -> None:
-        """Make the folder itself; `FileExistsError` where another run has just done so."""
+        """Make the folder itself; a `FileExistsError` if another run has just done so."""
         try:
             self.path.mkdir()
         except (FileExistsError, FileNotFoundError):
@@ -176,16 +175,16 @@ class RunFolder:
         )
 
     def _leftovers(self) -> list[Path]:
-        """The temporary files in the folder: of processes that were killed, while it is held."""
+        """The temporary files in the folder, which killed processes left if it is held."""
         return [path for path in self.path.glob(".*") if path.name.startswith(self._temporary)]
 
     def _others(self) -> list[Path]:
-        """What in the folder is neither a leftover nor the lock."""
+        """Everything in the folder but leftovers and the lock."""
         leftovers = {self.lock, *self._leftovers()}
         return [path for path in self.path.iterdir() if path not in leftovers]
 
     def write_config(self, config: RunConfig) -> None:
-        """Write the configuration, in place of an older one."""
+        """Write the configuration, replacing an older one."""
         _write_json(self.config_file, config.plain())
 
     def read_config(self) -> RunConfig:
@@ -238,7 +237,7 @@ class RunFolder:
                 file.write((json_text(record) + "\n").encode())
 
     def write_unreadable(self, files: Sequence[Unreadable]) -> None:
-        """List the user's files that were left out; without any, there is no such list."""
+        """Write the list of the user's files that were left out, if there are any."""
         if not files:
             self.unreadable.unlink(missing_ok=True)
             return
@@ -253,7 +252,7 @@ def _write_json(path: Path, facts: dict[str, Any]) -> None:
 
 @contextmanager
 def held_anew(place: Path) -> Iterator[RunFolder]:
-    """Hold a folder of this name that nothing has used; ``-2`` and so on tell others apart."""
+    """Hold an unused folder of this name, with ``-2`` and so on added if the name is taken."""
     for number in itertools.count(1):
         name = place if number == 1 else place.with_name(f"{place.name}-{number}")
         with ExitStack() as stack:
@@ -268,7 +267,7 @@ def held_anew(place: Path) -> Iterator[RunFolder]:
 
 @contextmanager
 def noting(place: Path) -> Iterator[None]:
-    """Let errors of what a file says name the file."""
+    """Add the file's name to errors about its contents."""
     try:
         yield
     except ArgumentError as error:

@@ -1,4 +1,4 @@
-"""Networks of runs: made, and read back."""
+"""Make the networks of runs, and read them back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load_network(config: RunConfig, weights: Path) -> Network:
     Raises
     ------
     DataNotFound, DataCorrupt, UnsafePickle, WeightsError
-        No such file, not one of weights, or those of another network.
+        No such file, not a file of weights, or weights of another network.
     """
     if not weights.is_file():
         raise DataNotFound(f"{weights}: no weights: the run has not finished an epoch yet")
@@ -49,13 +49,13 @@ def load_network(config: RunConfig, weights: Path) -> Network:
 
 
 def load_alone(config: RunConfig, weights: Path) -> Ensemble:
-    """`load_network`, as an ensemble of one in the views of its configuration."""
+    """`load_network`, as an ensemble of one with the views of its configuration."""
     return Ensemble([load_network(config, weights)], Views.parse(config.views).views)
 
 
 @dataclass(frozen=True)
 class _About:
-    """What the file of a run's ensemble says of its members' runs."""
+    """What an ensemble's file says about its members' runs."""
 
     runs: Annotated[list[RunConfig], Meta(min_length=1)]
     views: str | None
@@ -66,7 +66,7 @@ def load_ensemble(
 ) -> tuple[Ensemble, RunConfig | None]:
     """Read an ensemble and the run of its first member, with ``members`` and ``views`` of all.
 
-    None instead of the run where the file was saved in Python and says nothing of it.
+    The run is None if the file was saved in Python, and does not describe it.
 
     Raises
     ------

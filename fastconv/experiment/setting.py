@@ -1,4 +1,4 @@
-"""What is known of one setting of a run: how it is said, checked, kept and told of."""
+"""One setting of a run: how it is given, checked, kept and reported."""
 
 from __future__ import annotations
 
@@ -19,59 +19,59 @@ REQUIRED: Any = dataclasses.MISSING
 
 @dataclass(frozen=True)
 class Setting:
-    """What stands beside the type of a field; `settings_of` adds what the field says itself."""
+    """What is declared beside a field's type; `settings_of` adds what the field itself says."""
 
-    help: str  # what ``fastconv train --help`` says; of what nobody says, what it is
+    help: str  # shown by ``fastconv train --help``; describes a setting without an option
     metavar: str | None = None
-    found: str = ""  # how, where nobody says it: there is neither option nor key then
-    choices: Collection[str] = ()  # the names that there are
+    found: str = ""  # how it is found, if it has neither option nor key
+    choices: Collection[str] = ()  # the names to choose from
     flag: bool = False  # the option has no counterpart with ``no-``
     in_recipes: bool = True
-    parse: Callable[[str], Any] | None = None  # makes the value of a text
-    written: Any = None  # the type in a recipe, if another: `parse` makes the value of it
-    beside: Callable[[Path, str], str] | None = None  # the place that a file in a folder means
-    settle: Callable[[Any], Any] | None = None  # makes of what is said what is kept: `settled`
-    new: Any = None  # of a new run, if not the default: a value, or a function of those before it
-    account: str | None = None  # tells of a value that is not the default
-    belongs_to: str | None = None  # without whose value this one means nothing
-    instead_of: str | None = None  # which it rules out
+    parse: Callable[[str], Any] | None = None  # turns a text into the value
+    written: Any = None  # the type in a recipe, if it differs: `parse` turns it into the value
+    beside: Callable[[Path, str], str] | None = None  # the path that a recipe in a folder means
+    settle: Callable[[Any], Any] | None = None  # turns what is given into what is kept: `settled`
+    new: Any = None  # for a new run, if not the default: a value, or a function of earlier ones
+    account: str | None = None  # a text that reports a value other than the default
+    belongs_to: str | None = None  # the setting without whose value this one means nothing
+    instead_of: str | None = None  # the setting that it rules out
     may_change: bool | Callable[[Any, Any], bool] = False  # when a run goes on; from, to
-    computed_with: str | None = None  # names what may change, but for the last bits of weights
+    computed_with: str | None = None  # if it changes only the last bits of weights: its name
     name: str = ""
     kind: Any = None
     default: Any = None
 
     @property
     def option(self) -> str:
-        """On the command line."""
+        """The option on the command line."""
         return "--" + self.name.replace("_", "-")
 
     def of_text(self, text: str) -> Any:
-        """Return the value that a word of the command line says.
+        """Return the value that a word of the command line means.
 
         Raises
         ------
         ValueError
-            No number where one is expected; an `ArgumentError` where it is no such value.
+            Not a number where one is expected; an `ArgumentError` if the value is not allowed.
         """
-        if self.parse is not None or self.choices:  # which argparse knows
+        if self.parse is not None or self.choices:  # argparse checks choices
             return self.parsed(text)
         return of_text(text, self.kind)
 
     def parsed(self, text: str) -> Any:
-        """Return what `parse` makes of a text, if anything does; its errors do not name it."""
+        """Return `parse` of a text, or the text without it; errors do not repeat the name."""
         try:
             return text if self.parse is None else self.parse(text)
         except ArgumentError as error:
             raise ArgumentError(str(error).removeprefix(f"{self.name}: ")) from None
 
     def of_recipe(self, value: Any, folder: Path) -> Any:
-        """Return the value that a recipe in this folder gives, or None where it says nothing.
+        """Return the value that a recipe in this folder gives, or None if it gives none.
 
         Raises
         ------
         ArgumentError
-            Another type, or a value that is none.
+            Another type, or a value that is not allowed.
         """
         kind = self.written or self.kind
         try:
@@ -88,18 +88,18 @@ class Setting:
         return None if self.flag and not said else said
 
     def expect_known(self, value: Any) -> None:
-        """Raise an `ArgumentError` that says which names there are, where this is none."""
+        """Raise an `ArgumentError` that lists the known names, unless this is one of them."""
         if self.choices and value not in self.choices:
             raise ArgumentError(f"unknown {self.name} {value!r}; known: {', '.join(self.choices)}")
 
     def settled(self, value: Any) -> Any:
-        """What a run keeps of an option or a key: places are absolute, whatever else is named."""
+        """What a run keeps of an option's or key's value: paths become absolute, for example."""
         if self.settle is not None:
             return self.settle(value)
         return value if self.beside is None else self.beside(Path.cwd(), value)
 
     def of_new_run(self, before: dict[str, Any]) -> Any:
-        """The value where nobody says one, after the settings before it."""
+        """The value of a new run if none is given, from the settings before it."""
         new = self.default if self.new is None else self.new
         return new(before) if callable(new) else new
 

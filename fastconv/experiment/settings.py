@@ -1,10 +1,9 @@
 """The settings of a run: one table, `SETTINGS`.
 
-A setting is one field of `RunConfig`, or of `ImageOptions` where it says how images of the
-user's own are taken. The field's type is what every value is checked by; beside it stands a
-`Setting`, of which the command line, recipes, the defaults of a new run, what may change when a
-run goes on, and the account of a run are made. A new setting is one entry, and the code that uses
-its value.
+A setting is one field of `RunConfig`, or of `ImageOptions` if it says how to read the user's own
+images. The field's type checks every value. Its `Setting` gives the option, the recipe's key, the
+default of a new run, what may change when a run goes on, and the text of the account. A new setting
+is one entry, and the code that uses its value.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ __all__ = [
 ]
 
 LARGEST_SEED = 2**32 - 1
-"""NumPy's RandomState, which draws the first weights, takes no larger one."""
+"""The largest seed that NumPy's RandomState takes, which draws the first weights."""
 
 MOST_MEMBERS = 1000
 
@@ -73,7 +72,7 @@ def _place(folder: Path, text: str) -> str:
 
 
 def _largest_seed(settings: dict[str, Any]) -> int:
-    """Each member of an ensemble takes the next one."""
+    """The largest seed of a run: each member of an ensemble takes the next one."""
     return LARGEST_SEED - len(settings.get("members") or (0,)) + 1
 
 
@@ -82,10 +81,10 @@ EPOCHS = ", ".join(f"{name} {dataset.epochs}" for name, dataset in DATASETS.item
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What a run is made of; two runs of equal configuration are equal.
+    """The configuration of a run; two runs of equal configuration are equal.
 
-    A field is None where its setting is not in use, or where ``config.json`` is of before it was
-    kept. Fields that came after the first version have defaults, by which older runs go on.
+    A field is None if its setting is not used, or if ``config.json`` is older than the field.
+    Fields that came after the first version have defaults, with which older runs go on.
     """
 
     model: str = setting(
@@ -102,7 +101,7 @@ class RunConfig:
         beside=lambda folder, text: Data(text).beside(folder),
         settle=lambda text: Data(text).settled(),
         new="digits",
-        # They are checked by content.
+        # Such data are checked by content.
         may_change=lambda before, now: Data(before).own and Data(now).own,
         default=REQUIRED,
     )
@@ -200,7 +199,7 @@ class RunConfig:
         "rotate=DEGREES (2), scale=SHARE (2), mirror (twice as many), or none",
         "NAME=NUMBER,...",
         parse=lambda text: str(Views.parse(text)),
-        may_change=True,  # they teach nothing
+        may_change=True,  # views do not affect training
     )
     dtype: Literal["float32", "float64"] = setting(
         "default: float32", new="float32", default=REQUIRED
@@ -257,17 +256,17 @@ class RunConfig:
 
     @property
     def split_seed(self) -> int:
-        """By which images that have no test part of their own are split."""
+        """The seed that splits images without a test part of their own."""
         return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def facts(self) -> ImageFacts:
-        """What the images are; of a named set, what its entry in the table says."""
+        """The facts of the images; for a named set, those of its entry in the table."""
         return self.image_facts or Data(self.data).facts
 
     @property
     def where(self) -> str:
-        """By what the run computes, for people."""
+        """Where and how the run computes, for people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{self.backend}, {self.dtype}, {threads}" + ", math fast" * (self.math == "fast")
 
@@ -276,7 +275,7 @@ class RunConfig:
             raise ArgumentError("RunConfig: image_facts of a user's images need a fingerprint")
 
     def plain(self) -> dict[str, Any]:
-        """As JSON can hold it, with the version of fastconv."""
+        """Plain data that JSON can hold, with the version of fastconv."""
         return {"fastconv": __version__} | asdict(self)
 
 
@@ -286,9 +285,9 @@ SETTINGS = {name: _OF_RUN[name] for name in ("model", "data")} | settings_of(Ima
 
 
 def _with_members(given: dict[str, Any], model: str) -> dict[str, Any]:
-    """What the user named, with the models of an ensemble's members: `model` where only counted.
+    """What the user gave, with an ensemble's members as models: `model` if they are only counted.
 
-    A model besides those of the members is an `ArgumentError`.
+    A model besides members that name theirs is an `ArgumentError`.
     """
     members = given.get("members")
     if members is None:
@@ -301,9 +300,9 @@ def _with_members(given: dict[str, Any], model: str) -> dict[str, Any]:
 
 
 def new_config(given: dict[str, Any]) -> RunConfig:
-    """What the user named, and the defaults for the rest.
+    """The configuration that the user gave, with defaults for the rest.
 
-    Members of an ensemble whose seeds would be too large are an `ArgumentError`.
+    A seed that would be too large for an ensemble's last member is an `ArgumentError`.
     """
     given = _with_members(given, SETTINGS["model"].new)
     largest = _largest_seed(given)
@@ -321,7 +320,7 @@ def new_config(given: dict[str, Any]) -> RunConfig:
 def resumed_config(
     stored: RunConfig, given: dict[str, Any], warn: Callable[[str], None]
 ) -> RunConfig:
-    """Return `continued_config` with what the user names and what the process decides now."""
+    """Return `continued_config` with what the user gives and the process decides now."""
     given = _with_members(given, stored.model)
     now = {"backend": selection.resolve(given.get("backend", stored.backend))}
     found = [each for each in _OF_RUN.values() if each.found and each.computed_with]
@@ -334,8 +333,8 @@ def continued_config(
 ) -> RunConfig:
     """Return the configuration to go on with: `stored`, with the fields that are `given` now.
 
-    `warn` is told where the end will not be, bit for bit, that of an uninterrupted run. A field
-    that would make it another run is an `ArgumentError`.
+    `warn` is called if the weights will not be, bit for bit, those of an uninterrupted run. A
+    field that would make it another run is an `ArgumentError`.
     """
     changed = {name: value for name, value in given.items() if value != getattr(stored, name)}
     for name, value in changed.items():
@@ -353,7 +352,7 @@ def continued_config(
                 )
         elif entry.computed_with is not None:
             if value is None or (before is None and name != "math"):
-                continue  # one of them is not known
+                continue  # one of the two is unknown
             instead = "what it was started with" if before is None else before
             warn(
                 f"continuing with {entry.computed_with} {value} instead of {instead}: the "
@@ -369,7 +368,7 @@ def continued_config(
 
 
 def expect_known(config: RunConfig) -> None:
-    """Raise an `ArgumentError` where settings are names or texts that mean nothing."""
+    """Raise an `ArgumentError` if a setting is an unknown name or text."""
     for model in config.members or ():
         SETTINGS["model"].expect_known(model)
     for name, entry in _OF_RUN.items():
@@ -383,7 +382,7 @@ def expect_known(config: RunConfig) -> None:
 
 
 def account(config: RunConfig) -> str:
-    """What of a run is not by default, of the settings that tell of themselves in words."""
+    """Report in words the settings that differ from the default, if they have an `account`."""
     told = ((each, getattr(config, name)) for name, each in _OF_RUN.items() if each.account)
     return ", ".join(
         str(each.account).format(value) for each, value in told if value != each.default
@@ -391,6 +390,6 @@ def account(config: RunConfig) -> str:
 
 
 def set_process(config: RunConfig) -> None:
-    """Let this process compute as the run says: on its threads, in its math mode."""
+    """Let this process compute with the run's threads and math mode."""
     process.set_num_threads(config.threads)
     process.set_math_mode(config.math)

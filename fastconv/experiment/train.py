@@ -1,4 +1,4 @@
-"""Train into a run folder, so that the run can be stopped, continued and looked at."""
+"""Train into a run folder, so that the run can be stopped, continued and inspected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .settings import RunConfig, account, expect_known, set_process
 __all__ = ["Outcome", "expect_sound", "prepare", "train_on"]
 
 TRAIN_SAMPLE = 1000
-"""Training images whose accuracy is taken at the end of each epoch."""
+"""Training images whose accuracy is measured at the end of each epoch."""
 
 STOPPING = b"\nstopping after this step; once more to stop at once without saving\n"
 
@@ -47,20 +47,20 @@ class Outcome:
     stopped_by : int
         The signal that ended it early, after saving; 0 if none did.
     signal : int
-        The signal that came, be it too late to end anything early; 0 if none did.
+        The signal that came, even if too late to end the run early; 0 if none came.
     epochs : int
         Finished epochs.
     evaluation : Evaluation or None
-        On the whole test set, where the run was not ended early.
+        On the whole test set, unless the run was ended early.
     seconds : float
         Of the training steps alone, over all epochs.
     images_per_second : float
     config : RunConfig
-        With what was found of the images, where they are the user's own.
+        With the facts of the images, if they are the user's own.
     diverged : int or None
-        The first epoch with a loss that is no finite number; None without one.
+        The first epoch with a loss that is not finite; None if there is none.
     sound : bool
-        Whether the weights that it ended with are finite numbers.
+        Whether the final weights are finite numbers.
     """
 
     stopped_by: int
@@ -75,7 +75,7 @@ class Outcome:
 
 
 def expect_sound(config: RunConfig) -> None:
-    """Raise an `ArgumentError` where settings name what there is not, or do not go together."""
+    """Raise an `ArgumentError` if settings name something unknown, or do not go together."""
     expect_known(config)
     _told_to_trainer(config)
     make_schedule(config.schedule, config.lr, 1, config.rise)
@@ -86,7 +86,7 @@ def prepare(
 ) -> tuple[RunConfig, ImageSet]:
     """Set the process to a run's settings, and load its data.
 
-    Returns the configuration with what was found of the images, and the images.
+    Returns the configuration with the facts of the images, and the images.
     """
     set_process(config)
     facts, images = Data(config.data).load(
@@ -112,12 +112,12 @@ def train_on(
 ) -> Outcome:
     """Train as `config` says, from the beginning or from the folder's checkpoint.
 
-    `config` and `data` are what `prepare` returns, and the folder is held (`RunFolder.held`); with
-    `resume` it is that of the run to continue. `progress` shows a bar on standard error, and `say`
-    is told, in one line each, how the run goes. `before` is called where nothing can be wrong with
-    the settings any more, and nothing is written yet.
+    `config` and `data` are what `prepare` returns. The folder is held (`RunFolder.held`); with
+    `resume` it has the run to continue. `progress` shows a bar on standard error, and `say` gets
+    lines about the run's progress. `before` is called once the settings are known to be right, and
+    before anything is written.
     """
-    # A run that was stopped in its first steps has no checkpoint: its seed is enough.
+    # A run that was stopped in its first steps has no checkpoint: the seed is enough.
     goes_on = resume and folder.checkpoint.exists()
 
     def after_epoch(trainer: Trainer, record: Record) -> None:
@@ -150,7 +150,7 @@ def _build(
     progress: bool,
     say: Callable[[str], None],
 ) -> Trainer:
-    """The trainer of a run before its first step; `anew`: with the weights to start from."""
+    """The trainer of a run before its first step; with `anew`, with its initial weights."""
     options = _told_to_trainer(config)
     if config.validation is None and data.validation is not None:
         options["validation"] = data.validation.images, data.validation.labels
@@ -194,11 +194,11 @@ def _report(
     progress: bool,
     say: Callable[[str], None],
 ) -> Outcome:
-    """Test the network, draw and write down how the run ended, unless a signal stopped it."""
+    """Test the network, draw the pictures and write the result, unless a signal stopped the run."""
     evaluation = None
     for line in _endings(trainer):
         say(line)
-    if not trainer.stopped:  # who stops a run is not to wait for pictures of it
+    if not trainer.stopped:  # a user who stops a run should not wait for pictures
         title = f"{type(trainer.network).__name__} on {Data(config.data).name}"
         curves = (trainer.train_loss_list, trainer.history, title)
         try_to_draw(say, figures.draw_curves, folder.curves, *curves)
@@ -228,7 +228,7 @@ def _report(
 
 
 def _endings(trainer: Trainer) -> Iterator[str]:
-    """What there is to say of the weights that a finished run ends with."""
+    """Lines about the weights that a finished run ends with."""
     if not trainer.finished:
         return
     best = trainer.validation.best_epoch if trainer.validation is not None else 0
@@ -265,7 +265,7 @@ def _epoch_line(record: Record, epochs: int) -> str:
 
 
 def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
-    """Return what a Trainer is told of learning rate, weight decay, averages and validation.
+    """Return a Trainer's arguments for learning rate, weight decay, averages and validation.
 
     Raises
     ------
@@ -305,8 +305,8 @@ def _takes_decay(make: type) -> bool:
 def _stop_on_signal(trainer: Trainer, say: Callable[[str], None]) -> Iterator[list[int]]:
     """Let the first Ctrl-C or SIGTERM finish the step, and the second end the process.
 
-    Yields the list of signals that came. Only the main thread may say what a signal does: in
-    another one they stay with the program that called the command there.
+    Yields the list of signals that came. Only the main thread may set what a signal does: in
+    another thread, signals stay with the program that called the command.
     """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -318,7 +318,7 @@ def _stop_on_signal(trainer: Trainer, say: Callable[[str], None]) -> Iterator[li
         caught.append(signum)
         for each in watched:
             signal.signal(each, signal.SIG_DFL)
-        # Not print: the signal may have come in the middle of one.
+        # Not print: the signal may have come in the middle of a print.
         with suppress(OSError):
             os.write(2, STOPPING)
         trainer.stop()
@@ -329,5 +329,5 @@ def _stop_on_signal(trainer: Trainer, say: Callable[[str], None]) -> Iterator[li
         yield caught
     finally:
         for each, handler in zip(watched, before, strict=True):
-            # None: it was not set by Python, and cannot be set back by it.
+            # None: the handler was not set by Python, which cannot set it back.
             signal.signal(each, signal.SIG_DFL if handler is None else handler)

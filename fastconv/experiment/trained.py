@@ -1,4 +1,4 @@
-"""What a path names that is trained: a run folder, an ensemble's file, or weights."""
+"""Load trained networks from a path: a run folder, an ensemble's file, or weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_prepared(
     dtype: DTypeLike = "float32",
     backend: str | None = None,
 ) -> PreparedNetwork | Ensemble:
-    """Load what is trained, ready to predict.
+    """Load a trained network, ready to predict.
 
     Parameters
     ----------
@@ -46,23 +46,23 @@ def load_prepared(
     batch_size : int
         The most images that one call will bring.
     model, input_dim, classes, dtype
-        Of a file of weights, which does not say what network it is of: the arguments of
-        `fastconv.models.make_model`. By default, `input_dim` (C, H, W) is a digit, or a
-        photograph for models that need larger images.
+        For a file of weights, which does not name its network: the arguments of
+        `fastconv.models.make_model`. By default, `input_dim` (C, H, W) is that of a digit, or of
+        a photograph for models that need larger images.
     backend : str, optional
         None follows the surrounding choice.
 
     Returns
     -------
     PreparedNetwork or Ensemble
-        What `Network.prepare` gives; an ensemble of these where several members answer, or one
-        on several views of an image. Both have `predict`, `predict_proba` and `accuracy`. Images
-        go in as the network was trained on them.
+        What `Network.prepare` returns; an ensemble of these if several members answer, or one
+        answers on several views of an image. Both have `predict`, `predict_proba` and
+        `accuracy`. They take images in the form that the network was trained on.
 
     Raises
     ------
     ArgumentError
-        Nothing of this name; weights without a model, or a model for what knows its own.
+        No such path; weights without a model; or a model for a path that knows its own.
     DataNotFound, DataCorrupt, UnsafePickle, WeightsError
         A run without weights yet, a damaged file, or weights of another network.
 
@@ -87,7 +87,7 @@ def load_prepared(
         if stored.members is None:
             with noting(folder.config_file):
                 ensemble = load_alone(stored, folder.weights)
-            ensemble.members[0].backend = backend  # not the one that trained it
+            ensemble.members[0].backend = backend  # not the one that it was trained on
         else:
             ensemble = load_ensemble(_ensemble_file(folder), backend)[0]
     elif own:
@@ -131,16 +131,15 @@ def _ensemble_file(folder: RunFolder) -> Path:
 def read_trained(
     named: str, given: dict[str, Any], *, tests: bool
 ) -> tuple[RunConfig, Ensemble, RunFolder | None]:
-    """Return its configuration, its networks with their views, its folder if it has one.
+    """Return its configuration, its networks with their views, and its folder if it has one.
 
-    A weights file says neither its model nor its data set: `given`, the fields that the user
-    names, does, and for a test has to. Of a run, both are known, and backend and threads are
-    chosen anew.
+    A weights file names neither its model nor its data set: the fields that the user gives do
+    (`given`), and must for a test. A run knows both; only backend and threads are chosen anew.
 
     Raises
     ------
     ArgumentError
-        Nothing of this name, or fields that it has no use for.
+        No such path, or fields that do not apply to it.
     DataNotFound, DataCorrupt, UnsafePickle, WeightsError
         As `load_alone` and `load_ensemble` say.
     """
@@ -170,7 +169,7 @@ def read_trained(
 
 
 def _as_stored(stored: RunConfig, given: dict[str, Any]) -> RunConfig:
-    """A run's configuration, with what is chosen anew."""
+    """A run's configuration, with the fields that are chosen anew."""
     if "model" in given:
         raise ArgumentError("--model is for weights files; a run and an ensemble know their own")
     now: dict[str, Any] = {
@@ -178,7 +177,7 @@ def _as_stored(stored: RunConfig, given: dict[str, Any]) -> RunConfig:
         "threads": process.get_num_threads(),
         "math": process.get_math_mode() if stored.math is None else stored.math,
     }
-    # What it is tested on is not what it was trained on: the run's data stay its own.
+    # The data to test on need not be those of the training, which the configuration keeps.
     how = {name: value for name, value in given.items() if name not in ("data", "data_dir")}
     config = dataclasses.replace(stored, **(now | how))
     set_process(config)

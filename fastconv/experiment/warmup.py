@@ -1,4 +1,4 @@
-"""Compile ahead of time what training and using a network will need."""
+"""Compile ahead what training and using a network will need."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def warm_up(
     Returns
     -------
     float
-        Seconds that it took.
+        The seconds that it took.
     """
     started = time.perf_counter()
     with use_backend(resolve(backend)):

@@ -143,7 +143,7 @@ class _PickledArray:
     ) -> None:
         """Make the array; order K, of NumPy 2.3, is C order with the axes rearranged."""
         if not isinstance(dtype, _NumberType) or not isinstance(data, bytes | bytearray | str):
-            raise UnsafePickle("array of something else than numbers")
+            raise UnsafePickle("array of something other than numbers")
         # NumPy's own limits; beyond them, even their product would take long.
         if (
             not isinstance(shape, tuple)
@@ -377,9 +377,9 @@ def load_book_pickle(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     DataNotFound
         There is no such file.
     UnsafePickle
-        The file asks for something else than arrays of numbers; nothing of it was run.
+        The file asks for something other than arrays of numbers; nothing of it was run.
     DataCorrupt
-        The file is not a pickle, is truncated or damaged, holds something else than a dict of
+        The file is not a pickle, is truncated or damaged, holds something other than a dict of
         arrays, or would take far more memory or time than its size.
     """
     path = Path(path)

@@ -62,11 +62,11 @@ def held_alone(path: Path, what: str) -> Iterator[None]:
             file.flush()
         yield
     finally:
-        # First the name, then the lock: who opens the file in between sees that it has no name.
+        # First the name, then the lock: a process that opens the file in between sees no name.
         # Windows does it the other way round, since it keeps the names of open files.
         if sys.platform != "win32":
             path.unlink(missing_ok=True)
-        with failures_named(path):  # which tries to write once more on a full disk
+        with failures_named(path):  # closing tries to write once more on a full disk
             file.close()
         if sys.platform == "win32":
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Arrays in NumPy's format ``.npy``: a header of text, then the numbers as they lie in memory.
+"""Arrays in NumPy's format ``.npy``: a header of text, then the numbers as they are in memory.
 
 The header is a Python dict literal, which NumPy evaluates. Here a grammar of its own reads it:
 three entries, in any order, of numbers and texts. They are compared with the bytes in the file
@@ -65,7 +65,7 @@ class Header:
 
     @property
     def nbytes(self) -> int:
-        """Number of bytes behind the header."""
+        """Number of bytes after the header."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -80,7 +80,7 @@ def read_header(read: Callable[[int], bytes]) -> Header:
     Raises
     ------
     DataCorrupt
-        There is no header, it is truncated, or describes something else than numbers or text.
+        There is no header, it is truncated, or describes something other than numbers or text.
     """
     start = read(len(MAGIC) + 2)
     if not start.startswith(MAGIC):
@@ -169,7 +169,7 @@ def _shape(value: bytes) -> tuple[int, ...]:
 
 
 def read_array(read: Callable[[int], bytes], header: Header) -> NDArray[Any]:
-    """Read the numbers behind a header; the caller makes sure that there is enough memory.
+    """Read the numbers after a header; the caller makes sure that there is enough memory.
 
     Raises
     ------

@@ -128,7 +128,7 @@ def _end_pad(
     """
     if isinstance(size, str) or isinstance(count, str):
         return pad
-    behind = size + pad - ((count - 1) * stride - pad + window)  # negative: it overhangs
+    behind = size + pad - ((count - 1) * stride - pad + window)  # negative: the window overhangs
     end = pad - max(behind, 0)
     if end < 0:
         raise ArgumentError(

@@ -129,7 +129,7 @@ def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
     scale = np.abs(expected).max(initial=0)
     if x.shape != expected.shape or not np.allclose(x, expected, rtol=0, atol=1e-4 * scale):
         raise ArgumentError(
-            f"export_onnx: {type(network).__name__}.predict does something else than run its "
+            f"export_onnx: {type(network).__name__}.predict does something other than run its "
             "layers one after the other, and only that can be exported"
         )
 

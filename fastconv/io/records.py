@@ -45,7 +45,7 @@ WORDS: dict[type, tuple[Any, str]] = {
     inspect.BoolType: (bool, "true or false"),
     inspect.ListType: (list, "a list of names"),
 }
-"""Of the types that a single value may have: what Python calls it, and what messages do."""
+"""The types that a single value may have: what Python calls each, and what messages do."""
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -124,7 +124,7 @@ def of_type(value: Any, kind: Any, shown: str | None = None) -> Any:
     except msgspec.ValidationError:
         for each in _alternatives(kind):
             python = WORDS[type(each)][0]
-            # A bool is an int to Python, and not to anybody else; a list may be one of no names.
+            # To Python a bool is an int, too; a list may hold something other than names.
             if isinstance(value, python) and not isinstance(value, bool | list):
                 got = repr(value) if shown is None else shown
                 raise ArgumentError(f"must be {_bounds(each, value)}, got {got}") from None
@@ -132,12 +132,12 @@ def of_type(value: Any, kind: Any, shown: str | None = None) -> Any:
 
 
 def of_text(text: str, kind: Any) -> Any:
-    """Return what a text, such as a word of a command line, says of one type.
+    """Return the value of one type that a text means, such as a word of a command line.
 
     Raises
     ------
     ValueError
-        A text of no number, where one is expected; `ArgumentError`: one out of its bounds.
+        Not a number where one is expected; an `ArgumentError` if it is out of bounds.
     """
     [info] = _alternatives(kind)
     reads = {inspect.IntType: int, inspect.FloatType: float}.get(type(info), str)
@@ -145,7 +145,7 @@ def of_text(text: str, kind: Any) -> Any:
 
 
 def _alternatives(kind: Any) -> list[Any]:
-    """The types that a field may have, but for None."""
+    """The types that a field may have, except None."""
     info = inspect.type_info(kind)
     each = info.types if isinstance(info, inspect.UnionType) else (info,)
     return [one for one in each if not isinstance(one, inspect.NoneType)]

@@ -61,7 +61,7 @@ def from_torch(
     network : Network, optional
         The network that the weights are for. If its layers have names, weights and statistics
         keep theirs. Else pass it for a module with ``torch.nn.Dropout``, which scales in
-        training, while the book's Dropout scales in evaluation: the weights behind each Dropout
+        training, while the book's Dropout scales in evaluation: the weights after each Dropout
         of `network` are rescaled, so that both give equal outputs. A Dropout with
         ``inverted=True`` scales like PyTorch's and needs no rescaling. None takes the weights
         unchanged: right for modules without dropout, and for those that scale as the book does.
@@ -79,9 +79,9 @@ def from_torch(
     Raises
     ------
     WeightsError
-        Something else than weights and biases of convolutions and linear layers; layers that
-        do not fit one behind the other, or whose order is ambiguous. For a `network` with
-        names, something else than its arrays.
+        Anything but weights and biases of convolutions and linear layers; layers that do not fit
+        one after another, or whose order is ambiguous. For a `network` with names, anything but
+        its arrays.
     ArgumentError
         Dropout's scaling does not pass through a layer of `network`; an `order` for layers that
         have names.
@@ -306,7 +306,7 @@ def _follows(weight: NDArray[Any], takes: int, gives: int, given: int, flat: boo
 
 
 def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> None:
-    """Move the scaling of PyTorch's Dropout into the weights behind it, or undo that.
+    """Move the scaling of PyTorch's Dropout into the weights after it, or undo that.
 
     The book's Dropout multiplies by 1 - ratio in evaluation and by 1 in training; PyTorch's by 1
     and by 1 / (1 - ratio). In both modes they differ by the factor 1 / (1 - ratio). It passes

@@ -75,9 +75,9 @@ def load_params(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     ------
     ArgumentError, DataNotFound, DataCorrupt, UnsafePickle
         Another ending; no such file; a damaged file or one of another kind; a pickle of
-        something else than arrays of numbers.
+        something other than arrays of numbers.
     DTypeError, WeightsError
-        Arrays of something else than numbers; a checkpoint of a Trainer.
+        Arrays of something other than numbers; a checkpoint of a Trainer.
     MissingDependency
         ``.safetensors`` without the package safetensors.
     """

@@ -1,4 +1,4 @@
-"""Programs for people: which kernels are called, by which algorithms, and in how much memory."""
+"""Programs described for people: which kernels run, by which algorithms, in how much memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .fusion import ConvGroup, Group, Sum
 __all__ = ["Description", "StepFacts", "described"]
 
 CHOOSES = {FAMILIES[family][0] for family in ("conv2d", "conv2d_block")}
-"""Kernels whose algorithm a backend says."""
+"""Kernels whose algorithm a backend reports."""
 
 KIB = 1024
 
@@ -28,23 +28,23 @@ class StepFacts:
     Attributes
     ----------
     name : str
-        Name in the network of the first layer that takes part; empty where none has one.
+        Name in the network of the first layer that takes part; empty if none has a name.
     layers : tuple of str
-        Classes of all layers that run as one, of which this is a step; ``Shortcut`` stands for
-        the sum at its end.
+        Classes of all layers in the group that this step belongs to; ``Shortcut`` stands for the
+        sum at its end.
     kernel : str
         Name in the kernel table, ``"move"`` for a copy, or the class of a layer in Python.
     what : str
-        The same in short, with window and stride: ``conv2d 3x3/2``.
+        The kernel in short, with window and stride: ``conv2d 3x3/2``.
     fused : tuple of str
         What the kernel does besides: ``norm``, ``add``, ``relu``, ``pool``.
     algorithm : str
-        How a convolution is computed; empty for others, and for backends that do not say.
+        How a convolution is computed; empty for others, and if the backend does not say.
     output_shape : tuple of int
     output_bytes : int
-        Of all arrays that are written.
+        Of all arrays that the step writes.
     runs_in : str
-        The backend whose kernel it is, or that runs the copy; ``"Python"`` for what none runs.
+        The backend that runs the kernel or the copy; ``"Python"`` if none does.
     """
 
     name: str
@@ -60,7 +60,7 @@ class StepFacts:
 
 @dataclass(frozen=True)
 class Description:
-    """What a program is; as text, a table.
+    """What a program consists of; as text, a table.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Description:
     block_bytes : int
         Memory of all arrays that are written.
     bytes_without_reuse : int
-        The same, if each had a place of its own.
+        The same, if each array had memory of its own.
     """
 
     steps: tuple[StepFacts, ...]
@@ -98,7 +98,7 @@ class Description:
         )
 
     def plain(self) -> dict[str, Any]:
-        """As plain data, which JSON can hold."""
+        """Plain data that JSON can hold."""
         return asdict(self)
 
 
@@ -123,13 +123,13 @@ def described(
     recorder : Recorder
         What recorded them.
     names : mapping of int to str
-        Of layers, by their `id`.
+        The layers' names, by their `id`.
     """
     apart = {
         id(recorder.makers.get(id(step)))
         for step in steps
         if isinstance(step, Call) and step.kernel == "batchnorm2d_apply"
-    }  # groups whose normalisation is a step of its own
+    }  # groups with a separate step for normalisation
     found = []
     for step, where in zip(steps, runs_in, strict=True):
         group: Group | None = recorder.makers.get(id(step))
@@ -183,7 +183,7 @@ def _what(call: Call) -> str:
 
 
 def _fused(call: Call, folded: bool) -> tuple[str, ...]:
-    """What else a kernel does."""
+    """What else a kernel does, in words."""
     arguments = call.arguments
     also = {
         "norm": folded and call.kernel.startswith("conv2d"),
@@ -195,7 +195,7 @@ def _fused(call: Call, folded: bool) -> tuple[str, ...]:
 
 
 def _algorithm(call: Call) -> str:
-    """The algorithm of a convolution, where the backend says."""
+    """The algorithm of a convolution, if the backend says."""
     backend: Any = call.backend
     say = getattr(backend, "conv2d_algorithms", None)
     if call.kernel not in CHOOSES or say is None or provider(call) != backend.name:
@@ -206,6 +206,6 @@ def _algorithm(call: Call) -> str:
 
 
 def provider(call: Call) -> str:
-    """The backend that gives a call's kernel: it may be the reference that fills a gap."""
+    """The backend whose kernel a call runs: perhaps the reference, which fills gaps."""
     backend: Any = call.backend
     return str(getattr(backend, "providers", {}).get(call.kernel, backend.name))

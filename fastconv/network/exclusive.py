@@ -43,7 +43,7 @@ def exclusively(op: str, things: Iterable[Any]) -> Iterator[None]:
             key = id(thing)
             if _holders.get(key) == thread:
                 continue
-            taken.append(key)  # first, so that Ctrl-C behind this line leaves nothing held
+            taken.append(key)  # first, so that Ctrl-C after this line leaves nothing held
             if _holders.setdefault(key, thread) != thread:  # atomic
                 raise StateError(
                     f"{op}: another thread is training this {type(thing).__name__}; give each "

@@ -1,9 +1,9 @@
-"""How a network's layers are executed: fused where the backend can, in memory that is used again.
+"""How a network's layers are executed: fused where the backend can, in memory that is reused.
 
-An `Executor` cuts a network's layers into groups (`fusion`), which draw memory from a pool of its
-own. An array's memory is free again once nothing refers to it, also within a step, so that steps
-after the first allocate nothing. The pool keeps at most twice what the largest of the last calls
-drew (`fastconv.ops.memory.Pool`), and goes with its network.
+An `Executor` cuts a network's layers into groups (`fusion`), which draw memory from its own pool.
+An array's memory is free once nothing refers to it, even within a step, so that steps after the
+first allocate nothing. The pool keeps at most twice what the largest of the last calls drew
+(`fastconv.ops.memory.Pool`), and is freed with its network.
 
 A step leaves ``dW``, ``db`` and the like on the layers; on those inside a group, nothing else.
 Evaluation leaves fastconv's layers as they are.
@@ -53,12 +53,12 @@ class Executor:
         return Executor, ()
 
     def in_step(self) -> bool:
-        """Whether this thread is inside of a `step`."""
+        """Whether this thread is inside a `step`."""
         return self._stepping == threading.get_ident()
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Make the block one step: behind it, no backward of a forward inside can follow."""
+        """Make the block one step: a forward inside it can have no backward after it."""
         try:
             self._stepping = threading.get_ident()
             yield
@@ -66,9 +66,9 @@ class Executor:
             self._stepping = self._kept = None
 
     def forward(self, layers: Sequence[Any], x: Array, train_flg: bool) -> Array:
-        """Return what the last layer gives for x; with `train_flg`, `backward` may follow.
+        """Return the last layer's output for x; with `train_flg`, `backward` may follow.
 
-        The layers in front of the first that trains run as in evaluation.
+        The layers before the first that trains run as in evaluation.
         """
         if not train_flg:
             with drawing_from(Use(self.pool)):
@@ -93,13 +93,13 @@ class Executor:
 
     @contextmanager
     def _once(self) -> Iterator[None]:
-        """Refuse a step inside of a step, which a layer may begin: the layers have one state."""
+        """Refuse a step inside a step, which a layer might begin: the layers have one state."""
         if self._running == threading.get_ident():
             raise StateError(
                 "a forward in training was called inside a step of the same network; there, only "
                 "predict may be called, or a copy.deepcopy of the network be trained"
             )
-        try:  # first, so that Ctrl-C behind the next line leaves nothing running
+        try:  # first, so that Ctrl-C after the next line leaves nothing running
             self._running = threading.get_ident()
             yield
         finally:
@@ -113,11 +113,11 @@ class GroupFacts:
     Attributes
     ----------
     layers : tuple of str
-        Classes of the layers; ``Shortcut`` stands for the sum at the end of one.
+        Classes of the layers; ``Shortcut`` stands for the sum at its end.
     input_shape, output_shape : tuple of int
     algorithms : ConvAlgorithms or None
-        How a plain convolution is computed; None for other layers, and for backends that
-        do not say.
+        How a plain convolution is computed; None for other layers, and if the backend does not
+        say.
     """
 
     layers: tuple[str, ...]

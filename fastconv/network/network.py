@@ -175,15 +175,15 @@ class Network(Predictor):
             return self._executor.forward(self.layers, out, True)
 
     def prepare(self, input_shape: Sequence[int], *, copy: bool = True) -> PreparedNetwork:
-        """Return a snapshot of the network that only predicts, with all prepared for it.
+        """Return a snapshot of the network that only predicts, with everything prepared for that.
 
         Parameters
         ----------
         input_shape : tuple of int
-            The largest batch first: ``(1, 1, 28, 28)`` for one image at a time.
+            The largest batch size, then one image's shape: ``(1, 1, 28, 28)`` for single images.
         copy : bool
             False saves the memory of a second set of weights; then the network must not be used
-            any more: a prediction may or may not see what changes of it.
+            any longer: a prediction may or may not see changes to it.
 
         Examples
         --------
@@ -325,7 +325,7 @@ class Network(Predictor):
         Raises
         ------
         DataNotFound, DataCorrupt, UnsafePickle
-            There is no such file, or it holds something else than arrays.
+            There is no such file, or it holds something other than arrays.
         WeightsError
             The arrays are of another architecture; the network stays as it was.
         """

@@ -1,4 +1,4 @@
-"""What all that predicts has in common: networks, ensembles of them, prepared networks."""
+"""The common base of networks, ensembles and prepared networks: they predict."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 class Predictor(ABC):
-    """The base class of what predicts: a network, or several."""
+    """Base class of networks, ensembles and prepared networks."""
 
     @abstractmethod
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Array:

@@ -66,7 +66,7 @@ def take_weights(
     ----------
     network : Network
     state : mapping of str to array
-        What `Network.state` or `fastconv.io.load_params` gives, PyTorch's files included.
+        What `Network.state` or `fastconv.io.load_params` returns, also from PyTorch's files.
     source : str
         Where the weights are from, for messages.
 

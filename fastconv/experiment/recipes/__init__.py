@@ -1,8 +1,8 @@
 """Recipes: whole training runs as plain TOML files, by name or by path.
 
-A recipe's keys are those of `KEYS`, which mean what the options of ``fastconv train`` of the same
-names mean (`fastconv.experiment.settings`); what a recipe leaves out is that command's default. A
-relative path in one starts from the recipe's own folder. Nothing in it runs code.
+A recipe's keys are those of `KEYS`. They mean what the options of ``fastconv train`` of the same
+names mean (`fastconv.experiment.settings`); what a recipe leaves out has that command's default. A
+relative path starts from the recipe's own folder. Nothing in a recipe runs code.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ..settings import SETTINGS
 __all__ = ["ABOUT", "KEYS", "Recipe", "find_recipe", "named_recipes"]
 
 LARGEST = 2**63 - 1
-"""The largest whole number that TOML asks readers for."""
+"""The largest whole number that TOML requires readers to accept."""
 
 PLACE = Path(__file__).parent
 
 ABOUT = "about"
-"""The key that every recipe has: in one line, what it is for."""
+"""The key that every recipe must have: in one line, what it is for."""
 
 KEYS = {ABOUT: Setting(help="in one line, what the recipe is for", name=ABOUT, kind=str)} | {
     name: each for name, each in SETTINGS.items() if each.in_recipes and not each.found
 }
-"""What a recipe may say."""
+"""The keys that a recipe may have."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as its file says it; see `find_recipe`.
+    """A recipe as read from its file; see `find_recipe`.
 
     Attributes
     ----------
     name : str
-        Of a recipe of the package, the word that finds it; else its path.
+        The name of a recipe of the package; the path of any other.
     path : Path
     settings : dict
-        By key, in the form that the options of the command line have; without ``about``.
+        By key, in the form of the command line's options; without ``about``.
     about : str
     """
 
@@ -59,7 +59,7 @@ class Recipe:
         return self.path.read_text(encoding="utf-8")
 
     def beside(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of its settings that still mean something beside what the user names."""
+        """The recipe's settings that still apply beside those that the user gives."""
         settings = {
             key: value
             for key, value in self.settings.items()
@@ -104,7 +104,7 @@ def find_recipe(name: str) -> Recipe:
 def _read(name: str, path: Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of numbers of thousands of digits, too
+    except (ValueError, RecursionError) as error:  # also from numbers of thousands of digits
         raise DataCorrupt(f"{path}: not TOML: {error}") from None
     settings = {}
     for key, value in table.items():
