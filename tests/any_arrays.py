@@ -1,4 +1,4 @@
-"""Any arrays of numbers under any names, as files may hold them."""
+"""Hypothesis strategies for files' contents: any arrays of numbers under any names."""
 
 from __future__ import annotations
 

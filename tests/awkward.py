@@ -1,6 +1,6 @@
 """Awkward arrays: the same values in odd memory, and odd values in plain memory.
 
-Every operation must give for each of them what it gives for a plain array.
+Every operation must give the same results for each of them as for a plain array.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MEMORY = (
 
 
 def in_memory(kind: str, array: np.ndarray) -> np.ndarray:
-    """Values of `array` in memory of this kind.
+    """The values of `array` in memory of this kind.
 
-    "broadcast first axis" (stride 0) is the one kind that changes values: all items of
-    the first axis are copies of the first one.
+    Only "broadcast first axis" (stride 0) changes values: all items of the first axis are copies
+    of the first one.
     """
     match kind:
         case "contiguous":

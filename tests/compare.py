@@ -1,4 +1,4 @@
-"""How near a result must be to its expectation."""
+"""How close a result must be to its expectation."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 
 
 def assert_close(actual, expected, *, dtype=None, tolerance=None, scale=None) -> None:
-    """Same shape, NaN and infinities in the same places, all else within the tolerance.
+    """Assert the same shape, the same places of NaN and infinities, all else within the tolerance.
 
     Parameters
     ----------
     actual, expected : arrays
     dtype : dtype, optional
-        What `actual` must have.
+        The dtype that `actual` must have.
     tolerance : float, optional
         By default that of `actual`'s dtype.
     scale : float, optional
-        What the error is relative to: by default the largest finite value of `expected`.
-        Given where the expectation is what is left after larger terms cancel.
+        What the error is relative to: by default the largest finite value of `expected`. To be
+        given if larger terms cancel in the expectation.
     """
     actual, expected = np.asarray(actual), np.asarray(expected, np.float64)
     assert actual.shape == expected.shape

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fastconv.geometry import WindowGeometry, window_geometry
 
-# Both sides of one vector (8 or 16 lanes) and of blocks of vectors, and the odd ones.
+# Just below and above one vector (8 or 16 lanes) and blocks of vectors, and odd numbers.
 CHANNELS = st.sampled_from([1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 65])
 FEW_CHANNELS = st.sampled_from([1, 2, 3, 8, 17, 33])
 SEEDS = st.integers(0, 2**16)
@@ -34,6 +34,6 @@ def numbers(seed: int, dtype: np.dtype):
 
 
 def whole_numbers(seed: int, dtype: np.dtype):
-    """A function of a shape that draws whole numbers so small that any order of sums is exact."""
+    """A function of a shape that draws small whole numbers: sums are exact in any order."""
     rng = np.random.default_rng(seed)
     return lambda *shape: rng.integers(-3, 4, shape).astype(dtype)

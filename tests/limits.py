@@ -10,7 +10,7 @@ import pytest
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file of this process becomes larger: a full disk, by the error EFBIG."""
+    """Let no file of this process become larger: like a full disk, with the error EFBIG."""
     resource = pytest.importorskip("resource", reason="limits of POSIX")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

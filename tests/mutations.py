@@ -1,7 +1,7 @@
-"""Files as damage and malice leave them: whole ones, changed in places, the same in every run.
+"""Files as damage and malice leave them: whole files changed in places, the same in every run.
 
-What reads a file must end in a result or in an error of fastconv's, whatever is in it, and in
-memory that has to do with the file's size: `expect_harmless` is that demand.
+Whatever a file holds, reading it must return a result or raise an error of fastconv's, in memory
+proportional to the file's size: `expect_harmless` checks that.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ NUMBERS = (
     *(b"1" + b"0" * 30, b"9" * 5000, b"-" + b"9" * 400),
     *(b"true", b"None", b"nan", b"NaN", b"Infinity", b"-Infinity", b'"1"', b"''", b"[]", b"{}"),
 )
-"""What may stand in place of a number that is written out."""
+"""Texts to replace a number that is written out."""
 
 WORDS = (
     *(b"null", b"true", b"[]", b"{}", b"()", b'""', b"''", b"[" * 2000, b"(" * 2000, b"{" * 2000),
     *(b"\0", b"\n", b"\r\n", b"\t", b"\\", b'"', b"'", b",", b":", b";", b"\xff", b"\xed\xa0\x80"),
     *(b"\xef\xbb\xbf", "ü猫".encode(), b"\x1b[2J", b"../", b"/", b"True", b"L", b"#", b"="),
 )
-"""What may be put anywhere."""
+"""Bytes to put anywhere."""
 
 FIELDS = tuple(
     value.to_bytes(size, order)  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ FIELDS = tuple(
     for value in (0, 1, 2 ** (8 * size - 1) - 1, 2 ** (8 * size - 1), 2 ** (8 * size) - 1)
     for order in ("little", "big")
 )
-"""What may stand in place of a number that is packed."""
+"""Values to replace a packed number."""
 
 
 def mutated(
@@ -52,12 +52,12 @@ def mutated(
     Parameters
     ----------
     wholes : sequence of bytes
-        Whole files of one format; the smaller, the more of their headers is hit.
+        Whole files of one format; the smaller they are, the more often headers are hit.
     count : int
         How many copies.
     seed : int
     words : iterable of bytes
-        What the format gives a meaning to, besides `WORDS`: put anywhere, and in place of
+        Words that mean something in the format, besides `WORDS`: put anywhere, and in place of
         each other.
     """
     source = random.Random(seed)
@@ -96,7 +96,7 @@ def mutated(
 
 
 def _span(source: random.Random, data: bytearray) -> slice:
-    """A few bytes, or by chance many."""
+    """A few bytes, or sometimes many."""
     start = source.randrange(len(data))
     return slice(start, start + source.choice((1, 1, 2, 4, 8, 30, 300)))
 
@@ -147,21 +147,21 @@ def _field(source: random.Random, data: bytearray) -> None:
 
 
 def _number(source: random.Random, data: bytearray) -> None:
-    """Another number, where one is written out."""
+    """Change a number that is written out."""
     if found := list(re.finditer(rb"-?\d+(\.\d+)?", data)):
         span = source.choice(found).span()
         data[slice(*span)] = source.choice(NUMBERS)
 
 
 def _string(source: random.Random, data: bytearray) -> None:
-    """Something else, where a text stands between quotes."""
+    """Change a text between quotes."""
     if found := list(re.finditer(rb"\"[^\"\n]{0,80}\"|'[^'\n]{0,80}'", data)):
         span = source.choice(found).span()
         data[slice(*span)] = source.choice((*WORDS, *NUMBERS, data[slice(*span)] * 2))
 
 
 def _word(source: random.Random, data: bytearray, words: Sequence[bytes]) -> None:
-    """A word of the format, in place of one or anywhere."""
+    """Put a word of the format in place of another, or anywhere."""
     word, new = source.choice(words), source.choice(words)
     place = data.find(word, source.randrange(len(data)))
     place, length = (source.randrange(len(data) + 1), 0) if place < 0 else (place, len(word))
@@ -179,7 +179,7 @@ def expect_harmless(
         Takes the content of a file. It may raise a `FastconvError`; anything else fails.
     files : iterable of bytes
     memory : int
-        Bytes that reading one of them may take at most, as Python and NumPy count them.
+        Most bytes that reading a file may take, as Python and NumPy count them.
     """
     read_well = 0
     tracemalloc.start()

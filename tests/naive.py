@@ -1,8 +1,8 @@
 """The oracle: every operation in plain loops over float64, slow and readable.
 
-Imports nothing of fastconv. Each function is written from the definition, not from
-another implementation: a window is cut out and multiplied, a maximum is looked for
-place by place, a gradient is scattered back to where its term came from.
+It imports nothing of fastconv. Each function is written from the definition, not from
+another implementation: a window is cut out and multiplied, a maximum is searched place
+by place, a gradient is scattered back to where its term came from.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
 windows; D features, M units.
@@ -26,7 +26,7 @@ def float64(array):
 def windows_along(size: int, window: int, stride: int, pad: int, ceil: bool = False) -> int:
     """How many windows fit along one axis, counted by sliding one.
 
-    In ceil mode one may hang over the end that begins before the image does, or in it.
+    In ceil mode a window may hang over the end, if it begins in the image or before it.
     """
     count, start = 0, -pad
     while start + window <= size + pad:
@@ -100,7 +100,7 @@ def conv2d(x, weight, bias, stride=1, pad=0):
 
 
 def conv2d_gradients(dout, x, weight, stride=1, pad=0):
-    """(dx, dweight, dbias): each output hands its gradient back to what it was made from."""
+    """(dx, dweight, dbias): each output passes its gradient back to what it was made from."""
     dout, x, weight = float64(dout), float64(x), float64(weight)
     fn, _, fh, fw = weight.shape
     images = padded(x, pad)
@@ -261,7 +261,7 @@ def cross_entropy(y, labels):
 
 
 def smoothed_cross_entropy(scores, labels, smoothing):
-    """Mean of -sum(q * log(p)), where q takes a share of the label for all classes alike."""
+    """Mean of -sum(q * log(p)), where q spreads a share of the label over all classes equally."""
     loss = 0.0
     for row, label in zip(float64(scores), labels, strict=True):
         largest = max(row)
@@ -309,7 +309,7 @@ def rmsprop(p, g, state, lr=0.01, decay_rate=0.99):
 
 
 def adam_step(p, g, state, lr, beta1, beta2, epsilon):
-    """Adam's step with a learning rate that is corrected for bias already."""
+    """Adam's step with a learning rate that is already corrected for bias."""
     state["m"] += (1 - beta1) * (g - state["m"])
     state["v"] += (1 - beta2) * (g * g - state["v"])
     return p - lr * state["m"] / (math.sqrt(state["v"]) + epsilon)

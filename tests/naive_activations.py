@@ -54,7 +54,7 @@ def lrn(x, size, alpha, beta, k):
 
 
 def lrn_gradient(dout, x, size, alpha, beta, k):
-    """Each output hands its gradient back: to its own channel, and to those around it."""
+    """Each output passes its gradient back to its own channel and to those around it."""
     dout, x = float64(dout), float64(x)
     dx = np.zeros(x.shape)
     for c, around in response_windows(x.shape[1], size):

@@ -10,9 +10,9 @@ from .naive import float64
 
 
 def value_at(plane, a, b, fill):
-    """Bilinear: each neighbour counts by how near it is, along both axes."""
+    """Bilinear interpolation: each neighbour counts by its nearness along both axes."""
     h, w = plane.shape
-    if not (-1 < a < w and -1 < b < h):  # also where one of them is NaN
+    if not (-1 < a < w and -1 < b < h):  # also if either is NaN
         return fill
     total = 0.0
     for row in (math.floor(b), math.floor(b) + 1):
@@ -36,7 +36,7 @@ def warp(x, matrix, field, fill):
 
 
 def smooth(x, taps):
-    """Each place sums what is around it, weighted by two taps; outside is nothing."""
+    """Each place sums the places around it, weighted by two taps; zeros outside."""
     x, taps = float64(x), float64(taps)
     h, w = x.shape[2:]
     radius = len(taps) // 2

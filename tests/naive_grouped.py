@@ -10,7 +10,7 @@ from .naive import float64, windows_along
 
 
 def terms(shape, weight, stride, pad, dilation, groups) -> Iterator[tuple[int, ...]]:
-    """(f, oy, ox, c, fy, fx, channel, y, x): which products of places are summed up where."""
+    """(f, oy, ox, c, fy, fx, channel, y, x) of each product, with the output that sums it."""
     fn, channels, fh, fw = weight
     span_h, span_w = dilation * (fh - 1) + 1, dilation * (fw - 1) + 1
     for f in range(fn):

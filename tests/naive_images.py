@@ -1,6 +1,6 @@
 """The oracle for layers on images: average pooling, batch normalisation per channel.
 
-As `naive`, from which it goes on: plain loops over float64 that import nothing of fastconv.
+A continuation of `naive`: plain loops over float64 that import nothing of fastconv.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .naive import batchnorm_gradients, batchnorm_infer, batchnorm_train, each_w
 
 
 def average_terms(shape, fh, fw, stride=1, pad=0, ceil=False, count_padding=True):
-    """(oy, ox, y, x, share): how much of the average (oy, ox) each place (y, x) makes up."""
+    """(oy, ox, y, x, share): the weight of each place (y, x) in the average (oy, ox)."""
     h, w = shape[2:]
     for oy, ox, top, left in each_window(shape, fh, fw, stride, pad, ceil):
         places, inside = 0, []
@@ -29,7 +29,7 @@ def average_terms(shape, fh, fw, stride=1, pad=0, ceil=False, count_padding=True
 
 
 def adaptive_terms(shape, oh, ow):
-    """The same for windows that share out an image."""
+    """The same for windows that cover an image evenly."""
     h, w = shape[2:]
     for oy in range(oh):
         for ox in range(ow):
@@ -74,7 +74,7 @@ def images_of_rows(rows, shape):
 
 
 def batchnorm2d(x, gamma, beta, epsilon=1e-5, statistics=None):
-    """(out, mean, variance), by x's own statistics or by those that are given."""
+    """(out, mean, variance), by x's own statistics or by given ones."""
     rows = rows_of_channels(x)
     if statistics is None:
         out, _, mean, variance = batchnorm_train(rows, gamma, beta, epsilon)

@@ -1,4 +1,4 @@
-"""Files of pictures for the tests of data of a user's own."""
+"""Picture files for the tests of a user's own images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 def write_classes(root: Path, counts: dict[str, int], size: tuple[int, ...] = (6, 5, 3)) -> Path:
-    """A folder for each class with so many pictures of noise, each another."""
+    """A folder for each class, with so many pictures of different noise."""
     for number, (name, count) in enumerate(counts.items()):
         for index in range(count):
             write(root / name / f"{index:03}.png", noise(1000 * number + index, *size))
@@ -30,12 +30,12 @@ def write_classes(root: Path, counts: dict[str, int], size: tuple[int, ...] = (6
 
 
 def plain(path) -> bytes:
-    """The pixels of a file, by which an image of a set is known again."""
+    """The pixels of a file, to recognise an image of a set."""
     with Image.open(path) as picture:
         return np.asarray(picture).tobytes()
 
 
 def pixels(part) -> list[bytes]:
-    """Of each image of a part, as `plain` gives them."""
+    """The pixels of each image of a part, as in `plain`."""
     bytes_ = np.rint(part.images * 255).astype(np.uint8)
     return [image.transpose(1, 2, 0).tobytes() for image in bytes_]

@@ -1,6 +1,6 @@
-"""Backends for tests: they compute by the reference, and watch what they are called with.
+"""Backends for tests, which compute by the reference and watch the calls.
 
-And pictures for tests that are not about them.
+Also pictures for tests that are not about pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastconv.testing.contract import check_call, outputs
 
 
 class StandIn:
-    """A backend that notes each call, and fails where a call breaks the caller's contract."""
+    """A backend that notes each call, and fails if a call breaks the caller's contract."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class StandIn:
 
 
 class Liar(StandIn):
-    """Fills outputs with 7, whatever the input: numbers that are not 7 went past the table."""
+    """Fills outputs with 7, whatever the input: any other number has bypassed the table."""
 
     def _watched(self, kernel: str, function: Any) -> Any:
         signature = inspect.signature(function)
@@ -67,7 +67,7 @@ class Liar(StandIn):
             given = signature.bind(*arguments, **named).arguments
             for name in outputs(kernel):
                 if isinstance(given.get(name), np.ndarray):
-                    # Places in a window stay such.
+                    # Places stay places in a window.
                     given[name][...] = 7 if given[name].dtype.kind == "f" else 0
             return 7.0 if kernel == "softmax_cross_entropy_forward" else None
 
@@ -75,7 +75,7 @@ class Liar(StandIn):
 
 
 def fresh_registry(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Registry:
-    """A registry in place of the process's own, which knows nothing yet of what tests add."""
+    """Replace the process's registry by a new one, without what other tests have added."""
     fresh = Registry(**options)
     put_registry(monkeypatch, fresh)
     return fresh
@@ -97,7 +97,7 @@ def add(registry: Registry, *names: str, **options: Any) -> list[StandIn]:
 
 
 def only_cases_of(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `check_backend` leave out the kernels that a test is not about, to save their time."""
+    """Let `check_backend` check only this kernel, to save the time of the others."""
     every = testing.cases
 
     def some(reference: NumpyBackend, dtype: Any) -> Any:
@@ -107,7 +107,7 @@ def only_cases_of(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save_no_pixels(figure: Any, path: Any) -> str:
-    """`figures.save_figure` but for the pixels: a small run trains in less than they take."""
+    """`figures.save_figure` without pixels, which take longer than a small training run."""
     with replace_file(path) as file:
         file.write(b"\x89PNG\r\n\x1a\n")
     return ""

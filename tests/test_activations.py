@@ -24,7 +24,7 @@ LAYERS = {
     "silu": (lambda b: Silu(b), 0.0, "SiLU", ()),
     "tanh": (lambda b: Tanh(b), 0.0, "Tanh", ()),
 }
-"""By kind: the layer, what it makes of its parameter, and PyTorch's module with its own."""
+"""By kind: the layer, its slope, PyTorch's module and its arguments."""
 
 KINDS = sorted(LAYERS)
 
@@ -60,7 +60,7 @@ def test_kernels(backend, dtype, kind, threads):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_extremes(backend, dtype, kind):
-    """Where exp overflows; a NaN stays one; an infinity is never a wrong number."""
+    """Values where exp overflows; a NaN stays NaN; an infinity is never a wrong number."""
     large = 1e30
     layer = LAYERS[kind][0](backend)
     out = layer.forward(np.array([-large, large, -750.0, 750.0, np.nan, np.inf], dtype))
@@ -193,7 +193,7 @@ def test_without_a_slope_nothing_passes_below_zero(backend):
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_axes_keep_their_order_in_memory(backend, dtype, rng, axes):
-    """Images that a convolution gave in its layout stay in it; nothing is copied in between."""
+    """Images in a convolution's layout stay in it; nothing is copied in between."""
     x = rng.standard_normal((3, 4, 5)).astype(dtype).transpose(axes)
     dout = rng.standard_normal(x.shape)
     out, context = ops.activation_forward(x, "tanh", backend=backend)
@@ -242,7 +242,7 @@ def test_local_response_in_any_memory(backend, dtype, rng, memory):
 
 
 def test_the_bounds_of_local_response(backend):
-    """No alpha is no normalisation but by k; a negative power multiplies."""
+    """With alpha 0 only k normalises; a negative power multiplies."""
     x = np.array([3.0, 4.0]).reshape(1, 2, 1, 1)
     out, _ = ops.lrn_forward(x, 1, 0, 0.5, 4, backend)
     np.testing.assert_allclose(out.ravel(), [1.5, 2.0], rtol=1e-15)

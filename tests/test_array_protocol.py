@@ -21,7 +21,7 @@ from fastconv.ops.arrays import as_array
 
 
 class ByArray:
-    """An array that gives itself by ``__array__`` alone."""
+    """An array that only has ``__array__``."""
 
     def __init__(self, values):
         self.values = values
@@ -31,7 +31,7 @@ class ByArray:
 
 
 class ByDlpack:
-    """An array that gives itself by ``__dlpack__`` alone."""
+    """An array that only has ``__dlpack__``."""
 
     def __init__(self, values):
         self.values = values

@@ -24,7 +24,7 @@ TAPS = st.sampled_from([1, 3, 5, 9, 25])
 
 
 def moved(across, down):
-    """The map of a shift."""
+    """The matrix of a shift."""
     return np.array([[1.0, 0, across], [0, 1, down]])
 
 
@@ -37,7 +37,7 @@ def matrices(rng, n, dtype=np.float64):
 
 
 def boxes_in(rng, n, h, w):
-    """Boxes of any size, of none at all too."""
+    """Boxes of any size, also empty ones."""
     rows, columns = (np.sort(rng.integers(0, size + 1, (n, 2))) for size in (h, w))
     return np.stack([rows[:, 0], columns[:, 0], rows[:, 1], columns[:, 1]], axis=1)
 
@@ -91,7 +91,7 @@ def test_warp_is_pytorchs_grid_sample(backend, dtype, rng, shape):
     field = 3 * rng.standard_normal((n, 2, h, w))
     v, u = np.indices((h, w))
     places = np.einsum("nij,jhw->nihw", matrix, np.stack([u, v, np.ones_like(u)])) + field
-    # PyTorch counts from -1, the image's left edge, to 1: half a pixel beyond the centres.
+    # PyTorch's -1 and 1 are the image's edges: half a pixel beyond the outer pixels' centres.
     grid = (2 * places + 1) / np.array([w, h])[:, None, None] - 1
     wanted = torch.nn.functional.grid_sample(
         torch.from_numpy(x.astype(float)),
@@ -107,7 +107,7 @@ def test_warp_is_pytorchs_grid_sample(backend, dtype, rng, shape):
 
 
 def odd_pixels(rng, dtype, shape=(2, 3, 9, 12)):
-    """Numbers of every kind: also those that arithmetic would change."""
+    """Numbers of every kind, also those that arithmetic would change."""
     x = rng.standard_normal(shape)
     for value in (-0.0, np.nan, np.inf, -np.inf, 5e-324, 1e-45):
         x[rng.random(shape) < 0.1] = value
@@ -162,11 +162,11 @@ def test_a_broken_pixel_reaches_where_it_has_a_weight_and_no_further(backend, dt
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30, 3e38])
 @pytest.mark.parametrize("entry", [*np.ndindex(2, 3)])
 def test_wild_places_are_outside(backend, dtype, rng, value, entry):
-    """Whatever a place is, the kernel reads no memory but the image's."""
+    """Whatever a place is, the kernel reads only the image's memory."""
     x, matrix = rng.standard_normal((1, 2, 6, 5)).astype(dtype), IDENTITY.copy()
     matrix[entry] = value
     out = ops.warp(x, [matrix], fill=7, backend=backend)
-    # At row or column 0 a large factor counts for nothing; elsewhere it leads far away.
+    # At row or column 0 a large factor has no effect; elsewhere it leads far away.
     factor = (*np.indices((6, 5))[::-1], np.ones((6, 5)))[entry[1]]
     untouched = (factor == 0) & np.isfinite(value)
     np.testing.assert_array_equal(out, np.where(untouched, x, 7))
@@ -222,7 +222,7 @@ def test_float16_computes_in_float32_and_integers_in_float64(backend, rng, narro
 
 
 def test_the_same_bit_for_bit_on_any_number_of_threads(backend, dtype, rng):
-    """More of them than images, too; the work is enough for several."""
+    """Also on more threads than images; the work is enough for several."""
     x, matrix = rng.standard_normal((5, 3, 60, 70)).astype(dtype), matrices(rng, 5)
     field, taps = rng.standard_normal((5, 2, 60, 70)), rng.standard_normal(7)
     boxes = boxes_in(rng, 5, 60, 70)
@@ -275,7 +275,7 @@ def test_bad_input(error, call, message):
 
 @pytest.mark.parametrize("box", [[-1, 0, 1, 1], [0, 0, 5, 1], [0, 0, 1, 6], [2, 0, 1, 1]])
 def test_boxes_that_leave_the_image_are_refused(box):
-    """No kernel would notice before it had written there."""
+    """No kernel would notice before it had written outside."""
     with pytest.raises(ArgumentError, match=r"tone: box \[.*\] .* not within an image of 4 x 5"):
         ops.tone(X, [1, 1], [0, 0], [[0, 0, 4, 5], box])
 

@@ -95,7 +95,7 @@ def test_shift():
     assert abs(np.corrcoef(found[:, :, 2].T)[0, 1]) < 0.25
 
 
-def test_all_of_them_are_one_after_the_other():
+def test_all_of_them_equal_one_after_another():
     """The map is that of the single ones, drawn alike: flip, scale, shear, rotate, shift."""
     found = maps(Augmentation(flip_horizontal=0.5, scale=0.1, shear=10, rotate=15, shift=2, crop=1))
     rng = generator()
@@ -357,6 +357,6 @@ def test_numbers_that_are_refused(name, value):
         (DTypeError, np.ones((1, 1, 2, 2), complex)),
     ],
 )
-def test_what_is_no_image_is_refused(error, x):
+def test_arrays_that_are_not_images_are_refused(error, x):
     with pytest.raises(error, match=r"^augment: "):
         Augmentation(contrast=1)(x, generator())

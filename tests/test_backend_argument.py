@@ -1,4 +1,4 @@
-"""Each operation of the front door computes where its argument `backend` says, and remembers it."""
+"""Each operation of `ops` computes on the backend that its argument names, and remembers it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CALLS = {
     "tone": ("tone", (IMAGES, TWO, TWO, np.zeros((2, 4), int))),
     "warp": ("warp", (IMAGES, np.ones((2, 2, 3)))),
 }
-"""By operation: the kernel that it calls, if any, and arguments."""
+"""For each operation: the kernel that it calls, if any, and arguments."""
 
 ALWAYS_FIRST = ("warp", "smooth", "tone")
 """Operations whose images are channels first on every backend."""
@@ -69,7 +69,7 @@ def test_no_operation_is_left_out():
 @pytest.mark.parametrize("layouts", [("channels_first", "channels_last"), ("channels_last",) * 2])
 @pytest.mark.parametrize("name", CALLS)
 def test_an_operation_runs_where_its_argument_says(registry, name, layouts):
-    """Its kernel, its layout, and what backward remembers; without an argument, where all do."""
+    """Its kernel, its layout, and what backward remembers; and the default without an argument."""
     (chosen,), (named,) = (
         add(registry, stand_in, layout=layout)
         for stand_in, layout in zip(("chosen", "named"), layouts, strict=True)

@@ -38,7 +38,7 @@ from .stand_ins import StandIn, add, fresh_registry
 
 
 def broken(error: Exception):
-    """A factory that raises; and the list of its calls."""
+    """A factory that raises, and the list of its calls."""
     calls: list[int] = []
 
     def factory():
@@ -100,7 +100,7 @@ def test_a_broken_backend_says_why_and_is_not_tried_again(registry, error, reaso
         (StandIn("other"), "calls itself 'other'"),
     ],
 )
-def test_what_is_no_backend_is_told(registry, backend, reason):
+def test_objects_that_are_not_backends_are_errors(registry, backend, reason):
     registry.register("mine", lambda: backend)
     with pytest.raises(BackendUnavailable, match=f"mine: .*{reason}"):
         registry.load("mine")
@@ -123,7 +123,7 @@ def test_backends_come_through_entry_points(monkeypatch):
         "importlib.metadata.entry_points", lambda group: asked.append(group) or entries
     )
     registry = fresh_registry(monkeypatch)
-    assert registry.load("numpy").providers["relu_forward"] == "numpy"  # and not theirs
+    assert registry.load("numpy").providers["relu_forward"] == "numpy"  # not the third party's
     assert asked == []  # looking through all packages takes time
     assert {"theirs", "broken"} <= set(registry.names())
     assert asked == ["fastconv.backends"]
@@ -132,7 +132,7 @@ def test_backends_come_through_entry_points(monkeypatch):
     assert registry.load("theirs").calls == ["relu_forward"]
     assert asked == ["fastconv.backends"]
     assert "half installed" in fastconv.list_backends()["broken"].reason
-    assert not isinstance(registry.load("numpy"), StandIn)  # nobody takes the reference's name
+    assert not isinstance(registry.load("numpy"), StandIn)  # the reference's name cannot be taken
 
 
 # ---- precedence -----------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_the_context_ends_with_an_exception(registry):
 
 
 def test_backward_runs_where_forward_ran(registry):
-    """Also where the choice has changed in between."""
+    """Even if the choice has changed in between."""
     first, second = add(registry, "a", "b")
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
     layers = [
@@ -245,7 +245,7 @@ def test_a_missing_backend_is_never_replaced_and_its_error_says_who_asked(regist
         pass
     fastconv.set_backend(None)
     environment("FASTCONV_BACKEND", "mine")
-    for _ in range(2):  # the second error is as good as the first, and no longer
+    for _ in range(2):  # the second error equals the first, with no more notes
         with pytest.raises(BackendUnavailable, match="no compiler") as caught:
             Relu().forward(np.ones(3))
         assert caught.value.__notes__ == ["asked for by FASTCONV_BACKEND"]
@@ -319,7 +319,7 @@ print(json.dumps([found, [str(warning.message) for warning in told], configurati
     ids=["none", "unknown user", "relative"],
 )
 def test_without_a_home_folder_every_backend_computes(backend, tmp_path, variables):
-    """As in a container with a user id of its own; only Numba has something to keep."""
+    """As for an unknown user id in a container; only Numba has something to keep."""
     ours = ("FASTCONV_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "USERPROFILE", "PYTHONPATH")
     others = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(

@@ -1,7 +1,7 @@
 """Bad calls: the type of the error, and a message with the operation and the numbers.
 
-What is bad for one class alone stands in that class's tests; here is what every
-operation refuses, and that all of it can be caught as what it also is.
+What only one class refuses is in that class's tests. Here is what every operation
+refuses, and that each error can be caught as the built-in type that it also is.
 """
 
 from __future__ import annotations
@@ -409,7 +409,7 @@ def test_the_front_door_has_one_entry_for_each_kernel():
 
 @pytest.mark.parametrize("place", range(5))
 def test_numbers_that_equal_a_good_one_are_checked_too(place):
-    """Results are kept by the numbers they are of, and 1 == 1.0 == True."""
+    """Geometries are cached by their numbers, and 1 == 1.0 == True."""
     good = [1, 1, 1, 1, 1]
     known = window_geometry("op", (1, 1, 5, 5), *good)
     for same in (True, np.int8(1)):

@@ -20,21 +20,21 @@ from .geometries import SEEDS, THREADS, numbers
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
 
-# Rows shorter and longer than a vector and a table, and pixels that leave a part of a row over.
+# Rows shorter and longer than a vector and a table, and pixels that leave a row incomplete.
 CHANNELS = st.sampled_from([1, 2, 3, 8, 15, 16, 17, 64, 100, 255, 257, 300])
 SIDES = st.integers(1, 9)
 
 
 @st.composite
 def image_shapes(draw):
-    """(N, C, H, W) of at least one pixel, at most so many that the loops take no time."""
+    """(N, C, H, W) with at least one pixel, and few enough for quick loops."""
     c = draw(CHANNELS)
     sides = SIDES if c < 50 else st.integers(1, 3)
     return draw(st.integers(1, 3)), c, draw(sides), draw(sides)
 
 
 def on_threads(name: str, threads: int):
-    """The table, told how many threads to use."""
+    """The table, on this number of threads."""
     fastconv.set_num_threads(threads)
     return selection.active(name)
 
@@ -66,7 +66,7 @@ def test_statistics(backend, dtype, shape, seed, threads):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("outlier", [False, True])
 def test_a_large_mean_takes_nothing_from_the_variance(backend, rng, threads, outlier):
-    """Nor does a first pixel that is like no other."""
+    """Nor does a first pixel that is unlike all others."""
     x = (rng.standard_normal((2, 5, 60, 70)) + 3e3).astype(np.float32)
     if outlier:
         x[0, :, 0, 0] = -1e4
@@ -127,7 +127,7 @@ def test_backward(backend, dtype, shape, seed, threads, gated, kept):
     table = on_threads(backend, threads)
     out = call_kernel(table, "batchnorm2d_backward", **inputs)
     dx, dgamma, dbeta, g = naive.batchnorm2d_gradients(dout, x, gamma, gate=gate)
-    # Little is left of few pixels: the error is that of what goes in.
+    # With few pixels dx nearly cancels: the error is relative to the terms.
     terms = np.abs(dout).max() * np.abs(x).max() * inv_std.max()
     pixels = x.size // shape[1]
     assert_close(out["dx"], dx, dtype=dtype, scale=np.abs(gamma * inv_std).max() * terms**2)
@@ -172,7 +172,7 @@ def test_any_memory(backend, dtype, rng, memory):
 
 @pytest.mark.parametrize("fixed", [False, True])
 def test_fused_is_what_one_after_the_other_gives(backend, dtype, rng, fixed):
-    """Addition and ReLU by operations of their own, forward and backward."""
+    """Against addition and ReLU by separate operations, forward and backward."""
     x, residual, dout = (rng.standard_normal((3, 17, 5, 6)).astype(dtype) for _ in range(3))
     gamma, beta, mean, variance = (rng.random(17).astype(dtype) + 1 for _ in range(4))
 
@@ -203,7 +203,7 @@ def test_fused_is_what_one_after_the_other_gives(backend, dtype, rng, fixed):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("added", [False, True])
 def test_the_gradient_through_fixed_statistics(backend, dtype, rng, relu, added):
-    """A straight line by channel: dx is gamma/std * dout, of either sign, where a ReLU lets it."""
+    """A linear map by channel: dx is gamma/std * dout, of either sign, where a ReLU passes it."""
     x, residual, dout = (rng.standard_normal((3, 5, 4, 6)).astype(dtype) for _ in range(3))
     gamma, beta, mean, variance = (rng.random(5).astype(dtype) + 0.5 for _ in range(4))
     gamma[1] *= -1

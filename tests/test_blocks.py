@@ -1,6 +1,6 @@
 """Convolutions by every algorithm, alone and with the ReLU and pooling of a block.
 
-Expectations come from the loops of `naive`, one operation after the other.
+Expectations come from the loops of `naive`, one operation after another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORCED = st.sampled_from(ALGORITHMS)
 
 @st.composite
 def three_by_three(draw: st.DrawFn) -> WindowGeometry:
-    """What Winograd's algorithms are for: all ways in which tiles hang over an image."""
+    """Geometries for Winograd's algorithms: tiles hang over the image in all ways."""
     pad = draw(st.integers(0, 2))
     h, w = (draw(st.integers(max(1, 3 - 2 * pad), 19)) for _ in range(2))
     shape = draw(st.integers(0, 3)), draw(CHANNELS), h, w
@@ -44,7 +44,7 @@ def forced(backend: str, algorithm: str, threads: int):
 
 
 def exact(algorithm: str) -> str:
-    """For whole numbers: the smallest tiles' transforms do not round them; the others do."""
+    """An algorithm that is exact on whole numbers: only the smallest tiles do not round them."""
     return "winograd2" if algorithm in ("winograd2x4", "winograd4") else algorithm
 
 
@@ -81,7 +81,7 @@ def block_by_loops(x, weight, bias, g, pool):
 
 
 def gradient_by_loops(dout, gate, g, filters, pool):
-    """What reaches the convolution: `dout` through the mask, or to the winners."""
+    """The gradient that reaches the convolution: `dout` through the mask, or to the winners."""
     if not pool:
         return np.where(gate > 0, dout, 0)
     shape = g.output_shape(filters)
@@ -92,7 +92,7 @@ def gradient_by_loops(dout, gate, g, filters, pool):
 @given(st.one_of(three_by_three(), geometries()), CHANNELS, SEEDS, THREADS, FORCED, st.booleans())
 def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     pool = pool and min(g.oh, g.ow) > 1
-    # Whole numbers: no rounding decides which place is the maximum, and ties come by themselves.
+    # Whole numbers: rounding does not decide which place is the maximum, and there are ties.
     draw = whole_numbers(seed, dtype)
     x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
     images = {"x": x, "weight": weight, "geometry": g, "pool": pool}
@@ -117,7 +117,7 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     inner = gradient_by_loops(dout, gate, g, filters, pool)
     dx, dweight, dbias = naive.conv2d_gradients(inner, x, weight, g.stride, g.pad)
     largest = np.abs(dout).max(initial=0)
-    # The largest value, or where few terms cancel the largest term.
+    # The scale is the largest value, or the largest term if few terms cancel.
     for name, gradient, factor in (("dx", dx, weight), ("dweight", dweight, x)):
         term = largest * np.abs(factor).max(initial=0)
         scale = max(np.abs(gradient).max(initial=0), term) or None
@@ -127,12 +127,12 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
 
 @given(st.one_of(three_by_three(), geometries()), CHANNELS, SEEDS, THREADS, FORCED, st.booleans())
 def test_residual(backend, dtype, g, filters, seed, threads, algorithm, relu):
-    """`call_kernel` holds the kernel to writing into nothing but its output."""
+    """`call_kernel` checks that the kernel writes only to its output."""
     draw = numbers(seed, dtype)
     x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
     residual = draw(*g.output_shape(filters))
     expected = naive.conv2d(x, weight, bias, g.stride, g.pad) + residual
-    # What cancels in the sum has the rounding of its terms.
+    # Where the sum cancels, its error is relative to its terms.
     scale = max(np.abs(residual).max(initial=0), np.abs(expected - residual).max(initial=0))
     given = {"x": x, "weight": weight, "bias": bias, "residual": residual, "geometry": g}
     table = forced(backend, algorithm, threads)
@@ -147,7 +147,7 @@ def test_residual(backend, dtype, g, filters, seed, threads, algorithm, relu):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("filters", [1, 15, 16, 17, 33, 80])
 def test_residual_of_whole_numbers_is_added_exactly(backend, dtype, rng, algorithm, filters):
-    """Tiles of every kind and their edges, in channels, rows and columns; and a NaN stays."""
+    """For tiles of every kind and their edges, in channels, rows and columns; a NaN stays."""
     for g in (
         window_geometry("test", (2, 5, 13, 10), 3, 3, 1, 1),
         window_geometry("test", (1, 5, 13, 10), 1, 1, 1, 0),
@@ -193,7 +193,7 @@ def test_sparse_gradient_of_nothing_is_nothing(table, dtype):
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd2x4", "winograd4"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_broken_pixel_stays_near_its_windows(backend, dtype, rng, algorithm, value):
-    """A tile computes several outputs from shared sums; beyond the tile nothing is seen."""
+    """A tile computes several outputs from shared sums; outputs beyond the tile are unaffected."""
     table = forced(backend, algorithm, 1)
     g = window_geometry("test", (2, 17, 16, 16), 3, 3, 1, 1)
     x = rng.standard_normal(g.input_shape).astype(dtype)
@@ -270,7 +270,7 @@ def test_default_math_rounds_at_most_twice_as_much_as_pytorch(backend, rng, laye
 
 
 def by_torch(torch, x, weight, dout, g, dtype, layout):
-    """Output of a convolution without bias, and both gradients."""
+    """PyTorch's output of a convolution without bias, and both gradients."""
     x, weight, dout = (
         torch.tensor(a, dtype=dtype).contiguous(memory_format=layout) for a in (x, weight, dout)
     )

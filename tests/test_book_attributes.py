@@ -1,4 +1,4 @@
-"""What readers' scripts ask the book's layers for: attributes, and arguments that broadcast.
+"""What readers' scripts use of the book's layers: attributes, and arguments that broadcast.
 
 Expectations are the book's formulas, written out in NumPy.
 """
@@ -108,7 +108,7 @@ def test_the_scores_of_one_sample(backend, rng, t):
     y = np.exp(x - x.max()) / np.exp(x - x.max()).sum()
     assert layer.forward(x, t) == pytest.approx(-np.log(y[2] + 1e-7), rel=1e-9)
     np.testing.assert_allclose(layer.y, y, rtol=1e-12)
-    # The book divides by t.shape[0]: 4 of a one-hot row, 1 of an index in an array.
+    # The book divides by t.shape[0]: 4 for a one-hot row, 1 for an index in an array.
     divisor = 4 if t.size == 4 else 1
     np.testing.assert_allclose(layer.backward(), (y - np.eye(4)[2]) / divisor, rtol=1e-9)
     assert layer.forward(np.stack([x, x]), [2, 2]) == pytest.approx(-np.log(y[2] + 1e-7))

@@ -1,4 +1,4 @@
-"""The check of every call: whatever the table forbids is noticed, and the suite runs under it."""
+"""The check of every call: it notices whatever the table forbids, and the suite runs under it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_each_array_of_each_call_is_looked_at(kernel, spoil):
         if (spoil is strided and array.shape[-1] < 2) or (spoil is other_dtype and alone):
             continue
         if spoil is longer and (kernel, name) == ("batchnorm2d_statistics", "x"):
-            continue  # more images are as good
+            continue  # other numbers of images are allowed
         with pytest.raises(ContractBroken, match=f"{kernel}: "):
             check_call(kernel, FIRST, CALLS[kernel] | {name: spoil(array)})
 
@@ -127,7 +127,7 @@ def test_places_in_memory_are_in_range():
 
 
 def test_outputs_of_a_kernel_follow_from_its_inputs():
-    """The strict caller allocates by them; here they are compared with what was allocated."""
+    """The strict caller allocates by these shapes; here they are compared with the operations'."""
     for kernel, arguments in CALLS.items():
         written = arrays_of({name: arguments.get(name) for name in outputs(kernel)})
         if kernel == "adam_update":
@@ -192,7 +192,7 @@ def test_a_front_door_that_forgets_a_dtype(backend, monkeypatch):
 
 
 def test_a_front_door_that_forgets_the_optimizers_state(backend, monkeypatch):
-    """What wrote behind an array once: moments of fewer numbers than their parameter."""
+    """Moments with fewer numbers than their parameter once led to writes past an array."""
     unchecked = lambda op, param, grad, **kept: (param, grad, tuple(kept.values()))  # noqa: E731
     monkeypatch.setattr("fastconv.training.optimizer_base.updated_arrays", unchecked)
     monkeypatch.setattr(updates, "updated_arrays", unchecked)

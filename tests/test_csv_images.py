@@ -120,7 +120,7 @@ def test_names_of_columns_and_separators_in_circulation(tmp_path, header, separa
 @pytest.mark.parametrize(
     "text, expected, note",
     [
-        # Others beside them, some of which might do alone.
+        # With other columns beside them, some of which could serve by themselves.
         ("id;path;label\n1;a.png;x\n", [("a.png", "x", "train")], "id"),
         ("class_id,filename,class_name\n0,a.png,x\n", [("a.png", "x", "train")], "class_id"),
         ("file,label,category\na.png,x,z\n", [("a.png", "x", "train")], "category"),
@@ -135,11 +135,11 @@ def test_names_of_columns_and_separators_in_circulation(tmp_path, header, separa
             "Width, Height, Roi.X1, Roi.Y1, Roi.X2 and 1 more",
         ),
         ("path,label,subset\na.png,x,Testing\n", [("a.png", "x", "test")], None),
-        # Separators of the others inside of cells.
+        # With other separators inside cells.
         ("path;label\na,b.png;x,y\n", [("a,b.png", "x,y", "train")], None),
         ("path,label\na;b.png,x;y\n", [("a;b.png", "x;y", "train")], None),
         ("path\tlabel\na b;.png\tx y,\n", [("a b;.png", "x y,", "train")], None),
-        # Without names.
+        # Without column names.
         ("a.png;x\nb.png;y\n", [("a.png", "x", "train"), ("b.png", "y", "train")], None),
         ("a.png\tx\n", [("a.png", "x", "train")], None),
         ("a;b.png,x\n", [("a;b.png", "x", "train")], None),
@@ -200,7 +200,7 @@ def test_a_csv_file_that_cannot_be_opened(tmp_path, monkeypatch):
 
 
 def test_labels_that_are_very_long_numbers(tmp_path):
-    """Python's own int refuses them."""
+    """Python's `int` refuses them."""
     write_classes(tmp_path, {"p": 8})
     long = ["9" * 5000, "1" + "0" * 5000, "7", "012"]
     rows = "".join(f"p/00{i}.png,{long[i % 4]}\n" for i in range(8))
@@ -297,7 +297,7 @@ def test_links_between_folders(tmp_path):
     assert listing.notes == ["1 images are others under another name, and count once"]
 
 
-def test_equal_files_are_told(tmp_path):
+def test_equal_files_are_noted(tmp_path):
     write_classes(tmp_path / "set" / "train", {"a": 3, "b": 3})
     copy = (tmp_path / "set" / "train" / "a" / "001.png").read_bytes()
     (tmp_path / "set" / "train" / "a" / "copy.png").write_bytes(copy)
@@ -372,7 +372,7 @@ def mutate(content: bytes, draw: random.Random) -> bytes:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_bytes_are_read_or_refused(tmp_path, seed):
-    """2,000 mutations: a set of images, or an error of fastconv's, that names the file."""
+    """2,000 mutations: each gives a set of images, or one of our errors that names the file."""
     write_classes(tmp_path, {"p": 4}, size=(3, 2))
     draw, read = random.Random(seed), 0
     path = tmp_path / "list.csv"

@@ -1,4 +1,4 @@
-"""Pictures with damage beside their pixels, and pictures that need much memory."""
+"""Pictures with damaged metadata, and pictures that need much memory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta
 
 
 def tiff(orientation: int = 6, *more: tuple[int, int, int, bytes]) -> bytes:
-    """A directory of EXIF's tags: `more` first, (tag, type, count, value), then what is up."""
+    """A directory of EXIF tags: `more`, as (tag, type, count, value), then the orientation."""
     entries = [*more, (0x112, 3, 1, struct.pack("<HH", orientation, 0))]
     head = b"II*\0" + struct.pack("<IH", 8, len(entries))
     return head + b"".join(struct.pack("<HHI", *e[:3]) + e[3] for e in entries) + bytes(4)
 
 
 def jpeg(exif: bytes | None, pixels: np.ndarray = PIXELS) -> bytes:
-    """A JPEG with these bytes in the place of EXIF's."""
+    """A JPEG with these bytes as its EXIF."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
     content = file.getvalue()
@@ -52,13 +52,13 @@ def saved(kind: str, pixels: np.ndarray = PIXELS, **options) -> bytes:
 
 
 def as_it_lies(content: bytes) -> np.ndarray:
-    """Pillow's own pixels."""
+    """Pillow's pixels, not turned upright."""
     with quiet_pillow(), Image.open(io.BytesIO(content)) as opened:
         return np.asarray(opened.convert("RGB"))
 
 
 def read(path):
-    """In its own size: pixels as bytes, and whether what is up was lost."""
+    """Read a picture in its own size: pixels as bytes, and whether its orientation was lost."""
     with quiet_pillow():
         facts = examine(path)
         assert facts.reason is None, facts.reason
@@ -74,13 +74,13 @@ def chunk(kind: bytes, content: bytes, check: bytes | None = None) -> bytes:
 
 
 def png(*chunks: bytes, before: bool = True, pixels: np.ndarray = PIXELS) -> bytes:
-    """A PNG with these chunks before, or behind, its pixels."""
+    """A PNG with these chunks before or after its pixels."""
     content = saved("PNG", pixels)
     at = 33 if before else len(content) - 12
     return content[:at] + b"".join(chunks) + content[at:]
 
 
-RATIONAL_MAKER = (0x10F, 5, 1, struct.pack("<I", 38))  # no text, but a fraction behind the end
+RATIONAL_MAKER = (0x10F, 5, 1, struct.pack("<I", 38))  # not a text, but a fraction after the end
 UNKNOWN_TYPE = (0x10F, 99, 1, bytes(4))
 BEYOND = (0x10F, 2, 500, struct.pack("<I", 2**31))
 AS_LONG = struct.pack("<HHII", 0x112, 4, 1, 6)
@@ -97,14 +97,14 @@ SOUND = tiff()
         tiff(6, RATIONAL_MAKER),
         tiff(6, UNKNOWN_TYPE),
         tiff(6, BEYOND),
-        SOUND[:-4],  # cut behind the last tag
-        SOUND[:8] + struct.pack("<H", 900) + SOUND[10:],  # of 900 tags, so they say
+        SOUND[:-4],  # cut off after the last tag
+        SOUND[:8] + struct.pack("<H", 900) + SOUND[10:],  # claims to have 900 tags
         b"II*\0" + struct.pack("<IH", 8, 1) + AS_LONG,
         b"MM\0*" + struct.pack(">IHHHIHH", 8, 1, 0x112, 3, 1, 6, 0),
     ],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "PNG behind its pixels"])
-def test_a_note_that_is_damaged_elsewhere(tmp_path, exif, kind):
+def test_the_orientation_is_read_beside_damaged_tags(tmp_path, exif, kind):
     if kind == "JPEG":
         content = jpeg(exif)
     elif kind == "WEBP":
@@ -149,7 +149,7 @@ LOST = [
 
 
 @pytest.mark.parametrize("exif", LOST)
-def test_a_note_that_is_lost_is_said(tmp_path, exif):
+def test_a_lost_orientation_is_noted(tmp_path, exif):
     write_classes(tmp_path / "set", {"x": 4, "y": 5}, size=(20, 30, 3))
     for name in ("x/a.jpg", "y/b.jpg"):
         (tmp_path / "set" / name).write_bytes(jpeg(exif))
@@ -168,7 +168,7 @@ def test_a_note_that_is_lost_is_said(tmp_path, exif):
         assert read_image(path).shape == (20, 30)
 
 
-def test_an_empty_note_has_lost_nothing(tmp_path):
+def test_an_empty_exif_loses_no_orientation(tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(b""))
     assert not read(tmp_path / "a.jpg")[1]
 
@@ -202,7 +202,7 @@ NEIGHBOURS = {
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
-def test_pixels_are_read_whatever_stands_beside_them(tmp_path, name):
+def test_pixels_are_read_despite_damaged_metadata(tmp_path, name):
     content = NEIGHBOURS[name]
     (tmp_path / "a").write_bytes(content)
     kind = next(kind for kind in ("JPEG", "GIF", "WebP", "") if kind in name)
@@ -212,7 +212,7 @@ def test_pixels_are_read_whatever_stands_beside_them(tmp_path, name):
     assert not lost
 
 
-def test_a_note_with_a_wrong_sum(tmp_path):
+def test_exif_with_a_wrong_checksum(tmp_path):
     (tmp_path / "a.png").write_bytes(png(chunk(b"eXIf", SOUND, BAD)))
     assert np.array_equal(read(tmp_path / "a.png")[0], np.rot90(PIXELS, -1))
     (tmp_path / "b.png").write_bytes(png(chunk(b"eXIf", SOUND[:12], BAD)))
@@ -220,7 +220,7 @@ def test_a_note_with_a_wrong_sum(tmp_path):
     assert np.array_equal(pixels, PIXELS) and lost
 
 
-def test_damage_of_what_pixels_need_is_still_damage(tmp_path):
+def test_damage_to_what_pixels_need_is_an_error(tmp_path):
     whole = png(chunk(b"tEXt", b"a\0b", BAD))
     for at in (20, len(whole) // 2):  # the width; the pixels
         content = bytearray(whole)
@@ -233,8 +233,8 @@ def test_damage_of_what_pixels_need_is_still_damage(tmp_path):
         picture.read_picture(tmp_path / "a.png", (3, 8, 8))
 
 
-def test_pictures_whose_notes_are_damaged_at_random(tmp_path):
-    """The pixels are those of the whole file, on whatever side; nothing else happens."""
+def test_pictures_with_randomly_damaged_exif(tmp_path):
+    """The pixels are those of the intact file, in whatever orientation; nothing else happens."""
     draw = random.Random(5)
     exif = tiff(6, BEYOND)
     for content in (
@@ -257,7 +257,7 @@ def test_pictures_whose_notes_are_damaged_at_random(tmp_path):
 
 
 def test_scaling_in_strips_is_pillows_own(tmp_path, monkeypatch):
-    """One strip or many rows each, the values are those of scaling the whole picture."""
+    """Whether strips have one row or many, the values are those of scaling the whole picture."""
     from PIL import ImageOps
 
     for number, (size, frame) in enumerate(
@@ -301,8 +301,8 @@ def test_scaling_in_strips_is_pillows_own(tmp_path, monkeypatch):
         ("RGB", "jpg", {"progressive": True}),
     ],
 )
-def test_memory_is_that_of_the_pixels_in_the_files_own_form(tmp_path, mode, ending, options):
-    """8 million pixels: float32 copies of them alone would be 100 MiB."""
+def test_memory_is_bounded_by_the_decoded_pixels(tmp_path, mode, ending, options):
+    """8 million pixels: a float32 copy of them alone would take 100 MiB."""
     side = 2800
     Image.new(mode, (side, side + 40)).save(tmp_path / f"a.{ending}", **options)
     code = (
@@ -335,11 +335,11 @@ def test_memory_is_that_of_the_pixels_in_the_files_own_form(tmp_path, mode, endi
     assert int(done.stdout) < allowed + 24 * 2**20
 
 
-def test_what_takes_too_much_is_named_with_the_way_out(tmp_path, monkeypatch):
+def test_too_large_pictures_are_named_with_a_remedy(tmp_path, monkeypatch):
     write_classes(tmp_path, {"a": 4, "b": 4})
     write(tmp_path / "a" / "large.png", np.zeros((300, 200, 4), np.uint8))
     write(tmp_path / "b" / "large.webp", np.zeros((150, 100, 4), np.uint8))
-    # Of one pixel's width or height: small where they were only counted by their sides.
+    # Only one pixel wide or high: small, if only their sides were counted.
     write(tmp_path / "b" / "sliver.png", np.zeros((1, 70000), np.uint8))
     monkeypatch.setattr(picture, "ROOM", 200_000)
     images = load_images(tmp_path, size=(6, 5))
@@ -358,7 +358,7 @@ def test_what_takes_too_much_is_named_with_the_way_out(tmp_path, monkeypatch):
 
 
 def test_threads_share_the_memory_for_decoding(tmp_path, monkeypatch):
-    """Eight threads at 9,600 bytes each, of 20,000: never more than two at once."""
+    """Eight threads need 9,600 bytes each, out of 20,000: never more than two run at once."""
     path = write(tmp_path / "a.png", noise(1, 40, 40, 3))
     monkeypatch.setattr(picture, "ROOM", 20_000)
     inside, most, lock = [0], [0], threading.Lock()
@@ -384,7 +384,7 @@ def test_threads_share_the_memory_for_decoding(tmp_path, monkeypatch):
     assert picture._room.taken == 0
 
 
-def test_what_a_failed_picture_took_is_given_back(tmp_path):
+def test_a_failed_picture_releases_its_memory(tmp_path):
     content = png()
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
     for _ in range(3):
@@ -406,7 +406,7 @@ def test_a_large_picture_of_a_digit_is_scaled(tmp_path):
     assert read_image(path).shape == (600, 400)
 
 
-def test_pillows_warnings_are_not_the_users(tmp_path):
+def test_pillows_warnings_do_not_reach_the_user(tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(tiff(6, BEYOND)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

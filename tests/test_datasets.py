@@ -50,7 +50,7 @@ SHAPES = [TRAIN_IMAGES.shape, TRAIN_LABELS.shape, TEST_IMAGES.shape, TEST_LABELS
 
 @pytest.fixture
 def small_mnist(monkeypatch, tmp_path):
-    """The loader, told to expect the stand-in; its cache is an empty folder."""
+    """The loader, set to expect the stand-in; its cache is an empty folder."""
     files = tuple(
         idx.IdxFile(name, shape, md5(content))
         for (name, content), shape in zip(CONTENT.items(), SHAPES, strict=True)
@@ -98,7 +98,7 @@ def test_load_mnist_gives_what_the_book_says(folder, normalize, flatten, one_hot
             assert np.array_equal(t.sum(axis=1), np.ones(len(labels)))
         else:
             assert np.array_equal(t, labels)
-        x += 1  # a caller's own array, to write into
+        x += 1  # the caller may write into the arrays
         t += 1
 
 
@@ -147,7 +147,7 @@ def test_damaged_and_foreign_files_are_refused(folder, damage):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_is_read_no_further_than_expected(folder, packed):
-    """Of 30 MiB where 14 bytes are expected, some read ahead is all that may be unpacked."""
+    """The file unpacks to 30 MiB, but only 14 bytes and some read-ahead may be unpacked."""
     content = LABELS + bytes(30 << 20)
     (folder / "train-labels-idx1-ubyte").write_bytes(gzip.compress(content) if packed else content)
     tracemalloc.start()
@@ -187,7 +187,7 @@ def test_the_name_itself_comes_before_other_spellings(folder):
 
 
 def test_names_that_are_not_the_files(folder):
-    """Of the test set, of another set, of half a download."""
+    """Names of the test set, of another set, of half a download."""
     (folder / "train-images-idx3-ubyte.gz").unlink()
     content = CONTENT["train-images-idx3-ubyte"]
     for name in ("test-images", "emnist-train-images.idx3-ubyte", "train-images-idx3-ubyte.part"):
@@ -438,8 +438,8 @@ def test_images_of_mnist_come_back_as_they_are(real_folder, tmp_path):
         image_module.fromarray(image).save(path)
         framed = frame_digit(read_image(path))[0]
         worst.append(np.abs(framed - image / np.float32(image.max())).max())
-    # What is too faint to tell from noise is cut off at the edges, up to 0.1 of ink; once in
-    # a while that moves the centre of mass across a pixel's border.
+    # Ink up to 0.1 is cut off at the edges, as it could be noise; sometimes that moves the centre
+    # of mass across a pixel's border.
     assert np.mean(np.array(worst) <= 0.1) >= 0.99
 
 
@@ -466,7 +466,7 @@ def nobody_at_home() -> None:
 
 @pytest.fixture(params=["no home", "unknown user", "a file in its place"])
 def no_cache(request, small_mnist, monkeypatch, tmp_path):
-    """A cache folder that cannot be had, and a mirror that gives the small MNIST."""
+    """No usable cache folder, and a mirror that has the small MNIST."""
     (tmp_path / "file").touch()
     places = {"unknown user": "~nobodyhere/cache", "a file in its place": str(tmp_path / "file")}
     monkeypatch.setenv("FASTCONV_CACHE_DIR", places.get(request.param, ""))

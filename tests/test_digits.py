@@ -32,8 +32,8 @@ def test_digits_are_split_stratified_and_the_same_each_time(bundled):
 
 def test_digits_are_the_bundled_images_enlarged(bundled):
     (x_train, t_train), (x_test, t_test) = load_digits(flatten=False, normalize=False)
-    # Each bundled image is found once, with its label: 28x28 summed over where it was put
-    # is its own sum times (20/8)^2, but for the edges, so the images correlate at 1.
+    # Each bundled image is found once, with its label. The sum of a 28x28 image is that of the
+    # bundled one times (20/8)^2, except for the edges, so that the images correlate at 1.
     small = bundled.images.reshape(len(bundled.images), -1)
     boxes = np.concatenate([x_train, x_test])[:, 0, 4:24, 4:24].astype(float)
     labels = np.concatenate([t_train, t_test])
@@ -47,7 +47,7 @@ def test_digits_are_the_bundled_images_enlarged(bundled):
     likeness = standard(shrunk) @ standard(halved).T
     best = likeness.argmax(axis=1)
     assert likeness.max(axis=1).min() > 0.98
-    assert len(set(best)) > 1750  # images that differ by little share their best match
+    assert len(set(best)) > 1750  # very similar images may share their best match
     assert (bundled.target[best] == labels).mean() > 0.999
 
 

@@ -1,7 +1,7 @@
-"""On whole numbers every backend gives exactly the same, whatever the order of its sums.
+"""On whole numbers every backend gives exactly the same results, whatever the order of its sums.
 
-The numbers are so small that each sum is a whole number that float32 can hold, so
-the expectation is exact too: it comes from the loops of `naive`.
+The numbers are so small that float32 holds each sum exactly. So the expectation is
+exact too: it comes from the loops of `naive`.
 """
 
 from __future__ import annotations

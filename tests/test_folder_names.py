@@ -16,7 +16,7 @@ from .picture_files import noise, write
 
 
 def make(root, *places):
-    """A picture, each another one, in each of these folders; 'x.txt' and 'x/' are no pictures."""
+    """Put a different picture into each of these folders; 'x.txt' and 'x/' are not pictures."""
     for number, place in enumerate(places):
         if place.endswith("/"):
             (root / place).mkdir(parents=True)
@@ -38,14 +38,14 @@ def listed(root) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     "places, expected",
     [
-        # No folder is called as a part is.
+        # No folder has the name of a part.
         (["cat", "dog"], {("train", "cat"), ("train", "dog")}),
         (["cat/young", "dog/old"], {("train", "cat"), ("train", "dog")}),
         (["invalid", "trainer"], {("train", "invalid"), ("train", "trainer")}),
-        # Those that are hold no images (yet).
+        # Those that do hold no images (yet).
         (["cat", "dog", "train/"], {("train", "cat"), ("train", "dog")}),
         (["cat", "dog", "test/a.txt", "val/deep/"], {("train", "cat"), ("train", "dog")}),
-        # All are, with folders of classes.
+        # All do, and hold folders of classes.
         (["train/cat", "test/cat"], {("train", "cat"), ("test", "cat")}),
         (["train/cat", "test/dog"], {("train", "cat"), ("test", "dog")}),
         (["train/cat", "valid/cat"], {("train", "cat"), ("val", "cat")}),
@@ -53,10 +53,10 @@ def listed(root) -> set[tuple[str, str]]:
         (["training/cat", "testing/cat"], {("train", "cat"), ("test", "cat")}),
         (["Training/cat", "validation/dog"], {("train", "cat"), ("val", "dog")}),
         (["train/cat", "train/dog"], {("train", "cat"), ("train", "dog")}),
-        # Inside of a part, every folder is a class.
+        # Inside a part, every folder is a class.
         (["train/valid", "train/invalid"], {("train", "valid"), ("train", "invalid")}),
         (["train/bus", "train/train/steam"], {("train", "bus"), ("train", "train")}),
-        # One holds loose images only: they have no class.
+        # One holds only loose images, which have no class.
         (["train/cat", "train/dog", "test"], {("train", "cat"), ("train", "dog")}),
         # Folders beside them hold no images.
         (["train/cat", "test/cat", "lists/a.txt"], {("train", "cat"), ("test", "cat")}),
@@ -91,7 +91,7 @@ def test_what_may_be_a_part_or_a_class_is_refused(tmp_path, places, shown, first
     assert shown in message
     for way_out in (f"move them into one folder: {root}/train/{first}, ", "away", ".csv"):
         assert way_out in message
-    # The way out, gone.
+    # Do what the message suggests.
     names = {place.split("/")[0] for place in places}
     (root / "new" / "train").mkdir(parents=True)
     for name in names:
@@ -125,7 +125,7 @@ HIDDEN = [".ipynb_checkpoints", ".git", ".Trash-1000", ".AppleDouble", ".Trashes
 
 @pytest.mark.parametrize("name", SYSTEMS + HIDDEN)
 def test_folders_that_systems_make_are_left_out(tmp_path, name):
-    # Beside the classes, inside of one, and below pictures of the same names, as a Synology does.
+    # Beside the classes, inside one, and with pictures of the same names, as a Synology does.
     make(tmp_path, "a", "b", name, f"a/{name}/1.jpg", f"b/deep/{name}", "b/deep")
     for place in ("Thumbs.db", "desktop.ini", ".DS_Store", "._0.png"):
         (tmp_path / "a" / place).write_bytes(b"?")
@@ -144,7 +144,7 @@ def test_in_parts_and_without_images(tmp_path):
 
 
 def bar(monkeypatch, *barred):
-    """Let folders be such as this user may not list: root, who runs tests too, may list all."""
+    """Make folders unlistable, by a patch: tests may run as root, who may list all."""
     whole = os.scandir
 
     def scandir(place="."):
@@ -174,7 +174,7 @@ def test_a_data_set_that_cannot_be_listed(tmp_path, monkeypatch):
     bar(monkeypatch, tmp_path / "set")
     with pytest.raises(DataCorrupt, match="set: the folder cannot be listed: no permission"):
         load_images(tmp_path / "set")
-    # What lies in a folder called as a part may be images: nobody guesses.
+    # A folder with the name of a part may hold images, so that the choice is refused.
     monkeypatch.undo()
     bar(monkeypatch, tmp_path / "set" / "train")
     with pytest.raises(DataCorrupt, match="train may be a class or the part"):
@@ -196,7 +196,7 @@ def test_a_folder_deeper_than_pythons_stack(tmp_path, monkeypatch):
     try:
         labels = Counter(entry.label for entry in list_folder(tmp_path).entries)
     finally:
-        for _ in range(depth):  # too deep for those who clean up
+        for _ in range(depth):  # too deep for pytest's own cleaning up
             os.chdir("..")
             Path("d").rmdir()
     assert labels == {"a": 1, "b": 1}

@@ -1,6 +1,6 @@
-"""What no caller and no file may do: hand a kernel an array that was not looked at.
+"""No caller and no file may get an unchecked array into a kernel.
 
-Optimizers' state, averages, the best weights, what backward uses of forward, derived classes.
+Ways in: optimizers' state, averages, best weights, what backward uses of forward, derived classes.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def test_a_state_of_another_dtype_is_refused_and_the_old_one_stays(name, wrong):
 @pytest.mark.parametrize("cut", [lambda a: a[:1], lambda a: a.reshape(-1), lambda a: a[0, 0]])
 @pytest.mark.parametrize("name", KEEPING)
 def test_a_state_of_another_shape_is_refused_by_the_first_step(backend, name, cut):
-    """Where the parameters are known, at once; else when they are seen, before one has changed."""
+    """At once if the parameters are known, else when they are seen, before any has changed."""
     optimizer, params = trained(name)
     state = {key: a if key == "iter" else cut(a) for key, a in state_of(optimizer).items()}
     before = state_of(optimizer)
@@ -133,7 +133,7 @@ def test_states_of_different_parameters_are_refused():
     [-1, 2**53 + 1, np.uint64(2**64 - 1), 2.0, np.nan, True, "3", 3 + 0j, [3], None],
     ids=str,
 )
-def test_a_number_of_steps_that_is_none_is_refused(steps):
+def test_an_invalid_number_of_steps_is_refused(steps):
     optimizer, _ = trained("adam")
     state = state_of(optimizer)
     with pytest.raises(WeightsError, match="'iter' must be a whole number from 0 to"):
@@ -201,7 +201,7 @@ def test_what_a_step_changes_shares_no_memory():
         params["W"] = a
         with pytest.raises(ArgumentError, match="v shares memory"):
             adam.update(params, {"W": np.ones(12)})
-    columns = np.ones((12, 2))  # beside each other is not on each other
+    columns = np.ones((12, 2))  # interleaved columns do not overlap
     adam, params = trained("adam", 12)
     params["W"], adam.m["W"] = columns[:, 0], columns[:, 1]
     adam.update(params, {"W": np.ones(12)})
@@ -209,7 +209,7 @@ def test_what_a_step_changes_shares_no_memory():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gradient_on_the_parameters_memory_is_read_before_it_changes(backend, name):
-    """As x*x/2 has it, whose gradient is x; and one that lies a number further."""
+    """As for x*x/2, whose gradient is x; and for one that is shifted by a number."""
     memory = np.linspace(1, 2, 40_001)
     for shift in (0, 1):
         params = {"W": memory[:40_000].copy()}
@@ -351,7 +351,7 @@ def test_a_validation_that_cannot_have_been(numbers):
 @pytest.mark.parametrize(
     "wrong", [np.full((4, 6), "1"), np.ones((4, 6), complex), np.full((4, 6), None)]
 )
-def test_weights_that_are_no_numbers(wrong):
+def test_weights_that_are_not_numbers(wrong):
     network = run().network
     before = network.state()
     with pytest.raises(WeightsError, match="W1 must be real numbers"):
@@ -448,7 +448,7 @@ def test_the_input_that_a_layer_shows_may_be_given_another_shape(backend, name):
 
 
 def test_labels_that_change_after_forward(backend):
-    """Backward finds a place in memory by them."""
+    """Backward uses them as places in memory."""
     loss, t = SoftmaxWithLoss(backend=backend), np.array([0, 2, 1])
     loss.forward(images(3, 3), t)
     expected = loss.backward()
@@ -496,7 +496,7 @@ def test_statistics_that_do_not_fit_a_convolution_are_not_folded_into_it(backend
 
 
 class Metres(np.ndarray):
-    """An array with a unit, of the kind that changes what NumPy's functions do."""
+    """An array with a unit, whose class changes what NumPy's functions do."""
 
     def __array_ufunc__(self, *arguments, **named):
         raise AssertionError("computed by the derived class")

@@ -1,4 +1,4 @@
-"""Shape arithmetic by hand: sizes, defaults, limits, and what the messages say of them."""
+"""Shape arithmetic by hand: sizes, defaults, limits, and their messages."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_a_geometry_by_hand_is_not_dilated():
 @pytest.mark.parametrize(
     ("size", "window", "stride", "pad", "floor", "ceil"),
     [
-        # torch.nn.MaxPool2d(window, stride, pad, ceil_mode=False / True) of so many rows
+        # torch.nn.MaxPool2d(window, stride, pad, ceil_mode=False / True) on so many rows
         (6, 3, 2, 0, 2, 3),
         (7, 3, 2, 0, 3, 3),
         (5, 2, 2, 0, 2, 3),
-        (6, 2, 3, 0, 2, 2),  # one more would begin behind the image
+        (6, 2, 3, 0, 2, 2),  # one more would begin past the image
         (4, 2, 3, 1, 2, 2),
         (5, 3, 3, 1, 2, 2),  # one more would begin at the first row of the padding
-        (6, 3, 3, 1, 2, 3),  # it begins at the last row of the image
+        (6, 3, 3, 1, 2, 3),  # the last begins at the last row of the image
         (5, 1, 3, 0, 2, 2),
     ],
 )
@@ -65,7 +65,7 @@ def test_an_axis_may_be_as_long_as_31_bits_count():
 
 
 def told(*parts: object) -> str:
-    """A pattern of a message that says these, in this order."""
+    """A pattern for a message with these parts, in this order."""
     return ".*".join(re.escape(str(part)) for part in parts)
 
 
@@ -80,7 +80,7 @@ def test_a_padded_image_has_31_bits_of_pixels():
 
 
 def test_a_padded_image_has_as_many_pixels_as_two_images():
-    """Of 40000 x 60000: 60000 * 80000 is twice as much, 60002 * 80002 is more."""
+    """For 40000 x 60000: 60000 * 80000 is twice as much, 60002 * 80002 is more."""
     h, w = 40000, 60000
     assert window_geometry("test", (1, 1, h, w), 1, 1, 1, 10000).ow == 80000
     with pytest.raises(ShapeError, match=told("= 60002 high", "= 80002 wide")):
@@ -132,7 +132,7 @@ def test_a_float_of_any_number():
 
 
 @pytest.mark.parametrize("value", ["1", b"1", None, [1], 10**400, "x" * 200])
-def test_what_is_no_float(value):
+def test_values_that_are_not_floats(value):
     with pytest.raises(ArgumentError) as caught:
         as_float("op", "fill", value)
     message = str(caught.value)

@@ -23,7 +23,7 @@ from .geometries import SEEDS, THREADS, numbers, whole_numbers
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
 
-# Channels and filters of a group, and how many groups.
+# Channels and filters of a group, and the number of groups.
 GROUPS = st.sampled_from(
     [(1, 1, 1), (1, 1, 7), (1, 1, 33), (1, 2, 5), (3, 2, 1), (4, 4, 8), (5, 3, 3), (8, 17, 2)]
 )
@@ -75,7 +75,7 @@ def test_backward(backend, dtype, problem, seed, threads, input_gradient):
     got = call_kernel(selection.active(backend), "conv2d_grouped_backward", **given_)
     dx, dweight, dbias = naive.conv2d_gradients(dout, x, weight, *numbers_of(g, groups))
     assert ("dx" in got) == input_gradient
-    # With few terms of both signs a sum may be small; its rounding is that of its terms.
+    # With few terms of both signs a sum may be small; its error is relative to its terms.
     if input_gradient:
         assert_close(got["dx"], dx, dtype=dtype, scale=np.abs(dout).sum())
     assert_close(got["dweight"], dweight, dtype=dtype, scale=np.abs(dout).sum())
@@ -110,7 +110,7 @@ def test_without_groups_and_dilation_it_is_the_plain_convolution(backend, dtype)
         assert_close(result, expected, dtype=dtype)
 
 
-# What networks are made of: (C, FN, H, W), window, stride, pad, dilation, groups.
+# Shapes from real networks: (C, FN, H, W), window, stride, pad, dilation, groups.
 NETWORKS = {
     "MobileNet": ((32, 32, 14, 13), 3, 1, 1, 1, 32),
     "MobileNet, stride 2": ((48, 48, 13, 14), 3, 2, 1, 1, 48),
@@ -144,7 +144,7 @@ def test_pytorch_agrees(backend, dtype, name):
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_a_network_trains_with_it(backend, groups):
-    """Which it does layer by layer: it is no part of a block, and the plan says no algorithm."""
+    """It runs layer by layer, is never fused, and `describe` names no algorithm for it."""
     rng = np.random.default_rng(0)
 
     def weights(*shape):
@@ -224,7 +224,7 @@ def test_bad_gradients(backend):
 @pytest.mark.parametrize("window", [(1, 1, 1), (2, 1, 1), (1, 2, 2)], ids=str)
 @pytest.mark.parametrize("sizes", [(12, 12, 4), (12, 8, 4), (9, 15, 3), (10, 20, 5), (6, 6, 6)])
 def test_what_is_not_finite_stays_in_its_group(backend, dtype, sizes, window, value):
-    """And in its image: in the output, in the gradient of the input, and in that of weights."""
+    """And in its image: in the output, and in the gradients of the input and the weights."""
     (c, filters, groups), (stride, pad, dilation) = sizes, window
     own, mine = slice(c // groups, None), slice(filters // groups, None)
     rng = np.random.default_rng(0)
@@ -251,7 +251,7 @@ def test_what_is_not_finite_stays_in_its_group(backend, dtype, sizes, window, va
 
 
 def test_groups_of_finite_numbers_whose_sum_is_not(backend):
-    """Numbers near the largest of float32, which say nothing about NaN."""
+    """Numbers near float32's largest, whose infinite sum must not be taken for NaN."""
     x = np.full((1, 8, 5, 5), 2e38, np.float32)
     weight = np.full((8, 2, 1, 1), 0.25, np.float32)
     out, _ = ops.conv2d_grouped_forward(x, weight, None, 1, 0, 1, 4, backend)

@@ -55,7 +55,7 @@ def test_paper_and_place_and_size_make_no_difference(image_module, strokes):
     for picture in (dark_on_light, moved):
         np.testing.assert_allclose(frame_digit(picture), expected, atol=1e-5)
     larger = np.kron(strokes, np.ones((3, 3))).astype(np.float32)
-    assert np.abs(frame_digit(larger) - expected).max() < 0.2  # resampled, so only alike
+    assert np.abs(frame_digit(larger) - expected).max() < 0.2  # resampled, so only similar
     assert np.abs(frame_digit(larger) - expected).mean() < 0.01
 
 
@@ -83,7 +83,7 @@ def test_a_photo_is_turned_as_the_camera_was(image_module, strokes, tmp_path):
     assert np.abs(read_image(path) - upright).mean() < 0.01
 
 
-def test_files_that_are_no_pictures(image_module, strokes, tmp_path):
+def test_files_that_are_not_pictures(image_module, strokes, tmp_path):
     with pytest.raises(DataNotFound, match="no such file"):
         read_image(tmp_path / "missing.png")
     text = tmp_path / "text.png"

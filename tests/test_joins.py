@@ -18,7 +18,7 @@ def counted(*shape, dtype=np.float64):
 
 
 def in_layout(array, table):
-    """Whether images lie as the kernels of a backend want them."""
+    """Whether images are in the layout of a backend's kernels."""
     if table.layout == "channels_last":
         array = array.transpose(0, 2, 3, 1)
     return array.flags.c_contiguous
@@ -187,13 +187,13 @@ def test_float16_and_whole_numbers_become_what_is_computed_in(backend):
         (lambda x: ops.add(x, x.astype("U1")), DTypeError, "add: .*<U1"),
     ],
 )
-def test_what_is_refused(call, error, told):
+def test_refused_arguments(call, error, told):
     with pytest.raises(error, match=f"^{told}"):
         call(counted(2, 3, 5, 4))
 
 
 def test_no_channels(backend):
-    """Between zeros to channels: nothing but zeros; of their gradient nothing."""
+    """Padding no channels gives only zeros, and an empty gradient."""
     x = np.ones((2, 0, 4, 4))
     np.testing.assert_array_equal(ops.subsample(x, 2, 3, backend), np.zeros((2, 3, 2, 2)))
     dx = ops.subsample_backward(np.ones((2, 3, 2, 2)), 2, x.shape, backend)

@@ -1,4 +1,4 @@
-"""What forward kept for backward: layers show it, and whoever changes its shape is told."""
+"""Arrays that forward kept for backward: layers show them, and a changed shape is an error."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_kept_array_of_another_shape_is_named(backend, op, field, name, backwa
 
 @pytest.mark.parametrize(("op", "field", "name", "backward", "forward"), CASES)
 def test_a_kept_array_in_other_memory_is_as_good(backend, op, field, name, backward, forward):
-    """As copies have it that pickle makes."""
+    """As in a pickle's copies."""
     out, context = forward(backend)
     changed = dataclasses.replace(context, **{field: np.asfortranarray(getattr(context, field))})
     expected = backward(context, out)

@@ -1,7 +1,7 @@
 """The kernel table, kernel by kernel, against the loops of `naive`.
 
-`call_kernel` makes the calls: read-only inputs and outputs full of garbage, in the
-backend's memory layout, on odd addresses, between guards.
+`call_kernel` makes the calls: with read-only inputs and outputs full of garbage, in the
+backend's memory layout, at odd addresses, between guards.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIGNS = [0.0, -0.0, 1.5, -1.5, 1e-30, -1e-30, np.inf, -np.inf, np.nan]
 
 
 def on_threads(name: str, threads: int):
-    """The table, told how many threads to use."""
+    """The table, on this number of threads."""
     fastconv.set_num_threads(threads)
     return selection.active(name)
 
@@ -85,7 +85,7 @@ def test_conv2d_backward(backend, dtype, g, filters, seed, threads, input_gradie
     if input_gradient:
         assert_close(out["dx"], dx, dtype=dtype)
     assert_close(out["dweight"], dweight, dtype=dtype)
-    # With few terms of both signs the sum may be small; its rounding is that of its terms.
+    # With few terms of both signs the sum may be small; its error is relative to its terms.
     assert_close(out["dbias"], dbias, dtype=dtype, scale=np.abs(dout).max(initial=0) or None)
 
 
@@ -106,7 +106,7 @@ def test_conv2d_of_every_pair_of_channel_counts(table, dtype, channels, filters)
 
 @cache
 def many_channels(images, side, stride, pad):
-    """A convolution of whole numbers, and by hand its gradients: the same for every backend."""
+    """A convolution of whole numbers and its gradients by hand, the same for every backend."""
     draw = whole_numbers(side, np.dtype(np.float64))
     g = window_geometry("test", (images, 280, 23, 5), side, side, stride, pad)
     x, weight, dout = draw(*g.input_shape), draw(270, g.c, side, side), draw(*g.output_shape(270))
@@ -140,7 +140,7 @@ def test_conv2d_gradients_of_many_channels(backend, dtype, images, side, stride,
     ("channels", "side", "stride", "size"), [(900, 1, 1, 7), (120, 3, 1, 7), (130, 3, 2, 9)]
 )
 def test_what_follows_a_long_sum(backend, dtype, channels, side, stride, size, relu):
-    """It comes once, behind the last part of the sum: exact sums, of several tiles and lines."""
+    """It is applied once, after the last part of the sum: exact sums, several tiles and lines."""
     config.set_conv_algorithm("direct")
     draw = whole_numbers(channels, np.dtype(dtype))
     g = window_geometry("test", (2, channels, size, size), side, side, stride, side // 2)
@@ -165,9 +165,9 @@ def test_what_follows_a_long_sum(backend, dtype, channels, side, stride, size, r
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_conv2d_keeps_a_broken_pixel_to_the_windows_that_see_it(backend, dtype, rng, value):
-    """Lanes that are filled up with zeros, or padding, must not carry it elsewhere.
+    """Lanes that are padded with zeros, or padding, must not carry it elsewhere.
 
-    Of the direct way; other algorithms spread it over a tile, see test_blocks.
+    This is for direct convolution; other algorithms spread it over a tile, see test_blocks.
     """
     config.set_conv_algorithm("direct")
     table = selection.active(backend)
@@ -249,7 +249,7 @@ def test_relu(backend, dtype, size, threads):
     expected, mask = naive.relu(x)
     np.testing.assert_array_equal(out["out"], expected)
     np.testing.assert_array_equal(out["mask"], mask)
-    # Each of the odd values as a gradient, where it passes and where it does not.
+    # Each odd value as a gradient, both where it passes and where it does not.
     for passes in (mask, 1 - mask):
         dx = call_kernel(table, "relu_backward", dout=x, mask=passes.astype(np.uint8))
         np.testing.assert_array_equal(
@@ -268,9 +268,9 @@ def test_batchnorm(backend, dtype, n, d, seed, threads):
     out = call_kernel(table, "batchnorm_train", x=x, gamma=gamma, beta=beta, epsilon=1e-6)
     names = ("out", "normalized", "mean", "variance")
     for name, expected in zip(names, naive.batchnorm_train(x, gamma, beta), strict=True):
-        # The mean and the variance are as good as the numbers they are made from.
+        # Errors of mean and variance are relative to the numbers they are made from.
         scale = {"mean": np.abs(x).max(), "variance": np.abs(x).max() ** 2}.get(name)
-        # What is off in x - mean is divided by the deviation, which may be small.
+        # An error in x - mean is divided by the deviation, which may be small.
         if name in ("out", "normalized") and n > 1:
             deviation = np.sqrt(naive.batchnorm_train(x, gamma, beta)[3].min() + 1e-6)
             scale = max(1.0, np.abs(x).max() / deviation)
@@ -303,7 +303,7 @@ def test_batchnorm_backward(backend, dtype, n, d, seed, threads):
     )
     dx, dgamma, dbeta = naive.batchnorm_gradients(dout, x, gamma)
     terms = np.abs(dout).max()
-    # dx is dout less its mean and less its share of x: little is left of few rows.
+    # dx is dout less what is constant and what is proportional to x: few rows nearly cancel.
     steepest = (np.abs(gamma) / np.sqrt(variance + 1e-6)).max()
     assert_close(out["dx"], dx, dtype=dtype, scale=steepest * terms)
     assert_close(out["dgamma"], dgamma, dtype=dtype, scale=n * terms)
@@ -325,7 +325,7 @@ def test_softmax_cross_entropy(backend, dtype, n, m, seed, threads, spread, smoo
     how = {"labels": labels, "smoothing": smoothing}
     out = call_kernel(table, "softmax_cross_entropy_forward", scores=scores, **how)
     expected = naive.softmax(scores)
-    # exp(score - largest) is off by the rounding of the difference, absolute and not relative.
+    # exp(score - largest) has the absolute rounding error of the difference.
     scale = max(1.0, np.abs(scores).max())
     assert_close(out["probabilities"], expected, dtype=dtype, scale=scale)
     probabilities = out["probabilities"].astype(float)
@@ -344,7 +344,7 @@ def test_softmax_cross_entropy(backend, dtype, n, m, seed, threads, spread, smoo
         **how,
     )
     expected = naive.softmax_cross_entropy_gradient(probabilities, labels, 0.25, smoothing)
-    # Near 0 the rounding of the smoothed label, a number of about 1, is what is left.
+    # Near 0, what remains is the rounding error of the smoothed label, which is about 1.
     assert_close(out["dscores"], expected, dtype=dtype, scale=0.25 if smoothing else None)
 
 
@@ -372,12 +372,12 @@ def test_adam_update(backend, dtype, size, seed, threads):
         expected["m"].append(state["m"])
         expected["v"].append(state["v"])
     for name, values in expected.items():
-        # Element by element a few roundings: no large one may hide the error of another.
+        # A few roundings, element by element: no large value may hide the error of another.
         np.testing.assert_allclose(out[name], values, rtol=0, atol=50 * np.finfo(dtype).eps)
 
 
 def test_adam_keeps_no_subnormal_moments(table, dtype):
-    """Those of dead units would stay subnormal, and slow, for ever; NaN stays NaN."""
+    """Those of dead units would stay subnormal and slow for ever; NaN stays NaN."""
     smallest = float(np.finfo(dtype).smallest_normal)
     first = np.array([1.05, 1.2, -1.05, 0.25, np.nan, 0], dtype) * dtype.type(smallest)
     second = np.array([1.0005, 1.2, 0.5, 0, 1.2, np.nan], dtype) * dtype.type(smallest)
@@ -393,7 +393,7 @@ def test_adam_keeps_no_subnormal_moments(table, dtype):
         beta2=0.999,
         epsilon=1e-7,
     )
-    # 0.9 and 0.999 of them, where that is a normal number.
+    # 0.9 and 0.999 of the moments, if that is a normal number.
     np.testing.assert_allclose(
         out["m"], [0, 1.08 * smallest, 0, 0, np.nan, 0], rtol=8 * np.finfo(dtype).eps
     )

@@ -115,7 +115,7 @@ def test_label_smoothing_spreads_a_share_of_each_label(backend, draw, dtype):
 
 
 def test_the_smoothed_loss_of_a_hopeless_score_is_exact(backend, dtype):
-    """The book's 1e-7 would hide the very classes that smoothing is about."""
+    """The book's 1e-7 would hide the very classes that smoothing acts on."""
     layer = SoftmaxWithLoss(backend, label_smoothing=0.2)
     assert layer.forward(np.array([[1000, 0]], dtype), np.array([0])) == pytest.approx(100)
 
@@ -250,7 +250,7 @@ def test_convolution(backend, draw, dtype):
 
 @pytest.mark.parametrize("name", ["Affine", "Convolution"])
 def test_without_a_bias_only_the_weight_is_trained(backend, draw, dtype, name):
-    """And all else is as with a bias of zeros."""
+    """Everything else is as with a bias of zeros."""
     weight, x = (draw(12, 7) if name == "Affine" else draw(7, 3, 2, 2)), draw(2, 3, 2, 2)
     plain = getattr(layers, name)(weight, backend=backend)
     zero = getattr(layers, name)(weight, np.zeros(7, dtype), backend=backend)

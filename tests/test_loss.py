@@ -54,7 +54,7 @@ def test_labels_of_every_kind(backend, dtype, t, smoothing):
 
 
 def test_the_labels_are_a_copy(backend):
-    """The caller's array may change before backward, to what no kernel could take."""
+    """The caller's array may change before backward, to values that no kernel could take."""
     t = np.array(LABELS)
     _, context = ops.softmax_cross_entropy_forward(SCORES, t, backend)
     expected = ops.softmax_cross_entropy_backward(context)
@@ -63,8 +63,8 @@ def test_the_labels_are_a_copy(backend):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
-def test_targets_that_are_no_labels(backend, dtype, smoothing):
-    """As in the book: the loss of their largest entries, the gradient towards all of them."""
+def test_soft_targets(backend, dtype, smoothing):
+    """As in the book: the loss is that of their largest entries, the gradient pulls towards all."""
     scores = SCORES.astype(dtype)
     t = np.array([[0.1, 0.6, 0.3], [0.5, 0.5, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, 0.0]], dtype)
     loss, context = ops.softmax_cross_entropy_forward(scores, t, backend, smoothing=smoothing)
@@ -81,7 +81,7 @@ def test_targets_that_are_no_labels(backend, dtype, smoothing):
 
 
 def test_one_soft_sample(backend, dtype):
-    """By itself, and by default as it is: neither halved nor doubled."""
+    """A single sample's gradient is neither halved nor doubled."""
     t = np.array([[0.5, 0.25, 0.25]])
     _, context = ops.softmax_cross_entropy_forward(SCORES[:1].astype(dtype), t, backend)
     gradient = ops.softmax_cross_entropy_backward(context)
@@ -136,7 +136,7 @@ def test_no_samples(backend, t):
         (ONE_HOT.astype(complex), "one-hot labels must be numbers, got dtype complex128"),
     ],
 )
-def test_labels_that_are_none(t, said):
+def test_invalid_labels(t, said):
     with pytest.raises(LabelError, match=f"^softmax_cross_entropy: {said}"):
         ops.softmax_cross_entropy_forward(SCORES, t)
     with pytest.raises(LabelError, match=f"^mine: {said}"):
@@ -144,7 +144,7 @@ def test_labels_that_are_none(t, said):
 
 
 @pytest.mark.parametrize("smoothing", [-0.001, 1, 1.5, math.nan, "0.1", None, [0.1]])
-def test_a_smoothing_that_is_none(smoothing):
+def test_invalid_smoothing(smoothing):
     with pytest.raises(ArgumentError) as caught:
         ops.softmax_cross_entropy_forward(SCORES, LABELS, smoothing=smoothing)
     message = str(caught.value)
@@ -161,13 +161,13 @@ def test_scores_of_another_shape(shape):
     assert str(caught.value).endswith(f"M at least 1, got shape {shape}")
 
 
-def test_scores_that_are_no_numbers():
+def test_scores_that_are_not_numbers():
     with pytest.raises(DTypeError, match=r"^softmax_cross_entropy: .*complex128"):
         ops.softmax_cross_entropy_forward(SCORES.astype(complex), LABELS)
 
 
 def test_probabilities_that_were_given_another_shape(backend):
-    """A layer shows them, and whoever looks may do so."""
+    """A layer shows them, so that users may change them."""
     _, context = ops.softmax_cross_entropy_forward(SCORES, LABELS, backend)
     context.probabilities = context.probabilities[:2]
     with pytest.raises(ShapeError, match=r"backward: y.* has shape \(2, 3\), expected \(4, 3\)"):

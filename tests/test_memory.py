@@ -1,4 +1,4 @@
-"""Memory of large results is used again, and never while somebody holds them."""
+"""Memory of large results is reused, but never while something refers to them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory._current, "pool", memory.Pool(memory.MOST))
 
 
-def test_memory_that_nobody_holds_is_used_again() -> None:
+def test_free_memory_is_reused() -> None:
     first = memory.empty(LARGE, np.float32)
     place = address(first)
     del first
@@ -51,7 +51,7 @@ def test_memory_that_nobody_holds_is_used_again() -> None:
     ],
     ids=["array", "slice", "view", "buffer", "dlpack", "pointer"],
 )
-def test_memory_that_somebody_holds_is_left_alone(hold: object) -> None:
+def test_memory_in_use_is_left_alone(hold: object) -> None:
     held = hold(memory.empty(LARGE, np.float32))  # type: ignore[operator]
     (kept,) = memory._current.pool.kept
     kept[:] = 1
@@ -115,7 +115,7 @@ def images(*sizes: int) -> list[np.ndarray]:
 
 
 def plain(backend: str) -> Network:
-    """Convolutions with ReLU in a row: each draws an output of 8 channels, nothing else large."""
+    """A row of convolutions with ReLU: each draws an output of 8 channels, nothing else large."""
     rng = np.random.default_rng(0)
     found: list[layers.Layer] = []
     for channels in (3, 8, 8, 8):
@@ -145,7 +145,7 @@ def network() -> Network:
 
 @pytest.fixture
 def allocations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of memory that pools have newly asked for, all of them."""
+    """The sizes of all memory that pools have newly allocated."""
     sizes: list[int] = []
 
     def empty(shape: object, dtype: object) -> np.ndarray:
@@ -163,7 +163,7 @@ def test_one_size_keeps_two_outputs_of_a_row(network: Network) -> None:
     for _ in range(5):
         network.predict(x)
     output = 8 * 256 * 256 * 4
-    # Each layer's input and output, and what the kernels need besides, which is far less.
+    # Each layer's input and output, and the kernels' scratch, which is far less.
     assert 2 * output <= kept(network) < 3 * output
 
 
@@ -181,7 +181,7 @@ def test_random_sizes_keep_twice_the_largest(network: Network) -> None:
         assert kept(network) <= 2 * largest
 
 
-def test_what_a_large_one_needed_goes_when_only_small_ones_follow(network: Network) -> None:
+def test_memory_of_a_large_size_is_freed_when_only_small_ones_follow(network: Network) -> None:
     large, small = images(320, 64)
     network.predict(large)
     before = kept(network)
@@ -250,7 +250,7 @@ def test_idle_threads_keep_nothing_of_their_own(network: Network) -> None:
         together.wait()
         network.predict(x)
         done.release()
-        leave.wait(60)  # a thread that stays, as those of a server do
+        leave.wait(60)  # a thread that stays, as in a server
 
     threads = [threading.Thread(target=work) for _ in range(50)]
     for thread in threads:
@@ -265,7 +265,7 @@ def test_idle_threads_keep_nothing_of_their_own(network: Network) -> None:
             thread.join()
 
 
-def test_two_threads_that_predict_at_once_use_memory_again(
+def test_two_threads_that_predict_at_once_reuse_memory(
     network: Network, allocations: list[int]
 ) -> None:
     (x,) = images(128)
@@ -283,7 +283,7 @@ def test_two_threads_that_predict_at_once_use_memory_again(
         allocations.clear()
         for _ in range(10):
             list(pool.map(both.predict, [x] * 2))
-    # Which of them is ahead is for chance to say; but hardly anything is asked for twice.
+    # Chance decides which is ahead, but hardly anything is allocated twice.
     large = sum(size for size in allocations if size >= memory.LEAST)
     assert large < 10 * 2 * need(network, x) / 4
 
@@ -294,7 +294,7 @@ def test_a_network_that_is_gone_keeps_nothing() -> None:
     network.predict(x)
     blocks = [weakref.ref(block) for block in network._executor.pool.kept]
     assert blocks and all(block() is not None for block in blocks)
-    gc.disable()  # without any help
+    gc.disable()  # must work without it
     try:
         del network
         assert all(block() is None for block in blocks)
@@ -303,7 +303,7 @@ def test_a_network_that_is_gone_keeps_nothing() -> None:
 
 
 def test_a_loss_without_a_gradient_keeps_no_activations(network: Network) -> None:
-    """All that `loss` drew is free afterwards, to be used by what comes next."""
+    """All that `loss` drew is free afterwards for what comes next."""
     (x,) = images(128)
     network.loss(x, [1])
     pool = network._executor.pool
@@ -314,7 +314,7 @@ def test_a_loss_without_a_gradient_keeps_no_activations(network: Network) -> Non
     assert all(free)
 
 
-def test_a_prediction_is_held_by_nobody_but_the_caller(network: Network) -> None:
+def test_only_the_caller_refers_to_a_prediction(network: Network) -> None:
     (x,) = images(128)
     network.predict(x)
     pool = network._executor.pool

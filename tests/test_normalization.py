@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each channel: taken, applied, undone, kept."""
+"""Mean and standard deviation of each channel: measured, applied, undone, kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front door to the kernels: any memory, any odd value, any dtype, inputs left alone."""
+"""`ops` takes any memory, odd values and any dtype, and leaves inputs alone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NARROW = [np.float16, np.int64, np.uint8, np.bool_]
 
 @pytest.fixture(params=MEMORY)
 def memory(request):
-    """Turns an array into one of the same values in memory of an odd kind."""
+    """Puts an array's values into an odd kind of memory."""
     return lambda array: in_memory(request.param, array)
 
 
 @pytest.fixture(params=VALUES)
 def x(request, rng, dtype):
-    """Images of odd values or shape."""
+    """Images with odd values or an odd shape."""
     return images(request.param, rng, dtype)
 
 
@@ -115,7 +115,7 @@ def test_relu_in_any_memory(backend, dtype, rng, memory, shape):
 
 def test_batchnorm_in_any_memory(backend, dtype, rng, memory):
     x, dout = (memory(rng.standard_normal((6, 5)).astype(dtype)) for _ in range(2))
-    # Not all of one value, as the broadcast memory would make them: that has no variance.
+    # Broadcast memory would make all rows equal, without any variance.
     x = x if x.strides[0] else rng.standard_normal((6, 5)).astype(dtype)
     gamma, beta, mean, variance = (
         memory(rng.random(5).astype(dtype) + dtype.type(0.5)) for _ in range(4)
@@ -132,7 +132,7 @@ def test_batchnorm_in_any_memory(backend, dtype, rng, memory):
     assert_close(batch_variance, expected[3], dtype=dtype)
     assert_close(inferred, naive.batchnorm_infer(x, gamma, beta, mean, variance), dtype=dtype)
     for got, gradient in zip(gradients, naive.batchnorm_gradients(dout, x, gamma), strict=True):
-        # Constant rows of dout leave no gradient but rounding.
+        # With constant rows of dout the gradient is only rounding noise.
         assert_close(got, gradient, dtype=dtype, scale=10 * np.abs(np.asarray(dout)).max())
 
 
@@ -151,7 +151,7 @@ def test_softmax_cross_entropy_in_any_memory(backend, dtype, rng, memory):
 
 @pytest.mark.parametrize("kind", [kind for kind in MEMORY if kind not in UNWRITABLE])
 def test_adam_update_in_any_memory(backend, dtype, rng, kind):
-    """Parameters are changed where they are, also where their memory is odd."""
+    """Parameters are changed in place, even in odd memory."""
     values = [rng.standard_normal((3, 4)).astype(dtype) for _ in range(4)]
     values[3] **= 2
     param, grad, m, v = (in_memory(kind, array) for array in values)
@@ -229,7 +229,7 @@ def test_batchnorm_of_no_rows(backend, dtype):
 
 
 def test_batchnorm_of_one_row_and_of_equal_rows(backend, dtype):
-    """No variance at all: epsilon keeps the result finite, and it is beta."""
+    """Without any variance epsilon keeps the result finite: it is beta."""
     gamma, beta = np.array([2, 3], dtype), np.array([5, -1], dtype)
     for rows in (1, 4):
         x = np.tile(np.array([[0.5, -8]], dtype), (rows, 1))
@@ -268,7 +268,7 @@ def test_mixed_dtypes_follow_numpy(backend, rng):
     weight, bias = rng.standard_normal((5, 3)), np.zeros(3)
     out, context = ops.affine_forward(x, weight, bias, backend)
     assert_close(out, naive.affine(x, weight, bias), dtype=np.float64)
-    # A gradient of another dtype is brought to that of the forward pass.
+    # A gradient of another dtype is converted to that of the forward pass.
     dx, dweight, _ = ops.affine_backward(np.ones((2, 3), np.float32), weight, context)
     assert dx.dtype == dweight.dtype == np.float64
 
@@ -419,20 +419,20 @@ def test_the_place_that_won_takes_a_byte_where_it_can(backend, rng, window, dtyp
         ),
     ],
 )
-def test_what_the_front_door_refuses(call, error, told):
+def test_refused_arguments(call, error, told):
     with pytest.raises(error, match=f"^{told}"):
         call(np.ones((2, 4, 5, 5)))
 
 
 def test_a_window_has_at_most_31_bits_of_places():
-    """A winner is counted by as many; nothing of such an image is read before."""
+    """A winner has only 31 bits; the error comes before anything of such an image is read."""
     x = np.broadcast_to(np.float32(0), (1, 1, 65536, 65536))
     with pytest.raises(ShapeError, match=r"maxpool2d: .* 2147483647 places, got 65536 x 65535$"):
         ops.maxpool2d_forward(x, 65536, 65535)
 
 
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True), (False, False)])
-def test_gradients_that_nobody_asks_for_are_none(backend, rng, wanted):
+def test_gradients_not_asked_for_are_none(backend, rng, wanted):
     x, weight = rng.standard_normal((2, 3, 5, 5)), rng.standard_normal((4, 3, 3, 3))
     out, context = ops.conv2d_forward(x, weight, None, backend=backend)
     dout = rng.standard_normal(out.shape)
@@ -458,7 +458,7 @@ def test_gradients_that_nobody_asks_for_are_none(backend, rng, wanted):
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (4, 3, 2, 2)])
 def test_masks_of_any_shape(backend, dtype, rng, shape):
-    """Also in place of a NaN; the axes keep their order in memory."""
+    """A mask replaces even a NaN; the axes keep their order in memory."""
     x = rng.standard_normal(shape).astype(dtype).T
     mask = rng.random(shape).T > 0.5
     x[~mask] = np.nan
@@ -526,7 +526,7 @@ def test_affine_of_another_weight_or_gradient_at_backward(backend, rng, bias):
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
 def test_a_step_of_adam_on_any_parameter(backend, rng, kind):
-    """One of float16 is computed in float32, as its moments are kept, and written back."""
+    """A float16 parameter is updated in float32, like its moments, and written back."""
     param, grad = rng.standard_normal((2, 3, 5)).astype(kind)
     m, v = np.abs(rng.standard_normal((2, 3, 5))).astype(np.result_type(kind, "f4"))
     state = [{"m": float(a), "v": float(b)} for a, b in zip(m.ravel(), v.ravel(), strict=True)]
@@ -560,7 +560,7 @@ IN_A_DTYPE = {
 
 @pytest.mark.parametrize("name", IN_A_DTYPE)
 def test_a_dtype_that_was_asked_for(backend, rng, name):
-    """Whatever dtype the arrays have; afterwards theirs again."""
+    """Whatever dtype the arrays have; afterwards it is theirs again."""
     x = rng.standard_normal((6, 5)).astype(np.float32)
     try:
         compute_in("float64")

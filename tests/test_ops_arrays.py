@@ -1,4 +1,4 @@
-"""What every operation does with its arrays first: numbers, dtypes, memory, messages."""
+"""How every operation checks and prepares its arrays: numbers, dtypes, memory, messages."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_real_numbers(dtype):
 
 
 def test_a_dtype_that_was_asked_for():
-    """But an optimizer's step computes in that of its parameters."""
+    """Only an optimizer's step computes in its parameters' dtype."""
     try:
         for asked in (F4, F8):
             compute_in(asked.name)
@@ -117,7 +117,7 @@ def test_a_plain_array_is_itself():
 
 
 def test_a_tensor_that_records_gradients():
-    """As PyTorch's, it gives its values only once it is told to record nothing."""
+    """Like PyTorch's, it gives its values only after `detach`."""
 
     class Recording:
         requires_grad = True
@@ -133,7 +133,7 @@ def test_a_tensor_that_records_gradients():
 
 
 def test_masked_arrays():
-    """Of a mask that hides nothing there is nothing to leave out."""
+    """A mask that hides nothing is accepted."""
     masked = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[0, 1], [1, 0]])
     with pytest.raises(ArgumentError, match=r"masked array of shape \(2, 2\) with 2 values masked"):
         as_array(masked)
@@ -180,7 +180,7 @@ def test_images_in_either_layout():
             assert empty.shape == (2, 3, 4, 5) and empty.dtype == F4
             assert empty.transpose(order).flags.c_contiguous
             assert empty.ctypes.data % 64 == 0
-            assert empty.base.nbytes <= 4 * 120 + 64  # no more than it needs to begin at a line
+            assert empty.base.nbytes <= 4 * 120 + 64  # only what the alignment needs
             kept = kept_images("op", "x", images, (2, 3, 4, 5), layout)
             assert kept.transpose(order).flags.c_contiguous
             np.testing.assert_array_equal(kept, first)
@@ -210,7 +210,7 @@ def test_memory_that_is_shared():
     assert overlap(array, array[3:5])
     assert overlap(array[:6], array[5:])
     assert not overlap(array[:6], array[6:])
-    assert not overlap(array[::2], array[1::2])  # between each other's, but none in common
+    assert not overlap(array[::2], array[1::2])  # interleaved, but nothing in common
     assert not overlap(array, array.copy())
 
 

@@ -1,4 +1,4 @@
-"""One picture of every awkward kind, as a network gets it."""
+"""Pictures of every awkward kind, as a network gets them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .picture_files import Image, noise, write
 
 
 def read(path, channels=3, size=None):
-    """In the picture's own size, where none is given."""
+    """Read a picture, by default in its own size."""
     if size is None:
         with quiet_pillow():
             size = examine(path).size
@@ -77,7 +77,7 @@ def test_grey_for_a_colour_network_and_colour_for_a_grey_one(tmp_path):
 )
 @pytest.mark.parametrize("name", ["a.png", "a.tiff"])
 def test_the_side_that_is_up(tmp_path, orientation, upright, name):
-    """As the EXIF standard has it, for all eight values."""
+    """All eight orientations of the EXIF standard."""
     pixels = noise(3, 6, 9, 3)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -176,12 +176,12 @@ def test_what_juts_out_is_cut_off_and_nothing_is_squeezed(tmp_path):
     assert np.array_equal(read(path, size=(10, 10)), green)
     tall = write(tmp_path / "tall.png", np.ascontiguousarray(wide.transpose(1, 0, 2)))
     assert np.array_equal(read(tall, size=(10, 10)), green)
-    # Scaled down, the border takes a little of what lies beyond it.
+    # Scaling down mixes a little of what is beyond the border into it.
     assert np.array_equal(read(tall, size=(5, 5))[:, 1:-1], green[:, 1:4, :5])
 
 
 def test_a_ramp_stays_a_ramp(tmp_path):
-    """Scaling is linear between pixel centres: a straight line stays where it was."""
+    """Scaling is linear between pixel centres: a linear ramp stays in place."""
     ramp = np.tile(np.arange(64, dtype=np.uint8) * 3, (64, 1))
     path = write(tmp_path / "ramp.png", ramp)
     for size in (16, 32, 128):
@@ -236,7 +236,7 @@ def test_damage_is_named_and_nothing_else_happens(tmp_path):
     reasons = {path.name: facts(path).reason for path in damaged(tmp_path)}
     assert reasons["empty.png"] == "empty file"
     assert reasons["text.png"] == "not an image of a kind that is read here"
-    assert reasons["program.eps"] == reasons["text.png"]  # a program, and one would run it
+    assert reasons["program.eps"] == reasons["text.png"]  # EPS is a program, and must not run
     assert ".eps" not in endings()
     assert {".png", ".jpg", ".jpeg", ".tif", ".webp", ".mpo"} <= endings()
 

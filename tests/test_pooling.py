@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("fine_grained")
 
 @st.composite
 def ceiled(draw: st.DrawFn) -> WindowGeometry:
-    """Windows of which some hang over the padded image."""
+    """Windows, some of which hang over the padded image."""
     g = draw(geometries(FEW_CHANNELS, pooling=True))
     return window_geometry("test", g.input_shape, g.fh, g.fw, g.stride, g.pad, ceil_mode=True)
 
@@ -61,7 +61,7 @@ def test_max_pooling_in_ceil_mode(backend, dtype, g, seed, threads):
 @pytest.mark.parametrize("side", [4, 5, 6, 7])
 @pytest.mark.parametrize("low", [-5, -np.inf])
 def test_what_overhangs_never_wins(backend, dtype, window, side, low):
-    """Nor in the windows that have text of their own: those that tile an image but for the last."""
+    """Nor in windows with kernels of their own: those that tile an image, except for the last."""
     x = np.full((2, 9, side, side), low, dtype)
     layer = Pooling(*window, backend, ceil_mode=True)
     expected, winner = naive.maxpool2d(x, *window, ceil=True)
@@ -81,14 +81,14 @@ def test_ceil_mode_is_off_by_default_and_for_older_layers(backend):
 
 
 def test_a_window_never_begins_behind_the_image(backend):
-    """It would hold padding alone."""
+    """It would hold only padding."""
     x = np.arange(4.0).reshape(1, 1, 2, 2)
     out = Pooling(2, 2, 3, 1, backend, ceil_mode=True).forward(x)
     assert out.tolist() == [[[[0]]]]
 
 
 def test_a_plan_runs_pooling_in_ceil_mode_by_itself(backend, rng):
-    """A block of convolution, ReLU and pooling leaves the last odd row out."""
+    """A fused block of convolution, ReLU and pooling would leave the last odd row out."""
     weight = rng.standard_normal((4, 3, 3, 3))
     layers = [Convolution(weight, np.zeros(4), 1, 1), Relu(), Pooling(2, 2, 2, ceil_mode=True)]
     for layer in layers:
@@ -120,7 +120,7 @@ def test_average_pooling(backend, dtype, g, seed, threads, ceil, count_padding):
 
 @given(geometries(FEW_CHANNELS), SEEDS, THREADS, st.integers(1, 8), st.integers(1, 8))
 def test_adaptive_average_pooling(backend, dtype, g, seed, threads, oh, ow):
-    """To fewer windows than there are places, to as many, and to more."""
+    """To fewer windows than pixels, to as many, and to more."""
     fastconv.set_num_threads(threads)
     draw = numbers(seed, dtype)
     x, dout = draw(*g.input_shape), draw(g.n, g.c, oh, ow)
@@ -137,7 +137,7 @@ def test_global_average_pooling(backend, dtype, rng, shape):
     x = (rng.standard_normal(shape) + 100).astype(dtype)
     layer = GlobalAveragePooling(backend)
     out = layer.forward(x)
-    # As good as one rounding to a few, however many pixels are summed.
+    # Within a few roundings, however many pixels are summed.
     tolerance = 20 * np.finfo(dtype).eps
     expected = x.astype(np.float64).mean(axis=(2, 3), keepdims=True)
     assert_close(out, expected, dtype=dtype, tolerance=tolerance)
@@ -174,7 +174,7 @@ def test_average_pooling_in_any_memory(backend, dtype, rng, memory):
 
 
 def compare(theirs, ours, x, dout_of):
-    """Forward and backward of a function of PyTorch and of a layer."""
+    """Compare forward and backward of a PyTorch function and a layer."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
     leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     out = theirs(torch.nn.functional)(leaf)

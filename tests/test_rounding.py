@@ -1,4 +1,4 @@
-"""Deep sums of float32 are added up in parts: one after the other, their terms lose digits."""
+"""Long float32 sums are added up in parts: as one sum they would lose digits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEEP = {
     "direct, stride 2": ((1, 256, 12, 12), 3, 2, 4.5e-7),  # 2.7e-7 at most, 8.1e-7
     "direct, 1x1": ((1, 1024, 8, 8), 1, 1, 3.8e-7),  # 2.5e-7 at most, 5.5e-7
 }
-"""Input, side of the window, stride, and a bound between what was found in parts and without."""
+"""Input, side of the window, stride, and a bound between the errors with and without parts."""
 
 
 @pytest.mark.parametrize("case", DEEP)

@@ -1,7 +1,7 @@
-"""The short way: the same numbers as the kernels, for the arrays that it takes; nothing for others.
+"""The short way: the kernels' numbers for the arrays that it takes, nothing for others.
 
-Expectations are loops of `tests/naive.py` and NumPy's formulas, as the book writes them. Which way
-was gone is told by the counter of `short.calls`.
+Expectations are loops of `tests/naive.py` and NumPy's formulas, as in the book. The counter
+`short.calls` tells which way was taken.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def short(backend):
 
 @pytest.fixture
 def compiled(short, backend):
-    """That of the Cython backend, which has every operation."""
+    """The `short` of the Cython backend, which has every operation."""
     if backend != "cython":
         pytest.skip("this backend leaves most operations to its kernels")
     return short
@@ -43,7 +43,7 @@ def compiled(short, backend):
 
 @pytest.fixture
 def long_way(monkeypatch):
-    """Lets a block of a test go the long way: `with long_way(): ...`."""
+    """Makes a block of a test take the long way: `with long_way(): ...`."""
 
     class Off:
         def __enter__(self):
@@ -94,7 +94,7 @@ def test_affine_of_images(compiled, rng):
 
 
 def test_affine_of_narrower_input(compiled, rng):
-    """Images are float32 and weights float64 in the book's scripts: computed in float64."""
+    """In the book's scripts images are float32 and weights float64: float64 is computed."""
     x = rng.standard_normal((3, 6)).astype(np.float32)
     layer, before = Affine(rng.standard_normal((6, 4)), np.zeros(4)), compiled.calls
     out = layer.forward(x)
@@ -257,7 +257,7 @@ def test_a_plain_step_is_one_call(compiled, rng, optimizer, monkeypatch):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_plain_step_of_a_network_is_one_call(compiled, optimizer, monkeypatch):
-    """Its params are a mapping of its own, which looks up arrays on the layers."""
+    """Its params are a special mapping, which looks up arrays on the layers."""
     layer = Affine(np.ones((3, 2)), np.zeros(2))
     params, one = Network([layer], "float64").params, optimizer(0.1)
     grads = {"W1": np.ones((3, 2)), "b1": np.ones(2)}
@@ -306,7 +306,7 @@ def test_other_arrays_go_the_long_way(compiled, x):
 
 @pytest.mark.parametrize("optimizer", [o.__name__ for o in OPTIMIZERS])
 @pytest.mark.parametrize("x", REFUSED.values(), ids=REFUSED)
-def test_optimizers_change_nothing_where_anything_is_otherwise(compiled, optimizer, x):
+def test_optimizers_change_nothing_if_anything_does_not_fit(compiled, optimizer, x):
     first, last = np.ones(3), X.copy()
     kept = {"a": np.zeros(3), "b": np.zeros((3, 4))}
     good = {"a": np.ones(3), "b": np.ones((3, 4))}
@@ -352,7 +352,7 @@ def test_a_step_that_was_refused_is_not_counted():
         (np.array([0.5, 1, 2]), "whole numbers"),
     ],
 )
-def test_wrong_labels_are_told_by_the_long_way(t, why):
+def test_the_long_way_reports_wrong_labels(t, why):
     for call in (SoftmaxWithLoss().forward, cross_entropy_error):
         with pytest.raises(LabelError, match=why):
             call(np.full((3, 4), 0.25), t)
@@ -399,8 +399,8 @@ def test_a_dtype_that_was_asked_for_is_computed_in(short):
 
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts of references")
-def test_nothing_is_held(compiled):
-    """An array that came in, or a result, is held by nobody but its user."""
+def test_no_references_are_kept(compiled):
+    """Only the user refers to the arrays that went in and to the results."""
     x, grads = X.copy(), {"W": np.ones(40_000)}
     params, layer = {"W": np.ones(40_000)}, Affine(W, B)
     counts = [sys.getrefcount(a) for a in (x, W, B, params["W"], grads["W"])]
@@ -415,8 +415,8 @@ def test_nothing_is_held(compiled):
     assert [sys.getrefcount(a) for a in (x, W, B, params["W"], grads["W"])] == counts
 
 
-def test_what_numpy_does_is_what_kernels_do(rng, long_way):
-    """To the bit, so that it does not matter which arrays go which way."""
+def test_numpys_operations_give_the_kernels_results(rng, long_way):
+    """Bit for bit, so that it does not matter which arrays go which way."""
     numpys = NumpyShort()
     x = rng.standard_normal((5, 6))
     out, mask = numpys.relu_forward(x)

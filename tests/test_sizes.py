@@ -1,4 +1,4 @@
-"""Whole numbers beyond 64 bits or beyond sense: told in front, before a kernel multiplies them."""
+"""Whole numbers that are far too large: an error comes before a kernel multiplies them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _fails():
 
 @pytest.mark.parametrize("value", [*BEYOND, *NO_NUMBERS], ids=str)
 @pytest.mark.parametrize("call", CALLS)
-def test_numbers_beyond_sense_are_told(call, value):
+def test_far_too_large_numbers_are_errors(call, value):
     with pytest.raises((ArgumentError, ShapeError)) as caught:
         CALLS[call](value)
     assert len(str(caught.value)) < 300
@@ -115,8 +115,8 @@ def test_a_stride_as_large_as_may_be_leaves_one_window(backend):
         lambda b: DeepConvNet(hidden_size=LARGEST),
     ],
 )
-def test_outputs_that_cannot_be_are_told(backend, call):
-    """By their shape; not as whatever NumPy or a kernel says about memory."""
+def test_impossible_outputs_are_errors(backend, call):
+    """The error names their shape; it is not NumPy's or a kernel's complaint about memory."""
     with pytest.raises((ShapeError, OutOfMemory)):
         call(backend)
     assert issubclass(OutOfMemory, FastconvError) and issubclass(OutOfMemory, MemoryError)
@@ -124,7 +124,7 @@ def test_outputs_that_cannot_be_are_told(backend, call):
 
 @pytest.mark.parametrize("size", [1, 2, 5, 6, 7, 11, 13, 1000, 2**24 + 1, LARGEST])
 def test_a_window_of_lrn_that_is_larger_than_the_channels(backend, size):
-    """The sum is over the channels that there are; only the divisor knows the size."""
+    """The sum is over the existing channels; only the divisor depends on the size."""
     channels = x(6).astype(np.float64)
     alpha, beta, k = 3.0 * size, 0.75, 2.0
     out, context = ops.lrn_forward(channels, size, alpha, beta, k, backend)
@@ -137,7 +137,7 @@ def test_a_window_of_lrn_that_is_larger_than_the_channels(backend, size):
 
 
 def test_geometries_of_floats_do_not_stay_in_the_cache():
-    """Shapes that a caller gives are made whole numbers before they are remembered."""
+    """A caller's shapes are turned into whole numbers before they are cached."""
     shape = (1.0, 1.0, 7.0, 7.0)
     with pytest.raises(ArgumentError, match="must be a whole number"):
         ops.col2im(np.ones((36, 4)), shape, 2, 2)
@@ -152,14 +152,14 @@ def test_conv_output_size_has_a_message(arguments):
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.5, 50, np.nan, 10**400, "0.5", None])
-def test_a_ratio_of_dropout_that_is_none(ratio):
+def test_invalid_ratios_of_dropout(ratio):
     with pytest.raises(ArgumentError, match="dropout_ratio must be"):
         Dropout(ratio)
 
 
 @pytest.mark.parametrize("name", ["alpha", "beta", "k"])
 @pytest.mark.parametrize("value", ["1", None, 10**400, [1, 2]])
-def test_numbers_of_lrn_that_are_none(name, value):
+def test_invalid_numbers_of_lrn(name, value):
     with pytest.raises(ArgumentError, match=f"lrn: {name} must be a number"):
         LocalResponseNormalization(**{name: value}).forward(x())
 

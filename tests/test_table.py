@@ -1,4 +1,4 @@
-"""The table stands between layers and kernels: nothing goes past it, both sides keep to it."""
+"""The table is between layers and kernels: nothing bypasses it, and both sides keep to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_signatures_are_those_of_the_table(table):
 
 
 def test_the_projects_own_backends_are_complete(backend, table):
-    """Nothing is left to the reference, and nothing is borrowed behind its back."""
+    """Nothing is left to the reference, and nothing is borrowed secretly."""
     assert table.providers == dict.fromkeys(KERNELS, backend)
     for kernel in KERNELS:
         assert getattr(table, kernel).__module__.startswith("fastconv.backends.")
@@ -79,7 +79,7 @@ def test_a_network_is_nothing_but_calls_of_the_table(registry, layout):
     network = DeepConvNet(backend="mine", seed=0)
     x, t = np.ones((2, 1, 28, 28)), np.array([3, 4])
     gradients = network.gradient(x, t)
-    drop = ["relu_backward"]  # what lets a gradient pass by a mask is dropout as well
+    drop = ["relu_backward"]  # dropout uses it too, to pass a gradient through a mask
     hidden = ["affine_forward", "relu_forward", *drop, "affine_forward", *drop]
     loss = ["softmax_cross_entropy_forward", "softmax_cross_entropy_backward"]
     back = [*drop, "affine_backward", *drop, "relu_backward", "affine_backward"]

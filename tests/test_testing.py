@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("fine_grained")
 
 @pytest.mark.parametrize("name", ["numba", "cython"])
 def test_the_projects_own_backends_pass(name):
-    """The reference passes too: it is compared with itself in the other layout, below."""
+    """The reference passes too: below, it is compared with itself in the other layout."""
     if not (status := selection.registry().status(name)):
         pytest.skip(status.reason)
     report = check_backend(name)
@@ -42,7 +42,7 @@ def test_the_projects_own_backends_pass(name):
 
 @pytest.mark.parametrize("max_isa", ["baseline", "avx2"])
 def test_narrower_instruction_sets_pass(monkeypatch, max_isa):
-    """Each is a build of its own for Cython; this CPU runs those that it has."""
+    """Each is a separate build of Cython's; those that this CPU runs are checked."""
     registry = fresh_registry(monkeypatch, max_isa=max_isa)
     status = registry.status("cython")
     if not status:
@@ -71,7 +71,7 @@ def test_an_unknown_backend():
 
 
 def mistake(kernel: str):
-    """Decorates what a wrong kernel does: called with the right one and the arguments by name."""
+    """Decorates a wrong kernel, which gets the right one and its arguments by name."""
 
     def decorate(wrong):
         MISTAKES[wrong.__name__] = kernel, wrong
@@ -102,7 +102,7 @@ def convolves_instead_of_correlating(right, a):
 
 @mistake("conv2d_forward")
 def leaves_noise_of_zeros(right, a):
-    """As sums that cancel leave it, which whole numbers do not show."""
+    """The noise that cancelling sums leave; whole numbers would not show it."""
     right(**a)
     if np.any(np.nan_to_num(a["x"]) % 1):
         a["out"] += np.abs(a["out"]) * np.finfo(a["out"].dtype).eps
@@ -275,7 +275,7 @@ def takes_the_moments_of_the_step_before(right, a):
 
 @mistake("adam_update")
 def rolls_dice(right, a):
-    """Within the tolerance, but not the same twice."""
+    """Within the tolerance, but never the same twice."""
     right(**a)
     a["param"] *= 1 + (next(turns) % 7) * np.finfo(a["param"].dtype).eps
 
@@ -345,7 +345,7 @@ def test_another_signature_is_found(registry):
 
 
 def test_scratch_that_python_threads_share_is_found(registry, monkeypatch):
-    """A kernel that parks its input on the object: right alone, wrong in company."""
+    """A kernel that keeps its input on the object: right alone, wrong beside another thread."""
 
     class Wrong(StandIn):
         def _watched(self, kernel, function):

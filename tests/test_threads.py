@@ -83,7 +83,7 @@ def test_a_backend_is_told_when_the_number_changes(registry):
 
 @contextmanager
 def runs_on(backend: str, threads: int):
-    """Fail where a way of the fast backends runs on one thread and not several, or the reverse."""
+    """Fail if a way of the fast backends runs on one thread instead of several, or the reverse."""
     if backend == "numpy":  # whose threads are NumPy's own
         yield
         return
@@ -96,7 +96,7 @@ def runs_on(backend: str, threads: int):
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 @pytest.mark.parametrize("images", [1, 2, 5])
 def test_any_number_of_threads_gives_the_result(backend, dtype, rng, threads, images):
-    """Fewer images than threads, as many, and numbers that do not divide each other."""
+    """With fewer images than threads, as many, and numbers that do not divide each other."""
     x = rng.standard_normal((images, 5, 9, 8)).astype(dtype)
     weight = rng.standard_normal((17, 5, 3, 3)).astype(dtype)
     dout = rng.standard_normal((images, 17, 9, 8)).astype(dtype)
@@ -112,7 +112,7 @@ def test_any_number_of_threads_gives_the_result(backend, dtype, rng, threads, im
 
 
 def test_the_columns_of_one_pixel_are_shared_out(rng):
-    """It has one row: that cannot be."""
+    """It has only one row, which cannot be shared."""
     if not (status := selection.registry().status("cython")):
         pytest.skip(status.reason)
     fastconv.set_num_threads(2)
@@ -158,7 +158,7 @@ def test_helpers_are_employed_when_they_are_needed():
 
 
 def test_threadpoolctl_limits_numpy_s_blas_and_not_the_kernels(registry):
-    """As `set_num_threads` says: its limit is the only one that kernels know."""
+    """As `set_num_threads` says: kernels obey no other limit."""
     threadpoolctl = pytest.importorskip("threadpoolctl")
     (mine,) = add(registry, "mine")
     layer = Relu(backend="mine")
@@ -176,7 +176,7 @@ def test_threadpoolctl_limits_numpy_s_blas_and_not_the_kernels(registry):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_python_threads_may_call_one_backend_at_once(backend, dtype, threads):
-    """Each with its own layer and data, none seeing the scratch memory of another."""
+    """Each has its own layer and data; none sees the scratch of another."""
     fastconv.set_num_threads(threads)
     workers = 4
     together = threading.Barrier(workers, timeout=60)
@@ -272,7 +272,7 @@ print(os.environ.get("GOMP_SPINCOUNT"), "|", configuration()["OpenMP threads wai
 
 
 def waits(backend: str, when: str, **variables: str) -> tuple[str, str, str]:
-    """The spins that libgomp itself says it makes, and what fastconv leaves and says."""
+    """The spins that libgomp reports, the environment that fastconv leaves, and what it reports."""
     ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     others = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(
@@ -298,7 +298,7 @@ def on_openmp():
 
 
 def test_threads_wait_briefly_then_sleep(on_openmp):
-    """Children of this process are not told: GOMP_SPINCOUNT is there while libgomp loads."""
+    """Child processes do not inherit this: GOMP_SPINCOUNT is set only while libgomp loads."""
     assert waits(on_openmp, "") == ("5000", "None", "5000 spins, then asleep")
 
 
@@ -310,14 +310,14 @@ def test_threads_wait_briefly_then_sleep(on_openmp):
         ({"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "78"}, "78"),
     ],
 )
-def test_how_the_user_has_them_wait_stands(on_openmp, variables, spins):
+def test_the_users_way_of_waiting_stands(on_openmp, variables, spins):
     found, left, said = waits(on_openmp, "", **variables)
     assert found == spins
     assert left == str(variables.get("GOMP_SPINCOUNT"))
     assert said in [f"as {name}={value} says" for name, value in variables.items()]
 
 
-def test_an_openmp_that_was_loaded_before_is_told_of(on_openmp):
+def test_an_openmp_that_was_loaded_before_is_reported(on_openmp):
     _, left, said = waits(on_openmp, "loaded before")
     assert (left, said) == (
         "None",

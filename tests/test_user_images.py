@@ -24,7 +24,7 @@ from .picture_files import noise, pixels, plain, write, write_classes
 
 
 def where(root) -> dict[bytes, str]:
-    """The folder of each picture below a folder."""
+    """The folder of each picture, by its pixels."""
     return {plain(path): path.parent.name for path in root.rglob("*.png")}
 
 
@@ -51,13 +51,13 @@ def test_a_folder_for_each_class(tmp_path):
     assert seen == Counter(home.keys())  # each image in one part, once
     # A fifth of each class, rounded.
     assert np.bincount(images.test.labels).tolist() == [1, 1, 2]
-    # Not class by class: the Trainer takes the first images to stand for all.
+    # Not class by class: the Trainer takes the first images as a sample of all.
     assert np.any(np.diff(images.train.labels) < 0)
 
 
 def test_the_split_follows_from_the_seed_alone(tmp_path):
     write_classes(tmp_path / "a", {"x": 9, "y": 9})
-    # Written in another order, so listed in another one by most file systems.
+    # Written in another order, so that most file systems list it in another order.
     for path in sorted((tmp_path / "a").rglob("*.png"), reverse=True):
         copy = tmp_path / "b" / path.relative_to(tmp_path / "a")
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def test_parts_that_have_folders(tmp_path):
 
 
 def test_training_and_validation_alone(tmp_path):
-    """Validation images are none to test on: those are taken from the training images."""
+    """Validation images are not tested on: test images come from the training images."""
     write_classes(tmp_path / "train", {"a": 10, "b": 10})
     write_classes(tmp_path / "val", {"a": 2})
     images = load_images(tmp_path, test_share=0.3)
@@ -129,7 +129,7 @@ def test_names_of_all_kinds(tmp_path):
     assert images.unreadable == ()
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_names_that_are_not_text(tmp_path):
     try:
         write(tmp_path / "a" / os.fsdecode(b"\xff\n\x1b[2J.png"), noise(1, 6, 5, 3))
     except OSError:
@@ -145,7 +145,7 @@ def test_names_that_are_no_text(tmp_path):
 
 
 def test_wide_spaces_and_characters_of_a_font_of_its_own_are_shown(tmp_path):
-    """Japanese keyboards write U+3000 for a space; terminals and JSON hold it."""
+    """Japanese keyboards write U+3000 for a space, which terminals and JSON can show."""
     write_classes(tmp_path, {"柴犬\u3000黒": 2, "a\u00a0b": 2, "\ue000": 2, "it's\x7f": 2})
     names = load_images(tmp_path).class_names
     assert set(names) == {"柴犬\u3000黒", "a\u00a0b", "\ue000", "it's\\x7f"}
@@ -156,7 +156,7 @@ def test_numbers_are_sorted_as_numbers(tmp_path):
     assert load_images(tmp_path).class_names == ("0", "2", "9", "10")
 
 
-def test_what_is_left_out_is_said(tmp_path):
+def test_files_that_are_left_out_are_noted(tmp_path):
     write_classes(tmp_path, {"a": 3, "b": 3})
     write(tmp_path / "loose.png", noise(1, 6, 5, 3))
     (tmp_path / "notes").mkdir()
@@ -181,7 +181,7 @@ def test_what_is_left_out_is_said(tmp_path):
 
 
 def test_damage_that_shows_only_when_pixels_are_read(tmp_path):
-    # Of a square picture, the side that is up makes no difference to its size.
+    # The orientation of a square picture does not change its size.
     write_classes(tmp_path, {"a": 8, "b": 8}, size=(6, 6, 3))
     whole = load_images(tmp_path, seed=2)
     contents = {plain(path): path for path in tmp_path.rglob("*.png")}
@@ -231,14 +231,14 @@ def test_links_are_followed_but_never_in_a_circle(tmp_path):
         (["train/a/1.png", "test/b/1.png"], "no training image can be read of class b"),
     ],
 )
-def test_folders_that_are_no_data_set(tmp_path, files, message):
+def test_folders_that_are_not_data_sets(tmp_path, files, message):
     for name in files:
         write(tmp_path / name, noise(len(name), 6, 5, 3), format="png")
     with pytest.raises(DataCorrupt, match=message):
         load_images(tmp_path)
 
 
-def test_a_class_of_which_nothing_can_be_read(tmp_path):
+def test_a_class_without_readable_images(tmp_path):
     write_classes(tmp_path, {"a": 3})
     for name in ("b/1.png", "b/2.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -267,7 +267,7 @@ def test_one_size_or_the_one_that_is_asked_for(tmp_path):
         load_images(tmp_path, size=(0, 4))
 
 
-def test_grey_where_every_training_file_is(tmp_path):
+def test_grey_if_every_training_file_is(tmp_path):
     write_classes(tmp_path / "train", {"a": 3, "b": 2}, size=(6, 5))
     write_classes(tmp_path / "test", {"a": 2}, size=(6, 5, 3))
     assert load_images(tmp_path).train.images.shape[1] == 1
@@ -336,14 +336,14 @@ def test_the_fingerprint_is_that_of_names_labels_and_contents(tmp_path):
 
 @pytest.fixture
 def trained(tmp_path):
-    """A data set that was trained on, and what a run keeps of it."""
+    """A data set that a run was trained on, and what the run keeps of it."""
     write_classes(tmp_path / "own", {"a": 10, "b": 10, "c": 5})
     images = load_images(tmp_path / "own", seed=5)
     names, shape = images.class_names, images.train.images.shape[1:]
     return images, ImageFacts(shape, names, None, images.test_share, images.fingerprint)
 
 
-def test_of_its_own_data_a_network_is_tested_on_what_was_set_apart(tmp_path, trained):
+def test_own_data_are_tested_on_the_images_set_apart(tmp_path, trained):
     images, facts = trained
     (tmp_path / "own").rename(tmp_path / "moved")
     test = load_test_images(tmp_path / "moved", facts, seed=5, own_place=False)
@@ -359,7 +359,7 @@ def test_own_data_that_changed_are_refused(tmp_path, trained):
         load_test_images(tmp_path / "own", facts, seed=5, own_place=True)
 
 
-def test_of_other_data_all_or_their_test_part(tmp_path, trained):
+def test_other_data_are_tested_on_their_test_part_or_all_images(tmp_path, trained):
     _, facts = trained
     write_classes(tmp_path / "other", {"c": 4, "b": 3}, size=(9, 9))
     test = load_test_images(tmp_path / "other", facts, seed=5, own_place=False)

@@ -1,7 +1,7 @@
-"""Which way ran: of each algorithm, in each build of both fast backends, as the kernels tell it.
+"""Which way ran, for each algorithm in each build of both fast backends, as the kernels count it.
 
-What is expected is written out here: no expectation asks `choose` or a backend. Values are
-compared with the reference too, so that a kernel which tells a way is one that computes.
+Expectations are written out here: none comes from `choose` or a backend. Values are compared with
+the reference too, so that a kernel that counts a way also computes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REFERENCE = NumpyBackend()
 
 
 def cpu_levels() -> list[str]:
-    """What this CPU runs, the narrowest first, as NumPy found it out."""
+    """The instruction sets that this CPU runs, according to NumPy, the narrowest first."""
     has = np._core._multiarray_umath.__cpu_features__
     levels = ["baseline"]
     if has.get("AVX2") and has.get("FMA3"):
@@ -46,12 +46,12 @@ def cpu_levels() -> list[str]:
 
 
 class Build:
-    """A backend held to an instruction set."""
+    """A backend limited to an instruction set."""
 
     def __init__(self, name: str, isa: str) -> None:
         if isa not in cpu_levels():
             pytest.skip(f"this CPU does not run {isa}")
-        # The process's own first: only what loads Numba first decides what LLVM compiles for.
+        # The process's own first: the first to load Numba decides what LLVM compiles for.
         selection.registry().status(name)
         registry = Registry(isa, config.cache_dir)
         if not (status := registry.status(name)):
@@ -70,7 +70,7 @@ class Build:
         return self.backend
 
     def leaves_out(self, algorithm: str) -> bool:
-        """Whether Numba would compile it for these tests alone, as for a narrower set."""
+        """Whether Numba would compile it only for these tests, as for a narrower set."""
         narrower = self.name == "numba" and self.isa != cpu_levels()[-1]
         return narrower and algorithm == "winograd2"
 
@@ -78,8 +78,8 @@ class Build:
         return Way(part, how, dtype.name, self.lanes(dtype), parallel)
 
 
-# To Numba's kernels vectors are numbers: each instruction set and each dtype is compiled once, and
-# those that this CPU does not use by itself, which takes minutes, for the algorithms alone.
+# Numba's kernels take the vector length as a constant, so that each instruction set and dtype takes
+# minutes to compile. Sets that this CPU does not use by default are compiled for algorithms only.
 EVERY = [("cython", isa, dtype) for isa in VECTOR_BYTES for dtype in ("float32", "float64")]
 EVERY += [("numba", "baseline", "float64"), ("numba", "avx2", "float32")]
 EVERY += [("numba", "avx512", "float32"), ("numba", "avx512", "float64")]
@@ -123,7 +123,7 @@ def parts_and_hows(taken: Counter[Way]) -> Counter[tuple[str, str]]:
 
 
 def wide(inputs: dict) -> dict:
-    """The same in float64."""
+    """The same inputs in float64."""
     return {
         name: value.astype(np.float64)
         if isinstance(value, np.ndarray) and value.dtype.kind == "f"
@@ -133,7 +133,7 @@ def wide(inputs: dict) -> dict:
 
 
 def told(table, kernel: str, **inputs) -> Counter[Way]:
-    """The ways of one call, whose outputs are compared with the reference's."""
+    """The ways that one call took; its outputs are compared with the reference's."""
     with ways(table) as taken:
         got = call_kernel(table, kernel, **inputs)
     for name, expected in call_kernel(REFERENCE, kernel, **wide(inputs)).items():
@@ -159,13 +159,13 @@ BACKWARD = ("alone", "relu", "relu and pool")
 
 
 def forward(dtype, g, filters, what, configured) -> Counter[Way]:
-    """The ways of a forward pass, alone or with what follows."""
+    """The ways of a forward pass, alone or fused."""
     draw = numbers(0, dtype)
     given = {"x": draw(*g.input_shape), "weight": draw(filters, g.c, g.fh, g.fw)}
     given |= {"bias": draw(filters), "geometry": g}
     if (more := FORWARD[what]) is None:
         return told(configured, "conv2d_forward", **given)
-    if more.get("pool"):  # which of four is the largest must not hang on a rounding
+    if more.get("pool"):  # rounding must not decide which of four values is the largest
         whole = whole_numbers(0, dtype)
         given |= {name: whole(*given[name].shape) for name in ("x", "weight", "bias")}
     residual = draw(*g.output_shape(filters)) if "residual" in more else None
@@ -173,7 +173,7 @@ def forward(dtype, g, filters, what, configured) -> Counter[Way]:
 
 
 def backward(dtype, g, filters, what, part, configured) -> Counter[Way]:
-    """The ways of one gradient, behind whatever followed the convolution."""
+    """The ways of one gradient, through whatever was fused to the convolution."""
     rng, draw = np.random.default_rng(0), numbers(0, dtype)
     given = {"x": draw(*g.input_shape), "weight": draw(filters, g.c, g.fh, g.fw), "geometry": g}
     given |= {"dweight": None, "dbias": None} if part == "input_gradient" else {"dx": None}
@@ -190,7 +190,7 @@ def backward(dtype, g, filters, what, part, configured) -> Counter[Way]:
 
 
 def rounds_little(algorithm: str, what: str) -> bool:
-    """Whether whole numbers stay whole, so that the place of a maximum is that of the reference."""
+    """Whether whole numbers stay whole, so that maxima are at the reference's places."""
     return algorithm in ("direct", "winograd2") or "pool" not in what
 
 
@@ -212,7 +212,7 @@ def test_what_is_asked_for_runs(every, algorithm):
 
 @pytest.mark.parametrize("algorithm", ["winograd2x4", "winograd4"])
 def test_pooled_blocks_run_as_asked(every, algorithm):
-    """Values are not looked at: tiles that round choose another of two equal maxima."""
+    """Values are not compared: tiles that round may choose the other of two equal maxima."""
     build, dtype = every
     g = window_geometry("test", (2, 17, 10, 9), 3, 3, 1, 1)
     draw, table = numbers(0, dtype), build.on(algorithm)
@@ -225,7 +225,7 @@ def test_pooled_blocks_run_as_asked(every, algorithm):
 
 
 @pytest.mark.parametrize("shape", [(2, 17, 10, 9), (3, 33, 8, 8), (1, 5, 11, 12)])
-def test_behind_a_pool_the_weight_gradient_is_sparse(every, shape):
+def test_after_pooling_the_weight_gradient_is_sparse(every, shape):
     build, dtype = every
     g = window_geometry("test", shape, 3, 3, 1, 1)
     taken = backward(dtype, g, 18, "relu and pool", "weight_gradient", build.on())
@@ -242,19 +242,19 @@ OTHER_WINDOWS = {
 
 @pytest.mark.parametrize("algorithm", FORCED)
 @pytest.mark.parametrize("window", OTHER_WINDOWS)
-def test_where_it_does_not_apply_direct_runs(build, window, algorithm):
+def test_direct_runs_where_the_algorithm_does_not_apply(build, window, algorithm):
     dtype, (shape, *numbers_) = np.dtype(np.float32), OTHER_WINDOWS[window]
     g, table = window_geometry("test", shape, *numbers_), build.on(algorithm)
     taken = forward(dtype, g, 18, "relu", table)
     assert taken == {build.way("forward", "direct", dtype): 1}
     for part in ("input_gradient", "weight_gradient"):
         taken = backward(dtype, g, 18, "relu", part, table)
-        # Numba's input gradient by a stride of 2 is four products.
+        # Numba's input gradient with a stride of 2 takes four products.
         assert set(taken) == {build.way(part, "direct", dtype)}
 
 
-def test_few_channels_have_an_input_gradient_of_their_own(every):
-    """As many as leave more than half of a vector empty; and by Winograd where that is asked."""
+def test_few_channels_have_their_own_input_gradient(every):
+    """For channels that fill less than half a vector; by Winograd if that is asked for."""
     build, dtype = every
     most = build.lanes(dtype) // 2
     for channels, how in ((1, "few_channels"), (most, "few_channels"), (most + 1, "direct")):
@@ -339,7 +339,7 @@ def test_what_is_chosen_runs(widest, dtype, name):
 
 
 def test_a_sparse_gradient_of_other_windows(widest, dtype):
-    """Numba's kernel knows 3 x 3 only, and says so."""
+    """Numba's kernel takes only 3 x 3 windows, and the backend says so."""
     g = window_geometry("test", (2, 17, 12, 12), 5, 5, 1, 2)
     how = {"cython": "sparse", "numba": "direct"}[widest.name]
     table = widest.on()
@@ -349,7 +349,7 @@ def test_a_sparse_gradient_of_other_windows(widest, dtype):
 
 
 def test_a_step_of_deepconvnet(fast):
-    """From the network down to the kernels: fused, with nothing on the way that decides anew."""
+    """From the network down to the kernels: fused, and nothing on the way decides otherwise."""
     fastconv.set_backend(fast)
     fastconv.set_num_threads(1)
     network, rng = DeepConvNet(seed=0), np.random.default_rng(0)
@@ -357,7 +357,7 @@ def test_a_step_of_deepconvnet(fast):
     network.gradient(x, t)
     with ways(selection.active()) as taken:
         network.gradient(x, t)
-    # The two fully connected layers are convolutions of 1 x 1 to Numba.
+    # For Numba the two fully connected layers are 1 x 1 convolutions.
     dense = {"numba": 2, "cython": 0}[fast]
     convolutions = {
         part_and_how: count
@@ -388,7 +388,7 @@ def test_a_step_of_deepconvnet(fast):
 
 
 def grouped(build, dtype, shape, filters, groups, dilation, stride=1, algorithm="auto"):
-    """The parts of forward, and of backward, of a grouped or dilated convolution."""
+    """The parts and ways of a grouped or dilated convolution, forward and backward."""
     g = window_geometry("test", shape, 3, 3, stride, dilation, dilation)
     draw, table = numbers(0, dtype), build.on(algorithm)
     x, weight = draw(*shape), draw(filters, shape[1] // groups, 3, 3)
@@ -432,8 +432,8 @@ def test_a_dilated_convolution_runs_as_a_plain_one(build, dtype, algorithm):
     assert found == ({("forward", algorithm)}, {(part, algorithm) for part in parts})
 
 
-def test_small_groups_are_done_together(widest, dtype, monkeypatch):
-    """As many as fill a vector; one by one where a NaN would reach from one to the other."""
+def test_small_groups_are_merged(widest, dtype, monkeypatch):
+    """As many groups as fill a vector; one by one if a NaN would spread to other groups."""
     table, lanes, seen = widest.on(), widest.lanes(dtype), []
     of = {"_taps": 1, "_taps_sums": 4}
     for name, place in of.items():
@@ -508,7 +508,7 @@ def test_the_usual_power_of_response_normalisation_is_two_roots(widest, dtype, b
 
 
 def test_fully_connected_layers(build, dtype):
-    """Numba's are convolutions of 1 x 1; Cython has a way for few samples, and two forward."""
+    """Numba's are 1 x 1 convolutions; Cython has a way for few samples, and two of them forward."""
     table, lanes, draw = build.on(), build.lanes(dtype), numbers(0, dtype)
     cached, streamed = 1 << 10, (1 << 19) // dtype.itemsize // 64 + 1  # features of 64 units
     cases = [
@@ -535,8 +535,8 @@ def test_fully_connected_layers(build, dtype):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_work_that_is_worth_it_runs_on_several_threads(widest, dtype, threads):
-    """Each way, on as many threads as were asked for or one, as the work is."""
+def test_enough_work_runs_on_several_threads(widest, dtype, threads):
+    """Each way runs on as many threads as were asked for, or on one, depending on the work."""
     large = window_geometry("test", (16, 32, 24, 24), 3, 3, 1, 1)
     small = window_geometry("test", (1, 8, 4, 4), 3, 3, 1, 1)
     for g, parallel in ((large, threads > 1), (small, False)):
@@ -603,7 +603,7 @@ def test_the_system_sees_the_threads(fast, threads):
 
 
 def test_each_python_thread_counts_its_own(widest, dtype):
-    """With others in the same kernels at the same time, and none of theirs lost or seen."""
+    """While others run the same kernels: no count is lost, and none of another thread is seen."""
     table, workers = widest.on("winograd2"), 4
     together, draw = Barrier(workers, timeout=60), numbers(0, dtype)
     g = window_geometry("test", (1, 9, 8, 8), 3, 3, 1, 1)
@@ -672,7 +672,7 @@ def test_a_backend_that_counts_nothing_is_not_asked():
         with ways(selection.active("numpy")):
             pass
     with pytest.raises(AssertionError, match="'cython', expected a loaded backend"):  # noqa: SIM117
-        with ways("cython"):  # its name alone
+        with ways("cython"):  # only its name
             pass
 
 

@@ -1,7 +1,7 @@
-"""Zeros are zeros: a convolution gives exactly its bias where a window holds nothing else.
+"""Zeros are zeros: a convolution gives exactly its bias where a window holds only zeros.
 
-Fast algorithms make an output of sums that cancel; what they round would let half of a background
-of zeros pass a ReLU. Where windows of zeros are, and what the others give, is found by loops.
+Fast algorithms make an output from sums that cancel; their rounding would let half of a background
+of zeros pass a ReLU. Loops find the windows of zeros, and what the others give.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GEOMETRIES = {
     "no padding, two columns of tiles": ((2, 5, 7, 10), 3, 3, 1, 0),
     "many channels": ((2, 150, 8, 9), 65, 3, 1, 1),
 }
-"""Of windows that Winograd's algorithms apply to: (N, C, H, W), FN, side, stride, pad."""
+"""Convolutions that Winograd's algorithms apply to: (N, C, H, W), FN, side, stride, pad."""
 
 DIRECT = {
     "one channel": ((2, 1, 14, 14), 16, 3, 1, 1),
@@ -49,7 +49,7 @@ DIRECT = {
     "1x1": ((2, 20, 9, 7), 17, 1, 1, 0),
     "strides past the window": ((2, 6, 13, 11), 5, 2, 3, 0),
 }
-"""Of all others."""
+"""All other kinds of convolution."""
 
 PICTURES = ("patch", "pixels", "minus zeros", "behind a ReLU", "blank images", "all zeros")
 
@@ -78,7 +78,7 @@ def picture(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.n
 
 
 def windows_of_zeros(x: np.ndarray, g: WindowGeometry) -> np.ndarray:
-    """(N, 1, OH, OW): where nothing but zeros is seen; a NaN is none."""
+    """(N, 1, OH, OW): where a window holds only zeros (a NaN is not zero)."""
     seen = naive.padded((x != 0).any(axis=1, keepdims=True), g.pad)
     found = np.zeros((g.n, 1, g.oh, g.ow), bool)
     for oy, ox, top, left in naive.each_window(x.shape, g.fh, g.fw, g.stride, g.pad):
@@ -117,16 +117,16 @@ case = functools.cache(Case)
 
 @functools.cache
 def registry_of(isa: str) -> Registry:
-    """Backends that are held to an instruction set, loaded once for thousands of tests."""
+    """Backends limited to an instruction set, loaded once for thousands of tests."""
     return Registry(max_isa=isa)
 
 
 @pytest.fixture(params=["numpy", "numba", "cython baseline", "cython avx2", "cython avx512"])
 def build(request, monkeypatch):
-    """(algorithm, threads) to a backend's table, for each build of the kernels.
+    """A function of (algorithm, threads) that gives a backend's table, for each build.
 
-    Behind the test, that algorithm must have run: by the direct one all of this is easy. Only
-    where no convolution need be a `plain` one, as among grouped ones, may none have.
+    After the test, that algorithm must have run: direct convolution would pass all of this easily.
+    It may be missing only if no convolution need be a `plain` one, as among grouped ones.
     """
     name, _, isa = request.param.partition(" ")
     if isa:
@@ -175,8 +175,8 @@ def test_windows_of_zeros_give_the_bias(build, dtype, name, algorithm, kind):
 
 @pytest.mark.parametrize("kind", PICTURES[:4])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
-def test_and_in_a_block(build, dtype, name, algorithm, kind):
-    """With what is added, and with the ReLU; outputs that the loops place decide alike."""
+def test_windows_of_zeros_in_a_fused_block(build, dtype, name, algorithm, kind):
+    """With a residual and ReLU; the ReLU decides as in the loops."""
     c = case(name, kind, dtype)
     table = build(algorithm)
     shortcut = c.given_bias + c.residual
@@ -204,7 +204,7 @@ def test_and_in_a_block(build, dtype, name, algorithm, kind):
 
 @pytest.mark.parametrize("kind", PICTURES[:4])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
-def test_and_in_front_of_a_pool(build, dtype, name, algorithm, kind):
+def test_windows_of_zeros_before_pooling(build, dtype, name, algorithm, kind):
     """The first of several windows of zeros wins, as it does in the loops."""
     c = case(name, kind, dtype)
     if min(c.g.oh, c.g.ow) < 2:
@@ -221,7 +221,7 @@ def test_and_in_front_of_a_pool(build, dtype, name, algorithm, kind):
     assert_close(got["out"], best, dtype=dtype, scale=np.abs(c.out).max())
     blank = fourfold(c.empty).all(axis=-1)
     assert_exact(got["out"], np.maximum(c.given_bias, 0)[:, :, ::2, ::2][pooled(c)], blank)
-    # A place is certain where no other comes near it, but for windows of zeros, which are exact.
+    # A winner is certain if no other value is near, except for windows of zeros, which are exact.
     near = np.abs(fourfold(c.out) - best[..., None]) < 1e-4 * np.abs(c.out).max()
     decided = (near.sum(axis=-1) == 1) | (fourfold(c.empty) | ~near).all(axis=-1)
     expected = np.where(best > 0, place, 4)
@@ -230,7 +230,7 @@ def test_and_in_front_of_a_pool(build, dtype, name, algorithm, kind):
 
 
 def pooled(c: Case) -> tuple[slice, ...]:
-    """What of every second pixel is the first one of a whole window."""
+    """Selects the first pixel of each complete 2x2 window."""
     return slice(None), slice(None), slice(c.g.oh // 2), slice(c.g.ow // 2)
 
 
@@ -259,7 +259,7 @@ def test_a_broken_pixel_reaches_no_window_of_zeros(build, dtype, name, algorithm
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
 def test_a_broken_filter_spoils_its_own_channel_everywhere(build, dtype, name, algorithm, value):
-    """0 times NaN, or infinity, is NaN: nothing hides that a network has diverged."""
+    """0 times NaN or infinity is NaN: a diverged network must show."""
     c = case(name, "patch", dtype)
     for tap in (0, c.weight[0].size // 2, c.weight[0].size - 1):
         weight = c.weight.copy()
@@ -271,8 +271,8 @@ def test_a_broken_filter_spoils_its_own_channel_everywhere(build, dtype, name, a
 
 
 @pytest.mark.parametrize("algorithm", FORCED)
-def test_huge_filters_are_none_that_are_broken(build, dtype, algorithm):
-    """Sums of them overflow, zeros times them do not."""
+def test_huge_filters_are_not_broken(build, dtype, algorithm):
+    """Sums of them overflow, but zeros times them do not."""
     c = case("whole tiles", "all zeros", dtype)
     weight = np.full_like(c.weight, 0.2 * np.finfo(dtype).max)
     inputs = {**c.inputs, "weight": weight}
@@ -293,7 +293,7 @@ GROUPED = {
 
 @functools.cache
 def grouped_case(name: str, kind: str, dtype: np.dtype):
-    """(inputs, what they give, where windows hold only zeros)."""
+    """(inputs, expected output, where windows hold only zeros)."""
     shape, filters, side, stride, pad, dilation, groups = GROUPED[name]
     rng = np.random.default_rng(7)
     x = picture(kind, rng, shape).astype(dtype)
@@ -324,7 +324,7 @@ def test_groups_see_their_own_zeros(build, dtype, name, algorithm, kind):
 @pytest.mark.parametrize("mode", ["default", "fast"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_background_gives_no_gradient(build, dtype, algorithm, mode):
-    """An image of zeros with one patch in it, in numbers that NumPy alone gives."""
+    """An image of zeros with one patch in it; expectations come from NumPy alone."""
     table = build(algorithm)
     fastconv.set_math_mode(mode)
     rng = np.random.default_rng(0)
@@ -347,8 +347,8 @@ def test_a_background_gives_no_gradient(build, dtype, algorithm, mode):
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "winograd2x4", "winograd4"])
-def test_a_pool_hands_the_gradient_of_a_background_to_the_first_place(build, dtype, algorithm):
-    """With a bias above 0 all windows of zeros are equal: nothing but their order decides."""
+def test_pooling_gives_the_gradient_of_a_background_to_the_first_place(build, dtype, algorithm):
+    """With a bias above 0 all windows of zeros are equal: only their order decides."""
     table = build(algorithm)
     rng = np.random.default_rng(0)
     x = np.zeros((8, 16, 28, 28), dtype)
@@ -367,7 +367,7 @@ def test_a_pool_hands_the_gradient_of_a_background_to_the_first_place(build, dty
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_normalisation_and_a_shortcut_folded_in(build, dtype, rng, algorithm):
-    """In evaluation one kernel does it all; what it gives in the background is one number."""
+    """In evaluation one kernel does all of it; its output in the background is one number."""
     table = build(algorithm)
     weight = rng.standard_normal((16, 16, 3, 3)).astype(dtype)
     norm = BatchNormalization2d(*rng.standard_normal((2, 16)).astype(dtype))
@@ -420,7 +420,7 @@ def by_the_reference(digits):
 @pytest.mark.parametrize("algorithm", ["auto", "winograd2x4", "winograd4"])
 @pytest.mark.parametrize("backend", ["numba", "cython"], indirect=True)
 def test_digits_train_as_by_the_reference(backend, digits, by_the_reference, algorithm, threads):
-    """At first all biases are 0, so that the background decides by its noise, if there is any."""
+    """At first all biases are 0, so that any noise in the background would show."""
     losses, gradients, parameters = by_the_reference
     fastconv.set_num_threads(threads)
     config.set_conv_algorithm(algorithm)

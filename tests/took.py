@@ -1,4 +1,4 @@
-"""What tests ask for, algorithms and threads: that it is what the fast backends run."""
+"""Checks that the fast backends run the algorithms and threads that a test asks for."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CONVOLUTION = ("forward", "input_gradient", "weight_gradient")
 
 @contextmanager
 def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> Iterator[None]:
-    """Fail where the convolutions of this thread in the ``with`` do not run by this algorithm.
+    """Fail if this thread's convolutions in the ``with`` block do not run by this algorithm.
 
-    The reference, which has one way, is not asked, and ``auto`` leaves the choice to the backend.
+    The reference has only one way and is not checked; ``auto`` leaves the choice to the backend.
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> 
     algorithm : str
         What was asked for.
     g : WindowGeometry, optional
-        That of all these convolutions, each of which must run by the algorithm, or directly
-        where it does not apply. Without it, one of them must.
+        The geometry of all these convolutions, each of which must run by the algorithm, or
+        directly if it does not apply. Without it, at least one of them must.
     """
     if table.name == "numpy":
         yield
@@ -58,10 +58,10 @@ def _set_grain(values: int) -> None:
 
 @contextmanager
 def fine_grain(values: int = 1) -> Iterator[None]:
-    """Let the fast backends use several threads, where they are told to, for the least work.
+    """Let the fast backends use several threads, if allowed, even for the least work.
 
-    They leave what the tests of kernels give them to one thread else: nothing that goes wrong
-    between threads would show.
+    Otherwise they would run the small work of tests on one thread, and faults between threads
+    would not show.
 
     Parameters
     ----------

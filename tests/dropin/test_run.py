@@ -200,7 +200,7 @@ def test_wrong_use(tmp_path, monkeypatch, capsys, words, message):
     assert shown.out == ""
 
 
-def test_a_command_that_is_none(tmp_path):
+def test_an_unknown_command(tmp_path):
     done = python("-m", "fastconv", "trian", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("fastconv run: error: trian does not exist: expected a script")
