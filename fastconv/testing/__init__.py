@@ -7,8 +7,8 @@ For authors of a backend, their own tests need one line::
     def test_my_backend():
         check_backend("mine")
 
-`call_kernel` is the strict caller underneath, for tests of one kernel; `ways` tells which of
-its ways a kernel took.
+`call_kernel` is the strict caller underneath, for tests of one kernel; `ways` counts which ways
+kernels took.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ TOLERANCE: dict[np.dtype[Any], float] = {np.dtype(np.float32): 2e-5, np.dtype(np
 THREADS = (1, 2, 3)
 
 IN_PROGRAMS = ((np.dtype(np.float64), 1), (np.dtype(np.float32), 3))
-"""Of what, and on how many threads, programs are compared: all of both would take long."""
+"""Dtypes and numbers of threads with which programs are compared: all pairs would take long."""
 
 FORWARD = ("conv2d_forward", "conv2d_grouped_forward", "conv2d_block_forward")
-"""Convolutions whose windows of zeros are exact."""
+"""Convolutions whose outputs are exact where a window holds only zeros."""
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Report:
     completed : tuple of str
         Kernels that the backend leaves to the reference.
     in_programs : int
-        How many calls inside of programs were compared with the same calls by themselves; 0 of
-        a backend that has no ``program``.
+        How many calls inside programs were compared with the same calls one by one; 0 for a
+        backend without ``program``.
     """
 
     backend: str
@@ -83,10 +83,10 @@ def check_backend(name: str) -> Report:
     Both dtypes; several numbers of threads; inputs read-only and guarded; outputs filled
     with garbage first; windows, strides, padding and channel counts of every awkward kind;
     ties, NaN and infinities; windows of zeros, which give their bias exactly; empty batches;
-    the same call twice, and from several Python threads at once. Where a backend counts which
-    ways its convolutions take, these must be the ways that it says. Where it has a ``program``
-    or a ``step_program``, what such a `fastconv.backends.calls.Run` computes must be what its
-    kernels compute one by one, bit for bit: run again on other inputs, and beside another in a
+    the same call twice, and from several Python threads at once. If a backend counts which
+    ways its convolutions take, these must be the ways that it says. If it has a ``program``
+    or a ``step_program``, the `fastconv.backends.calls.Run` must compute what its kernels
+    compute one by one, bit for bit, also on other inputs, and beside another program in a
     second thread.
 
     Parameters
@@ -203,7 +203,7 @@ class _Call:
         for name, wanted in expected.items():
             wanted, result = np.asarray(wanted), np.asarray(got[name])
             plain = np.isfinite(wanted)
-            if self.kernel.startswith("conv2d"):  # NaN may spread to outputs beside
+            if self.kernel.startswith("conv2d"):  # NaN may spread to neighbouring outputs
                 same = not np.isfinite(result[~plain]).any()
                 plain &= np.isfinite(result) | bool(plain.all())
             else:
@@ -217,7 +217,7 @@ class _Call:
             error = float(np.abs(result[plain].astype(np.float64) - wanted[plain]).max())
             allowed = self.tolerance * scale if wanted.dtype.kind == "f" else 0.0
             require(
-                error <= allowed,  # false also where garbage that was left is NaN
+                error <= allowed,  # false also where garbage is left that is NaN
                 f"{where}: {name} of shape {result.shape} is off by {error:.3e}, "
                 f"allowed {allowed:.3e} (largest value {scale:.3e})",
             )
@@ -225,7 +225,7 @@ class _Call:
         return largest
 
     def _compare_blank(self, result: Any, wanted: Any, where: str) -> None:
-        """Fail where a window of zeros gives anything but the bias, and what follows of it."""
+        """Fail where a window of zeros gives anything but its bias and what follows from that."""
         blank = self.blank & np.isfinite(wanted)
         same = np.array_equal(result[blank], wanted[blank].astype(result.dtype))
         require(same, f"{where}: a window of zeros does not give its bias exactly")
@@ -234,7 +234,7 @@ class _Call:
 def _windows_of_zeros(
     reference: NumpyBackend, kernel: str, inputs: Arguments
 ) -> NDArray[np.bool_] | None:
-    """Of a convolution, forward: which outputs see nothing but zeros; pooled, in all places."""
+    """Which outputs of a forward convolution see only zeros; after pooling, at all its places."""
     if kernel not in FORWARD:
         return None
     seen: Arguments = {
@@ -260,7 +260,7 @@ def _expected(reference: NumpyBackend, kernel: str, inputs: Arguments) -> dict[s
 
 @contextmanager
 def _threads(backend: Backend, number: int) -> Iterator[None]:
-    """Run the backend on so many threads, then on as many as the process has chosen."""
+    """Run the backend on this many threads, then on as many as the process has chosen."""
     chosen = selection.settings()
     if number > 1:
         config.note_parallel_work()

@@ -39,7 +39,7 @@ GEOMETRIES: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, in
     ((1, 1, 20, 20), 1, (17, 16), 1, 0),
 )
 
-# The same, of images that are zeros in most places, and so many that tiles of 2 x 4 serve them:
+# The same, of images that are mostly zeros, and enough of them for Winograd's tiles of 2 x 4:
 # outputs whose windows hold only zeros are exact.
 MOSTLY_ZEROS = (
     ((9, 17, 13, 15), 16, (3, 3), 1, 1),
@@ -47,8 +47,8 @@ MOSTLY_ZEROS = (
     ((2, 3, 9, 11), 5, (5, 5), 2, 2),
 )
 
-# The same, and dilation and groups: depthwise, groups that fill vectors and groups that do not,
-# one group that is only dilated, taps that see nothing but padding, strides past the image.
+# The same, then dilation and groups: depthwise, groups that fill vectors and groups that do not,
+# one group that is only dilated, taps that see only padding, strides past the image.
 GROUPED: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, int, int, int], ...] = (
     ((2, 33, 9, 10), 33, (3, 3), 1, 1, 1, 33),
     ((2, 16, 8, 7), 16, (3, 2), 2, 1, 2, 16),
@@ -83,7 +83,7 @@ Case = tuple[str, Arguments, bool]
 
 
 def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
-    """Every call in this dtype; `reference` makes what backward kernels need of forward."""
+    """Every call in this dtype; `reference` computes what backward kernels need from forward."""
     rng = np.random.default_rng(0)
     for shape, filters, (fh, fw), stride, pad in GEOMETRIES:
         geometry = window_geometry("check_backend", shape, fh, fw, stride, pad)
@@ -131,7 +131,7 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
 
 
 def _drawer(rng: np.random.Generator, dtype: np.dtype[Any], whole: bool) -> Any:
-    """A function of a shape that draws numbers; whole ones are so small that sums are exact."""
+    """A function that draws numbers of a shape; whole ones are so small that sums are exact."""
     if whole:
         return lambda *shape: rng.integers(-2, 3, shape).astype(dtype)
     return lambda *shape: np.asarray(rng.standard_normal(shape), dtype)
@@ -275,7 +275,7 @@ def _affine(draw: Any, n: int, d: int, m: int, exact: bool) -> Iterator[Case]:
 def _channels(reference: NumpyBackend, draw: Any, shape: tuple[int, ...]) -> Iterator[Case]:
     """Batch normalisation per channel, with and without what may follow it."""
     x, residual, dout = 3 * draw(*shape) + 1, draw(*shape), draw(*shape)
-    x[0, 0, 0, 0] = 50  # no statistic may hang on the first pixel
+    x[0, 0, 0, 0] = 50  # no statistic may depend on the first pixel
     yield "batchnorm2d_statistics", {"x": x}, False
     vectors = {name: draw(shape[1]) for name in ("centre", "scale", "shift")}
     for added, relu in itertools.product((None, residual), (False, True)):

@@ -1,9 +1,9 @@
 """The caller's side of the kernel table's contract, as a check of each call.
 
-`SHAPES` says in one line a kernel what the docstrings of `fastconv.backends.table` say of shapes;
-dtypes come from the annotations there. `checked` puts the check in front of a kernel: under it a
-test suite runs on any backend, and a front door that hands over what the contract forbids fails
-at that call instead of reading somebody else's memory.
+`SHAPES` has one line for each kernel, with the shapes that the docstrings of
+`fastconv.backends.table` give; dtypes come from the annotations there. `checked` wraps a kernel in
+the check. With it a test suite runs on any backend, and an operation that passes what the contract
+forbids fails at that call, instead of reading memory that is not its own.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ SHAPES = {
     "smooth": "x(N C H W) taps(K) -> out(N C H W)",
     "tone": "x(N C H W) gain(N) offset(N) boxes(N 4) -> out(N C H W)",
 }
-"""Arguments with their axes, outputs behind the arrow; ``OH/pool`` is OH//2 with a pool."""
+"""Arguments with their axes, outputs after the arrow; ``OH/pool`` is OH//2 with a pool."""
 
 IN_PLACE = ("param", "m", "v")
 """Outputs of Adam's step, which are inputs as well."""
@@ -111,7 +111,7 @@ def _signature(kernel: str) -> inspect.Signature:
 
 
 def _sizes(arguments: Arguments) -> Sizes:
-    """What the numbers of a call say about axes."""
+    """The lengths of axes that the numbers among a call's arguments give."""
     sizes = {"groups": arguments.get("groups", 1), "pool": 1 + bool(arguments.get("pool"))}
     if (g := arguments.get("geometry")) is not None:
         sizes |= {"N": g.n, "C": g.c, "H": g.h, "W": g.w, "FH": g.fh, "FW": g.fw}
@@ -149,7 +149,7 @@ def _fit(kernel: str, arguments: Arguments) -> Iterator[str]:
 def output_shapes(kernel: str, arguments: Arguments) -> dict[str, tuple[int, ...]]:
     """The shapes of a kernel's outputs, from its inputs.
 
-    For the dx of avgpool2d_backward, whose size nothing else tells, `arguments` has the shape.
+    The dx of avgpool2d_backward has the shape in `arguments`: no input determines it.
     """
     sizes = _sizes(arguments)
     axes = _axes(kernel)
@@ -179,7 +179,7 @@ def output_dtype(
 
 
 def check_call(kernel: str, layout: str, arguments: Arguments) -> None:
-    """Raise `ContractBroken` where these arguments are not what a kernel may rely on.
+    """Raise `ContractBroken` if these arguments are not what a kernel may rely on.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def _wrong(kernel: str, layout: str, arguments: Arguments) -> Iterator[str]:
 
 
 def _out_of_range(arguments: Arguments, arrays: dict[str, np.ndarray]) -> Iterator[str]:
-    """Numbers by which a kernel finds a place in memory."""
+    """What is wrong with the numbers by which a kernel finds places in memory."""
     g = arguments.get("geometry")
     labels = arrays.get("labels")
     if labels is not None and labels.size:
@@ -265,8 +265,8 @@ _running = _Running()
 def checked(function: Callable[..., Any], kernel: str, layout: str) -> Callable[..., Any]:
     """A kernel with the contract checked at each call.
 
-    Its outputs hold garbage first, so that a place that it leaves out shows, and it may
-    write nothing else. How a backend calls its own kernels from inside of one is its own affair.
+    Its outputs start as garbage, which shows places that it leaves out, and it may write nothing
+    else. Calls that a kernel makes of the backend's other kernels are not checked.
     """
     signature = _signature(kernel)
 

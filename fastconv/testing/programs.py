@@ -53,17 +53,17 @@ STAGES: tuple[tuple[str, Callable[[Array], Array]], ...] = (
 
 @dataclass
 class _Twin:
-    """An array that is there twice: for the program, and for calls one by one.
+    """Two arrays of the same numbers: one for the program, one for calls one by one.
 
     Attributes
     ----------
     name : str
-        Of the argument that it is.
+        The argument's.
     program, calls : array
     memory : array
-        Around the program's.
+        The guarded memory around the program's array.
     first : array or None
-        What it held when the program was made; None of one that only calls write.
+        What it held when the program was made; None if only calls write it.
     """
 
     name: str
@@ -98,7 +98,7 @@ class _Twin:
 
 @dataclass
 class _Rows:
-    """Calls, each of them twice, on arrays of their own."""
+    """Calls that are each made twice: in the program, and one by one on arrays of their own."""
 
     backend: Backend
     all_change: bool
@@ -153,7 +153,7 @@ class _Rows:
         self.outputs.append(written)
 
     def change(self, how: Callable[[Array], Array]) -> None:
-        """New numbers for what changes; poison, or what was there first, for what is written."""
+        """Put new numbers into what changes; into outputs poison, or what they held at first."""
         for read, written in zip(self.inputs, self.outputs, strict=True):
             for twin in written:
                 poison = np.nan if twin.program.dtype.kind == "f" else 0x5A
@@ -167,7 +167,7 @@ class _Rows:
                     twin.hold(twin.first if how is np.copy else 0.75 * np.flip(twin.first))
 
     def expect_same(self, where: str) -> None:
-        """Fail where a program's arrays are not what the calls made of theirs."""
+        """Fail where the program's arrays differ from those of the calls one by one."""
         for (call, _), read, written in zip(self.calls, self.inputs, self.outputs, strict=True):
             for twin in written:
                 twin.expect_same(f"{where}: {_said(call)}", True)
@@ -176,7 +176,7 @@ class _Rows:
 
 
 def _side(value: Any, side: int) -> Any:
-    """What an argument is for the program (0), or for calls one by one (1)."""
+    """The argument that the program (0) gets, or that calls one by one (1) get."""
     if isinstance(value, tuple):
         twin, view = value
         return view(_side(twin, side))
@@ -200,13 +200,13 @@ def check_programs(
 ) -> int:
     """Compare a backend's programs with its kernels called one by one, bit for bit.
 
-    By each of `METHODS` that it has: one program of all the cases, of copies of numbers, and of a
-    row of calls that use each other's outputs and memory; then two of them in two threads at once.
+    With each of `METHODS` that it has: a program of all the cases, one of copies, and one of calls
+    that use each other's outputs and memory; then two programs in two threads at once.
 
     Parameters
     ----------
     backend : Backend
-        Where it makes no programs, nothing is checked.
+        If it makes no programs, nothing is checked.
     cases : sequence of (str, dict)
         Kernels and inputs; those that no program calls are left out.
     dtype : dtype
@@ -260,7 +260,7 @@ def _compare(rows: _Rows, run: Run, where: str, other: Run, beside: _Rows) -> No
 
 
 def _made(method: str, rows: _Rows, where: str) -> Run:
-    """The backend's program of the calls; making it may write what they write, and no more."""
+    """The backend's program of the calls; making it may write only what they write."""
     try:
         run = getattr(rows.backend, method)([call for call, _ in rows.calls])
     except Exception as error:
@@ -297,7 +297,7 @@ def _channels(part: slice) -> Callable[[Array], Array]:
 
 
 def _network(rows: _Rows, dtype: np.dtype[Any]) -> None:
-    """Calls that use each other's outputs, in memory that lies ready for the next ones."""
+    """Calls that use each other's outputs, in memory that later calls use again."""
     rng = np.random.default_rng(6)
 
     def draw(*shape: int) -> Array:

@@ -40,17 +40,17 @@ def call_kernel(backend: Backend, kernel: str, **inputs: Any) -> dict[str, Any]:
         A name of `fastconv.backends.table.KERNELS`.
     **inputs
         The kernel's inputs by name. ``None`` for an output (dx, winner, dresidual) leaves it out;
-        for the dx of avgpool2d_backward, whose shape nothing else tells, it is the shape.
+        for the dx of avgpool2d_backward, pass its shape, which no other input determines.
 
     Returns
     -------
     dict of str to array
-        The outputs; ``loss`` is what the kernel returned, where it returns something.
+        The outputs; ``loss`` is the kernel's return value, if it has one.
 
     Raises
     ------
     AssertionError
-        The kernel wrote into an input, or outside of an output.
+        The kernel wrote into an input, or outside an output.
     """
     given, outputs, memories = lay_out(backend, kernel, inputs)
     result = getattr(backend, kernel)(**(given | outputs))
@@ -71,9 +71,9 @@ def lay_out(
     Returns
     -------
     given, outputs : dict
-        All that is handed to the kernel, together; what is updated in place is in both.
+        All arguments of the kernel, and its outputs; what is updated in place is in both.
     memories : list of (str, array)
-        In which each array lies, by name; `intact` tells whether the poison around it is whole.
+        The memory around each array, by name; `intact` checks that its guards are unchanged.
     """
     last = backend.layout == "channels_last" and kernel not in CHANNELS_FIRST
     dtype = next(a.dtype for a in inputs.values() if is_array(a) and a.dtype.kind == "f")
@@ -99,7 +99,7 @@ def lay_out(
 
 
 def intact(memory: Array) -> bool:
-    """Whether nobody has written beside the array that lies in it."""
+    """Whether nothing was written beside the array that lies in it."""
     return (memory[:GUARD].tobytes(), memory[-GUARD:].tobytes()) == (_guard(memory.dtype),) * 2
 
 
@@ -114,14 +114,14 @@ def _poison(size: int, dtype: np.dtype[Any]) -> Array:
 
 @cache
 def _guard(dtype: np.dtype[Any]) -> bytes:
-    """What stands on either side of an array."""
+    """The values on either side of an array."""
     return _poison(GUARD, dtype).tobytes()
 
 
 def guarded(
     shape: tuple[int, ...], dtype: np.dtype[Any], channels_last: bool
 ) -> tuple[Array, Array]:
-    """(array, the memory it lies in): poison in poison, images as the layout says."""
+    """(array, the memory around it), both filled with poison; images are in the given layout."""
     size = math.prod(shape)
     memory = _poison(2 * GUARD + size, dtype)
     array = memory[GUARD : GUARD + size]

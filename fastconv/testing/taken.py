@@ -13,19 +13,19 @@ from .strict import Arguments, is_array, require
 __all__ = ["require_said", "says_algorithms", "says_ways", "ways"]
 
 CONVOLUTIONS = FAMILIES["conv2d"] + FAMILIES["conv2d_block"]
-"""Kernels whose algorithms a backend may say beforehand."""
+"""Kernels whose algorithms a backend may give beforehand."""
 
 GRADIENTS = {"input_gradient": "dx", "weight_gradient": "dweight"}
 
 
 @contextmanager
 def ways(backend: Backend) -> Iterator[Counter[Way]]:
-    """Count the ways that calls of this Python thread take inside of a ``with``.
+    """Count the ways that calls of this Python thread take inside a ``with``.
 
     Parameters
     ----------
     backend : Backend
-        One that has a method ``ways_taken``; see `fastconv.backends.table`.
+        With a method ``ways_taken``; see `fastconv.backends.table`.
 
     Yields
     ------
@@ -59,7 +59,7 @@ def says_ways(backend: Backend) -> bool:
 
 
 def says_algorithms(backend: Backend, kernel: str) -> bool:
-    """Whether this is a convolution of the backend's own, whose ways it says and counts."""
+    """Whether the backend itself computes this convolution, and gives and counts its ways."""
     provider = getattr(backend, "providers", {}).get(kernel, backend.name)
     own = kernel in CONVOLUTIONS and provider == backend.name
     return own and says_ways(backend) and hasattr(backend, "conv2d_algorithms")
@@ -68,12 +68,12 @@ def says_algorithms(backend: Backend, kernel: str) -> bool:
 def require_said(
     backend: Backend, kernel: str, inputs: Arguments, results: Arguments, taken: Counter[Way]
 ) -> None:
-    """Raise an AssertionError where a convolution took another way than the backend says.
+    """Raise an AssertionError if a convolution took another way than the backend gives.
 
     Parameters
     ----------
     kernel : str
-        One of which the backend `says_algorithms`.
+        One for which `says_algorithms` is true.
     inputs, results : dict
         Arrays by name.
     taken : Counter of Way
