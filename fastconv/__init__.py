@@ -94,7 +94,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # What is named is imported then: the command answers to Ctrl-C before NumPy is there.
+    # Modules are imported when they are first named, so Ctrl-C works before NumPy is loaded.
     if name in _HOMES:
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     if not name.startswith("_"):

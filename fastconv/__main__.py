@@ -38,9 +38,9 @@ def _run(arguments: list[str]) -> int:
 
 @contextmanager
 def _ended_by_an_interrupt() -> Iterator[None]:
-    """Ctrl-C ends the process inside the block: there is nothing to save, and no place to tell of.
+    """Ctrl-C ends the process inside the block, where there is nothing to save.
 
-    It would come up in the middle of some module's import.
+    Otherwise it would show a traceback from the middle of some module's import.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as by nohup
         yield
@@ -60,6 +60,6 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-# `python -i` goes on after a script that ended well, so that one must not exit.
+# `python -i` goes on after a script that ended well, so a success must not call `sys.exit`.
 if __name__ == "__main__" and (status := _main_or_script()):
     sys.exit(status)

@@ -40,9 +40,9 @@ def write(text: str, stream: Any) -> None:
     Raises
     ------
     BrokenPipeError
-        Who read it has gone.
+        Its reader has gone.
     WriteFailed
-        What it is sent to takes no more.
+        It takes no more, such as on a full disk.
     """
     if stream is None or getattr(stream, "closed", False):
         return
@@ -82,7 +82,7 @@ def plain(text: str, keep: str = "\n\t") -> str:
 def _shown(text: str, stream: Any) -> str:
     """The text with escapes for the characters that the stream's encoding lacks."""
     encoding = getattr(stream, "encoding", None)
-    if not isinstance(encoding, str):  # a stream of somebody's own making takes any text
+    if not isinstance(encoding, str):  # a user's own kind of stream takes any text
         return text
     try:
         return text.encode(encoding, "backslashreplace").decode(encoding)
@@ -91,7 +91,7 @@ def _shown(text: str, stream: Any) -> str:
 
 
 def in_columns(lines: Sequence[Sequence[str]], right: Container[int] = ()) -> str:
-    """Lines of as many texts each as columns; those that `right` counts end at one place."""
+    """Lines of texts as aligned columns; those whose numbers are in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -111,14 +111,14 @@ def is_terminal(stream: Any) -> bool:
 
 
 def reserve_descriptors() -> None:
-    """Let the descriptors 0 to 2 lead nowhere, where they are closed.
+    """Open those of the descriptors 0 to 2 that are closed, on the null device.
 
-    The next file to be opened would get one of them, and what libraries written in C print on
+    Otherwise the next file to be opened would get one of them, and what C libraries print on
     standard error would go into that file.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest that is free, and so this one.
+            # `os.open` takes the lowest free descriptor, so this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

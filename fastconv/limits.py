@@ -50,7 +50,7 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
 
 def _lines(path: Path) -> list[str]:
-    """Lines that hold names of folders, which may be no text in any encoding."""
+    """The lines of a file with names of folders, which need not be valid text."""
     return os.fsdecode(path.read_bytes()).removesuffix("\n").split("\n")
 
 
@@ -73,8 +73,8 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
                 continue
             if path is None:
                 continue
-            # Inside of a container only its own group may be mounted, while the path is the
-            # host's: then the group is the mount itself.
+            # Inside a container only its own group may be mounted, while the path is the host's:
+            # then the group is the mount itself.
             inside = PurePosixPath()
             if path.is_relative_to(mounted) and ".." not in path.parts:
                 inside = path.relative_to(mounted)

@@ -1,4 +1,4 @@
-"""Whether what is to be read fits into memory: asked in front, not when it is too late."""
+"""Whether data will fit into memory: checked before they are read."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MEMINFO = Path("/proc/meminfo")
 def available_memory() -> int | None:
     """Bytes that this process can still use, or None where the system does not say.
 
-    Linux says what is free, and what its container may have at most; of other systems,
-    the whole memory is known at best.
+    Linux says what is free, and how much the container may have. Other systems say at best how
+    much memory there is.
     """
     free: list[int] = []
     with suppress(OSError, ValueError, IndexError):
@@ -38,7 +38,7 @@ def available_memory() -> int | None:
 
 
 def expect_room(what: str, need: int, remedy: str) -> None:
-    """Raise `ArgumentError` where that many bytes are more than may be used; `what` takes them."""
+    """Raise an `ArgumentError` if `what` needs more bytes than may be used."""
     free = available_memory()
     if free is not None and need > USABLE * free:
         raise ArgumentError(

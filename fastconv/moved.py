@@ -1,4 +1,4 @@
-"""Names of earlier versions: code and pickles that use them find what has other names now.
+"""Names of earlier versions, for code and pickles that use them.
 
 `importlib.abc` is not imported: that would take longer than everything else here.
 """
@@ -72,7 +72,7 @@ def moved(module: str, name: str) -> Any:
     Raises
     ------
     AttributeError
-        There is nothing of that name any more.
+        Nothing of that name exists any longer.
     """
     for place in MOVED[module.removeprefix(f"{PACKAGE}.")]:
         found = vars(import_module(f"{PACKAGE}.{place}"))
@@ -83,7 +83,7 @@ def moved(module: str, name: str) -> Any:
 
 
 class _EarlierModules:
-    """A finder and loader of modules that have no file any more."""
+    """A finder and loader of modules whose files are gone."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

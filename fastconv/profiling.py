@@ -1,7 +1,7 @@
 """Where the time goes: calls of kernels, timed, by layer and operation.
 
-A profile stands between `fastconv.selection.active` and its callers while it is on: they get a
-backend whose kernels are timed. While none is on, they get the backend itself.
+While a profile is on, the callers of `fastconv.selection.active` get a backend whose kernels are
+timed; otherwise they get the backend itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_CALLS = 1_000_000
 """Single calls that a profile keeps; the sums go on after that."""
 
 Key = tuple[str, str, str, str, str]
-"""What a sum is of: layer, kernel, backend, character of the dtype, algorithm."""
+"""What a sum belongs to: layer, kernel, backend, character of the dtype, algorithm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class KernelTime:
     Attributes
     ----------
     layer : str
-        Type and number, in the order of the layers' first calls; empty outside of any layer.
+        Type and number, in the order of the layers' first calls; empty outside any layer.
     kernel : str
         Name in the kernel table.
     backend : str
-        Who gave the kernel.
+        The backend that the kernel comes from.
     dtype : str
     algorithm : str
         How convolutions were computed, where the backend says; of a backward kernel that of
@@ -93,8 +93,8 @@ class Profile:
 
     Notes
     -----
-    What a layer does of little data the short way (`fastconv.backends.short`) takes less time than
-    timing it: that is counted only, unless `time_little` sends it to the kernels.
+    Operations on little data that go the short way (`fastconv.backends.short`) take less time than
+    timing them would, so they are only counted, unless `time_little` sends them to the kernels.
     """
 
     def __init__(self, keep_calls: bool = False) -> None:
@@ -114,7 +114,7 @@ class Profile:
         selection.observe(self._timed_table)
 
     def time_little(self) -> None:
-        """Time what is done of little data too: from now on kernels do it."""
+        """Time operations on little data too: from now on kernels do them."""
         self.stop()
         self._little = True
         self._tables = {}
@@ -125,7 +125,7 @@ class Profile:
         return sum(table.short_calls() for table in self._tables.values())
 
     def stop(self) -> None:
-        """Time nothing more; what was timed stays."""
+        """End timing; what was timed stays."""
         selection.observe_no_more(self._timed_table)
 
     def kernels(self) -> list[KernelTime]:
@@ -178,9 +178,9 @@ class Profile:
     def _layer_calling(self) -> str:
         """Name of the layer that called the operation, read from the stack.
 
-        So layers need not say who they are: they pay nothing while no profile is on.
+        So layers need not report themselves, which would cost time while no profile is on.
         """
-        frame = sys._getframe(3)  # note, the timed kernel, the operation: behind them the caller
+        frame = sys._getframe(3)  # beyond `note`, the timed kernel and the operation: the caller
         for _ in range(4):
             if frame.f_code.co_name in ("forward", "backward"):
                 owner = frame.f_locals.get("self")

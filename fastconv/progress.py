@@ -1,4 +1,4 @@
-"""The bar that shows how far a long piece of work is."""
+"""The bar that shows how far a long task has come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ProgressBar"]
 
 
 class _Terminal:
-    """Standard error, for tqdm: where it has gone, the work goes on without a bar."""
+    """Standard error, for tqdm: if it is gone, the work goes on without a bar."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -46,7 +46,7 @@ class ProgressBar:
     unit : str
         What to call a step.
     delay : float
-        Seconds before it appears: what is done sooner needs none.
+        Seconds before it appears; shorter tasks need none.
 
     Raises
     ------

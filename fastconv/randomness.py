@@ -46,7 +46,7 @@ def choice(population: int, count: int) -> NDArray[np.integer]:
 def stratified(
     labels: NDArray[Any], share: float, generator: Any, *, every_class: bool = False
 ) -> NDArray[np.bool_]:
-    """Choose a share of the samples of each class at random; of each class at least one stays.
+    """Choose a share of each class's samples at random; at least one of each class is left.
 
     Parameters
     ----------

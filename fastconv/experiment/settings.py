@@ -184,7 +184,7 @@ class RunConfig:
         "WEIGHTS",
         beside=_place,
     )
-    freeze: str | None = setting("train no more what these match: W1, features.*", "PATTERN,...")
+    freeze: str | None = setting("do not train what these match: W1, features.*", "PATTERN,...")
     members: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_MEMBERS)] | None = (
         setting(
             "train K networks, of seeds that follow each other, and let them answer together; "

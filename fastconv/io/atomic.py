@@ -175,7 +175,7 @@ def _successor(target: Path, old: os.stat_result | None) -> IO[bytes] | None:
     ):
         return None
     name = target.with_name(f".{target.name[:LONGEST_NAME]}.{secrets.token_hex(4)}")
-    mode = 0o666 if old is None else 0o600  # for nobody to read who could not before
+    mode = 0o666 if old is None else 0o600  # unreadable for those who could not read the old file
     try:
         file = open(name, "x+b", opener=partial(os.open, mode=mode))  # noqa: SIM115, the caller's
     except OSError:

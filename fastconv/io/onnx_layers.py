@@ -133,7 +133,7 @@ def _end_pad(
     if end < 0:
         raise ArgumentError(
             f"export_onnx: ONNX would give {graph.layer} one window more in ceil mode, which "
-            f"begins behind the image: a stride of {stride} leaves gaps between its windows"
+            f"begins beyond the image: a stride of {stride} leaves gaps between its windows"
         )
     return end
 

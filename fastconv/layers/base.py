@@ -24,7 +24,7 @@ TRANSIENT = ("_kept", "_lost", "_context")
 
 
 class made:
-    """An attribute that is computed each time it is read, unless somebody has set it.
+    """An attribute that is computed each time it is read, unless it has been set.
 
     A property could not be set, and the book's layers set such attributes in `forward`.
     """

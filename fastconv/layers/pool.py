@@ -36,7 +36,7 @@ class Pooling(Layer):
         Padded places never win; pad is smaller than the window.
     ceil_mode : bool
         Keep a last window that reaches beyond the padded image, if it begins inside the image
-        or in the padding in front of it.
+        or in the padding before it.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class AveragePooling(Layer):
         pad is smaller than the window.
     ceil_mode : bool
         Keep a last window that reaches beyond the padded image, if it begins inside the image
-        or in the padding in front of it.
+        or in the padding before it.
     count_padding : bool
         Whether padding counts as zeros (PyTorch's ``count_include_pad``); else a window is
         divided by the number of its pixels in the image. Places beyond the padding never count.

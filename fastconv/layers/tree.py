@@ -31,9 +31,9 @@ def children(holder: Any) -> dict[str, Any]:
 
 
 def walk(holder: Any, opened: type = object) -> list[tuple[LayerPath, Any]]:
-    """Every layer below a holder with its path, in the order they run, holders before theirs.
+    """Every layer below a holder with its path, in the order they run, holders before their layers.
 
-    Layers inside of others are listed where those others are of the class `opened`.
+    Of the layers that hold others, only those of the class `opened` are opened.
     """
     found: list[tuple[LayerPath, Any]] = []
     for name, layer in children(holder).items():
@@ -99,7 +99,7 @@ class Tracer(ABC, Generic[T]):
         return value
 
     def head(self, path: LayerPath, layer: AuxiliaryHead, value: T) -> T:
-        """Return what continues behind an auxiliary head."""
+        """Return the value that goes on to the layers after an auxiliary head."""
         return value
 
     def through(self, holder: Any, value: T, path: LayerPath = ()) -> T:

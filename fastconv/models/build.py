@@ -38,9 +38,9 @@ _without_weights: ContextVar[bool] = ContextVar("fastconv_without_weights", defa
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Inside the block, models draw no weights, for a file will give them.
+    """Inside the block, models draw no weights, since a file will give them.
 
-    In their place stand arrays without memory, whose shapes the file's arrays are checked against:
+    Arrays without memory take their place. The file's arrays are checked against their shapes, so
     a file that describes an absurdly large network is refused before it takes memory.
     """
     token = _without_weights.set(True)
@@ -74,7 +74,7 @@ class Builder:
 
     @cached_property
     def randn(self) -> Callable[..., Any]:
-        """What draws normal numbers, made for the first weights that are drawn."""
+        """Function that draws normal numbers, made when the first weights are drawn."""
         return np.random.randn if self.seed is None else np.random.RandomState(self.seed).randn
 
     def count(self, name: str, value: Any) -> int:

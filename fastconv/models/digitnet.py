@@ -1,8 +1,8 @@
 """Small networks for digits of 28 x 28, made for short runs.
 
-Compared with `DeepConvNet` they save where images are largest and work costs most: in front of the
-first pooling they have few filters and no padding, so that 28 pixels shrink to 24. The two with
-batch normalisation learn at ten times Adam's usual rate and need no hidden affine layer.
+Compared with `DeepConvNet` they save where images are largest and work costs most: before the first
+pooling they have few filters and no padding, so that 28 pixels shrink to 24. The two with batch
+normalisation learn at ten times Adam's usual rate and need no hidden affine layer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .build import Builder, image_shape
 __all__ = ["digitnet4", "digitnet5", "digitnet6"]
 
 Block = tuple[int, ...]
-"""Numbers of filters of the 3x3 convolutions in front of a 2x2 pooling."""
+"""Numbers of filters of the 3x3 convolutions before a 2x2 pooling."""
 
 
 def _of_blocks(

@@ -17,7 +17,7 @@ from .build import Builder
 
 __all__ = ["googlenet"]
 
-# Numbers of filters: 1x1; 1x1 before 3x3, 3x3; the second such pair; 1x1 behind the pooling.
+# Numbers of filters: 1x1; 1x1 before 3x3, 3x3; the second such pair; 1x1 after the pooling.
 INCEPTIONS = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -57,7 +57,7 @@ def googlenet(
     aux_logits : bool
         Add the two auxiliary heads: in training each adds 0.3 times its own loss.
     dropout : float
-        Ratio of the (inverted) dropout in front of the scores.
+        Ratio of the (inverted) dropout before the scores.
     dtype : float32 or float64
     backend : str, optional
         Backend of every layer; None follows the surrounding choice.

@@ -72,7 +72,7 @@ def bottleneck(build: Builder, c: int, filters: int, stride: int) -> dict[str, A
 
 
 def residual(body: dict[str, Any], projection: Chain | Subsampling | None) -> Chain:
-    """A body with its shortcut, and the ReLU behind the sum."""
+    """A body with its shortcut, and the ReLU after the sum."""
     around: dict[str, Any] = {"": Chain(body)}
     if projection is not None:
         around["downsample"] = projection

@@ -19,12 +19,12 @@ from .build import Builder
 __all__ = ["vgg11", "vgg13", "vgg16", "vgg19"]
 
 BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-"""Convolutions in front of each of the five poolings (table 1: A, B, D, E)."""
+"""Convolutions before each of the five poolings (table 1: A, B, D, E)."""
 
 FILTERS = (64, 128, 256, 512, 512)
 HIDDEN = 4096
 GRID = 7
-"""Side of the image in front of the affine layers, to which averages bring any input."""
+"""Side of the image before the affine layers; averaging brings any input to it."""
 
 
 def _of_depth(depth: int) -> Callable[..., Network]:
@@ -71,7 +71,7 @@ def _of_depth(depth: int) -> Callable[..., Network]:
     batch_norm : bool
         Normalise between each convolution and its ReLU.
     dropout : float
-        Ratio of the (inverted) dropout behind the two hidden affine layers.
+        Ratio of the (inverted) dropout after the two hidden affine layers.
     dtype : float32 or float64
     backend : str, optional
         Backend of every layer; None follows the surrounding choice.

@@ -83,7 +83,7 @@ class Executor:
     def backward(self, dout: Any) -> None:
         """Set the gradients of all layers, from that of the last layer's output (an array).
 
-        The gradient of the first layer's input is not computed, since nobody reads it.
+        The gradient of the first layer's input is not computed, since nothing reads it.
         """
         kept, self._kept = self._kept, None
         if kept is None:

@@ -247,8 +247,8 @@ class Network(Predictor):
         """Freeze the layers that these patterns match, and unfreeze all others.
 
         A layer is frozen as a whole: its parameters leave `params` and get no gradient, and
-        batch normalisation uses its running statistics. The layers in front of the first that
-        trains cost no more than in a prediction.
+        batch normalisation uses its running statistics. The layers before the first that trains
+        cost no more than in a prediction.
 
         Parameters
         ----------

@@ -94,7 +94,7 @@ class Augmentation:
         Side in pixels of a square that is filled, whose centre may be any pixel (T. DeVries,
         G. Taylor, arXiv:1708.04552).
     fill : float
-        Value outside of the image, and in that square.
+        Value outside the image, and in that square.
 
     Raises
     ------
