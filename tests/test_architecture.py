@@ -86,10 +86,10 @@ BACKEND_ROOMS = {
     "_numba": {"table", "algorithms", "shared"},
     "_cython": set(),
 }
-"""The same for what is inside of `fastconv.backends`. Its registry may know all."""
+"""The same inside `fastconv.backends`. Its registry may know all."""
 
 NUMBA_ROOMS = {"words": set(), "launch": {"words"}}
-"""The same for the folders inside of `fastconv.backends._numba`. Its kernels may know all."""
+"""The same for the folders inside `fastconv.backends._numba`. Its kernels may know all."""
 
 
 def module_name(path: Path) -> str:

@@ -196,7 +196,7 @@ def test_files_that_are_no_arrays(tmp_path):
         (folder / "x.npy").write_bytes(content)
         with pytest.raises(DataCorrupt, match=r"x\.npy: not a plain array"):
             load_images(folder)
-    # The same inside of an archive, where it is a network's weights that may be damaged, too.
+    # The same inside an archive, which may also be one of a network's weights.
     with zipfile.ZipFile(tmp_path / "torn.npz", "w") as archive:
         archive.writestr("x.npy", content)
     for reader in (load_images, load_params):

@@ -1,4 +1,4 @@
-"""Text for people on streams that are missing, closed, narrow, or somebody's own make."""
+"""Text for people on streams that are missing, closed, narrow, or of a user's own class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers made of layers: alone, and inside of a plan that runs them in another way."""
+"""Layers made of layers: alone, and inside a plan that runs them differently."""
 
 from __future__ import annotations
 

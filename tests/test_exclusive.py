@@ -145,7 +145,7 @@ def test_a_second_thread_that_trains_is_told_to_copy(where, what):
 @pytest.mark.parametrize("where", ["on_forward", "on_backward"])
 @pytest.mark.parametrize("same_thread", [False, True])
 def test_predictions_within_a_step_leave_it_alone(where, same_thread, backend):
-    """In any thread; the step's gradients are those of a network that nobody disturbs."""
+    """In any thread; the step's gradients are those of an undisturbed network."""
     seen = []
 
     def predict():
@@ -344,7 +344,7 @@ def test_two_runs_at_once_share_nothing_that_learns(make, shared):
 
 
 def test_between_the_steps_of_a_run_its_network_is_its_own():
-    """Not only inside of `gradient`: the run reads `last_layer.loss` behind it."""
+    """Not only inside `gradient`: the run reads `last_layer.loss` after it."""
     seen = []
 
     def callback(trainer, record):

@@ -1,4 +1,4 @@
-"""Softmax with cross-entropy in front of the kernels: labels of every kind, and soft targets."""
+"""Softmax with cross-entropy as its callers see it: labels of every kind, and soft targets."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_a_model_is_its_twin_in_pytorch(twins, backend, rng, name):
     assert set(gradients) == set(expected)
     for key, value in gradients.items():
         got = value.T if value.ndim == 2 else value
-        # A bias in front of batch normalisation has no gradient but rounding.
+        # A bias before batch normalisation has no gradient but rounding errors.
         beside = key.rpartition(".")[0] + ".weight"
         scale = max(np.abs(expected[key]).max(), np.abs(expected[beside]).max())
         np.testing.assert_allclose(got / scale, expected[key] / scale, atol=1e-6, err_msg=key)

@@ -67,7 +67,7 @@ FOUND = {
     "isa": "avx2",
     "algorithm": "direct",
 }
-"""Values of what nobody says."""
+"""Values of settings that are not given."""
 
 OF_RUN = [field.name for field in dataclasses.fields(RunConfig)]
 NUMBERS = [name for name in OF_RUN if isinstance(SAMPLES.get(name, "__")[1], int | float)]

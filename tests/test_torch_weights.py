@@ -68,7 +68,7 @@ def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
 
 
 def network_for(dropout: str, seed: int = 0) -> tuple[DeepConvNet, DeepConvNet | None]:
-    """A network, and what from_torch and to_torch are to be told of it."""
+    """A network, and the argument of from_torch and to_torch for it."""
     network = DeepConvNet(seed=seed)
     for layer in network.layers:
         if hasattr(layer, "b"):  # a bias of 0 shows no mistake

@@ -88,7 +88,7 @@ def test_frozen_layers_get_no_gradient_and_keep_their_values(network, rng):
     SGD(lr=0.1).update(network.params, gradient)
     changed = {key for key, value in network.state().items() if (value != state[key]).any()}
     assert changed == set(gradient) | {"two.bn.running_mean", "two.bn.running_var"}
-    # Neither in front of what trains nor behind it.
+    # Neither before the layers that train nor after them.
     layers = dict(network.named_layers())
     for name in ("one.conv", "three.conv"):
         layers[name].dW = None

@@ -81,7 +81,7 @@ def test_paths_are_in_the_order_in_which_layers_run():
 
 
 def test_a_layer_of_the_users_own_answers_for_itself():
-    """But for its running statistics, which nobody would keep otherwise."""
+    """Except for its running statistics, which nothing else would keep."""
     own = Beside(norm())
     assert leaves([own]) == [("0", own)]
     network = SimpleNamespace(layers=[own], params={})

@@ -263,7 +263,7 @@ def test_only_numbers_are_read(tmp_path):
 
 
 def test_what_an_ending_may_be_is_told(tmp_path):
-    """Of PyTorch's own there is a way to read them; nobody asks to write them."""
+    """PyTorch's files can be read; writing them is not offered."""
     endings = "must end in .npz, .safetensors or .pkl"
     for name in ("w.txt", "w.pt", "w.PKL", "w"):
         with pytest.raises(ArgumentError) as caught:

@@ -96,7 +96,7 @@ class Ensemble(Predictor):
         input_shape : tuple of int
             The largest batch first.
         copy : bool
-            False: the members must not be used any more.
+            False: the members must not be used any longer.
         """
         prepared = [
             member.prepare(input_shape, copy=copy) if isinstance(member, Network) else member

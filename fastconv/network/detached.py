@@ -1,4 +1,4 @@
-"""Detached parameters: arrays that are trained, but that no layer computes with any more.
+"""Detached parameters: arrays that are trained although no layer computes with them any longer.
 
 A network in the book's style names each array twice, in ``params`` and on a layer. Pickle and
 `copy.deepcopy` copy such an array once; joblib and others make two arrays of it.

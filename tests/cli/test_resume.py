@@ -32,7 +32,7 @@ def test_resume_for_more_epochs_is_the_longer_run(whole, fastconv_command):
 
 
 def epochs_of(out: str) -> list[int]:
-    """The epochs that a run told of: one that goes on does not begin anew."""
+    """The epochs that a run printed: a resumed run does not start over."""
     return [int(number) for number in re.findall(r"^epoch +(\d+)/", out, re.MULTILINE)]
 
 

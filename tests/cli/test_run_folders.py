@@ -223,7 +223,7 @@ def test_the_lock_of_a_killed_process_holds_nothing(whole, process, fastconv_com
 
 
 def test_who_opens_the_file_as_it_goes_away_waits_for_none(monkeypatch, tmp_path):
-    """Between opening and locking, the holder may end: then the file has no name any more."""
+    """Between opening and locking, the holder may end: then the file no longer has a name."""
     place, opened = tmp_path / ".lock", []
     plain = lock._lock
 

@@ -406,7 +406,7 @@ def test_cs231n_convolutions(neighbours, rng, capsys, kind, shape, filters, stri
         assert_close(actual, expected, dtype=dtype)
     assert kernels() == {"conv2d_forward", "conv2d_backward"}
     assert fastconv.stats()["theirs"] == {}
-    assert capsys.readouterr().out == ""  # nobody is asked to build anything
+    assert capsys.readouterr().out == ""  # no message asks to build anything
 
 
 def shared_gradient(dout, x, size):

@@ -222,7 +222,7 @@ def test_options_reach_the_kernels(book):
     done = python("-m", "fastconv", *options, TRAIN, cwd=book / "ch07")
     assert "(numpy, float32, float64, 1 thread)" in last_line(done)  # Adam steps in float64
     ours, theirs = done.stdout.splitlines(), expected.splitlines()
-    assert ours[0] != theirs[0]  # not double precision any more, but near
+    assert ours[0] != theirs[0]  # no longer double precision, but near
     assert_same_print(ours[0], theirs[0], tolerance=1e-4)
 
 

@@ -224,7 +224,7 @@ cdef inline void plus_residual(
     int my, int mx, const Outgoing* o, ptrdiff_t at, ptrdiff_t rows, ptrdiff_t cols,
     ptrdiff_t columns, vec[real]* t,
 ) noexcept nogil:
-    """t += the residual, as far as it exists."""
+    """t += the residual, if there is one."""
     cdef const real* place = <const real*> o.residual + at
     cdef char[16 * VECTOR_BYTES] memory
     cdef int i, j

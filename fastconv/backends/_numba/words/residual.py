@@ -95,7 +95,7 @@ def plus_residual(rows: int, width: int) -> Any:
 
 @cache  # compiled once, for all kernels
 def plus_residual_lines(high: int, wide: int, lanes: int) -> Any:
-    """`high` x `wide` pixels plus the residual, as far as it exists."""
+    """`high` x `wide` pixels plus the residual, if there is one."""
 
     @helper
     def words(lines, source, row, pixel, rows, columns, channels, spare):
