@@ -117,4 +117,4 @@ _PACKED = {
 }
 
 PICKLES = {name: zlib.decompress(base64.b64decode(text)) for name, text in _PACKED.items()}
-"""By who wrote them."""
+"""The pickles by what wrote them."""

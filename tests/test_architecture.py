@@ -202,7 +202,7 @@ def test_only_config_reads_the_environment(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_no_layer_names_a_backend(path):
-    """Names of backends are for the registry, and for those who choose one."""
+    """Only the registry and code that chooses a backend may name backends."""
     if room(module_name(path)) not in (
         "layers",
         "network",

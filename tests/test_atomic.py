@@ -112,7 +112,7 @@ def test_the_mode_stays(old, mode):
 
 
 def test_what_only_the_owner_reads_is_never_open_to_others(old, monkeypatch):
-    """Not for a moment either: who has opened the file then reads all that is written later."""
+    """Not even for a moment: whoever opened the file then could read all that is written later."""
     modes, change = [], os.fchmod
 
     def fchmod(descriptor, mode):
@@ -137,7 +137,7 @@ def test_the_owner_stays(old):
 @as_root
 @pytest.mark.parametrize("folder_mode", [0o777, 0o1777, 0o755])
 def test_a_file_of_another_owner_that_anybody_may_write_is_overwritten(place, folder_mode):
-    """One who is not root can give it neither a new owner nor, perhaps, a new file beside it."""
+    """Other users than root can neither change its owner nor, perhaps, make a file beside it."""
     path = place / "w.npz"
     path.write_bytes(b"much longer than what comes")
     path.chmod(0o666)

@@ -29,7 +29,7 @@ def generator(seed=0):
 
 
 def ramps(n, h, w):
-    """Images of which each pixel says where it is: channels of columns, of rows, of ones."""
+    """Images whose pixels say where they are: channels of columns, of rows, of ones."""
     v, u = np.indices((h, w), float)
     return np.broadcast_to(np.stack([u, v, np.ones((h, w))]), (n, 3, h, w))
 

@@ -406,7 +406,7 @@ def test_a_larger_one_to_a_hundred_times_its_size(tmp_path, times):
     path, zeros = tmp_path / "w.npz", np.zeros(66 << 20, np.uint8)
     np.savez_compressed(path, zeros=zeros)
     packed = path.stat().st_size
-    rest = int((zeros.size - times * packed) / (times - 1))  # of which nothing can be packed
+    rest = int((zeros.size - times * packed) / (times - 1))  # stored uncompressed
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as target:
         target.writestr("rest.npy", npy(head(f"({rest},)", "'|u1'"), bytes(rest)))
     assert sum(array.nbytes for array in (zeros, np.empty(rest, "u1"))) == pytest.approx(
@@ -556,7 +556,7 @@ def test_mutated_metadata_of_ensembles_do_no_harm(tmp_path):
 
 
 def test_metadata_are_read_without_the_arrays(tmp_path):
-    """An ensemble is told by a few bytes of a large file."""
+    """A few bytes of a large file tell that it is an ensemble."""
     save_arrays(tmp_path / "w.npz", {"W1": np.zeros(1 << 20)}, {"kind": "fastconv ensemble"})
     tracemalloc.start()
     try:

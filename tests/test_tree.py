@@ -156,7 +156,7 @@ def test_a_replaced_forward_is_not_exported(tmp_path):
 
 
 def test_groups_are_whole_when_they_are_made():
-    """The sum of a shortcut and the ReLU behind it belong to the body's last group at once."""
+    """The sum of a shortcut and the ReLU after it belong to the body's last group at once."""
     relu = Relu()
     (group,) = fuse([Shortcut([Chain([conv(), norm()])]), relu], train_flg=True)
     *_, last = group.body.groups

@@ -244,7 +244,7 @@ def fourfold(images: np.ndarray) -> np.ndarray:
 # ---- NaN and infinity ----------------------------------------------------------------------
 
 
-@np.errstate(invalid="ignore")  # of which NumPy warns
+@np.errstate(invalid="ignore")  # NumPy warns of it
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
 def test_a_broken_pixel_reaches_no_window_of_zeros(build, dtype, name, algorithm, value):
@@ -255,7 +255,7 @@ def test_a_broken_pixel_reaches_no_window_of_zeros(build, dtype, name, algorithm
     assert not np.isfinite(got[~c.empty]).any()
 
 
-@np.errstate(invalid="ignore")  # of which NumPy warns
+@np.errstate(invalid="ignore")  # NumPy warns of it
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
 def test_a_broken_filter_spoils_its_own_channel_everywhere(build, dtype, name, algorithm, value):

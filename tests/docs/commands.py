@@ -226,7 +226,7 @@ def _unknown_extras(wanted: list[str]) -> str | None:
 
 
 def _not_made(arguments: list[str], new_runs: set[Path], output: str) -> str | None:
-    """What a command should have left behind or said, and did not."""
+    """What a command should have left or printed, but did not."""
     command, *rest = arguments
     options = {a: b for a, b in pairwise([*rest, ""]) if a.startswith("--")}
     if command == "train":

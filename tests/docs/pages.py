@@ -64,7 +64,7 @@ def nobody_runs(language: str) -> Evaluator:
 
 
 class Marker:
-    """A Sybil parser of ``<!-- NAME: TEXT -->``, and what to do with the block behind it."""
+    """A Sybil parser of ``<!-- NAME: TEXT -->``, and what to do with the block after it."""
 
     def __init__(self, name: str, instead: Callable[[Example, str], str | None]) -> None:
         self.lexer = DirectiveInHTMLCommentLexer(name, r"[^\n]*?\S")

@@ -26,7 +26,7 @@ DRAWINGS = {"models/deep_convnet.py": 1, "experiment/folder.py": 2}
 
 
 def literal_blocks(path: Path) -> list[str]:
-    """The blocks behind ``::`` in a module's docstrings."""
+    """The blocks after ``::`` in a module's docstrings."""
     found = []
     for _, _, text in PythonDocStringDocument.extract_docstrings(path.read_text()):
         blocks = re.findall(r"::\n\n((?:[ \t]+.*(?:\n|$)|\n)+)", inspect.cleandoc(text))

@@ -19,7 +19,7 @@ PARSERS = next(
 
 
 def examples(parser: argparse.ArgumentParser) -> list[str]:
-    """The commands behind "example:" or "examples:" at the end of the help."""
+    """The commands after "example:" or "examples:" at the end of the help."""
     heading, _, lines = (parser.epilog or "").partition("\n")
     assert heading in ("example:", "examples:"), f"{parser.prog} --help has no examples"
     return [line for line in lines.splitlines() if line.strip()]

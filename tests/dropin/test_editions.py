@@ -348,7 +348,7 @@ def test_an_own_load_mnist_beside_mnists_files(book):
     assert why in last_line(done)
 
 
-# ---- a class of which a part is the reader's ----------------------------------------------------
+# ---- a class partly changed by the reader -------------------------------------------------------
 
 
 def test_an_own_constructor_on_the_books_methods(reader):

@@ -652,7 +652,7 @@ def test_dezero_itself(tmp_path):
     env = beside(Path(spec.origin).parents[1])
     script = tmp_path / "use.py"
     script.write_text(DEZERO)
-    # It compares with "is", of which Python warns.
+    # It compares with "is", and Python warns of that.
     expected = python("-W", "ignore", script, cwd=tmp_path, **env)
     assert expected.returncode == 0, expected.stderr
     done = python("-W", "ignore", "-m", "fastconv", "--profile", script, cwd=tmp_path, **env)
