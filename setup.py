@@ -82,7 +82,10 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         with self.cython_lock:
-            ext.sources = translated(ext)
+            if ext.sources[0].endswith(".cc"):
+                translated(KERNELS)
+            else:
+                ext.sources = translated(ext)
         try:
             super().build_extension(ext)
         except (BaseError, CCompilerError, OSError) as error:
@@ -111,12 +114,17 @@ class BuildKernels(build_ext):
 
 headers = [str(path) for kind in ("*.h", "*.pxi") for path in SOURCE.glob(kind)]
 depends = [*headers, "setup.py"]  # which has the flags
+KERNELS = Extension(
+    f"{PACKAGE}.kernels", [str(SOURCE / "kernels.pyx")], language="c++", depends=depends
+)
+"""What each of the builds includes, in C++."""
+
 extensions = [
     Extension(
         f"{PACKAGE}.kernels_{isa}",
-        [str(SOURCE / f"kernels_{isa}.pyx")],
+        [str(SOURCE / f"kernels_{isa}.cc")],
         language="c++",
-        depends=depends,
+        depends=[*KERNELS.sources, *depends],
         include_dirs=[numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=KERNEL_FLAGS + flags,

@@ -1,4 +1,4 @@
-# All kernels. Included once by each kernels_*.pyx, which differ only in their compiler flags.
+# All kernels. Translated once, and compiled by each kernels_*.cc with other flags, under its name.
 
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset

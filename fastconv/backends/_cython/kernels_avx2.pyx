@@ -1,3 +1,0 @@
-"""The kernels for CPUs with AVX2 and FMA."""
-
-include "kernels.pxi"

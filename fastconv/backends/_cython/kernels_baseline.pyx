@@ -1,3 +1,0 @@
-"""The kernels for every CPU of the platform."""
-
-include "kernels.pxi"
