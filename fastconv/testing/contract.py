@@ -120,7 +120,9 @@ def _sizes(arguments: Arguments) -> Sizes:
 
 
 def _length(axis: str, sizes: Sizes) -> int:
-    """An axis such as ``N*OH*OW`` or ``C/groups``."""
+    """An axis such as ``N``, ``N*OH*OW`` or ``C/groups``."""
+    if axis in sizes:
+        return sizes[axis]
     product, _, divisor = axis.partition("/")
     factors = (int(word) if word.isdecimal() else sizes[word] for word in product.split("*"))
     return math.prod(factors) // (sizes[divisor] if divisor else 1)
