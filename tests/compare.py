@@ -1,11 +1,25 @@
-"""How close a result must be to its expectation."""
+"""How close a result must be to its expectation, and which of several cases is not."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-12}
 """Largest error, relative to the largest value of the expectation."""
+
+
+@contextmanager
+def in_case(*case: Any) -> Iterator[None]:
+    """Name the case in the failure of a test that loops over many; a test for each takes long."""
+    try:
+        yield
+    except BaseException as failure:
+        failure.add_note(f"case: {', '.join(map(str, case))}")
+        raise
 
 
 def assert_close(actual, expected, *, dtype=None, tolerance=None, scale=None) -> None:

@@ -7,8 +7,9 @@ of zeros pass a ReLU. Loops find the windows of zeros, and what the others give.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from fastconv.optimizer import Adam
 from fastconv.testing import call_kernel, ways
 
 from . import naive, naive_grouped
-from .compare import TOLERANCE, assert_close
+from .compare import TOLERANCE, assert_close, in_case
 from .stand_ins import put_registry
 from .took import runs_by
 
@@ -162,23 +163,34 @@ WAYS = [(name, algorithm) for name in GEOMETRIES for algorithm in FORCED]
 WAYS += [(name, "direct") for name in DIRECT]
 
 
-@pytest.mark.parametrize("kind", PICTURES)
+@contextmanager
+def one_of(name, kind, dtype, table, algorithm):
+    """One case of a test: a failure names it, and the algorithm must have run for it."""
+    with in_case(kind), runs_by(table, algorithm):
+        yield case(name, kind, dtype)
+
+
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
-def test_windows_of_zeros_give_the_bias(build, dtype, name, algorithm, kind):
-    c = case(name, kind, dtype)
+def test_windows_of_zeros_give_the_bias(build, dtype, name, algorithm):
     for threads in (1, 2):
         table = build(algorithm, threads)
-        got = call_kernel(table, "conv2d_forward", **c.inputs)["out"]
-        assert_exact(got, c.given_bias, c.empty)
-        assert_close(got, c.out, dtype=dtype)
+        for kind in PICTURES:
+            with one_of(name, kind, dtype, table, algorithm) as c:
+                got = call_kernel(table, "conv2d_forward", **c.inputs)["out"]
+                assert_exact(got, c.given_bias, c.empty)
+                assert_close(got, c.out, dtype=dtype)
 
 
-@pytest.mark.parametrize("kind", PICTURES[:4])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
-def test_windows_of_zeros_in_a_fused_block(build, dtype, name, algorithm, kind):
+def test_windows_of_zeros_in_a_fused_block(build, dtype, name, algorithm):
     """With a residual and ReLU; the ReLU decides as in the loops."""
-    c = case(name, kind, dtype)
     table = build(algorithm)
+    for kind in PICTURES[:4]:
+        with one_of(name, kind, dtype, table, algorithm) as c:
+            check_a_block(table, c, dtype)
+
+
+def check_a_block(table, c, dtype):
     shortcut = c.given_bias + c.residual
     for residual, exact, out in (
         (None, c.given_bias, c.out),
@@ -202,15 +214,18 @@ def test_windows_of_zeros_in_a_fused_block(build, dtype, name, algorithm, kind):
                 np.testing.assert_array_equal((got > 0)[clear], (out > 0)[clear])
 
 
-@pytest.mark.parametrize("kind", PICTURES[:4])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
-def test_windows_of_zeros_before_pooling(build, dtype, name, algorithm, kind):
+def test_windows_of_zeros_before_pooling(build, dtype, name, algorithm):
     """The first of several windows of zeros wins, as it does in the loops."""
-    c = case(name, kind, dtype)
-    if min(c.g.oh, c.g.ow) < 2:
-        pytest.skip("there is nothing to pool")
+    table = build(algorithm)
+    for kind in PICTURES[:4]:
+        with one_of(name, kind, dtype, table, algorithm) as c:
+            check_a_pool(table, c, dtype)
+
+
+def check_a_pool(table, c, dtype):
     got = call_kernel(
-        build(algorithm),
+        table,
         "conv2d_block_forward",
         **c.inputs,
         residual=None,
@@ -243,31 +258,35 @@ def fourfold(images: np.ndarray) -> np.ndarray:
 
 # ---- NaN and infinity ----------------------------------------------------------------------
 
-
-@np.errstate(invalid="ignore")  # NumPy warns of it
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("name", "algorithm"), WAYS)
-def test_a_broken_pixel_reaches_no_window_of_zeros(build, dtype, name, algorithm, value):
-    c = case(name, "pixels", dtype)
-    x = np.where(c.x != 0, np.asarray(value, dtype), c.x)
-    got = call_kernel(build(algorithm), "conv2d_forward", **{**c.inputs, "x": x})["out"]
-    assert_exact(got, c.given_bias, c.empty)
-    assert not np.isfinite(got[~c.empty]).any()
+BROKEN = (np.nan, np.inf, -np.inf)
 
 
 @np.errstate(invalid="ignore")  # NumPy warns of it
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("name", "algorithm"), WAYS)
-def test_a_broken_filter_spoils_its_own_channel_everywhere(build, dtype, name, algorithm, value):
+def test_a_broken_pixel_reaches_no_window_of_zeros(build, dtype, name, algorithm):
+    c, table = case(name, "pixels", dtype), build(algorithm)
+    for value in BROKEN:
+        with in_case(value), runs_by(table, algorithm):
+            x = np.where(c.x != 0, np.asarray(value, dtype), c.x)
+            got = call_kernel(table, "conv2d_forward", **{**c.inputs, "x": x})["out"]
+            assert_exact(got, c.given_bias, c.empty)
+            assert not np.isfinite(got[~c.empty]).any()
+
+
+@np.errstate(invalid="ignore")  # NumPy warns of it
+@pytest.mark.parametrize(("name", "algorithm"), WAYS)
+def test_a_broken_filter_spoils_its_own_channel_everywhere(build, dtype, name, algorithm):
     """0 times NaN or infinity is NaN: a diverged network must show."""
-    c = case(name, "patch", dtype)
-    for tap in (0, c.weight[0].size // 2, c.weight[0].size - 1):
-        weight = c.weight.copy()
-        weight[-1].reshape(-1)[tap] = value
-        inputs = {**c.inputs, "weight": weight}
-        got = call_kernel(build(algorithm), "conv2d_forward", **inputs)["out"]
-        assert not np.isfinite(got[:, -1]).any()
-        assert_exact(got[:, :-1], c.given_bias[:, :-1], c.empty[:, :-1])
+    c, table = case(name, "patch", dtype), build(algorithm)
+    taps = 0, c.weight[0].size // 2, c.weight[0].size - 1
+    for value, tap in itertools.product(BROKEN, taps):
+        with in_case(value, tap), runs_by(table, algorithm):
+            weight = c.weight.copy()
+            weight[-1].reshape(-1)[tap] = value
+            inputs = {**c.inputs, "weight": weight}
+            got = call_kernel(table, "conv2d_forward", **inputs)["out"]
+            assert not np.isfinite(got[:, -1]).any()
+            assert_exact(got[:, :-1], c.given_bias[:, :-1], c.empty[:, :-1])
 
 
 @pytest.mark.parametrize("algorithm", FORCED)
@@ -307,15 +326,16 @@ def grouped_case(name: str, kind: str, dtype: np.dtype):
     return inputs, naive_grouped.conv2d(x, weight, bias, *window), seen == 0
 
 
-@pytest.mark.parametrize("kind", ["patch", "pixels", "blank images"])
 @pytest.mark.parametrize("algorithm", FORCED)
 @pytest.mark.parametrize("name", GROUPED)
-def test_groups_see_their_own_zeros(build, dtype, name, algorithm, kind):
-    inputs, expected, empty = grouped_case(name, kind, dtype)
+def test_groups_see_their_own_zeros(build, dtype, name, algorithm):
     table = build(algorithm, plain=False)
-    got = call_kernel(table, "conv2d_grouped_forward", **inputs)["out"]
-    assert_exact(got, np.broadcast_to(inputs["bias"][:, None, None], got.shape), empty)
-    assert_close(got, expected, dtype=dtype)
+    for kind in ("patch", "pixels", "blank images"):
+        with in_case(kind):
+            inputs, expected, empty = grouped_case(name, kind, dtype)
+            got = call_kernel(table, "conv2d_grouped_forward", **inputs)["out"]
+            assert_exact(got, np.broadcast_to(inputs["bias"][:, None, None], got.shape), empty)
+            assert_close(got, expected, dtype=dtype)
 
 
 # ---- layers and networks --------------------------------------------------------------------
