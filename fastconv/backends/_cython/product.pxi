@@ -27,6 +27,7 @@
 cdef enum:
     LONGEST_SUM = 192  # products of one sum; _numba/conv.py allows 256: each is measured
     LARGE_BLOCK_BYTES = 3 << 15  # of weights that each tile would read from the second cache
+    MANY = 16  # units for each thread
 
 cdef struct Product:
     ptrdiff_t rows, run  # how many y and i
@@ -59,6 +60,18 @@ cdef inline ptrdiff_t padded(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
 cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
     """The size of the fewest nearly equal pieces of `whole` that have at most `most`."""
     return ceil_div(whole, ceil_div(whole, most))
+
+
+cdef inline ptrdiff_t dealt_evenly(ptrdiff_t pieces, ptrdiff_t each, int threads) noexcept nogil:
+    """Pieces of each of some things, made more until every thread gets as many.
+
+    Where there are many, one more or less for a thread is little.
+    """
+    if pieces * each >= MANY * threads:
+        return pieces
+    while pieces * each % threads != 0:
+        pieces += 1
+    return pieces
 
 
 cdef inline ptrdiff_t block_width(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
