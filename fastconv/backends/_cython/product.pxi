@@ -38,6 +38,7 @@ cdef struct Product:
     bint accumulate  # out += t
     bint onto  # t += out first
     bint relu  # out = ReLU(t)
+    bint fetching  # whether the weights after a block's own are prefetched meanwhile
     const void* residual  # added to t, or NULL; laid out like the array at `origin` that has out
     const void* origin
 
@@ -83,7 +84,7 @@ cdef inline Product product_of(ptrdiff_t rows, ptrdiff_t run) noexcept nogil:
     """A product of one sum over `rows` y and `run` i, which overwrites out."""
     cdef Product p
     p.rows, p.run, p.part = rows, run, 0
-    p.accumulate, p.onto, p.relu, p.residual = False, False, False, NULL
+    p.accumulate, p.onto, p.relu, p.residual, p.fetching = False, False, False, NULL, False
     return p
 
 
@@ -194,7 +195,7 @@ cdef void product_part(
     const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """One part of the sums of all tiles; the weights after its own are prefetched meanwhile."""
+    """One part of the sums of all tiles, or the whole sums; prefetches the weights after its own."""
     cdef bint wide = columns > lanes(out)
     cdef const real* behind = w + p.run * p.w_i
     cdef ptrdiff_t fetched = 0, done = 0
@@ -253,6 +254,9 @@ cdef void product_lines(
         and p.rows * p.run * p.w_i * <ptrdiff_t> sizeof(real) > LARGE_BLOCK_BYTES
     ):
         product_by_parts[real](p, &l, x, w, start, out, columns)
+        return
+    if p.fetching and l.tiles > 1:
+        product_part[real](p, &l, x, w, start, out, columns)
         return
     for line in range(l.count):
         x_tile, out_tile = x + line * l.x, out + line * l.out

@@ -371,8 +371,10 @@ cdef void multiply_frequencies(
     """M of all frequencies for the columns [first, first + columns)."""
     cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t f, c, width
+    cdef Lines lines = Lines(1, 0, 0, b.images * b.rows * b.cols, 0)
     cdef Product p = product_of(1, w.depth)
     p.part = part_of(1, w.depth, LONGEST_WIDE if w.my < w.mx else LONGEST)
+    p.fetching = w.units == w.parts  # a single block: nobody has read the filters before
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
     p.w_y, p.out_r = 0, w.group
     for f in range(frequencies):
@@ -381,8 +383,8 @@ cdef void multiply_frequencies(
         for c from 0 <= c < columns by 2 * lanes(v):
             width = block_width(w.columns - first - c, lanes(v))
             p.w_i = width
-            product_rows[real](
-                &p, b.images * b.rows * b.cols, v + f * w.v_step,
+            product_lines[real](
+                &p, lines, v + f * w.v_step,
                 filters + ((first + c) // (2 * lanes(v)) * frequencies + f) * w.u_step,
                 zeros(v), products + f * w.m_step + c, width,
             )
