@@ -143,6 +143,38 @@ def test_conv2d_gradients_of_many_channels(backend, dtype, images, side, stride,
             np.testing.assert_array_equal(out[name], gradient)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "images", "channels", "side", "size"),
+    [
+        ("direct", 1, 480, 1, 14),
+        ("direct", 3, 240, 1, 14),
+        ("direct", 1, 200, 3, 15),
+        ("winograd2", 1, 24, 3, 28),
+        ("winograd2", 3, 24, 3, 21),
+        ("winograd2", 1, 40, 3, 13),
+    ],
+)
+def test_conv2d_forward_cut_for_any_number_of_threads(
+    backend, dtype, algorithm, images, channels, side, size
+):
+    """Pieces of rows that are not all equal, and more of them for more threads: exact sums."""
+    config.set_conv_algorithm(algorithm)
+    draw = whole_numbers(channels, np.dtype(dtype))
+    g = window_geometry("test", (images, channels, size, size), side, side, 1, side // 2)
+    x, weight, bias = draw(*g.input_shape), draw(70, channels, side, side), draw(70)
+    expected = naive.conv2d(x, weight, bias, 1, side // 2)
+    for threads in (1, 2, 3, 5):
+        out = call_kernel(
+            on_threads(backend, threads),
+            "conv2d_forward",
+            x=x,
+            weight=weight,
+            bias=bias,
+            geometry=g,
+        )
+        np.testing.assert_array_equal(out["out"], expected)
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(
     ("channels", "side", "stride", "size"), [(900, 1, 1, 7), (120, 3, 1, 7), (130, 3, 2, 9)]

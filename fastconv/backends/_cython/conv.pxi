@@ -36,7 +36,7 @@ cdef Conv conv_of(
 
 
 cdef struct Bands:
-    ptrdiff_t height  # rows of one band
+    ptrdiff_t height  # rows of one band, at most
     ptrdiff_t count  # bands of one image
 
 
@@ -49,6 +49,19 @@ cdef Bands cut_bands(
     count = max(count, min(rows, ceil_div(threads, max(1, images))))
     bands.height = ceil_div(rows, count)
     bands.count = ceil_div(rows, bands.height)
+    return bands
+
+
+cdef Bands even_bands(
+    ptrdiff_t images, ptrdiff_t rows, ptrdiff_t row_bytes, ptrdiff_t limit, int threads
+) noexcept nogil:
+    """The same, nearly equal and as many for each thread, so that all are done at one time.
+
+    Band i has rows [share(rows, i, count), share(rows, i + 1, count)).
+    """
+    cdef Bands bands = cut_bands(images, rows, row_bytes, limit, threads)
+    bands.count = min(rows, dealt_evenly(bands.count, images, threads))
+    bands.height = ceil_div(rows, bands.count)
     return bands
 
 
@@ -207,14 +220,16 @@ cdef void direct_forward_part(
 ) noexcept nogil:
     cdef ptrdiff_t width = 2 * lanes(type_of)
     cdef ptrdiff_t blocks = ceil_div(w.g.fn, width)
-    cdef ptrdiff_t part, image, top
+    cdef ptrdiff_t part, image, band, top
     cdef ptrdiff_t unit = next_unit(crew, t)
     while unit >= 0:
         part = unit % w.parts
         image = unit // w.parts // w.bands.count
-        top = unit // w.parts % w.bands.count * w.bands.height
+        band = unit // w.parts % w.bands.count
+        top = share(w.o.ph, <int> band, <int> w.bands.count)
         forward_band[real](
-            &w.g, &w.x, &w.o, image, top, min(w.bands.height, w.o.ph - top),
+            &w.g, &w.x, &w.o, image, top,
+            share(w.o.ph, <int> band + 1, <int> w.bands.count) - top,
             share(blocks, <int> part, <int> w.parts) * width,
             min(share(blocks, <int> part + 1, <int> w.parts) * width, w.g.fn),
             <const real*> w.packed, <const real*> w.bias, <real*> room_of(&w.windows, t),
@@ -242,15 +257,15 @@ cdef void direct_forward(
     cdef Bands bands
     cdef ptrdiff_t parts = 1
     if wide:
-        bands = cut_bands(g.n, o.ph, row_bytes, WIDE_BAND_BYTES, 1)
+        bands = even_bands(g.n, o.ph, row_bytes, WIDE_BAND_BYTES, 1)
         if threads > 1:
             parts = ceil_div(SHARES * threads, g.n * bands.count)
             parts = min(parts, ceil_div(g.fn, 2 * lanes(weight)))
-            bands = cut_bands(
+            bands = even_bands(
                 g.n, o.ph, row_bytes, WIDE_BAND_BYTES, <int> ceil_div(threads, parts)
             )
     else:
-        bands = cut_bands(
+        bands = even_bands(
             g.n, o.ph, band_row(g, o, row_bytes, sizeof(real)), BAND_BYTES, threads
         )
     cdef ptrdiff_t units = g.n * bands.count * parts

@@ -11,8 +11,8 @@
 # vector of values and one of positions; a window's place is read once, so more would gain
 # nothing. Windows at the border are cut to the places that are inside the image.
 #
-# The usual window, 2 x 2, is a literal, so that its places unroll. Where such windows tile the
-# image, backward writes each place once: nothing is cleared, and nothing read.
+# The usual windows, 2 x 2 and 3 x 3, are literals, so that their places unroll. Where those of 2 x 2
+# tile the image, backward writes each place once: nothing is cleared, and nothing read.
 
 cdef struct Pool:
     ptrdiff_t n, h, w, c, fh, fw, stride, pad, oh, ow
@@ -83,6 +83,8 @@ cdef void pool_row(
         window = image + (top * g.w + left) * g.c
         if g.fw == 2 and begin_y == begin_x == 0 and end_y == end_x == 2:
             pool_window[real, place](0, 2, 0, 2, 2, g, window, out, winner)
+        elif g.fw == 3 and begin_y == begin_x == 0 and end_y == end_x == 3:
+            pool_window[real, place](0, 3, 0, 3, 3, g, window, out, winner)
         else:
             pool_window[real, place](
                 begin_y, end_y, begin_x, end_x, g.fw, g, window, out, winner

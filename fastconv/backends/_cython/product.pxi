@@ -27,6 +27,7 @@
 cdef enum:
     LONGEST_SUM = 192  # products of one sum; _numba/conv.py allows 256: each is measured
     LARGE_BLOCK_BYTES = 3 << 15  # of weights that each tile would read from the second cache
+    MANY = 16  # units for each thread
 
 cdef struct Product:
     ptrdiff_t rows, run  # how many y and i
@@ -37,6 +38,7 @@ cdef struct Product:
     bint accumulate  # out += t
     bint onto  # t += out first
     bint relu  # out = ReLU(t)
+    bint fetching  # whether the weights after a block's own are prefetched meanwhile
     const void* residual  # added to t, or NULL; laid out like the array at `origin` that has out
     const void* origin
 
@@ -61,6 +63,18 @@ cdef inline ptrdiff_t evenly(ptrdiff_t whole, ptrdiff_t most) noexcept nogil:
     return ceil_div(whole, ceil_div(whole, most))
 
 
+cdef inline ptrdiff_t dealt_evenly(ptrdiff_t pieces, ptrdiff_t each, int threads) noexcept nogil:
+    """Pieces of each of some things, made more until every thread gets as many.
+
+    Where there are many, one more or less for a thread is little.
+    """
+    if pieces * each >= MANY * threads:
+        return pieces
+    while pieces * each % threads != 0:
+        pieces += 1
+    return pieces
+
+
 cdef inline ptrdiff_t block_width(ptrdiff_t columns, ptrdiff_t width) noexcept nogil:
     """Width of the next block when this many columns are left: two vectors or one."""
     return 2 * width if columns > width else width
@@ -70,7 +84,7 @@ cdef inline Product product_of(ptrdiff_t rows, ptrdiff_t run) noexcept nogil:
     """A product of one sum over `rows` y and `run` i, which overwrites out."""
     cdef Product p
     p.rows, p.run, p.part = rows, run, 0
-    p.accumulate, p.onto, p.relu, p.residual = False, False, False, NULL
+    p.accumulate, p.onto, p.relu, p.residual, p.fetching = False, False, False, NULL, False
     return p
 
 
@@ -181,7 +195,7 @@ cdef void product_part(
     const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """One part of the sums of all tiles; the weights after its own are prefetched meanwhile."""
+    """One part of the sums of all tiles, or the whole sums; prefetches the weights after its own."""
     cdef bint wide = columns > lanes(out)
     cdef const real* behind = w + p.run * p.w_i
     cdef ptrdiff_t fetched = 0, done = 0
@@ -240,6 +254,9 @@ cdef void product_lines(
         and p.rows * p.run * p.w_i * <ptrdiff_t> sizeof(real) > LARGE_BLOCK_BYTES
     ):
         product_by_parts[real](p, &l, x, w, start, out, columns)
+        return
+    if p.fetching and l.tiles > 1:
+        product_part[real](p, &l, x, w, start, out, columns)
         return
     for line in range(l.count):
         x_tile, out_tile = x + line * l.x, out + line * l.out

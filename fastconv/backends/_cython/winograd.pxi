@@ -94,6 +94,9 @@ cdef Winograd winograd_of(
         w.groups = min(o.n, padded(w.groups, 1 if by_columns else threads))
     w.images = ceil_div(o.n, w.groups)
     w.blocks_y, w.blocks_x = ceil_div(w.tiles_y, w.rows), ceil_div(w.tiles_x, w.cols)
+    if w.blocks_y > 1:  # of nearly equal height
+        w.blocks_y = min(w.tiles_y, dealt_evenly(w.blocks_y, w.groups * w.blocks_x, threads))
+        w.rows = ceil_div(w.tiles_y, w.blocks_y)
     blocks = w.groups * w.blocks_y * w.blocks_x
     w.parts = min(ceil_div(threads, blocks), ceil_div(w.columns, 2 * lane_count))
     w.units = blocks * w.parts
@@ -316,12 +319,17 @@ cdef inline ptrdiff_t first_image(
     return share(images, <int> group, <int> w.groups)
 
 
+cdef inline ptrdiff_t first_row(const Winograd* w, ptrdiff_t block) noexcept nogil:
+    """First of the rows of tiles of an image's block."""
+    return share(w.tiles_y, <int> block, <int> w.blocks_y)
+
+
 cdef inline ptrdiff_t begin_of(
     const Winograd* w, const Incoming* d, ptrdiff_t block
 ) noexcept nogil:
     """The first element that a block reads and the one before does not, except at its edge."""
     cdef ptrdiff_t image = first_image(w, d.n, block // (w.blocks_x * w.blocks_y))
-    cdef ptrdiff_t row = max(0, block // w.blocks_x % w.blocks_y * w.rows * w.my - w.pad)
+    cdef ptrdiff_t row = max(0, first_row(w, block // w.blocks_x % w.blocks_y) * w.my - w.pad)
     return row_start(d, d.n, 0) if image >= d.n else row_start(d, image, row)
 
 
@@ -363,8 +371,10 @@ cdef void multiply_frequencies(
     """M of all frequencies for the columns [first, first + columns)."""
     cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t f, c, width
+    cdef Lines lines = Lines(1, 0, 0, b.images * b.rows * b.cols, 0)
     cdef Product p = product_of(1, w.depth)
     p.part = part_of(1, w.depth, LONGEST_WIDE if w.my < w.mx else LONGEST)
+    p.fetching = w.units == w.parts  # a single block: nobody has read the filters before
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
     p.w_y, p.out_r = 0, w.group
     for f in range(frequencies):
@@ -373,8 +383,8 @@ cdef void multiply_frequencies(
         for c from 0 <= c < columns by 2 * lanes(v):
             width = block_width(w.columns - first - c, lanes(v))
             p.w_i = width
-            product_rows[real](
-                &p, b.images * b.rows * b.cols, v + f * w.v_step,
+            product_lines[real](
+                &p, lines, v + f * w.v_step,
                 filters + ((first + c) // (2 * lanes(v)) * frequencies + f) * w.u_step,
                 zeros(v), products + f * w.m_step + c, width,
             )
@@ -398,8 +408,9 @@ cdef void winograd_block(
     cdef Block b
     b.image = first_image(w, o.n, group)
     b.images = first_image(w, o.n, group + 1) - b.image
-    b.top, b.left = block // w.blocks_x % w.blocks_y * w.rows, block % w.blocks_x * w.cols
-    b.rows, b.cols = min(w.rows, w.tiles_y - b.top), min(w.cols, w.tiles_x - b.left)
+    b.top, b.left = first_row(w, block // w.blocks_x % w.blocks_y), block % w.blocks_x * w.cols
+    b.rows = first_row(w, block // w.blocks_x % w.blocks_y + 1) - b.top
+    b.cols = min(w.cols, w.tiles_x - b.left)
     for image in range(b.images):
         gated_window[real](
             d, b.image + image, w.my * b.top - w.pad, w.mx * b.left - w.pad, w.my * b.rows + 2,
