@@ -14,8 +14,8 @@ FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions wher
                          applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_PROGRAMS        ``on`` (default), or ``off``: Python calls each kernel of a network,
                          as it does for backends without programs
-FASTCONV_CACHE_DIR       folder for compiled Numba kernels and downloaded data (default:
-                         ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
+FASTCONV_CACHE_DIR       folder for compiled Numba kernels, measured algorithms and downloaded
+                         data (default: ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
 OMP_WAIT_POLICY,         how Numba's OpenMP threads wait (default: spin briefly, then sleep)
 GOMP_SPINCOUNT
 =======================  ==========================================================
@@ -25,7 +25,8 @@ time. `set_backend` and its like take precedence over them.
 
 Users may share a cache folder: each writes to a subfolder of their own. Compiled kernels are read
 only if not everyone can write them, and if they belong to the user, to root, or to the folder's
-owner (who does not count where anyone could have made the folder, as in ``/tmp``).
+owner (who does not count where anyone could have made the folder, as in ``/tmp``). Measured
+algorithms are read only from the user's own subfolder.
 """
 
 from __future__ import annotations
@@ -375,7 +376,7 @@ def max_isa() -> str | None:
 
 
 def cache_dir() -> Path:
-    """Return the folder for compiled kernels and downloaded data (it may not exist yet).
+    """Return the folder for compiled kernels, choices and downloads (it may not exist yet).
 
     Raises
     ------

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from contextlib import suppress
 from typing import Any
 
+from .console import is_terminal
 from .errors import MissingDependency
 
-__all__ = ["ProgressBar"]
+__all__ = ["ProgressBar", "shows_progress"]
+
+
+def shows_progress() -> bool:
+    """Whether to draw bars: for a person at a terminal, if tqdm is installed."""
+    return is_terminal(sys.stderr) and importlib.util.find_spec("tqdm") is not None
 
 
 class _Terminal:

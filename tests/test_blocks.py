@@ -309,7 +309,8 @@ def test_wide_tiles_run_where_they_save_enough():
     assert chosen((100, 32, 8, 8), 64) == ("winograd2x4",) * 3
     assert chosen((100, 16, 14, 14), 32) == ("winograd2x4",) * 3
     assert chosen((100, 16, 6, 6), 16) == ("winograd2",) * 3
-    assert chosen((1, 16, 28, 28), 16) == ("winograd2",) * 3  # small: whole numbers stay exact
+    assert chosen((8, 64, 8, 8), 64) == ("winograd2x4", "winograd2x4", "winograd2")
+    assert chosen((7, 64, 8, 8), 64) == ("winograd2",) * 3
     assert chosen((1, 64, 28, 28), 64, asked="winograd2x4") == ("winograd2x4",) * 3
 
 

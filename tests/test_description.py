@@ -59,7 +59,7 @@ def test_algorithms_are_those_that_run(name, algorithm, rng):
         pytest.skip(status.reason)
     fastconv.config.set_conv_algorithm(algorithm)
     network = Network(convolutions(Draw("float32")), "float32", name)
-    shape = (8, 3, 40, 40)
+    shape = (32, 3, 24, 24)
     prepared = network.prepare(shape)
     with ways(fastconv.selection.active(name)) as taken:
         prepared.predict(rng.random(shape))

@@ -285,7 +285,23 @@ def test_few_channels_have_their_own_input_gradient(every):
 # x (N, C, H, W), filters, window, stride, pad, pool, math mode; then what the three parts take.
 CHOICES = {
     "128 tiles of 4 x 4": ((8, 16, 16, 16), 16, 3, 1, 1, False, "default", *3 * ["winograd2x4"]),
-    "a few tiles less": ((7, 16, 16, 16), 16, 3, 1, 1, False, "default", *3 * ["winograd2"]),
+    "a few tiles less": (
+        *((7, 16, 16, 16), 16, 3, 1, 1, False, "default"),
+        *("direct", "direct", "winograd2"),
+    ),
+    "as few of 32 channels": (
+        *((7, 32, 16, 16), 32, 3, 1, 1, False, "default"),
+        *("winograd2x4", "winograd2x4", "winograd2"),
+    ),
+    "31 filters": (
+        *((7, 32, 16, 16), 31, 3, 1, 1, False, "default"),
+        *("direct", "direct", "winograd2"),
+    ),
+    "32 tiles": (
+        *((8, 32, 8, 8), 32, 3, 1, 1, False, "default"),
+        *("winograd2x4", "winograd2x4", "winograd2"),
+    ),
+    "31 tiles": ((31, 32, 4, 4), 32, 3, 1, 1, False, "default", *3 * ["winograd2"]),
     "6 pixels wide": ((32, 16, 8, 6), 16, 3, 1, 1, False, "default", *3 * ["winograd2"]),
     "9 pixels wide": ((32, 16, 8, 9), 16, 3, 1, 1, False, "default", *3 * ["winograd2x4"]),
     "255 pairs": (
@@ -297,9 +313,14 @@ CHOICES = {
         *((8, 64, 16, 16), 7, 3, 1, 1, False, "default"),
         *("direct", "direct", "winograd2x4"),
     ),
-    "8 tiles": ((1, 16, 8, 16), 16, 3, 1, 1, False, "default", *3 * ["winograd2"]),
+    "8 tiles": ((1, 32, 8, 16), 32, 3, 1, 1, False, "default", *3 * ["winograd2"]),
     "7 tiles": (
-        *((1, 16, 4, 28), 16, 3, 1, 1, False, "default"),
+        *((1, 32, 4, 28), 32, 3, 1, 1, False, "default"),
+        *("direct", "direct", "winograd2"),
+    ),
+    "24 channels a tile": ((1, 192, 8, 16), 32, 3, 1, 1, False, "default", *3 * ["winograd2"]),
+    "more channels a tile": (
+        *((1, 193, 8, 16), 32, 3, 1, 1, False, "default"),
         *("direct", "direct", "winograd2"),
     ),
     "a pool": (
@@ -312,8 +333,13 @@ CHOICES = {
     ),
     "fast": ((8, 16, 16, 16), 16, 3, 1, 1, False, "fast", *3 * ["winograd4"]),
     "fast, 31 tiles": (
-        *((31, 16, 4, 4), 16, 3, 1, 1, False, "fast"),
+        *((31, 32, 4, 4), 32, 3, 1, 1, False, "fast"),
         *("winograd4", "winograd4", "winograd2"),
+    ),
+    "fast, 2 channels a tile": ((32, 64, 4, 4), 64, 3, 1, 1, False, "fast", *3 * ["winograd4"]),
+    "fast, more channels a tile": (
+        *((32, 65, 4, 4), 64, 3, 1, 1, False, "fast"),
+        *("winograd2x4", "winograd2x4", "winograd4"),
     ),
     "fast, many channels": ((2, 64, 8, 8), 64, 3, 1, 1, False, "fast", *3 * ["winograd2"]),
     "pad 3": (
@@ -377,10 +403,8 @@ def test_a_step_of_deepconvnet(fast):
     }
     expected = {
         ("forward", "direct"): 1 + dense,
-        ("forward", "winograd2x4"): 3,
-        ("forward", "winograd2"): 2,
-        ("input_gradient", "winograd2x4"): 3,
-        ("input_gradient", "winograd2"): 2,
+        ("forward", "winograd2x4"): 5,
+        ("input_gradient", "winograd2x4"): 5,
         ("input_gradient", "direct"): dense,
         ("weight_gradient", "direct"): 1 + dense,
         ("weight_gradient", "winograd2x4"): 1,
@@ -392,7 +416,7 @@ def test_a_step_of_deepconvnet(fast):
     with ways(selection.active()) as taken:
         network.predict(x)
     found = parts_and_hows(taken)
-    assert (found["forward", "winograd2x4"], found["forward", "winograd2"]) == (3, 2)
+    assert (found["forward", "winograd2x4"], found["forward", "winograd2"]) == (5, 0)
 
 
 # ---- groups, columns, pooling, normalisation, fully connected ---------------------------------

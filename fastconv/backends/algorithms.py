@@ -16,13 +16,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, cast
 
 from ..geometry import WindowGeometry
 
-__all__ = ["ALGORITHMS", "MATH_MODES", "Algorithm", "ConvAlgorithms", "choose"]
+__all__ = [
+    *("ALGORITHMS", "MATH_MODES", "Algorithm", "ConvAlgorithms", "choose", "forward_algorithms"),
+    "forward_by",
+]
 
 Algorithm = Literal["direct", "winograd2", "winograd2x4", "winograd4", "sparse"]
 
@@ -40,13 +46,25 @@ LEAST_CHANNELS = 8
 LEAST_TILES = 8
 """Tiles of 4 x 4 outputs, in all images, below which transforming the filters does not pay."""
 
-LEAST_TILES_WIDE = 128
-"""The same for F(2x4, 3x3): small problems, made by hand of whole numbers, stay exact."""
+MOST_CHANNELS_PER_TILE = 24
+"""Channels, in or out, for each tile, more of which make filters that take longer to read."""
+
+FEW_CHANNELS = 32
+"""Channels, in or out, fewer of which leave little to save beside the transforms."""
+
+LEAST_TILES_FEW = 128
+"""Tiles below which nothing is saved with few channels."""
+
+LEAST_TILES_WIDE = 32
+"""Tiles from which larger filters, those of F(2x4, 3x3), pay."""
+
+LEAST_TILES_WIDE_SUMS = 128
+"""The same for the weight gradient."""
 
 LEAST_TILES_FAST = 32
 """The same for the weight gradient by F(4x4, 3x3)."""
 
-CHANNELS_PER_TILE = 4
+CHANNELS_PER_TILE = 2
 """Channels for which one tile more pays for the larger filters of F(4x4, 3x3)."""
 
 
@@ -59,11 +77,35 @@ class ConvAlgorithms:
     weight_gradient: Algorithm
 
 
-@lru_cache(maxsize=1024)
+_forward: ContextVar[str] = ContextVar("fastconv_forward_algorithm", default="auto")
+"""The algorithm of the convolutions that this thread computes forward now; ``auto``: the rule's."""
+
+
+@contextmanager
+def forward_by(algorithm: str) -> Iterator[None]:
+    """Inside, this thread's convolutions are computed forward by this algorithm.
+
+    Only where it may compute them (`forward_algorithms`) and none is forced; ``auto`` leaves them
+    to the rule.
+    """
+    before = _forward.set(algorithm)
+    try:
+        yield
+    finally:
+        _forward.reset(before)
+
+
+def forward_algorithms(g: WindowGeometry, math_mode: str) -> tuple[Algorithm, ...]:
+    """The algorithms that may compute a convolution of this shape forward, in this math mode."""
+    if not _has_winograd(g):
+        return ("direct",)
+    return ("direct", "winograd2", "winograd2x4", *(("winograd4",) if math_mode == "fast" else ()))
+
+
 def choose(
     g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str = "auto"
 ) -> ConvAlgorithms:
-    """The algorithms for one shape.
+    """The algorithms for one shape: by the rule, but for what `forward_by` says.
 
     Parameters
     ----------
@@ -76,6 +118,17 @@ def choose(
     forced : {"auto", "direct", "winograd2", "winograd2x4", "winograd4"}
         Use this one wherever it applies.
     """
+    by_rule = _by_rule(g, filters, pooled, math_mode, forced)
+    named = _forward.get()
+    if named == "auto" or forced != "auto" or named not in forward_algorithms(g, math_mode):
+        return by_rule
+    return replace(by_rule, forward=named)
+
+
+@lru_cache(maxsize=1024)
+def _by_rule(
+    g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str
+) -> ConvAlgorithms:
     forward = _winograd(g, g.c, filters, g.oh, g.ow, math_mode, forced)
     input_gradient = _winograd(g, filters, g.c, g.h, g.w, math_mode, forced)
     weight_gradient = _weight_gradient(g, pooled, math_mode, forced)
@@ -95,7 +148,8 @@ def _weight_gradient(g: WindowGeometry, pooled: bool, math_mode: str, forced: st
     tiles = g.n * -(-g.oh // 4) * -(-g.ow // 4)
     if math_mode == "fast" and tiles >= LEAST_TILES_FAST:
         return "winograd4"
-    return "winograd2x4" if tiles >= LEAST_TILES_WIDE and _wide_saves(g.ow) else "winograd2"
+    wide = tiles >= LEAST_TILES_WIDE_SUMS and _wide_saves(g.ow)
+    return "winograd2x4" if wide else "winograd2"
 
 
 def _winograd(
@@ -108,18 +162,27 @@ def _winograd(
     forced: str,
 ) -> Algorithm:
     """The way to compute height x width pixels of `columns` channels, each from `depth`."""
-    if (g.fh, g.fw, g.stride) != (3, 3, 1) or g.pad > 2 or forced == "direct":
+    if not _has_winograd(g) or forced == "direct":
         return "direct"
     if forced != "auto":
         return cast("Algorithm", forced)
     tiles = g.n * -(-height // 4) * -(-width // 4)
-    few = min(depth, columns) < LEAST_CHANNELS or depth * columns < LEAST_PAIRS
-    if few or tiles < LEAST_TILES:
+    channels = min(depth, columns)
+    if channels < LEAST_CHANNELS or depth * columns < LEAST_PAIRS:
+        return "direct"
+    if tiles < (LEAST_TILES_FEW if channels < FEW_CHANNELS else LEAST_TILES):
+        return "direct"
+    if tiles * MOST_CHANNELS_PER_TILE < max(depth, columns):
         return "direct"
     if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(depth, columns):
         return "winograd4"
     wide = tiles >= LEAST_TILES_WIDE and _wide_saves(width)
     return "winograd2x4" if wide else "winograd2"
+
+
+def _has_winograd(g: WindowGeometry) -> bool:
+    """Whether Winograd's algorithms compute outputs, or gradients of inputs, of such windows."""
+    return (g.fh, g.fw, g.stride) == (3, 3, 1) and g.pad <= 2
 
 
 def _wide_saves(width: int) -> bool:

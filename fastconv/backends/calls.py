@@ -5,6 +5,9 @@ A prepared network calls the same kernels on the same arrays each time. A backen
 calls would do. From then on the arrays stay where they are, and the constants among them keep
 their values. Other backends are called kernel by kernel.
 
+A call may name the algorithm of its convolution, instead of the rule's choice. Whoever makes calls
+does so by `Call.made`, which sees to that.
+
 A training network makes the same calls at each step, but its weights change between runs. A backend
 may also have a method ``step_program(calls)``, for which no array keeps its values.
 """
@@ -13,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .algorithms import forward_by
 from .table import Backend
 
 __all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "called", "move", "recorded"]
@@ -67,11 +72,24 @@ class Call:
     kernel : str
     arguments : dict
         By their names in the kernel table.
+    algorithm : str
+        Of a forward convolution; see `fastconv.backends.algorithms.forward_by`.
     """
 
     backend: Backend | None
     kernel: str
     arguments: dict[str, Any]
+    algorithm: str = "auto"
+
+    def made(self, function: Callable[..., None]) -> Callable[[], None]:
+        """What makes the call, by a function that is its kernel, or records it."""
+        make = partial(function, **self.arguments)
+        return make if self.algorithm == "auto" else partial(_make_by, self.algorithm, make)
+
+
+def _make_by(algorithm: str, make: Callable[[], None]) -> None:
+    with forward_by(algorithm):
+        make()
 
 
 class Run(Protocol):
@@ -94,14 +112,14 @@ class call_each:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.steps = [
-            (move if call.kernel == MOVE else getattr(call.backend, call.kernel), call.arguments)
+            call.made(move if call.kernel == MOVE else getattr(call.backend, call.kernel))
             for call in calls
         ]
 
     def run(self) -> None:
         """Make the calls."""
-        for function, arguments in self.steps:
-            function(**arguments)
+        for make in self.steps:
+            make()
 
 
 def called(calls: Sequence[Call]) -> Run:

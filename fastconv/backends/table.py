@@ -39,6 +39,8 @@ Contract
   report which ran, by a method ``ways_taken()`` that returns a dict from each `Way` to how often
   calls of this Python thread have taken it since the process began: `fastconv.testing.ways` and
   `check_backend` use it. A kernel counts a way where the way begins, not where it is chosen.
+* Measured algorithms are kept for backends with a method ``kernel_version()``. It returns a text,
+  a different one whenever a kernel may have changed.
 * The same input, thread count and machine give the same result, bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW

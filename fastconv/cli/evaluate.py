@@ -15,8 +15,16 @@ from ..experiment.trained import read_trained
 from ..io.atomic import make_folder
 from ..models.ensemble import Ensemble
 from ..network.views import Views
-from .options import RUN_HELP, add_common, add_setting, add_settings, given_fields
-from .output import count, how, print_json, shows_progress, teller
+from ..progress import shows_progress
+from .options import (
+    RUN_HELP,
+    add_algorithms,
+    add_common,
+    add_setting,
+    add_settings,
+    given_fields,
+)
+from .output import count, how, print_json, teller
 
 __all__ = ["add_parser", "run"]
 
@@ -44,6 +52,7 @@ def add_parser(commands: Any) -> None:
     add_setting(parser, "data", help="data set, or path as for train (default: the run's own)")
     add_settings(parser, "strict_data", "data_dir", "views")
     add("--out", metavar="FOLDER", help="where to put the pictures (default: a run's own folder)")
+    add_algorithms(parser)
     add_common(parser, backend=True)
 
 
@@ -65,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     )
     started = time.perf_counter()
     test = images.test
-    result = evaluate(ensemble, test, config.backend, progress)
+    result = evaluate(ensemble, test, config.backend, progress, options.algorithms)
     seconds = time.perf_counter() - started
     speed = result.total / seconds if seconds else 0.0  # a coarse clock, a small set
     say(

@@ -10,7 +10,7 @@ from ..errors import ArgumentError
 from ..info import as_table, configuration, layer_table, show_config
 from ..models import DeepConvNet
 from ..network import Network
-from .options import add_common, add_settings, shape_and_classes
+from .options import add_algorithms, add_common, add_settings, shape_and_classes
 from .output import print_json, show
 from .types import whole
 
@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--batch", type=whole(1), metavar="N", default=100, help="images (100)")
     add_settings(parser, "data", "image_size", "grey")
+    add_algorithms(parser)
     add_common(parser, backend=True)
 
 
@@ -48,6 +49,11 @@ def run(options: argparse.Namespace) -> int:
     process.set_num_threads(options.threads)
     if options.training and not options.layers:
         raise ArgumentError("--training: only with --layers")
+    if options.algorithms != "rule" and (options.training or not options.layers):
+        raise ArgumentError(
+            f"--algorithms {options.algorithms}: only with --layers, and without --training, "
+            "whose algorithms the rule chooses"
+        )
     if options.layers:
         shape, classes = shape_and_classes(options)
         network = DeepConvNet(shape, output_size=classes, seed=0, backend=options.backend)
@@ -65,7 +71,8 @@ def _show_layers(network: Network, shape: tuple[int, ...], options: argparse.Nam
         rows: Any = layer_table(network, shape)
         text = as_table(rows)
     else:
-        description = network.prepare(shape, copy=False).description
+        prepared = network.prepare(shape, copy=False, algorithms=options.algorithms)
+        description = prepared.description
         rows, text = description.plain(), str(description)
     if options.json:
         print_json(rows)

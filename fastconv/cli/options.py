@@ -9,12 +9,13 @@ from typing import Any
 from ..experiment.data import Data, ImageOptions
 from ..experiment.settings import SETTINGS, RunConfig
 from ..io.records import type_in_words
-from .output import shows_progress
+from ..network.prepared import CHOOSERS
+from ..progress import shows_progress
 from .types import typed
 
 __all__ = [
-    *("COMPUTED_BY", "RUN_HELP", "add_common", "add_setting", "add_settings", "given_fields"),
-    *("image_options", "shape_and_classes"),
+    *("COMPUTED_BY", "RUN_HELP", "add_algorithms", "add_common", "add_setting", "add_settings"),
+    *("given_fields", "image_options", "shape_and_classes"),
 ]
 
 COMPUTED_BY = ("backend", "threads", "math")
@@ -50,6 +51,17 @@ def add_setting(parser: Any, name: str, **changes: Any) -> None:
         if setting.choices:
             how["choices"] = setting.choices
     parser.add_argument(setting.option, **(how | changes))
+
+
+def add_algorithms(parser: Any) -> None:
+    """``--algorithms``: what chooses those of a prediction's convolutions."""
+    parser.add_argument(
+        "--algorithms",
+        choices=CHOOSERS,
+        default=CHOOSERS[0],
+        help="choose how convolutions are computed by a rule (default), or by the times measured "
+        "here, which are kept",
+    )
 
 
 def add_common(parser: Any, *, backend: bool) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..console import is_terminal, mention, tell
+from ..console import mention, tell
 from ..errors import FastconvError
 from ..io.records import json_text
 
 __all__ = [
-    *("complain", "count", "how", "one_line", "print_json", "show", "shows_progress", "teller"),
+    *("complain", "count", "how", "one_line", "print_json", "show", "teller"),
     "warn",
 ]
 
@@ -49,11 +48,6 @@ def warn(message: Warning | str, *place: Any, **more: Any) -> None:
     """Replace `warnings.showwarning`, whose lines are for programmers."""
     text = " ".join(str(message).split()).removeprefix("fastconv: ")
     mention(f"fastconv: warning: {text}")
-
-
-def shows_progress() -> bool:
-    """Whether to draw bars: for a person at a terminal, if tqdm is installed."""
-    return is_terminal(sys.stderr) and importlib.util.find_spec("tqdm") is not None
 
 
 def teller(options: argparse.Namespace, progress: bool = False) -> Callable[[str], None]:

@@ -12,7 +12,7 @@ from ..datasets.record import printable
 from ..errors import DataCorrupt, DataNotFound
 from ..experiment.data import prepare_picture
 from ..experiment.trained import read_trained
-from .options import RUN_HELP, add_common, add_settings, given_fields
+from .options import RUN_HELP, add_algorithms, add_common, add_settings, given_fields
 from .output import complain, how, one_line, print_json, teller
 
 __all__ = ["add_parser", "run"]
@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
     add("run", metavar="RUN_OR_WEIGHTS", help=RUN_HELP)
     add("images", metavar="IMAGE", nargs="+", help="image files")
     add_settings(parser, "views", "model")
+    add_algorithms(parser)
     add_common(parser, backend=True)
 
 
@@ -54,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
     names = facts.class_names
     predictions: list[dict[str, Any]] = []
     with selection.use_backend(config.backend):
-        ensemble = ensemble.prepare((1, *facts.shape), copy=False)
+        shape = (1, *facts.shape)
+        ensemble = ensemble.prepare(shape, copy=False, algorithms=options.algorithms)
     for path in options.images:
         try:
             image = prepare_picture(path, facts)

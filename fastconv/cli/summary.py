@@ -13,7 +13,7 @@ from ..experiment.drawing import draw_network
 from ..experiment.settings import SETTINGS
 from ..models import default_image, make_model
 from ..network.summary import layer_facts, summary
-from .options import add_common, add_setting
+from .options import add_algorithms, add_common, add_setting
 from .output import print_json, show, teller
 from .types import typed, whole
 
@@ -52,6 +52,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="show also how N images at a time are predicted: kernels, algorithms, memory",
     )
+    add_algorithms(parser)
     add("--draw", metavar="PICTURE", help="the .png file to draw the graph to")
     add_common(parser, backend=False)
 
@@ -73,8 +74,12 @@ def run(options: argparse.Namespace) -> int:
     shape = options.input or default_image(options.model)
     network = make_model(options.model, shape, options.classes, seed=0)
     program = None
+    if options.algorithms != "rule" and options.batch is None:
+        raise ArgumentError(f"--algorithms {options.algorithms}: only with --batch")
     if options.batch is not None:
-        program = network.prepare((options.batch, *shape), copy=False).description
+        batch = (options.batch, *shape)
+        prepared = network.prepare(batch, copy=False, algorithms=options.algorithms)
+        program = prepared.description
     if options.json:
         facts = [dataclasses.asdict(fact) for fact in layer_facts(network, shape)]
         told = {"model": options.model, "input": shape, "layers": facts}

@@ -21,8 +21,9 @@ from ..experiment.settings import SETTINGS, RunConfig, new_config, resumed_confi
 from ..experiment.train import Outcome, expect_sound, prepare, train_on
 from ..info import as_table
 from ..io.arrays import load_metadata
+from ..progress import shows_progress
 from .options import COMPUTED_BY, add_common, add_settings, given_fields, image_options
-from .output import complain, count, print_json, shows_progress, teller, warn
+from .output import complain, count, print_json, teller, warn
 
 __all__ = ["add_parser", "apply_recipe", "run"]
 

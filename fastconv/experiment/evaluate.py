@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,18 +72,25 @@ class Evaluation:
         return self.correct / self.total
 
 
-def evaluate(ensemble: Ensemble, test: Part, backend: str, progress: bool) -> Evaluation:
+def evaluate(
+    ensemble: Ensemble,
+    test: Part,
+    backend: str,
+    progress: bool,
+    algorithms: Literal["rule", "measured"] = "rule",
+) -> Evaluation:
     """Let one network or several answer on each of the images.
 
     `backend` makes the views; with `progress`, a bar shows on standard error if it takes more than
-    a few seconds.
+    a few seconds; `algorithms` as for `Network.prepare`.
     """
     starts = range(0, len(test), BATCH)
     found = []
     bar = ProgressBar(len(starts), 0, show=progress, unit="batch", delay=PATIENCE)
     with use_backend(backend), bar:
         if len(test):
-            ensemble = ensemble.prepare((min(BATCH, len(test)), *test.images.shape[1:]))
+            shape = (min(BATCH, len(test)), *test.images.shape[1:])
+            ensemble = ensemble.prepare(shape, algorithms=algorithms)
         for start in starts:
             found.append(ensemble.probabilities(test.images[start : start + BATCH]))
             bar.tick()

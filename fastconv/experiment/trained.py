@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import DTypeLike
 
@@ -36,6 +36,7 @@ def load_prepared(
     classes: int = 10,
     dtype: DTypeLike = "float32",
     backend: str | None = None,
+    algorithms: Literal["rule", "measured"] = "rule",
 ) -> PreparedNetwork | Ensemble:
     """Load a trained network, ready to predict.
 
@@ -51,6 +52,8 @@ def load_prepared(
         a photograph for models that need larger images.
     backend : str, optional
         None follows the surrounding choice.
+    algorithms : {"rule", "measured"}
+        As for `Network.prepare`.
 
     Returns
     -------
@@ -106,7 +109,8 @@ def load_prepared(
         )
         network.load_params(place)
         ensemble = Ensemble([network])
-    prepared = ensemble.prepare((batch_size, *ensemble.members[0].spec["input_dim"]), copy=False)
+    shape = (batch_size, *ensemble.members[0].spec["input_dim"])
+    prepared = ensemble.prepare(shape, copy=False, algorithms=algorithms)
     alone = len(prepared.members) == 1 and prepared.views == (View(),)
     return prepared.members[0] if alone else prepared
 

@@ -88,7 +88,13 @@ class Ensemble(Predictor):
         """Return `probabilities`, under the name that every predictor has for them."""
         return self.probabilities(x)
 
-    def prepare(self, input_shape: Sequence[int], *, copy: bool = True) -> Ensemble:
+    def prepare(
+        self,
+        input_shape: Sequence[int],
+        *,
+        copy: bool = True,
+        algorithms: Literal["rule", "measured"] = "rule",
+    ) -> Ensemble:
         """Return a snapshot that predicts faster; see `fastconv.network.Network.prepare`.
 
         Parameters
@@ -97,9 +103,13 @@ class Ensemble(Predictor):
             The largest batch first.
         copy : bool
             False: the members must not be used any longer.
+        algorithms : {"rule", "measured"}
+            What chooses the algorithms of convolutions.
         """
         prepared = [
-            member.prepare(input_shape, copy=copy) if isinstance(member, Network) else member
+            member.prepare(input_shape, copy=copy, algorithms=algorithms)
+            if isinstance(member, Network)
+            else member
             for member in self.members
         ]
         return Ensemble(prepared, self.views, self.about)

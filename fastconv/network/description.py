@@ -12,11 +12,10 @@ from ..backends.table import FAMILIES
 from ..console import in_columns
 from ..ops.recording import Outside, Recorder
 from .fusion import ConvGroup, Group, Sum
+from .measuring import algorithm_of
+from .places import Step
 
 __all__ = ["Description", "StepFacts", "described"]
-
-CHOOSES = {FAMILIES[family][0] for family in ("conv2d", "conv2d_block")}
-"""Kernels whose algorithm a backend reports."""
 
 KIB = 1024
 
@@ -40,6 +39,8 @@ class StepFacts:
         What the kernel does besides: ``norm``, ``add``, ``relu``, ``pool``.
     algorithm : str
         How a convolution is computed; empty for others, and if the backend does not say.
+    measured : bool
+        Whether the algorithm was found by measuring; else it is the rule's, or forced.
     output_shape : tuple of int
     output_bytes : int
         Of all arrays that the step writes.
@@ -53,6 +54,7 @@ class StepFacts:
     what: str
     fused: tuple[str, ...]
     algorithm: str
+    measured: bool
     output_shape: tuple[int, ...]
     output_bytes: int
     runs_in: str
@@ -82,7 +84,7 @@ class Description:
             (
                 step.name or " + ".join(step.layers),
                 " ".join((step.what, *(f"+{part}" for part in step.fused))),
-                step.algorithm,
+                step.algorithm + (", measured" if step.measured else ""),
                 " x ".join(map(str, step.output_shape)),
                 _in_kib(step.output_bytes),
                 step.runs_in,
@@ -107,7 +109,8 @@ def _in_kib(count: int) -> str:
 
 
 def described(
-    steps: Sequence[Call | Outside],
+    steps: Sequence[Step],
+    moved: Sequence[Step],
     runs_in: Sequence[str],
     recorder: Recorder,
     names: Mapping[int, str],
@@ -118,6 +121,8 @@ def described(
     ----------
     steps : sequence of Call and Outside
         As they were recorded.
+    moved : sequence of Call and Outside
+        The same as they run.
     runs_in : sequence of str
         What runs each of them.
     recorder : Recorder
@@ -131,7 +136,7 @@ def described(
         if isinstance(step, Call) and step.kernel == "batchnorm2d_apply"
     }  # groups with a separate step for normalisation
     found = []
-    for step, where in zip(steps, runs_in, strict=True):
+    for step, last, where in zip(steps, moved, runs_in, strict=True):
         group: Group | None = recorder.makers.get(id(step))
         layers = [] if group is None else list(group.layers)
         named = [names[id(layer)] for layer in layers if id(layer) in names]
@@ -155,7 +160,8 @@ def described(
                 kernel=step.name if isinstance(step, Outside) else step.kernel,
                 what=step.name if isinstance(step, Outside) else _what(step),
                 fused=() if isinstance(step, Outside) else _fused(step, folded),
-                algorithm="" if isinstance(step, Outside) else _algorithm(step),
+                algorithm="" if isinstance(last, Outside) else algorithm_of(last),
+                measured=not isinstance(last, Outside) and last.algorithm != "auto",
                 output_shape=shape,
                 output_bytes=sum(array.nbytes for array in written if array is not None),
                 runs_in=where,
@@ -192,20 +198,3 @@ def _fused(call: Call, folded: bool) -> tuple[str, ...]:
         "pool": bool(arguments.get("pool")),
     }
     return tuple(part for part, there in also.items() if there)
-
-
-def _algorithm(call: Call) -> str:
-    """The algorithm of a convolution, if the backend says."""
-    backend: Any = call.backend
-    say = getattr(backend, "conv2d_algorithms", None)
-    if call.kernel not in CHOOSES or say is None or provider(call) != backend.name:
-        return ""
-    arguments = call.arguments
-    pooled = bool(arguments.get("pool"))
-    return str(say(arguments["geometry"], len(arguments["weight"]), pooled).forward)
-
-
-def provider(call: Call) -> str:
-    """The backend whose kernel a call runs: perhaps the reference, which fills gaps."""
-    backend: Any = call.backend
-    return str(getattr(backend, "providers", {}).get(call.kernel, backend.name))

@@ -12,7 +12,7 @@ from copy import deepcopy
 from fnmatch import fnmatchcase
 from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -174,7 +174,13 @@ class Network(Predictor):
         with self._training("predict(train_flg=True)"):
             return self._executor.forward(self.layers, out, True)
 
-    def prepare(self, input_shape: Sequence[int], *, copy: bool = True) -> PreparedNetwork:
+    def prepare(
+        self,
+        input_shape: Sequence[int],
+        *,
+        copy: bool = True,
+        algorithms: Literal["rule", "measured"] = "rule",
+    ) -> PreparedNetwork:
         """Return a snapshot of the network that only predicts, with everything prepared for that.
 
         Parameters
@@ -184,6 +190,11 @@ class Network(Predictor):
         copy : bool
             False saves the memory of a second set of weights; then the network must not be used
             any longer: a prediction may or may not see changes to it.
+        algorithms : {"rule", "measured"}
+            What chooses the algorithms of convolutions: the rule by their shape, or the time that
+            each takes here. Measuring takes a second or more, for each batch size. Its results
+            are kept in the cache folder, for this CPU, and not measured again. A forced algorithm
+            (`config.set_conv_algorithm`) goes before both.
 
         Examples
         --------
@@ -193,7 +204,7 @@ class Network(Predictor):
         >>> prepared.predict(np.zeros((1, 1, 28, 28))).shape
         (1, 10)
         """
-        return PreparedNetwork(partial(self._snapshot, copy), input_shape, self.dtype)
+        return PreparedNetwork(partial(self._snapshot, copy), input_shape, self.dtype, algorithms)
 
     def _snapshot(self, copy: bool) -> tuple[list[Any], list[str]]:
         """The layers or a copy of them, without gradients, and the names of the leaves."""

@@ -7,7 +7,7 @@ behind its last step, has memory of its own. Arrays that no step writes stay whe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -130,7 +130,7 @@ def _on_others(step: Step, other: Callable[[Array], Array]) -> Step:
         name: other(value) if isinstance(value, np.ndarray) else value
         for name, value in step.arguments.items()
     }
-    return Call(step.backend, step.kernel, arguments)
+    return replace(step, arguments=arguments)
 
 
 def aligned(size: int) -> Array:

@@ -18,9 +18,12 @@ from .description import Description
 from .predictor import Predictor
 from .program import Program
 
-__all__ = ["PreparedNetwork"]
+__all__ = ["CHOOSERS", "PreparedNetwork"]
 
 Array = NDArray[Any]
+
+CHOOSERS = ("rule", "measured")
+"""What may choose the algorithms of convolutions."""
 
 KEPT = 8
 """Batch sizes whose programs are kept."""
@@ -31,7 +34,8 @@ class PreparedNetwork(Predictor):
 
     `Network.prepare` makes it. Batch normalisation is folded into the convolutions, filters are
     transformed and packed, constants are computed, memory is laid out, and a backend that can
-    runs the whole network in one call. What comes out is what `Network.predict` gives, bit for bit.
+    runs the whole network in one call. What comes out is what `Network.predict` gives, bit for bit;
+    where algorithms are measured, what it gives with these forced.
 
     Parameters
     ----------
@@ -40,12 +44,15 @@ class PreparedNetwork(Predictor):
     input_shape : tuple of int
         The largest batch first: ``(100, 1, 28, 28)`` takes 1 to 100 images.
     dtype : float32 or float64
+    algorithms : {"rule", "measured"}
+        As for `Network.prepare`.
 
     Attributes
     ----------
     input_shape : tuple of int
     dtype : dtype
         Inputs are converted to it.
+    algorithms : str
 
     Notes
     -----
@@ -60,7 +67,7 @@ class PreparedNetwork(Predictor):
     Raises
     ------
     ArgumentError
-        An input shape that is none.
+        An input shape that is none, or another word for `algorithms`.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class PreparedNetwork(Predictor):
         snapshot: Callable[[], tuple[list[Any], list[str]]],
         input_shape: Sequence[int],
         dtype: DTypeLike,
+        algorithms: str = "rule",
     ) -> None:
         try:
             shape = tuple(input_shape)
@@ -77,6 +85,11 @@ class PreparedNetwork(Predictor):
             raise ArgumentError(
                 f"prepare: expected an input shape, the largest batch first, got {input_shape!r}"
             )
+        if algorithms not in CHOOSERS:
+            raise ArgumentError(
+                f"prepare: algorithms must be one of {', '.join(CHOOSERS)}, got {algorithms!r}"
+            )
+        self.algorithms = algorithms
         self.input_shape = tuple(as_int("prepare", "input_shape", axis, 1) for axis in shape)
         self.dtype = np.dtype(dtype)
         self._snapshot = snapshot
@@ -92,7 +105,7 @@ class PreparedNetwork(Predictor):
         layers, names = self._snapshot()
         programs: OrderedDict[Any, list[Program]] = OrderedDict()
         n = self.input_shape[0]
-        first = Program(layers, self.input_shape, self.dtype, names)
+        first = self._program(layers, self.input_shape, names)
         programs[n, config.context_backend.get()] = [first]
         with self._lock:
             self._layers = layers, names
@@ -169,4 +182,7 @@ class PreparedNetwork(Predictor):
                 self._programs.popitem(last=False)
             if idle:
                 return idle.pop(), idle
-        return Program(layers, (n, *self.input_shape[1:]), self.dtype, names), idle
+        return self._program(layers, (n, *self.input_shape[1:]), names), idle
+
+    def _program(self, layers: list[Any], shape: tuple[int, ...], names: list[str]) -> Program:
+        return Program(layers, shape, self.dtype, names, self.algorithms)

@@ -9,7 +9,7 @@ layers are a program's own. Calls of one backend in a row become one `Run`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from ..ops import empty_images
 from ..ops.memory import array_in, bytes_for
 from ..ops.recording import Outside, Recorder, arrays_of, root
 from ..selection import active
-from .description import Description, described, provider
+from .description import Description, described
 from .fusion import FusedRow, all_known
+from .measuring import measured, provider
 from .places import Places, Step
 
 __all__ = ["Program", "backend_of", "in_layout_of", "together"]
@@ -43,6 +44,8 @@ class Program:
     dtype : float32 or float64
     names : sequence of str, optional
         Of their `leaves`, for the description; by default their places.
+    algorithms : {"rule", "measured"}
+        What chooses those of convolutions; see `measured`.
 
     Attributes
     ----------
@@ -61,6 +64,7 @@ class Program:
         input_shape: tuple[int, ...],
         dtype: DTypeLike,
         names: Sequence[str] | None = None,
+        algorithms: str = "rule",
     ) -> None:
         recorder = Recorder(traces=all_known(layers))
         with recorder.recording():
@@ -71,20 +75,20 @@ class Program:
         steps = _reached(recorder.steps, given)
         places = Places(steps, [(0, given), (len(steps), out)])
         self.x, self.out = places.of(given), places.of(out)
-        self._runs: list[Run] = []
+        moved = [places.moved(step) for step in steps]
+        if algorithms == "measured":
+            moved = measured(moved, self.x, _runs)
+        self._runs = _runs(moved)
         parts, where = [], []
-        for run in together([places.moved(step) for step in steps]):
+        for run in together(moved):
             if isinstance(run, Outside):
-                self._runs.append(run)
                 parts.append(f"Python: {run.name}")
                 where.append("Python")
                 continue
             backend = backend_of(run)
-            on = config.get_programs() == "on"
-            self._runs.append(getattr(backend, "program", call_each)(run) if on else call_each(run))
             name = "NumPy" if backend is None else backend.name
             parts.append(f"{name}: {len(run)} calls")
-            mover = name if on and hasattr(backend, "program") else "Python"
+            mover = "Python" if _maker(backend) is call_each else name
             where += [mover if call.backend is None else provider(call) for call in run]
         self.parts = tuple(parts)
         there = leaves(layers)
@@ -92,7 +96,7 @@ class Program:
             names = [name for name, _ in there]
         by_id = {id(layer): name for (_, layer), name in zip(there, names, strict=True)}
         self.description = Description(
-            described(steps, where, recorder, by_id),
+            described(steps, moved, where, recorder, by_id),
             places.block.nbytes + places.results.nbytes,
             places.bytes_without_reuse,
         )
@@ -101,6 +105,21 @@ class Program:
         """Compute `out` from `x` as it is now."""
         for run in self._runs:
             run.run()
+
+
+def _runs(steps: Sequence[Step]) -> list[Run]:
+    """What runs the steps, in their order."""
+    return [
+        run if isinstance(run, Outside) else _maker(backend_of(run))(run) for run in together(steps)
+    ]
+
+
+def _maker(backend: Any) -> Callable[[Sequence[Call]], Run]:
+    """What makes a run of a backend's calls."""
+    maker: Callable[[Sequence[Call]], Run] = call_each
+    if config.get_programs() == "on":
+        maker = getattr(backend, "program", call_each)
+    return maker
 
 
 def in_layout_of(layers: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

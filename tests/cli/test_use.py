@@ -12,6 +12,7 @@ import pytest
 
 import fastconv
 from fastconv.cli import main as cli
+from fastconv.network import choices, measuring
 
 from .conftest import FILES
 
@@ -107,6 +108,58 @@ def test_info_of_the_layers(fastconv_command):
     assert "100 x 16 x 28 x 28" in out
     network = fastconv.DeepConvNet(seed=0)
     assert out.rstrip("\n") == str(network.prepare((100, 1, 28, 28)).description)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Choices in a folder of the test's own, found by few rounds."""
+    monkeypatch.setattr(choices, "_folder", lambda: tmp_path / "algorithms")
+    monkeypatch.setattr(choices, "_all", {})
+    monkeypatch.setattr(measuring, "ENOUGH", 0)
+    if not (status := fastconv.list_backends()["cython"]):
+        pytest.skip(status.reason)
+    return lambda: sorted((tmp_path / "algorithms").glob("*.json"))
+
+
+def test_algorithms_by_measuring(whole, few_digits, fastconv_command, measured):
+    """Four commands choose them so where they are told to; they are the same ever after."""
+    more = ("--algorithms", "measured")
+    assert fastconv_command("evaluate", whole, "--backend", "cython")[0] == 0
+    assert not measured()
+    status, out, _ = fastconv_command("evaluate", whole, "--backend", "cython", *more)
+    assert status == 0 and "test accuracy" in out
+    (file,) = measured()
+    assert len(json.loads(file.read_text())["algorithms"]) == 6
+    info = ("info", "--layers", "--backend", "cython", "--batch", "4", "--json", *more)
+    status, out, _ = fastconv_command(*info)
+    steps = json.loads(out)["steps"]
+    assert status == 0 and sum(step["measured"] for step in steps) == 6
+    assert len(json.loads(file.read_text())["algorithms"]) == 12
+    assert fastconv_command(*info)[1] == out
+    summary = ("summary", "--model", "resnet20", "--input", "3x32x32", "--batch", "1")
+    if fastconv.get_backend() == "cython":
+        assert ", measured" in fastconv_command(*summary, *more)[1]
+    assert ", measured" not in fastconv_command(*summary)[1]
+
+
+def test_predict_by_measuring(whole, few_digits, fastconv_command, measured):
+    image_module = pytest.importorskip("PIL.Image", reason="predict reads pictures")
+    _, (x_test, _) = few_digits
+    image_module.fromarray(np.rint(255 * x_test[3, 0]).astype(np.uint8)).save("one.png")
+    command = ("predict", whole, "one.png", "--backend", "cython")
+    expected = fastconv_command(*command)
+    assert not measured()
+    assert fastconv_command(*command, "--algorithms", "measured") == expected
+    assert len(measured()) == 1
+
+
+def test_measuring_where_no_algorithm_is_chosen(fastconv_command):
+    more = ("--algorithms", "measured")
+    for command in (("info",), ("info", "--layers", "--training")):
+        status, _, err = fastconv_command(*command, *more)
+        assert status == 2 and "only with --layers, and without --training" in err
+    status, _, err = fastconv_command("summary", *more)
+    assert status == 2 and "--algorithms measured: only with --batch" in err
 
 
 def test_info_of_the_layers_in_training(fastconv_command):

@@ -7,7 +7,9 @@ chooses one of the builds and passes arrays as the kernels take them: images as 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -147,6 +149,10 @@ class CythonBackend(
             for part, how, itemsize, parallel, count in self._kernels.ways_taken()
         }
 
+    def kernel_version(self) -> str:
+        """The digest of the machine code."""
+        return _digest(str(self._kernels.__file__))
+
     def describe(self) -> dict[str, str]:
         facts = self._kernels.build_facts()
         bits = 8 * facts["vector_bytes"]
@@ -156,3 +162,8 @@ class CythonBackend(
             "threads": str(self._threads),
             "compiler": facts["compiler"],
         }
+
+
+@cache
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]

@@ -59,8 +59,7 @@ class Programs(CompiledKernels):
 
         def each() -> None:
             for call in calls:
-                name = "_move" if call.kernel == MOVE else call.kernel
-                getattr(backend, name)(**call.arguments)
+                call.made(getattr(backend, "_move" if call.kernel == MOVE else call.kernel))()
 
         program.record(each, kept)
         return program

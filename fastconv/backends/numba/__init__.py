@@ -106,6 +106,10 @@ class NumbaBackend(
         """How often calls of this thread have taken each way; see `fastconv.backends.table`."""
         return ways_of(self._team.ran)
 
+    def kernel_version(self) -> str:
+        """The digest of the kernels' sources, and of what compiles them."""
+        return self._team.builder.store.stamp
+
     def describe(self) -> dict[str, str]:
         return {
             "numba": numba.__version__,

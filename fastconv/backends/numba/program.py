@@ -31,7 +31,7 @@ class Programs(LaunchedKernels):
             arguments = call.arguments
             out, source, factor = (arguments[key] for key in ("out", "source", "factor"))
             return partial(move_to, self._team, out, source, factor)
-        return partial(getattr(self, call.kernel), **call.arguments)
+        return call.made(getattr(self, call.kernel))
 
 
 def _by_launches_alone(call: Call) -> bool:
