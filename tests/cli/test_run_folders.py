@@ -369,7 +369,7 @@ def test_pictures_of_other_data_or_views_are_not_the_runs_own(whole, fastconv_co
     _, out, _ = fastconv_command("evaluate", whole, "--data", "others")
     assert "no pictures: those in whole are of the run's own data and views" in out
     _, out, _ = fastconv_command("evaluate", "--help")
-    assert "others are only drawn to --out" in out
+    assert "others need --out" in out
 
 
 # ---- in a thread ----------------------------------------------------------------------
