@@ -111,6 +111,8 @@ def hold(
                     result.errors[name] = error
             playing = [n for n in ready if n not in result.errors]
             found: dict[str, list[float]] = {name: [] for name in playing}
+            for name in playing:  # a turn that does not count: the third step is made a program
+                children[name].ask(turn=name, task=task)
             for _ in range(turns):
                 for name in playing:
                     found[name].append(children[name].ask(turn=name, task=task)["seconds"])

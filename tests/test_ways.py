@@ -336,6 +336,7 @@ CHOICES = {
         *((31, 32, 4, 4), 32, 3, 1, 1, False, "fast"),
         *("winograd4", "winograd4", "winograd2"),
     ),
+    "fast, few channels": ((1, 16, 28, 28), 16, 3, 1, 1, False, "fast", *3 * ["winograd4"]),
     "fast, 2 channels a tile": ((32, 64, 4, 4), 64, 3, 1, 1, False, "fast", *3 * ["winograd4"]),
     "fast, more channels a tile": (
         *((32, 65, 4, 4), 64, 3, 1, 1, False, "fast"),

@@ -50,7 +50,7 @@ MOST_CHANNELS_PER_TILE = 24
 """Channels, in or out, for each tile, more of which make filters that take longer to read."""
 
 FEW_CHANNELS = 32
-"""Channels, in or out, fewer of which leave little to save beside the transforms."""
+"""Channels, in or out, fewer of which leave little to save beside the transforms but F(4x4)'s."""
 
 LEAST_TILES_FEW = 128
 """Tiles below which nothing is saved with few channels."""
@@ -170,7 +170,8 @@ def _winograd(
     channels = min(depth, columns)
     if channels < LEAST_CHANNELS or depth * columns < LEAST_PAIRS:
         return "direct"
-    if tiles < (LEAST_TILES_FEW if channels < FEW_CHANNELS else LEAST_TILES):
+    few = channels < FEW_CHANNELS and math_mode != "fast"
+    if tiles < (LEAST_TILES_FEW if few else LEAST_TILES):
         return "direct"
     if tiles * MOST_CHANNELS_PER_TILE < max(depth, columns):
         return "direct"
