@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv import config
 from fastconv.backends.algorithms import ConvAlgorithms
 from fastconv.backends.table import FAMILIES, KERNELS
 from fastconv.layers import Affine, Branches, Chain, Layer, Relu, Shortcut, Tanh
@@ -30,6 +31,7 @@ def what(steps):
 
 
 def test_the_books_network(backend):
+    config.set_programs("on")  # which run moves too
     network = make_model("deepconvnet", (1, 28, 28), 10, seed=0, backend=backend)
     steps = network.prepare((3, 1, 28, 28)).description.steps
     assert what(step for step in steps if step.kernel != "move") == [

@@ -31,6 +31,7 @@ def numba():
     if not (status := selection.registry().status(NAME)):
         pytest.skip(status.reason)
     fastconv.set_backend(NAME)
+    config.set_programs("on")
     with fine_grain():
         yield selection.active()
 

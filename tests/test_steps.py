@@ -1004,7 +1004,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_child_forked_while_another_thread_records(name):
     done = subprocess.run(
         [sys.executable, "-P", "-c", FORK, name],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FASTCONV_PROGRAMS": "on"},
         capture_output=True,
         text=True,
         timeout=300,
