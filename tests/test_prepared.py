@@ -31,6 +31,7 @@ from fastconv.network import Network
 from fastconv.network.fusion import KNOWN
 from fastconv.network.program import Program
 from fastconv.network.views import View
+from fastconv.ops import recording
 from fastconv.ops.recording import Recorder
 from fastconv.testing import ways
 
@@ -499,13 +500,14 @@ def test_move_and_call_each(rng):
 
 
 PEAK = """
-import resource
+from pathlib import Path
 import numpy as np
 from fastconv.layers import Convolution, Relu
 from fastconv.network import Network
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # getrusage's would be that of the process that started this one, if it was larger
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 W, b = np.ones((8, 8, 1, 1), np.float32), np.zeros(8, np.float32)
 network = Network([layer for _ in range(12) for layer in (Convolution(W, b), Relu())], "float32")
@@ -529,10 +531,33 @@ def told_by(code):
     return map(int, found.stdout.split())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the unit of ru_maxrss is another")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of a process")
 def test_arrays_of_a_trace_take_no_memory(cython):
     grown, without_reuse = told_by(PEAK)
     assert grown < without_reuse / 2
+
+
+def test_a_trace_tells_nobody_and_draws_nothing():
+    told, drawn = [], []
+    recorder = Recorder(traces=True)
+    with recorder.recording():
+        x = recorder.given(np.full(3, np.nan))
+        mask = recording.drawn(lambda: drawn.append(1), (3,), np.bool_)
+        out = recording.computed("1 / x", lambda x: 1 / (x + 1), x)
+        recording.noted(lambda *arrays: told.append(arrays), out)
+        recording.moved_to(target := np.zeros(3), out)
+    assert not told and not drawn and not mask.any() and not target.any()
+    assert [out.shape, len(recorder.draws), len(recorder.notes)] == [(3,), 1, 1]
+    np.testing.assert_array_equal(out, np.ones(3))  # of zeros, whatever x has
+
+
+def test_a_method_that_was_replaced_on_its_class_runs(rng, backend, monkeypatch):
+    plain = Tanh.forward
+    monkeypatch.setattr(Tanh, "forward", lambda self, x: 2 * plain(self, x) + 1)
+    network = Network([Draw("float32").conv(4, 3), Tanh()], "float32", backend)
+    x = images(rng)
+    prepared = network.prepare(x.shape)
+    np.testing.assert_array_equal(prepared.predict(x), network.predict(x))
 
 
 def test_without_a_copy_there_is_one_set_of_weights(rng):

@@ -24,7 +24,7 @@ import pytest
 import fastconv
 from fastconv import config, selection
 from fastconv.backends.calls import MOVE, WRITES, call_each
-from fastconv.errors import DTypeError, LabelError, ShapeError, StateError
+from fastconv.errors import DTypeError, LabelError, OutOfMemory, ShapeError, StateError
 from fastconv.layers import (
     Affine,
     BatchNormalization,
@@ -837,6 +837,17 @@ def watched(monkeypatch):
 
     monkeypatch.setattr(step, "_Seen", Noted)
     return found
+
+
+def test_without_the_memory_of_a_program_steps_go_on(rng, monkeypatch):
+    def no_memory(*_):
+        raise OutOfMemory("no memory")
+
+    monkeypatch.setattr(step, "Places", no_memory)
+    pair = Pair(small())
+    for _ in range(6):
+        pair.step(*batch(rng))
+    assert not is_program(pair.networks[0])
 
 
 def test_forwards_without_backward_are_seldom_watched(rng, watched):

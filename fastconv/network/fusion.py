@@ -380,7 +380,7 @@ def _is_known(layer: Any) -> bool:
 
 
 def all_known(layers: Sequence[Any]) -> bool:
-    """Whether a recording has all that these layers and those inside of them do in evaluation."""
+    """Whether a recording has all that these layers, and those inside them, do in evaluation."""
     return all(
         type(layer) in HOLDERS if isinstance(layer, Container) else _is_known(layer)
         for _, layer in walk(layers, Container)

@@ -68,13 +68,13 @@ class Pass(Protocol):
 
 
 def _halves(row: Sequence[Any]) -> tuple[FusedRow, FusedRow]:
-    """The layers in front of the first that trains, which evaluate, and the others."""
+    """The layers before the first that trains, which evaluate, and the others."""
     first = next((i for i, layer in enumerate(row) if trains(layer)), len(row))
     return FusedRow(row[:first], False), FusedRow(row[first:], True)
 
 
 class _Eager:
-    """Layers that run group by group; those in front of the first that trains evaluate."""
+    """Layers that run group by group; those before the first that trains evaluate."""
 
     def __init__(self, row: Sequence[Any], pool: Pool) -> None:
         self._use = Use(pool)
