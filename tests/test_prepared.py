@@ -31,7 +31,7 @@ from fastconv.network import Network
 from fastconv.network.fusion import KNOWN
 from fastconv.network.program import Program
 from fastconv.network.views import View
-from fastconv.ops import recording
+from fastconv.ops import memory, recording
 from fastconv.ops.recording import Recorder
 from fastconv.testing import ways
 
@@ -546,7 +546,9 @@ def test_a_trace_tells_nobody_and_draws_nothing():
         out = recording.computed("1 / x", lambda x: 1 / (x + 1), x)
         recording.noted(lambda *arrays: told.append(arrays), out)
         recording.moved_to(target := np.zeros(3), out)
+        large = memory.empty((1 << 18,), np.float64)
     assert not told and not drawn and not mask.any() and not target.any()
+    assert not any(np.shares_memory(large, kept) for kept in memory._current.pool.kept)
     assert [out.shape, len(recorder.draws), len(recorder.notes)] == [(3,), 1, 1]
     np.testing.assert_array_equal(out, np.ones(3))  # of zeros, whatever x has
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ..errors import OutOfMemory
 
 __all__ = [
-    *("LINE", "Blank", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"),
+    *("LINE", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"),
     "references",
 ]
 
@@ -169,14 +169,6 @@ class Pool:
             for use in self._uses if free else ():
                 use.lose(memory)
         return surplus
-
-
-class Blank(Pool):
-    """Memory of zeros for arrays that are never filled: untouched pages take no memory."""
-
-    def empty_bytes(self, size: int, use: Use | None = None) -> NDArray[np.uint8]:
-        """New memory each time."""
-        return np.zeros(size, np.uint8)
 
 
 class Use:

@@ -25,7 +25,7 @@ from ..backends.calls import MOVE, WRITES, Call, move
 from ..backends.short import Short
 from ..backends.table import KERNELS, Backend
 from ..errors import DTypeError, ShapeError
-from .memory import Blank, Use, drawing_from
+from .memory import Pool, Use, drawing_from
 
 __all__ = [
     *("Outside", "Recorder", "arrays_of", "computed", "constant", "drawn", "moved_to", "noted"),
@@ -145,7 +145,7 @@ class Recorder:
     def recording(self) -> Iterator[None]:
         """Record what this thread does inside the block."""
         global _current
-        with _lock, drawing_from(Use(Blank())) if self.traces else nullcontext():
+        with _lock, drawing_from(Use(Pool())) if self.traces else nullcontext():
             before = _current
             try:  # begins here, since Ctrl-C must not leave the thread recording
                 _current, self.thread = self, threading.get_ident()
