@@ -6,8 +6,6 @@ integers become float64.
 
 from __future__ import annotations
 
-import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import ops
 from .errors import ShapeError
-from .ops.arrays import as_array, common_dtype, computing
+from .ops.arrays import FLOAT64, as_array, common_dtype, computing
 from .ops.loss import class_indices
 from .selection import active
 
@@ -33,8 +31,13 @@ __all__ = [
     "sum_squared_error",
 ]
 
-LEAST = -math.log(sys.float_info.max)
-"""Below it exp(-x) overflows."""
+NUMBERS = frozenset({float, np.float64, np.float32})
+"""Types of single numbers, which are computed faster without an array."""
+
+PLAIN = NUMBERS | {int, np.ndarray}
+
+LEAST = -87.0
+"""Above it no exp(-x) overflows, in float32 neither."""
 
 
 def _real(op: str, x: ArrayLike) -> NDArray[np.floating]:
@@ -47,15 +50,17 @@ def identity_function(x: Any) -> Any:
     return x
 
 
-def step_function(x: ArrayLike) -> NDArray[np.int_]:
+def step_function(x: Any) -> NDArray[np.int_]:
     """1 where x > 0, else 0, as integers."""
-    return (as_array(x) > 0).astype(np.int_)
+    return np.array((x if type(x) in PLAIN else as_array(x)) > 0, dtype=int)
 
 
-def sigmoid(x: ArrayLike) -> NDArray[np.floating]:
+def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)); 0 where the exponential overflows."""
-    if isinstance(x, float) and x > LEAST:
-        return np.float64(1 / (1 + math.exp(-x)))
+    if type(x) in NUMBERS and x > LEAST:
+        return 1 / (1 + np.exp(-x))
+    if type(x) is int and x.bit_length() < 1024:  # no more fit a float
+        return sigmoid(float(x))
     return ops.sigmoid_forward(x)
 
 
@@ -65,9 +70,9 @@ def sigmoid_grad(x: ArrayLike) -> NDArray[np.floating]:
     return (1 - out) * out
 
 
-def relu(x: ArrayLike) -> NDArray[Any]:
+def relu(x: Any) -> Any:
     """The larger of 0 and x, of x's own dtype."""
-    return np.maximum(0, as_array(x))
+    return np.maximum(0, x if type(x) in PLAIN else as_array(x))
 
 
 def relu_grad(x: ArrayLike) -> NDArray[Any]:
@@ -95,10 +100,11 @@ def softmax(x: ArrayLike) -> NDArray[np.floating]:
         return exponential / exponential.sum(axis=-1, keepdims=True)
 
 
-def sum_squared_error(y: ArrayLike, t: ArrayLike) -> np.floating:
+def sum_squared_error(y: Any, t: Any) -> np.floating:
     """Half the sum of (y - t)^2."""
-    difference = _real("sum_squared_error", y) - _real("sum_squared_error", t)
-    return 0.5 * np.sum(difference**2)
+    if not (type(y) is type(t) is np.ndarray and y.dtype is t.dtype is FLOAT64) or computing.dtype:
+        y, t = _real("sum_squared_error", y), _real("sum_squared_error", t)
+    return 0.5 * np.sum((y - t) ** 2)
 
 
 mean_squared_error = sum_squared_error

@@ -52,6 +52,32 @@ def test_sigmoid_of_large_numbers_does_not_overflow(dtype):
     np.testing.assert_array_equal(out, [0, 0.5, 1, 0, 1])
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        *[0.5, -3.0, 0, 2, -1000, True, -90.0, 1e4, math.inf, -math.inf, math.nan],
+        *[np.float64(-0.25), np.float64(-800), np.float32(0.25), np.float32(-90), np.int64(3)],
+    ],
+    ids=lambda x: f"{type(x).__name__} {x}",
+)
+def test_single_numbers(x):
+    exact, dtype = float(x), np.float32 if isinstance(x, np.float32) else np.float64
+    overflows = -exact > math.log(np.finfo(dtype).max)
+    expected = 0.0 if overflows else 1 / (1 + math.exp(-exact))
+    out = sigmoid(x)
+    assert out.dtype == dtype
+    assert_close(np.asarray(out), np.asarray(expected), dtype=dtype)
+    np.testing.assert_array_equal(relu(x), exact if exact > 0 or math.isnan(exact) else 0)
+    assert step_function(x) == (1 if exact > 0 else 0)
+    assert step_function(x).dtype.kind == "i"
+
+
+def test_whole_numbers_larger_than_any_float_are_refused_by_sigmoid():
+    assert sigmoid(10**300) == 1
+    with pytest.raises(DTypeError, match=r"sigmoid: .*object"):
+        sigmoid(10**400)
+
+
 def test_relu(dtype):
     out = relu(np.array([-2, -0.0, 3, np.nan], dtype))
     assert out.dtype == dtype

@@ -157,6 +157,20 @@ inline ivec<T> load_index(vec<T>, const P* from, std::ptrdiff_t count) {
     return __builtin_convertvector(ints, ivec<T>);
 }
 
+// Keeps v in a register. gcc reads memory again for each of two or three uses of a vector, which
+// takes twice as long where vectors are not aligned.
+template <class T>
+inline vec<T> held(vec<T> v) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(v));
+#elif defined(__x86_64__)
+    asm("" : "+x"(v));
+#elif defined(__aarch64__)
+    asm("" : "+w"(v));
+#endif
+    return v;
+}
+
 // ---- arithmetic -----------------------------------------------------------------------
 
 template <class T>

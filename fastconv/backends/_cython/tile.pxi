@@ -44,6 +44,7 @@ cdef extern from "simd.h" nogil:
     void add_wide[T](double*, vec[T]) noexcept
     ivec[T] load_index[T, P](vec[T], const P*, ptrdiff_t) noexcept
     void store_index[T, P](P*, ivec[T], ptrdiff_t) noexcept
+    vec[T] held[T](vec[T]) noexcept
     vec[T] broadcast[T](T) noexcept
     ivec[T] broadcast_index[T](vec[T], int) noexcept
     vec[T] add[T](vec[T], vec[T]) noexcept
@@ -89,10 +90,13 @@ cdef inline void rank1(
     """t[r] += x[r*step] * w[0 : K*lanes]."""
     cdef int r, k
     cdef vec[real] pixel
+    cdef vec[real] columns[2]
+    for k in range(K):
+        columns[k] = held(load(w + k * lanes(w)))
     for r in range(R):
         pixel = broadcast(x[r * step])
         for k in range(K):
-            t[r * K + k] = muladd(pixel, load(w + k * lanes(w)), t[r * K + k])
+            t[r * K + k] = muladd(pixel, columns[k], t[r * K + k])
 
 
 cdef inline void add_scaled(
