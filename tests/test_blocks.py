@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastconv
 from fastconv import config, selection
-from fastconv.backends.algorithms import ALGORITHMS, choose
+from fastconv.backends.algorithms import ALGORITHMS, CONSTANT, choose, forward_by
 from fastconv.errors import ArgumentError, DTypeError, ShapeError
 from fastconv.geometry import WindowGeometry, window_geometry
 from fastconv.ops import conv2d_block_backward, conv2d_block_forward
@@ -294,6 +294,27 @@ def test_other_windows_and_strides_are_direct_whatever_is_asked_for():
         assert chosen((100, 32, 14, 14), 32, window=5, pad=2, asked=asked) == ("direct",) * 3
         assert chosen((100, 32, 14, 14), 32, stride=2, asked=asked) == ("direct",) * 3
         assert chosen((100, 32, 14, 14), 32, window=1, pad=0, asked=asked) == ("direct",) * 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters", "each_time", "once"),
+    [
+        ((1, 64, 8, 8), 64, "direct", "winograd2x4"),
+        ((1, 64, 6, 6), 96, "direct", "winograd2"),
+        ((1, 64, 4, 4), 64, "direct", "direct"),
+        ((1, 16, 28, 28), 16, "direct", "winograd2x4"),
+        ((1, 16, 24, 24), 16, "direct", "direct"),
+        ((1, 32, 14, 14), 32, "winograd2", "winograd2x4"),
+        ((1, 256, 14, 14), 256, "winograd2", "winograd2"),
+        ((1, 512, 7, 7), 512, "direct", "direct"),
+    ],
+)
+def test_filters_that_are_transformed_once_pay_for_fewer_tiles(shape, filters, each_time, once):
+    before = chosen(shape, filters)
+    assert before[0] == each_time
+    with forward_by(CONSTANT):
+        assert chosen(shape, filters) == (once, *before[1:])
+        assert chosen(shape, filters, asked="direct")[0] == "direct"
 
 
 def test_f4_runs_in_the_fast_math_mode_only():

@@ -20,6 +20,7 @@ import pytest
 
 import fastconv
 from fastconv import config, selection
+from fastconv.backends.algorithms import CONSTANT, forward_by
 from fastconv.backends.calls import Call, call_each, move
 from fastconv.backends.shared.axes import common_axes
 from fastconv.errors import ArgumentError, DTypeError, ShapeError
@@ -106,7 +107,20 @@ def test_models(backend, rng, name):
     assert len(prepared.parts) == 1
     for _ in range(2):
         x = rng.random((2, *shape), dtype=np.float32)
-        np.testing.assert_array_equal(prepared.predict(x), network.predict(x))
+        with forward_by(CONSTANT):
+            np.testing.assert_array_equal(prepared.predict(x), network.predict(x))
+
+
+def test_filters_that_are_transformed_once_choose_other_algorithms(backend, rng):
+    if backend == "numpy":
+        pytest.skip("NumPy has one algorithm")
+    network = make_model("deepconvnet", (1, 28, 28), 10, seed=0, dtype="float64", backend=backend)
+    prepared = network.prepare((1, 1, 28, 28))
+    by = [step.algorithm for step in prepared.description.steps if step.algorithm]
+    assert by == ["direct", "winograd2x4", "direct", "winograd2x4", "winograd2x4", "winograd2x4"]
+    assert not any(step.measured for step in prepared.description.steps)
+    x = rng.random((1, 1, 28, 28))
+    np.testing.assert_allclose(prepared.predict(x), network.predict(x), rtol=1e-9)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -26,8 +26,8 @@ from typing import Literal, cast
 from ..geometry import WindowGeometry
 
 __all__ = [
-    *("ALGORITHMS", "MATH_MODES", "Algorithm", "ConvAlgorithms", "choose", "forward_algorithms"),
-    "forward_by",
+    *("ALGORITHMS", "CONSTANT", "MATH_MODES", "Algorithm", "ConvAlgorithms", "choose"),
+    *("forward_algorithms", "forward_by", "named_forward"),
 ]
 
 Algorithm = Literal["direct", "winograd2", "winograd2x4", "winograd4", "sparse"]
@@ -46,6 +46,9 @@ LEAST_CHANNELS = 8
 LEAST_TILES = 8
 """Tiles of 4 x 4 outputs, in all images, below which transforming the filters does not pay."""
 
+LEAST_TILES_CONSTANT = 4
+"""The same where filters are transformed once."""
+
 MOST_CHANNELS_PER_TILE = 24
 """Channels, in or out, for each tile, more of which make filters that take longer to read."""
 
@@ -55,8 +58,17 @@ FEW_CHANNELS = 32
 LEAST_TILES_FEW = 128
 """Tiles below which nothing is saved with few channels."""
 
+LEAST_TILES_FEW_CONSTANT = 48
+"""The same where filters are transformed once."""
+
 LEAST_TILES_WIDE = 32
 """Tiles from which larger filters, those of F(2x4, 3x3), pay."""
+
+MOST_PAIRS_CONSTANT = 1 << 14
+"""Channels in times channels out, up to which the second cache keeps such filters.
+
+Then they pay for any number of tiles, if they are transformed once.
+"""
 
 LEAST_TILES_WIDE_SUMS = 128
 """The same for the weight gradient."""
@@ -77,6 +89,9 @@ class ConvAlgorithms:
     weight_gradient: Algorithm
 
 
+CONSTANT = "constant"
+"""By the rule for filters that a network in use transforms once, not at every call."""
+
 _forward: ContextVar[str] = ContextVar("fastconv_forward_algorithm", default="auto")
 """The algorithm of the convolutions that this thread computes forward now; ``auto``: the rule's."""
 
@@ -86,13 +101,18 @@ def forward_by(algorithm: str) -> Iterator[None]:
     """Inside, this thread's convolutions are computed forward by this algorithm.
 
     Only where it may compute them (`forward_algorithms`) and none is forced; ``auto`` leaves them
-    to the rule.
+    to the rule, and `CONSTANT` to the rule for filters that stay as they are.
     """
     before = _forward.set(algorithm)
     try:
         yield
     finally:
         _forward.reset(before)
+
+
+def named_forward() -> str:
+    """What `forward_by` says here: an algorithm, `CONSTANT`, or ``auto``."""
+    return _forward.get()
 
 
 def forward_algorithms(g: WindowGeometry, math_mode: str) -> tuple[Algorithm, ...]:
@@ -118,8 +138,8 @@ def choose(
     forced : {"auto", "direct", "winograd2", "winograd2x4", "winograd4"}
         Use this one wherever it applies.
     """
-    by_rule = _by_rule(g, filters, pooled, math_mode, forced)
-    named = _forward.get()
+    named = named_forward()
+    by_rule = _by_rule(g, filters, pooled, math_mode, forced, named == CONSTANT)
     if named == "auto" or forced != "auto" or named not in forward_algorithms(g, math_mode):
         return by_rule
     return replace(by_rule, forward=named)
@@ -127,9 +147,9 @@ def choose(
 
 @lru_cache(maxsize=1024)
 def _by_rule(
-    g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str
+    g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str, constant: bool
 ) -> ConvAlgorithms:
-    forward = _winograd(g, g.c, filters, g.oh, g.ow, math_mode, forced)
+    forward = _winograd(g, g.c, filters, g.oh, g.ow, math_mode, forced, constant)
     input_gradient = _winograd(g, filters, g.c, g.h, g.w, math_mode, forced)
     weight_gradient = _weight_gradient(g, pooled, math_mode, forced)
     return ConvAlgorithms(forward, input_gradient, weight_gradient)
@@ -160,6 +180,7 @@ def _winograd(
     width: int,
     math_mode: str,
     forced: str,
+    constant: bool = False,
 ) -> Algorithm:
     """The way to compute height x width pixels of `columns` channels, each from `depth`."""
     if not _has_winograd(g) or forced == "direct":
@@ -170,15 +191,17 @@ def _winograd(
     channels = min(depth, columns)
     if channels < LEAST_CHANNELS or depth * columns < LEAST_PAIRS:
         return "direct"
-    few = channels < FEW_CHANNELS and math_mode != "fast"
-    if tiles < (LEAST_TILES_FEW if few else LEAST_TILES):
+    least, few = LEAST_TILES, LEAST_TILES_FEW
+    if constant:
+        least, few = LEAST_TILES_CONSTANT, LEAST_TILES_FEW_CONSTANT
+    if tiles < (few if channels < FEW_CHANNELS and math_mode != "fast" else least):
         return "direct"
     if tiles * MOST_CHANNELS_PER_TILE < max(depth, columns):
         return "direct"
     if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(depth, columns):
         return "winograd4"
-    wide = tiles >= LEAST_TILES_WIDE and _wide_saves(width)
-    return "winograd2x4" if wide else "winograd2"
+    wide = tiles >= LEAST_TILES_WIDE or (constant and depth * columns <= MOST_PAIRS_CONSTANT)
+    return "winograd2x4" if wide and _wide_saves(width) else "winograd2"
 
 
 def _has_winograd(g: WindowGeometry) -> bool:

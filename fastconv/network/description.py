@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..backends.algorithms import ALGORITHMS
 from ..backends.calls import MOVE, WRITES, Call
 from ..backends.table import FAMILIES
 from ..console import in_columns
@@ -161,7 +162,7 @@ def described(
                 what=step.name if isinstance(step, Outside) else _what(step),
                 fused=() if isinstance(step, Outside) else _fused(step, folded),
                 algorithm="" if isinstance(last, Outside) else algorithm_of(last),
-                measured=not isinstance(last, Outside) and last.algorithm != "auto",
+                measured=not isinstance(last, Outside) and last.algorithm in ALGORITHMS[1:],
                 output_shape=shape,
                 output_bytes=sum(array.nbytes for array in written if array is not None),
                 runs_in=where,

@@ -34,8 +34,9 @@ class PreparedNetwork(Predictor):
 
     `Network.prepare` makes it. Batch normalisation is folded into the convolutions, filters are
     transformed and packed, constants are computed, memory is laid out, and a backend that can
-    runs the whole network in one call. What comes out is what `Network.predict` gives, bit for bit;
-    where algorithms are measured, what it gives with these forced.
+    runs the whole network in one call. What comes out is what `Network.predict` gives, bit for bit,
+    if it computes by the same algorithms: on a few images some pay only here, where filters are
+    transformed once, or are measured to be faster.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .. import config
+from ..backends.algorithms import CONSTANT, forward_by
 from ..backends.calls import Call, Run, call_each
 from ..layers.tree import leaves
 from ..ops import empty_images
@@ -67,7 +68,7 @@ class Program:
         algorithms: str = "rule",
     ) -> None:
         recorder = Recorder(traces=all_known(layers))
-        with recorder.recording():
+        with recorder.recording(), forward_by(CONSTANT):
             given = recorder.given(in_layout_of(layers, input_shape, np.dtype(dtype)))
             if not recorder.traces:
                 given[...] = 0

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import selection
+from ..backends.algorithms import named_forward
 from ..backends.calls import MOVE, WRITES, Call, move
 from ..backends.short import Short
 from ..backends.table import KERNELS, Backend
@@ -242,7 +243,8 @@ def _recorded(backend: Backend, kernel: str, recorder: Recorder) -> Callable[...
             if kernel not in WRITES:
                 raise KeyError(f"{kernel}: calls.WRITES does not say what it writes")
             given = dict(zip(names, arguments, strict=False)) | more
-            if not recorder.add(Call(own, kernel, given)):
+            by = named_forward() if kernel.startswith("conv2d") else "auto"
+            if not recorder.add(Call(own, kernel, given, by)):
                 return None
         return function(*arguments, **more)
 
