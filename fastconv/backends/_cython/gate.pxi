@@ -230,14 +230,18 @@ cdef inline void store_pooled(
     cdef unsigned char* winner = o.winner
     cdef int i
     places[1], places[2], places[3] = b, c, d
+    if winner == NULL:
+        for i in range(1, 4):
+            best = choose(beats(places[i], best), places[i], best)
+        store_part(<real*> o.out + at, relu(best), columns)
+        return
     for i in range(1, 4):
         better = beats(places[i], best)
         best = choose(better, places[i], best)
         position = choose_index(better, broadcast_index(a, i), position)
     store_part(<real*> o.out + at, relu(best), columns)
-    if winner != NULL:
-        position = choose_index(positive(best), position, broadcast_index(a, CLOSED))
-        store_index(winner + at, position, columns)
+    position = choose_index(positive(best), position, broadcast_index(a, CLOSED))
+    store_index(winner + at, position, columns)
 
 
 cdef void pool_rows(

@@ -333,34 +333,52 @@ cdef inline ptrdiff_t begin_of(
     return row_start(d, d.n, 0) if image >= d.n else row_start(d, image, row)
 
 
-cdef inline void fetch_share(
-    const Winograd* w, const Incoming* d, const Outgoing* o, const Block* b, ptrdiff_t block,
-    ptrdiff_t f, const real* type_of,
-) noexcept nogil:
-    """Prefetch a share of the next block's pixels, and of the memory that this one will fill.
+cdef struct Ahead:
+    ptrdiff_t first, last, pixels  # elements of the next block, and how many of them at a time
+    ptrdiff_t at, row, rows, length  # in the outputs: the next line, its row of so many, its length
+    ptrdiff_t lines, some  # that are left, and how many of them at a time
 
-    A cache line is read before it is written to, and tiles fill lines in an order that no
-    processor predicts.
+
+cdef inline Ahead ahead_of(
+    const Winograd* w, const Incoming* d, const Outgoing* o, const Block* b, ptrdiff_t block
+) noexcept nogil:
+    """What the products of a block prefetch, a share for each frequency.
+
+    That is the next block's pixels, and the memory that this block will fill: a cache line is read
+    before it is written to, and tiles fill lines in an order that no processor predicts.
     """
-    cdef int frequencies = (w.my + 2) * (w.mx + 2)
+    cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t high = w.my // 2 if o.kind == POOL_GATE else w.my
     cdef ptrdiff_t wide = w.mx // 2 if o.kind == POOL_GATE else w.mx
-    cdef ptrdiff_t rows = min(high * b.rows, o.ph - high * b.top)
-    cdef ptrdiff_t pixels = min(wide * b.cols, o.pw - wide * b.left)
-    cdef ptrdiff_t begin = begin_of(w, d, block + 1)
-    cdef ptrdiff_t count = begin_of(w, d, block + 2) - begin
-    cdef ptrdiff_t first = share(count, <int> f, frequencies)
-    cdef ptrdiff_t row, at
-    fetch_pixels[real](d, begin + first, share(count, <int> f + 1, frequencies) - first, type_of)
-    for row in range(
-        share(b.images * rows, <int> f, frequencies),
-        share(b.images * rows, <int> f + 1, frequencies),
-    ):
-        at = (b.image + row // rows) * o.ph + high * b.top + row % rows
-        at = (at * o.pw + wide * b.left) * o.c
-        fetch(<const real*> o.out + at, pixels * o.c)
+    cdef Ahead a
+    a.first, a.last = begin_of(w, d, block + 1), begin_of(w, d, block + 2)
+    a.pixels = ceil_div(a.last - a.first, frequencies)
+    a.row, a.rows = 0, min(high * b.rows, o.ph - high * b.top)
+    a.length = min(wide * b.cols, o.pw - wide * b.left) * o.c
+    a.at = ((b.image * o.ph + high * b.top) * o.pw + wide * b.left) * o.c
+    a.lines = b.images * a.rows
+    a.some = ceil_div(a.lines, frequencies)
+    return a
+
+
+cdef inline void fetch_share(
+    Ahead* a, const Incoming* d, const Outgoing* o, const real* type_of
+) noexcept nogil:
+    """Prefetch the next share."""
+    cdef ptrdiff_t i
+    if a.first < a.last:
+        fetch_pixels[real](d, a.first, min(a.pixels, a.last - a.first), type_of)
+        a.first += a.pixels
+    for i in range(min(a.some, a.lines)):
+        fetch(<const real*> o.out + a.at, a.length)
         if o.winner != NULL:
-            fetch(<const unsigned char*> o.winner + at, pixels * o.c)
+            fetch(<const unsigned char*> o.winner + a.at, a.length)
+        a.at += o.pw * o.c
+        a.row += 1
+        if a.row == a.rows:  # the next image
+            a.row = 0
+            a.at += (o.ph - a.rows) * o.pw * o.c
+    a.lines -= a.some
 
 
 cdef void multiply_frequencies(
@@ -372,6 +390,7 @@ cdef void multiply_frequencies(
     cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t f, c, width
     cdef Lines lines = Lines(1, 0, 0, b.images * b.rows * b.cols, 0)
+    cdef Ahead ahead = ahead_of(w, d, o, b, block)
     cdef Product p = product_of(1, w.depth)
     p.part = part_of(1, w.depth, LONGEST_WIDE if w.my < w.mx else LONGEST)
     p.fetching = w.units == w.parts  # a single block: nobody has read the filters before
@@ -379,7 +398,7 @@ cdef void multiply_frequencies(
     p.w_y, p.out_r = 0, w.group
     for f in range(frequencies):
         if fetching:
-            fetch_share[real](w, d, o, b, block, f, v)
+            fetch_share[real](&ahead, d, o, v)
         for c from 0 <= c < columns by 2 * lanes(v):
             width = block_width(w.columns - first - c, lanes(v))
             p.w_i = width
