@@ -39,6 +39,9 @@ PLAIN = NUMBERS | {int, np.ndarray}
 LEAST = -87.0
 """Above it no exp(-x) overflows, in float32 neither."""
 
+array, exp = np.array, np.exp
+"""Looking them up takes a tenth of the time that a function of one number has."""
+
 
 def _real(op: str, x: ArrayLike) -> NDArray[np.floating]:
     x = as_array(x)
@@ -52,13 +55,13 @@ def identity_function(x: Any) -> Any:
 
 def step_function(x: Any) -> NDArray[np.int_]:
     """1 where x > 0, else 0, as integers."""
-    return np.array((x if type(x) in PLAIN else as_array(x)) > 0, dtype=int)
+    return array((x if type(x) in PLAIN else as_array(x)) > 0, dtype=int)
 
 
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)); 0 where the exponential overflows."""
     if type(x) in NUMBERS and x > LEAST:
-        return 1 / (1 + np.exp(-x))
+        return 1 / (1 + exp(-x))
     if type(x) is int and x.bit_length() < 1024:  # no more fit a float
         return sigmoid(float(x))
     return ops.sigmoid_forward(x)
