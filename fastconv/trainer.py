@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import warnings
@@ -17,7 +18,7 @@ from .errors import ArgumentError, DivergenceWarning, FallbackWarning, ShapeErro
 from .geometry import as_int
 from .network.detached import Detached, layers_of
 from .network.exclusive import exclusively
-from .ops import expect_smoothing
+from .ops import expect_smoothing, expect_weights
 from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
 from .optimizer import make_optimizer
@@ -30,6 +31,7 @@ from .training.clipping import clip_gradients
 from .training.groups import rate_factors
 from .training.learned import all_finite, learned
 from .training.validation import samples, set_apart
+from .training.weighting import ClassWeight, balanced, sample_weights
 from .training.weights import RunWeights
 
 # Scripts say `from common.trainer import *` and expect the optimizers with it.
@@ -37,6 +39,10 @@ __all__ = ["Record", "Trainer", *_optimizer_names]
 
 Record = dict[str, Any]
 """One finished epoch; the keys are listed under `Trainer.history`."""
+
+
+def _takes_weights(gradient: Callable[..., Any]) -> bool:
+    return "sample_weight" in inspect.signature(gradient).parameters
 
 
 class Trainer(Checkpoints):
@@ -96,6 +102,14 @@ class Trainer(Checkpoints):
     validation : float or (x, t), optional
         Samples on which ``network.predict`` is evaluated after each epoch: a share of each class
         of the training set, drawn by the seed and not trained on; or separate samples.
+    class_weight : 'balanced', dict or sequence, optional
+        Weights of the classes in the training loss, a weighted mean: a dict by class, 1 where it
+        has none; or one for each class. 'balanced' gives each class the same sum of weights.
+    sample_weight : array (N,), optional
+        Weights of the training samples, times those of their classes. Validation and test count
+        each sample once.
+    sampling : 'uniform' or 'balanced'
+        'balanced' draws batches in which each class is expected equally often.
     early_stopping : int, optional
         End the run after so many epochs in a row without a better accuracy (or an equal one
         with a lower loss) on the validation samples, with the weights of the best epoch.
@@ -151,16 +165,32 @@ class Trainer(Checkpoints):
         averaging: EMA | SWA | None = None,
         validation: float | tuple[ArrayLike, ArrayLike] | None = None,
         early_stopping: int | None = None,
+        class_weight: ClassWeight | None = None,
+        sample_weight: ArrayLike | None = None,
+        sampling: Literal["uniform", "balanced"] = "uniform",
     ) -> None:
         self.network = network
-        training = samples("training", x_train, t_train)
+        training: tuple[NDArray[Any], ...] = samples("training", x_train, t_train)
         self.x_test, self.t_test = samples("test", x_test, t_test)
         if len(training[0]) == 0:
             raise ShapeError("Trainer: the training set is empty")
+        if sample_weight is not None:
+            training += (expect_weights("Trainer", sample_weight, len(training[0])),)
         training, self.validation = set_apart(
             network, training, validation, patience=early_stopping, seed=seed
         )
-        self.x_train, self.t_train = training
+        self.x_train, self.t_train, *own_weights = training
+        given = own_weights[0] if own_weights else None
+        weights = sample_weights(self.t_train, class_weight, given)
+        if weights is not None and not _takes_weights(network.gradient):
+            raise ArgumentError(
+                f"Trainer: {type(network).__name__}.gradient takes no sample_weight, which weights "
+                "of samples or classes need"
+            )
+        if sampling not in ("uniform", "balanced"):
+            raise ArgumentError(
+                f"Trainer: sampling must be 'uniform' or 'balanced', got {sampling!r}"
+            )
         if evaluate not in ("start", "end"):
             raise ArgumentError(f"Trainer: evaluate must be 'start' or 'end', got {evaluate!r}")
         if epochs < 0:
@@ -208,7 +238,10 @@ class Trainer(Checkpoints):
         self.history: list[Record] = []
         self.stopped = False
         self._generator = None if seed is None else np.random.default_rng(seed)
-        self._batches = Batches(self.x_train, self.t_train, self.batch_size, augment, seed)
+        shares = balanced(self.t_train) / self.train_size if sampling == "balanced" else None
+        self._batches = Batches(
+            self.x_train, self.t_train, self.batch_size, augment, seed, weights, shares
+        )
         self._evaluation: list[float | None] = [None, None]
         self._epoch_seconds = 0.0
         self._epoch_norms: list[float] = []
@@ -252,16 +285,17 @@ class Trainer(Checkpoints):
         if self.lr_schedule is not None:
             self.optimizer.lr = self.lr_schedule(self.current_iter)
         with self._surroundings():
-            x_batch, t_batch = self._batches.take(self.current_iter)
+            x_batch, t_batch, *weights = self._batches.take(self.current_iter)
+            weighted = {"sample_weight": weights[0]} if weights else {}
             self._weights.before_step()
-            grads = self.network.gradient(x_batch, t_batch)
+            grads = self.network.gradient(x_batch, t_batch, **weighted)
             loss = None if self.reference_loss else self._loss_of_gradient()
             if self.clip_norm is not None:
                 grads = self._clipped(grads, self.clip_norm)
             self._update(grads)
             self._weights.after_step()
             if loss is None:
-                loss = self.network.loss(x_batch, t_batch)
+                loss = self.network.loss(x_batch, t_batch, **weighted)
             self.train_loss_list.append(float(loss))
             if self.verbose:
                 print("train loss:" + str(loss))

@@ -68,7 +68,7 @@ def softmax_loss(X: ArrayLike, t: ArrayLike) -> float:
 class SoftmaxWithLoss(layers.SoftmaxWithLoss):
     """The loss is infinite where a label's probability is 0."""
 
-    def forward(self, x: ArrayLike, t: ArrayLike) -> float:
+    def forward(self, x: ArrayLike, t: ArrayLike) -> float:  # type: ignore[override]  # no weights
         """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M)."""
         super().forward(x, t)
         assert self.y is not None and self.t is not None

@@ -193,11 +193,11 @@ class AuxiliaryHead(Container):
         self.scores = self.head.forward(x, True) if train_flg else None
         return x
 
-    def loss(self, t: ArrayLike) -> float:
-        """Return the weighted loss of the head's scores for labels t."""
+    def loss(self, t: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the head's share of the loss, for labels t and perhaps weights of samples."""
         if self.scores is None:
             raise StateError("AuxiliaryHead: loss was called before a forward in training")
-        return self.weight * self.last_layer.forward(self.scores, t)
+        return self.weight * self.last_layer.forward(self.scores, t, sample_weight)
 
     def backward(self, dout: ArrayLike) -> Array:
         """Return dout plus the gradient of the head's loss."""

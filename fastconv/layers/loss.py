@@ -37,16 +37,17 @@ class SoftmaxWithLoss(Layer):
         self.y: Array | None = None
         self.t: Array | None = None
 
-    def forward(self, x: ArrayLike, t: ArrayLike) -> float:
+    def forward(self, x: ArrayLike, t: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the loss of scores x (N, M) for labels t: indices (N,) or one-hot (N, M).
 
-        For one sample: scores (M,), and an index or a one-hot row (M,).
+        For one sample: scores (M,), and an index or a one-hot row (M,). With weights (N,) of
+        samples it is the weighted mean, sum(w*loss) / sum(w).
         """
         self._lone = getattr(x, "ndim", 2) == 1
         if self._lone:
             x, t = _one_row(x, t)
         self.loss, context = ops.softmax_cross_entropy_forward(
-            x, t, self.backend, smoothing=self.label_smoothing
+            x, t, self.backend, smoothing=self.label_smoothing, weights=sample_weight
         )
         self._context = context
         self.y, self.t = context.probabilities, as_array(t)
@@ -55,7 +56,7 @@ class SoftmaxWithLoss(Layer):
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """Return (y - smoothed onehot(t)) * dout / N.
+        """Return (y - smoothed onehot(t)) * dout / N; of weighted samples, * w / sum(w).
 
         For the scores (M,) of one sample, this divides by the length of t, as the book's layer
         does: by M for a one-hot t.

@@ -216,7 +216,7 @@ class Network(Predictor):
                 setattr(leaf, f"d{name}", None)
         return layers, names
 
-    def loss(self, x: ArrayLike, t: ArrayLike) -> float:
+    def loss(self, x: ArrayLike, t: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean cross-entropy of a forward pass in training mode.
 
         Parameters
@@ -224,19 +224,24 @@ class Network(Predictor):
         x : array (N, ...)
         t : array
             Class indices (N,) or one-hot (N, classes).
+        sample_weight : array (N,), optional
+            Makes it the weighted mean.
         """
+        weights = _given(sample_weight=sample_weight)
         with self._training("loss"):
-            loss = self.last_layer.forward(self.predict(x, train_flg=True), t)
+            loss = self.last_layer.forward(self.predict(x, train_flg=True), t, **weights)
             for head in self.heads:
                 head.last_layer.label_smoothing = self.last_layer.label_smoothing
-                loss += head.loss(t)
+                loss += head.loss(t, **weights)
             self.last_layer.loss = loss
             return loss
 
-    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+    def gradient(
+        self, x: ArrayLike, t: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> dict[str, Array]:
         """Return the gradient of `loss` by the names of `params`; see `last_layer.loss`."""
         with self._training("gradient"):
-            self.loss(x, t)
+            self.loss(x, t, **_given(sample_weight=sample_weight))
             self._executor.backward(self.last_layer.backward(1))
             return {
                 key: getattr(layer, "d" + name)
@@ -410,6 +415,11 @@ class Network(Predictor):
                 value = np.array(value, self.dtype, order="C")
             taken.add(id(value))
             setattr(layer, name, value)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are not None: a user's own loss or method may have no others."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _may_be_taken(value: Array, dtype: np.dtype[Any]) -> bool:

@@ -35,6 +35,7 @@ from .joins import add, concatenate
 from .loss import (
     class_indices,
     expect_smoothing,
+    expect_weights,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "conv2d_grouped_forward",
     "empty_images",
     "expect_smoothing",
+    "expect_weights",
     "im2col",
     "lrn_backward",
     "lrn_forward",

@@ -20,6 +20,7 @@ from .arrays import Context, as_array, common_dtype, computing, contiguous, expe
 __all__ = [
     "class_indices",
     "expect_smoothing",
+    "expect_weights",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
 ]
@@ -62,6 +63,26 @@ def expect_smoothing(op: str, smoothing: float) -> None:
         raise ArgumentError(f"{op}: label_smoothing must be from 0 to below 1, got {smoothing!r}")
 
 
+def expect_weights(op: str, weights: ArrayLike, samples: int) -> Array:
+    """Return the samples' weights (N,) as float64.
+
+    Raises
+    ------
+    DTypeError, ShapeError, ArgumentError
+        Not a real number for each of so many samples, or one that is negative or not finite.
+    """
+    array = as_array(weights)
+    common_dtype(op, array)  # numbers
+    expect_shape(op, "weights of samples", array, (samples,))
+    array = array.astype(np.float64)
+    if not (np.isfinite(array) & (array >= 0)).all():
+        raise ArgumentError(
+            f"{op}: weights of samples must be finite and at least 0, got {array.min()} to "
+            f"{array.max()}"
+        )
+    return array
+
+
 @dataclass(slots=True)
 class LossContext(Context):
     """What `softmax_cross_entropy_backward` needs of the forward pass."""
@@ -72,10 +93,16 @@ class LossContext(Context):
     labels: Labels
     smoothing: float
     soft: Array | None  # targets (N, M) that are not one-hot, smoothed
+    shares: Array | None = None  # of the samples (N,) in the loss, if they have weights
 
 
 def softmax_cross_entropy_forward(
-    scores: ArrayLike, t: ArrayLike, backend: str | None = None, *, smoothing: float = 0.0
+    scores: ArrayLike,
+    t: ArrayLike,
+    backend: str | None = None,
+    *,
+    smoothing: float = 0.0,
+    weights: ArrayLike | None = None,
 ) -> tuple[float, LossContext]:
     """Mean cross-entropy of softmax(scores (N, M)) against labels; 0.0 for no samples.
 
@@ -85,9 +112,12 @@ def softmax_cross_entropy_forward(
 
     Targets (N, M) that are not one-hot are treated as in the book's code: the loss is that of
     their largest entries, but the gradient pulls towards the targets themselves.
+
+    With `weights` (N,) of the samples it is the weighted mean, sum(w*loss) / sum(w), as that of
+    PyTorch is with weights of classes; 0.0 if all weights are 0.
     """
     op, chosen = "softmax_cross_entropy", active(backend)
-    if computing.dtype is None and smoothing == 0:
+    if computing.dtype is None and smoothing == 0 and weights is None:
         done = chosen.short.softmax_cross_entropy_forward(scores, t, 0.0)
         if done is not None:
             loss, probabilities, labels = done
@@ -108,15 +138,36 @@ def softmax_cross_entropy_forward(
         loss = chosen.softmax_cross_entropy_forward(
             contiguous(scores, dtype), labels, float(smoothing), probabilities
         )
+    shares = None
+    if weights is not None:
+        shares = expect_weights(op, weights, len(scores))
+        shares /= shares.max(initial=0) or 1.0  # so that the sum is finite
+        shares /= shares.sum() or 1.0
+        loss = float(shares @ _losses(scores, probabilities, labels, smoothing))
     classes = scores.shape[1]
-    return loss, LossContext(chosen.name, classes, probabilities, labels, float(smoothing), soft)
+    context = (chosen.name, classes, probabilities, labels, float(smoothing), soft, shares)
+    return loss, LossContext(*context)
+
+
+def _losses(scores: Array, probabilities: Array, labels: Labels, smoothing: float) -> Array:
+    """The loss (N,) of each sample, in float64."""
+    rows = np.arange(len(labels))
+    if not smoothing:
+        return -np.log(probabilities[rows, labels] + np.float64(1e-7))
+    below = scores - scores.max(axis=1, keepdims=True).astype(np.float64)
+    logs = below - np.log(np.exp(below).sum(axis=1, keepdims=True))
+    return -(1 - smoothing) * logs[rows, labels] - smoothing * logs.mean(axis=1)
 
 
 def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> Array:
-    """Gradient (N, M) of the scores: (probabilities - smoothed onehot) * dout / N."""
+    """Gradient (N, M) of the scores: (probabilities - smoothed onehot) * dout / N.
+
+    Weighted samples have their share of the weights in place of 1/N.
+    """
     op, probabilities = "softmax_cross_entropy backward", context.probabilities
     samples = len(context.labels)
-    if context.soft is None and samples and probabilities.shape == (samples, context.classes):
+    plain = context.soft is None and context.shares is None
+    if plain and samples and probabilities.shape == (samples, context.classes):
         short, scale = active(context.backend).short, float(dout) / samples
         dscores = short.softmax_cross_entropy_backward(
             probabilities, context.labels, context.smoothing, scale
@@ -126,7 +177,7 @@ def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> A
     expect_shape(op, "y, as forward kept it,", probabilities, (samples, context.classes))
     probabilities = contiguous(probabilities, probabilities.dtype)
     dscores = np.empty(probabilities.shape, probabilities.dtype)
-    scale = float(dout) / max(samples, 1)
+    scale = float(dout) / (max(samples, 1) if context.shares is None else 1)
     if context.soft is not None:
         np.subtract(probabilities, context.soft, out=dscores)
         dscores *= scale
@@ -134,6 +185,8 @@ def softmax_cross_entropy_backward(context: LossContext, dout: float = 1.0) -> A
         active(context.backend).softmax_cross_entropy_backward(
             probabilities, context.labels, context.smoothing, scale, dscores
         )
+    if context.shares is not None:
+        dscores *= context.shares[:, np.newaxis].astype(dscores.dtype)
     return dscores
 
 

@@ -30,7 +30,8 @@ __all__ = ["Augment", "Batches"]
 Augment = Callable[[NDArray[Any], np.random.Generator], Any]
 """``augment(x, rng)`` returns what to train on instead of x; only rng makes it random."""
 
-Batch = tuple[Any, NDArray[Any]]
+Batch = tuple[Any, ...]
+"""Samples, labels and, if they have any, weights."""
 
 
 class Batches:
@@ -46,6 +47,10 @@ class Batches:
         As `Augment` says.
     seed : int, optional
         Seed of the run. By default, NumPy's global generator draws one for `augment`.
+    weights : array (N,), optional
+        Of the samples in the loss.
+    shares : array (N,), optional
+        How often each sample is drawn, of sum 1; equally often by default.
 
     Attributes
     ----------
@@ -60,9 +65,12 @@ class Batches:
         size: int,
         augment: Augment | None = None,
         seed: int | None = None,
+        weights: NDArray[np.floating[Any]] | None = None,
+        shares: NDArray[np.float64] | None = None,
     ) -> None:
         self.x = x
-        self.t = t
+        self.beside = (t,) if weights is None else (t, weights)
+        self.shares = shares
         self.size = size
         self.augment = augment
         self.seed: int | None = None
@@ -82,8 +90,8 @@ class Batches:
         An error of `augment` is raised here, in the step that its batch is for.
         """
         if self.augment is None:
-            chosen = randomness.choice(len(self.x), self.size)
-            return self.x[chosen], self.t[chosen]
+            chosen = randomness.choice(len(self.x), self.size, self.shares)
+            return self.x[chosen], *(part[chosen] for part in self.beside)
         ready, self._next = self._next, None
         if ready is not None and ready[0] == step:
             batch = ready[1].result()
@@ -131,5 +139,5 @@ class Batches:
 
     def _make(self, augment: Augment, step: int) -> Batch:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
-        chosen = rng.choice(len(self.x), self.size)
-        return augment(self.x[chosen], rng), self.t[chosen]
+        chosen = rng.choice(len(self.x), self.size, p=self.shares)
+        return augment(self.x[chosen], rng), *(part[chosen] for part in self.beside)

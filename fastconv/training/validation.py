@@ -20,6 +20,7 @@ from ..geometry import as_int
 from ..ops.arrays import as_array, expect_numbers
 from ..randomness import stratified
 from .learned import Arrays, all_finite, learned
+from .weighting import labels_of
 
 __all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
 
@@ -44,19 +45,19 @@ def samples(name: str, x: ArrayLike, t: ArrayLike) -> Samples:
 
 def set_apart(
     network: Any,
-    training: Samples,
+    training: tuple[NDArray[Any], ...],
     validation: float | tuple[ArrayLike, ArrayLike] | None,
     *,
     patience: int | None,
     seed: int | None,
-) -> tuple[Samples, Validation | None]:
+) -> tuple[tuple[NDArray[Any], ...], Validation | None]:
     """Return the samples left to train on, and the validation that a Trainer was asked for.
 
     Parameters
     ----------
     network : object
         With a method ``predict(x)``.
-    training : (x, t)
+    training : (x, t), or (x, t, weights)
     validation : float or (x, t) or None
         A share of `training`, or samples of their own.
     patience, seed : int or None
@@ -77,9 +78,10 @@ def set_apart(
     if not hasattr(network, "predict"):
         raise ArgumentError("Trainer: validation needs a network with predict(x)")
     if isinstance(validation, Real):
-        x, t = training
+        x, t = training[:2]
         chosen = held_out(t, float(validation), seed)
-        return (x[~chosen], t[~chosen]), Validation(x[chosen], t[chosen], patience)
+        left = tuple(part[~chosen] for part in training)
+        return left, Validation(x[chosen], t[chosen], patience)
     if not isinstance(validation, tuple) or len(validation) != 2:
         raise ArgumentError(
             "Trainer: validation must be a share of the training set, or a tuple of samples and "
@@ -120,7 +122,7 @@ def held_out(t: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool
     generator: Any = np.random
     if seed is not None:
         generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-    labels = t.argmax(axis=1) if t.ndim == 2 and t.shape[1] > 1 else t.reshape(len(t))
+    labels = labels_of(t)
     chosen = stratified(labels, share, generator)
     if not chosen.any():
         classes = len(np.unique(labels))

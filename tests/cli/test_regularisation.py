@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastconv import DeepConvNet
+from fastconv.datasets import DATASETS
 from fastconv.io.arrays import load_arrays
 from fastconv.training.validation import Validation, held_out
 
@@ -30,6 +33,24 @@ def test_it_says_what_is_on(few_digits, fastconv_command):
     for line in (line for line in out.splitlines() if line.startswith("epoch ")):
         assert re.search(r"accuracy: train +[\d.]+ %, validation +[\d.]+ %, test +[\d.]+ %", line)
     assert all(record["gradient_norm"] > 0 for record in history("run"))
+
+
+def test_class_weights_and_balanced_sampling_change_the_run(
+    few_digits, fastconv_command, monkeypatch
+):
+    (x, t), test = few_digits
+    kept = np.sort(np.concatenate([np.flatnonzero(t == 1)[:1], np.flatnonzero(t != 1)]))
+    small = replace(DATASETS["digits"], load=lambda flatten: ((x[kept], t[kept]), test))
+    monkeypatch.setitem(DATASETS, "digits", small)
+    said, learned = [], []
+    for options in ([], ["--class-weight", "balanced"], ["--sampling", "balanced"]):
+        shutil.rmtree("run", ignore_errors=True)
+        status, out, _ = fastconv_command(*TRAIN, "--epochs", "1", *options)
+        assert status == 0
+        said.append(out.splitlines()[1])
+        learned.append(weights("run")["W1"].tobytes())
+    assert said[1:] == ["balanced class weights", "balanced sampling"]
+    assert len(set(learned)) == 3
 
 
 def test_a_plain_run_says_nothing_of_it(few_digits, fastconv_command):
