@@ -68,6 +68,7 @@ MAY_IMPORT = {
     "datasets": DATA,
     "models": NETWORK | DATA,
     "experiment": TRAINER | DATA | {"models"},
+    "sklearn": TRAINER | {"models"},
     "dropin": TRAINER | DATA | {"profiling"},
     "cli": TRAINER | DATA | {"models", "experiment", "dropin", "info"},
     "__main__": {"cli"},

@@ -144,7 +144,7 @@ def test_weights_of_classes(t):
         ({"0": 1.0}, ArgumentError, "has the class '0', expected"),
         ([1.0, 2.0], ArgumentError, r"has shape \(2,\), expected a weight for each of 3 classes"),
         ({0: -1.0}, ArgumentError, "must be finite and at least 0, got -1.0 to 1.0"),
-        ({0: 0, 1: 0, 2: 0}, ArgumentError, "weights of all samples are 0"),
+        ({0: 0, 1: 0, 2: 0}, ArgumentError, "weights of all samples are zero"),
         ([None] * 3, DTypeError, "object"),
     ],
 )

@@ -47,7 +47,7 @@ def sample_weights(
     if class_weight is not None:
         weights *= _of_classes(t, class_weight)
     if not weights.any():
-        raise ArgumentError("Trainer: the weights of all samples are 0, so there is no loss")
+        raise ArgumentError("Trainer: the weights of all samples are zero, so there is no loss")
     return weights
 
 
