@@ -10,14 +10,24 @@ import errno
 import os
 import sys
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
+from html import escape
 from typing import Any
 
 from .errors import WriteFailed
 
 __all__ = [
-    *("in_columns", "is_terminal", "mention", "plain", "reserve_descriptors", "tell", "write"),
+    *(
+        "html_table",
+        "in_columns",
+        "is_terminal",
+        "mention",
+        "plain",
+        "reserve_descriptors",
+        "tell",
+        "write",
+    ),
 ]
 
 NO_TEXT = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -100,6 +110,17 @@ def in_columns(lines: Sequence[Sequence[str]], right: Container[int] = ()) -> st
         ).rstrip()
         for line in lines
     )
+
+
+def html_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A line and a table for a notebook."""
+    lines = [
+        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+        for tag, part in (("th", [head]), ("td", rows))
+        for row in part
+    ]
+    table = "".join(f"<tr>{row}</tr>" for row in lines)
+    return f"<p>{escape(caption)}</p><table>{table}</table>"
 
 
 def is_terminal(stream: Any) -> bool:

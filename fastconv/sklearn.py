@@ -20,6 +20,7 @@ from .optimizer import make_optimizer
 from .trainer import Record, Trainer
 from .training.augment import Augmentation
 from .training.batches import Augment
+from .training.callbacks import Callback
 from .training.schedules import make_schedule
 
 try:
@@ -128,7 +129,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        callbacks: Iterable[Callable[[Trainer, Record], Any]] | None = None,
+        callbacks: Iterable[Callback] | None = None,
         backend: str | None = None,
         random_state: Any = None,
         verbose: bool = False,

@@ -26,6 +26,7 @@ from .progress import ProgressBar
 from .selection import use_backend
 from .training.averaging import EMA, SWA, WeightAverage
 from .training.batches import Augment, Batches
+from .training.callbacks import Callback
 from .training.checkpoint import Checkpoints
 from .training.clipping import clip_gradients
 from .training.groups import rate_factors
@@ -81,8 +82,9 @@ class Trainer(Checkpoints):
         'start' evaluates at the first step of each epoch, as the book does. 'end' evaluates
         after the last step of each epoch, always on the whole test set;
         `evaluate_sample_num_per_epoch` then counts training samples alone (0: none).
-    callbacks : iterable of callables
-        Called as ``callback(trainer, record)`` at the end of each epoch.
+    callbacks : iterable of Callback
+        Called as ``callback(trainer, record)`` at the end of each epoch; see
+        `fastconv.training.callbacks`, which also has logs.
     lr_schedule : callable, optional
         ``lr_schedule(iteration)``, counted from 0, gives the learning rate of each step.
     progress : bool
@@ -155,7 +157,7 @@ class Trainer(Checkpoints):
         seed: int | None = None,
         augment: Augment | None = None,
         evaluate: Literal["start", "end"] = "start",
-        callbacks: Iterable[Callable[[Trainer, Record], Any]] = (),
+        callbacks: Iterable[Callback] = (),
         lr_schedule: Callable[[int], float] | None = None,
         progress: bool = False,
         reference_loss: bool = False,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..console import plain
+from ..console import html_table, plain
 from ..errors import ArgumentError
 from .normalization import Normalization
 
@@ -51,6 +51,10 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        return f"Part({len(self):,} images of {size}, {self.images.dtype})"
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,27 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     fingerprint: str | None = None
     test_share: float | None = None
+
+    @property
+    def _parts(self) -> dict[str, Part]:
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in named.items() if part is not None}
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.train.images.shape[1:]))
+        counts = ", ".join(f"{len(part):,} for {name}" for name, part in self._parts.items())
+        classes = f"{len(self.class_names)} classes: {some(self.class_names)}"
+        return f"ImageSet({counts}; {size}; {classes})"
+
+    def _repr_html_(self) -> str:
+        """The number of images by class and part, for a notebook."""
+        parts = self._parts.values()
+        counts = [np.bincount(part.labels, minlength=len(self.class_names)) for part in parts]
+        rows = [
+            (name, *(f"{number:,}" for number in numbers))
+            for name, *numbers in zip(self.class_names, *counts, strict=True)
+        ]
+        return html_table(repr(self), ("class", *self._parts), rows)
 
 
 @dataclass(frozen=True)

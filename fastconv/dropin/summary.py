@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .. import config, selection
-from ..console import mention
+from ..console import html_table, mention
 from ..errors import FastconvError
 from ..io.atomic import replace_file
 from ..io.records import json_text
@@ -192,12 +191,7 @@ class Account:
 
     def _repr_html_(self) -> str:
         """The same for a notebook."""
-        head = "".join(f"<th>{escape(word)}</th>" for word in COLUMNS)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{escape(word)}</td>' for word in row)}</tr>"
-            for row in rows(self._told)
-        )
-        return f"<p>{escape(line(self._told))}</p><table><tr>{head}</tr>{body}</table>"
+        return html_table(line(self._told), COLUMNS, rows(self._told))
 
 
 def write_trace(installation: Installation, told: dict[str, Any], path: str) -> None:

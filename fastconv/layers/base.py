@@ -6,21 +6,71 @@ use a layer, and a copy, pickled or not, begins with a ``forward`` of its own.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StateError
 from ..ops.arrays import as_array, common_dtype, expect_shape
 
-__all__ = ["Array", "Layer", "made", "running_statistic"]
+__all__ = [
+    *("Array", "Layer", "buffer_names", "has_modes", "line", "made", "parameter_names"),
+    "running_statistic",
+]
 
 Array = NDArray[Any]
 
 TRANSIENT = ("_kept", "_lost", "_context")
 """Attributes that copies do not get. Pickles of earlier versions have the last one."""
+
+
+BOOKS_PARAMETERS = ("W", "b", "gamma", "beta")
+"""What the book's layers call their parameters."""
+
+BOOKS_BUFFERS = ("running_mean", "running_var")
+"""What its batch normalisation calls its statistics, of gamma's shape."""
+
+
+def parameter_names(layer: Any) -> tuple[str, ...]:
+    """The attributes that an optimizer trains.
+
+    A layer in the book's style does not say; it has them by the book's names.
+    """
+    if hasattr(layer, "parameter_names"):
+        return layer.parameter_names
+    return tuple(
+        name for name in BOOKS_PARAMETERS if isinstance(getattr(layer, name, None), np.ndarray)
+    )
+
+
+def buffer_names(layer: Any) -> tuple[str, ...]:
+    """The attributes that are saved with the weights but not trained, likewise."""
+    if hasattr(layer, "parameter_names"):
+        return getattr(layer, "buffer_names", ())
+    own = ("gamma", *BOOKS_BUFFERS)
+    return BOOKS_BUFFERS if all(hasattr(layer, name) for name in own) else ()
+
+
+def has_modes(layer: Any) -> bool:
+    """Whether training and evaluation differ, so that `forward` takes ``train_flg``."""
+    if hasattr(layer, "has_modes"):
+        return layer.has_modes
+    return "train_flg" in inspect.signature(layer.forward).parameters
+
+
+def line(layer: Any) -> str:
+    """A layer in one line: its class, the shapes of its parameters, settings unlike the default."""
+    names = parameter_names(layer)
+    words = [f"{name} {getattr(getattr(layer, name, None), 'shape', ())}" for name in names]
+    for name, argument in inspect.signature(type(layer)).parameters.items():
+        value = getattr(layer, name, None)
+        if name not in names and isinstance(value, bool | int | float | str):
+            words += [f"{name}={value}"] if value != argument.default else []
+    return f"{type(layer).__name__}({', '.join(words)})"
 
 
 class made:
@@ -84,6 +134,9 @@ class Layer:
         self._kept = None if context is None else (thread, context)
         if self._lost and context is not None:
             self._lost -= {thread}
+
+    def __repr__(self) -> str:
+        return line(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: not what the last forward kept, whose memory order kernels rely on."""

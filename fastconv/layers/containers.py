@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from .. import ops
 from ..errors import ArgumentError, ShapeError, StateError
 from ..ops.arrays import as_array
-from .base import Array, Layer
+from .base import Array, Layer, has_modes
 from .loss import SoftmaxWithLoss
 
 __all__ = [
@@ -27,9 +27,13 @@ __all__ = [
 ]
 
 
+MOST_NAMED = 6
+"""Layers inside another that its line names."""
+
+
 def run_layer(layer: Any, x: Any, train_flg: bool) -> Any:
     """Call `layer.forward`, with the mode where the layer has modes."""
-    if getattr(layer, "has_modes", False):
+    if has_modes(layer):
         return layer.forward(x, train_flg)
     return layer.forward(x)
 
@@ -53,6 +57,11 @@ class Container(Layer):
         super().__init__()
         named = layers if isinstance(layers, Mapping) else dict(enumerate(layers))
         self.layers: dict[str, Any] = {str(name): layer for name, layer in named.items()}
+
+    def __repr__(self) -> str:
+        kinds = [type(layer).__name__ for layer in self.layers.values()]
+        inside = ", ".join(kinds) if len(kinds) <= MOST_NAMED else f"{len(kinds)} layers"
+        return f"{type(self).__name__}({inside})"
 
     def forget(self) -> None:
         """Drop what the last forward kept, in all layers."""

@@ -102,6 +102,7 @@ def make_model(
     dtype: DTypeLike = "float32",
     backend: str | None = None,
     seed: int | None = None,
+    weight_init_std: str | float | None = None,
 ) -> Network:
     """Make a model for images of one shape.
 
@@ -111,7 +112,7 @@ def make_model(
         One of `MODELS`.
     input_dim : (C, H, W)
     classes : int
-    dtype, backend, seed
+    dtype, backend, seed, weight_init_std
         As each model takes them.
 
     Raises
@@ -129,6 +130,7 @@ def make_model(
             f"{least}"
         )
     options: dict[str, Any] = {"dtype": dtype, "backend": backend, "seed": seed}
+    options["weight_init_std"] = weight_init_std
     network: Network
     if name == "deepconvnet":
         network = DeepConvNet((channels, height, width), output_size=classes, **options)

@@ -43,6 +43,9 @@ class DeepConvNet(Network):
     seed : int, optional
         Draw the weights as ``np.random.seed(seed)`` would, without touching NumPy's
         global generator. None draws from the global generator.
+    weight_init_std : str or float, optional
+        Of the first weights: 'he', 'xavier' or a standard deviation, for every layer; None: the
+        model's own.
 
     Raises
     ------
@@ -65,8 +68,9 @@ class DeepConvNet(Network):
         dtype: DTypeLike = "float32",
         backend: str | None = None,
         seed: int | None = None,
+        weight_init_std: str | float | None = None,
     ) -> None:
-        build = Builder("DeepConvNet", dtype, seed)
+        build = Builder("DeepConvNet", dtype, seed, weight_init_std)
         if len(input_dim) != 3:
             raise ArgumentError(f"DeepConvNet: input_dim must be (C, H, W), got {input_dim!r}")
         channels, height, width = input_dim

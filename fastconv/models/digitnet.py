@@ -38,8 +38,9 @@ def _of_blocks(
         dtype: DTypeLike = "float32",
         backend: str | None = None,
         seed: int | None = None,
+        weight_init_std: str | float | None = None,
     ) -> Network:
-        build = Builder(name, dtype, seed)
+        build = Builder(name, dtype, seed, weight_init_std)
         channels, height, width = image_shape(name, (in_channels, *input_size))
         features: list[Any] = []
         for number, (block, pad) in enumerate(zip(blocks, pads, strict=True), start=1):
@@ -78,6 +79,9 @@ def _of_blocks(
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
         Of the first weights; None draws from NumPy's global generator.
+    weight_init_std : str or float, optional
+        Of the first weights: 'he', 'xavier' or a standard deviation, for every layer; None: the
+        model's own.
 
     Returns
     -------

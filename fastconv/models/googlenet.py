@@ -47,6 +47,7 @@ def googlenet(
     dtype: DTypeLike = "float32",
     backend: str | None = None,
     seed: int | None = None,
+    weight_init_std: str | float | None = None,
 ) -> Network:
     """GoogLeNet of 22 layers.
 
@@ -63,12 +64,15 @@ def googlenet(
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
         Of the initial weights; None draws from NumPy's global generator.
+    weight_init_std : str or float, optional
+        Of the first weights: 'he', 'xavier' or a standard deviation, for every layer; None: the
+        model's own.
 
     Returns
     -------
     Network
     """
-    build = Builder("googlenet", dtype, seed)
+    build = Builder("googlenet", dtype, seed, weight_init_std)
     classes = build.count("num_classes", num_classes)
     channels = build.count("in_channels", in_channels)
     layers: dict[str, Any] = {

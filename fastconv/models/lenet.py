@@ -20,6 +20,7 @@ def lenet(
     dtype: DTypeLike = "float32",
     backend: str | None = None,
     seed: int | None = None,
+    weight_init_std: str | float | None = None,
 ) -> Network:
     """LeNet-5, as today's libraries write it: 61,706 parameters for MNIST.
 
@@ -33,6 +34,9 @@ def lenet(
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
         Of the initial weights; None draws from NumPy's global generator.
+    weight_init_std : str or float, optional
+        Of the first weights: 'he', 'xavier' or a standard deviation, for every layer; None: the
+        model's own.
 
     Returns
     -------
@@ -44,7 +48,7 @@ def lenet(
     ShapeError
         Images too small.
     """
-    build = Builder("lenet", dtype, seed)
+    build = Builder("lenet", dtype, seed, weight_init_std)
     channels, height, width = image_shape("lenet", (in_channels, *input_size))
     # 28 x 28 is padded to the paper's 32 x 32.
     first = window_geometry("lenet convolution 1", (1, channels, height, width), 5, 5, 1, 2)

@@ -91,8 +91,9 @@ def _of_depth(depth: int) -> Callable[..., Network]:
         dtype: DTypeLike = "float32",
         backend: str | None = None,
         seed: int | None = None,
+        weight_init_std: str | float | None = None,
     ) -> Network:
-        build = Builder(f"resnet{depth}", dtype, seed)
+        build = Builder(f"resnet{depth}", dtype, seed, weight_init_std)
         channels = FILTERS[0]
         layers: dict[str, Any] = {
             "conv1": build.conv(build.count("in_channels", in_channels), channels, 7, 2, 3),
@@ -127,6 +128,9 @@ def _of_depth(depth: int) -> Callable[..., Network]:
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
         Of the initial weights; None draws from NumPy's global generator.
+    weight_init_std : str or float, optional
+        Of the first weights: 'he', 'xavier' or a standard deviation, for every layer; None: the
+        model's own.
 
     Returns
     -------
@@ -146,8 +150,9 @@ def _small_of_depth(depth: int) -> Callable[..., Network]:
         dtype: DTypeLike = "float32",
         backend: str | None = None,
         seed: int | None = None,
+        weight_init_std: str | float | None = None,
     ) -> Network:
-        build = Builder(f"resnet{depth}", dtype, seed)
+        build = Builder(f"resnet{depth}", dtype, seed, weight_init_std)
         channels = SMALL_FILTERS[0]
         layers: dict[str, Any] = {
             "conv1": build.conv(build.count("in_channels", in_channels), channels, 3, 1, 1),
@@ -187,6 +192,9 @@ def _small_of_depth(depth: int) -> Callable[..., Network]:
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
         Of the initial weights; None draws from NumPy's global generator.
+    weight_init_std : str or float, optional
+        Of the first weights: 'he', 'xavier' or a standard deviation, for every layer; None: the
+        model's own.
 
     Returns
     -------

@@ -39,8 +39,9 @@ def _of_depth(depth: int) -> Callable[..., Network]:
         dtype: DTypeLike = "float32",
         backend: str | None = None,
         seed: int | None = None,
+        weight_init_std: str | float | None = None,
     ) -> Network:
-        build = Builder(f"vgg{depth}", dtype, seed)
+        build = Builder(f"vgg{depth}", dtype, seed, weight_init_std)
         channels = build.count("in_channels", in_channels)
         features: list[Any] = []
         for convolutions, filters in zip(BLOCKS[depth], FILTERS, strict=True):
@@ -77,6 +78,9 @@ def _of_depth(depth: int) -> Callable[..., Network]:
         Backend of every layer; None follows the surrounding choice.
     seed : int, optional
         Of the initial weights; None draws from NumPy's global generator.
+    weight_init_std : str or float, optional
+        Of the first weights: 'he', 'xavier' or a standard deviation, for every layer; None: the
+        model's own.
 
     Returns
     -------

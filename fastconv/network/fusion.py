@@ -49,6 +49,7 @@ from ..layers import (
     Subsampling,
     Tanh,
 )
+from ..layers.base import parameter_names
 from ..layers.containers import (
     AuxiliaryHead,
     Branches,
@@ -481,6 +482,5 @@ def _conv_length(layers: Sequence[Any], kinds: list[type | None], train_flg: boo
 def trains(layer: Any) -> bool:
     """Whether anything in a layer is trained."""
     return any(
-        getattr(leaf, "parameter_names", ()) and not getattr(leaf, "frozen", False)
-        for _, leaf in leaves([layer])
+        parameter_names(leaf) and not getattr(leaf, "frozen", False) for _, leaf in leaves([layer])
     )

@@ -6,7 +6,7 @@ row or as a graph (`fastconv.layers.containers`); their places give the paramete
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from fnmatch import fnmatchcase
@@ -17,10 +17,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ..errors import ArgumentError, WeightsError
+from ..console import html_table
+from ..errors import ArgumentError, StateError, WeightsError
 from ..io import load_params, save_params
 from ..io.torch_names import without_wrappers
 from ..layers import Affine, SoftmaxWithLoss
+from ..layers.base import buffer_names, line, parameter_names
 from ..layers.containers import AuxiliaryHead, Container
 from ..layers.tree import leaves, walk
 from ..ops.arrays import as_array, expect_names, expect_numbers, network_dtype
@@ -48,7 +50,8 @@ class Network(Predictor):
     ----------
     layers : sequence of Layer, or mapping of str to Layer
         They run in this order; each may hold others (`Chain`, `Branches`, `Shortcut`,
-        `AuxiliaryHead`). With a sequence, parameters are numbered as in the book; with a
+        `AuxiliaryHead`). A class in the book's style, with ``forward`` and ``backward``, is a
+        layer too. With a sequence, parameters are numbered as in the book; with a
         mapping, they are named as in PyTorch.
     dtype : float32 or float64
         Inputs are converted to it; the layers' parameters should have it.
@@ -102,8 +105,8 @@ class Network(Predictor):
         """Find heads, parameters and buffers in the layers."""
         inside = [layer for _, layer in walk(self, Container)]
         self.heads = [layer for layer in inside if type(layer) is AuxiliaryHead]
-        self._owners = dict(self._named("parameter_names"))
-        self._buffers = dict(self._named("buffer_names"))
+        self._owners = dict(self._named(parameter_names))
+        self._buffers = dict(self._named(buffer_names))
         self._params = Parameters(self._owners)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,6 +128,24 @@ class Network(Predictor):
             for key in others:
                 setattr(*self._owners[key], getattr(layer, name))
 
+    def __repr__(self) -> str:
+        words = [] if self.spec is None else [self.spec["name"]]
+        words.append(f"{len(self._leaves)} layer{'s' * (len(self._leaves) != 1)}")
+        words.append(f"{sum(map(np.size, self.params.values())):,} parameters")
+        if frozen := sum(map(np.size, self.frozen_params.values())):
+            words.append(f"{frozen:,} frozen")
+        words += [self.dtype.name] if self.backend is None else [self.dtype.name, self.backend]
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        """The layers as a table, for a notebook."""
+        rows = [
+            (name, line(leaf), f"{size:,}" if size else "")
+            for name, leaf in self.named_layers()
+            for size in [sum(np.size(getattr(leaf, each)) for each in parameter_names(leaf))]
+        ]
+        return html_table(repr(self), ("name", "layer", "parameters"), rows)
+
     @property
     def params(self) -> dict[str, Array]:
         """The arrays that are trained, by name; assigning copies values, as `set_params` does."""
@@ -143,12 +164,14 @@ class Network(Predictor):
         for key, (layer, name) in (self._owners | self._buffers).items():
             yield key, layer, name
 
-    def _named(self, kind: str) -> Iterator[tuple[str, tuple[Any, str]]]:
+    def _named(
+        self, names_of: Callable[[Any], tuple[str, ...]]
+    ) -> Iterator[tuple[str, tuple[Any, str]]]:
         """Each array of a kind: its name, and the layer and the attribute that hold it."""
         number = 0
         for path, layer in self._leaves.items():
-            number += bool(layer.parameter_names)
-            for name in getattr(layer, kind, ()):
+            number += bool(parameter_names(layer))
+            for name in names_of(layer):
                 key = f"{path}.{TORCH_NAMES.get(name, name)}" if self.dotted else f"{name}{number}"
                 yield key, (layer, name)
 
@@ -212,7 +235,7 @@ class Network(Predictor):
         names = [known.get(id(leaf), place) for place, leaf in leaves(self.layers)]
         layers = deepcopy(self.layers) if copy else list(self.layers)
         for _, leaf in leaves(layers):
-            for name in getattr(leaf, "parameter_names", ()):
+            for name in parameter_names(leaf):
                 setattr(leaf, f"d{name}", None)
         return layers, names
 
@@ -244,7 +267,7 @@ class Network(Predictor):
             self.loss(x, t, **_given(sample_weight=sample_weight))
             self._executor.backward(self.last_layer.backward(1))
             return {
-                key: getattr(layer, "d" + name)
+                key: _gradient_of(layer, name)
                 for key, (layer, name) in self._owners.items()
                 if not getattr(layer, "frozen", False)
             }
@@ -415,6 +438,17 @@ class Network(Predictor):
                 value = np.array(value, self.dtype, order="C")
             taken.add(id(value))
             setattr(layer, name, value)
+
+
+def _gradient_of(layer: Any, name: str) -> Any:
+    """What a layer's backward has left for a parameter."""
+    gradient = getattr(layer, f"d{name}", None)
+    if gradient is None and getattr(layer, name) is not None:
+        raise StateError(
+            f"{type(layer).__name__}: backward has set no d{name}, the gradient of its parameter "
+            f"{name}; a layer without `parameter_names` trains its arrays W, b, gamma and beta"
+        )
+    return gradient
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ..layers import (
     Pooling,
     Subsampling,
 )
+from ..layers.base import parameter_names
 from ..layers.containers import AuxiliaryHead, Shortcut, run_layer
 from ..layers.tree import LayerPath, Tracer, leaves
 from .network import Network
@@ -100,7 +101,7 @@ class _Facts(Tracer[tuple[Any, _Field]]):
                 sum(
                     np.size(getattr(leaf, name))
                     for _, leaf in leaves([layer])
-                    for name in leaf.parameter_names
+                    for name in parameter_names(leaf)
                 ),
                 _multiply_adds(layer, out.shape),
                 min(field.size, self.whole),

@@ -58,6 +58,10 @@ class Batches:
         Seed of all batches; None without `augment`. It may be set between batches.
     """
 
+    # On the class too: pickles of earlier versions have neither.
+    weights: NDArray[np.floating[Any]] | None = None
+    shares: NDArray[np.float64] | None = None
+
     def __init__(
         self,
         x: NDArray[Any],
@@ -69,7 +73,8 @@ class Batches:
         shares: NDArray[np.float64] | None = None,
     ) -> None:
         self.x = x
-        self.beside = (t,) if weights is None else (t, weights)
+        self.t = t
+        self.weights = weights
         self.shares = shares
         self.size = size
         self.augment = augment
@@ -91,7 +96,7 @@ class Batches:
         """
         if self.augment is None:
             chosen = randomness.choice(len(self.x), self.size, self.shares)
-            return self.x[chosen], *(part[chosen] for part in self.beside)
+            return self.x[chosen], *self._beside(chosen)
         ready, self._next = self._next, None
         if ready is not None and ready[0] == step:
             batch = ready[1].result()
@@ -140,4 +145,8 @@ class Batches:
     def _make(self, augment: Augment, step: int) -> Batch:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
         chosen = rng.choice(len(self.x), self.size, p=self.shares)
-        return augment(self.x[chosen], rng), *(part[chosen] for part in self.beside)
+        return augment(self.x[chosen], rng), *self._beside(chosen)
+
+    def _beside(self, chosen: NDArray[np.integer]) -> Batch:
+        labels = self.t[chosen]
+        return (labels,) if self.weights is None else (labels, self.weights[chosen])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
+from ..layers.base import buffer_names
 from ..layers.tree import walk
 from ..ops.arrays import expect_names, expect_numbers
 
@@ -100,7 +101,7 @@ def _statistics(network: Any) -> dict[str, tuple[Any, str]]:
     return {
         "/".join(("statistics", *path, attribute)): (layer, attribute)
         for path, layer in walk(network)
-        for attribute in getattr(layer, "buffer_names", ())
+        for attribute in buffer_names(layer)
     }
 
 

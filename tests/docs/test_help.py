@@ -32,6 +32,8 @@ def test_the_command_itself_has_an_example():
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_examples(name, kept, tmp_path, monkeypatch):
+    if name == "completion":
+        pytest.importorskip("shtab")
     monkeypatch.chdir(tmp_path)
     set_the_stage(monkeypatch, kept)
     shell = Shell()
