@@ -31,9 +31,9 @@ def add_parser(commands: Any) -> None:
         ),
         epilog=(
             "examples:\n"
-            "  fastconv completion bash > ~/.local/share/bash-completion/completions/fastconv\n"
-            "  fastconv completion zsh > ~/.zfunc/_fastconv    # with fpath+=~/.zfunc in .zshrc\n"
-            "  fastconv completion fish > ~/.config/fish/completions/fastconv.fish"
+            "  fastconv completion bash > fastconv.bash   # which ~/.bashrc may source\n"
+            "  fastconv completion zsh > _fastconv        # in a folder of zsh's $fpath\n"
+            "  fastconv completion fish > fastconv.fish   # in ~/.config/fish/completions"
         ),
     )
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose script to print")
