@@ -321,13 +321,12 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             class_weight=self._class_weight(),
             sample_weight=sample_weight,
         )
-        if whole:
-            rate = self._optimizer.lr
-            trainer.lr_schedule = make_schedule(self.schedule, rate, trainer.max_iter)
+        schedule = self.schedule if whole else "constant"
+        trainer.lr_schedule = make_schedule(schedule, self._optimizer.lr, trainer.max_iter)
         trainer.train()
-        epochs_before = len(self.history_)
+        before = len(self.history_)
         self.history_ += [
-            record | {"epoch": epochs_before + record["epoch"]} for record in trainer.history
+            record | {"epoch": before + record["epoch"]} for record in trainer.history
         ]
 
     def _class_weight(self) -> Any:
@@ -344,7 +343,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
 
 def _filled_in(shape: tuple[int, ...], features: int) -> Shape:
     """A shape (C, H, W) of so many features, in which -1 stands for what is left of them."""
-    sizes = list(shape)
+    sizes = [as_int("ConvNetClassifier", "image_shape", size, -1) for size in shape]
     if len(sizes) == 3 and sizes.count(-1) == 1:
         sizes[sizes.index(-1)] = features // max(1, -math.prod(sizes))
     if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) != features:

@@ -104,6 +104,9 @@ class Trainer(Checkpoints):
     validation : float or (x, t), optional
         Samples on which ``network.predict`` is evaluated after each epoch: a share of each class
         of the training set, drawn by the seed and not trained on; or separate samples.
+    early_stopping : int, optional
+        End the run after so many epochs in a row without a better accuracy (or an equal one
+        with a lower loss) on the validation samples, with the weights of the best epoch.
     class_weight : 'balanced', dict or sequence, optional
         Weights of the classes in the training loss, a weighted mean: a dict by class, 1 where it
         has none; or one for each class. 'balanced' gives each class the same sum of weights.
@@ -112,9 +115,6 @@ class Trainer(Checkpoints):
         each sample once.
     sampling : 'uniform' or 'balanced'
         'balanced' draws batches in which each class is expected equally often.
-    early_stopping : int, optional
-        End the run after so many epochs in a row without a better accuracy (or an equal one
-        with a lower loss) on the validation samples, with the weights of the best epoch.
 
     Attributes
     ----------

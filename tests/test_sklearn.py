@@ -111,12 +111,14 @@ def test_the_shape_of_an_image(features, given, shape):
         (12, (1, 3, 3), r"image_shape=\(1, 3, 3\) does not fit 12 features"),
         (12, (-1, -1, 3), r"image_shape=\(-1, -1, 3\) does not fit 12"),
         (12, (5, -1, 1), r"image_shape=\(5, -1, 1\) does not fit 12"),
+        (12, "8x8", "image_shape must be a whole number, got '8'"),
+        (12, (1, 3.5, -1), "image_shape must be a whole number, got 3.5"),
         (12, (3, 4), r"image_shape=\(3, 4\) does not fit 12"),
         (12, (-1, 0, 3), r"image_shape=\(-1, 0, 3\) does not fit 12"),
     ],
 )
 def test_a_shape_that_does_not_fit(features, given, said):
-    with pytest.raises(ShapeError, match=said):
+    with pytest.raises((ShapeError, ArgumentError), match=said):
         classifier(image_shape=given).fit(np.zeros((4, features)), [0, 1, 0, 1])
 
 
@@ -234,6 +236,7 @@ def test_a_part_may_lack_classes():
         ({}, {}, ArgumentError, "the first call needs classes"),
         ({"class_weight": "balanced"}, {"classes": NAMES}, ArgumentError, "needs all samples"),
         ({}, {"classes": NAMES[:2]}, LabelError, "expected some of the classes"),
+        ({"learning_rate": -1.0}, {"classes": NAMES}, ArgumentError, "greater than 0, got -1.0"),
         ({"class_weight": {"ten": 1}}, {"classes": NAMES}, ArgumentError, "has the label 'ten'"),
     ],
 )
