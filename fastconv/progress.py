@@ -67,7 +67,7 @@ class ProgressBar:
         self._bar: Any = None
         if show and sys.stderr is not None:
             try:
-                from tqdm import tqdm
+                from tqdm.auto import tqdm  # a widget in a notebook that has ipywidgets
             except ImportError:
                 raise MissingDependency("a progress bar needs tqdm: pip install tqdm") from None
             where = _Terminal(sys.stderr)

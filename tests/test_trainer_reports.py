@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from fastconv.errors import MissingDependency
+from fastconv.progress import ProgressBar
 
 from .test_trainer import T, Watched, X, trainer
 
@@ -88,7 +89,28 @@ def test_progress_shows_images_per_second_and_loss_on_standard_error(capsys):
     assert "5/5" in err and "images/s" in err and "loss 1.250" in err
 
 
+def test_tqdm_chooses_the_bar_of_a_notebook(monkeypatch):
+    """`tqdm.auto` has a widget where there is one, and else what a terminal shows."""
+    auto, made = pytest.importorskip("tqdm.auto"), []
+
+    class Widget:
+        def __init__(self, total, initial, **settings):
+            made.append((total, initial))
+
+        def update(self, steps):
+            made.append(steps)
+
+        def close(self):
+            made.append("closed")
+
+    monkeypatch.setattr(auto, "tqdm", Widget)
+    with ProgressBar(5, 2, show=True) as bar:
+        bar.tick()
+    assert made == [(5, 2), 1, "closed"]
+
+
 def test_progress_without_tqdm_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    for name in ("tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependency, match=r"tqdm: pip install tqdm"):
         trainer(epochs=1, progress=True).train()
