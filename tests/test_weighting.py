@@ -155,7 +155,7 @@ def test_weights_of_classes_that_are_none(class_weight, error, said):
         sample_weights(LABELS, class_weight, None)
 
 
-@pytest.mark.parametrize("t", [[-1, 0], [0.5, 1.0]])
+@pytest.mark.parametrize("t", [[-1, 0], [0.5, 1.0], [np.nan, 1.0], ["0", "1"]])
 def test_labels_that_have_no_weight(t):
     with pytest.raises(LabelError, match="whole numbers from 0 on"):
         sample_weights(np.array(t), [1.0, 2.0], None)

@@ -61,7 +61,8 @@ def _of_classes(t: NDArray[Any], class_weight: ClassWeight) -> NDArray[np.floati
             )
         return balanced(t)
     labels = labels_of(t)
-    if not np.all(labels == np.floor(labels)) or labels.min(initial=0) < 0:
+    numbers = labels.dtype.kind in "biuf"
+    if not numbers or np.any(labels != np.floor(labels)) or labels.min(initial=0) < 0:
         raise LabelError("Trainer: class_weight needs labels that are whole numbers from 0 on")
     labels = labels.astype(np.int64)
     classes = t.shape[1] if t.ndim == 2 and t.shape[1] > 1 else labels.max(initial=0) + 1
