@@ -35,14 +35,12 @@ def uniform(shape: tuple[int, ...]) -> NDArray[np.float64]:
     return np.random.rand(*shape) if generator is None else generator.random(shape)
 
 
-def choice(
-    population: int, count: int, shares: NDArray[np.float64] | None = None
-) -> NDArray[np.integer]:
-    """`count` indices below `population`, drawn with replacement, perhaps by unequal shares."""
+def choice(population: int, count: int) -> NDArray[np.integer]:
+    """`count` indices below `population`, drawn with replacement."""
     generator = _generator.get()
     if generator is None:
-        return np.random.choice(population, count, p=shares)
-    return generator.choice(population, count, p=shares)
+        return np.random.choice(population, count)
+    return generator.choice(population, count)
 
 
 def stratified(

@@ -32,7 +32,7 @@ from .training.clipping import clip_gradients
 from .training.groups import rate_factors
 from .training.learned import all_finite, learned
 from .training.validation import samples, set_apart
-from .training.weighting import ClassWeight, balanced, sample_weights
+from .training.weighting import ClassWeight, sample_weights
 from .training.weights import RunWeights
 
 # Scripts say `from common.trainer import *` and expect the optimizers with it.
@@ -113,8 +113,6 @@ class Trainer(Checkpoints):
     sample_weight : array (N,), optional
         Weights of the training samples, times those of their classes. Validation and test count
         each sample once.
-    sampling : 'uniform' or 'balanced'
-        'balanced' draws batches in which each class is expected equally often.
 
     Attributes
     ----------
@@ -169,7 +167,6 @@ class Trainer(Checkpoints):
         early_stopping: int | None = None,
         class_weight: ClassWeight | None = None,
         sample_weight: ArrayLike | None = None,
-        sampling: Literal["uniform", "balanced"] = "uniform",
     ) -> None:
         self.network = network
         training: tuple[NDArray[Any], ...] = samples("training", x_train, t_train)
@@ -188,10 +185,6 @@ class Trainer(Checkpoints):
             raise ArgumentError(
                 f"Trainer: {type(network).__name__}.gradient takes no sample_weight, which weights "
                 "of samples or classes need"
-            )
-        if sampling not in ("uniform", "balanced"):
-            raise ArgumentError(
-                f"Trainer: sampling must be 'uniform' or 'balanced', got {sampling!r}"
             )
         if evaluate not in ("start", "end"):
             raise ArgumentError(f"Trainer: evaluate must be 'start' or 'end', got {evaluate!r}")
@@ -240,9 +233,8 @@ class Trainer(Checkpoints):
         self.history: list[Record] = []
         self.stopped = False
         self._generator = None if seed is None else np.random.default_rng(seed)
-        shares = balanced(self.t_train) / self.train_size if sampling == "balanced" else None
         self._batches = Batches(
-            self.x_train, self.t_train, self.batch_size, augment, seed, weights, shares
+            self.x_train, self.t_train, self.batch_size, augment, seed, weights=weights
         )
         self._evaluation: list[float | None] = [None, None]
         self._epoch_seconds = 0.0

@@ -1,4 +1,4 @@
-"""Weights of samples and classes in the loss, and balanced batches."""
+"""Weights of samples and classes in the loss."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from fastconv.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastconv.gradient import numerical_gradient
 from fastconv.layers import Affine, AuxiliaryHead, SoftmaxWithLoss
 from fastconv.network import Network
-from fastconv.training.batches import Batches
-from fastconv.training.weighting import balanced, sample_weights
+from fastconv.training.weighting import sample_weights
 
 from . import naive
 from .compare import assert_close
@@ -129,7 +128,6 @@ def test_a_networks_gradient_is_that_of_its_weighted_loss():
 def test_weights_of_classes(t):
     by_hand = {0: 2 / 3, 1: 2, 2: 1}  # 6 / (3 * count)
     expected = [by_hand[label] for label in LABELS]
-    np.testing.assert_allclose(balanced(t), expected)
     np.testing.assert_allclose(sample_weights(t, "balanced", None), expected)
     np.testing.assert_allclose(sample_weights(t, by_hand, None), expected)
     both = sample_weights(t, list(by_hand.values()), WEIGHTS)
@@ -220,17 +218,6 @@ def test_what_validation_sets_apart_takes_its_weights_with_it():
         assert weights == own[np.array(x, int)].tolist()
 
 
-def test_balanced_sampling_draws_each_class_alike():
-    network = Watched()
-    run(network, sampling="balanced", mini_batch_size=40, epochs=50)
-    drawn = np.concatenate([labels for _, _, labels in network.of("gradient")])
-    shares = np.bincount(drawn, minlength=4) / len(drawn)
-    # 2000 draws: 4 standard deviations are 0.039
-    np.testing.assert_allclose(shares, 0.25, atol=0.039)
-    augmented = Batches(X, T, 2000, lambda x, rng: x, 0, shares=balanced(T) / 40)
-    np.testing.assert_allclose(np.bincount(augmented.take(0)[1]) / 2000, 0.25, atol=0.039)
-
-
 def test_class_weights_are_learned():
     """Two classes that no input tells apart, 9 to 1: the answer is the weighted prior."""
     x, t = np.ones((1000, 1)), np.repeat([0, 1], [900, 100])
@@ -247,7 +234,6 @@ def test_class_weights_are_learned():
 
     assert answer() == pytest.approx(0.1, abs=0.03)
     assert answer(class_weight="balanced") == pytest.approx(0.5, abs=0.03)
-    assert answer(sampling="balanced") == pytest.approx(0.5, abs=0.03)
     assert answer(class_weight={1: 3}) == pytest.approx(300 / 1200, abs=0.03)
 
 
@@ -257,7 +243,6 @@ def test_class_weights_are_learned():
         (Watched, {"class_weight": "balanced"}, "Watched.gradient takes no sample_weight"),
         (Watched, {"sample_weight": np.ones(40)}, "Watched.gradient takes no sample_weight"),
         (Weighted, {"sample_weight": np.ones(39)}, r"shape \(39,\), expected \(40,\)"),
-        (Weighted, {"sampling": "even"}, "sampling must be 'uniform' or 'balanced', got 'even'"),
     ],
 )
 def test_what_a_trainer_refuses(network, options, said):

@@ -157,9 +157,6 @@ class RunConfig:
     class_weight: Literal["balanced"] | None = setting(
         "weigh the images in the loss, so that each class counts alike", account="{} class weights"
     )
-    sampling: Literal["balanced"] | None = setting(
-        "draw batches in which each class is expected equally often", account="{} sampling"
-    )
     clip_norm: Positive | None = setting(
         "limit the norm of each step's gradients", "X", account="gradients clipped at norm {:g}"
     )

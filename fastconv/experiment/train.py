@@ -291,7 +291,6 @@ def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
         "optimizer_param": settings,
         "label_smoothing": config.label_smoothing,
         "class_weight": config.class_weight,
-        "sampling": config.sampling or "uniform",
         "clip_norm": config.clip_norm,
         "averaging": averaging,
         "validation": config.validation,

@@ -49,8 +49,6 @@ class Batches:
         Seed of the run. By default, NumPy's global generator draws one for `augment`.
     weights : array (N,), optional
         Of the samples in the loss.
-    shares : array (N,), optional
-        How often each sample is drawn, of sum 1; equally often by default.
 
     Attributes
     ----------
@@ -58,9 +56,8 @@ class Batches:
         Seed of all batches; None without `augment`. It may be set between batches.
     """
 
-    # On the class too: pickles of earlier versions have neither.
+    # On the class too: pickles of earlier versions lack it.
     weights: NDArray[np.floating[Any]] | None = None
-    shares: NDArray[np.float64] | None = None
 
     def __init__(
         self,
@@ -69,13 +66,12 @@ class Batches:
         size: int,
         augment: Augment | None = None,
         seed: int | None = None,
+        *,
         weights: NDArray[np.floating[Any]] | None = None,
-        shares: NDArray[np.float64] | None = None,
     ) -> None:
         self.x = x
         self.t = t
         self.weights = weights
-        self.shares = shares
         self.size = size
         self.augment = augment
         self.seed: int | None = None
@@ -95,7 +91,7 @@ class Batches:
         An error of `augment` is raised here, in the step that its batch is for.
         """
         if self.augment is None:
-            chosen = randomness.choice(len(self.x), self.size, self.shares)
+            chosen = randomness.choice(len(self.x), self.size)
             return self.x[chosen], *self._beside(chosen)
         ready, self._next = self._next, None
         if ready is not None and ready[0] == step:
@@ -144,7 +140,7 @@ class Batches:
 
     def _make(self, augment: Augment, step: int) -> Batch:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
-        chosen = rng.choice(len(self.x), self.size, p=self.shares)
+        chosen = rng.choice(len(self.x), self.size)
         return augment(self.x[chosen], rng), *self._beside(chosen)
 
     def _beside(self, chosen: NDArray[np.integer]) -> Batch:

@@ -20,9 +20,8 @@ from ..geometry import as_int
 from ..ops.arrays import as_array, expect_numbers
 from ..randomness import stratified
 from .learned import Arrays, all_finite, learned
-from .weighting import labels_of
 
-__all__ = ["Samples", "Validation", "held_out", "samples", "set_apart"]
+__all__ = ["Samples", "Validation", "class_labels", "held_out", "samples", "set_apart"]
 
 Samples = tuple[NDArray[Any], NDArray[Any]]
 
@@ -41,6 +40,11 @@ def samples(name: str, x: ArrayLike, t: ArrayLike) -> Samples:
     if len(x) != len(t):
         raise ShapeError(f"Trainer: {len(x)} {name} samples but {len(t)} {name} labels")
     return x, t
+
+
+def class_labels(t: NDArray[Any]) -> NDArray[Any]:
+    """Labels (N,) as they are, one-hot ones (N, classes) as class indices (N,)."""
+    return t.argmax(axis=1) if t.ndim == 2 and t.shape[1] > 1 else t.reshape(len(t))
 
 
 def set_apart(
@@ -122,7 +126,7 @@ def held_out(t: NDArray[Any], share: float, seed: int | None) -> NDArray[np.bool
     generator: Any = np.random
     if seed is not None:
         generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-    labels = labels_of(t)
+    labels = class_labels(t)
     chosen = stratified(labels, share, generator)
     if not chosen.any():
         classes = len(np.unique(labels))

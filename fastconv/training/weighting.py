@@ -1,4 +1,4 @@
-"""How much each sample counts: weights of samples and of classes in the loss, balanced batches."""
+"""How much each sample counts in the loss: its own weight, and that of its class."""
 
 from __future__ import annotations
 
@@ -11,22 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ArgumentError, LabelError
 from ..ops import expect_weights
 from ..ops.arrays import as_array
+from .validation import class_labels
 
-__all__ = ["ClassWeight", "balanced", "labels_of", "sample_weights"]
+__all__ = ["ClassWeight", "sample_weights"]
 
 ClassWeight = Literal["balanced"] | Mapping[int, float] | Sequence[float]
 """'balanced'; weights by class, 1 where there is none; or a weight for each class."""
-
-
-def labels_of(t: NDArray[Any]) -> NDArray[Any]:
-    """Return class indices (N,) from indices (N,), (N, 1) or one-hot rows (N, classes)."""
-    return t.argmax(axis=1) if t.ndim == 2 and t.shape[1] > 1 else t.reshape(len(t))
-
-
-def balanced(t: NDArray[Any]) -> NDArray[np.float64]:
-    """Return weights (N,) of mean 1 that give each class the same sum."""
-    _, classes, counts = np.unique(labels_of(t), return_inverse=True, return_counts=True)
-    return (len(t) / (len(counts) * counts))[classes]
 
 
 def sample_weights(
@@ -52,15 +42,16 @@ def sample_weights(
 
 
 def _of_classes(t: NDArray[Any], class_weight: ClassWeight) -> NDArray[np.floating[Any]]:
-    """The weight (N,) of each sample's class."""
+    """The weight (N,) of each sample's class; balanced ones have a mean of 1."""
+    labels = class_labels(t)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ArgumentError(
                 "Trainer: class_weight must be 'balanced', a dict of weights by class or a weight "
                 f"for each class, got {class_weight!r}"
             )
-        return balanced(t)
-    labels = labels_of(t)
+        _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        return (len(t) / (len(counts) * counts))[classes]
     numbers = labels.dtype.kind in "biuf"
     if not numbers or np.any(labels != np.floor(labels)) or labels.min(initial=0) < 0:
         raise LabelError("Trainer: class_weight needs labels that are whole numbers from 0 on")
