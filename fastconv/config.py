@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from .backends.algorithms import ALGORITHMS, MATH_MODES
-from .errors import ArgumentError, DataNotFound, FallbackWarning
+from .errors import ArgumentError, DataNotFound, FallbackWarning, suggestion
 from .geometry import as_int
 from .limits import cpu_quota
 
@@ -293,7 +293,9 @@ def _from_environment(variable: str, allowed: tuple[str, ...]) -> str | None:
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise ArgumentError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        raise ArgumentError(
+            f"{name} must be one of {', '.join(allowed)}, got {value!r}{suggestion(value, allowed)}"
+        )
     return value
 
 

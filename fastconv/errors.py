@@ -9,6 +9,7 @@ expected.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 
 __all__ = [
     "ArgumentError",
@@ -29,6 +30,7 @@ __all__ = [
     "UnsafePickle",
     "WeightsError",
     "WriteFailed",
+    "suggestion",
 ]
 
 
@@ -108,3 +110,15 @@ class DivergenceWarning(RuntimeWarning):
 
 class FallbackWarning(RuntimeWarning):
     """Something slower than expected runs instead; said once, with the reason."""
+
+
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: ``; did you mean 'adam'?``.
+
+    Nothing if no known name is close to it, in upper or lower case.
+    """
+    from difflib import get_close_matches  # few processes come here
+
+    plain = {each.casefold(): each for each in known}
+    near = get_close_matches(str(name).casefold(), plain, n=1)
+    return f"; did you mean {plain[near[0]]!r}?" if near else ""

@@ -6,6 +6,7 @@ for weights, not for biases and scales: by default, for parameters of two or mor
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import ops
 from .backends.short import Short
-from .errors import ArgumentError
+from .errors import ArgumentError, suggestion
 from .training.optimizer_base import Arrays, Optimizer, Step
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "RMSprop"]
@@ -296,10 +297,20 @@ def make_optimizer(name: str, settings: dict[str, Any]) -> Any:
     ArgumentError
         The name or a setting is unknown.
     """
-    known = ", ".join(OPTIMIZERS)
     if not isinstance(name, str) or name.lower() not in OPTIMIZERS:
-        raise ArgumentError(f"unknown optimizer {name!r}; known: {known}")
+        raise ArgumentError(
+            f"unknown optimizer {name!r}; known: {', '.join(OPTIMIZERS)}"
+            f"{suggestion(name, OPTIMIZERS)}"
+        )
+    make = OPTIMIZERS[name.lower()]
+    own = inspect.signature(make).parameters
+    for key in settings:
+        if key not in own:
+            raise ArgumentError(
+                f"optimizer {name!r}: unknown setting {key!r}; known: {', '.join(own)}"
+                f"{suggestion(key, own)}"
+            )
     try:
-        return OPTIMIZERS[name.lower()](**settings)
+        return make(**settings)
     except TypeError as error:
         raise ArgumentError(f"optimizer {name!r}: {error}") from error

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import BackendUnavailable, UnknownBackend
+from ..errors import BackendUnavailable, UnknownBackend, suggestion
 from .short import Short
 from .table import FAMILIES, KERNELS, Backend
 
@@ -127,8 +127,10 @@ class Registry:
                 raise BackendUnavailable(self._failed[name])
             factories = self._known(name)
             if name not in factories:
-                known = ", ".join(self.names())
-                raise UnknownBackend(f"unknown backend {name!r}; known: auto, {known}")
+                known = ["auto", *self.names()]
+                raise UnknownBackend(
+                    f"unknown backend {name!r}; known: {', '.join(known)}{suggestion(name, known)}"
+                )
             try:
                 with self.while_loading():
                     backend = complete(factories[name](), name)

@@ -15,7 +15,8 @@ from .. import dropin
 from ..backends.algorithms import MATH_MODES
 from ..console import mention, reserve_descriptors
 from ..dropin.script import prepare
-from ..errors import ArgumentError, FastconvError
+from ..errors import ArgumentError, FastconvError, suggestion
+from . import COMMANDS
 from .output import complain, one_line
 from .parser import Parser
 from .types import typed, whole
@@ -130,7 +131,9 @@ def run(options: argparse.Namespace) -> int:
         if options.profile is not None:
             dropin.report_at_exit(table=True, trace=options.profile or None)
     except FastconvError as error:
-        complain("run", one_line(error))
+        words = [] if options.module else [word for word in options.script[:1] if "." not in word]
+        near = "".join(suggestion(word, COMMANDS) for word in words)  # a command, misspelt
+        complain("run", one_line(error) + near)
         return 2
     script()
     return 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..datasets import DATASETS, Dataset, Normalization
 from ..datasets.finish import DataSplit
 from ..datasets.record import ImageFacts, ImageSet, Part, expect_size, printable
-from ..errors import ArgumentError, DataCorrupt
+from ..errors import ArgumentError, DataCorrupt, suggestion
 from ..io.paths import user_path
 from ..io.records import Within
 from .setting import setting, settings_of
@@ -114,7 +114,10 @@ class Data:
 
     def _named(self) -> Dataset:
         if self.dataset is None:
-            raise ArgumentError(f"unknown data set {self.text!r}; known: {', '.join(DATASETS)}")
+            raise ArgumentError(
+                f"unknown data set {self.text!r}; known: {', '.join(DATASETS)}"
+                f"{suggestion(self.text, DATASETS)}"
+            )
         return self.dataset
 
     def beside(self, folder: Path) -> str:
@@ -127,7 +130,7 @@ class Data:
         if self.own and not Path(place).exists():
             raise ArgumentError(
                 f"--data {self.text}: no such file or folder, and no data set; known data sets: "
-                f"{', '.join(DATASETS)}"
+                f"{', '.join(DATASETS)}{suggestion(self.text, DATASETS)}"
             )
         return place
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, suggestion
 from ..io.records import of_text, of_type
 
 __all__ = ["REQUIRED", "Setting", "setting", "settings_of"]
@@ -90,7 +90,10 @@ class Setting:
     def expect_known(self, value: Any) -> None:
         """Raise an `ArgumentError` that lists the known names, unless this is one of them."""
         if self.choices and value not in self.choices:
-            raise ArgumentError(f"unknown {self.name} {value!r}; known: {', '.join(self.choices)}")
+            raise ArgumentError(
+                f"unknown {self.name} {value!r}; known: {', '.join(self.choices)}"
+                f"{suggestion(value, self.choices)}"
+            )
 
     def settled(self, value: Any) -> Any:
         """What a run keeps of an option's or key's value: paths become absolute, for example."""

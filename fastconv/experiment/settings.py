@@ -23,7 +23,7 @@ from .._version import __version__
 from ..config import MOST_THREADS
 from ..datasets import DATASETS
 from ..datasets.record import ImageFacts
-from ..errors import ArgumentError
+from ..errors import ArgumentError, suggestion
 from ..geometry import LARGEST
 from ..io.paths import user_path
 from ..io.records import NotNegative, Positive, Within
@@ -59,7 +59,7 @@ def _members(text: str) -> int | tuple[str, ...]:
         if unknown := [name for name in names if name not in MODELS]:
             raise ArgumentError(
                 f"must be a whole number or names of models, got {unknown[0]!r}; known: "
-                f"{', '.join(MODELS)}"
+                f"{', '.join(MODELS)}{suggestion(unknown[0], MODELS)}"
             ) from None
     if not 2 <= count <= MOST_MEMBERS:
         limits = "at least 2" if count < 2 else f"at most {MOST_MEMBERS}"

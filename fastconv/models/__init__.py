@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from ..errors import ArgumentError, DataCorrupt, ShapeError
+from ..errors import ArgumentError, DataCorrupt, ShapeError, suggestion
 from ..network import Network
 from .build import image_shape, without_weights
 from .deep_convnet import DeepConvNet
@@ -121,7 +121,9 @@ def make_model(
         An unknown model, or images too small for it.
     """
     if name not in MODELS:
-        raise ArgumentError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
+        raise ArgumentError(
+            f"unknown model {name!r}; known: {', '.join(MODELS)}{suggestion(name, MODELS)}"
+        )
     channels, height, width = image_shape(name, input_dim)
     least = LEAST_SIDE.get(name, 1)
     if min(height, width) < least:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import config
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, suggestion
 from ..geometry import as_int
 from ..ops.arrays import as_array, common_dtype
 from .description import Description
@@ -89,6 +89,7 @@ class PreparedNetwork(Predictor):
         if algorithms not in CHOOSERS:
             raise ArgumentError(
                 f"prepare: algorithms must be one of {', '.join(CHOOSERS)}, got {algorithms!r}"
+                f"{suggestion(algorithms, CHOOSERS)}"
             )
         self.algorithms = algorithms
         self.input_shape = tuple(as_int("prepare", "input_shape", axis, 1) for axis in shape)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
-from ..errors import ArgumentError
+from ..errors import ArgumentError, suggestion
 from ..geometry import as_int
 
 __all__ = ["View", "Views", "shifted_views"]
@@ -182,6 +182,7 @@ class Views:
                 raise ArgumentError(
                     "views: expected shift=PIXELS, rotate=DEGREES, scale=SHARE or mirror, "
                     f"separated by commas, or none; got {part.strip()!r}"
+                    f"{suggestion(name, [*kinds, 'mirror', NONE]) if name not in kinds else ''}"
                 )
             try:
                 given[name] = kinds[name](number)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import ops
 from ..backends.table import Array
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, suggestion
 from ..geometry import as_int
 from ..ops.arrays import as_array, common_dtype
 
@@ -170,7 +170,8 @@ class Augmentation:
                 )
             if name not in cls.names():
                 known = ", ".join(cls.names())
-                raise ArgumentError(f"augment: unknown {name!r}; known: {known}")
+                near = suggestion(name, cls.names())
+                raise ArgumentError(f"augment: unknown {name!r}; known: {known}{near}")
             if name in given:
                 raise ArgumentError(f"augment: {name} is given twice")
             try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, suggestion
 
 __all__ = ["matching", "rate_factors"]
 
@@ -23,7 +23,10 @@ def matching(op: str, pattern: str, names: Iterable[str]) -> list[str]:
     names = list(names)
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
-        raise ArgumentError(f"{op}: {pattern!r} matches no parameter; there are {', '.join(names)}")
+        raise ArgumentError(
+            f"{op}: {pattern!r} matches no parameter; there are {', '.join(names)}"
+            f"{suggestion(pattern, names)}"
+        )
     return found
 
 

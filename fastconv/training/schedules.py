@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, suggestion
 
 __all__ = [
     "SCHEDULES",
@@ -168,7 +168,9 @@ def make_schedule(name: str, lr: float, steps: int, rise: float | None = None) -
     """
     if name not in SCHEDULES:
         known = ", ".join(SCHEDULES)
-        raise ArgumentError(f"unknown learning rate schedule {name!r}; known: {known}")
+        raise ArgumentError(
+            f"unknown learning rate schedule {name!r}; known: {known}{suggestion(name, SCHEDULES)}"
+        )
     if rise is None:
         return SCHEDULES[name](lr, steps)
     if name != "one-cycle":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import ArgumentError, DataCorrupt, DataNotFound
+from ...errors import ArgumentError, DataCorrupt, DataNotFound, suggestion
 from ...io.paths import user_path
 from ..setting import Setting
 from ..settings import SETTINGS
@@ -93,6 +93,7 @@ def find_recipe(name: str) -> Recipe:
         if name not in named:
             raise ArgumentError(
                 f"unknown recipe {name!r}; known: {', '.join(named)}, or the path of a .toml file"
+                f"{suggestion(name, named)}"
             )
         return _read(name, named[name])
     path = user_path(name).absolute()
@@ -109,7 +110,9 @@ def _read(name: str, path: Path) -> Recipe:
     settings = {}
     for key, value in table.items():
         if key not in KEYS:
-            raise DataCorrupt(f"{path}: unknown key {key!r}; known: {', '.join(KEYS)}")
+            raise DataCorrupt(
+                f"{path}: unknown key {key!r}; known: {', '.join(KEYS)}{suggestion(key, KEYS)}"
+            )
         if type(value) is int and not -LARGEST <= value <= LARGEST:
             raise DataCorrupt(f"{path}: {key} is a number of more than 64 bits")
         try:
