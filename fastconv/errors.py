@@ -18,6 +18,7 @@ __all__ = [
     "DamageWarning",
     "DataCorrupt",
     "DataNotFound",
+    "DataWarning",
     "DivergenceWarning",
     "FallbackWarning",
     "FastconvError",
@@ -102,6 +103,10 @@ class WriteFailed(FastconvError, OSError):
 
 class DamageWarning(UserWarning):
     """Data that are used though a part of them is damaged; the message says what was lost."""
+
+
+class DataWarning(UserWarning):
+    """Training data from which little can be learned: the message says what they lack."""
 
 
 class DivergenceWarning(RuntimeWarning):

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import randomness
-from .errors import ArgumentError, DivergenceWarning, FallbackWarning, ShapeError
+from .errors import ArgumentError, DataWarning, DivergenceWarning, FallbackWarning, ShapeError
 from .geometry import as_int
+from .layers import SoftmaxWithLoss
 from .network.detached import Detached, layers_of
 from .network.exclusive import exclusively
 from .ops import expect_smoothing, expect_weights
@@ -31,6 +32,7 @@ from .training.checkpoint import Checkpoints
 from .training.clipping import clip_gradients
 from .training.groups import rate_factors
 from .training.learned import all_finite, learned
+from .training.remarks import remarks_on_classes, remarks_on_numbers
 from .training.validation import samples, set_apart
 from .training.weighting import ClassWeight, sample_weights
 from .training.weights import RunWeights
@@ -63,11 +65,12 @@ class Trainer(Checkpoints):
         'SGD', 'Momentum', 'Nesterov', 'AdaGrad', 'RMSprop', 'Adam' or 'AdamW', in any case;
         or an object with ``update(params, grads)``.
     optimizer_param : dict, optional
-        Settings of the optimizer; ``{'lr': 0.01}`` by default.
+        Settings of the optimizer; by default its own, such as a learning rate of 0.01 for SGD and
+        0.001 for Adam.
     evaluate_sample_num_per_epoch : int, optional
         Evaluate on this many samples, the first of each set; None: on all.
     verbose : bool
-        Print the lines of the book's Trainer.
+        Print the lines of the book's Trainer, and with validation others beside them.
     backend : str, optional
         Runs the training on this backend.
     seed : int, optional
@@ -113,6 +116,8 @@ class Trainer(Checkpoints):
     sample_weight : array (N,), optional
         Weights of the training samples, times those of their classes. Validation and test count
         each sample once.
+    balanced : bool
+        Draw samples of each class equally often, whatever the sizes of the classes.
 
     Attributes
     ----------
@@ -127,6 +132,8 @@ class Trainer(Checkpoints):
     iter_per_epoch : float
     stopped : bool
         Whether `stop` ended the last `train`.
+    diverged : bool
+        Whether the last step's loss and the weights are NaN or infinite: `train` then stops.
     validation : Validation or None
         Its ``best_epoch`` is the one whose weights early stopping keeps.
 
@@ -167,6 +174,7 @@ class Trainer(Checkpoints):
         early_stopping: int | None = None,
         class_weight: ClassWeight | None = None,
         sample_weight: ArrayLike | None = None,
+        balanced: bool = False,
     ) -> None:
         self.network = network
         training: tuple[NDArray[Any], ...] = samples("training", x_train, t_train)
@@ -207,8 +215,7 @@ class Trainer(Checkpoints):
         self.progress = progress
         self.reference_loss = reference_loss
         if isinstance(optimizer, str):
-            settings = {"lr": 0.01} if optimizer_param is None else optimizer_param
-            self.optimizer = make_optimizer(optimizer, settings)
+            self.optimizer = make_optimizer(optimizer, optimizer_param or {})
         else:
             self.optimizer = optimizer
         if lr_factors is not None:
@@ -234,7 +241,13 @@ class Trainer(Checkpoints):
         self.stopped = False
         self._generator = None if seed is None else np.random.default_rng(seed)
         self._batches = Batches(
-            self.x_train, self.t_train, self.batch_size, augment, seed, weights=weights
+            self.x_train,
+            self.t_train,
+            self.batch_size,
+            augment,
+            seed,
+            weights=weights,
+            balanced=balanced,
         )
         self._evaluation: list[float | None] = [None, None]
         self._epoch_seconds = 0.0
@@ -248,6 +261,18 @@ class Trainer(Checkpoints):
         if isinstance(averaging, SWA) and averaging.start_epoch > whole:
             raise ArgumentError(f"Trainer: {averaging} in a run of {whole} epochs averages nothing")
         self._weights = RunWeights(network, average, self.validation)
+        for remark in self._remarks():
+            warnings.warn(f"Trainer: {remark}", DataWarning, stacklevel=2)
+
+    def _remarks(self) -> Iterator[str]:
+        """What should be known about the samples before the first step."""
+        parts = {"training": self.x_train, "test": self.x_test}
+        if self.validation is not None:
+            parts["validation"] = self.validation.x
+        for name, x in parts.items():
+            yield from remarks_on_numbers(name, x)
+        if isinstance(self._last_layer, SoftmaxWithLoss) and not self._batches.balanced:
+            yield from remarks_on_classes(self.t_train, "balanced=True")
 
     # ---- the run ------------------------------------------------------------------
 
@@ -255,18 +280,21 @@ class Trainer(Checkpoints):
         """Run the steps that are left, then print the accuracy on the whole test set.
 
         The network then has the averaged weights, or those of the best epoch, if the run has
-        either. Training that goes on starts from the trained weights.
+        either. Training that goes on starts from the trained weights. A run whose weights have
+        become NaN or infinite stops, with a `DivergenceWarning`.
         """
         self.stopped = self._stop_requested = False
         bar = ProgressBar(self.max_iter, self.current_iter, show=self.progress)
         with self._surroundings(), self._batches.ahead(self.max_iter), bar:
-            while not self.finished and not self._stop_requested:
+            while not (self.finished or self._stop_requested or self.diverged):
                 self.train_step()
                 bar.advance(self.images_per_second, self.train_loss_list[-1])
-            self.stopped = not self.finished
-            if self.finished:
+            diverged = self.diverged
+            self.stopped = not self.finished and not diverged
+            if not self.stopped:
                 self._weights.finish()
-            if self.verbose and not self.stopped and len(self.x_test):
+                self._say_what_is_kept()
+            if self.verbose and not self.stopped and len(self.x_test) and self.finite:
                 test_acc = self.network.accuracy(self.x_test, self.t_test)
                 print("=============== Final Test Accuracy ===============")
                 print("test acc:" + str(test_acc))
@@ -303,21 +331,40 @@ class Trainer(Checkpoints):
                 self._finish_epoch()
         if not self._told_divergence and not math.isfinite(self.train_loss_list[-1]):
             self._told_divergence = True
-            self._tell_divergence(epoch + 1)
+            self._tell_divergence(epoch + 1, x_batch)
 
-    def _tell_divergence(self, epoch: int) -> None:
+    def _tell_divergence(self, epoch: int, x_batch: Any) -> None:
         """Warn that the run has diverged, after the step, which an error then leaves whole."""
         rate = getattr(self.optimizer, "lr", None)
         cause = "a learning rate that is too large" + ("" if rate is None else f" (it is {rate})")
-        patient = self.validation is not None and self.validation.patience is not None
+        if not np.isfinite(x_batch).all():
+            cause = "input that is NaN or infinite"
+        ending = "The weights are finite, and the run goes on"
+        if self.diverged:
+            ending = "The weights are NaN or infinite and stay so: the run stops"
+            if self.last_checkpoint is None:
+                ending += ". It has saved no checkpoint before"
+            else:
+                ending += ". The last checkpoint before is {}, of step {}".format(
+                    *self.last_checkpoint
+                )
+            if self.validation is not None and self.validation.best_epoch:
+                ending += f". It ends with the weights of epoch {self.validation.best_epoch}"
         warnings.warn(
             f"Trainer: the run has diverged: the loss of step {self.current_iter}, in epoch "
-            f"{epoch}, is {self.train_loss_list[-1]}; the likely cause is {cause}, or input that "
-            "is not finite. The run goes on, but weights that are NaN stay so"
-            + ("; those of the best epoch before, if there is one, are kept" if patient else ""),
+            f"{epoch}, is {self.train_loss_list[-1]}; the likely cause is {cause}. {ending}",
             DivergenceWarning,
             stacklevel=4,
         )
+
+    def _say_what_is_kept(self) -> None:
+        """Print how early stopping has ended, after a verbose run."""
+        validation = self.validation
+        if not self.verbose or validation is None or not validation.best_epoch:
+            return
+        if validation.exhausted:
+            print(f"early stopping: no better epoch in {validation.patience}")
+        print(f"kept: the weights of epoch {validation.best_epoch}, best on validation")
 
     def _update(self, grads: Mapping[str, Any]) -> None:
         """Let the optimizer take its step, after a check that the last one reached the layers."""
@@ -337,6 +384,12 @@ class Trainer(Checkpoints):
         """Whether all steps are done, or early stopping has ended the run."""
         exhausted = self.validation is not None and self.validation.exhausted
         return exhausted or self.current_iter >= self.max_iter
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last step's loss and the weights are NaN or infinite."""
+        losses = self.train_loss_list
+        return bool(losses) and not math.isfinite(losses[-1]) and not self.finite
 
     @property
     def diverged_epoch(self) -> int | None:
@@ -417,6 +470,9 @@ class Trainer(Checkpoints):
             with self._weights.evaluated():
                 validated = self.validation.measure(self.network)
                 self.validation.note(self.network, *validated)
+            if self.verbose:
+                accuracy, loss = validated
+                print(f"validation acc:{accuracy}, validation loss:{loss}")
         train_acc, test_acc = self._evaluation
         self.history.append(
             {

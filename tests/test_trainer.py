@@ -263,7 +263,7 @@ def test_stop_returns_after_the_step_and_train_goes_on_from_there(clouds):
     def stop_in_the_third_step(iteration):
         if iteration == 2:
             run.stop()
-        return 0.01
+        return 0.001
 
     run.lr_schedule = stop_in_the_third_step
     run.train()

@@ -60,9 +60,9 @@ class Trainer(trainer.Trainer):
     ) -> None:
         if isinstance(optimizer, str) and optimizer.lower() in CLASSES:
             optimizer = CLASSES[optimizer.lower()]
+            optimizer_param = {"lr": 0.01} if optimizer_param is None else optimizer_param
             if optimizer in self.optimizers:
-                settings = {"lr": 0.01} if optimizer_param is None else optimizer_param
-                optimizer = self.optimizers[optimizer](**settings)
+                optimizer = self.optimizers[optimizer](**optimizer_param)
         super().__init__(
             network,
             x_train,

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from .. import randomness
 from ..config import context_beside, count_cpus, get_num_threads
 from ..errors import WeightsError
+from .validation import class_labels
 
 __all__ = ["Augment", "Batches"]
 
@@ -49,15 +50,21 @@ class Batches:
         Seed of the run. By default, NumPy's global generator draws one for `augment`.
     weights : array (N,), optional
         Of the samples in the loss.
+    balanced : bool
+        Draw from each class equally often, whatever their sizes: a class for each sample of the
+        batch, then one of its samples.
 
     Attributes
     ----------
+    balanced : bool
     seed : int or None
         Seed of all batches; None without `augment`. It may be set between batches.
     """
 
-    # On the class too: pickles of earlier versions lack it.
+    # On the class too: pickles of earlier versions lack them.
     weights: NDArray[np.floating[Any]] | None = None
+    balanced: bool = False
+    _by_class: tuple[NDArray[Any], ...] | None = None
 
     def __init__(
         self,
@@ -68,15 +75,21 @@ class Batches:
         seed: int | None = None,
         *,
         weights: NDArray[np.floating[Any]] | None = None,
+        balanced: bool = False,
     ) -> None:
         self.x = x
         self.t = t
         self.weights = weights
         self.size = size
         self.augment = augment
+        self.balanced = balanced
         self.seed: int | None = None
         if augment is not None:
             self.seed = int(np.random.randint(2**31)) if seed is None else int(seed)
+        if balanced:
+            labels = class_labels(t)
+            counts = np.unique(labels, return_counts=True)[1]
+            self._by_class = np.argsort(labels, kind="stable"), np.cumsum(counts) - counts, counts
         self._pool: ThreadPoolExecutor | None = None
         self._last = 0
         self._next: tuple[int, Future[Batch]] | None = None
@@ -91,7 +104,7 @@ class Batches:
         An error of `augment` is raised here, in the step that its batch is for.
         """
         if self.augment is None:
-            chosen = randomness.choice(len(self.x), self.size)
+            chosen = self._draw(randomness.choice, randomness.uniform)
             return self.x[chosen], *self._beside(chosen)
         ready, self._next = self._next, None
         if ready is not None and ready[0] == step:
@@ -140,9 +153,17 @@ class Batches:
 
     def _make(self, augment: Augment, step: int) -> Batch:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
-        chosen = rng.choice(len(self.x), self.size)
+        chosen = self._draw(rng.choice, rng.random)
         return augment(self.x[chosen], rng), *self._beside(chosen)
 
     def _beside(self, chosen: NDArray[np.integer]) -> Batch:
         labels = self.t[chosen]
         return (labels,) if self.weights is None else (labels, self.weights[chosen])
+
+    def _draw(self, choice: Callable[..., Any], uniform: Callable[..., Any]) -> NDArray[Any]:
+        """The samples of a batch, as indices."""
+        if self._by_class is None:
+            return choice(len(self.x), self.size)
+        order, starts, counts = self._by_class
+        classes = choice(len(counts), self.size)
+        return order[starts[classes] + (uniform((self.size,)) * counts[classes]).astype(np.intp)]

@@ -16,7 +16,7 @@ from ..errors import ArgumentError, DataCorrupt, FastconvError, StateError, Weig
 from ..io.arrays import load_arrays, save_arrays, under
 from ..io.records import Count, NotNegative, record_of
 from .batches import Batches
-from .learned import Arrays, parameters
+from .learned import Arrays, all_finite, parameters
 from .optimizer_base import Optimizer
 from .weights import RunWeights
 
@@ -110,10 +110,13 @@ class Checkpoints:
 
     network: Any
     optimizer: Any
+    current_iter: int
     max_iter: int
     _generator: np.random.Generator | None
     _weights: RunWeights
     _batches: Batches
+    last_checkpoint: tuple[str, int] | None = None
+    """The last checkpoint with finite weights that was saved or loaded: its file, and its step."""
 
     def save_checkpoint(self, path: str | PathLike[str]) -> None:
         """Write everything that the rest of the run depends on, atomically.
@@ -153,6 +156,11 @@ class Checkpoints:
                 "progress": progress,
             },
         )
+        self._note_checkpoint(path)
+
+    def _note_checkpoint(self, path: str | PathLike[str]) -> None:
+        if all_finite(parameters(self.network)):
+            self.last_checkpoint = str(path), self.current_iter
 
     def load_checkpoint(self, path: str | PathLike[str]) -> None:
         """Go back to where `save_checkpoint` was called; `train` then continues from there.
@@ -191,6 +199,7 @@ class Checkpoints:
         self._batches.seed = batch_seed
         for name, value in progress.items():
             setattr(self, name, value)
+        self._note_checkpoint(path)
 
     def _load_optimizer(self, optimizer: Any, state: Arrays, path: str | PathLike[str]) -> None:
         """Restore an optimizer's state; for fastconv's own, only if it fits the network."""
