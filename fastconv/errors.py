@@ -19,6 +19,7 @@ __all__ = [
     "DataCorrupt",
     "DataNotFound",
     "DataWarning",
+    "DivergenceError",
     "DivergenceWarning",
     "FallbackWarning",
     "FastconvError",
@@ -103,6 +104,10 @@ class WriteFailed(FastconvError, OSError):
 
 class DamageWarning(UserWarning):
     """Data that are used though a part of them is damaged; the message says what was lost."""
+
+
+class DivergenceError(FastconvError, ArithmeticError):
+    """A training run has diverged, and there are no weights from before."""
 
 
 class DataWarning(UserWarning):

@@ -107,7 +107,7 @@ def only_cases_of(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save_no_pixels(figure: Any, path: Any) -> str:
-    """`figures.save_figure` without pixels, which take longer than a small training run."""
+    """`figures.save` without pixels, which take longer than a small training run."""
     with replace_file(path) as file:
         file.write(b"\x89PNG\r\n\x1a\n")
     return ""

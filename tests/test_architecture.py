@@ -67,10 +67,11 @@ MAY_IMPORT = {
     "trainer": TRAINER,
     "datasets": DATA,
     "models": NETWORK | DATA,
-    "experiment": TRAINER | DATA | {"models"},
+    "figures": NETWORK,
+    "experiment": TRAINER | DATA | {"models", "figures"},
     "sklearn": TRAINER | {"models"},
     "dropin": TRAINER | DATA | {"profiling"},
-    "cli": TRAINER | DATA | {"models", "experiment", "dropin", "info"},
+    "cli": TRAINER | DATA | {"models", "figures", "experiment", "dropin", "info"},
     "__main__": {"cli"},
 }
 """For each room, the rooms that it may know besides itself. The package itself may know all."""

@@ -348,9 +348,9 @@ def savers():
 
     def picture(path):
         pytest.importorskip("matplotlib")
-        from fastconv.experiment.figures import draw_confusion
+        from fastconv import figures
 
-        draw_confusion(path, np.arange(4).reshape(2, 2), ["cat", "dog"])
+        figures.save(figures.confusion(np.arange(4).reshape(2, 2), ["cat", "dog"]), path)
 
     def onnx(path):
         pytest.importorskip("onnx")

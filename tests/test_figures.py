@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -11,21 +12,15 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.errors import MissingDependency
-from fastconv.experiment import drawing, figures
-from fastconv.models import lenet
+from fastconv import figures
+from fastconv.errors import ArgumentError, MissingDependency, ShapeError
+from fastconv.layers import Affine
+from fastconv.models import DeepConvNet, lenet, make_model
+from fastconv.network import Network
 
 pytest.importorskip("matplotlib", reason="draws the pictures")
 
 NAMES = tuple("0123456789")
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that would have been saved."""
-    kept = []
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: kept.append(figure))
-    return kept
 
 
 def record(epoch: int, iteration: int, train: float | None, test: float | None) -> dict:
@@ -38,11 +33,10 @@ def record(epoch: int, iteration: int, train: float | None, test: float | None) 
     }
 
 
-def test_curves_show_every_step_and_every_epoch(drawn):
+def test_curves_show_every_step_and_every_epoch():
     losses = np.linspace(2.3, 0.1, 30)
     history = [record(1, 10, 0.5, 0.4), record(2, 20, 0.75, 0.7), record(3, 30, 0.9, 0.85)]
-    figures.draw_curves("unused.png", losses, history, "DeepConvNet on digits")
-    (figure,) = drawn
+    figure = figures.curves(losses, history, "DeepConvNet on digits")
     assert figure.get_suptitle() == "DeepConvNet on digits"
     loss, accuracy = figure.axes
     steps, means = loss.lines
@@ -57,20 +51,36 @@ def test_curves_show_every_step_and_every_epoch(drawn):
     assert "85.00 %" in test.get_label()
 
 
-def test_curves_show_validation_where_there_is_one(drawn):
+def test_curves_show_validation_where_there_is_one():
     history = [record(1, 10, 0.5, 0.4) | {"validation_accuracy": 0.45}]
     history += [record(2, 20, 0.75, 0.7) | {"validation_accuracy": 0.65}]
-    figures.draw_curves("unused.png", np.linspace(2.3, 0.1, 20), history, "validated")
-    train, validation, test = drawn[0].axes[1].lines
+    figure = figures.curves(np.linspace(2.3, 0.1, 20), history, "validated")
+    train, validation, test = figure.axes[1].lines
     assert list(validation.get_ydata()) == [45, 65]
     assert validation.get_label() == "validation images (last: 65.00 %)"
     assert len({line.get_color() for line in (train, validation, test)}) == 3
 
 
-def test_curves_of_a_run_without_a_finished_epoch_or_some_accuracies(drawn):
-    figures.draw_curves("unused.png", [2.3, 2.2], [], "stopped early")
-    figures.draw_curves("unused.png", [2.3, 2.2], [record(1, 2, None, 0.5)], "no train accuracy")
-    first, second = drawn
+def test_curves_show_the_validation_loss_and_the_epoch_that_is_kept():
+    history = [record(epoch, 10 * epoch, 0.5, 0.4) for epoch in (1, 2, 3)]
+    for one, loss in zip(history, (1.5, math.nan, 0.9), strict=True):
+        one |= {"validation_accuracy": 0.4, "validation_loss": loss}
+    figure = figures.curves(np.linspace(2.3, 0.1, 30), history, "validated", kept=2)
+    loss, accuracy = figure.axes
+    assert loss.get_title(loc="left") == "Loss"
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
+    assert drawn["validation images"] == [[1, 1.5], [3, 0.9]]
+    for axes in (loss, accuracy):
+        kept = [line for line in axes.lines if line.get_label() == "kept: epoch 2"]
+        assert [line.get_xdata() for line in kept] == [[2, 2]]
+    plain = figures.curves([2.3], [record(1, 1, 0.5, 0.4)], "plain")
+    assert plain.axes[0].get_title(loc="left") == "Training loss"
+    assert not [line for axes in plain.axes for line in axes.lines if "kept" in line.get_label()]
+
+
+def test_curves_of_a_run_without_a_finished_epoch_or_some_accuracies():
+    first = figures.curves([2.3, 2.2], [], "stopped early")
+    second = figures.curves([2.3, 2.2], [record(1, 2, None, 0.5)], "no train accuracy")
     assert len(first.axes[1].lines) == 0
     assert len(second.axes[1].lines) == 1
 
@@ -96,14 +106,13 @@ def tiles(figure) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("wrong", [1, 7, 8, 60])
-def test_mistakes_carry_the_true_label_top_left_and_the_answer_bottom_right(drawn, rng, wrong):
+def test_mistakes_carry_the_true_label_top_left_and_the_answer_bottom_right(rng, wrong):
     images = rng.random((100, 1, 28, 28), np.float32)
     labels = rng.integers(0, 10, 100)
     answers = labels.copy()
     misread = np.sort(rng.choice(100, wrong, replace=False))
     answers[misread] = (labels[misread] + rng.integers(1, 10, wrong)) % 10
-    figures.draw_mistakes("unused.png", images, labels, answers, NAMES)
-    (figure,) = drawn
+    figure = figures.mistakes(images, labels, answers, NAMES)
     assert figure.get_suptitle() == f"{wrong} of 100 test images misread"
     assert tiles(figure) == [(NAMES[labels[i]], NAMES[answers[i]]) for i in misread]
     canvas = figure.axes[0].images[0].get_array()
@@ -112,12 +121,11 @@ def test_mistakes_carry_the_true_label_top_left_and_the_answer_bottom_right(draw
         assert np.array_equal(canvas[top : top + 28, left : left + 28], images[index, 0])
 
 
-def test_mistakes_in_colour_are_shown_as_they_were(drawn, rng):
+def test_mistakes_in_colour_are_shown_as_they_were(rng):
     images = rng.random((9, 3, 6, 8), np.float32)
     labels = np.arange(9) % 3
     names = ("cat", "a name that is too long for a tile", "$5 to $9")
-    figures.draw_mistakes(
-        "unused.png",
+    figure = figures.mistakes(
         images * 2 - 1,
         labels,
         (labels + 1) % 3,
@@ -125,7 +133,6 @@ def test_mistakes_in_colour_are_shown_as_they_were(drawn, rng):
         ink=False,
         restore=lambda seen: (seen + 1) / 2,
     )
-    (figure,) = drawn
     canvas = figure.axes[0].images[0].get_array()
     for frame, image in zip(figure.axes[0].patches, images, strict=True):
         left, top = (round(place + 0.5) for place in frame.get_xy())
@@ -135,44 +142,137 @@ def test_mistakes_in_colour_are_shown_as_they_were(drawn, rng):
     assert tiles(figure)[1] == ("a name that i…", "$5 to $9")
 
 
-def test_photographs_without_colour_are_no_negatives(drawn):
+def test_mistakes_are_named():
+    labels, images = np.zeros(8, int), np.zeros((8, 1, 10, 10))
+    answers = np.array([0, 1, 1, 0, 1, 0, 0, 1])
+    names = [f"cat/{index}_$.png" for index in range(7)] + ["a name of more than 20 letters.png"]
+    figure = figures.mistakes(images, labels, answers, NAMES, names=names)
+    assert len(tiles(figure)) == 4
+    below = [text.get_text() for text in figure.axes[0].texts if text.get_fontsize() == 5]
+    assert below == ["1_$.png", "2_$.png", "4_$.png", "a name of more than…"]
+
+
+def test_filters_of_grey_images_before_and_after_training(rng):
+    before, after = rng.normal(0, 0.1, (20, 1, 3, 3)), rng.normal(0, 1, (20, 1, 3, 3))
+    figure = figures.filters(after, before, "conv1 of $a")
+    assert figure.get_suptitle() == "conv1 of $a"
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["before training", "after training"]
+    for axes, weights in zip(figure.axes, (before, after), strict=True):
+        (image,) = axes.images
+        assert image.get_clim() == (-np.abs(weights).max(), np.abs(weights).max())
+        assert len(axes.patches) == 20
+        for index, frame in enumerate(axes.patches):
+            left, top = (round(place + 0.5) for place in frame.get_xy())
+            assert (top, left) == (4 * (index // 16), 4 * (index % 16))
+            tile = image.get_array()[top : top + 3, left : left + 3]
+            assert np.array_equal(tile, weights[index, 0])
+    assert [axes.get_title() for axes in figures.filters(after).axes] == ["after training"]
+
+
+def test_filters_of_colour_images_and_more_than_fit():
+    weights = np.zeros((70, 3, 2, 2))
+    weights[0, 0] = 0.5  # red
+    weights[0, 1] = -0.5
+    figure = figures.filters(weights, title="conv1")
+    assert figure.get_suptitle() == "conv1, the first 64 of 70"
+    canvas = figure.axes[0].images[0].get_array()
+    assert canvas[0, 0].tolist() == [1, 0, 0.5]
+    assert canvas[0, 3].tolist() == [0.5, 0.5, 0.5]
+    assert len(figure.axes[0].patches) == 64
+    with pytest.raises(ShapeError, match="before as after"):
+        figures.filters(weights, weights[:3])
+    with pytest.raises(ShapeError, match=r"expected \(FN, C, FH, FW\)"):
+        figures.filters(weights[0])
+
+
+def maps_by_hand(network, image):
+    """The outputs of each ReLU after a convolution, layer by layer."""
+    x, found = image[None], []
+    for layer in network.layers:
+        has_modes = type(layer).__name__ == "Dropout"
+        x = layer.forward(x, False) if has_modes else layer.forward(x)
+        if type(layer).__name__ == "Relu" and x.ndim == 4:
+            found.append(x[0])
+    return found
+
+
+def test_feature_maps_are_those_of_the_layers(rng):
+    network = DeepConvNet(seed=0)
+    image = rng.random((1, 28, 28), np.float32)
+    figure = figures.feature_maps(network, image, "a digit")
+    expected = maps_by_hand(network, image)
+    assert len(figure.axes) == len(expected) == 6
+    for axes, maps in zip(figure.axes, expected, strict=True):
+        canvas = axes.images[0].get_array()
+        assert axes.images[0].get_clim() == (0, pytest.approx(maps.max(), rel=1e-6))
+        assert len(axes.patches) == 16
+        frame = axes.patches[5]
+        left, top = (round(place + 0.5) for place in frame.get_xy())
+        height, width = maps.shape[1:]
+        np.testing.assert_allclose(canvas[top : top + height, left : left + width], maps[5], 1e-6)
+        channels, size = len(maps), f"{height} x {width}"
+        assert axes.texts[0].get_text().endswith(f"{channels} maps of {size}")
+
+
+@pytest.mark.parametrize("name", ["resnet20", "googlenet", "lenet"])
+def test_feature_maps_of_networks_with_branches_and_shortcuts(name):
+    shape = (3, 32, 32)
+    network = make_model(name, shape, 10, seed=0)
+    figure = figures.feature_maps(network, np.random.default_rng(0).random(shape))
+    assert 2 <= len(figure.axes) <= 8
+    assert {len(axes.images) for axes in figure.axes} == {1}
+
+
+def test_feature_maps_need_a_convolution_and_an_image_that_fits():
+    with pytest.raises(ArgumentError, match="no convolution"):
+        figures.feature_maps(Network([Affine(np.zeros((4, 2)), np.zeros(2))]), np.zeros((1, 2, 2)))
+    with pytest.raises(ShapeError):
+        figures.feature_maps(DeepConvNet(seed=0), np.zeros((3, 28, 28)))
+
+
+def test_photographs_without_colour_are_no_negatives():
     images, labels = np.zeros((2, 1, 6, 6)), np.zeros(2, int)
-    figures.draw_mistakes("unused.png", images, labels, labels + 1, NAMES, ink=False)
-    shown = drawn[0].axes[0].images[0]
+    figure = figures.mistakes(images, labels, labels + 1, NAMES, ink=False)
+    shown = figure.axes[0].images[0]
     assert shown.to_rgba(shown.get_array())[0, 0, :3].tolist() == [0, 0, 0]
 
 
 def test_names_of_any_script_and_many_classes(tmp_path):
     """Drawn for good: Matplotlib warns of letters that its font lacks, and of odd formulas."""
     names = [f"猫 ${index}_" for index in range(45)]
-    figures.draw_confusion(tmp_path / "c.png", np.eye(45, dtype=int), names)
+    figures.save(figures.confusion(np.eye(45, dtype=int), names), tmp_path / "c.png")
     labels = np.arange(45)
     images = np.zeros((45, 3, 5, 5))
-    figures.draw_mistakes(tmp_path / "m.png", images, labels, labels[::-1], names, ink=False)
-    figures.draw_curves(tmp_path / "t.png", [2.0], [record(1, 1, 0.5, 0.5)], "DeepConvNet on $a_")
+    figures.save(
+        figures.mistakes(images, labels, labels[::-1], names, ink=False), tmp_path / "m.png"
+    )
+    figures.save(
+        figures.curves([2.0], [record(1, 1, 0.5, 0.5)], "DeepConvNet on $a_"), tmp_path / "t.png"
+    )
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_more_mistakes_than_fit(drawn):
+def test_more_mistakes_than_fit():
     images = np.zeros((80, 1, 28, 28), np.float32)
     labels = np.zeros(80, int)
-    figures.draw_mistakes("unused.png", images, labels, labels + 1, NAMES)
-    assert drawn[0].get_suptitle() == "80 of 80 test images misread, the first 60 shown"
-    assert len(tiles(drawn[0])) == 60
+    figure = figures.mistakes(images, labels, labels + 1, NAMES)
+    assert figure.get_suptitle() == "80 of 80 test images misread, the first 60 shown"
+    assert len(tiles(figure)) == 60
 
 
-def test_no_mistakes(drawn):
+def test_no_mistakes():
     labels = np.arange(10)
-    figures.draw_mistakes("unused.png", np.zeros((10, 1, 28, 28)), labels, labels, NAMES)
-    assert drawn[0].get_suptitle() == "No mistakes: all 10 test images are read correctly"
+    figure = figures.mistakes(np.zeros((10, 1, 28, 28)), labels, labels, NAMES)
+    assert figure.get_suptitle() == "No mistakes: all 10 test images are read correctly"
 
 
-def test_confusion_has_true_labels_down_and_answers_across(drawn):
+def test_confusion_has_true_labels_down_and_answers_across():
     confusion = np.diag(np.arange(90, 100))
     confusion[3, 5] = 7
     confusion[8, 0] = 1
-    figures.draw_confusion("unused.png", confusion, NAMES)
-    (axes,) = drawn[0].axes
+    figure = figures.confusion(confusion, NAMES)
+    (axes,) = figure.axes
     assert axes.get_title() == f"945 of 953 test images read correctly ({100 * 945 / 953:.2f} %)"
     assert axes.get_xlabel() == "the network's answer"
     assert axes.get_ylabel() == "true label"
@@ -186,10 +286,14 @@ def test_confusion_has_true_labels_down_and_answers_across(drawn):
 def test_files_are_png_and_written_whole(tmp_path, rng):
     image_module = pytest.importorskip("PIL.Image", reason="reads the pictures back")
     labels = rng.integers(0, 10, 30)
-    figures.draw_curves(tmp_path / "curves.png", [2.0, 1.0], [record(1, 2, 0.5, 0.5)], "title")
+    figures.save(
+        figures.curves([2.0, 1.0], [record(1, 2, 0.5, 0.5)], "title"), tmp_path / "curves.png"
+    )
     images = rng.random((30, 1, 28, 28))
-    figures.draw_mistakes(tmp_path / "mistakes.png", images, labels, (labels + 1) % 10, NAMES)
-    figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
+    figures.save(
+        figures.mistakes(images, labels, (labels + 1) % 10, NAMES), tmp_path / "mistakes.png"
+    )
+    figures.save(figures.confusion(np.eye(10, dtype=int), NAMES), tmp_path / "confusion.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "confusion.png",
         "curves.png",
@@ -205,8 +309,9 @@ def test_files_are_png_and_written_whole(tmp_path, rng):
 
 def test_nothing_goes_through_pyplot(tmp_path):
     script = (
-        "import sys, numpy; from fastconv.experiment import figures; "
-        f"figures.draw_confusion({str(tmp_path / 'c.png')!r}, numpy.eye(3, dtype=int), 'abc'); "
+        "import sys, numpy; from fastconv import figures; "
+        "figure = figures.confusion(numpy.eye(3, dtype=int), 'abc'); "
+        f"figures.save(figure, {str(tmp_path / 'c.png')!r}); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     root = str(Path(fastconv.__file__).resolve().parents[1])
@@ -218,15 +323,14 @@ def test_nothing_goes_through_pyplot(tmp_path):
 def test_without_matplotlib(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependency, match=r"pip install matplotlib"):
-        figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
+        figures.save(figures.confusion(np.eye(10, dtype=int), NAMES), tmp_path / "confusion.png")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_samples_stand_below_their_image(drawn, channels):
+def test_samples_stand_below_their_image(channels):
     rows = np.random.default_rng(0).random((3, 4, channels, 6, 8)) * 1.2 - 0.1
-    figures.draw_samples("unused.png", rows, "rotate=5")
-    (figure,) = drawn
+    figure = figures.samples(rows, "rotate=5")
     assert figure.get_suptitle() == "rotate=5"
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["image", "changed"]
@@ -251,7 +355,7 @@ def test_a_matplotlib_that_finds_no_folder_for_its_cache_is_one_that_is_missing(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [NoFolder(), *sys.meta_path])
     with pytest.raises(MissingDependency, match=r"does not start: .*writable cache"):
-        figures.draw_confusion(tmp_path / "confusion.png", np.eye(10, dtype=int), NAMES)
+        figures.save(figures.confusion(np.eye(10, dtype=int), NAMES), tmp_path / "confusion.png")
 
 
 def picture(name: str, path: Path) -> bytes:
@@ -260,20 +364,28 @@ def picture(name: str, path: Path) -> bytes:
     images, names = rng.random((6, 1, 8, 8), np.float32), ["100%_sure", "$a", "b"]
     match name:
         case "curves":
-            figures.draw_curves(path, [2.3, 2.2], [record(1, 2, 0.5, 0.5)], "run_1 on 100%")
+            figures.save(
+                figures.curves([2.3, 2.2], [record(1, 2, 0.5, 0.5)], "run_1 on 100%"), path
+            )
         case "mistakes":
             answers = np.array([1, 2, 0, 0, 1, 2])
-            figures.draw_mistakes(path, images, np.zeros(6, int), answers, names)
+            figures.save(figures.mistakes(images, np.zeros(6, int), answers, names), path)
         case "confusion":
-            figures.draw_confusion(path, np.eye(3, dtype=int), names)
+            figures.save(figures.confusion(np.eye(3, dtype=int), names), path)
         case "samples":
-            figures.draw_samples(path, images.reshape(2, 3, 1, 8, 8), "rotate=5")
+            figures.save(figures.samples(images.reshape(2, 3, 1, 8, 8), "rotate=5"), path)
+        case "filters":
+            figures.save(figures.filters(images, images), path)
+        case "maps":
+            figures.save(figures.feature_maps(lenet(seed=0), np.zeros((1, 28, 28)), "$_%"), path)
         case "network":
-            drawing.draw_network(path, lenet(seed=0), (1, 28, 28), "lenet_1")
+            figures.save(figures.graph(lenet(seed=0), (1, 28, 28), "lenet_1"), path)
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["curves", "mistakes", "confusion", "samples", "network"])
+@pytest.mark.parametrize(
+    "name", ["curves", "mistakes", "confusion", "samples", "filters", "maps", "network"]
+)
 def test_pictures_are_the_same_whatever_the_users_matplotlibrc_says(tmp_path, name):
     """LaTeX may not be installed, and takes ``100%_sure`` for a comment."""
     from matplotlib import rc_context, rcParams

@@ -223,7 +223,7 @@ def test_a_batch_of_none(batch_size):
 # ---- what it imports -------------------------------------------------------------------------
 
 UNUSED = (
-    *("fastconv.trainer", "fastconv.experiment.train", "fastconv.experiment.figures"),
+    *("fastconv.trainer", "fastconv.experiment.train", "fastconv.figures"),
     *("fastconv.io.onnx_model", "fastconv.io.torch_weights", "fastconv.io.book_pickle"),
     *("fastconv.datasets.user_images", "fastconv.datasets.picture", "fastconv.dropin"),
     *("fastconv.cli", "fastconv.backends.numba", "importlib.metadata", "numpy.random"),

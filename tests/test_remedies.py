@@ -18,7 +18,7 @@ from fastconv.datasets.download import fetch
 from fastconv.datasets.idx import IdxFile
 from fastconv.datasets.picture import pillow
 from fastconv.errors import ArgumentError, BackendUnavailable, MissingDependency
-from fastconv.experiment.figures import draw_confusion
+from fastconv.figures import confusion
 from fastconv.io import export_onnx, load_params, save_params
 from fastconv.models import lenet
 from fastconv.progress import ProgressBar
@@ -50,7 +50,7 @@ CALLS = {
     "PIL": pillow,
     "pooch": lambda: fetch(IdxFile("train-images", (1,), ""), ()),
     "tqdm": lambda: ProgressBar(1, 0, show=True),
-    "matplotlib": lambda: draw_confusion("x.png", np.eye(2, dtype=int), "ab"),
+    "matplotlib": lambda: confusion(np.eye(2, dtype=int), "ab"),
     "safetensors": lambda: save_params("x.safetensors", {"W1": np.zeros(1)}),
     "onnx": lambda: export_onnx(lenet(seed=0), "x.onnx"),
 }

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from .. import config as process
-from .. import selection
+from .. import figures, selection
 from ..datasets import DATASETS
 from ..experiment.data import Data
-from ..experiment.figures import draw_samples
 from ..experiment.settings import SETTINGS
 from ..training.augment import Augmentation
 from .options import add_common, add_setting
@@ -58,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         changed = augmentation(np.tile(images, (VARIANTS, 1, 1, 1)), rng)
     picture = Path(options.picture)
     rows = np.concatenate([images, changed]).reshape(1 + VARIANTS, *images.shape)
-    draw_samples(picture, rows, str(augmentation))
+    figures.save(figures.samples(rows, str(augmentation)), picture)
     teller(options)(f"drawn: {picture}")
     if options.json:
         facts = {"picture": str(picture), "augment": str(augmentation), "data": options.data}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..errors import ArgumentError
 from ..experiment.data import Data
 from ..experiment.evaluate import draw_evaluation, evaluate
 from ..experiment.folder import RunFolder
@@ -24,7 +26,7 @@ from .options import (
     add_settings,
     given_fields,
 )
-from .output import count, how, print_json, teller
+from .output import count, how, print_json, table_by_class, teller
 
 __all__ = ["add_parser", "run"]
 
@@ -61,6 +63,13 @@ def run(options: argparse.Namespace) -> int:
     say, given = teller(options), given_fields(options)
     config, ensemble, folder = read_trained(options.run, given, tests=True)
     data = Data(given.get("data", config.data))
+    place = folder if options.out is None else RunFolder(options.out)
+    own = place is not None and _own_test(place, folder, config, data)
+    if options.out is not None and not own and RunFolder(options.out).config_file.exists():
+        raise ArgumentError(
+            f"--out {options.out}: its pictures and lists are of that run's own data and views; "
+            "name another folder"
+        )
     own_dir = config.data_dir if data.text == config.data else None
     progress = shows_progress()
     images = data.load_test(
@@ -73,8 +82,7 @@ def run(options: argparse.Namespace) -> int:
         say=say,
     )
     started = time.perf_counter()
-    test = images.test
-    result = evaluate(ensemble, test, config.backend, progress, options.algorithms)
+    result = evaluate(ensemble, images, config.backend, progress, options.algorithms)
     seconds = time.perf_counter() - started
     speed = result.total / seconds if seconds else 0.0  # a coarse clock, a small set
     say(
@@ -82,21 +90,21 @@ def run(options: argparse.Namespace) -> int:
         f"({result.correct}/{result.total}), {seconds:.2f} s, {speed:,.0f} images/s; "
         f"{config.where}{_asked(ensemble)}"
     )
+    say(table_by_class(result.by_class))
     drawn: list[Path] = []
-    place = folder if options.out is None else RunFolder(options.out)
     if place is None:
         say("no pictures: name a folder for them by --out")
-    elif options.out is None and not _own_test(place, config, data):
+    elif options.out is None and not own:
         say(
             f"no pictures: those in {place.path} are of the run's own data and views; "
             "name a folder for others by --out"
         )
     else:
         make_folder(place.path)
-        files = (place.mistakes, place.confusion)
-        drawn = draw_evaluation(result, test.images, config.facts, *files, say)
+        drawn = draw_evaluation(result, config.facts, place, say)
         for path in drawn:
             say(f"drawn: {path}")
+        say(f"misread images, by name: {place.mistakes_csv}, {place.mistakes_json}")
     if options.json:
         print_json(
             {
@@ -106,6 +114,8 @@ def run(options: argparse.Namespace) -> int:
                 "seconds": seconds,
                 "images_per_second": speed,
                 "confusion": result.confusion.tolist(),
+                "by_class": [asdict(each) for each in result.by_class],
+                "mistakes": [asdict(mistake) for mistake in result.mistakes],
                 "classes": images.class_names,
                 "unreadable": [str(file) for file in images.unreadable],
                 "pictures": [str(path) for path in drawn],
@@ -116,8 +126,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _own_test(folder: RunFolder, config: RunConfig, data: Data) -> bool:
-    """Whether this is the same test that the run in the folder ended with."""
+def _own_test(place: RunFolder, folder: RunFolder | None, config: RunConfig, data: Data) -> bool:
+    """Whether `place` is the run's folder, and this the same test that the run ended with."""
+    if folder is None or place.path.resolve() != folder.path.resolve():
+        return False
     own = folder.read_config()
     return (data.text, Views.parse(config.views)) == (own.data, Views.parse(own.views))
 

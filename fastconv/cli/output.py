@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..console import mention, tell
+from ..console import in_columns, mention, tell
 from ..errors import FastconvError
 from ..io.records import json_text
 
+if TYPE_CHECKING:  # `fastconv run` starts without it
+    from ..experiment.folder import ClassResult
+
 __all__ = [
-    *("complain", "count", "how", "one_line", "print_json", "show", "teller"),
+    *("complain", "count", "how", "one_line", "print_json", "show", "table_by_class", "teller"),
     "warn",
 ]
+
+MOST_CLASSES = 20
+"""Most classes that a table lists."""
 
 
 def one_line(error: Exception) -> str:
@@ -78,6 +84,24 @@ def how(config: Any) -> dict[str, Any]:
     """What ``--json`` says about the network that answered, from its `RunConfig`."""
     names = ("model", "members", "views", "backend", "dtype", "threads", "math")
     return {name: getattr(config, name) for name in names}
+
+
+def table_by_class(results: Sequence[ClassResult]) -> str:
+    """Precision and recall of each class; of many classes, those that are read worst."""
+    shown = list(results)
+    if len(results) > MOST_CLASSES:
+        shown = sorted(shown, key=lambda each: each.recall or 0.0)[:MOST_CLASSES]
+    rows: list[tuple[str, ...]] = [("class", "images", "precision", "recall")]
+    for each in shown:
+        shares = _percent(each.precision), _percent(each.recall)
+        rows.append((each.label, f"{each.images:,}", *shares))
+    more = len(results) - len(shown)
+    table = in_columns(rows, right=range(1, 4))
+    return table + (f"\nand {more:,} classes with a higher recall" if more else "")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
 
 
 def count(number: int, what: str) -> str:

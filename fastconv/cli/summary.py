@@ -7,9 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from .. import figures
 from ..datasets.record import expect_size
 from ..errors import ArgumentError
-from ..experiment.drawing import draw_network
 from ..experiment.settings import SETTINGS
 from ..models import default_image, make_model
 from ..network.summary import layer_facts, summary
@@ -90,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
             show(f"\n{program}")
     if options.draw is not None:
         size = " x ".join(map(str, shape))
-        draw_network(Path(options.draw), network, shape, f"{options.model}, {size}")
+        graph = figures.graph(network, shape, f"{options.model}, {size}")
+        figures.save(graph, Path(options.draw))
         teller(options)(f"drawn: {options.draw}")
     return 0

@@ -23,7 +23,7 @@ from ..info import as_table
 from ..io.arrays import load_metadata
 from ..progress import shows_progress
 from .options import COMPUTED_BY, add_common, add_settings, given_fields, image_options
-from .output import complain, count, print_json, teller, warn
+from .output import complain, count, print_json, table_by_class, teller, warn
 
 __all__ = ["add_parser", "apply_recipe", "run"]
 
@@ -102,6 +102,7 @@ def _train(
         "test_accuracy": result.accuracy,
         "correct": result.correct,
         "total": result.total,
+        "by_class": [asdict(each) for each in result.by_class],
         "seconds": outcome.seconds,
     }
     if isinstance(outcome, EnsembleOutcome):
@@ -119,12 +120,13 @@ def _train(
         )
         facts["images_per_second"] = outcome.images_per_second
         after = {"epochs": outcome.epochs, "diverged": outcome.diverged}
+    say(table_by_class(result.by_class))
     say(f"run folder: {folder.path}")
     if options.json:
         config = outcome.config
         print_json(facts | config.plain() | after | {"run": str(folder.path)})
     if not outcome.sound:
-        complain("train", "the run has diverged: its weights are NaN or infinite")
+        complain("train", _what_diverged(outcome, folder))
         return 1
     return 0
 
@@ -162,6 +164,17 @@ def apply_recipe(options: argparse.Namespace) -> None:
     named = {name: getattr(options, name, None) for name in SETTINGS}
     given = {name: value for name, value in named.items() if value is not None}
     vars(options).update(recipe.beside(given), recipe=recipe.name)
+
+
+def _what_diverged(outcome: Outcome | EnsembleOutcome, folder: RunFolder) -> str:
+    """Which run has diverged, and what is kept of it."""
+    if isinstance(outcome, EnsembleOutcome):
+        lost = [member.run for member in outcome.members if not member.sound]
+        return f"members have diverged, and ended before their time: {', '.join(lost)}"
+    return (
+        f"the run has diverged in epoch {outcome.diverged} and stopped; {folder.checkpoint} keeps "
+        f"{count(outcome.epochs, 'epoch')} before"
+    )
 
 
 def _what_is_kept(folder: RunFolder) -> str:

@@ -208,6 +208,11 @@ class _Arrays:
         for start in range(0, len(rows), CHUNK):
             chunk = images[start : start + CHUNK]
             np.divide(array[rows[start : start + CHUNK]], np.float32(scale), out=chunk)
+            if len(lost := np.flatnonzero(~np.isfinite(chunk).all(axis=(1, 2, 3)))):
+                raise DataCorrupt(
+                    f"{self.source}: {part} images hold NaN or infinity, the first of them image "
+                    f"{rows[start + lost[0]]} (counted from 0)"
+                )
             if not (chunk.min() >= 0 and chunk.max() <= 1):
                 raise DataCorrupt(
                     f"{self.source}: {part} images hold {chunk.min():g} to {chunk.max():g}; "

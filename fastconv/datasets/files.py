@@ -97,6 +97,7 @@ def open_files(
         _Files(files, shape, progress).read,
         tuple(unreadable),
         (*listing.notes, *(_notes_on_copies(good) if classes is None else ())),
+        lambda part, rows: [files[part][row].name for row in rows],
     )
 
 

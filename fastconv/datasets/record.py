@@ -44,10 +44,14 @@ class Part:
         (N, C, H, W), in 0..1 unless a `Normalization` was applied.
     labels : ndarray of int
         (N,), indices into the names of the classes.
+    names : sequence of str
+        Of each image: a file's path in the data, or ``test[17]``, which counts from 0. A data set
+        of fastconv's own has none.
     """
 
     images: NDArray[Any]
     labels: NDArray[np.integer]
+    names: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,6 +59,11 @@ class Part:
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.images.shape[1:]))
         return f"Part({len(self):,} images of {size}, {self.images.dtype})"
+
+
+def numbered(part: str, rows: Iterable[int]) -> list[str]:
+    """Names for images that have none: ``test[17]``."""
+    return [f"{part}[{row}]" for row in rows]
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,11 @@ class ImageFacts:
     test_share: float | None
     fingerprint: str | None
 
+    @property
+    def restore(self) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+        """What brings normalized images back to 0..1; None if they are."""
+        return None if self.normalization is None else self.normalization.undo
+
     def __post_init__(self) -> None:
         expect_size("ImageFacts", self.shape)
         if not self.class_names:
@@ -179,6 +193,8 @@ class Source:
         upright, because their orientation cannot be read.
     unreadable, notes : tuple
         As in `ImageSet`.
+    names : callable
+        ``names(part, rows)`` -> the names of these images.
     """
 
     class_names: tuple[str, ...]
@@ -191,6 +207,7 @@ class Source:
     ]
     unreadable: tuple[Unreadable, ...]
     notes: tuple[str, ...]
+    names: Callable[[str, NDArray[np.int64]], list[str]] = numbered
 
 
 def expect_size(op: str, shape: tuple[int, ...]) -> None:

@@ -243,7 +243,9 @@ def _read(
     source: Source, part: str, rows: NDArray[np.int64]
 ) -> tuple[Part, list[Unreadable], list[str]]:
     images, good, unreadable, as_they_lie = source.read(part, rows)
-    return Part(images, source.labels[part][rows[good]]), unreadable, as_they_lie
+    rows = rows[good]
+    read = Part(images, source.labels[part][rows], source.names(part, rows))
+    return read, unreadable, as_they_lie
 
 
 def _note_lying(names: list[str]) -> tuple[str, ...]:

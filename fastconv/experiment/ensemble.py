@@ -11,7 +11,6 @@ from ..datasets.record import ImageSet
 from ..errors import ArgumentError
 from ..models.ensemble import Ensemble
 from ..network.views import Views
-from ..training.learned import all_finite
 from .data import Data
 from .evaluate import Evaluation, draw_evaluation, evaluate
 from .folder import RunFolder, RunResult, noting
@@ -37,7 +36,7 @@ class Member:
     result : RunResult
         What its ``result.json`` says.
     sound : bool
-        Whether its weights are finite numbers.
+        As in `fastconv.experiment.train.Outcome`.
     """
 
     model: str
@@ -75,7 +74,7 @@ class EnsembleOutcome:
 
     @property
     def sound(self) -> bool:
-        """Whether the weights of all members are finite numbers."""
+        """Whether all members' runs are sound."""
         return all(member.sound for member in self.members)
 
 
@@ -111,7 +110,7 @@ def train_ensemble(
     if resume:
         folder.write_config(config)
     folder.result.unlink(missing_ok=True)
-    configs, test = member_configs(config), data.test
+    configs = member_configs(config)
     members: list[Member] = []
     total: Any = 0
     for number, own in enumerate(configs, start=1):
@@ -124,8 +123,9 @@ def train_ensemble(
         )
         if trained:
             alone = load_alone(own, place.weights)
-            sound = all_finite(alone.members[0].state())
-            evaluation = evaluate(alone, test, own.backend, progress)
+            ended = place.read_result()
+            sound = ended.diverged is None or ended.epochs == own.epochs or own.patience is not None
+            evaluation = evaluate(alone, data, own.backend, progress)
         else:
             begun = place.config_file.exists()
             with place.held(new=not begun):
@@ -147,12 +147,11 @@ def train_ensemble(
             return EnsembleOutcome(signal, members, None, config)
     places = [folder.member(number) for number in range(1, len(configs) + 1)]
     _gather(list(zip(configs, places, strict=True)), config.views).save(folder.ensemble)
-    together = Evaluation(test.labels, total / len(configs))
-    pictures = folder.mistakes, folder.confusion
-    draw_evaluation(together, test.images, config.facts, *pictures, say)
+    together = Evaluation(data.test, data.class_names, total / len(configs))
+    draw_evaluation(together, config.facts, folder, say)
     outcome_of_all = EnsembleOutcome(0, members, together, config)
     counted = (together.accuracy, together.correct, together.total)
-    folder.write_result(RunResult(*counted, outcome_of_all.seconds))
+    folder.write_result(RunResult(*counted, outcome_of_all.seconds, by_class=together.by_class))
     return outcome_of_all
 
 

@@ -1,25 +1,27 @@
-"""Test networks of runs on a whole test set, and draw the results."""
+"""Test networks of runs on a whole test set; list and draw the results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.record import ImageFacts, Part
+from .. import figures
+from ..datasets.record import ImageFacts, ImageSet, Part, numbered
 from ..errors import MissingDependency
 from ..models.ensemble import Ensemble
 from ..progress import ProgressBar
 from ..selection import use_backend
-from . import figures
+from .folder import ClassResult, Mistake, RunFolder
 
 __all__ = [
-    *("Evaluation", "draw_evaluation", "evaluate", "mistakes_drawer", "try_to_draw"),
+    *("Evaluation", "draw_evaluation", "draw_mistakes", "evaluate"),
+    "try_to_draw",
 ]
 
 BATCH = 100
@@ -34,14 +36,27 @@ class Evaluation:
 
     Attributes
     ----------
-    labels : ndarray of int
-        (N,), the true classes.
+    test : Part
+        (N, ...) images and their true classes.
+    class_names : sequence of str
+        (K,).
     probabilities : ndarray
         (N, K), of each class.
     """
 
-    labels: NDArray[np.integer]
+    test: Part
+    class_names: Sequence[str]
     probabilities: NDArray[Any]
+
+    @property
+    def labels(self) -> NDArray[np.integer]:
+        """The true classes, (N,)."""
+        return self.test.labels
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the images, (N,)."""
+        return self.test.names or numbered("test", range(self.total))
 
     @cached_property
     def answers(self) -> NDArray[np.integer]:
@@ -55,6 +70,42 @@ class Evaluation:
         confusion = np.zeros((classes, classes), np.int64)
         np.add.at(confusion, (self.labels, self.answers), 1)
         return confusion
+
+    @cached_property
+    def mistakes(self) -> list[Mistake]:
+        """The misread images, in the order of the test set."""
+        names, label = self.names, self.class_names
+        shares = self.probabilities
+        return [
+            Mistake(
+                names[index],
+                label[self.labels[index]],
+                label[answer := self.answers[index]],
+                float(shares[index, answer]),
+            )
+            for index in np.flatnonzero(self.labels != self.answers).tolist()
+        ]
+
+    @property
+    def by_class(self) -> list[ClassResult]:
+        """Precision and recall of each class."""
+        counted = zip(
+            self.class_names,
+            self.confusion.diagonal().tolist(),
+            self.confusion.sum(axis=1).tolist(),
+            self.confusion.sum(axis=0).tolist(),
+            strict=True,
+        )
+        return [
+            ClassResult(
+                label,
+                right / answers if answers else None,
+                right / images if images else None,
+                images,
+                answers,
+            )
+            for label, right, images, answers in counted
+        ]
 
     @property
     def correct(self) -> int:
@@ -74,7 +125,7 @@ class Evaluation:
 
 def evaluate(
     ensemble: Ensemble,
-    test: Part,
+    data: ImageSet,
     backend: str,
     progress: bool,
     algorithms: Literal["rule", "measured"] = "rule",
@@ -84,6 +135,7 @@ def evaluate(
     `backend` makes the views; with `progress`, a bar shows on standard error if it takes more than
     a few seconds; `algorithms` as for `Network.prepare`.
     """
+    test = data.test
     starts = range(0, len(test), BATCH)
     found = []
     bar = ProgressBar(len(starts), 0, show=progress, unit="batch", delay=PATIENCE)
@@ -94,43 +146,40 @@ def evaluate(
         for start in starts:
             found.append(ensemble.probabilities(test.images[start : start + BATCH]))
             bar.tick()
-    return Evaluation(test.labels, np.concatenate(found))
+    return Evaluation(test, data.class_names, np.concatenate(found))
 
 
-def try_to_draw(say: Callable[[str], None], draw: Callable[..., str], *arguments: Any) -> bool:
-    """Draw a picture of `figures`; say which characters it lacks, or that Matplotlib is missing."""
-    name = Path(arguments[0]).name
+def try_to_draw(say: Callable[[str], None], path: Path, draw: Callable[..., Any], *of: Any) -> bool:
+    """Write a picture of `figures`, and say what it lacks, or that Matplotlib is missing."""
     try:
-        lacking = draw(*arguments)
+        lacking = figures.save(draw(*of), path)
     except MissingDependency as error:
-        say(f"{name} not drawn: {error}")
+        say(f"{path.name} not drawn: {error}")
         return False
     if lacking:
-        say(f"{name}: boxes stand for {lacking}, which no font known here has")
+        say(f"{path.name}: boxes stand for {lacking}, which no font known here has")
     return True
 
 
-def mistakes_drawer(facts: ImageFacts) -> Callable[..., str]:
-    """`figures.draw_mistakes` for images of this kind: ink on paper, or photographs."""
-    if facts.fingerprint is None:
-        return figures.draw_mistakes
-    restore = None if facts.normalization is None else facts.normalization.undo
-    return partial(figures.draw_mistakes, ink=False, restore=restore)
+def draw_mistakes(result: Evaluation, facts: ImageFacts) -> Any:
+    """`figures.mistakes` for images of this kind: ink on paper, or photographs."""
+    how: dict[str, Any] = {"names": result.names}
+    if facts.fingerprint is not None:
+        how |= {"ink": False, "restore": facts.restore}
+    arguments = (result.test.images, result.labels, result.answers, result.class_names)
+    return figures.mistakes(*arguments, **how)
 
 
 def draw_evaluation(
-    result: Evaluation,
-    images: NDArray[Any],
-    facts: ImageFacts,
-    mistakes: Path,
-    confusion: Path,
-    say: Callable[[str], None],
+    result: Evaluation, facts: ImageFacts, folder: RunFolder, say: Callable[[str], None]
 ) -> list[Path]:
-    """Draw mistakes and confusion matrix; return the pictures that were made."""
-    drawn, names = [], facts.class_names
-    arguments = (images, result.labels, result.answers, names)
-    if try_to_draw(say, mistakes_drawer(facts), mistakes, *arguments):
-        drawn.append(mistakes)
-    if try_to_draw(say, figures.draw_confusion, confusion, result.confusion, names):
-        drawn.append(confusion)
-    return drawn
+    """Draw mistakes and confusion matrix into a folder, and list the mistakes there.
+
+    Returns the pictures that were made.
+    """
+    folder.write_mistakes(result.mistakes)
+    pictures: dict[Path, tuple[Any, ...]] = {
+        folder.mistakes: (draw_mistakes, result, facts),
+        folder.confusion: (figures.confusion, result.confusion, result.class_names),
+    }
+    return [path for path, how in pictures.items() if try_to_draw(say, path, *how)]

@@ -8,6 +8,8 @@
     checkpoint.npz    all that continuing needs
     result.json       how it ended, on the whole test set; missing until the run has ended
     curves.png  mistakes.png  confusion.png
+    mistakes.csv  mistakes.json    the misread test images, by name
+    initial.npz       the filters of the first layer before training
     unreadable.txt    the user's files that were left out, if there were any
     .lock             while a process trains here
 
@@ -22,26 +24,62 @@ A run of several members has its own config.json, result.json and pictures, and 
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..datasets.record import Unreadable
 from ..errors import ArgumentError, DataNotFound, StateError
+from ..io.arrays import load_arrays, save_arrays
 from ..io.atomic import append_to_file, make_folder, replace_file
 from ..io.lock import held_alone
 from ..io.records import Count, NotNegative, Share, json_text, read_record
 from .settings import RunConfig
 
-__all__ = ["RunFolder", "RunResult", "held_anew", "noting"]
+__all__ = ["ClassResult", "Mistake", "RunFolder", "RunResult", "held_anew", "noting"]
 
 ATTEMPTS = 10
 
 BEGIN = "start one with: fastconv train --out"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A misread image: its name and class, and the answer with its probability."""
+
+    name: str
+    label: str
+    answer: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """How well a class is read.
+
+    Attributes
+    ----------
+    precision : float or None
+        Right answers as a share of the answers that name the class; None if none does.
+    recall : float or None
+        Right answers as a share of the class's images; None if it has none.
+    images, answers : int
+        The class's images, and the answers that name it.
+    """
+
+    label: str
+    precision: Share | None
+    recall: Share | None
+    images: Count
+    answers: Count
 
 
 @dataclass(frozen=True)
@@ -61,6 +99,11 @@ class RunResult:
         None for an ensemble too.
     diverged : int or None
         The first epoch, from 1, with a loss that is not finite; None if there is none.
+    kept : int or None
+        The epoch whose weights are kept, if that is not the last one: the best on validation, or
+        the last before the run diverged.
+    by_class : list of ClassResult or None
+        None in the files of earlier versions.
     """
 
     test_accuracy: Share
@@ -70,6 +113,8 @@ class RunResult:
     epochs: Count | None = None
     images_per_second: NotNegative | None = None
     diverged: Count | None = None
+    kept: Count | None = None
+    by_class: list[ClassResult] | None = None
 
 
 class RunFolder:
@@ -89,6 +134,9 @@ class RunFolder:
         self.curves = self.path / "curves.png"
         self.mistakes = self.path / "mistakes.png"
         self.confusion = self.path / "confusion.png"
+        self.mistakes_csv = self.path / "mistakes.csv"
+        self.mistakes_json = self.path / "mistakes.json"
+        self.initial = self.path / "initial.npz"
         self.unreadable = self.path / "unreadable.txt"
         self.result = self.path / "result.json"
         self.ensemble = self.path / "ensemble.npz"
@@ -226,6 +274,28 @@ class RunFolder:
         """
         return read_record(self.result.read_bytes(), RunResult, str(self.result))
 
+    def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
+        """List the misread images, as JSON and for spreadsheets."""
+        rows = [asdict(mistake) for mistake in mistakes]
+        _write_json(self.mistakes_json, rows)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, [field.name for field in fields(Mistake)])
+        table.writeheader()
+        table.writerows(rows)
+        with replace_file(self.mistakes_csv) as out:
+            out.write(text.getvalue().encode())
+
+    def write_initial(self, filters: NDArray[Any] | None) -> None:
+        """Keep the filters of a first layer before training, if there is such a layer."""
+        if filters is None:
+            self.initial.unlink(missing_ok=True)
+        else:
+            save_arrays(self.initial, {"filters": filters}, {})
+
+    def read_initial(self) -> NDArray[Any] | None:
+        """Return what `write_initial` kept; None in a run of an earlier version."""
+        return load_arrays(self.initial)[0].get("filters") if self.initial.is_file() else None
+
     def append_epoch(self, record: dict[str, Any]) -> None:
         """Add one finished epoch to the history."""
         append_to_file(self.history, (json_text(record) + "\n").encode())
@@ -245,7 +315,7 @@ class RunFolder:
             out.write("".join(f"{file}\n" for file in files).encode())
 
 
-def _write_json(path: Path, facts: dict[str, Any]) -> None:
+def _write_json(path: Path, facts: Any) -> None:
     with replace_file(path) as file:
         file.write((json_text(facts, indent=2) + "\n").encode())
 

@@ -172,6 +172,12 @@ class RunConfig:
         instead_of="ema",
         account="weights averaged from epoch {} on",
     )
+    balanced: bool = setting(
+        "train on images of each class equally often, whatever the sizes of the classes",
+        flag=True,
+        account="classes drawn equally often",
+        default=False,
+    )
     validation: Within | None = setting(
         "set this share of the training images apart, and watch the run on them",
         "SHARE",

@@ -7,13 +7,15 @@ import inspect
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from .. import figures
 from ..datasets.record import ImageSet
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DataWarning, DivergenceError
 from ..io import load_params
 from ..models.ensemble import Ensemble
 from ..network.transfer import take_weights
@@ -22,10 +24,10 @@ from ..optimizer import OPTIMIZERS
 from ..trainer import Record, Trainer
 from ..training.augment import Augmentation
 from ..training.averaging import EMA, SWA
+from ..training.remarks import remarks_on_classes, remarks_on_numbers
 from ..training.schedules import make_schedule
-from . import figures
 from .data import Data, ImageOptions
-from .evaluate import Evaluation, evaluate, mistakes_drawer, try_to_draw
+from .evaluate import Evaluation, draw_mistakes, evaluate, try_to_draw
 from .folder import RunFolder, RunResult
 from .networks import build_network
 from .settings import RunConfig, account, expect_known, set_process
@@ -60,7 +62,7 @@ class Outcome:
     diverged : int or None
         The first epoch with a loss that is not finite; None if there is none.
     sound : bool
-        Whether the final weights are finite numbers.
+        Whether the run has not diverged, or validation has kept the best epoch before.
     """
 
     stopped_by: int
@@ -122,7 +124,8 @@ def train_on(
 
     def after_epoch(trainer: Trainer, record: Record) -> None:
         folder.append_epoch(record)
-        _save(folder, trainer)
+        if trainer.finite:  # else what the last epoch has saved stays
+            _save(folder, trainer)
         say(_epoch_line(record, config.epochs))
 
     trainer = _build(data, config, after_epoch, anew=not goes_on, progress=progress, say=say)
@@ -131,13 +134,16 @@ def train_on(
     before()
     folder.write_config(config)
     folder.write_history(trainer.history)
+    if not goes_on:
+        folder.write_initial(figures.first_filters(trainer.network))
     folder.result.unlink(missing_ok=True)
     folder.write_unreadable(data.unreadable)
     if words := account(config):
         say(words)
     with _stop_on_signal(trainer, say) as caught:
         trainer.train()
-    _save(folder, trainer)
+    if trainer.finite and (trainer.stopped or not folder.weights.is_file()):
+        _save(folder, trainer)
     return _report(trainer, data, folder, config, caught, progress=progress, say=say)
 
 
@@ -159,27 +165,31 @@ def _build(
     network = build_network(config)
     if config.init is not None and anew:
         say(str(take_weights(network, load_params(config.init), config.init)))
+    for remark in _remarks(data, config):
+        say(remark)
     if config.freeze is not None:
         say(f"frozen: {', '.join(network.freeze(*config.freeze.split(',')))}")
-    trainer = Trainer(
-        network,
-        data.train.images,
-        data.train.labels,
-        data.test.images,
-        data.test.labels,
-        epochs=config.epochs,
-        mini_batch_size=config.batch_size,
-        optimizer=config.optimizer,
-        **options,
-        evaluate_sample_num_per_epoch=TRAIN_SAMPLE,
-        verbose=False,
-        backend=config.backend,
-        seed=config.seed,
-        augment=None if config.augment is None else Augmentation.parse(config.augment),
-        evaluate="end",
-        callbacks=[after_epoch],
-        progress=progress,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # said above, with the classes' names
+        trainer = Trainer(
+            network,
+            data.train.images,
+            data.train.labels,
+            data.test.images,
+            data.test.labels,
+            epochs=config.epochs,
+            mini_batch_size=config.batch_size,
+            optimizer=config.optimizer,
+            **options,
+            evaluate_sample_num_per_epoch=TRAIN_SAMPLE,
+            verbose=False,
+            backend=config.backend,
+            seed=config.seed,
+            augment=None if config.augment is None else Augmentation.parse(config.augment),
+            evaluate="end",
+            callbacks=[after_epoch],
+            progress=progress,
+        )
     trainer.lr_schedule = make_schedule(config.schedule, config.lr, trainer.max_iter, config.rise)
     return trainer
 
@@ -195,18 +205,24 @@ def _report(
     say: Callable[[str], None],
 ) -> Outcome:
     """Test the network, draw the pictures and write the result, unless a signal stopped the run."""
-    evaluation = None
-    for line in _endings(trainer):
-        say(line)
+    evaluation, kept = None, None
+    diverged = trainer.diverged_epoch
+    lost = not trainer.stopped and (not trainer.finished or not trainer.finite)
     if not trainer.stopped:  # a user who stops a run should not wait for pictures
         title = f"{type(trainer.network).__name__} on {Data(config.data).name}"
-        curves = (trainer.train_loss_list, trainer.history, title)
-        try_to_draw(say, figures.draw_curves, folder.curves, *curves)
-        test, views = data.test, Views.parse(config.views).views
-        alone = Ensemble([trainer.network], views)
-        evaluation = evaluate(alone, test, config.backend, progress)
-        answers = (test.images, evaluation.labels, evaluation.answers, data.class_names)
-        try_to_draw(say, mistakes_drawer(config.facts), folder.mistakes, *answers)
+        losses, history = [*trainer.train_loss_list], [*trainer.history]
+        if lost:
+            diverged = diverged or len(history)
+            _go_back(trainer, folder, diverged)
+        kept = _kept(trainer, lost)
+        try_to_draw(say, folder.curves, figures.curves, losses, history, title, kept)
+        for line in _endings(trainer, diverged, lost):
+            say(line)
+        with trainer.final_weights():
+            alone = Ensemble([trainer.network], Views.parse(config.views).views)
+            evaluation = evaluate(alone, data, config.backend, progress)
+        folder.write_mistakes(evaluation.mistakes)
+        try_to_draw(say, folder.mistakes, draw_mistakes, evaluation, config.facts)
     seconds = sum(record["seconds"] for record in trainer.history)
     steps = trainer.history[-1]["iteration"] if trainer.history else 0
     outcome = Outcome(
@@ -217,31 +233,72 @@ def _report(
         seconds=seconds,
         images_per_second=steps * config.batch_size / seconds if seconds else 0.0,
         config=config,
-        diverged=trainer.diverged_epoch,
-        sound=trainer.finite,
+        diverged=diverged,
+        sound=not lost or config.patience is not None,
     )
     if evaluation is not None:
-        counted = (evaluation.accuracy, evaluation.correct, evaluation.total, seconds)
-        speed = outcome.images_per_second
-        folder.write_result(RunResult(*counted, outcome.epochs, speed, outcome.diverged))
+        folder.write_result(
+            RunResult(
+                evaluation.accuracy,
+                evaluation.correct,
+                evaluation.total,
+                seconds,
+                outcome.epochs,
+                outcome.images_per_second,
+                diverged,
+                kept,
+                evaluation.by_class,
+            )
+        )
     return outcome
 
 
-def _endings(trainer: Trainer) -> Iterator[str]:
-    """Lines about the weights that a finished run ends with."""
-    if not trainer.finished:
-        return
-    best = trainer.validation.best_epoch if trainer.validation is not None else 0
-    if trainer.diverged_epoch is not None:
+def _go_back(trainer: Trainer, folder: RunFolder, diverged: int) -> None:
+    """Bring a run that has diverged back to its last checkpoint.
+
+    Raises
+    ------
+    DivergenceError
+        It has none with weights that are finite.
+    """
+    if folder.checkpoint.exists():
+        trainer.load_checkpoint(folder.checkpoint)
+        folder.write_history(trainer.history)
+    if not trainer.finite:
+        raise DivergenceError(
+            f"the run has diverged in epoch {diverged}: its weights are NaN or infinite, and no "
+            "epoch before is kept; a lower --lr is the first thing to try"
+        )
+
+
+def _kept(trainer: Trainer, lost: bool) -> int | None:
+    """The epoch whose weights a run ends with, if it is not the last one."""
+    if trainer.validation is not None and trainer.validation.best_epoch:
+        return trainer.validation.best_epoch
+    return len(trainer.history) if lost else None
+
+
+def _remarks(data: ImageSet, config: RunConfig) -> Iterator[str]:
+    """What should be known about the images before training."""
+    parts = {"training": data.train, "validation": data.validation, "test": data.test}
+    for name, part in parts.items():
+        if part is not None:
+            yield from remarks_on_numbers(name, part.images)
+    if not config.balanced:
+        names = data.class_names
+        yield from remarks_on_classes(data.train.labels, "--balanced", lambda k: repr(names[k]))
+
+
+def _endings(trainer: Trainer, diverged: int | None, lost: bool) -> Iterator[str]:
+    """Lines about the weights that a run ends with."""
+    if diverged is not None:
         yield (
-            f"diverged: a loss of epoch {trainer.diverged_epoch} is no finite number; "
+            f"diverged: a loss of epoch {diverged} is no finite number; "
             "a lower --lr is the first thing to try"
         )
-        if not trainer.finite:
-            yield "kept: weights that are NaN or infinite, since no epoch before was to be kept"
-            return
-    if best:
-        yield f"kept: the weights of epoch {best}, best on validation"
+    if kept := _kept(trainer, lost):
+        best = trainer.validation is not None and trainer.validation.best_epoch
+        yield f"kept: the weights of epoch {kept}, {'best on validation' if best else 'the last'}"
 
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:
@@ -295,6 +352,7 @@ def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
         "averaging": averaging,
         "validation": config.validation,
         "early_stopping": config.patience,
+        "balanced": config.balanced,
     }
 
 

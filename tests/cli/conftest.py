@@ -14,18 +14,22 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv import figures
 from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS
-from fastconv.experiment import figures
 from fastconv.io.arrays import load_arrays
 
 from ..stand_ins import save_no_pixels
 
 ROOT = Path(fastconv.__file__).resolve().parents[1]
-FILES = {"config.json", "history.jsonl", "weights.npz", "checkpoint.npz", "result.json"}
+LISTS = {"mistakes.csv", "mistakes.json"}
+FILES = {
+    *("config.json", "history.jsonl", "weights.npz", "checkpoint.npz", "result.json"),
+    *("initial.npz", *LISTS),
+}
 PICTURES = {"curves.png", "mistakes.png"}
 
-SAVE_FIGURE = figures.save_figure
+SAVE_FIGURE = figures.save
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -38,13 +42,13 @@ def _in_an_empty_folder(monkeypatch, tmp_path):
 @pytest.fixture(autouse=True)
 def _no_pixels(monkeypatch):
     """Pictures are laid out, and their files are there; runs that are shared have whole ones."""
-    monkeypatch.setattr(figures, "save_figure", save_no_pixels)
+    monkeypatch.setattr(figures, "save", save_no_pixels)
 
 
 @pytest.fixture
 def pixels(monkeypatch):
     """For a test that is about the pictures themselves."""
-    monkeypatch.setattr(figures, "save_figure", SAVE_FIGURE)
+    monkeypatch.setattr(figures, "save", SAVE_FIGURE)
 
 
 @pytest.fixture

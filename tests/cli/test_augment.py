@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv.cli import augment as cli_augment
-from fastconv.experiment import figures
+from fastconv import figures
 
 from .conftest import assert_same_run, config, weights
 from .test_resume import interrupt_at
@@ -60,11 +59,13 @@ def test_a_picture_of_samples(few_digits, pixels, fastconv_command, monkeypatch)
     (x_train, t_train), _ = few_digits
     drawn = []
 
-    def draw(path, rows, title):
-        drawn.append((rows, title))
-        figures.draw_samples(path, rows, title)
+    plain = figures.samples
 
-    monkeypatch.setattr(cli_augment, "draw_samples", draw)
+    def draw(rows, title):
+        drawn.append((rows, title))
+        return plain(rows, title)
+
+    monkeypatch.setattr(figures, "samples", draw)
     call = ["augment", "--augment", "shift=2,rotate=5", "--seed", "3", "--json", "--threads", "1"]
     for name in ("one.png", "two.png"):
         status, out, err = fastconv_command(*call, name)

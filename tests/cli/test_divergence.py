@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv import Trainer, trainer
 from fastconv.errors import DivergenceWarning
 from fastconv.io.arrays import load_arrays
@@ -25,7 +26,7 @@ TRAIN = ["train", "--model", "lenet", "--epochs", "3", "--batch-size", "10", "--
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.figures.save", lambda figure, path: "")
 
 
 @pytest.fixture(autouse=True)
@@ -72,19 +73,70 @@ def assert_valid_json(folder: str) -> None:
 def test_a_rate_that_is_absurd(few_digits, fastconv_command):
     words = ["--lr", "1e30", "--validation", "0.2", "--patience", "5", "--clip-norm", "1"]
     status, out, err = fastconv_command(*TRAIN, *words, "--out", "run", "--json")
-    assert status == 1
+    assert (status, out) == (1, "")
     assert err.count("the run has diverged: the loss of step") == 1
-    assert "a learning rate that is too large (it is 1e+30)" in err
-    assert "diverged: a loss of epoch 1 is no finite number" in err
-    assert "best on validation" not in err
+    assert "the loss of step 2, in epoch 1, is nan" in err
+    assert "the likely cause is a learning rate that is too large (it is 1e+30). The weights" in err
+    assert "the run stops. It has saved no checkpoint before" in err
     assert err.splitlines()[-1] == (
-        "fastconv train: error: the run has diverged: its weights are NaN or infinite"
+        "fastconv train: error: the run has diverged in epoch 1: its weights are NaN or infinite, "
+        "and no epoch before is kept; a lower --lr is the first thing to try"
     )
-    assert strict(out.splitlines()[-1])["diverged"] == 1
-    assert strict(Path("run/result.json").read_text())["diverged"] == 1
-    assert [record["train_loss"] for record in history("run")] == [None] * 3
+    assert {path.name for path in Path("run").iterdir()} == {
+        *("config.json", "history.jsonl", "initial.npz"),
+    }
+    assert history("run") == []
     assert config("run")["lr"] == 1e30
+
+
+def test_the_last_good_epoch_is_kept(few_digits, fastconv_command, monkeypatch):
+    one = [*TRAIN[:3], "--epochs", "1", *TRAIN[5:], "--ema", "0.9", "--out", "one"]
+    assert fastconv_command(*one)[0] == 0
+    lost_at(monkeypatch, 8)  # steps 1 to 6 are the first epoch's
+    words = [*TRAIN, "--ema", "0.9", "--out", "run", "--json"]
+    status, out, err = fastconv_command(*words)
+    assert status == 1
+    checkpoint = str(Path("run/checkpoint.npz"))
+    assert "the loss of step 8, in epoch 2, is nan" in err
+    assert f"The last checkpoint before is {checkpoint}, of step 6" in err
+    assert "kept: the weights of epoch 1, the last" in err
+    assert err.splitlines()[-1] == (
+        "fastconv train: error: the run has diverged in epoch 2 and stopped; "
+        f"{checkpoint} keeps 1 epoch before"
+    )
+    facts, result = strict(out.splitlines()[-1]), strict(Path("run/result.json").read_text())
+    assert (facts["diverged"], facts["epochs"]) == (2, 1)
+    assert (result["diverged"], result["kept"], result["epochs"]) == (2, 1, 1)
+    assert result["test_accuracy"] == strict(Path("one/result.json").read_text())["test_accuracy"]
+    assert len(history("run")) == 1
+    for name in ("weights", "checkpoint"):
+        ours, theirs = (load_arrays(f"{run}/{name}.npz")[0] for run in ("run", "one"))
+        for key, value in theirs.items():
+            np.testing.assert_array_equal(ours[key], value)
     assert_valid_json("run")
+
+
+def test_weights_that_are_lost_in_the_last_step_of_an_epoch(
+    few_digits, fastconv_command, monkeypatch
+):
+    """Its loss was finite still."""
+    plain = trainer.Trainer._update
+
+    def lost(self, grads):
+        plain(self, grads)
+        if self.current_iter + 1 == 12:
+            self.network.params["W1"][...] = math.nan
+
+    monkeypatch.setattr(trainer.Trainer, "_update", lost)
+    status, _, err = fastconv_command(*TRAIN, "--out", "run")
+    assert status == 1
+    assert "the loss of step 13, in epoch 3, is nan" in err
+    assert f"The last checkpoint before is {Path('run/checkpoint.npz')}, of step 6" in err
+    assert "keeps 1 epoch before" in err.splitlines()[-1]
+    assert len(history("run")) == 1
+    assert all(np.isfinite(value).all() for value in weights("run").values())
+    status, _, err = fastconv_command(*TRAIN[:4], "2", *TRAIN[5:], "--out", "last")
+    assert (status, "keeps 1 epoch before" in err.splitlines()[-1]) == (1, True)
 
 
 def test_the_best_epoch_before_is_kept(few_digits, fastconv_command, monkeypatch):
@@ -122,29 +174,34 @@ def test_a_run_that_does_not_diverge_says_nothing_of_it(few_digits, fastconv_com
 def test_members_that_diverge(few_digits, fastconv_command):
     words = [*TRAIN, "--lr", "1e30", "--members", "2", "--out", "two", "--json"]
     status, out, err = fastconv_command(*words)
+    assert (status, out) == (1, "")
+    assert "the run has diverged in epoch 1" in err.splitlines()[-1]
+    assert not Path("two/member-2").exists()
+
+
+def test_members_that_diverge_after_an_epoch(few_digits, fastconv_command, monkeypatch):
+    lost_at(monkeypatch, 8)
+    status, out, _ = fastconv_command(*TRAIN, "--members", "2", "--out", "two", "--json")
     assert status == 1
-    assert err.count("diverged: a loss of epoch 1 is no finite number") == 2
-    assert [member["diverged"] for member in strict(out.splitlines()[-1])["members"]] == [1, 1]
+    assert [member["diverged"] for member in strict(out.splitlines()[-1])["members"]] == [2, 2]
     status, _, err = fastconv_command("train", "--resume", "two")  # they are trained
     assert status == 1
-    assert "the run has diverged: its weights are NaN or infinite" in err
+    members = ", ".join(str(Path("two", f"member-{number}")) for number in (1, 2))
+    assert err.splitlines()[-1].endswith(
+        f"members have diverged, and ended before their time: {members}"
+    )
 
 
-def test_a_diverged_run_goes_on_bit_for_bit(few_digits, fastconv_command):
-    words = [*TRAIN, "--lr", "1e30", "--clip-norm", "1", "--out"]
-    assert fastconv_command(*words, "whole")[0] == 1
-    words[4] = "2"
-    assert fastconv_command(*words, "part")[0] == 1
-    status, _, _ = fastconv_command("train", "--resume", "part", "--epochs", "3")
-    assert status == 1
+def test_a_run_that_diverged_goes_on_from_the_epoch_before(
+    few_digits, fastconv_command, monkeypatch
+):
+    assert fastconv_command(*TRAIN, "--out", "whole")[0] == 0
+    with monkeypatch.context() as patch:
+        lost_at(patch, 8)
+        assert fastconv_command(*TRAIN, "--out", "part")[0] == 1
+    assert fastconv_command("train", "--resume", "part")[0] == 0
     for name, value in weights("whole").items():
         np.testing.assert_array_equal(weights("part")[name], value)
-    (ours, here), (theirs, there) = (
-        load_arrays(f"{run}/checkpoint.npz") for run in ("whole", "part")
-    )
-    for name, value in ours.items():
-        np.testing.assert_array_equal(theirs[name], value)
-    assert here["generator"] == there["generator"]
     assert [record["epoch"] for record in history("part")] == [1, 2, 3]
 
 
@@ -187,9 +244,47 @@ def test_it_is_said_once_and_the_step_is_whole_where_warnings_raise(monkeypatch)
         with pytest.raises(DivergenceWarning):
             raising.train()
     assert (raising.current_iter, len(raising.train_loss_list)) == (2, 2)
-    raising.train()
-    assert raising.current_iter == told.current_iter == 5
+    raising.train()  # nothing can come of it any longer
+    assert raising.current_iter == told.current_iter == 2
+    assert raising.diverged and told.diverged and not told.stopped
     assert raising.diverged_epoch == 1
+
+
+def test_a_trainer_goes_back_to_its_last_good_checkpoint(monkeypatch, tmp_path):
+    run = small_run(Watched(), epochs=2, seed=1, mini_batch_size=84)
+    run.train_step()
+    run.save_checkpoint(tmp_path / "good.npz")
+    with monkeypatch.context() as patch:
+        lost_at(patch, 3)
+        with pytest.warns(DivergenceWarning, match=r"before is .*good\.npz, of step 1") as told:
+            run.train()
+        run.save_checkpoint(tmp_path / "bad.npz")
+    assert "epoch 1, is nan" in str(told[0].message)
+    assert run.last_checkpoint == (str(tmp_path / "good.npz"), 1)
+    run.load_checkpoint(run.last_checkpoint[0])
+    assert not run.diverged and run.current_iter == 1
+    run.train()
+    assert run.finished and run.finite
+
+
+def test_a_batch_that_is_not_finite_is_the_cause():
+    data = np.ones((4, 1, 28, 28)), np.arange(4)
+    network = fastconv.DeepConvNet(seed=0)
+
+    def spoil(x, rng):
+        return x * np.inf
+
+    run = Trainer(network, *data, *data, 1, 4, verbose=False, seed=0, augment=spoil)
+    with pytest.warns(DivergenceWarning, match="likely cause is input that is NaN or infinite"):
+        run.train()
+
+
+def test_a_sound_network_goes_on(monkeypatch):
+    lost_at(monkeypatch, 2, weights_too=False)
+    run = small_run(Watched(), epochs=2, seed=1, mini_batch_size=84)
+    with pytest.warns(DivergenceWarning, match="The weights are finite, and the run goes on"):
+        run.train()
+    assert run.finished and not run.diverged and run.current_iter == 5
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

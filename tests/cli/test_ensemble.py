@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv import trainer
+from fastconv import figures, trainer
 from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS, Normalization, load_images
 from fastconv.datasets.image_file import frame_digit, read_image
-from fastconv.experiment import figures
 from fastconv.functions import softmax
 from fastconv.models import make_model
 from fastconv.models.ensemble import Ensemble
 from fastconv.network.views import View
 
-from .conftest import FILES, PICTURES, assert_same_run, config, history, weights
+from .conftest import FILES, LISTS, PICTURES, assert_same_run, config, history, weights
 from .test_user_data import colours
 
 TRAIN = ["train", "--model", "lenet", "--epochs", "2", "--batch-size", "10", "--lr", "0.01"]
@@ -28,13 +27,13 @@ THREE = [*TRAIN, "--seed", "4", "--members", "3"]
 MEMBERS = ("member-1", "member-2", "member-3")
 
 
-SAVE_FIGURE = figures.save_figure
+SAVE_FIGURE = figures.save
 
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     """They take longer than the runs, and are for other tests."""
-    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.figures.save", lambda figure, path: None)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def kept_three(few, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "three"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATASETS, "digits", few)
-        patch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
+        patch.setattr("fastconv.figures.save", lambda figure, path: None)
         assert cli.main([*THREE, "--out", str(folder)]) == 0
     return folder
 
@@ -71,7 +70,7 @@ def expected_shares(folders, images) -> np.ndarray:
 
 def test_each_member_is_a_run_of_its_own(three, few_digits, fastconv_command):
     assert {path.name for path in Path(three).iterdir()} - PICTURES - {"confusion.png"} == {
-        *("config.json", "result.json", "ensemble.npz"),
+        *("config.json", "result.json", "ensemble.npz", *LISTS),
         *MEMBERS,
     }
     assert config(three)["members"] == ["lenet"] * 3
@@ -146,7 +145,7 @@ def test_people_get_a_table(few_digits, fastconv_command):
 
 def test_the_pictures_of_an_ensemble(three, fastconv_command, monkeypatch):
     pytest.importorskip("matplotlib", reason="draws the pictures")
-    monkeypatch.setattr("fastconv.experiment.figures.save_figure", SAVE_FIGURE)
+    monkeypatch.setattr("fastconv.figures.save", SAVE_FIGURE)
     assert fastconv_command("train", "--resume", three)[0] == 0
     assert {path.name for path in Path(three).glob("*.png")} == {"mistakes.png", "confusion.png"}
 

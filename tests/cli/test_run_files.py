@@ -62,7 +62,7 @@ def test_a_configuration_of_an_earlier_version(name):
     config = folder_of(config=text).read_config()
     expected = json.loads(text)
     found = json.loads(json.dumps(asdict(config)))
-    later = dict.fromkeys(("isa", "algorithm", "class_weight"))
+    later = dict.fromkeys(("isa", "algorithm", "class_weight")) | {"balanced": False}
     assert found == later | {key: value for key, value in expected.items() if key != "fastconv"}
     RunFolder("run").write_config(config)
     assert RunFolder("run").read_config() == config
@@ -240,7 +240,7 @@ def test_a_result_that_is_none(text):
 
 
 def test_a_members_result_that_is_none_is_named(few_digits, fastconv_command, monkeypatch):
-    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.figures.save", lambda figure, path: None)
     words = [
         "train",
         "--model",

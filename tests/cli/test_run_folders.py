@@ -31,12 +31,12 @@ FEW = """
 import dataclasses, os, signal, sys, time
 import numpy as np
 from fastconv.cli import main as cli
-from fastconv.experiment import figures
+from fastconv import figures
 from fastconv.datasets import DATASETS
 with np.load(os.environ["FEW_DIGITS"]) as arrays:
     split = (arrays["x"], arrays["t"]), (arrays["x_test"], arrays["t_test"])
 DATASETS["digits"] = dataclasses.replace(DATASETS["digits"], load=lambda flatten: split)
-figures.save_figure = lambda figure, path: None
+figures.save = lambda figure, path: None
 """
 """The command on the digits that `few_digits` gives, whose packages take long to import."""
 
@@ -45,7 +45,7 @@ Process = Callable[[str], subprocess.Popen[str]]
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
+    monkeypatch.setattr("fastconv.figures.save", lambda figure, path: None)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def kept_straight(few, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "straight"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DATASETS, "digits", few)
-        patch.setattr("fastconv.experiment.figures.save_figure", lambda figure, path: None)
+        patch.setattr("fastconv.figures.save", lambda figure, path: None)
         assert cli.main([*TRAIN, "--out", str(folder)]) == 0
     return folder
 
@@ -347,9 +347,7 @@ def test_a_run_that_is_killed_before_it_writes(few_digits, process, fastconv_com
 
 def test_pictures_of_other_data_or_views_are_not_the_runs_own(whole, fastconv_command, monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        "fastconv.experiment.figures.save_figure", lambda figure, path: drawn.append(Path(path))
-    )
+    monkeypatch.setattr("fastconv.figures.save", lambda figure, path: drawn.append(Path(path)))
     own = [Path(whole, "mistakes.png"), Path(whole, "confusion.png")]
     monkeypatch.setitem(DATASETS, "others", DATASETS["digits"])
     for words, expected in (

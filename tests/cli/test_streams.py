@@ -221,7 +221,7 @@ def test_a_folder_whose_name_is_no_text_can_be_trained_on_and_resumed(pictures, 
 def test_pictures_say_which_characters_are_boxes(pictures, pixels, fastconv_command, monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     options = ["--model", "lenet", "--image-size", "14", "--epochs", "1", "--out", "run"]
-    monkeypatch.setattr("fastconv.experiment.figures.MORE_FONTS", ())
+    monkeypatch.setattr("fastconv.figures.style.MORE_FONTS", ())
     _, shown, _ = fastconv_command("train", "--data", str(pictures), *options)
     lines = [line for line in shown.splitlines() if "boxes stand for" in line]
     assert lines[0] == "curves.png: boxes stand for タデー, which no font known here has"
@@ -229,7 +229,7 @@ def test_pictures_say_which_characters_are_boxes(pictures, pixels, fastconv_comm
     fonts = "Last Resort High-Efficiency"  # has something for every character
     if fonts not in matplotlib.font_manager.get_font_names():
         return
-    monkeypatch.setattr("fastconv.experiment.figures.MORE_FONTS", (fonts,))
+    monkeypatch.setattr("fastconv.figures.style.MORE_FONTS", (fonts,))
     _, shown, _ = fastconv_command("evaluate", "run")
     assert "drawn: " in shown and "boxes" not in shown
 

@@ -27,7 +27,7 @@ def test_evaluate_counts_what_the_network_answers(whole, few_digits, pixels, fas
     assert f"test accuracy {100 * correct / 41:.2f} % ({correct}/41)" in out
     pytest.importorskip("matplotlib", reason="draws the pictures")
     drawn = sorted(path.name for path in Path("pictures").iterdir())
-    assert drawn == ["confusion.png", "mistakes.png"]
+    assert drawn == ["confusion.png", "mistakes.csv", "mistakes.json", "mistakes.png"]
     assert out.count("drawn: pictures/") == 2
 
 

@@ -285,9 +285,7 @@ def test_export_knows_the_shape(own, fastconv_command):
 def test_the_pictures_of_a_run_show_its_images(own, fastconv_command, monkeypatch):
     pytest.importorskip("matplotlib", reason="draws the pictures")
     drawn = []
-    monkeypatch.setattr(
-        "fastconv.experiment.figures.save_figure", lambda figure, path: drawn.append(figure)
-    )
+    monkeypatch.setattr("fastconv.figures.save", lambda figure, path: drawn.append(figure))
     arrays, metadata = load_arrays(Path("run", "weights.npz"))
     assert metadata == {}
     np.savez("run/weights.npz", **{name: 0 * array for name, array in arrays.items()})

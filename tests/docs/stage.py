@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv import figures
 from fastconv.cli import train as cli_train
 from fastconv.datasets import DATASETS, load_digits, mnist
 from fastconv.datasets.idx import IdxFile
-from fastconv.experiment import figures
 from fastconv.io import save_params, to_torch
 
 from ..conftest import CHECKOUT
@@ -96,7 +96,7 @@ def set_the_stage(patch: pytest.MonkeyPatch, kept: Path) -> Stage:
     few = _few_digits()
     patch.setitem(DATASETS, "digits", few)
     patch.setattr(cli_train, "new_config", _shortened(cli_train.new_config))
-    patch.setattr(figures, "save_figure", save_no_pixels)  # those of `make_stage` are whole
+    patch.setattr(figures, "save", save_no_pixels)  # those of `make_stage` are whole
     stage = Stage(patch)
     stage.small_mnist(300, 100)
     shutil.copytree(kept, ".", dirs_exist_ok=True)

@@ -1,105 +1,47 @@
-"""The pictures of a run as PNG files: training curves, mistakes, confusion matrix.
-
-They are drawn on Matplotlib's figure objects, not through pyplot, which would need a window system,
-change global state, and leave figures behind in the caller's process.
-"""
+"""Pictures of a run's results: training curves, mistakes, confusion matrix; and of augmentation."""
 
 from __future__ import annotations
 
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from os import PathLike
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependency
-from ..io.atomic import replace_file
+from .style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, drawing, finished, frame, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "RED",
-    "draw_confusion",
-    "draw_curves",
-    "draw_mistakes",
-    "draw_samples",
-    "drawing",
-    "new_figure",
-    "save_figure",
-]
+__all__ = ["confusion", "curves", "mistakes", "samples"]
 
-BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5f6368"
-PURPLE = "#6a3d9a"
-DPI = 150
 MOST_TILES = 60
 FEWEST_COLUMNS, MOST_COLUMNS = 7, 10  # fewer leave no space for the title
 LONGEST_NAME = 14
 MOST_COUNTS = 40  # classes of a confusion matrix whose cells still hold a number
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Use Matplotlib's default settings, except for the fonts, in a ``with`` block or function.
-
-    A matplotlibrc may let LaTeX set all texts, but LaTeX may be missing, and would interpret the
-    names of classes; it may turn images upside down, and so on.
-
-    Raises
-    ------
-    MissingDependency
-        Matplotlib is not installed, or does not start.
-    """
-    try:
-        import matplotlib.figure
-    except ImportError:
-        raise MissingDependency("pictures need Matplotlib: pip install matplotlib") from None
-    except OSError as error:  # there is no folder for its cache, not even a temporary one
-        raise MissingDependency(
-            f"pictures need Matplotlib, which does not start: {error}"
-        ) from None
-    settings = matplotlib.rcParams
-    fonts = {name: settings[name] for name in settings if name.startswith("font.")}
-    del fonts["font.size"]
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        settings.update(fonts)
-        yield
-
-
 @drawing()
-def draw_curves(
-    path: str | PathLike[str],
+def curves(
     step_losses: Sequence[float],
     history: Sequence[dict[str, Any]],
     title: str,
-) -> str:
+    kept: int | None = None,
+) -> Figure:
     """Draw loss and accuracy against epochs.
 
     Parameters
     ----------
-    path : path
-        The PNG file.
     step_losses : sequence of float
         Loss of each step.
     history : sequence of dict
         One dict for each finished epoch, as in `fastconv.trainer.Trainer.history`.
     title : str
-
-    Returns
-    -------
-    str
-        Characters that no installed font has: boxes stand for them.
+    kept : int, optional
+        The epoch whose weights the run ended with, if it was chosen by validation.
 
     Raises
     ------
@@ -117,7 +59,12 @@ def draw_curves(
     middles = [epoch - 0.5 for epoch in epochs]
     means = [record["train_loss"] for record in history]
     loss.plot(middles, means, color=BLUE, linewidth=2, marker=_marker(epochs), label="epoch mean")
-    _finish_panel(loss, "Training loss", epochs)
+    validated = [(r["epoch"], r["validation_loss"]) for r in history if _has(r, "validation_loss")]
+    if validated:
+        line = {"color": PURPLE, "linewidth": 2, "marker": _marker(epochs)}
+        loss.plot(*zip(*validated, strict=True), label="validation images", **line)
+    _mark_kept(loss, kept)
+    _finish_panel(loss, "Loss" if validated else "Training loss", epochs)
     loss.set_ylim(bottom=0)
 
     for key, name, colour in (
@@ -125,8 +72,7 @@ def draw_curves(
         ("validation_accuracy", "validation images", PURPLE),
         ("test_accuracy", "test images", GREEN),
     ):
-        # Runs from before there was validation lack this key.
-        points = [(r["epoch"], 100 * r[key]) for r in history if r.get(key) is not None]
+        points = [(r["epoch"], 100 * r[key]) for r in history if _has(r, key)]
         if points:
             label = f"{name} (last: {points[-1][1]:.2f} %)"
             accuracy.plot(
@@ -136,8 +82,19 @@ def draw_curves(
                 marker=_marker(epochs),
                 label=label,
             )
+    _mark_kept(accuracy, kept)
     _finish_panel(accuracy, "Accuracy in %", epochs)
-    return save_figure(figure, path)
+    return finished(figure)
+
+
+def _has(record: dict[str, Any], key: str) -> bool:
+    """Whether an epoch's record has the number; runs from before there was validation lack some."""
+    return record.get(key) is not None and math.isfinite(record[key])
+
+
+def _mark_kept(axes: Axes, kept: int | None) -> None:
+    if kept is not None:
+        axes.axvline(kept, color=GREY, linestyle="--", linewidth=1, label=f"kept: epoch {kept}")
 
 
 def _marker(epochs: Sequence[int]) -> str:
@@ -160,37 +117,32 @@ def _finish_panel(axes: Axes, title: str, epochs: Sequence[int]) -> None:
 
 
 @drawing()
-def draw_mistakes(
-    path: str | PathLike[str],
+def mistakes(
     images: NDArray[Any],
     labels: NDArray[np.integer],
     answers: NDArray[np.integer],
     label_names: Sequence[str],
     *,
+    names: Sequence[str] | None = None,
     ink: bool = True,
     restore: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
-) -> str:
+) -> Figure:
     """Draw the images that were answered wrongly, as in chapter 8 of the book.
 
     Parameters
     ----------
-    path : path
-        The PNG file.
     images : ndarray
         (N, C, H, W), the whole test set: grey, or colour in 3 channels.
     labels, answers : ndarray of int
         (N,), the true class of each image and the network's answer.
     label_names : sequence of str
         By class.
+    names : sequence of str, optional
+        Of each image, such as its file's path; the last part is written below the image.
     ink : bool
         Grey goes from 0, paper, to 1, ink; else from black to white.
     restore : callable, optional
         Brings images back to 0..1.
-
-    Returns
-    -------
-    str
-        Characters that no installed font has: boxes stand for them.
 
     Raises
     ------
@@ -210,19 +162,21 @@ def draw_mistakes(
     rows = math.ceil(len(shown) / columns)
     channels, height, width = images.shape[1:]
     gap = max(2, width // 7)
-    size = max(1, rows * (height + gap) - gap), columns * (width + gap) - gap
+    below = max(gap, height // 5) if names is not None else gap
+    size = max(1, rows * (height + below) - gap), columns * (width + gap) - gap
     colour = channels == 3
     canvas = np.full((*size, 3), 1.0) if colour else np.full(size, np.nan)
     tiles = images[shown] if restore is None else restore(images[shown])
     corners = [
-        ((i // columns) * (height + gap), (i % columns) * (width + gap)) for i in range(len(shown))
+        ((i // columns) * (height + below), (i % columns) * (width + gap))
+        for i in range(len(shown))
     ]
     for (top, left), tile in zip(corners, tiles, strict=True):
         # Rounding may take restored images out of 0..1, which Matplotlib would warn of.
         pixels = np.clip(tile, 0, 1).transpose(1, 2, 0) if colour else tile[0]
         canvas[top : top + height, left : left + width] = pixels
 
-    figure = new_figure(0.85 * columns, 0.85 * rows * height / width + 0.8)
+    figure = new_figure(0.85 * columns, 0.85 * rows * (height + below) / (width + gap) + 0.8)
     figure.suptitle(title, fontsize=12)
     if len(shown):
         axes = figure.add_subplot()
@@ -237,7 +191,7 @@ def draw_mistakes(
         used = np.concatenate([labels[shown], answers[shown]])
         corner = _corner_style(max(len(_short(label_names[label])) for label in used))
         for (top, left), index in zip(corners, shown, strict=True):
-            axes.add_patch(_frame(left - 0.5, top - 0.5, width, height))
+            axes.add_patch(frame(left - 0.5, top - 0.5, width, height))
             axes.text(
                 left + 0.4,
                 top + 0.2,
@@ -255,12 +209,23 @@ def draw_mistakes(
                 ha="right",
                 **corner,
             )
-    return save_figure(figure, path)
+            if names is not None:
+                axes.text(
+                    left + width / 2 - 0.5,
+                    top + height,
+                    _short(PurePosixPath(names[index]).name, 20),
+                    color=GREY,
+                    ha="center",
+                    va="top",
+                    fontsize=5,
+                    parse_math=False,
+                )
+    return finished(figure)
 
 
-def _short(name: str) -> str:
+def _short(name: str, most: int = LONGEST_NAME) -> str:
     """A name that fits across an image."""
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _corner_style(longest: int) -> dict[str, Any]:
@@ -273,37 +238,16 @@ def _corner_style(longest: int) -> dict[str, Any]:
     return {"fontsize": size, "fontweight": "bold", "path_effects": [rim], "parse_math": False}
 
 
-def _frame(left: float, top: float, width: int, height: int) -> Any:
-    from matplotlib.patches import Rectangle
-
-    style: dict[str, Any] = {
-        "fill": False,
-        "edgecolor": "#c4c7cc",
-        "linewidth": 0.6,
-        "clip_on": False,
-    }
-    return Rectangle((left, top), width, height, **style)
-
-
 @drawing()
-def draw_confusion(
-    path: str | PathLike[str], confusion: NDArray[np.integer], label_names: Sequence[str]
-) -> str:
+def confusion(confusion: NDArray[np.integer], label_names: Sequence[str]) -> Figure:
     """Draw how often each class was taken for which.
 
     Parameters
     ----------
-    path : path
-        The PNG file.
     confusion : ndarray of int
         (K, K): images of the true class (row) that were given the answer (column).
     label_names : sequence of str
         By class.
-
-    Returns
-    -------
-    str
-        Characters that no installed font has: boxes stand for them.
 
     Raises
     ------
@@ -339,26 +283,19 @@ def draw_confusion(
     axes.grid(which="minor", color="#d5d8dc", linewidth=0.6)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    return save_figure(figure, path)
+    return finished(figure)
 
 
 @drawing()
-def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> str:
+def samples(rows: NDArray[Any], title: str) -> Figure:
     """Draw images, and below each image its changed versions.
 
     Parameters
     ----------
-    path : path
-        The PNG file.
     rows : ndarray
         (R, K, C, H, W): K images, then R - 1 rows of their changed versions; grey from 0, paper,
         to 1, ink, or colour in 3 channels.
     title : str
-
-    Returns
-    -------
-    str
-        Characters that no installed font has: boxes stand for them.
 
     Raises
     ------
@@ -383,57 +320,8 @@ def draw_samples(path: str | PathLike[str], rows: NDArray[Any], title: str) -> s
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for row, column in np.ndindex(count, columns):
-        axes.add_patch(_frame(column * (width + gap) - 0.5, tops[row] - 0.5, width, height))
-    return save_figure(figure, path)
+        axes.add_patch(frame(column * (width + gap) - 0.5, tops[row] - 0.5, width, height))
+    return finished(figure)
 
 
 _CELL: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, to be drawn inside `drawing`."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    return Figure(figsize=(width, height), layout=layout)
-
-
-MORE_FONTS = (
-    *("Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic"),
-    *("Hiragino Sans", "Yu Gothic", "Meiryo", "MS Gothic", "Noto Sans CJK SC", "WenQuanYi Zen Hei"),
-    *("PingFang SC", "Microsoft YaHei", "SimHei", "Apple SD Gothic Neo", "Malgun Gothic"),
-    *("NanumGothic", "Arial Unicode MS", "Unifont", "Noto Emoji", "Segoe UI Emoji"),
-)
-"""System fonts for characters that Matplotlib's own font lacks, Japanese first."""
-
-
-def save_figure(figure: Figure, path: str | PathLike[str]) -> str:
-    """Write a figure as a PNG file, atomically.
-
-    Names of classes may be of any script. Characters that no installed font has become boxes;
-    they are returned.
-    """
-    from matplotlib.font_manager import get_font_names
-    from matplotlib.text import Text
-
-    installed = set(get_font_names())
-    more = [font for font in MORE_FONTS if font in installed]
-    for text in figure.findobj(Text):
-        if not text.get_text().isascii():
-            text.set_fontfamily([*text.get_fontfamily(), *more])
-    with replace_file(path) as file, warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", message=_NO_GLYPH)
-        figure.savefig(file, format="png", dpi=DPI)
-    lacking = set()
-    for warning in caught:
-        if match := re.match(_NO_GLYPH, str(warning.message)):
-            lacking.add(chr(int(match[1])))
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return "".join(sorted(lacking))
-
-
-_NO_GLYPH = r"Glyph (\d+) .*missing from"

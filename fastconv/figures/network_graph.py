@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ..layers import Affine, Convolution
@@ -16,12 +15,13 @@ from ..layers.containers import AuxiliaryHead, Shortcut
 from ..layers.tree import LayerPath, Tracer
 from ..network.network import Network
 from ..network.summary import layer_facts
-from .figures import BLUE, GREEN, GREY, ORANGE, RED, drawing, new_figure, save_figure
+from .style import BLUE, GREEN, GREY, ORANGE, RED, drawing, finished, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["draw_network"]
+__all__ = ["graph"]
 
 WIDTH, LINE, GAP, ASIDE = 3.6, 0.36, 0.45, 0.5
 """Width of a box, height of a line of text, gaps between boxes down and across."""
@@ -170,15 +170,11 @@ class _Beside:
 
 
 @drawing()
-def draw_network(
-    path: str | PathLike[str], network: Network, input_shape: tuple[int, ...], title: str
-) -> None:
+def graph(network: Network, input_shape: tuple[int, ...], title: str) -> Figure:
     """Draw the graph of a network's layers.
 
     Parameters
     ----------
-    path : path
-        The PNG file.
     network : Network
     input_shape : tuple of int
         Shape of one sample; a forward pass of zeros finds the other shapes.
@@ -207,7 +203,7 @@ def draw_network(
     for column in columns:
         column.draw(axes, start + ASIDE + column.left, -1.4)
         start += column.left + column.right + 2 * ASIDE
-    save_figure(figure, path)
+    return finished(figure)
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
