@@ -14,7 +14,7 @@ from ..network.views import Views
 from .data import Data
 from .evaluate import Evaluation, draw_evaluation, evaluate
 from .folder import RunFolder, RunResult, noting
-from .networks import load_alone, load_network
+from .networks import expect_networks, load_alone, load_network
 from .settings import RunConfig, continued_config
 from .train import train_on
 
@@ -111,6 +111,7 @@ def train_ensemble(
         folder.write_config(config)
     folder.result.unlink(missing_ok=True)
     configs = member_configs(config)
+    expect_networks(configs)
     members: list[Member] = []
     total: Any = 0
     for number, own in enumerate(configs, start=1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -20,12 +20,18 @@ from ..network import Network
 from ..network.views import Views
 from .settings import RunConfig
 
-__all__ = ["build_network", "load_alone", "load_ensemble", "load_network"]
+__all__ = ["build_network", "expect_networks", "load_alone", "load_ensemble", "load_network"]
 
 
 def build_network(config: RunConfig) -> Network:
     """Make the network of a run, with its first weights."""
     return _made(config, partial(make_model, seed=config.seed))
+
+
+def expect_networks(configs: Sequence[RunConfig]) -> None:
+    """Raise what `build_network` raises for one of several runs, before any of them begins."""
+    for config in {config.model: config for config in configs}.values():
+        _made(config, partial(make_empty_model, config.model))
 
 
 def _made(config: RunConfig, make: Callable[..., Network]) -> Network:

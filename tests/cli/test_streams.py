@@ -250,7 +250,8 @@ def test_a_training_on_a_full_disk_says_what_is_kept(few_digits, fastconv_comman
         "or name another place (no epoch of the run is kept; fastconv train --resume run begins "
         "it anew)\n"
     )
-    assert sorted(path.name for path in Path("run").iterdir()) == ["config.json", "history.jsonl"]
+    begun = ["config.json", "history.jsonl", "initial.npz"]
+    assert sorted(path.name for path in Path("run").iterdir()) == begun
     status, shown, _ = fastconv_command("train", "--resume", "run")
     assert status == 0 and "epoch 1/1" in shown
     before = Path("run/checkpoint.npz").read_bytes()

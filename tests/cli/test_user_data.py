@@ -295,7 +295,8 @@ def test_the_pictures_of_a_run_show_its_images(own, fastconv_command, monkeypatc
     test = load_images("pictures", size=(14, 16), seed=3).test
     first = test.images[np.flatnonzero(test.labels != 0)[0]]  # all are taken for the first class
     np.testing.assert_allclose(canvas[:14, :16], first.transpose(1, 2, 0), atol=1e-6)
-    names = {text.get_text() for text in mistakes.axes[0].texts}
-    assert names == {"blue", "green", "红"}
+    texts = {text.get_text() for text in mistakes.axes[0].texts}
+    files = {Path(name).name for name, wrong in zip(test.names, test.labels, strict=True) if wrong}
+    assert texts == {"blue", "green", "红", *files}
     ticks = [label.get_text() for label in confusion.axes[0].get_xticklabels()]
     assert ticks == ["blue", "green", "红"]
