@@ -152,22 +152,40 @@ def test_mistakes_are_named():
     assert below == ["1_$.png", "2_$.png", "4_$.png", "a name of more than…"]
 
 
+def shown_in(frame, image, side: int) -> np.ndarray:
+    """The tile in a frame, of `side` pixels, each of which may be drawn several times."""
+    left, top = (round(place + 0.5) for place in frame.get_xy())
+    inside = image.get_array()[top : top + frame.get_height(), left : left + frame.get_width()]
+    times, rest = divmod(len(inside), side)
+    assert rest == 0
+    tile = inside[::times, ::times]
+    assert np.array_equal(tile.repeat(times, 0).repeat(times, 1), inside)
+    return tile
+
+
 def test_filters_of_grey_images_before_and_after_training(rng):
     before, after = rng.normal(0, 0.1, (20, 1, 3, 3)), rng.normal(0, 1, (20, 1, 3, 3))
     figure = figures.filters(after, before, "conv1 of $a")
     assert figure.get_suptitle() == "conv1 of $a"
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["before training", "after training"]
-    for axes, weights in zip(figure.axes, (before, after), strict=True):
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    times = np.abs(after).max() / np.abs(after - before).max()
+    assert titles == [
+        *("before training", "after training"),
+        f"change, drawn {times:.3g} times as strong",
+    ]
+    scales = [np.abs(each).max() for each in (after, after, after - before)]
+    drawn = zip(figure.axes, (before, after, after - before), scales, strict=True)
+    for axes, weights, scale in drawn:
         (image,) = axes.images
-        assert image.get_clim() == (-np.abs(weights).max(), np.abs(weights).max())
+        assert image.get_clim() == (-scale, scale)
         assert len(axes.patches) == 20
         for index, frame in enumerate(axes.patches):
-            left, top = (round(place + 0.5) for place in frame.get_xy())
-            assert (top, left) == (4 * (index // 16), 4 * (index % 16))
-            tile = image.get_array()[top : top + 3, left : left + 3]
-            assert np.array_equal(tile, weights[index, 0])
-    assert [axes.get_title() for axes in figures.filters(after).axes] == ["after training"]
+            assert np.array_equal(shown_in(frame, image, 3), weights[index, 0])
+    places = {frame.get_y() for frame in figure.axes[0].patches}
+    assert len(places) == 2  # 16 and 4
+    assert len(figures.filters(after).axes) == 1
+    same = figures.filters(after, after)
+    assert same.axes[2].get_title(loc="left") == "change"
 
 
 def test_filters_of_colour_images_and_more_than_fit():
@@ -176,9 +194,10 @@ def test_filters_of_colour_images_and_more_than_fit():
     weights[0, 1] = -0.5
     figure = figures.filters(weights, title="conv1")
     assert figure.get_suptitle() == "conv1, the first 64 of 70"
-    canvas = figure.axes[0].images[0].get_array()
-    assert canvas[0, 0].tolist() == [1, 0, 0.5]
-    assert canvas[0, 3].tolist() == [0.5, 0.5, 0.5]
+    first, second = figure.axes[0].patches[:2]
+    (image,) = figure.axes[0].images
+    assert shown_in(first, image, 2).tolist() == [[[1, 0, 0.5]] * 2] * 2
+    assert shown_in(second, image, 2).tolist() == [[[0.5, 0.5, 0.5]] * 2] * 2
     assert len(figure.axes[0].patches) == 64
     with pytest.raises(ShapeError, match="before as after"):
         figures.filters(weights, weights[:3])
@@ -201,18 +220,18 @@ def test_feature_maps_are_those_of_the_layers(rng):
     network = DeepConvNet(seed=0)
     image = rng.random((1, 28, 28), np.float32)
     figure = figures.feature_maps(network, image, "a digit")
-    expected = maps_by_hand(network, image)
-    assert len(figure.axes) == len(expected) == 6
+    expected = [image, *maps_by_hand(network, image)]
+    assert len(figure.axes) == len(expected) == 7
     for axes, maps in zip(figure.axes, expected, strict=True):
-        canvas = axes.images[0].get_array()
         assert axes.images[0].get_clim() == (0, pytest.approx(maps.max(), rel=1e-6))
-        assert len(axes.patches) == 16
-        frame = axes.patches[5]
-        left, top = (round(place + 0.5) for place in frame.get_xy())
+        assert len(axes.patches) == min(16, len(maps))
         height, width = maps.shape[1:]
-        np.testing.assert_allclose(canvas[top : top + height, left : left + width], maps[5], 1e-6)
-        channels, size = len(maps), f"{height} x {width}"
-        assert axes.texts[0].get_text().endswith(f"{channels} maps of {size}")
+        shown = shown_in(axes.patches[-1], axes.images[0], height)
+        np.testing.assert_allclose(shown, maps[:16][-1], 1e-6)
+        size = f"{height} x {width}"
+        many = f"{len(maps)} maps of {size}" if len(maps) > 1 else f"1 map of {size}"
+        assert axes.texts[0].get_text().endswith(many)
+    assert figure.axes[1].texts[0].get_text().startswith("convolution 0\n")
 
 
 @pytest.mark.parametrize("name", ["resnet20", "googlenet", "lenet"])
@@ -220,7 +239,7 @@ def test_feature_maps_of_networks_with_branches_and_shortcuts(name):
     shape = (3, 32, 32)
     network = make_model(name, shape, 10, seed=0)
     figure = figures.feature_maps(network, np.random.default_rng(0).random(shape))
-    assert 2 <= len(figure.axes) <= 8
+    assert 3 <= len(figure.axes) <= 9
     assert {len(axes.images) for axes in figure.axes} == {1}
 
 

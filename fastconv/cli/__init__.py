@@ -3,7 +3,7 @@
 __all__ = ["COMMANDS"]
 
 COMMANDS = (
-    *("train", "recipes", "ensemble", "evaluate", "predict", "convert", "export", "augment"),
-    *("summary", "run", "warmup", "info", "completion"),
+    *("train", "recipes", "ensemble", "evaluate", "show", "predict", "convert", "export"),
+    *("augment", "summary", "run", "warmup", "info", "completion"),
 )
 """The names of the commands; some of their modules take a while to import."""

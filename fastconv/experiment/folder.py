@@ -7,7 +7,7 @@
     weights.npz       the parameters
     checkpoint.npz    all that continuing needs
     result.json       how it ended, on the whole test set; missing until the run has ended
-    curves.png  mistakes.png  confusion.png
+    curves.png  mistakes.png  confusion.png  filters.png  features.png
     mistakes.csv  mistakes.json    the misread test images, by name
     initial.npz       the filters of the first layer before training
     unreadable.txt    the user's files that were left out, if there were any
@@ -134,6 +134,8 @@ class RunFolder:
         self.curves = self.path / "curves.png"
         self.mistakes = self.path / "mistakes.png"
         self.confusion = self.path / "confusion.png"
+        self.filters = self.path / "filters.png"
+        self.features = self.path / "features.png"
         self.mistakes_csv = self.path / "mistakes.csv"
         self.mistakes_json = self.path / "mistakes.json"
         self.initial = self.path / "initial.npz"

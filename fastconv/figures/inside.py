@@ -28,6 +28,7 @@ __all__ = ["feature_maps", "filters", "first_filters"]
 
 MOST_FILTERS, FILTER_COLUMNS = 64, 16
 MOST_LAYERS, MOST_MAPS = 8, 16
+FINENESS = 32
 
 BELONG_TO_THE_CONVOLUTION = (BatchNormalization, BatchNormalization2d, Relu, Sigmoid)
 """Layers whose output is shown instead of that of the convolution before them."""
@@ -41,13 +42,14 @@ def first_filters(network: Any) -> NDArray[Any] | None:
 
 @drawing()
 def filters(after: NDArray[Any], before: NDArray[Any] | None = None, title: str = "") -> Figure:
-    """Draw the filters of a first layer, as in chapter 7 of the book; before training on top.
+    """Draw the filters of a first layer, as in chapter 7 of the book: before and after training.
 
     Parameters
     ----------
     after, before : ndarray
-        (FN, C, FH, FW). Filters of 3 channels are drawn in colour, grey for 0. Of others each
-        channel is added up and drawn from blue, negative, over white to red, positive.
+        (FN, C, FH, FW). Filters of 3 channels are drawn in colour, grey for 0. Of others the
+        channels are added up, and drawn from blue, negative, over white, 0, to red, positive.
+        What training has changed is drawn below, on a scale of its own.
     title : str
 
     Raises
@@ -66,38 +68,44 @@ def filters(after: NDArray[Any], before: NDArray[Any] | None = None, title: str 
     number = min(len(after), MOST_FILTERS)
     columns = min(number, FILTER_COLUMNS)
     rows = math.ceil(number / columns)
-    parts = {"after training": after}
+    largest = float(max(np.abs(each).max() for each in (after, before) if each is not None))
+    parts = {"after training": (after, largest)}
     if before is not None:
-        parts = {"before training": before} | parts
+        moved = after - before
+        change = float(np.abs(moved).max())
+        times = f", drawn {largest / change:.3g} times as strong" if change else ""
+        parts = {"before training": (before, largest)} | parts
+        parts[f"change{times}"] = moved, change
     height, width = after.shape[2:]
-    figure = new_figure(
-        0.5 * columns + 0.6, len(parts) * (0.5 * rows * height / width + 0.35) + 0.6
-    )
+    panel = 0.5 * rows * height / width + 0.3
+    figure = new_figure(max(0.5 * columns, 5), len(parts) * panel + 0.6)
     of = f", the first {number} of {len(after)}" if number < len(after) else ""
-    figure.suptitle(title + of, fontsize=11, parse_math=False)
-    for axes, (name, weights) in zip(
-        figure.subplots(len(parts), squeeze=False)[:, 0], parts.items(), strict=True
-    ):
-        axes.set_title(name, fontsize=9, color=GREY)
-        scale = float(np.abs(weights).max()) or 1.0
+    figure.suptitle(title + of, fontsize=10, parse_math=False)
+    panels = figure.subplots(len(parts), squeeze=False)[:, 0]
+    for axes, (name, (weights, scale)) in zip(panels, parts.items(), strict=True):
+        axes.set_title(name, fontsize=8, color=GREY, loc="left", pad=3)
+        scale = scale or 1.0
         if weights.shape[1] == 3:
             tiles, style = 0.5 + weights.transpose(0, 2, 3, 1) / (2 * scale), {}
         else:
-            tiles = weights.sum(axis=1)
-            scale = float(np.abs(tiles).max()) or 1.0
+            scale *= weights.shape[1]
             style = {"cmap": "RdBu_r", "vmin": -scale, "vmax": scale}
+            tiles = weights.sum(axis=1)
         _tiled(axes, tiles[:number], columns, style)
     return finished(figure)
 
 
 def _tiled(axes: Any, tiles: NDArray[Any], columns: int, style: dict[str, Any]) -> None:
-    """Draw images (K, H, W) or (K, H, W, 3) in rows, with a border around each."""
+    """Draw images (K, H, W) or (K, H, W, 3) in rows, from the left, with a border around each."""
+    repeats = max(1, FINENESS // tiles.shape[2])  # so that the gaps of small images fit too
+    tiles = tiles.repeat(repeats, axis=1).repeat(repeats, axis=2)
     height, width = tiles.shape[1:3]
-    gap = max(1, width // 5)
+    gap = max(1, width // 6)
     rows = math.ceil(len(tiles) / columns)
     shape = rows * (height + gap) - gap, columns * (width + gap) - gap
     canvas = np.full((*shape, *tiles.shape[3:]), 1.0 if tiles.ndim == 4 else np.nan)
     axes.set_axis_off()
+    axes.set_anchor("W")
     for index, tile in enumerate(tiles):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = tile
@@ -106,7 +114,7 @@ def _tiled(axes: Any, tiles: NDArray[Any], columns: int, style: dict[str, Any]) 
 
 
 @drawing()
-def feature_maps(network: Any, image: NDArray[Any], title: str = "") -> Figure:
+def feature_maps(network: Any, image: NDArray[Any], title: str = "", *, ink: bool = True) -> Figure:
     """Draw what a network's convolutions make of an image, each with the activation after it.
 
     Parameters
@@ -115,12 +123,15 @@ def feature_maps(network: Any, image: NDArray[Any], title: str = "") -> Figure:
     image : ndarray
         (C, H, W), as the network takes it.
     title : str
+    ink : bool
+        The image's values go from paper to ink; else from black to white.
 
     Returns
     -------
     Figure
-        A row for each convolution, or for 8 of them, the first and the last included; in it
-        the maps of the first 16 channels, from white, 0 or less, to the row's largest value.
+        A row for the image, and one for each convolution, or for 8 of them, the first and the
+        last included; in it the maps of the first 16 channels, from white, 0 or less, to the
+        row's largest value.
 
     Raises
     ------
@@ -131,29 +142,30 @@ def feature_maps(network: Any, image: NDArray[Any], title: str = "") -> Figure:
     MissingDependency
         Matplotlib is not installed.
     """
-    seen = _Maps(network)
-    seen.through(network, np.asarray(image, network.dtype)[None])
+    x = np.asarray(image, network.dtype)
+    seen = _Maps(network, x)
+    seen.through(network, x[None])
     if not seen.found:
         raise ArgumentError("feature_maps: the network has no convolution")
     chosen = np.unique(
         np.linspace(0, len(seen.found) - 1, min(MOST_LAYERS, len(seen.found))).round().astype(int)
     )
-    most = min(MOST_MAPS, max(len(maps) for _, maps in seen.found))
-    figure = new_figure(0.62 * most + 1.6, 0.66 * len(chosen) + 0.6)
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    panels = figure.subplots(len(chosen), squeeze=False)[:, 0]
-    for axes, index in zip(panels, chosen, strict=True):
-        name, maps = seen.found[index]
-        shown = maps[:most]
-        blank = np.full((most - len(shown), *maps.shape[1:]), np.nan)
+    rows = [("image", seen.image), *(seen.found[index] for index in chosen)]
+    most = min(MOST_MAPS, max(len(maps) for _, maps in rows))
+    figure = new_figure(0.57 * most + 1.6, 0.66 * len(rows) + 0.5)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    panels = figure.subplots(len(rows), squeeze=False)[:, 0]
+    for axes, (name, maps) in zip(panels, rows, strict=True):
         highest = float(maps.max())
         style = {"cmap": "Greys", "vmin": 0, "vmax": highest if highest > 0 else 1}
-        _tiled(axes, np.concatenate([shown, blank])[:most], most, style)
-        size = " x ".join(map(str, maps.shape[1:]))
+        if maps is x and not ink:
+            style |= {"cmap": "gray", "vmin": float(maps.min())}
+        _tiled(axes, maps[:most], most, style)
+        size, maps_of = " x ".join(map(str, maps.shape[1:])), "map" if len(maps) == 1 else "maps"
         axes.text(
             -0.01,
             0.5,
-            f"{name}\n{len(maps)} maps of {size}",
+            f"{name}\n{len(maps)} {maps_of} of {size}",
             transform=axes.transAxes,
             ha="right",
             va="center",
@@ -166,15 +178,16 @@ def feature_maps(network: Any, image: NDArray[Any], title: str = "") -> Figure:
 class _Maps(Tracer[NDArray[Any]]):
     """Runs an image and keeps the output of each convolution."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, image: NDArray[Any]) -> None:
         super().__init__(network)
+        self.image = image
         self.found: list[tuple[str, NDArray[Any]]] = []
         self._last: NDArray[Any] | None = None
 
     def layer(self, path: LayerPath, layer: Any, value: NDArray[Any]) -> NDArray[Any]:
         out = run_layer(layer, value, False)
         if isinstance(layer, Convolution):
-            self.found.append((self.name(path, layer), out[0]))
+            self.found.append((f"convolution {self.name(path, layer)}", out[0]))
             self._last = out
         elif isinstance(layer, BELONG_TO_THE_CONVOLUTION) and value is self._last:
             self.found[-1] = self.found[-1][0], out[0]
