@@ -278,3 +278,26 @@ def test_the_image_where_nobody_says():
     }
     for name in models.MODELS:
         assert min(models.default_image(name)[1:]) >= models.LEAST_SIDE.get(name, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "small", "least"),
+    [("deepconvnet", 20, 28), ("googlenet", 30, 31), ("lenet", 10, 28)],
+)
+def test_the_summary_of_a_small_image_names_the_least_size(model, small, least):
+    size = max(least, 28)
+    network = models.make_model(model, (1, size, size), 10, seed=0)
+    expected = (
+        f"^images of 1 x {small} x {small} are too small for the network, .* {least} x {least}: "
+    )
+    with pytest.raises(ShapeError, match=expected):
+        summary(network, (1, small, small))
+    summary(network, (1, least, least))
+
+
+def test_the_summary_of_an_image_that_is_not_small_says_what_is_wrong():
+    network = models.make_model("deepconvnet", (1, 28, 28), 10, seed=0)
+    with pytest.raises(ShapeError, match=r"^affine: input has 4096 features"):
+        summary(network, (1, 60, 60))
+    with pytest.raises(ShapeError, match=r"^conv2d: input has 3 channels"):
+        summary(network, (3, 4, 4))

@@ -9,6 +9,7 @@ import pytest
 
 import fastconv
 from fastconv import Trainer, optimizer
+from fastconv.dropin.trainer import Trainer as ScriptTrainer
 from fastconv.errors import ArgumentError, FallbackWarning, ShapeError, UnknownBackend
 from fastconv.layers import Affine, Dropout, Relu
 from fastconv.network import Network
@@ -345,3 +346,55 @@ def test_a_run_without_a_test_set():
     run.train()
     assert run.test_acc_list == []
     assert len(run.train_acc_list) == 2
+
+
+# ---- its own defaults --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(optimizer.OPTIMIZERS))
+@pytest.mark.parametrize("settings", [None, {}])
+def test_an_optimizer_starts_from_its_own_learning_rate(name, settings):
+    expected = {"adam": 0.001, "adamw": 0.001}.get(name, 0.01)
+    run = Trainer(Watched(), X, T, X_TEST, T_TEST, optimizer=name, optimizer_param=settings)
+    assert run.optimizer.lr == expected
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "adagrad"])
+def test_the_trainer_of_a_script_starts_from_the_books(name):
+    """Its signature says so, and a script's numbers come from it."""
+    run = ScriptTrainer(Watched(), X, T, X_TEST, T_TEST, optimizer=name)
+    assert run.optimizer.lr == 0.01
+    assert ScriptTrainer(Watched(), X, T, X_TEST, T_TEST, 20, 100, "Adam", {}).optimizer.lr == 0.001
+
+
+def test_validation_and_what_is_kept_are_said(clouds, capsys):
+    x, t = clouds
+    accuracy = iter([(0.5, 1.0), (0.75, 0.5), (0.75, 0.6), (0.5, 0.25)])
+    network = classifier()
+    run = Trainer(network, x, t, x, t, 9, 50, seed=0, validation=(x, t), early_stopping=2)
+    run.validation.measure = lambda network: next(accuracy)
+    run.train()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "train" not in line]
+    assert lines == [
+        "validation acc:0.5, validation loss:1.0",
+        "validation acc:0.75, validation loss:0.5",
+        "validation acc:0.75, validation loss:0.6",
+        "validation acc:0.5, validation loss:0.25",
+        "early stopping: no better epoch in 2",
+        "kept: the weights of epoch 2, best on validation",
+        "=============== Final Test Accuracy ===============",
+        f"test acc:{network.accuracy(x, t)}",
+    ]
+
+
+def test_a_run_that_reaches_its_end_says_what_is_kept(clouds, capsys):
+    x, t = clouds
+    run = Trainer(classifier(), x, t, x, t, 1, 50, seed=0, validation=(x, t), early_stopping=2)
+    run.train()
+    out = capsys.readouterr().out
+    assert "early stopping" not in out and "kept: the weights of epoch 1" in out
+    quiet = Trainer(
+        classifier(), x, t, x, t, 1, 50, verbose=False, validation=(x, t), early_stopping=2
+    )
+    quiet.train()
+    assert capsys.readouterr().out == ""

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import ops
 from ..console import in_columns
+from ..errors import ShapeError
 from ..layers import (
     AdaptiveAveragePooling,
     Affine,
@@ -31,6 +32,9 @@ from ..layers.tree import LayerPath, Tracer, leaves
 from .network import Network
 
 __all__ = ["LayerFacts", "layer_facts", "summary"]
+
+MOST_SIDE = 64
+"""Up to which side the smallest image is looked for: trying larger ones takes long."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,42 @@ def layer_facts(network: Network, input_shape: tuple[int, ...]) -> list[LayerFac
     """Return facts about each layer, in the order they run, for one sample of this shape.
 
     An image of zeros runs through the network in evaluation, and also through auxiliary heads.
+
+    Raises
+    ------
+    ShapeError
+        The network does not take such a sample; of an image that is too small, the message says
+        which the smallest square is.
     """
+    try:
+        return _found(network, input_shape)
+    except ShapeError as error:
+        least = _least_side(network, input_shape)
+        if least is None:
+            raise
+        raise ShapeError(
+            f"images of {' x '.join(map(str, input_shape))} are too small for the network, which "
+            f"takes squares of at least {least} x {least}: {error}"
+        ) from None
+
+
+def _found(network: Network, input_shape: tuple[int, ...]) -> list[LayerFacts]:
     facts = _Facts(network, max(input_shape[1:], default=1))
     facts.through(network, (np.zeros((1, *input_shape), network.dtype), _Field()))
     return facts.found
+
+
+def _least_side(network: Network, shape: tuple[int, ...]) -> int | None:
+    """The side of the smallest square that the network takes, if one of this shape is smaller."""
+    if len(shape) != 3:
+        return None
+    for side in range(1, MOST_SIDE + 1):
+        try:
+            _found(network, (shape[0], side, side))
+        except ShapeError:
+            continue
+        return side if min(shape[1:]) < side else None
+    return None
 
 
 class _Facts(Tracer[tuple[Any, _Field]]):
