@@ -106,7 +106,7 @@ def set_the_stage(patch: pytest.MonkeyPatch, kept: Path) -> Stage:
 def make_stage(run: Callable[..., Any], patch: pytest.MonkeyPatch) -> None:
     """Make, in the working folder, the files that the pages take for granted."""
     patch.setitem(DATASETS, "digits", _few_digits())
-    for name in ("mnist", "first", "second"):
+    for name in ("mnist", "first", "second", "mine"):
         run("train", "--epochs", "1", "--out", f"runs/{name}", "--seed", "0")
     run("ensemble", "runs/first", "runs/second", "--out", "three.npz")
     # A class for each colour, so that something can be learnt.
