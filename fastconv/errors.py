@@ -111,7 +111,7 @@ class DivergenceError(FastconvError, ArithmeticError):
 
 
 class DataWarning(UserWarning):
-    """Training data from which little can be learned: the message says what they lack."""
+    """Data that can be used, but from which little can be learned, or which cannot be checked."""
 
 
 class DivergenceWarning(RuntimeWarning):

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         if options.image is not None:
             name, image = printable(options.image), prepare_picture(options.image, config.facts)
         title = f"feature maps of {name}: {config.model}{of}"
-        maps = partial(figures.feature_maps, ink=config.facts.fingerprint is None)
+        maps = partial(figures.feature_maps, ink=config.facts.ink)
         with use_backend(config.backend):
             if try_to_draw(say, place.features, maps, network, image, title):
                 drawn.append(place.features)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .cifar import CIFAR10_NAMES, load_cifar10
 from .digits import load_digits
 from .finish import DataSplit
+from .like_mnist import FASHION_NAMES, KMNIST_NAMES, load_fashion_mnist, load_kmnist
 from .mnist import img_dim, init_mnist, load_mnist
 from .normalization import Normalization
 from .record import ImageSet, Part
@@ -22,8 +24,11 @@ __all__ = [
     "Normalization",
     "Part",
     "init_mnist",
+    "load_cifar10",
     "load_digits",
+    "load_fashion_mnist",
     "load_images",
+    "load_kmnist",
     "load_mnist",
 ]
 
@@ -57,6 +62,9 @@ DIGIT_NAMES = tuple("0123456789")
 DATASETS = {
     "digits": Dataset(load_digits, takes_folder=False, epochs=40, label_names=DIGIT_NAMES),
     "mnist": Dataset(load_mnist, takes_folder=True, epochs=20, label_names=DIGIT_NAMES),
+    "fashion-mnist": Dataset(load_fashion_mnist, True, epochs=20, label_names=FASHION_NAMES),
+    "kmnist": Dataset(load_kmnist, True, epochs=20, label_names=KMNIST_NAMES),
+    "cifar10": Dataset(load_cifar10, True, 20, CIFAR10_NAMES, image_shape=(3, 32, 32)),
 }
 """Data sets by the name that ``--data`` takes."""
 

@@ -5,29 +5,47 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
+from typing import Any, Protocol
 
 from ..console import is_terminal
 from ..errors import DataCorrupt, DataNotFound, MissingDependency
-from .idx import IdxFile, parse_idx
 
-__all__ = ["fetch"]
+__all__ = ["Published", "fetch"]
 
 TIMEOUT = 30.0
 """Seconds without a byte after which to give up on a mirror."""
 
 
+class Published(Protocol):
+    """A file of a data set: how it is called, found, and read with all checks."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def remote(self) -> str:
+        """Its name on a mirror, and in the cache."""
+
+    def find(self, folder: Path) -> Path | None:
+        """Where it is in a folder, in any form."""
+
+    def read(self, folder: Path) -> Any:
+        """What it holds; `DataNotFound` and `DataCorrupt` if it is not there or not right."""
+
+    def parse(self, content: bytes, source: str) -> Any:
+        """What its content holds; a `DataCorrupt` if that is not right."""
+
+
 def fetch(
-    expected: IdxFile, mirrors: Sequence[str], progress: bool | None = None
-) -> tuple[bytes, NDArray[np.uint8], str]:
-    """Download ``expected.name + ".gz"``, trying the mirrors in turn.
+    expected: Published, mirrors: Sequence[str], progress: bool | None = None
+) -> tuple[bytes, Any, str]:
+    """Download a file, trying the mirrors in turn.
 
     Parameters
     ----------
-    expected : IdxFile
+    expected : Published
     mirrors : sequence of str
         Addresses that the file name is appended to.
     progress : bool, optional
@@ -38,7 +56,7 @@ def fetch(
     content : bytes
         The file as the mirror gave it.
     values : ndarray of uint8
-        What it holds, checked; see `parse_idx`.
+        What it holds, checked.
     mirror : str
         Where it came from.
 
@@ -59,12 +77,12 @@ def fetch(
     retrieve = HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=TIMEOUT)
     reasons = []
     for mirror in mirrors:
-        url = f"{mirror}{expected.name}.gz"
+        url = f"{mirror}{expected.remote}"
         buffer = BytesIO()
         try:
             retrieve(url, buffer, None)
             content = buffer.getvalue()
-            return content, parse_idx(content, expected, url), mirror
+            return content, expected.parse(content, url), mirror
         except DataCorrupt as error:
             reasons.append(str(error))
         except OSError as error:  # the base of everything that requests raises

@@ -22,18 +22,20 @@ def finish(
     flatten: bool,
     one_hot_label: bool,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Bring images (N, 28, 28) and labels (N,) to the form of the book's loader.
+    """Bring images (N, 28, 28) or (N, 3, 32, 32), and labels (N,), to the book's loader's form.
 
     Returns
     -------
     x : ndarray
-        (N, 784) if `flatten`, else (N, 1, 28, 28); float32 in [0, 1] if
+        (N, D) if `flatten`, else (N, C, H, W); float32 in [0, 1] if
         `normalize`, else uint8.
     t : ndarray of uint8
         (N,), or (N, 10) if `one_hot_label`.
     """
     n = len(images)
-    x: NDArray[Any] = images.reshape(n, -1) if flatten else images.reshape(n, 1, *images.shape[1:])
+    x: NDArray[Any] = images.reshape(n, -1) if flatten else images
+    if x.ndim == 3:
+        x = x[:, None]
     # Copies, so that what the caller gets is writable and keeps none of our arrays alive.
     x = x.astype(np.float32) if normalize else x.copy()
     if normalize:

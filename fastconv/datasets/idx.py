@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataCorrupt, DataNotFound
+from .checksum import md5_of_file, warn_of_no_checksum
 
 __all__ = ["IdxFile", "find_idx", "parse_idx"]
 
@@ -39,12 +40,32 @@ class IdxFile:
     shape : tuple of int
         Lengths of the axes.
     md5 : str
-        MD5 of the uncompressed file.
+        MD5 of the uncompressed file, or if `packed`, of the gzipped one.
+    packed : bool
+        Which of the two has a published checksum.
     """
 
     name: str
     shape: tuple[int, ...]
     md5: str
+    packed: bool = False
+
+    @property
+    def remote(self) -> str:
+        """The file's name on a mirror."""
+        return f"{self.name}.gz"
+
+    def find(self, folder: Path) -> Path | None:
+        """`find_idx`."""
+        return find_idx(folder, self.name)
+
+    def parse(self, content: bytes, source: str) -> NDArray[np.uint8]:
+        """`parse_idx`."""
+        return parse_idx(content, self, source)
+
+    def read(self, folder: Path) -> NDArray[np.uint8]:
+        """`read_idx`."""
+        return read_idx(folder, self)
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
@@ -96,6 +117,8 @@ def parse_idx(content: bytes, expected: IdxFile, source: str) -> NDArray[np.uint
     DataCorrupt
         Truncated, or of the wrong format, size or checksum.
     """
+    if expected.packed and not content.startswith(GZIP_MAGIC):
+        raise DataCorrupt(f"{source}: not a gzip file; only that has a published checksum")
     return _read(BytesIO(content), expected, source)
 
 
@@ -120,13 +143,25 @@ def _read(file: IO[bytes], expected: IdxFile, source: str) -> NDArray[np.uint8]:
         raise DataCorrupt(f"{source}: truncated: {len(content)} bytes, expected {size}")
     if len(content) > size:
         raise DataCorrupt(f"{source}: too long: more than the {size} bytes that are expected")
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    md5 = _md5_of(file, content, expected, source)
     if md5 != expected.md5:
         raise DataCorrupt(
             f"{source}: well-formed, but not the {expected.name} of this data set: "
             f"MD5 {md5}, expected {expected.md5}"
         )
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(expected.shape)
+
+
+def _md5_of(file: IO[bytes], content: bytes, expected: IdxFile, source: str) -> str:
+    """The MD5 to compare with the published one, which is of the packed or the unpacked file."""
+    if not expected.packed:
+        return hashlib.md5(content, usedforsecurity=False).hexdigest()
+    file.seek(0)
+    if file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
+        warn_of_no_checksum(source, f"{expected.name}.gz")
+        return expected.md5
+    file.seek(0)
+    return md5_of_file(file)
 
 
 def _first(file: IO[bytes], count: int, source: str) -> bytes:

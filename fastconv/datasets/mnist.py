@@ -5,20 +5,13 @@ From a folder that the caller names, else the user's cache, else the network.
 
 from __future__ import annotations
 
-import warnings
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .. import config
-from ..errors import DataCorrupt, DataNotFound, FallbackWarning
-from ..io.atomic import make_folder, replace_file
-from ..io.paths import user_path
 from .download import fetch
 from .finish import DataSplit, finish
-from .idx import IdxFile, find_idx, read_idx
+from .idx import IdxFile
+from .stored import from_cache, from_folder
 
 __all__ = ["img_dim", "img_size", "init_mnist", "load_mnist", "test_num", "train_num"]
 
@@ -82,11 +75,7 @@ def load_mnist(
         Something must be downloaded and pooch is not installed.
     """
     if data_dir is not None:
-        folder = user_path(data_dir)
-        if not folder.is_dir():
-            raise DataNotFound(f"load_mnist: the data folder {folder} does not exist")
-        _expect_all(folder)
-        arrays = [read_idx(folder, file) for file in FILES]
+        arrays = from_folder("load_mnist", FILES, data_dir)
     else:
         arrays = _from_cache(download, progress)
     x_train, t_train, x_test, t_test = arrays
@@ -102,59 +91,5 @@ def init_mnist(*, download: bool = True, progress: bool | None = None) -> None:
     _from_cache(download, progress)
 
 
-def _expect_all(folder: Path) -> None:
-    missing = [file.name for file in FILES if find_idx(folder, file.name) is None]
-    if missing:
-        raise DataNotFound(
-            f"load_mnist: {folder} lacks {', '.join(missing)} "
-            "(looked for each with and without .gz)"
-        )
-
-
-def _from_cache(download: bool, progress: bool | None) -> list[NDArray[np.uint8]]:
-    if not download:
-        folder = config.cache_dir() / "mnist"
-        _expect_all(folder)
-        return [read_idx(folder, file) for file in FILES]
-    arrays = []
-    mirrors = list(MIRRORS)
-    problem: OSError | None = None
-    for file in FILES:
-        # The cache is ours: a missing or damaged file is downloaded again.
-        with suppress(OSError, DataCorrupt):
-            arrays.append(read_idx(config.cache_dir() / "mnist", file))
-            continue
-        try:
-            content, values, mirror = fetch(file, mirrors, progress)
-        except DataNotFound as error:
-            names = ", ".join(f"{file.name}.gz" for file in FILES)
-            error.add_note(
-                f"remedy: put {names} into a folder and name it "
-                "(--data-dir FOLDER, or load_mnist(data_dir=FOLDER))"
-            )
-            raise
-        # A mirror that failed once is asked last for the remaining files.
-        mirrors.remove(mirror)
-        mirrors.insert(0, mirror)
-        try:
-            _keep(file, content)
-        except OSError as error:
-            problem = error
-        arrays.append(values)
-    if problem is not None:
-        warnings.warn(
-            f"fastconv: the downloaded MNIST cannot be kept ({problem}) and is downloaded again "
-            "next time. Set FASTCONV_CACHE_DIR to a folder that can be written.",
-            FallbackWarning,
-            stacklevel=3,
-        )
-    return arrays
-
-
-def _keep(file: IdxFile, content: bytes) -> None:
-    folder = config.cache_dir() / "mnist"
-    make_folder(folder)
-    # An unzipped file of that name would be found first, and it is missing or damaged.
-    (folder / file.name).unlink(missing_ok=True)
-    with replace_file(folder / f"{file.name}.gz") as stream:
-        stream.write(content)
+def _from_cache(download: bool, progress: bool | None) -> list[Any]:
+    return from_cache("load_mnist", "mnist", FILES, MIRRORS, download, progress, fetch)

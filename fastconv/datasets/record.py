@@ -156,6 +156,11 @@ class ImageFacts:
     fingerprint: str | None
 
     @property
+    def ink(self) -> bool:
+        """Whether the images are drawings, from 0, paper, to 1, ink, as in MNIST."""
+        return self.fingerprint is None and self.shape[0] == 1
+
+    @property
     def restore(self) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
         """What brings normalized images back to 0..1; None if they are."""
         return None if self.normalization is None else self.normalization.undo

@@ -317,7 +317,7 @@ def _as_before(options: ImageOptions, facts: ImageFacts) -> ImageOptions:
 def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
     """Read a picture (C, H, W) by the same steps as the network's training images.
 
-    A network of a named set of digits gets one digit, framed as MNIST's are.
+    A network of MNIST's kind of images gets one digit, framed as MNIST's are.
 
     Raises
     ------
@@ -327,7 +327,7 @@ def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
     from ..datasets.image_file import frame_digit, read_image
     from ..datasets.picture import read_picture
 
-    if facts.fingerprint is None:
+    if facts.ink:
         return frame_digit(read_image(path), path)
     picture = read_picture(path, facts.shape)
     return picture if facts.normalization is None else facts.normalization.apply(picture)

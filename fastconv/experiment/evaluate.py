@@ -164,7 +164,7 @@ def try_to_draw(say: Callable[[str], None], path: Path, draw: Callable[..., Any]
 def draw_mistakes(result: Evaluation, facts: ImageFacts) -> Any:
     """`figures.mistakes` for images of this kind: ink on paper, or photographs."""
     how: dict[str, Any] = {"names": result.names}
-    if facts.fingerprint is not None:
+    if not facts.ink:
         how |= {"ink": False, "restore": facts.restore}
     arguments = (result.test.images, result.labels, result.answers, result.class_names)
     return figures.mistakes(*arguments, **how)

@@ -106,7 +106,7 @@ class RunConfig:
         default=REQUIRED,
     )
     data_dir: str | None = setting(
-        "folder of the data set's files (mnist)",
+        "folder of the data set's files (all but digits)",
         "FOLDER",
         beside=_place,
         belongs_to="data",

@@ -142,8 +142,10 @@ def train_on(
         say(words)
     with _stop_on_signal(trainer, say) as caught:
         trainer.train()
-    if trainer.finite and (trainer.stopped or not folder.weights.is_file()):
+    if trainer.finite and trainer.stopped:
         _save(folder, trainer)
+    elif trainer.finite:  # a killed process may have kept the last checkpoint alone
+        _save_weights(folder, trainer)
     return _report(trainer, data, folder, config, caught, progress=progress, say=say)
 
 
@@ -303,6 +305,10 @@ def _endings(trainer: Trainer, diverged: int | None, lost: bool) -> Iterator[str
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:
     trainer.save_checkpoint(folder.checkpoint)
+    _save_weights(folder, trainer)
+
+
+def _save_weights(folder: RunFolder, trainer: Trainer) -> None:
     with trainer.final_weights():
         trainer.network.save_params(folder.weights)
 

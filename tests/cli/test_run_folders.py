@@ -357,7 +357,6 @@ def test_pictures_of_other_data_or_views_are_not_the_runs_own(whole, fastconv_co
         (["--data", "others"], []),
         (["--views", "shift=1"], []),
         (["--data", "others", "--out", "p"], [Path("p/mistakes.png"), Path("p/confusion.png")]),
-        (["--data", "others", "--out", whole], own),  # who asks for it
     ):
         drawn.clear()
         status, out, _ = fastconv_command("evaluate", whole, *words, "--json")
@@ -366,6 +365,8 @@ def test_pictures_of_other_data_or_views_are_not_the_runs_own(whole, fastconv_co
         assert json.loads(out.splitlines()[-1])["pictures"] == [str(path) for path in expected]
     _, out, _ = fastconv_command("evaluate", whole, "--data", "others")
     assert "no pictures: those in whole are of the run's own data and views" in out
+    status, _, err = fastconv_command("evaluate", whole, "--data", "others", "--out", whole)
+    assert status == 2 and "are of that run's own data and views" in err
     _, out, _ = fastconv_command("evaluate", "--help")
     assert "others need --out" in out
 
