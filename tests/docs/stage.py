@@ -58,7 +58,7 @@ class Stage:
             digest = hashlib.md5(content).hexdigest()
             files.append(IdxFile(file.name, values.shape, digest))
         self.patch.setattr(mnist, "FILES", tuple(files))
-        kept = [mnist.read_idx(Path("mnist").resolve(), file) for file in files]
+        kept = [file.read(Path("mnist").resolve()) for file in files]
         self.patch.setattr(mnist, "_from_cache", lambda *_: kept)
 
     def torch_module(self, network: Any) -> Any:
