@@ -6,13 +6,14 @@ It needs scikit-learn, the extra ``sklearn``.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ArgumentError, LabelError, MissingDependency, ShapeError
+from .errors import ArgumentError, DataWarning, LabelError, MissingDependency, ShapeError
 from .functions import softmax
 from .geometry import as_int
 from .models import make_model
@@ -299,28 +300,31 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             sample_weight = np.asarray(sample_weight)
         augment = self.augment
         stops = whole and self.early_stopping
-        trainer = Trainer(
-            self.network_,
-            images,
-            labels,
-            images[:0],
-            labels[:0],
-            epochs,
-            min(as_int("fit", "batch_size", self.batch_size, 1), len(labels)),
-            self._optimizer,
-            evaluate_sample_num_per_epoch=0,
-            verbose=False,
-            seed=self._random.randint(2**31 - 1),
-            augment=Augmentation.parse(augment) if isinstance(augment, str) else augment,
-            evaluate="end",
-            callbacks=self.callbacks or (),
-            progress=self.verbose,
-            label_smoothing=self.label_smoothing,
-            validation=self.validation_fraction if stops else None,
-            early_stopping=self.n_iter_no_change if stops else None,
-            class_weight=self._class_weight(),
-            sample_weight=sample_weight,
-        )
+        with warnings.catch_warnings():
+            # A single class is no surprise here, and sample weights may be what balances several.
+            warnings.simplefilter("ignore", DataWarning)
+            trainer = Trainer(
+                self.network_,
+                images,
+                labels,
+                images[:0],
+                labels[:0],
+                epochs,
+                min(as_int("fit", "batch_size", self.batch_size, 1), len(labels)),
+                self._optimizer,
+                evaluate_sample_num_per_epoch=0,
+                verbose=False,
+                seed=self._random.randint(2**31 - 1),
+                augment=Augmentation.parse(augment) if isinstance(augment, str) else augment,
+                evaluate="end",
+                callbacks=self.callbacks or (),
+                progress=self.verbose,
+                label_smoothing=self.label_smoothing,
+                validation=self.validation_fraction if stops else None,
+                early_stopping=self.n_iter_no_change if stops else None,
+                class_weight=self._class_weight(),
+                sample_weight=sample_weight,
+            )
         schedule = self.schedule if whole else "constant"
         trainer.lr_schedule = make_schedule(schedule, self._optimizer.lr, trainer.max_iter)
         trainer.train()

@@ -44,6 +44,7 @@ SAMPLES = {
     "weight_decay": (1, 1.0),
     "label_smoothing": (0.125, 0.125),
     "class_weight": ("balanced", "balanced"),
+    "balanced": (True, True),
     "clip_norm": (5, 5.0),
     "ema": (0.9, 0.9),
     "swa": (2, 2),
