@@ -301,8 +301,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         augment = self.augment
         stops = whole and self.early_stopping
         with warnings.catch_warnings():
-            # A single class is no surprise here, and sample weights may be what balances several.
-            warnings.simplefilter("ignore", DataWarning)
+            if not whole:  # a part need not have samples of all classes
+                warnings.simplefilter("ignore", DataWarning)
             trainer = Trainer(
                 self.network_,
                 images,

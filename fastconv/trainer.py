@@ -271,8 +271,9 @@ class Trainer(Checkpoints):
             parts["validation"] = self.validation.x
         for name, x in parts.items():
             yield from remarks_on_numbers(name, x)
-        if isinstance(self._last_layer, SoftmaxWithLoss) and not self._batches.balanced:
-            yield from remarks_on_classes(self.t_train, "balanced=True")
+        evened = self._batches.balanced or self._batches.weights is not None
+        if isinstance(self._last_layer, SoftmaxWithLoss) and not evened:
+            yield from remarks_on_classes(self.t_train, "balanced=True, or class_weight='balanced'")
 
     # ---- the run ------------------------------------------------------------------
 

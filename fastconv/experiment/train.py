@@ -286,9 +286,9 @@ def _remarks(data: ImageSet, config: RunConfig) -> Iterator[str]:
     for name, part in parts.items():
         if part is not None:
             yield from remarks_on_numbers(name, part.images)
-    if not config.balanced:
-        names = data.class_names
-        yield from remarks_on_classes(data.train.labels, "--balanced", lambda k: repr(names[k]))
+    if not config.balanced and config.class_weight is None:
+        names, remedy = data.class_names, "--balanced, or --class-weight balanced"
+        yield from remarks_on_classes(data.train.labels, remedy, lambda k: repr(names[k]))
 
 
 def _endings(trainer: Trainer, diverged: int | None, lost: bool) -> Iterator[str]:

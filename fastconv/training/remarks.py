@@ -55,7 +55,7 @@ def remarks_on_classes(
     t : array
         Class indices (N,) or one-hot (N, classes).
     remedy : str
-        How to draw from all classes equally often.
+        How to let all classes count equally.
     named : callable
         What to call the class of an index.
     """
@@ -72,5 +72,5 @@ def remarks_on_classes(
         yield (
             f"classes of very different sizes: {named(classes[large])} has {counts[large]:,} "
             f"training samples, {named(classes[small])} has {counts[small]:,}; a network reads "
-            f"the small ones badly, unless all are drawn equally often: {remedy}"
+            f"the small ones badly, unless they count as much as the large ones: {remedy}"
         )

@@ -197,7 +197,7 @@ def test_classes_that_are_alone_or_uneven(one_hot):
     assert said(0, 7)[0].startswith("all 7 training samples are of one class, class 1: a network")
     (uneven,) = said(30, 3, 8)
     assert "class 0 has 30 training samples, class 1 has 3" in uneven
-    assert uneven.endswith("unless all are drawn equally often: so")
+    assert uneven.endswith("unless they count as much as the large ones: so")
 
 
 def test_a_trainer_says_it_before_training():
@@ -207,6 +207,7 @@ def test_a_trainer_says_it_before_training():
         Trainer(network, x, t, x, t, verbose=False)
     assert [warning.filename for warning in told] == [__file__]
     Trainer(network, x, t, x, t, verbose=False, balanced=True)
+    Trainer(network, x, t, x, t, verbose=False, class_weight="balanced")
     with pytest.warns(DataWarning, match="all 20 training samples are of one class, class 0"):
         Trainer(network, x[:20], t[:20], x, t, verbose=False)
     spoilt = x.copy()
@@ -226,6 +227,8 @@ def test_the_command_says_it_with_the_classes_names(photos, fastconv_command):
     assert status == 0
     assert "'a' has 32 training samples, 'c' has 2" in out and "--balanced" in out
     assert "warning" not in err
+    status, out, _ = fastconv_command(*train, "--class-weight", "balanced", "--out", "weighted")
+    assert status == 0 and "very different sizes" not in out
     status, out, _ = fastconv_command(*train, "--balanced", "--out", "even")
     assert status == 0
     assert "very different sizes" not in out and "classes drawn equally often" in out
