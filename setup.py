@@ -8,10 +8,12 @@ FASTCONV_REQUIRE_EXTENSION=1 in the environment, such a failure is an error inst
 from __future__ import annotations
 
 import os
-import platform
+import runpy
+import subprocess
 import threading
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import Any
 
 import Cython
 import numpy
@@ -24,12 +26,11 @@ from setuptools.modified import newer_group
 PACKAGE = "fastconv.backends._cython"
 SOURCE = Path("fastconv/backends/_cython")
 REASON_FILE = "_build_reason.txt"
+BUILD = runpy.run_path(str(SOURCE / "__init__.py"))
 
-ISA_FLAGS: dict[str, list[str]] = {"baseline": []}
-if platform.machine() in ("x86_64", "AMD64"):
-    avx2 = ["-mavx2", "-mfma"]
-    avx512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-    ISA_FLAGS |= {"avx2": avx2, "avx512": avx2 + avx512}
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+ISA_FLAGS = {"baseline": [], "avx2": AVX2, "avx512": AVX512}
 
 KERNEL_FLAGS = [
     "-O3",
@@ -66,6 +67,16 @@ def translated(ext: Extension) -> list[str]:
     return cythonize([ext], compiler_directives=DIRECTIVES, force=True)[0].sources
 
 
+def targets_x86_64(compiler: Any) -> bool:
+    """Whether this compiler, with its flags, compiles for x86-64, whatever machine it runs on."""
+    command = [*getattr(compiler, "compiler_so", ["cl"]), "-dM", "-E", "-x", "c", os.devnull]
+    try:
+        macros = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, CalledProcessError):
+        return False
+    return "__x86_64__" in macros
+
+
 class BuildKernels(build_ext):
     """Builds the extensions side by side, and goes on without those that fail."""
 
@@ -78,7 +89,17 @@ class BuildKernels(build_ext):
 
     def run(self) -> None:
         super().run()
-        self.record((SOURCE if self.inplace else Path(self.build_lib, SOURCE)) / REASON_FILE)
+        place = SOURCE if self.inplace else Path(self.build_lib, SOURCE)
+        place.mkdir(parents=True, exist_ok=True)
+        digest = BUILD["source_digest"](SOURCE)
+        (place / BUILD["BUILT_FROM"]).write_text(digest + "\n", encoding="utf-8")
+        self.record(place / REASON_FILE)
+
+    def build_extensions(self) -> None:
+        if not targets_x86_64(self.compiler):
+            wide = [f"{PACKAGE}.kernels_{isa}" for isa in ISA_FLAGS if isa != "baseline"]
+            self.extensions = [ext for ext in self.extensions if ext.name not in wide]
+        super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
         with self.cython_lock:
@@ -108,7 +129,6 @@ class BuildKernels(build_ext):
         names = ", ".join(sorted(name.rpartition(".")[2] for name in self.failures))
         reason = f"not compiled at installation: {names} ({min(self.failures.values())})"
         print(f"fastconv: Cython kernels {reason}. The NumPy and Numba backends are not affected.")
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(reason + "\n", encoding="utf-8")
 
 

@@ -84,7 +84,7 @@ BACKEND_ROOMS = {
     "shared": {"table"},
     "numpy": {"short", "table"},
     "numba": {"short", "table", "algorithms", "shared", "calls", "_numba"},
-    "cython": {"short", "table", "algorithms", "shared", "calls"},
+    "cython": {"short", "table", "algorithms", "shared", "calls", "_cython"},
     "_numba": {"table", "algorithms", "shared"},
     "_cython": set(),
 }

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from ...errors import ArgumentError, BackendUnavailable
+from .. import _cython
+from .._cython import BUILT_FROM, source_digest
 from ..shared import work
 from ..shared.work import ISA_LEVELS
 from ..short import Short
@@ -32,11 +35,11 @@ from .updates import UpdateKernels
 
 __all__ = ["CythonBackend", "create"]
 
-COMPILED = f"{__package__.rpartition('.')[0]}._cython"
-"""The package of the compiled kernels."""
+HERE = Path(_cython.__file__).parent
+"""The folder of the compiled kernels, or of their sources, if this is a checkout."""
 
-BUILD_REASON = Path(__file__).parents[1] / "_cython" / "_build_reason.txt"
-"""The file where the build notes what it could not compile, and why; see setup.py."""
+BUILD_REASON = "_build_reason.txt"
+"""The file there where the build notes what it could not compile, and why; see setup.py."""
 
 REMEDY = (
     "install a C++ compiler (gcc or clang) and reinstall fastconv with "
@@ -63,10 +66,11 @@ def create(max_isa: str | None = None) -> CythonBackend:
         raise ArgumentError(
             f"cython: max_isa must be one of {', '.join(ISA_LEVELS)}, got {max_isa!r}"
         )
+    elsewhere = _built_elsewhere()
     try:
         cpu = _extension("cpu")
     except ImportError as error:
-        raise BackendUnavailable(_missing(error)) from error
+        raise BackendUnavailable(_missing(error, elsewhere)) from error
     allowed = ISA_LEVELS if max_isa is None else ISA_LEVELS[: ISA_LEVELS.index(max_isa) + 1]
     runs = cpu.supported()
     passed = [] if len(allowed) == len(ISA_LEVELS) else [f"clamped to {max_isa}"]
@@ -82,18 +86,49 @@ def create(max_isa: str | None = None) -> CythonBackend:
             passed.append(f"no build for {isa} ({error})")
             continue
         return CythonBackend(kernels, isa, "; ".join(passed) or "the widest there is")
-    raise BackendUnavailable(_missing(failure)) from failure
+    raise BackendUnavailable(_missing(failure, elsewhere)) from failure
 
 
 def _extension(name: str) -> ModuleType:
-    return importlib.import_module(f"{COMPILED}.{name}")
+    return importlib.import_module(f"{_cython.__name__}.{name}")
 
 
-def _missing(error: ImportError | None) -> str:
-    """Why there are no kernels: the build's note, else the import error."""
+def _built_elsewhere() -> str:
+    """In a checkout that has no kernels of its own: find those of the fastconv that it hides.
+
+    Python started in the checkout's folder finds fastconv there, before the one that is installed.
+    If the latter's kernels were built from the sources that are here, they are loaded from where
+    they are. Else returns the reason, and what to do about it.
+    """
+    if (digest := source_digest(HERE)) is None or (HERE / BUILT_FROM).exists():
+        return ""
+    root = HERE.parents[2]
+    reason = (
+        f"{root} is a checkout whose kernels are not built, and no fastconv is installed beside it"
+    )
+    for entry in sys.path:
+        place = Path(entry or ".", *HERE.parts[-3:])
+        try:
+            built_from = (place / BUILT_FROM).read_text(encoding="utf-8").strip()
+        except OSError:
+            continue
+        if built_from == digest:
+            _cython.__path__.append(str(place))
+            return ""
+        reason = (
+            f"{root} is a checkout whose kernels are not built, and those of the fastconv "
+            f"installed in {entry} are of other sources"
+        )
+    return f"{reason}. Remedy: pip install -e . in the checkout, or start Python elsewhere"
+
+
+def _missing(error: ImportError | None, elsewhere: str) -> str:
+    """Why there are no kernels: the build's note, what a checkout lacks, or the import error."""
     try:
-        reason = BUILD_REASON.read_text(encoding="utf-8").strip().replace("\n", "; ")
+        reason = (HERE / BUILD_REASON).read_text(encoding="utf-8").strip().replace("\n", "; ")
     except FileNotFoundError:
+        if elsewhere:
+            return f"cython: {elsewhere}."
         reason = f"the compiled kernels are missing ({error})"
     return f"cython: {reason}. Remedy: {REMEDY}."
 
@@ -161,6 +196,7 @@ class CythonBackend(
             "threading": "own threads, which spin briefly, then sleep",
             "threads": str(self._threads),
             "compiler": facts["compiler"],
+            "compiled kernels": str(Path(self._kernels.__file__ or "").parent),
         }
 
 

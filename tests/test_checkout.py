@@ -1,0 +1,95 @@
+"""Python started in a checkout finds its sources before the fastconv that is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastconv import selection
+from fastconv.backends._cython import BUILT_FROM, source_digest
+
+from .conftest import CHECKOUT
+
+KERNELS = Path("fastconv/backends/_cython")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkout without kernels, and a folder of installed packages with a fastconv's."""
+    if not (CHECKOUT / KERNELS / "kernels.pyx").is_file():
+        pytest.skip("no sources of the kernels here")
+    built = selection.list_backends()["cython"]
+    if not built:
+        pytest.skip(built.reason)
+    checkout, installed = (tmp_path_factory.mktemp(name) for name in ("checkout", "installed"))
+    compiled = shutil.ignore_patterns("*.so", "*.pyd", "_*.txt", "__pycache__")
+    shutil.copytree(CHECKOUT / "fastconv", checkout / "fastconv", ignore=compiled)
+    folder = Path(selection.registry().load("cython").describe()["compiled kernels"])
+    (installed / KERNELS).mkdir(parents=True)
+    for name in folder.iterdir():
+        if name.suffix in (".so", ".pyd"):
+            (installed / KERNELS / name.name).symlink_to(name)
+    return checkout, installed
+
+
+def started(checkout: Path, installed: Path, code: str) -> str:
+    """What Python prints that is started in the checkout; warnings are errors."""
+    got = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
+        env=os.environ | {"PYTHONPATH": str(installed), "FASTCONV_BACKEND": "auto"},
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
+    return got.stdout + got.stderr
+
+
+def test_kernels_of_the_same_sources_are_loaded_where_they_are_installed(places):
+    checkout, installed = places
+    digest = source_digest(checkout / KERNELS)
+    (installed / KERNELS / BUILT_FROM).write_text(f"{digest}\n")
+    code = (
+        "import fastconv; from fastconv import selection; print(fastconv.__file__);"
+        "print(fastconv.get_backend(), selection.registry().load('cython').describe())"
+    )
+    package, said = started(checkout, installed, code).splitlines()
+    assert Path(package) == checkout / "fastconv/__init__.py"
+    assert said.startswith("cython {") and str(installed / KERNELS) in said
+
+
+@pytest.mark.parametrize(
+    ("note", "reason"),
+    [
+        ("0" * 64, "those of the fastconv installed in {installed} are of other sources"),
+        (None, "no fastconv is installed beside it"),
+    ],
+    ids=["other sources", "none installed"],
+)
+def test_other_kernels_are_not_loaded_and_the_remedy_is_said(places, note, reason):
+    checkout, installed = places
+    (installed / KERNELS / BUILT_FROM).unlink(missing_ok=True)
+    if note is not None:
+        (installed / KERNELS / BUILT_FROM).write_text(note)
+    said = started(checkout, installed, "import fastconv; fastconv.set_backend('cython')")
+    assert f"{checkout} is a checkout whose kernels are not built, and " in said
+    assert reason.format(installed=installed) in said
+    assert "Remedy: pip install -e . in the checkout, or start Python elsewhere" in said
+
+
+def test_the_digest_is_that_of_the_text_of_the_sources(tmp_path):
+    assert source_digest(tmp_path) is None
+    (tmp_path / "a.pxi").write_bytes(b"x\n")
+    (tmp_path / "a.so").write_bytes(b"y")
+    first = source_digest(tmp_path)
+    (tmp_path / "a.so").write_bytes(b"z")
+    (tmp_path / "a.pxi").write_bytes(b"x\r\n")
+    assert source_digest(tmp_path) == first
+    (tmp_path / "a.pxi").write_bytes(b"z\n")
+    assert source_digest(tmp_path) != first
+    (tmp_path / "a.pxi").rename(tmp_path / "b.pxi")
+    assert source_digest(tmp_path) != first
