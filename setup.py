@@ -67,14 +67,13 @@ def translated(ext: Extension) -> list[str]:
     return cythonize([ext], compiler_directives=DIRECTIVES, force=True)[0].sources
 
 
-def targets_x86_64(compiler: Any) -> bool:
-    """Whether this compiler, with its flags, compiles for x86-64, whatever machine it runs on."""
+def predefined(compiler: Any) -> str:
+    """The macros of what this compiler compiles for, whatever machine it runs on; of MSVC none."""
     command = [*getattr(compiler, "compiler_so", ["cl"]), "-dM", "-E", "-x", "c", os.devnull]
     try:
-        macros = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, CalledProcessError):
-        return False
-    return "__x86_64__" in macros
+        return ""
 
 
 class BuildKernels(build_ext):
@@ -96,9 +95,13 @@ class BuildKernels(build_ext):
         self.record(place / REASON_FILE)
 
     def build_extensions(self) -> None:
-        if not targets_x86_64(self.compiler):
+        target = predefined(self.compiler)
+        if "__x86_64__" not in target:
             wide = [f"{PACKAGE}.kernels_{isa}" for isa in ISA_FLAGS if isa != "baseline"]
             self.extensions = [ext for ext in self.extensions if ext.name not in wide]
+        if "__ELF__" in target and not self.inplace:  # a profile of a checkout names functions
+            for ext in self.extensions:
+                ext.extra_link_args.append("-s")
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
