@@ -34,6 +34,7 @@ from fastconv.errors import (
 )
 from fastconv.io import load_params, save_params
 from fastconv.io.arrays import save_arrays
+from fastconv.io.safetensors_file import load_safetensors
 from fastconv.layers import Affine
 from fastconv.network import Network
 
@@ -398,12 +399,48 @@ def test_what_does_not_read_back_replaces_nothing(tmp_path, monkeypatch, safeten
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-def test_bfloat16_is_refused_with_the_remedy(tmp_path):
+def a_safetensors(path, dtype: str, data: bytes) -> None:
+    header = b'{"W1":{"dtype":"%s","shape":[2,1],"data_offsets":[0,%d]}}' % (
+        dtype.encode(),
+        len(data),
+    )
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def test_bfloat16_becomes_float32_with_the_same_values(tmp_path):
+    """The bits of -2.5 are 1 10000000 0100000; those of the largest 0 11111110 1111111."""
     pytest.importorskip("safetensors", reason="the package safetensors is not installed")
-    header = b'{"W1":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
-    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
-    with pytest.raises(DTypeError, match=r"holds BF16 numbers.*write them as F32 first"):
+    a_safetensors(tmp_path / "w.safetensors", "BF16", struct.pack("<HH", 0xC020, 0x7F7F))
+    (weights,) = load_params(tmp_path / "w.safetensors").values()
+    assert weights.dtype == np.float32 and weights.shape == (2, 1)
+    assert weights.ravel().tolist() == [-2.5, 255 * 2.0**120]
+    weights[0] = 1  # it is the caller's
+
+
+def test_bfloat16_needs_room_for_float32(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors", reason="the package safetensors is not installed")
+    path = tmp_path / "w.safetensors"
+    a_safetensors(path, "BF16", struct.pack("<HH", 0, 0))
+    monkeypatch.setattr("fastconv.io.safetensors_file.read_whole", Path.read_bytes)
+    monkeypatch.setattr("fastconv.memory.available_memory", lambda: 10)
+    with pytest.raises(ArgumentError, match="bfloat16 numbers as float32 take"):
+        load_params(path)
+
+
+def test_numbers_that_numpy_lacks_are_refused_with_the_remedy(tmp_path):
+    pytest.importorskip("safetensors", reason="the package safetensors is not installed")
+    a_safetensors(tmp_path / "w.safetensors", "F8_E4M3", b"\0\0")
+    with pytest.raises(DTypeError, match=r"holds F8_E4M3 numbers.*write them as F32 first"):
         load_params(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u1", "?"])
+def test_every_type_that_others_write_is_read(tmp_path, safetensors_numpy, dtype):
+    values = {"W1": np.arange(6).reshape(2, 3).astype(dtype)}
+    safetensors_numpy.save_file(values, tmp_path / "w.safetensors")
+    read = load_safetensors(tmp_path / "w.safetensors")["W1"]
+    assert read.dtype == values["W1"].dtype
+    np.testing.assert_array_equal(read, values["W1"])
 
 
 def test_a_safetensors_header_that_lies(tmp_path):

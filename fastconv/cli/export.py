@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from .. import selection
 from ..datasets.mnist import img_dim
 from ..errors import ArgumentError, ShapeError, WeightsError
-from ..experiment.folder import RunFolder
-from ..experiment.networks import load_network
+from ..experiment.exported import as_metadata
+from ..experiment.trained import read_trained
 from ..io import export_onnx, load_params
 from ..models import DeepConvNet
 from ..models.deep_convnet import CONV_16, CONV_32, CONV_32_PAD_2, CONV_64
-from ..models.ensemble import is_ensemble_file
+from ..models.ensemble import Ensemble, is_ensemble_file
 from ..network import Network
+from ..network.views import View
 from .options import add_common
 from .output import print_json, teller
 
@@ -27,12 +26,20 @@ def add_parser(commands: Any) -> None:
     """The command and its options."""
     parser = commands.add_parser(
         "export",
-        help="write a trained network as an ONNX model",
-        description="Write a trained network as an ONNX model, in float32, for any batch size.",
+        help="write a trained network or ensemble as an ONNX model",
+        description=(
+            "Write a trained network as an ONNX model, in float32, for any batch size. An\n"
+            "ensemble, or a run with views, becomes one model that answers as fastconv predict\n"
+            "does."
+        ),
         epilog="example:\n  fastconv export runs/mnist model.onnx",
     )
     add = parser.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help="a run folder, or a file of DeepConvNet's weights")
+    add(
+        "run",
+        metavar="RUN_OR_WEIGHTS",
+        help="a run folder, an ensemble's file, or DeepConvNet's weights",
+    )
     add("target", metavar="MODEL", help="the .onnx file to write")
     add("--softmax", action="store_true", help="end with the softmax: probabilities, not scores")
     add_common(parser, backend=False)
@@ -41,10 +48,11 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the ONNX model; return the exit status."""
     source, target = Path(options.run), Path(options.target)
-    network, model, shape = _trained(source)
+    network, model, shape, metadata = _trained(source)
     fixed = all(isinstance(length, int) for length in shape)
+    input_shape = tuple(shape) if fixed else None
     export_onnx(
-        network, target, input_shape=tuple(shape) if fixed else None, softmax=options.softmax
+        network, target, input_shape=input_shape, softmax=options.softmax, metadata=metadata
     )
     lengths = ", ".join(["N", *map(str, shape)])
     teller(options)(f"{target}: {model}, float32, input ({lengths})")
@@ -53,31 +61,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _trained(source: Path) -> tuple[Network, str, list[Any]]:
-    """The network, its model's name, and the shape of its images, with names for open lengths.
+def _trained(source: Path) -> tuple[Network | Ensemble, str, list[Any], dict[str, str]]:
+    """The network, its model's name, the shape of its images, and what is known about them.
 
     A run folder names its network; weights alone are taken for a DeepConvNet, whose sizes their
-    shapes tell.
+    shapes tell, with names for the lengths of its images.
     """
-    if source.is_dir():
-        folder = RunFolder(source)
-        config = dataclasses.replace(folder.read_config(), backend=selection.resolve(None))
-        if config.members is not None:
-            raise ArgumentError(
-                f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
-                f"member's run, such as {folder.member(1).path}"
-            )
-        return load_network(config, folder.weights), config.model, list(config.facts.shape)
+    if source.is_dir() or is_ensemble_file(source):
+        config, ensemble, _ = read_trained(str(source), {}, tests=False)
+        alone = len(ensemble.members) == 1 and ensemble.views == (View(),)
+        network = ensemble.members[0] if alone else ensemble
+        model = ", ".join(config.members or (config.model,))
+        return network, model, list(config.facts.shape), as_metadata(config.facts)
     if not source.exists():
         raise ArgumentError(f"{source} does not exist: expected a run folder or a weights file")
-    if is_ensemble_file(source):
-        raise ArgumentError(
-            f"{source}: an ensemble; an ONNX model is of one network: name the folder of one "
-            "member's run"
-        )
     params = load_params(source)
     network = _deep_convnet(params, str(source))
-    return network, "deepconvnet", [params["W1"].shape[1], "height", "width"]
+    return network, "deepconvnet", [params["W1"].shape[1], "height", "width"], {}
 
 
 def _deep_convnet(params: dict[str, Any], source: str) -> Network:

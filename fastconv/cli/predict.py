@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .. import config as process
 from .. import selection
-from ..datasets.record import printable
-from ..errors import DataCorrupt, DataNotFound
+from ..datasets.record import ImageFacts, printable
+from ..errors import ArgumentError, DataCorrupt, DataNotFound
 from ..experiment.data import prepare_picture
+from ..experiment.exported import read_exported
+from ..experiment.settings import SETTINGS
 from ..experiment.trained import read_trained
+from ..network.prepared import CHOOSERS
 from .options import RUN_HELP, add_algorithms, add_common, add_settings, given_fields
 from .output import complain, how, one_line, print_json, teller
 
@@ -31,16 +38,17 @@ def add_parser(commands: Any) -> None:
             "Say what each image file shows. A network of digits reads one digit from a PNG or\n"
             "JPEG file: dark on light or light on dark, of any size; it is scaled and centred\n"
             "as MNIST's images are. A network that was trained on your own images gets these\n"
-            "in the same way."
+            "in the same way. A .onnx file that fastconv export wrote is run by ONNX Runtime."
         ),
         epilog=(
             "examples:\n"
             "  fastconv predict runs/mnist three.png seven.jpg\n"
-            "  fastconv predict runs/photos new/*.jpg"
+            "  fastconv predict runs/photos new/*.jpg\n"
+            "  fastconv predict photos.onnx new/*.jpg"
         ),
     )
     add = parser.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help=RUN_HELP)
+    add("run", metavar="RUN_OR_WEIGHTS", help=f"{RUN_HELP}; or a .onnx")
     add("images", metavar="IMAGE", nargs="+", help="image files")
     add_settings(parser, "views", "model")
     add_algorithms(parser)
@@ -50,13 +58,10 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Let a trained network read pictures; return the exit status."""
     say = teller(options)
-    config, ensemble, _ = read_trained(options.run, given_fields(options), tests=False)
-    facts = config.facts
+    read = _exported if Path(options.run).suffix == ".onnx" else _trained
+    facts, probabilities_of, account = read(options)
     names = facts.class_names
     predictions: list[dict[str, Any]] = []
-    with selection.use_backend(config.backend):
-        shape = (1, *facts.shape)
-        ensemble = ensemble.prepare(shape, copy=False, algorithms=options.algorithms)
     for path in options.images:
         try:
             image = prepare_picture(path, facts)
@@ -64,8 +69,7 @@ def run(options: argparse.Namespace) -> int:
             complain("predict", one_line(error))
             predictions.append({"file": path, "error": str(error)})
             continue
-        with selection.use_backend(config.backend):
-            shares = ensemble.probabilities(image[None])[0]
+        shares = probabilities_of(image[None])[0]
         label = names[int(shares.argmax())]
         probabilities = dict(zip(names, shares.tolist(), strict=True))
         predictions.append({"file": path, "label": label, "probabilities": probabilities})
@@ -74,5 +78,37 @@ def run(options: argparse.Namespace) -> int:
         shown = np.argsort(-shares)[:FEW_SHARES] if many else np.arange(len(names))
         say("   " + "".join(f"  {names[i]}: {100 * shares[i]:.2f} %" for i in shown))
     if options.json:
-        print_json({"predictions": predictions} | how(config))
+        print_json({"predictions": predictions} | account)
     return 1 if any("error" in prediction for prediction in predictions) else 0
+
+
+Predictor = tuple[ImageFacts, Callable[[NDArray[Any]], NDArray[Any]], dict[str, Any]]
+"""How to read pictures, what gives their probabilities, and what ``--json`` says about it."""
+
+
+def _trained(options: argparse.Namespace) -> Predictor:
+    """A run, an ensemble or weights."""
+    config, ensemble, _ = read_trained(options.run, given_fields(options), tests=False)
+    shape = (1, *config.facts.shape)
+    with selection.use_backend(config.backend):
+        ensemble = ensemble.prepare(shape, copy=False, algorithms=options.algorithms)
+
+    def probabilities_of(images: NDArray[Any]) -> NDArray[Any]:
+        with selection.use_backend(config.backend):
+            return ensemble.probabilities(images)
+
+    return config.facts, probabilities_of, how(config)
+
+
+def _exported(options: argparse.Namespace) -> Predictor:
+    """An ONNX model that ``fastconv export`` wrote; its views are inside."""
+    given = given_fields(options)
+    ours = [SETTINGS[name].option for name in given if name != "threads"]
+    if ours or options.algorithms != CHOOSERS[0]:
+        raise ArgumentError(
+            f"{', '.join(ours) or '--algorithms'}: for networks that fastconv runs; "
+            f"{options.run} is run by ONNX Runtime as it is"
+        )
+    threads = given.get("threads", process.get_num_threads())
+    facts, model = read_exported(options.run, threads)
+    return facts, model.probabilities, {"backend": model.runtime, "threads": threads}

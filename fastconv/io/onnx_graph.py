@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,6 @@ class Graph:
     Parameters
     ----------
     onnx : module
-    network : Network, or an object with ``layers``
-        A Network says what its layers and arrays are called.
 
     Attributes
     ----------
@@ -45,22 +43,25 @@ class Graph:
         Whether arrays have PyTorch's names, and affine weights PyTorch's order of axes.
     """
 
-    def __init__(self, onnx: Any, network: Any) -> None:
+    def __init__(self, onnx: Any) -> None:
         self.onnx = onnx
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self.layer = "input"
         self.shape: Shape = ()
-        self.dotted = getattr(network, "dotted", False)
-        self.numbered = 0
-        arrays = network.named_arrays() if hasattr(network, "named_arrays") else ()
-        self.array_names = {(id(layer), name): key for key, layer, name in arrays}
 
     def begin(self, shape: Shape) -> None:
         """Start from the input."""
         self.shape = shape
         self.inputs = [self.described("input", shape)]
         self.end = "input"
+
+    def enter(self, network: Any, prefix: str = "") -> None:
+        """Begin with the layers of a network; a Network says what its arrays are called."""
+        self.dotted = getattr(network, "dotted", False)
+        self.prefix, self.numbered = prefix, 0
+        arrays = network.named_arrays() if hasattr(network, "named_arrays") else ()
+        self.array_names = {(id(layer), name): key for key, layer, name in arrays}
 
     def described(self, name: str, shape: Shape) -> Any:
         """Describe an input or output of the graph, whose first axis is the batch."""
@@ -100,12 +101,17 @@ class Graph:
             key = self.array_names.get((id(layer), name), f"{name}{self.numbered}")
             values = np.asarray(getattr(layer, name))
             turned = self.dotted and values.ndim == 2
-            found.append(self.constant(key, values.T if turned else values))
+            found.append(self.constant(self.prefix + key, values.T if turned else values))
         return found
 
     def add(self, operator: str, *operands: str, **settings: Any) -> str:
         """Add an operator on the last one's output, and return the name of its output."""
         return self.join(operator, self.end, *operands, **settings)
+
+    def pad(self, before: list[int], after: list[int]) -> str:
+        """Add zeros before and after the last output, along each axis."""
+        # The mode is ONNX's default, which pnnx needs to be told.
+        return self.add("Pad", self.whole_numbers("pads", before + after), mode="constant")
 
     def join(self, operator: str, *operands: str, **settings: Any) -> str:
         """Add an operator on these operands alone, and return the name of its output."""
@@ -115,19 +121,21 @@ class Graph:
         )
         return self.end
 
-    def finish(self, output: str, name: str) -> Any:
+    def finish(self, output: str, name: str, metadata: Mapping[str, str]) -> Any:
         """Return the model, whose output is that of the last operator."""
         helper = self.onnx.helper
         self.nodes.append(helper.make_node("Identity", [self.end], [output], name=output))
         outputs, constants = [self.described(output, self.shape)], list(self.constants.values())
         graph = helper.make_graph(self.nodes, name, self.inputs, outputs, constants)
-        return helper.make_model(
+        model = helper.make_model(
             graph,
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET)],
             producer_name="fastconv",
             producer_version=__version__,
         )
+        helper.set_model_props(model, dict(metadata))
+        return model
 
     def expect_images(self) -> None:
         """Raise `ShapeError` unless a sample is an image."""

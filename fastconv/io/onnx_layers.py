@@ -94,25 +94,36 @@ def _pooling(graph: Graph, layer: Pooling) -> None:
 
 
 def _average_pooling(graph: Graph, layer: AveragePooling) -> None:
-    _add_pooling(graph, "AveragePool", layer, count_include_pad=int(layer.count_padding))
+    _add_pooling(graph, "AveragePool", layer, counts=layer.count_padding)
 
 
 def _add_pooling(
-    graph: Graph, operator: str, layer: Pooling | AveragePooling, **settings: int
+    graph: Graph, operator: str, layer: Pooling | AveragePooling, counts: bool | None = None
 ) -> None:
+    """Add max pooling, or average pooling that counts the padding or not.
+
+    Runtimes differ in whether a window that hangs over the padded image is divided by all of its
+    places. So in ceil mode no padding is counted; an operator of its own adds it to the image.
+    """
     graph.expect_images()
     height, width = int(layer.pool_h), int(layer.pool_w)
     stride, pad = int(layer.stride), int(layer.pad)
     size = _windows(graph, height, width, stride, pad, ceil_mode=layer.ceil_mode)
     axes = zip(graph.shape[1:], (height, width), size, strict=True)
     ends = [_end_pad(graph, *axis, stride, pad) if layer.ceil_mode else pad for axis in axes]
+    pads = [pad, pad, *ends]
+    known = all(isinstance(length, int) for length in graph.shape[1:])
+    if counts and layer.ceil_mode and (known or not pad):
+        if pad:
+            graph.pad([0, 0, pad, pad], [0, 0, *ends])
+        pads, counts = [0] * 4, False
     graph.add(
         operator,
         kernel_shape=[height, width],
         strides=[stride, stride],
-        pads=[pad, pad, *ends],
+        pads=pads,
         ceil_mode=int(layer.ceil_mode),
-        **settings,
+        **({} if counts is None else {"count_include_pad": int(counts)}),
     )
     graph.shape = (graph.shape[0], *size)
 
@@ -194,11 +205,8 @@ def _subsampling(graph: Graph, layer: Subsampling) -> None:
     graph.expect_images()
     stride, more = layer.stride, layer.more_channels
     channels, *size = graph.shape
-    if stride > 1:
-        # Rows and columns from the first to beyond the last, by steps.
-        limits = [("starts", [0, 0]), ("ends", [np.iinfo(np.int64).max] * 2)]
-        steps = [*limits, ("axes", [2, 3]), ("steps", [stride, stride])]
-        graph.add("Slice", *(graph.whole_numbers(name, values) for name, values in steps))
+    if stride > 1:  # windows of one pixel: fewer runtimes have Slice with steps
+        graph.add("MaxPool", kernel_shape=[1, 1], strides=[stride, stride])
         number = len(graph.nodes)
         size = [
             f"{axis}_{number}" if isinstance(length, str) else -(-length // stride)
@@ -206,8 +214,7 @@ def _subsampling(graph: Graph, layer: Subsampling) -> None:
         ]
     if more:
         first = more // 2
-        pads = [0, first, 0, 0, 0, more - first, 0, 0]
-        graph.add("Pad", graph.whole_numbers("pads", pads))
+        graph.pad([0, first, 0, 0], [0, more - first, 0, 0])
         channels = f"channels_{len(graph.nodes)}" if isinstance(channels, str) else channels + more
     graph.shape = (channels, *size)
 

@@ -7,6 +7,7 @@ images where the caller does not fix them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from ..layers.tree import LayerPath, Tracer, children, leaves, runs_as
 from .atomic import replace_file
 from .onnx_graph import Graph, Shape, Writer
 from .onnx_layers import WRITERS
+from .onnx_views import add_view
 
 __all__ = ["export_onnx"]
 
@@ -52,20 +54,24 @@ def export_onnx(
     *,
     input_shape: tuple[int, ...] | None = None,
     softmax: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a network to a ``.onnx`` file, in float32 and for any batch size.
 
     Parameters
     ----------
-    network : Network, or an object with ``layers``
+    network : Network, Ensemble, or an object with ``layers``
         ``layers`` is a list, or a dict as in the book's networks; ``predict`` must run them in
-        that order and do nothing else, which is tested if the input's shape is known.
+        that order and do nothing else, which is tested if the input's shape is known. An ensemble
+        becomes one graph, with its views; its scores are logarithms of probabilities.
     path : path
         Replaced once the model is complete and has passed ONNX's checker.
     input_shape : tuple of int, optional
         Of one sample, (C, H, W) or (D,). None leaves height and width open.
     softmax : bool
         End with the softmax: the model's output is ``probabilities``, not ``scores``.
+    metadata : mapping of str to str, optional
+        What else the file is to say about the model, in ONNX's ``metadata_props``.
 
     Raises
     ------
@@ -95,27 +101,64 @@ def export_onnx(
         raise MissingDependency(
             "exporting to ONNX needs the package onnx: pip install onnx"
         ) from error
+    members = getattr(network, "members", [network])
+    layers = [_layers(member) for member in members]
+    shape = _input_shape(layers[0], input_shape)
+    graph = Graph(onnx)
+    graph.begin(shape)
+    if members == [network]:
+        _add_network(graph, network, layers[0], softmax)
+    else:
+        _add_ensemble(graph, network, layers, softmax)
+    for member, own in zip(members, layers, strict=True):
+        _expect_a_row(member, own, shape)
+    output = "probabilities" if softmax else "scores"
+    model = graph.finish(output, type(network).__name__, metadata or {})
+    onnx.checker.check_model(model, full_check=True)
+    with replace_file(path) as file:
+        file.write(model.SerializeToString())
+
+
+def _layers(network: Any) -> list[Any]:
     layers = list(children(getattr(network, "layers", None)).values())
     if not layers:
         raise ArgumentError(
             f"export_onnx: expected a network with a list or dict of layers, "
             f"got {type(network).__name__}"
         )
-    shape = _input_shape(layers, input_shape)
-    graph = Graph(onnx, network)
-    graph.begin(shape)
+    return layers
+
+
+def _add_network(
+    graph: Graph, network: Any, layers: list[Any], softmax: bool, prefix: str = ""
+) -> None:
+    """Add the layers of a network to the end of the graph."""
+    graph.enter(network, prefix)
     numbered = {str(number): layer for number, layer in enumerate(layers, start=1)}
     exporter = _Exporter(graph, network)
-    graph.end, graph.shape = exporter.through(numbered, (graph.end, shape))
+    graph.end, graph.shape = exporter.through(numbered, (graph.end, graph.shape))
     if softmax:
         if len(graph.shape) != 1:
             raise ShapeError(f"export_onnx: softmax of scores (N, M), got shape {graph.shape}")
         graph.add("Softmax", axis=1)
-    _expect_a_row(network, layers, shape)
-    model = graph.finish("probabilities" if softmax else "scores", type(network).__name__)
-    onnx.checker.check_model(model, full_check=True)
-    with replace_file(path) as file:
-        file.write(model.SerializeToString())
+
+
+def _add_ensemble(graph: Graph, ensemble: Any, layers: list[list[Any]], softmax: bool) -> None:
+    """Add each member on each view, and the mean of their probabilities or its logarithm."""
+    source = graph.end, graph.shape
+    total = ""
+    for view in ensemble.views:
+        graph.end, graph.shape = source
+        add_view(graph, view)
+        seen = graph.end, graph.shape
+        for number, (member, own) in enumerate(zip(ensemble.members, layers, strict=True)):
+            graph.end, graph.shape = seen
+            _add_network(graph, member, own, True, f"{number}/")
+            total = graph.join("Add", total, graph.end) if total else graph.end
+    graph.add("Mul", graph.constant("share", 1 / (len(layers) * len(ensemble.views))))
+    if not softmax:
+        graph.add("Add", graph.constant("tiny", np.finfo(np.float32).tiny))  # no logarithm of 0
+        graph.add("Log")
 
 
 def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:

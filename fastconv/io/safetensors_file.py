@@ -11,10 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataCorrupt, DTypeError, MissingDependency
+from ..memory import expect_room
 from .atomic import replace_file
 from .whole import read_whole
 
 __all__ = ["load_safetensors", "save_safetensors"]
+
+BFLOAT16 = "BF16"
+
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "C64": "<c8",
+    "BOOL": "?",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+}
+"""NumPy's types of the format's."""
 
 
 def _library() -> Any:
@@ -56,12 +76,14 @@ def save_safetensors(path: str | PathLike[str], arrays: dict[str, NDArray[Any]])
 def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read the arrays of a ``.safetensors`` file, sorted by name: the format keeps no order.
 
+    Numbers in bfloat16, which NumPy does not have, become float32: each has its value there.
+
     Raises
     ------
     DataNotFound, DataCorrupt
         There is no such file, or it is damaged or of another kind.
     DTypeError
-        NumPy does not have an array's type, such as bfloat16.
+        NumPy does not have an array's type, such as 8-bit floats.
     MissingDependency
         The package safetensors is not installed.
     """
@@ -69,14 +91,26 @@ def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     library = _library()
     data = read_whole(path)
     try:
-        arrays = library.numpy.load(data)
+        found = dict(library.deserialize(data))
+    except Exception as error:  # the library does not document which
+        raise DataCorrupt(f"{path}: not a safetensors file ({error})") from error
+    narrow = sum(len(array["data"]) for array in found.values() if array["dtype"] == BFLOAT16)
+    expect_room(f"{path}: its bfloat16 numbers as float32", 2 * narrow, "free some")
+    try:
+        return {name: _as_array(**found[name]) for name in sorted(found)}
     except KeyError as error:
         raise DTypeError(
             f"{path}: holds {error.args[0]} numbers, which NumPy does not have; "
             "write them as F32 first"
         ) from error
-    except Exception as error:
-        # Errors of the library, or of NumPy for a bad shape; neither documents which.
+    except ValueError as error:  # more axes than NumPy has
         raise DataCorrupt(f"{path}: not a safetensors file ({error})") from error
-    # The library returns read-only views of the file's bytes.
-    return {name: arrays[name].copy() for name in sorted(arrays)}
+
+
+def _as_array(dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
+    """A new array of the bytes in a file."""
+    if dtype == BFLOAT16:  # the upper halves of numbers in float32
+        wide = np.frombuffer(data, "<u2").astype("<u4")
+        wide <<= 16
+        return wide.view("<f4").reshape(shape)
+    return np.frombuffer(data, DTYPES[dtype]).reshape(shape).copy()

@@ -64,7 +64,7 @@ class View:
     def of(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return this view of images (N, C, H, W); one bilinear interpolation turns and scales."""
         if self.turned or self.scaled != 1:
-            matrix = self._matrix(*x.shape[2:])
+            matrix = self.matrix(*x.shape[2:])
             return ops.warp(x, np.broadcast_to(matrix, (len(x), 2, 3)))
         if self.mirrored:
             x = x[..., ::-1]
@@ -77,8 +77,8 @@ class View:
         out[:, :, to_y, to_x] = x[:, :, from_y, from_x]
         return out
 
-    def _matrix(self, height: int, width: int) -> NDArray[np.float64]:
-        """(2, 3): maps a column and row of the view to a place in the image."""
+    def matrix(self, height: int, width: int) -> NDArray[np.float64]:
+        """Return (2, 3), which maps a column and row of the view to a place in the image."""
         angle = math.radians(self.turned)
         back = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         back /= self.scaled
