@@ -20,6 +20,7 @@ from fastconv.datasets.picture import pillow
 from fastconv.errors import ArgumentError, BackendUnavailable, MissingDependency
 from fastconv.figures import confusion
 from fastconv.io import export_onnx, load_params, save_params
+from fastconv.io.onnx_runtime import OnnxModel
 from fastconv.models import lenet
 from fastconv.progress import ProgressBar
 
@@ -53,6 +54,7 @@ CALLS = {
     "matplotlib": lambda: confusion(np.eye(2, dtype=int), "ab"),
     "safetensors": lambda: save_params("x.safetensors", {"W1": np.zeros(1)}),
     "onnx": lambda: export_onnx(lenet(seed=0), "x.onnx"),
+    "onnxruntime": lambda: OnnxModel("x.onnx", 1),
 }
 
 

@@ -43,8 +43,7 @@ def add_parser(commands: Any) -> None:
         epilog=(
             "examples:\n"
             "  fastconv predict runs/mnist three.png seven.jpg\n"
-            "  fastconv predict runs/photos new/*.jpg\n"
-            "  fastconv predict photos.onnx new/*.jpg"
+            "  fastconv predict runs/photos new/*.jpg"
         ),
     )
     add = parser.add_argument

@@ -266,6 +266,18 @@ def test_predict_asks_all_of_them(three, few_digits, fastconv_command):
     np.testing.assert_allclose(list(found["probabilities"].values()), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("place", ["three", "three/ensemble.npz"])
+def test_an_ensemble_is_exported_as_one_model(place, three, few_digits, fastconv_command):
+    pytest.importorskip("onnx", reason="writes the model")
+    runtime = pytest.importorskip("onnxruntime", reason="runs the model")
+    status, out, _ = fastconv_command("export", place, "m.onnx", "--softmax")
+    assert status == 0 and "lenet, lenet, lenet, float32, input (N, 1, 28, 28)" in out
+    x = np.random.default_rng(0).random((3, 1, 28, 28), np.float32)
+    (got,) = runtime.InferenceSession("m.onnx").run(["probabilities"], {"input": x})
+    expected = expected_shares([f"three/{name}" for name in MEMBERS], [x])
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
 def test_views_of_a_single_run(few_digits, fastconv_command):
     assert fastconv_command(*TRAIN, "--views", "rotate=5", "--seed", "1", "--out", "run")[0] == 0
     _, (x, t) = few_digits
@@ -328,8 +340,7 @@ def test_what_cannot_be_done_with_an_ensemble(three, few_digits, fastconv_comman
     }
     Path("other/member-1/config.json").write_text(json.dumps(facts))
     for words, status, message in (
-        (f"export {three} m.onnx", 2, "three: an ensemble; an ONNX model is of one network"),
-        (f"export {three}/ensemble.npz m.onnx", 2, "an ensemble; an ONNX model is of one"),
+        ("export plain.npz m.onnx", 2, "saved in Python, it does not say"),
         (f"evaluate {three} --model lenet", 2, "--model is for weights files"),
         (f"evaluate {three}/ensemble.npz --model lenet", 2, "--model is for weights files"),
         ("evaluate plain.npz", 2, "saved in Python, it does not say"),

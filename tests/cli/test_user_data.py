@@ -282,6 +282,28 @@ def test_export_knows_the_shape(own, fastconv_command):
     assert "input (N, 3, 14, 16)" in out
 
 
+def test_an_exported_run_reads_pictures_as_the_run_does(own, fastconv_command):
+    pytest.importorskip("onnx", reason="writes the model")
+    pytest.importorskip("onnxruntime", reason="runs the model")
+    fastconv_command("export", "run", "run.onnx")
+    shutil.move("run", "elsewhere")  # the model knows classes, size and normalization itself
+    pictures = [str(path) for path in sorted(Path("pictures", "红").iterdir())[:2]]
+    status, out, _ = fastconv_command("predict", "run.onnx", *pictures, "absent.png", "--json")
+    assert status == 1
+    said = json.loads(out.splitlines()[-1])
+    assert said["backend"].startswith("onnxruntime ") and said["threads"] >= 1
+    _, out, _ = fastconv_command("predict", "elsewhere", *pictures, "--json")
+    for got, expected in zip(
+        said["predictions"], json.loads(out.splitlines()[-1])["predictions"], strict=False
+    ):
+        assert got["label"] == expected["label"]
+        assert got["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+    for option in (["--backend", "numpy"], ["--views", "mirror"], ["--algorithms", "measured"]):
+        status, _, err = fastconv_command("predict", "run.onnx", *pictures, *option)
+        assert status == 2
+        assert f"{option[0]}: for networks that fastconv runs; run.onnx is run by ONNX" in err
+
+
 def test_the_pictures_of_a_run_show_its_images(own, fastconv_command, monkeypatch):
     pytest.importorskip("matplotlib", reason="draws the pictures")
     drawn = []
