@@ -20,7 +20,7 @@ from fastconv.backends.table import KERNELS
 from fastconv.io.records import read_record
 from fastconv.network.prepared import PreparedNetwork
 
-from . import against_peers, guard, mnist_epochs, peers
+from . import against_peers, guard, mnist_epochs, peers, runtimes
 from .book import BookNet
 from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
@@ -455,3 +455,21 @@ def test_memory_is_the_process_own(tmp_path: Path) -> None:
     alone = measured()
     ballast = np.ones(1 << 26)  # 512 MB of the parent's
     assert measured() < alone + ballast.nbytes / 4
+
+
+def test_a_runtime_is_right_or_wrong_or_refuses(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="writes the model")
+    pytest.importorskip("onnxruntime", reason="runs the model")
+    network, shape = runtimes.MODELS["average pooling, ceil mode, pad 1"]()
+    path = tmp_path / "m.onnx"
+    runtimes.export_onnx(network, path, input_shape=shape)
+    x = np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
+    np.save(path.with_suffix(".npy"), x)
+    wanted = network.predict(x)
+    assert runtimes.cell("ONNX Runtime", path, wanted)[0] == "right"
+    assert runtimes.verdict("ONNX Runtime", 1.01 * wanted, wanted) == ("wrong", "1e-02")
+    assert runtimes.verdict("OpenVINO as it is", 1.01 * wanted, wanted)[0] == "rough"
+    assert runtimes.verdict("ONNX Runtime", wanted[..., 1:], wanted)[0] == "wrong"
+    path.write_bytes(b"no model")
+    word, reason = runtimes.cell("ONNX Runtime", path, wanted)
+    assert word == "refused" and "INVALID_PROTOBUF" in reason
