@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,3 +95,35 @@ def test_the_digest_is_that_of_the_text_of_the_sources(tmp_path):
     assert source_digest(tmp_path) != first
     (tmp_path / "a.pxi").rename(tmp_path / "b.pxi")
     assert source_digest(tmp_path) != first
+
+
+@pytest.mark.parametrize(
+    ("flags", "inplace", "sets", "link"),
+    [
+        ([], 0, {"baseline", "avx2", "avx512"}, ["-pthread", "-s"]),
+        ([], 1, {"baseline", "avx2", "avx512"}, ["-pthread"]),
+        (["-U__x86_64__"], 0, {"baseline"}, ["-pthread", "-s"]),
+        (["-no-such-flag"], 0, {"baseline"}, ["-pthread"]),
+    ],
+    ids=["host", "in place", "another target", "not to be asked"],
+)
+def test_the_build_asks_the_compiler_for_its_target(monkeypatch, flags, inplace, sets, link):
+    pytest.importorskip("Cython", reason="setup.py needs it")
+    setuptools = pytest.importorskip("setuptools", reason="setup.py needs it")
+    gcc = shutil.which("gcc")
+    if gcc is None or sys.platform != "linux" or os.uname().machine != "x86_64":
+        pytest.skip("compares with gcc for x86-64 Linux")
+    if not (CHECKOUT / "setup.py").is_file():
+        pytest.skip("no setup.py here")
+    monkeypatch.chdir(CHECKOUT)
+    monkeypatch.setattr("setuptools.setup", lambda **settings: None)
+    setup = runpy.run_path("setup.py")
+    base = setup["BuildKernels"].__base__
+    monkeypatch.setattr(base, "build_extensions", lambda build: None)
+    compiler = SimpleNamespace(compiler_so=[gcc, *flags])
+    build = setup["BuildKernels"](setuptools.Distribution())
+    build.compiler, build.extensions, build.inplace = compiler, setup["extensions"], inplace
+    build.build_extensions()
+    kernels = [each for each in build.extensions if not each.name.endswith(".cpu")]
+    assert {each.name.rpartition("kernels_")[2] for each in kernels} == sets
+    assert all(each.extra_link_args == link for each in kernels)

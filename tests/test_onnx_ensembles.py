@@ -131,5 +131,7 @@ def test_operators_are_those_that_runtimes_read_alike(tmp_path):
     assert [node.op_type for node in nodes] == [
         *("Pad", "AveragePool", "MaxPool", "Pad", "Conv", "Identity")
     ]
+    (mode,) = nodes[0].attribute  # pnnx does not know ONNX's default
+    assert onnx.helper.get_attribute_value(mode) == b"constant"
     settings = {each.name: onnx.helper.get_attribute_value(each) for each in nodes[1].attribute}
     assert settings["count_include_pad"] == 0 and settings["pads"] == [0, 0, 0, 0]
