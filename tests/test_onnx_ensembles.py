@@ -9,7 +9,7 @@ import pytest
 
 from fastconv.datasets.normalization import Normalization
 from fastconv.datasets.record import ImageFacts
-from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound, MissingDependency
+from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound, MissingDependency, ShapeError
 from fastconv.experiment.exported import as_metadata, read_exported
 from fastconv.io import export_onnx
 from fastconv.layers import Convolution, Relu
@@ -60,6 +60,9 @@ def test_an_ensemble_that_cannot_be_one_graph_is_refused(tmp_path):
     path = tmp_path / "m.onnx"
     with pytest.raises(ArgumentError, match=r"views depend on the size .*: pass input_shape"):
         export_onnx(Ensemble(members(1), VIEWS["mirrored"]), path)
+    other = Network([affine(2 * 8 * 7, units=5)], "float32")
+    with pytest.raises(ShapeError, match=r"members give scores of the shapes \(3,\) and \(5,\)"):
+        export_onnx(Ensemble([*members(1), other]), path, input_shape=(2, 8, 7))
     prepared = members(1)[0].prepare((1, 2, 8, 7))
     with pytest.raises(ArgumentError, match="got PreparedNetwork"):
         export_onnx(Ensemble([prepared]), path)

@@ -146,7 +146,7 @@ def _add_network(
 def _add_ensemble(graph: Graph, ensemble: Any, layers: list[list[Any]], softmax: bool) -> None:
     """Add each member on each view, and the mean of their probabilities or its logarithm."""
     source = graph.end, graph.shape
-    total = ""
+    total, shapes = "", set()
     for view in ensemble.views:
         graph.end, graph.shape = source
         add_view(graph, view)
@@ -155,6 +155,9 @@ def _add_ensemble(graph: Graph, ensemble: Any, layers: list[list[Any]], softmax:
             graph.end, graph.shape = seen
             _add_network(graph, member, own, True, f"{number}/")
             total = graph.join("Add", total, graph.end) if total else graph.end
+            shapes.add(graph.shape)
+    if len(shapes) > 1:
+        raise ShapeError(f"export_onnx: members give scores of the shapes {_text(sorted(shapes))}")
     graph.add("Mul", graph.constant("share", 1 / (len(layers) * len(ensemble.views))))
     if not softmax:
         graph.add("Add", graph.constant("tiny", np.finfo(np.float32).tiny))  # no logarithm of 0
