@@ -13,8 +13,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataCorrupt, DataNotFound
-from .picture import Frame, pillow, quiet_pillow, read_in_frame, warn_of_lost_orientation, why
+from ..errors import DataCorrupt
+from .picture import (
+    Frame,
+    given,
+    pillow,
+    quiet_pillow,
+    read_in_frame,
+    warn_of_lost_orientation,
+    why,
+)
 
 __all__ = ["frame_digit", "read_image"]
 
@@ -31,13 +39,13 @@ FAINT = 0.1
 """Ink (0 to 1) that does not count as part of the digit when its edges are searched."""
 
 
-def read_image(path: str | Path) -> NDArray[np.float32]:
+def read_image(path: str | Path | bytes) -> NDArray[np.float32]:
     """Read a PNG or JPEG file as grey values.
 
     Parameters
     ----------
-    path : path
-        Colour becomes grey, transparency white, and a camera's orientation is respected. A side
+    path : path or bytes
+        The file, or its content. Colour becomes grey, transparency white, and a camera's orientation is respected. A side
         longer than `LARGEST` is scaled to it.
 
     Returns
@@ -55,17 +63,15 @@ def read_image(path: str | Path) -> NDArray[np.float32]:
         Pillow is not installed.
     """
     pillow()
-    path = Path(path)
-    if not path.is_file():
-        raise DataNotFound(f"read_image: no such file: {path}")
+    source, shown = given("read_image", path)
     with quiet_pillow():
         try:
-            picture, lost = read_in_frame(path, ("PNG", "JPEG"), _at_most, grey=True)
+            picture, lost = read_in_frame(source, ("PNG", "JPEG"), _at_most, grey=True)
         except Exception as error:
-            text = f"read_image: {path}: not a readable PNG or JPEG: {why(error)}"
+            text = f"read_image: {shown}: not a readable PNG or JPEG: {why(error)}"
             raise DataCorrupt(text) from None
     if lost:
-        warn_of_lost_orientation(path)
+        warn_of_lost_orientation(shown)
     values = np.asarray(picture, np.float32)
     return values if picture.mode == "F" else values / np.float32(255)
 

@@ -39,6 +39,7 @@ __all__ = [
     "examine",
     "pillow",
     "quiet_pillow",
+    "given",
     "read_in_frame",
     "read_picture",
     "warn_of_lost_orientation",
@@ -199,7 +200,7 @@ def _is_grey(mode: str) -> bool:
     return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
 
 
-def decode(path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], bool]:
+def decode(path: Path | bytes, shape: tuple[int, int, int]) -> tuple[NDArray[np.float32], bool]:
     """Read a picture in the form (C, H, W), in 0..1; C is 1 or 3.
 
     Also says whether the camera's orientation is damaged; then the picture is not turned.
@@ -216,8 +217,24 @@ def decode(path: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.float32]
     return np.broadcast_to(values, (channels, height, width)), lost
 
 
+def given(op: str, picture: str | Path | bytes) -> tuple[Path | bytes, str]:
+    """A picture's path, or its content, with what messages call it.
+
+    Raises
+    ------
+    DataNotFound
+        There is no such file.
+    """
+    if isinstance(picture, bytes):
+        return picture, "the picture"
+    path = Path(picture)
+    if not path.is_file():
+        raise DataNotFound(f"{op}: no such file: {path}")
+    return path, str(path)
+
+
 def read_in_frame(
-    path: Path, kinds: Sequence[str], frame: Callable[[Frame], Frame], grey: bool
+    picture: Path | bytes, kinds: Sequence[str], frame: Callable[[Frame], Frame], grey: bool
 ) -> tuple[Image, bool]:
     """Read a picture, upright, as L, RGB or F of 0..1; and say whether its orientation was lost.
 
@@ -226,7 +243,8 @@ def read_in_frame(
 
     Parameters
     ----------
-    path : path
+    picture : path or bytes
+        The file, or its content.
     kinds : sequence of str
         Pillow's names of the formats that the file may have.
     frame : callable
@@ -235,7 +253,8 @@ def read_in_frame(
     grey : bool
         Without colour.
     """
-    with path.open("rb") as file, _open(file, kinds) as opened:
+    content = io.BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb")
+    with content as file, _open(file, kinds) as opened:
         full = opened.size
         # A JPEG is read at a half, a quarter or an eighth of its size if that leaves twice
         # what is needed: large photographs are read several times faster.
@@ -245,11 +264,11 @@ def read_in_frame(
             orientation, lost = _orientation(opened)
             lies = orientation in LYING
             width, height = frame(opened.size[::-1] if lies else opened.size)
-            picture = _fill(opened, (height, width) if lies else (width, height), grey)
+            framed = _fill(opened, (height, width) if lies else (width, height), grey)
     if orientation > 1:
         from PIL.Image import Transpose
 
-        picture = picture.transpose(
+        framed = framed.transpose(
             (
                 Transpose.FLIP_LEFT_RIGHT,
                 Transpose.ROTATE_180,
@@ -260,7 +279,7 @@ def read_in_frame(
                 Transpose.ROTATE_90,
             )[orientation - 2]
         )
-    return picture, lost
+    return framed, lost
 
 
 def _open(file: BinaryIO, kinds: Sequence[str]) -> Image:
@@ -450,13 +469,14 @@ def flatten(picture: Image) -> Image:
 
 
 def read_picture(
-    path: str | Path, shape: Sequence[int], name: str = "read_picture"
+    path: str | Path | bytes, shape: Sequence[int], name: str = "read_picture"
 ) -> NDArray[np.float32]:
     """Read a picture in the form that a network was trained on.
 
     Parameters
     ----------
-    path : path
+    path : path or bytes
+        The file, or its content.
     shape : (C, H, W)
         1 channel for grey, 3 for colour.
     name : str
@@ -474,21 +494,19 @@ def read_picture(
     MissingDependency
         Pillow is not installed.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataNotFound(f"{name}: no such file: {path}")
+    picture, shown = given(name, path)
     channels, height, width = shape
     with quiet_pillow():
         try:
-            values, lost = decode(path, (channels, height, width))
+            values, lost = decode(picture, (channels, height, width))
         except Exception as error:
-            raise DataCorrupt(f"{name}: {path}: {why(error)}") from None
+            raise DataCorrupt(f"{name}: {shown}: {why(error)}") from None
     if lost:
-        warn_of_lost_orientation(path)
+        warn_of_lost_orientation(shown)
     return values
 
 
-def warn_of_lost_orientation(path: Path) -> None:
+def warn_of_lost_orientation(path: str | Path) -> None:
     """Warn that a picture is not turned upright."""
     warnings.warn(
         f"{path}: its EXIF is damaged, so its orientation is unknown: not turned upright",

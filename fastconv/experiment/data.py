@@ -314,10 +314,11 @@ def _as_before(options: ImageOptions, facts: ImageFacts) -> ImageOptions:
     return before
 
 
-def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
+def prepare_picture(path: str | bytes, facts: ImageFacts) -> NDArray[np.floating]:
     """Read a picture (C, H, W) by the same steps as the network's training images.
 
-    A network of MNIST's kind of images gets one digit, framed as MNIST's are.
+    It is a file's path, or its content. A network of MNIST's kind of images gets one digit, framed
+    as MNIST's are.
 
     Raises
     ------
@@ -328,7 +329,7 @@ def prepare_picture(path: str, facts: ImageFacts) -> NDArray[np.floating]:
     from ..datasets.picture import read_picture
 
     if facts.ink:
-        return frame_digit(read_image(path), path)
+        return frame_digit(read_image(path), path if isinstance(path, str) else "the picture")
     picture = read_picture(path, facts.shape)
     return picture if facts.normalization is None else facts.normalization.apply(picture)
 
