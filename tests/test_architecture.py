@@ -71,7 +71,8 @@ MAY_IMPORT = {
     "experiment": TRAINER | DATA | {"models", "figures"},
     "sklearn": TRAINER | {"models"},
     "dropin": TRAINER | DATA | {"profiling"},
-    "cli": TRAINER | DATA | {"models", "figures", "experiment", "dropin", "info"},
+    "web": TRAINER | DATA | {"models", "experiment"},
+    "cli": TRAINER | DATA | {"models", "figures", "experiment", "web", "dropin", "info"},
     "__main__": {"cli"},
 }
 """For each room, the rooms that it may know besides itself. The package itself may know all."""

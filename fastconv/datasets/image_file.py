@@ -45,8 +45,8 @@ def read_image(path: str | Path | bytes) -> NDArray[np.float32]:
     Parameters
     ----------
     path : path or bytes
-        The file, or its content. Colour becomes grey, transparency white, and a camera's orientation is respected. A side
-        longer than `LARGEST` is scaled to it.
+        The file, or its content. Colour becomes grey, transparency white, and a camera's
+        orientation is respected. A side longer than `LARGEST` is scaled to it.
 
     Returns
     -------

@@ -69,7 +69,7 @@ def frame_strokes(strokes: Sequence[ArrayLike]) -> NDArray[np.float32]:
     offset = np.clip(SIDE / 2 - centre, RADIUS, SIDE - RADIUS - extent * scale)
 
     middles = np.arange(SIDE) + 0.5
-    places = np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 1, 2)
+    places = np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2)
     nearest = np.full(SIDE * SIDE, np.inf)
     for start in range(0, len(pieces), AT_ONCE):
         some = pieces[start : start + AT_ONCE] + offset
@@ -89,9 +89,10 @@ def _pieces(line: NDArray[np.float64]) -> NDArray[np.float64]:
 def _squared_distances(
     places: NDArray[np.float64], pieces: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The distance of each place (n, 1, 2) from each straight piece (m, 2, 2), squared: (n, m)."""
+    """The distance of each place (n, 2) from each straight piece (m, 2, 2), squared: (n, m)."""
     start, along = pieces[:, 0], pieces[:, 1] - pieces[:, 0]
     length = (along**2).sum(1)
-    share = ((places - start) * along).sum(2) / np.where(length > 0, length, 1)
-    foot = start + np.clip(share, 0, 1)[..., None] * along
-    return ((places - foot) ** 2).sum(2)
+    over = places @ along.T - (start * along).sum(1)  # the place from the start, along the piece
+    share = np.clip(over / np.where(length > 0, length, 1), 0, 1)
+    away = (places**2).sum(1)[:, None] - 2 * places @ start.T + (start**2).sum(1)
+    return np.maximum(away - share * (2 * over - share * length), 0)
