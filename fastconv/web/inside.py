@@ -118,6 +118,7 @@ async def what_decided(
     label: int,
     background: float,
     probabilities: Callable[[Array], Awaitable[Array]],
+    at_once: int,
 ) -> Array:
     """How much each pixel (H, W) speaks for a class, by occlusion; see `covered`.
 
@@ -125,7 +126,11 @@ async def what_decided(
     the mean over the squares that cover it. M. Zeiler, R. Fergus, arXiv:1311.2901.
     """
     copies, squares = covered(image, background)
-    odds = _log_odds(await probabilities(np.concatenate([image[None], copies])), label)
+    images = np.concatenate([image[None], copies])
+    # One batch after the other, so that other requests need not wait for all.
+    starts = range(0, len(images), at_once)
+    answers = [await probabilities(images[start : start + at_once]) for start in starts]
+    odds = _log_odds(np.concatenate(answers), label)
     total, times = np.zeros(image.shape[1:]), np.zeros(image.shape[1:])
     for fall, (rows, columns) in zip(odds[0] - odds[1:], squares, strict=True):
         total[rows, columns] += fall

@@ -8,6 +8,7 @@ forms. ``POST /inside`` adds what the page shows of the network. ``GET /runs``, 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -63,6 +64,9 @@ FILES = {
 
 PATIENCE = 30.0
 """Seconds in which a request's body must have come."""
+
+BACKLOG = 512
+"""Connections that may wait to be accepted."""
 
 GRACE = 5
 """Seconds that requests have to end when the server ends."""
@@ -182,7 +186,7 @@ class Answers:
             label = int((await batcher(images))[0].argmax())
         image = images[0]
         background = 0.0 if run.draws or run.facts.normalization else float(image.mean())
-        weights = await what_decided(image, label, background, batcher)
+        weights = await what_decided(image, label, background, batcher, run.most)
         loop = asyncio.get_running_loop()
         layers, nearest = await loop.run_in_executor(self._looking, self._look, number, image)
         return json_answer(
@@ -282,9 +286,16 @@ def listen(host: str, port: int) -> socket.socket:
         Nothing can listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where the protocol is named: else each answer, whose
+    # head and body are sent one after the other, waits some 40 ms for an acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        return listening
+    except OSError as error:
+        listening.close()
         raise ArgumentError(
             f"cannot listen on {host}, port {port}: {error}; choose another by --host or --port"
         ) from None
