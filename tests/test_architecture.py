@@ -232,7 +232,10 @@ def test_no_layer_names_a_backend(path):
 
 def test_import_is_light():
     """Nothing that is not needed yet: no compiler, no plotting, no data libraries."""
-    heavy = "numba llvmlite matplotlib sklearn scipy pooch tqdm PIL tkinter torch threadpoolctl"
+    heavy = (
+        "numba llvmlite matplotlib sklearn scipy pooch tqdm PIL tkinter torch threadpoolctl "
+        "starlette uvicorn asyncio"
+    )
     code = (
         "import sys, fastconv\n"
         f"loaded = [name for name in {heavy.split()!r} if name in sys.modules]\n"
@@ -263,6 +266,9 @@ def test_public_names_exist_and_have_docstrings(name):
         pytest.importorskip("numba")
     if name == "fastconv.sklearn":
         pytest.importorskip("sklearn")
+    if name in ("fastconv.web.guard", "fastconv.web.server"):
+        pytest.importorskip("starlette")
+        pytest.importorskip("uvicorn")
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} has no docstring"
     for public in getattr(module, "__all__", ()):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -46,6 +48,12 @@ def test_nothing_is_to_be_installed_that_no_index_has():
         assert re.fullmatch(r"[a-z-]+", what) and what != "fastconv", text
 
 
+def import_again(name: str) -> None:
+    with mock.patch.dict(sys.modules):
+        sys.modules.pop(name, None)
+        import_module(name)
+
+
 CALLS = {
     "sklearn": lambda: load_digits(),
     "PIL": pillow,
@@ -55,6 +63,8 @@ CALLS = {
     "safetensors": lambda: save_params("x.safetensors", {"W1": np.zeros(1)}),
     "onnx": lambda: export_onnx(lenet(seed=0), "x.onnx"),
     "onnxruntime": lambda: OnnxModel("x.onnx", 1),
+    "starlette": lambda: import_again("fastconv.web.server"),
+    "uvicorn": lambda: import_again("fastconv.web.server"),
 }
 
 

@@ -21,8 +21,11 @@ __all__ = ["frame_strokes"]
 RADIUS = 1.3
 """Half the width of a stroke in the image, in pixels: images have as much ink as MNIST's."""
 
-STEP = 0.5
+STEP = 0.25
 """Pixels between the points of a stroke that are used; nearer ones change nothing that is seen."""
+
+FARTHEST = 1e9
+"""Places farther from 0 are refused, and drawings smaller than its inverse are dots."""
 
 MOST_POINTS = 10_000
 """Most points of a drawing: minutes of drawing."""
@@ -58,14 +61,18 @@ def frame_strokes(strokes: Sequence[ArrayLike]) -> NDArray[np.float32]:
     if not 1 <= points <= MOST_POINTS:
         raise ArgumentError(f"frame_strokes: expected 1 to {MOST_POINTS:,} points, got {points:,}")
     every = np.concatenate(lines)
-    if not np.isfinite(every).all():
-        raise ArgumentError("frame_strokes: expected finite places, got NaN or infinity")
+    if not (np.abs(every) <= FARTHEST).all():
+        raise ArgumentError(f"frame_strokes: expected places within {FARTHEST:g} of 0, or got NaN")
 
     low, extent = every.min(0), np.ptp(every, 0)
-    scale = (BOX - 2 * RADIUS) / (extent.max() or 1.0)
-    pieces = np.concatenate([_pieces((line - low) * scale) for line in lines])
-    lengths = np.linalg.norm(pieces[:, 1] - pieces[:, 0], axis=1) + STEP  # a dot has mass, too
-    centre = lengths @ pieces.mean(1) / lengths.sum()
+    scale = (BOX - 2 * RADIUS) / extent.max() if extent.max() > 1 / FARTHEST else 1.0
+    lines = [_thinned((line - low) * scale) for line in lines]
+    pieces = np.concatenate([np.stack([line[:-1], line[1:]], axis=1) for line in lines])
+    ends = np.concatenate([line[[0, -1]] for line in lines])
+    # The ink of a piece is as its length, that of an end half a round cap.
+    lengths, cap = np.linalg.norm(pieces[:, 1] - pieces[:, 0], axis=1), np.pi * RADIUS / 4
+    mass = lengths @ pieces.mean(1) + cap * ends.sum(0)
+    centre = mass / (lengths.sum() + cap * len(ends))
     offset = np.clip(SIDE / 2 - centre, RADIUS, SIDE - RADIUS - extent * scale)
 
     middles = np.arange(SIDE) + 0.5
@@ -78,12 +85,11 @@ def frame_strokes(strokes: Sequence[ArrayLike]) -> NDArray[np.float32]:
     return ink.reshape(1, SIDE, SIDE).astype(np.float32)
 
 
-def _pieces(line: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The straight pieces (n, 2, 2) of a line, each from a place to the next."""
+def _thinned(line: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places of a line (n, 2) that are `STEP` apart, with the first and the last; at least two."""
     way = np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))
     kept = np.diff(np.floor(way / STEP), prepend=0.0) > 0
-    line = np.concatenate([line[:1], line[1:][kept], line[-1:]])
-    return np.stack([line[:-1], line[1:]], axis=1)
+    return np.concatenate([line[:1], line[1:][kept], line[-1:]])
 
 
 def _squared_distances(

@@ -81,7 +81,8 @@ def layer_outputs(network: Network, image: Array) -> list[dict[str, Any]]:
         x = run_layer(layer, x, False)
         if type(following).__name__ in FOLLOWED:
             continue
-        rows.append({"name": " + ".join(names), "shape": list(x.shape[1:])} | _maps(x[0]))
+        output = x[0, :, 0, 0] if x.shape[2:] == (1, 1) else x[0]
+        rows.append({"name": " + ".join(names), "shape": list(output.shape)} | _maps(output))
         names = []
     return rows[:-1]
 

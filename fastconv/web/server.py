@@ -30,6 +30,7 @@ from ..errors import (
     MissingDependency,
     ShapeError,
 )
+from ..geometry import as_int
 
 try:
     import uvicorn
@@ -207,9 +208,11 @@ class Answers:
 
     def _number(self, request: Request, name: str, least: int, most: int) -> int:
         text = request.query_params.get(name, str(least))
-        if not (text.lstrip("-").isdecimal() and least <= int(text) <= most):
-            raise HTTPException(422, f"{name}={text}: expected a whole number, {least} to {most}")
-        return int(text)
+        try:
+            return as_int("the request", name, int(text), least, most)
+        except ValueError:
+            told = f"{name}={text}: expected a whole number, {least} to {most}"
+            raise HTTPException(422, told) from None
 
     async def _images(self, request: Request, run: ServedRun) -> Array:
         body = await self._body(request)

@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from unittest import mock
+
+import pytest
 
 from fastconv.cli import main as cli
 from fastconv.cli.run import profile_without_file
@@ -82,7 +84,7 @@ class Shell:
             status = self._run_script(arguments)
         else:
             printed = io.StringIO()
-            with redirect_stdout(printed), redirect_stderr(printed):
+            with redirect_stdout(printed), redirect_stderr(printed), _soon_ended(arguments[0]):
                 status = cli.main(arguments)
             self.output = printed.getvalue()
         if target:
@@ -98,6 +100,27 @@ class Shell:
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
         self.output = done.stdout + done.stderr
         return done.returncode
+
+
+@contextmanager
+def _soon_ended(command: str) -> Iterator[None]:
+    """Let a server that begins get Ctrl-C at once."""
+    if command != "serve":
+        yield
+        return
+    for package in ("starlette", "uvicorn"):
+        pytest.importorskip(package, reason="the server is made of it")
+    from fastconv.web import server
+
+    def run(self, sockets):
+        self.ready()
+        raise KeyboardInterrupt
+
+    def listen(host, port, real=server.listen):
+        return real(host, 0)  # the port that is named may be taken
+
+    with mock.patch.object(server.Server, "run", run), mock.patch.object(server, "listen", listen):
+        yield
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -251,6 +274,8 @@ def _not_made(arguments: list[str], new_runs: set[Path], output: str) -> str | N
     name = files[command]() if command in files else None
     if name and not Path(name).is_file():
         return f"{name} was not written"
+    if command == "serve" and "serving on http://" not in output:
+        return f"served nothing: {output}"
     if command == "evaluate" and " %" not in output:
         return f"no accuracy: {output}"
     if command == "predict":

@@ -443,8 +443,8 @@ function showNearest(card, nearest) {
     label.textContent = nearest.labels[i];
   });
   text.textContent =
-    "The training images that are most alike to the network, " +
-    `of ${nearest.among.toLocaleString("en")}`;
+    `Of ${nearest.among.toLocaleString("en")} training images, those that are most alike to the ` +
+    "network";
 }
 
 function showLayers(place, layers) {
@@ -461,7 +461,7 @@ function showLayers(place, layers) {
     );
   }
   if (!layers.length) return;
-  const available = place.querySelector(".maps").clientWidth - 4; // the frame
+  const available = place.querySelector(".maps").clientWidth;
   layers.forEach((layer, i) => {
     const row = place.children[i];
     const [units, height, width] = layer.shape;
@@ -479,17 +479,15 @@ const source = document.createElement("canvas");
 
 function showMaps(canvas, layer, isVector, available) {
   // Of a vector, each unit is a map of one pixel.
-  const maps = isVector
-    ? { ...layer, count: layer.width, width: 1 }
-    : layer;
+  const maps = isVector ? { ...layer, count: layer.width, width: 1 } : layer;
   paint(source, columnOf(maps));
   const gap = 2;
-  const size = isVector ? 12 : 52;
+  const size = isVector ? 12 : available < 500 ? 36 : 52;
   const most = isVector ? 50 : 16;
-  const columns = Math.max(1, Math.min(maps.count, most, Math.floor((available + gap) / (size + gap))));
+  const columns = Math.max(1, Math.min(maps.count, most, Math.floor(available / (size + gap))));
   const rows = Math.ceil(maps.count / columns);
   const scale = devicePixelRatio || 1;
-  const [across, down] = [columns, rows].map((number) => number * (size + gap) - gap);
+  const [across, down] = [columns, rows].map((number) => number * (size + gap));
   const [pixels, lines] = [Math.round(across * scale), Math.round(down * scale)];
   if (canvas.width !== pixels) canvas.width = pixels;
   if (canvas.height !== lines) canvas.height = lines;
@@ -497,8 +495,11 @@ function showMaps(canvas, layer, isVector, available) {
   const brush = canvas.getContext("2d");
   brush.setTransform(scale, 0, 0, scale, 0, 0);
   brush.imageSmoothingEnabled = false;
+  brush.fillStyle = "#6b7484"; // the gaps
+  brush.clearRect(0, 0, across, down);
   for (let i = 0; i < maps.count; i++) {
-    const [x, y] = [(i % columns) * (size + gap), Math.floor(i / columns) * (size + gap)];
+    const [x, y] = [i % columns, Math.floor(i / columns)].map((at) => at * (size + gap) + gap / 2);
+    brush.fillRect(x - gap / 2, y - gap / 2, size + gap, size + gap);
     brush.drawImage(source, 0, i * maps.height, maps.width, maps.height, x, y, size, size);
   }
 }
