@@ -34,8 +34,11 @@ MOST_IMAGES = 64
 
 REQUEST = "the request"
 
-_decoding = threading.Lock()
-"""Pictures are decoded one after another: Pillow's warnings are a setting of the process."""
+SMALL = 2**20
+"""Bytes of JSON that are read beside others; larger ones take many times their size meanwhile."""
+
+_one_at_a_time = threading.Lock()
+"""For pictures, too: Pillow's warnings are a setting of the process."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,12 @@ class ServedRun:
         MissingDependency
             A picture, and Pillow is not installed.
         """
-        if not is_json:
-            with _decoding:
-                return prepare_picture(body, self.facts)[None]
+        if is_json and len(body) <= SMALL:
+            return self._of_json(body)
+        with _one_at_a_time:
+            return self._of_json(body) if is_json else prepare_picture(body, self.facts)[None]
+
+    def _of_json(self, body: bytes) -> Array:
         kind: Any = _Drawing | list[Any]
         value = read_record(body, kind, REQUEST)
         if isinstance(value, _Drawing):

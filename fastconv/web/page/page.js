@@ -73,7 +73,7 @@ function end(time) {
 }
 
 paper.addEventListener("pointerdown", (event) => {
-  if (pen !== null || event.button !== 0) return;
+  if (event.button !== 0 || (pen !== null && pen !== "keys")) return; // another finger draws
   event.preventDefault();
   cursor = null;
   paper.focus({ preventScroll: true, focusVisible: false });
@@ -121,12 +121,11 @@ paper.addEventListener("keydown", (event) => {
   event.preventDefault();
   requestAnimationFrame(drawPaper);
 });
-for (const name of ["focus", "blur"]) {
-  paper.addEventListener(name, (event) => {
-    if (pen === "keys") end(event.timeStamp);
-    requestAnimationFrame(drawPaper);
-  });
-}
+paper.addEventListener("focus", () => requestAnimationFrame(drawPaper));
+paper.addEventListener("blur", (event) => {
+  if (pen === "keys") end(event.timeStamp);
+  requestAnimationFrame(drawPaper);
+});
 
 function undo(time) {
   pen = null;
@@ -443,8 +442,8 @@ function showNearest(card, nearest) {
     label.textContent = nearest.labels[i];
   });
   text.textContent =
-    `Of ${nearest.among.toLocaleString("en")} training images, those that are most alike to the ` +
-    "network";
+    `Of ${nearest.among.toLocaleString("en")} training images, those that look most alike to ` +
+    "the network";
 }
 
 function showLayers(place, layers) {
