@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("starlette", reason="the server needs Starlette")
+pytest.importorskip("uvicorn", reason="the server needs uvicorn")
+
 from benchmarks.serve_strokes import draw_on
 from fastconv.datasets.strokes import frame_strokes
 from fastconv.models import lenet
