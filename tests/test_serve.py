@@ -695,6 +695,4 @@ def test_runs_of_different_kinds_are_not_compared(monkeypatch, capsys):
         lambda named, given, tests: (kinds[named].config, Ensemble([kinds[named].network]), Path()),
     )
     assert cli.main(["serve", "digits", "photos"]) == 2
-    assert (
-        "digits and photos: one reads digits, the other other pictures" in capsys.readouterr().err
-    )
+    assert "digits and photos: one reads digits, the other pictures" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         runs.append(ServedRun(name, config, ensemble, knows_data, options.algorithms))
     if len({run.draws for run in runs}) > 1:
         raise ArgumentError(
-            f"{runs[0].name} and {runs[1].name}: one reads digits, the other other pictures; "
+            f"{runs[0].name} and {runs[1].name}: one reads digits, the other pictures; "
             "serve them one by one"
         )
     app, metrics = make_app(runs, options.host, Limits(options.max_size * MIB, options.rate))
