@@ -89,7 +89,7 @@ class ServedRun:
     @property
     def draws(self) -> bool:
         """Whether it reads digits, which can be drawn; else it takes pictures of the user's own."""
-        return self.facts.fingerprint is None
+        return self.facts.ink
 
     def probabilities(self, images: Array) -> Array:
         """Return the probabilities (N, classes) of images (N, C, H, W)."""
