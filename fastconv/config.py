@@ -14,6 +14,8 @@ FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions wher
                          applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_PROGRAMS        ``on`` (default), or ``off``: Python calls each kernel of a network,
                          as it does for backends without programs
+PMI_SIZE, PMI_RANK, ...   how many processes an MPI launcher has started, and which this is: read
+                         to notice it (MPICH, Intel MPI, Open MPI, MVAPICH, Slurm)
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels, measured algorithms and downloaded
                          data (default: ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)
 OMP_WAIT_POLICY,         how Numba's OpenMP threads wait (default: spin briefly, then sleep)
@@ -36,11 +38,11 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .backends.algorithms import ALGORITHMS, MATH_MODES
 from .errors import ArgumentError, DataNotFound, FallbackWarning, suggestion
@@ -53,6 +55,8 @@ __all__ = [
     "get_math_mode",
     "get_num_threads",
     "get_programs",
+    "launched",
+    "limit_cpus",
     "max_isa",
     "set_conv_algorithm",
     "set_math_mode",
@@ -80,6 +84,7 @@ class Process:
     version: int = 0  # grows with every change of what is here
     backend: str | None = None
     threads: int | None = None
+    cpus: int | None = None  # those that other ranks of a run leave to this one
     math_mode: str | None = None
     conv_algorithm: str | None = None
     programs: str | None = None
@@ -190,7 +195,38 @@ def count_cpus() -> int:
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = container_cpus()
-    return min(cpus or 1, math.ceil(quota) if quota else sys.maxsize)
+    return min(cpus or 1, math.ceil(quota) if quota else sys.maxsize, Process.cpus or sys.maxsize)
+
+
+def limit_cpus(cpus: int | None) -> None:
+    """Let `count_cpus` count no more than so many: others of this machine's belong to other ranks.
+
+    None takes the limit away.
+    """
+    Process.change(cpus=cpus)
+
+
+class Launched(NamedTuple):
+    """Which of how many processes this is, that a launcher has started together."""
+
+    rank: int
+    size: int
+
+
+LAUNCHERS = (
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
+
+
+def launched() -> Launched:
+    """Return the process's number and how many an MPI launcher has started; alone, 0 and 1."""
+    for rank, size in LAUNCHERS:
+        with suppress(ValueError):  # not set, or no launcher's
+            return Launched(int(_variable(rank)), int(_variable(size)))
+    return Launched(0, 1)
 
 
 @cache

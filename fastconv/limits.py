@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-__all__ = ["cpu_quota", "memory_limit"]
+__all__ = ["cpu_quota", "cpu_set", "memory_limit"]
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
@@ -31,6 +31,25 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
                 quota, period = text.split()
                 quotas.append(int(quota) / int(period))
     return min((quota for quota in quotas if quota > 0), default=None)
+
+
+def cpu_set(root: Path = Path("/")) -> frozenset[int] | None:
+    """The numbers of the CPUs that this process's group may use; None: no limit is known.
+
+    Parameters
+    ----------
+    root : Path
+        As for `cpu_quota`.
+    """
+    for folder in _groups(root, "cpuset"):
+        for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
+            with suppress(OSError, ValueError):
+                text = (folder / name).read_text(encoding="ascii").strip()  # 0-3,8
+                ranges = [part.split("-") for part in text.split(",") if part]
+                if ranges:
+                    numbers = [range(int(each[0]), int(each[-1]) + 1) for each in ranges]
+                    return frozenset().union(*numbers)
+    return None
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["choice", "own_generator", "stratified", "uniform"]
+from .errors import StateError
+
+__all__ = ["choice", "own_generator", "share_of", "stratified", "uniform"]
 
 _generator: ContextVar[np.random.Generator | None] = ContextVar("fastconv_rng", default=None)
+_share: ContextVar[tuple[slice, int] | None] = ContextVar("fastconv_share", default=None)
 
 
 @contextmanager
@@ -29,10 +32,38 @@ def own_generator(generator: np.random.Generator | None) -> Iterator[None]:
         _generator.reset(token)
 
 
+@contextmanager
+def share_of(share: slice, count: int) -> Iterator[None]:
+    """Inside the block, `uniform` draws for a batch of `count` samples and returns a share's.
+
+    So processes that share out a batch draw together what one process draws.
+    """
+    token = _share.set((share, count))
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
+
 def uniform(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Numbers in [0, 1), as ``np.random.rand(*shape)`` draws them from the global generator."""
-    generator = _generator.get()
-    return np.random.rand(*shape) if generator is None else generator.random(shape)
+    """Numbers in [0, 1), as ``np.random.rand(*shape)`` draws them from the global generator.
+
+    Inside `share_of`, the first axis is that of the samples: one row or more for each.
+    """
+    generator, shared = _generator.get(), _share.get()
+    rows: slice | None = None
+    if shared is not None:
+        share, count = shared
+        each, rest = divmod(shape[0] if shape else 0, share.stop - share.start)
+        if rest or not each:
+            raise StateError(
+                f"a random draw of shape {shape} for {share.stop - share.start} of a batch of "
+                f"{count} samples: expected rows for each of them, to draw what one process draws"
+            )
+        shape = (each * count, *shape[1:])
+        rows = slice(each * share.start, each * share.stop)
+    drawn = np.random.rand(*shape) if generator is None else generator.random(shape)
+    return drawn if rows is None else drawn[rows]
 
 
 def choice(population: int, count: int) -> NDArray[np.integer]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import randomness
+from .config import get_conv_algorithm, get_math_mode
 from .errors import ArgumentError, DataWarning, DivergenceWarning, FallbackWarning, ShapeError
 from .geometry import as_int
 from .layers import SoftmaxWithLoss
@@ -24,14 +25,15 @@ from .optimizer import *  # noqa: F403
 from .optimizer import __all__ as _optimizer_names
 from .optimizer import make_optimizer
 from .progress import ProgressBar
-from .selection import use_backend
+from .selection import active, instruction_set, use_backend
 from .training.averaging import EMA, SWA, WeightAverage
 from .training.batches import Augment, Batches
 from .training.callbacks import Callback
 from .training.checkpoint import Checkpoints
 from .training.clipping import clip_gradients
 from .training.groups import rate_factors
-from .training.learned import all_finite, learned
+from .training.learned import all_finite, checksum, learned
+from .training.ranks import Ranks
 from .training.remarks import remarks_on_classes, remarks_on_numbers
 from .training.validation import samples, set_apart
 from .training.weighting import ClassWeight, sample_weights
@@ -118,6 +120,10 @@ class Trainer(Checkpoints):
         each sample once.
     balanced : bool
         Draw samples of each class equally often, whatever the sizes of the classes.
+    distributed : fastconv.distributed.DataParallel, optional
+        The processes that train this network together, each of which makes the same Trainer.
+        Each computes a share of every batch. Callbacks are called on all of them; the first
+        prints, and writes checkpoints. It needs a `seed`.
 
     Attributes
     ----------
@@ -143,6 +149,10 @@ class Trainer(Checkpoints):
         An unknown optimizer, a number out of range, samples and labels of different number, a
         pattern that matches no parameter, early stopping without validation.
     """
+
+    # On the class, since pickles of earlier versions lack them.
+    _ranks = Ranks()
+    _begun = False
 
     def __init__(
         self,
@@ -175,8 +185,13 @@ class Trainer(Checkpoints):
         class_weight: ClassWeight | None = None,
         sample_weight: ArrayLike | None = None,
         balanced: bool = False,
+        distributed: Ranks | None = None,
     ) -> None:
         self.network = network
+        if distributed is not None:
+            self._ranks = distributed
+        if self._ranks.size > 1 and seed is None:
+            raise ArgumentError("Trainer: distributed needs a seed, by which all ranks draw alike")
         training: tuple[NDArray[Any], ...] = samples("training", x_train, t_train)
         self.x_test, self.t_test = samples("test", x_test, t_test)
         if len(training[0]) == 0:
@@ -207,12 +222,12 @@ class Trainer(Checkpoints):
         self.epochs = epochs
         self.batch_size = as_int("Trainer", "mini_batch_size", mini_batch_size, 1)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        self.verbose = verbose
+        self.verbose = verbose and self._ranks.first
         self.backend = backend
         self.evaluate = evaluate
         self.callbacks = tuple(callbacks)
         self.lr_schedule = lr_schedule
-        self.progress = progress
+        self.progress = progress and self._ranks.first
         self.reference_loss = reference_loss
         if isinstance(optimizer, str):
             self.optimizer = make_optimizer(optimizer, optimizer_param or {})
@@ -240,6 +255,7 @@ class Trainer(Checkpoints):
         self.history: list[Record] = []
         self.stopped = False
         self._generator = None if seed is None else np.random.default_rng(seed)
+        share = self._ranks.share(self.batch_size)
         self._batches = Batches(
             self.x_train,
             self.t_train,
@@ -248,6 +264,7 @@ class Trainer(Checkpoints):
             seed,
             weights=weights,
             balanced=balanced,
+            share=share,
         )
         self._evaluation: list[float | None] = [None, None]
         self._epoch_seconds = 0.0
@@ -261,8 +278,9 @@ class Trainer(Checkpoints):
         if isinstance(averaging, SWA) and averaging.start_epoch > whole:
             raise ArgumentError(f"Trainer: {averaging} in a run of {whole} epochs averages nothing")
         self._weights = RunWeights(network, average, self.validation)
-        for remark in self._remarks():
-            warnings.warn(f"Trainer: {remark}", DataWarning, stacklevel=2)
+        if self._ranks.first:
+            for remark in self._remarks():
+                warnings.warn(f"Trainer: {remark}", DataWarning, stacklevel=2)
 
     def _remarks(self) -> Iterator[str]:
         """What should be known about the samples before the first step."""
@@ -286,11 +304,17 @@ class Trainer(Checkpoints):
         """
         self.stopped = self._stop_requested = False
         bar = ProgressBar(self.max_iter, self.current_iter, show=self.progress)
-        with self._surroundings(), self._batches.ahead(self.max_iter), bar:
-            while not (self.finished or self._stop_requested or self.diverged):
+        self.begin()
+        with (
+            self._surroundings(),
+            self._batches.ahead(self.max_iter),
+            self._ranks.running(),
+            bar,
+        ):
+            while not (self.finished or self._ranks.any(self._stop_requested or self.diverged)):
                 self.train_step()
                 bar.advance(self.images_per_second, self.train_loss_list[-1])
-            diverged = self.diverged
+            diverged = self._ranks.any(self.diverged)
             self.stopped = not self.finished and not diverged
             if not self.stopped:
                 self._weights.finish()
@@ -302,6 +326,7 @@ class Trainer(Checkpoints):
 
     def train_step(self) -> None:
         """Draw a batch, take its gradient, update; evaluate if an epoch begins or ends."""
+        self.begin()
         started = time.perf_counter()
         epoch = self._epoch_of(self.current_iter)
         first_step = epoch != self._epoch_of(self.current_iter - 1)
@@ -311,14 +336,18 @@ class Trainer(Checkpoints):
             x_batch, t_batch, *weights = self._batches.take(self.current_iter)
             weighted = {"sample_weight": weights[0]} if weights else {}
             self._weights.before_step()
-            grads = self.network.gradient(x_batch, t_batch, **weighted)
+            with self._drawing():
+                grads = self.network.gradient(x_batch, t_batch, **weighted)
             loss = None if self.reference_loss else self._loss_of_gradient()
+            grads, loss = self._ranks.averaged(self.network, grads, loss, self.batch_size)
             if self.clip_norm is not None:
                 grads = self._clipped(grads, self.clip_norm)
             self._update(grads)
             self._weights.after_step()
             if loss is None:
-                loss = self.network.loss(x_batch, t_batch, **weighted)
+                with self._drawing():
+                    second: float = self.network.loss(x_batch, t_batch, **weighted)
+                loss = self._ranks.averaged(self.network, {}, second, self.batch_size)[1]
             self.train_loss_list.append(float(loss))
             if self.verbose:
                 print("train loss:" + str(loss))
@@ -332,13 +361,58 @@ class Trainer(Checkpoints):
                 self._finish_epoch()
         if not self._told_divergence and not math.isfinite(self.train_loss_list[-1]):
             self._told_divergence = True
-            self._tell_divergence(epoch + 1, x_batch)
+            # All ranks are here, since the loss is theirs together.
+            self._tell_divergence(epoch + 1, self._ranks.any(not np.isfinite(x_batch).all()))
 
-    def _tell_divergence(self, epoch: int, x_batch: Any) -> None:
+    def begin(self) -> None:
+        """Let the ranks agree on settings, data and weights; `train` does so before its first step.
+
+        Raises
+        ------
+        ArgumentError
+            A rank differs; raised on all.
+        """
+        if not self._begun:
+            self._begun = True
+            self._ranks.begin(self.network, self._settings)
+
+    def _settings(self) -> dict[str, str]:
+        """What has to be the same on all ranks, in words."""
+        with self._surroundings():
+            backend = active(None).name
+        sets = {"training": (self.x_train, self.t_train), "test": (self.x_test, self.t_test)}
+        if self.validation is not None:
+            sets["validation"] = self.validation.x, self.validation.t
+        plain = bool | int | float | str | None
+        optimizer = {k: v for k, v in vars(self.optimizer).items() if isinstance(v, plain)}
+        words = {
+            "backend": backend,
+            "instruction set": instruction_set(backend),
+            "math mode": get_math_mode(),
+            "convolution algorithm": get_conv_algorithm(),
+            "network": type(self.network).__name__,
+            "optimizer": f"{type(self.optimizer).__name__} {optimizer}",
+            "step": self.current_iter,
+            **{f"{name} samples": checksum(*arrays) for name, arrays in sets.items()},
+            **{name: getattr(self, name) for name in ("epochs", "batch_size", "evaluate")},
+            **{name: getattr(self, name) for name in ("clip_norm", "reference_loss")},
+            "seed": self._generator and self._generator.bit_generator.state["state"],
+            "early_stopping": self.validation and self.validation.patience,
+            "averaging": self._weights.average and self._weights.average.rule,
+            "label_smoothing": getattr(self._last_layer, "label_smoothing", None),
+            "balanced": self._batches.balanced,
+            "augment": type(self._batches.augment).__name__,
+            "lr_schedule": type(self.lr_schedule).__name__,
+        }
+        return {name: str(value) for name, value in words.items()}
+
+    def _tell_divergence(self, epoch: int, lost_input: bool) -> None:
         """Warn that the run has diverged, after the step, which an error then leaves whole."""
+        if not self._ranks.first:
+            return
         rate = getattr(self.optimizer, "lr", None)
         cause = "a learning rate that is too large" + ("" if rate is None else f" (it is {rate})")
-        if not np.isfinite(x_batch).all():
+        if lost_input:
             cause = "input that is NaN or infinite"
         ending = "The weights are finite, and the run goes on"
         if self.diverged:
@@ -432,7 +506,7 @@ class Trainer(Checkpoints):
     def _loss_of_gradient(self) -> float | None:
         """Return the loss that the gradient's forward pass left on the network, or None."""
         loss = getattr(self._last_layer, "loss", None)
-        if loss is None and not self._told_second_pass:
+        if loss is None and not self._told_second_pass and self._ranks.first:
             self._told_second_pass = True
             warnings.warn(
                 f"Trainer: {type(self.network).__name__} keeps no last_layer.loss, so the loss "
@@ -459,17 +533,19 @@ class Trainer(Checkpoints):
         x, t = x[:samples], t[:samples]
         if len(x) == 0:
             return None
-        record.append(float(self.network.accuracy(x, t)))
+        record.append(self._ranks.accuracy(self.network, x, t))
         return record[-1]
 
     def _finish_epoch(self) -> None:
-        self._weights.after_epoch(len(self.history) + 1)
+        epoch = len(self.history) + 1
+        self._weights.after_epoch(epoch)
+        self._ranks.compare(f"after epoch {epoch}", learned(self.network), self._generator)
         if self.evaluate == "end":
             self._evaluate(None)
         validated: tuple[float | None, float | None] = None, None
         if self.validation is not None:
             with self._weights.evaluated():
-                validated = self.validation.measure(self.network)
+                validated = self.validation.measure(self.network, self._ranks)
                 self.validation.note(self.network, *validated)
             if self.verbose:
                 accuracy, loss = validated
@@ -477,7 +553,7 @@ class Trainer(Checkpoints):
         train_acc, test_acc = self._evaluation
         self.history.append(
             {
-                "epoch": len(self.history) + 1,
+                "epoch": epoch,
                 "iteration": self.current_iter,
                 "train_loss": float(np.mean(self.train_loss_list[self._finished_steps() :])),
                 "train_accuracy": train_acc,
@@ -518,3 +594,9 @@ class Trainer(Checkpoints):
             randomness.own_generator(self._generator),
         ):
             yield
+
+    def _drawing(self) -> AbstractContextManager[None]:
+        """Inside the block, layers draw for the whole batch, as one process does."""
+        if self._ranks.size == 1:
+            return nullcontext()
+        return randomness.share_of(self._ranks.share(self.batch_size), self.batch_size)

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "moved": set(),
     "errors": set(),
     "limits": set(),
-    "randomness": set(),
+    "randomness": {"errors"},
     "console": {"errors"},
     "geometry": {"errors"},
     "gradient": {"errors"},
@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "training": IO,
     "optimizer": IO | {"training"},
     "trainer": TRAINER,
+    "distributed": TRAINER - {"optimizer", "trainer"},
     "datasets": DATA,
     "models": NETWORK | DATA,
     "figures": NETWORK,
@@ -72,7 +73,9 @@ MAY_IMPORT = {
     "sklearn": TRAINER | {"models"},
     "dropin": TRAINER | DATA | {"profiling"},
     "web": TRAINER | DATA | {"models", "experiment"},
-    "cli": TRAINER | DATA | {"models", "figures", "experiment", "web", "dropin", "info"},
+    "cli": TRAINER
+    | DATA
+    | {"models", "figures", "experiment", "web", "dropin", "info", "distributed"},
     "__main__": {"cli"},
 }
 """For each room, the rooms that it may know besides itself. The package itself may know all."""
@@ -234,7 +237,7 @@ def test_import_is_light():
     """Nothing that is not needed yet: no compiler, no plotting, no data libraries."""
     heavy = (
         "numba llvmlite matplotlib sklearn scipy pooch tqdm PIL tkinter torch threadpoolctl "
-        "starlette uvicorn asyncio"
+        "starlette uvicorn asyncio mpi4py"
     )
     code = (
         "import sys, fastconv\n"

@@ -68,6 +68,7 @@ FOUND = {
     "recipe": "mine.toml",
     "isa": "avx2",
     "algorithm": "direct",
+    "ranks": 2,
 }
 """Values of settings that are not given."""
 

@@ -14,11 +14,10 @@ from importlib import import_module
 from .. import config as process
 from .._version import __version__
 from ..console import mention
-from ..errors import ArgumentError, UnknownBackend
 from . import COMMANDS
-from .output import complain, one_line, warn
+from .output import INTERRUPTED, complain, failure, warn
 from .parser import Parser
-from .run import INTERRUPTED, read
+from .run import read
 
 __all__ = ["COMMANDS", "MODULES", "build_parser", "main"]
 
@@ -67,12 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return command(options)
         except BrokenPipeError:  # the reader of the output has gone
             return 1
-        except KeyboardInterrupt:
-            complain(options.command, "interrupted")
-            return INTERRUPTED
-        except Exception as error:
-            if options.debug:
+        except (Exception, KeyboardInterrupt) as error:
+            text, status = failure(error)
+            if options.debug and status != INTERRUPTED:
                 mention(traceback.format_exc().rstrip())
             else:
-                complain(options.command, one_line(error))
-            return 2 if isinstance(error, ArgumentError | UnknownBackend) else 1
+                complain(options.command, text)
+            return status

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..console import in_columns, mention, tell
-from ..errors import FastconvError
+from ..errors import ArgumentError, FastconvError, UnknownBackend
 from ..io.records import json_text
 
 if TYPE_CHECKING:  # `fastconv run` starts without it
     from ..experiment.folder import ClassResult
 
 __all__ = [
-    *("complain", "count", "how", "one_line", "print_json", "show", "table_by_class", "teller"),
-    "warn",
+    *("INTERRUPTED", "complain", "count", "failure", "how", "one_line", "print_json", "show"),
+    *("table_by_class", "teller", "warn"),
 ]
 
 MOST_CLASSES = 20
 """Most classes that a table lists."""
+
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
 
 
 def one_line(error: Exception) -> str:
@@ -35,6 +39,14 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {text}"
     return f"{type(error).__name__}: {text} (a fault of fastconv's; --debug shows where)"
+
+
+def failure(error: BaseException) -> tuple[str, int]:
+    """What to say about an error that ends a command, and the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    status = 2 if isinstance(error, ArgumentError | UnknownBackend) else 1
+    return one_line(error) if isinstance(error, Exception) else repr(error), status
 
 
 def _current_folder_is_gone() -> bool:

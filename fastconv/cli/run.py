@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stderr
 from typing import Any
 
 from .. import config as process
@@ -17,14 +18,18 @@ from ..console import mention, reserve_descriptors
 from ..dropin.script import prepare
 from ..errors import ArgumentError, FastconvError, suggestion
 from . import COMMANDS
-from .output import complain, one_line
+from .output import INTERRUPTED, complain, one_line
 from .parser import Parser
 from .types import typed, whole
 
-__all__ = ["INTERRUPTED", "add_parser", "main", "profile_without_file", "read", "run"]
+__all__ = ["add_parser", "main", "profile_without_file", "read", "run"]
 
-INTERRUPTED = 130
-"""The exit status after Ctrl-C."""
+
+COPIES = (
+    "a launcher has started {0} processes, each of which would run the whole script and write the "
+    "same files: start it without mpiexec. mpiexec -n {0} fastconv train, or a Trainer with "
+    "distributed=fastconv.distributed.DataParallel(), trains one network on all of them"
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -106,8 +111,11 @@ def _parser_of_run() -> Parser:
 def read(build_parser: Callable[[], Parser], arguments: Sequence[str]) -> argparse.Namespace | int:
     """Parse the arguments of the process: its options, or an exit status if it ends here."""
     reserve_descriptors()
+    # Of several ranks, the first says what is wrong.
+    mute = redirect_stderr(None) if process.launched().rank else nullcontext()
     try:
-        return build_parser().parse_args(profile_without_file(arguments))
+        with mute:
+            return build_parser().parse_args(profile_without_file(arguments))
     except SystemExit as exit_:  # argparse has printed the help or the error
         return int(exit_.code or 0)
     except KeyboardInterrupt:
@@ -117,6 +125,11 @@ def read(build_parser: Callable[[], Parser], arguments: Sequence[str]) -> argpar
 
 def run(options: argparse.Namespace) -> int:
     """Run the script that the options name; its errors are its own."""
+    rank, size = process.launched()
+    if size > 1:
+        if rank == 0:
+            complain("run", COPIES.format(size))
+        return 2
     if options.math:
         process.set_math_mode(options.math)
     try:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import config as process
 from ..errors import ArgumentError, WriteFailed
 from ..experiment.data import Data
 from ..experiment.ensemble import EnsembleOutcome, Member, train_ensemble
 from ..experiment.folder import RunFolder, held_anew, noting
 from ..experiment.recipes import find_recipe
 from ..experiment.settings import SETTINGS, RunConfig, new_config, resumed_config
-from ..experiment.train import Outcome, expect_sound, prepare, train_on
+from ..experiment.train import ALONE, Outcome, expect_sound, prepare, train_on
 from ..info import as_table
 from ..io.arrays import load_metadata
 from ..progress import shows_progress
+from ..training.ranks import Ranks
 from .options import COMPUTED_BY, add_common, add_settings, given_fields, image_options
-from .output import complain, count, print_json, table_by_class, teller, warn
+from .output import complain, count, failure, print_json, table_by_class, teller, warn
 
 __all__ = ["add_parser", "apply_recipe", "run"]
 
@@ -68,26 +73,63 @@ def run(options: argparse.Namespace) -> int:
     """Train a network or an ensemble, or go on with it; return the exit status."""
     progress = shows_progress()
     say = teller(options, progress)
+    if process.launched().size == 1:
+        return _lead(options, ALONE, progress=progress, say=say)
+    from ..distributed import DataParallel
+
+    ranks = DataParallel(say)
+    try:
+        ranks.expect_same({f"--{name}": str(value) for name, value in vars(options).items()})
+        if not ranks.first:
+            _follow(options, ranks)
+            return ranks.of_first(lambda: 0)
+        status = _lead(options, ranks, progress=progress, say=say)
+        return ranks.of_first(lambda: status)
+    except (Exception, KeyboardInterrupt) as error:
+        ranks.end(*failure(error), traceback.format_exc() if options.debug else "")
+
+
+def _lead(
+    options: argparse.Namespace, ranks: Ranks, *, progress: bool, say: Callable[[str], None]
+) -> int:
+    """Train as one process, or as the first rank, which decides what and where."""
     config, place = _asked_for(options)
+    if config.members is not None and ranks.size > 1:
+        raise ArgumentError("--members: on several ranks expected one network")
     say(_first_line(config))
     with place as folder:
-        return _train(options, config, folder, progress=progress, say=say)
+        return _train(options, config, folder, ranks, progress=progress, say=say)
+
+
+def _follow(options: argparse.Namespace, ranks: Ranks) -> None:
+    """Train as another rank, which leaves files and words to the first."""
+    warnings.simplefilter("ignore")
+    config, path = ranks.of_first(lambda: (RunConfig(), Path()))
+    if options.threads is None:
+        config = replace(config, threads=process.get_num_threads())
+    quiet: dict[str, Any] = {"progress": False, "say": lambda text: None}
+    config, data = prepare(config, image_options(options), **quiet)
+    resume = options.resume is not None
+    train_on(data, RunFolder(path), config, resume=resume, ranks=ranks, **quiet)
 
 
 def _train(
     options: argparse.Namespace,
     config: RunConfig,
     folder: RunFolder,
+    ranks: Ranks,
     *,
     progress: bool,
     say: Callable[[str], None],
 ) -> int:
-    train: Callable[..., Outcome | EnsembleOutcome]
-    train = train_on if config.members is None else train_ensemble
+    train: Callable[..., Outcome | EnsembleOutcome] = train_ensemble
+    if config.members is None:
+        train = partial(train_on, ranks=ranks)
     try:
-        config, data = prepare(config, image_options(options), progress=progress, say=say)
+        prepared, data = prepare(config, image_options(options), progress=progress, say=say)
+        ranks.of_first(lambda: (config, folder.path))  # data that are loaded once, are there
         resume = options.resume is not None
-        outcome = train(data, folder, config, resume=resume, progress=progress, say=say)
+        outcome = train(data, folder, prepared, resume=resume, progress=progress, say=say)
     except WriteFailed as error:
         error.add_note(_what_is_kept(folder))
         raise

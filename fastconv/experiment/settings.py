@@ -234,6 +234,13 @@ class RunConfig:
         computed_with="--threads",
         default=REQUIRED,
     )
+    ranks: Positives = setting(
+        "processes that train together",
+        found="of the launcher",
+        new=lambda before: process.launched().size,
+        computed_with="ranks",
+        default=1,
+    )
     math: Literal["default", "fast"] | None = setting(
         "fast: convolutions may round more, to about 1e-5 in float32 (default: default)",
         new=lambda before: process.get_math_mode(),
@@ -277,7 +284,9 @@ class RunConfig:
     def where(self) -> str:
         """Where and how the run computes, for people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.backend}, {self.dtype}, {threads}" + ", math fast" * (self.math == "fast")
+        ranks = f"{self.ranks} ranks of " if self.ranks > 1 else ""
+        fast = ", math fast" * (self.math == "fast")
+        return f"{self.backend}, {self.dtype}, {ranks}{threads}{fast}"
 
     def __post_init__(self) -> None:
         if self.image_facts is not None and self.image_facts.fingerprint is None:
@@ -331,9 +340,11 @@ def resumed_config(
 ) -> RunConfig:
     """Return `continued_config` with what the user gives and the process decides now."""
     given = _with_members(given, stored.model)
-    now = {"backend": selection.resolve(given.get("backend", stored.backend))}
+    now: dict[str, Any] = {"backend": selection.resolve(given.get("backend", stored.backend))}
     found = [each for each in _OF_RUN.values() if each.found and each.computed_with]
     now |= {entry.name: entry.of_new_run(now) for entry in found}
+    if now["ranks"] != stored.ranks:  # they share the CPUs
+        now["threads"] = process.get_num_threads()
     return continued_config(stored, given | now, warn)
 
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from .. import figures
@@ -24,6 +25,7 @@ from ..optimizer import OPTIMIZERS
 from ..trainer import Record, Trainer
 from ..training.augment import Augmentation
 from ..training.averaging import EMA, SWA
+from ..training.ranks import Ranks
 from ..training.remarks import remarks_on_classes, remarks_on_numbers
 from ..training.schedules import make_schedule
 from .data import Data, ImageOptions
@@ -32,10 +34,13 @@ from .folder import RunFolder, RunResult
 from .networks import build_network
 from .settings import RunConfig, account, expect_known, set_process
 
-__all__ = ["Outcome", "expect_sound", "prepare", "train_on"]
+__all__ = ["ALONE", "Outcome", "expect_sound", "prepare", "train_on"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is measured at the end of each epoch."""
+
+ALONE = Ranks()
+"""A run of one process."""
 
 STOPPING = b"\nstopping after this step; once more to stop at once without saving\n"
 
@@ -111,42 +116,52 @@ def train_on(
     progress: bool,
     say: Callable[[str], None],
     before: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Train as `config` says, from the beginning or from the folder's checkpoint.
 
     `config` and `data` are what `prepare` returns. The folder is held (`RunFolder.held`); with
     `resume` it has the run to continue. `progress` shows a bar on standard error, and `say` gets
     lines about the run's progress. `before` is called once the settings are known to be right, and
-    before anything is written.
+    before anything is written. Of several `ranks`, which train one network together, the first
+    holds the folder, evaluates, and is the one that gets a whole outcome.
     """
     # A run that was stopped in its first steps has no checkpoint: the seed is enough.
-    goes_on = resume and folder.checkpoint.exists()
+    goes_on = ranks.of_first(lambda: resume and folder.checkpoint.exists())
 
     def after_epoch(trainer: Trainer, record: Record) -> None:
+        if not ranks.first:
+            return
         folder.append_epoch(record)
         if trainer.finite:  # else what the last epoch has saved stays
             _save(folder, trainer)
         say(_epoch_line(record, config.epochs))
 
-    trainer = _build(data, config, after_epoch, anew=not goes_on, progress=progress, say=say)
+    trainer = _build(
+        data, config, after_epoch, anew=not goes_on, progress=progress, say=say, ranks=ranks
+    )
     if goes_on:
         trainer.load_checkpoint(folder.checkpoint)
+    trainer.begin()
     before()
-    folder.write_config(config)
-    folder.write_history(trainer.history)
-    if not goes_on:
-        folder.write_initial(figures.first_filters(trainer.network))
-    folder.result.unlink(missing_ok=True)
-    folder.write_unreadable(data.unreadable)
+    if ranks.first:
+        folder.write_config(config)
+        folder.write_history(trainer.history)
+        if not goes_on:
+            folder.write_initial(figures.first_filters(trainer.network))
+        folder.result.unlink(missing_ok=True)
+        folder.write_unreadable(data.unreadable)
     if words := account(config):
         say(words)
-    with _stop_on_signal(trainer, say) as caught:
+    with _stop_on_signal(trainer, say, ranks.first) as caught:
         trainer.train()
-    if trainer.finite and trainer.stopped:
-        _save(folder, trainer)
-    elif trainer.finite:  # a killed process may have kept the last checkpoint alone
-        _save_weights(folder, trainer)
-    return _report(trainer, data, folder, config, caught, progress=progress, say=say)
+    caught = list(chain(*ranks.gathered(caught)))
+    if ranks.first and trainer.finite:
+        if trainer.stopped:
+            _save(folder, trainer)
+        else:  # a killed process may have kept the last checkpoint alone
+            _save_weights(folder, trainer)
+    return _report(trainer, data, folder, config, caught, ranks, progress=progress, say=say)
 
 
 def _build(
@@ -157,6 +172,7 @@ def _build(
     anew: bool,
     progress: bool,
     say: Callable[[str], None],
+    ranks: Ranks,
 ) -> Trainer:
     """The trainer of a run before its first step; with `anew`, with its initial weights."""
     options = _told_to_trainer(config)
@@ -191,6 +207,7 @@ def _build(
             evaluate="end",
             callbacks=[after_epoch],
             progress=progress,
+            distributed=ranks,
         )
     trainer.lr_schedule = make_schedule(config.schedule, config.lr, trainer.max_iter, config.rise)
     return trainer
@@ -202,20 +219,25 @@ def _report(
     folder: RunFolder,
     config: RunConfig,
     signals: list[int],
+    ranks: Ranks,
     *,
     progress: bool,
     say: Callable[[str], None],
 ) -> Outcome:
-    """Test the network, draw the pictures and write the result, unless a signal stopped the run."""
+    """Test the network, draw the pictures and write the result, unless a signal stopped the run.
+
+    The first rank does; but all of them go back to the last good epoch, where the run has diverged.
+    """
     evaluation, kept = None, None
     diverged = trainer.diverged_epoch
     lost = not trainer.stopped and (not trainer.finished or not trainer.finite)
-    if not trainer.stopped:  # a user who stops a run should not wait for pictures
+    losses, history = [*trainer.train_loss_list], [*trainer.history]
+    if lost:
+        diverged = diverged or len(history)
+        _go_back(trainer, folder, diverged, ranks)
+    # A user who stops a run should not wait for pictures.
+    if ranks.first and not trainer.stopped:
         title = f"{type(trainer.network).__name__} on {Data(config.data).name}"
-        losses, history = [*trainer.train_loss_list], [*trainer.history]
-        if lost:
-            diverged = diverged or len(history)
-            _go_back(trainer, folder, diverged)
         kept = _kept(trainer, lost)
         try_to_draw(say, folder.curves, figures.curves, losses, history, title, kept)
         for line in _endings(trainer, diverged, lost):
@@ -255,7 +277,7 @@ def _report(
     return outcome
 
 
-def _go_back(trainer: Trainer, folder: RunFolder, diverged: int) -> None:
+def _go_back(trainer: Trainer, folder: RunFolder, diverged: int, ranks: Ranks) -> None:
     """Bring a run that has diverged back to its last checkpoint.
 
     Raises
@@ -263,9 +285,10 @@ def _go_back(trainer: Trainer, folder: RunFolder, diverged: int) -> None:
     DivergenceError
         It has none with weights that are finite.
     """
-    if folder.checkpoint.exists():
+    if ranks.of_first(folder.checkpoint.exists):
         trainer.load_checkpoint(folder.checkpoint)
-        folder.write_history(trainer.history)
+        if ranks.first:
+            folder.write_history(trainer.history)
     if not trainer.finite:
         raise DivergenceError(
             f"the run has diverged in epoch {diverged}: its weights are NaN or infinite, and no "
@@ -367,7 +390,9 @@ def _takes_decay(make: type) -> bool:
 
 
 @contextmanager
-def _stop_on_signal(trainer: Trainer, say: Callable[[str], None]) -> Iterator[list[int]]:
+def _stop_on_signal(
+    trainer: Trainer, say: Callable[[str], None], tells: bool
+) -> Iterator[list[int]]:
     """Let the first Ctrl-C or SIGTERM finish the step, and the second end the process.
 
     Yields the list of signals that came. Only the main thread may set what a signal does: in
@@ -385,7 +410,7 @@ def _stop_on_signal(trainer: Trainer, say: Callable[[str], None]) -> Iterator[li
             signal.signal(each, signal.SIG_DFL)
         # Not print: the signal may have come in the middle of a print.
         with suppress(OSError):
-            os.write(2, STOPPING)
+            os.write(2, STOPPING if tells else b"")
         trainer.stop()
 
     watched = (signal.SIGINT, signal.SIGTERM)

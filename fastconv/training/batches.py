@@ -53,6 +53,9 @@ class Batches:
     balanced : bool
         Draw from each class equally often, whatever their sizes: a class for each sample of the
         batch, then one of its samples.
+    share : slice, optional
+        The samples of each batch that are wanted: those of this process, if several share it out.
+        All are drawn, and `augment` changes them together.
 
     Attributes
     ----------
@@ -65,6 +68,7 @@ class Batches:
     weights: NDArray[np.floating[Any]] | None = None
     balanced: bool = False
     _by_class: tuple[NDArray[Any], ...] | None = None
+    share = slice(None)  # on the class, since pickles of earlier versions lack it
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Batches:
         *,
         weights: NDArray[np.floating[Any]] | None = None,
         balanced: bool = False,
+        share: slice | None = None,
     ) -> None:
         self.x = x
         self.t = t
@@ -83,6 +88,8 @@ class Batches:
         self.size = size
         self.augment = augment
         self.balanced = balanced
+        if share is not None:
+            self.share = share
         self.seed: int | None = None
         if augment is not None:
             self.seed = int(np.random.randint(2**31)) if seed is None else int(seed)
@@ -104,7 +111,7 @@ class Batches:
         An error of `augment` is raised here, in the step that its batch is for.
         """
         if self.augment is None:
-            chosen = self._draw(randomness.choice, randomness.uniform)
+            chosen = self._draw(randomness.choice, randomness.uniform)[self.share]
             return self.x[chosen], *self._beside(chosen)
         ready, self._next = self._next, None
         if ready is not None and ready[0] == step:
@@ -154,7 +161,7 @@ class Batches:
     def _make(self, augment: Augment, step: int) -> Batch:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
         chosen = self._draw(rng.choice, rng.random)
-        return augment(self.x[chosen], rng), *self._beside(chosen)
+        return augment(self.x[chosen], rng)[self.share], *self._beside(chosen[self.share])
 
     def _beside(self, chosen: NDArray[np.integer]) -> Batch:
         labels = self.t[chosen]

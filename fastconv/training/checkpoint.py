@@ -18,6 +18,7 @@ from ..io.records import Count, NotNegative, record_of
 from .batches import Batches
 from .learned import Arrays, all_finite, parameters
 from .optimizer_base import Optimizer
+from .ranks import Ranks
 from .weights import RunWeights
 
 __all__ = ["Checkpoints"]
@@ -115,11 +116,14 @@ class Checkpoints:
     _generator: np.random.Generator | None
     _weights: RunWeights
     _batches: Batches
+    _ranks: Ranks
     last_checkpoint: tuple[str, int] | None = None
     """The last checkpoint with finite weights that was saved or loaded: its file, and its step."""
 
     def save_checkpoint(self, path: str | PathLike[str]) -> None:
         """Write everything that the rest of the run depends on, atomically.
+
+        Of several ranks, the first writes.
 
         Parameters
         ----------
@@ -138,6 +142,9 @@ class Checkpoints:
             )
         if self._generator is None:
             raise StateError("save_checkpoint: only a Trainer with a seed can be continued exactly")
+        if not self._ranks.first:
+            self._note_checkpoint(path)
+            return
         arrays = self._weights.state()
         for key, value in self.optimizer.state().items():
             arrays[f"optimizer/{key}"] = value
@@ -166,7 +173,8 @@ class Checkpoints:
         """Go back to where `save_checkpoint` was called; `train` then continues from there.
 
         The weights at the end are those of the run that was not interrupted, bit for bit, on
-        the same machine with the same backend and number of threads.
+        the same machine with the same backend and number of threads. Of several ranks, the first
+        reads for all; another number of ranks may go on, with weights that are equal to rounding.
 
         Raises
         ------
@@ -178,7 +186,7 @@ class Checkpoints:
         """
         if self._generator is None:
             raise StateError("load_checkpoint: only a Trainer with a seed can be continued exactly")
-        arrays, plain = load_arrays(path)
+        arrays, plain = self._ranks.of_first(lambda: load_arrays(path))
         if "progress" not in plain or "generator" not in plain:
             raise WeightsError(f"{path}: not a checkpoint of a Trainer")
         metadata = record_of(plain, _Metadata, str(path))

@@ -6,6 +6,7 @@ name if the network has its layers in a dict, as the book's have.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "PREFIXES",
     "Arrays",
     "all_finite",
+    "checksum",
     "exchanged",
     "expect_fitting",
     "learned",
@@ -47,6 +49,16 @@ def learned(network: Any) -> Arrays:
 def all_finite(arrays: Mapping[str, NDArray[Any]]) -> bool:
     """Whether no array has a NaN or an infinity."""
     return all(np.isfinite(value).all() for value in arrays.values())
+
+
+def checksum(*arrays: NDArray[Any]) -> int:
+    """Return the CRC-32 of the arrays' numbers; all NaN are the same one."""
+    crc = 0
+    for array in arrays:
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            array = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)
+        crc = zlib.crc32(np.ascontiguousarray(array), crc)
+    return crc
 
 
 def put(network: Any, arrays: Mapping[str, NDArray[Any]]) -> None:

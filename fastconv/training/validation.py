@@ -6,7 +6,6 @@ The test set decides nothing.
 from __future__ import annotations
 
 import math
-import zlib
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -19,7 +18,8 @@ from ..errors import ArgumentError, ShapeError, WeightsError
 from ..geometry import as_int
 from ..ops.arrays import as_array, expect_numbers
 from ..randomness import stratified
-from .learned import Arrays, all_finite, learned
+from .learned import Arrays, all_finite, checksum, learned
+from .ranks import Ranks
 
 __all__ = ["Samples", "Validation", "class_labels", "held_out", "samples", "set_apart"]
 
@@ -165,14 +165,15 @@ class Validation:
         self._best_result = (-math.inf, -math.inf)
         self._epochs = 0
 
-    def measure(self, network: Any) -> tuple[float, float]:
+    def measure(self, network: Any, ranks: Ranks) -> tuple[float, float]:
         """Return accuracy and mean cross-entropy, in evaluation and without label smoothing."""
-        correct, loss = 0, 0.0
-        for start in range(0, len(self.x), BATCH):
+        correct, loss = 0.0, 0.0
+        for start in ranks.blocks(len(self.x), BATCH):
             scores = network.predict(self.x[start : start + BATCH])
             labels = ops.class_indices("validation", self.t[start : start + BATCH], scores.shape)
             correct += int(np.sum(scores.argmax(axis=1) == labels))
             loss += ops.softmax_cross_entropy_forward(scores, labels)[0] * len(labels)
+        correct, loss = ranks.total(correct, loss)
         return correct / len(self.x), loss / len(self.x)
 
     def note(self, network: Any, accuracy: float, loss: float) -> None:
@@ -230,4 +231,4 @@ class Validation:
     @cached_property
     def _checksum(self) -> int:
         """CRC-32 of the samples, which tells another choice."""
-        return zlib.crc32(np.ascontiguousarray(self.x), zlib.crc32(np.ascontiguousarray(self.t)))
+        return checksum(self.t, self.x)

@@ -1,0 +1,358 @@
+"""Data-parallel training on MPI: several processes, on one machine or many, train one network.
+
+Each process (a rank) makes the same network and the same Trainer, with
+``distributed=DataParallel()``, and computes the gradient of its share of every batch. The sum of
+these gradients, weighted by the sizes of the shares, is that of the batch. Every rank takes the
+optimizer's step with it, so that all have the same weights. Batches, augmentation and dropout masks
+are drawn for the whole batch on every rank, as one process draws them: the number of ranks changes
+nothing but rounding. Batch normalisation is the exception: each rank normalises by its share of the
+batch.
+
+Start the ranks with the launcher of an MPI: ``mpiexec -n 4 python train.py``. Needs mpi4py.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from traceback import format_exception
+from typing import Any, NoReturn, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import config
+from ._version import __version__
+from .console import mention
+from .errors import ArgumentError, MissingDependency, StateError
+from .layers.tree import walk
+from .limits import cpu_set
+from .ops.memory import Pool
+from .training.learned import checksum, learned, put
+from .training.ranks import Gradients, Loss, Ranks
+
+__all__ = ["DataParallel"]
+
+T = TypeVar("T")
+
+BLOCK = 100
+"""Samples that ``network.accuracy`` predicts at a time: a rank's part begins with a whole batch."""
+
+MOST_LISTED = 16
+"""Ranks whose processes are listed."""
+
+APART = 0.3
+"""Seconds between the ranks' reports of an error, so that one that all have is shown once."""
+
+
+class DataParallel(Ranks):
+    """The ranks of an MPI launcher, for ``Trainer(..., distributed=DataParallel())``.
+
+    An error that no rank catches ends all ranks, with one message that names rank and cause.
+    Unless FASTCONV_NUM_THREADS or `set_num_threads` says otherwise, the ranks of a machine share
+    its CPUs: each computes with its part of the threads.
+
+    Parameters
+    ----------
+    say : callable, optional
+        Gets lines about the run, on the first rank. By default they go to standard error.
+
+    Attributes
+    ----------
+    rank, size : int
+    notes : list of str
+        What `say` gets before the first step.
+
+    Raises
+    ------
+    MissingDependency
+        mpi4py, or the MPI that it needs, is not there.
+    StateError
+        The launcher is not that of mpi4py's MPI, so that each process would train by itself.
+    """
+
+    def __init__(self, say: Callable[[str], None] = mention) -> None:
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:  # RuntimeError: it has not found an MPI
+            raise MissingDependency(
+                "training on several ranks needs mpi4py and an MPI: pip install 'fastconv[mpi]' "
+                f"({error})"
+            ) from error
+        self._in_place, self._sum = MPI.IN_PLACE, MPI.SUM
+        self._everyone = MPI.COMM_WORLD
+        self._comm = MPI.COMM_WORLD.Dup()  # so that nobody else's messages get in between
+        self.rank, self.size = self._comm.rank, self._comm.size
+        launched = config.launched().size
+        if launched > 1 and self.size == 1:
+            raise StateError(
+                f"the launcher has started {launched} processes, but mpi4py's MPI sees one alone: "
+                f"expected the launcher (mpiexec) of {MPI.Get_library_version().splitlines()[0]}"
+            )
+        self.say = say
+        self._memory = Pool(sys.maxsize)
+        node = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.notes = [self._where(), *self._share_cpus(node.allgather(_own_cpus()))]
+        if self.size > 1:
+            sys.excepthook = self._end_by_error
+
+    # ---- the ranks and their machines ------------------------------------------------
+
+    def _where(self) -> str:
+        """Which ranks there are, where: a launcher may name a rank that died by its process."""
+        places: dict[str, list[int]] = {}
+        for host, process in self._comm.allgather((platform.node(), os.getpid())):
+            places.setdefault(host, []).append(process)
+        on = ", ".join(places) if len(places) <= MOST_LISTED else f"{len(places)} hosts"
+        if self.size > MOST_LISTED:
+            return f"{self.size} ranks on {on}"
+        processes = ", ".join(str(each) for host in places.values() for each in host)
+        return f"{self.size} ranks on {on} (processes {processes})"
+
+    def _share_cpus(self, masks: Sequence[frozenset[int]]) -> Iterator[str]:
+        """Let this rank count its part of the CPUs; yield what is wrong with their binding.
+
+        `masks` are the CPUs that the launcher allows to each rank of this machine.
+        """
+        own = _own_cpus()
+        sharing = [mask for mask in masks if mask & own]
+        quota = config.container_cpus()
+        mine = len(own) // len(sharing)
+        if quota is not None:
+            mine = min(mine, math.ceil(quota) // len(masks))
+        config.limit_cpus(max(1, mine))
+        if mine < 1:
+            yield (
+                f"more ranks than CPUs: {len(sharing)} ranks share {len(own)}, and wait for each "
+                "other"
+            )
+        bound = frozenset[int]().union(*masks)
+        unused = _allowed_cpus() - bound
+        if unused:
+            yield (
+                f"the launcher binds {len(masks)} ranks to {len(bound)} CPUs, and leaves "
+                f"{len(unused)} of this machine unused: mpiexec --bind-to none lets fastconv share "
+                "them out"
+            )
+
+    # ---- a run -----------------------------------------------------------------------
+
+    def share(self, count: int) -> slice:
+        """Return which samples of a batch are this rank's: parts that differ by one at most."""
+        if count < self.size:
+            raise ArgumentError(
+                f"a batch of {count} samples on {self.size} ranks: expected at least one for each"
+            )
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def begin(self, network: Any, settings: Callable[[], Mapping[str, str]]) -> None:
+        """Refuse ranks that differ, and give all of them the first one's weights."""
+        own = learned(network)
+        weights = {name: f"{value.shape} {value.dtype}" for name, value in own.items()}
+        facts = {"fastconv": __version__, "NumPy": np.__version__, "weights": str(weights)}
+        self.expect_same({**facts, **settings()})
+        put(network, {name: self._of_first_array(value) for name, value in own.items()})
+        if self.first:
+            for note in self.notes:
+                self.say(note)
+            if self._statistics(network):
+                self.say(
+                    "batch normalisation: each rank normalises by its share of a batch; running "
+                    "statistics are averaged over the ranks"
+                )
+
+    def expect_same(self, facts: Mapping[str, str]) -> None:
+        """Raise an `ArgumentError` on all ranks if a fact is not that of the first rank."""
+        everyones = self._comm.allgather(dict(facts))
+        for rank, theirs in enumerate(everyones):
+            for name in everyones[0] | theirs:
+                here, there = everyones[0].get(name), theirs.get(name)
+                if here != there:
+                    raise ArgumentError(
+                        f"rank {rank} differs in {name}: {_difference(there, here)} on rank 0; "
+                        "all ranks of a run must agree"
+                    )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside the block, a rank that calls `sys.exit` ends all ranks, which wait for it."""
+        try:
+            yield
+        except SystemExit as exit_:
+            if self.size > 1:
+                self.end(f"it left the run by sys.exit({exit_.code!r})", 1)
+            raise
+
+    def averaged(
+        self, network: Any, grads: Gradients, loss: Loss, count: int
+    ) -> tuple[Gradients, Loss]:
+        """Return gradients and loss of the whole batch; average the running statistics.
+
+        All of that is one message.
+        """
+        if self.size == 1:
+            return grads, loss
+        share = self.share(count)
+        places = self._statistics(network)
+        arrays = [np.asarray(value) for value in grads.values()]
+        arrays += [np.asarray(getattr(layer, name)) for layer, name in places]
+        arrays.append(np.array(0.0 if loss is None else loss))
+        buffer, views = self._in_one(arrays, arrays[:-1] if grads else arrays)
+        weight = (share.stop - share.start) / count
+        for view, array in zip(views, arrays, strict=True):
+            np.multiply(array, weight, out=view)
+        self._comm.Allreduce(self._in_place, buffer, self._sum)
+        same = [
+            view if view.dtype == array.dtype else view.astype(array.dtype)
+            for view, array in zip(views, arrays, strict=True)
+        ]
+        for (layer, name), value in zip(places, same[len(grads) : -1], strict=True):
+            setattr(layer, name, value.copy())
+        averaged = dict(zip(grads, same[: len(grads)], strict=True))
+        return averaged, cast(Loss, None if loss is None else float(same[-1]))
+
+    def _in_one(
+        self, arrays: Sequence[NDArray[Any]], deciding: Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """One array with a place for each of these, in the dtype of those that decide; the places.
+
+        Nobody else refers to its memory.
+        """
+        ends = np.cumsum([array.size for array in arrays]).tolist()
+        dtype = np.result_type(np.float32, *deciding)
+        size = ends[-1] * dtype.itemsize
+        buffer = self._memory.empty_bytes(size)[:size].view(dtype)
+        return buffer, [
+            buffer[end - array.size : end].reshape(array.shape)
+            for array, end in zip(arrays, ends, strict=True)
+        ]
+
+    def _statistics(self, network: Any) -> list[tuple[Any, str]]:
+        """Where the running statistics are that a step changes: layer and attribute."""
+        return [
+            (layer, name)
+            for _, layer in walk(network)
+            if not getattr(layer, "frozen", False)
+            for name in getattr(layer, "buffer_names", ())
+            if getattr(layer, name) is not None
+        ]
+
+    def compare(self, when: str, arrays: Mapping[str, NDArray[Any]], generator: Any) -> None:
+        """Raise a `StateError` on all ranks if one has other weights, or has drawn otherwise."""
+        own = {name: str(checksum(np.asarray(value))) for name, value in arrays.items()}
+        own["the random generator's state"] = str(generator.bit_generator.state["state"])
+        everyones = self._comm.allgather(own)
+        for rank, theirs in enumerate(everyones):
+            if theirs != everyones[0]:
+                names = [name for name in own if theirs.get(name) != everyones[0].get(name)]
+                raise StateError(f"{when}, rank {rank} differs from rank 0 in {', '.join(names)}")
+
+    # ---- results of all ranks --------------------------------------------------------
+
+    def accuracy(self, network: Any, x: NDArray[Any], t: NDArray[Any]) -> float:
+        """Return the accuracy on all samples, of which each rank predicts a part."""
+        blocks = self.blocks(len(x), BLOCK)
+        part = slice(blocks.start, min(blocks.stop, len(x)))
+        count = max(0, part.stop - part.start)
+        correct = float(network.accuracy(x[part], t[part])) * count if count else 0.0
+        if abs(correct - round(correct)) < 1e-6:  # a count, but for rounding
+            correct = round(correct)
+        return self.total(correct)[0] / len(x)
+
+    def blocks(self, count: int, size: int) -> range:
+        """Return where this rank's blocks begin; they are those of one process."""
+        number = -(-count // size)
+        begin, end = (number * rank // self.size for rank in (self.rank, self.rank + 1))
+        return range(begin * size, end * size, size)
+
+    def total(self, *numbers: float) -> tuple[float, ...]:
+        """Return the sum of each number over all ranks, taken in their order."""
+        everyones = np.empty((self.size, len(numbers)))
+        self._comm.Allgather(np.array(numbers, float), everyones)
+        return tuple(everyones.sum(axis=0).tolist())
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set on a rank."""
+        return bool(self.total(flag)[0])
+
+    def gathered(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order."""
+        return self._comm.allgather(value)
+
+    def of_first(self, function: Callable[[], T]) -> T:
+        """Return what the function returns on the first rank, or raise what it raises there."""
+        result: Any = None
+        error: Exception | None = None
+        if self.first:
+            try:
+                result = function()
+            except Exception as caught:
+                error = caught
+        result, error = self._comm.bcast((result, error))
+        if error is not None:
+            raise error
+        return result
+
+    def _of_first_array(self, value: NDArray[Any]) -> NDArray[Any]:
+        copy = np.array(value, order="C")
+        self._comm.Bcast(copy)
+        return copy
+
+    # ---- the end ---------------------------------------------------------------------
+
+    def end(self, cause: str, status: int, details: str = "") -> NoReturn:
+        """End all ranks at once, with a message that names this one and the cause.
+
+        Later ranks wait a little: of an error that all have, the first one's report is enough.
+        """
+        self._wait()
+        if details:
+            mention(details.rstrip())
+        mention(f"fastconv: error: rank {self.rank} of {self.size} on {platform.node()}: {cause}")
+        self._abort(status)
+
+    def _wait(self) -> None:
+        time.sleep(APART * min(self.rank, MOST_LISTED))
+
+    def _abort(self, status: int) -> NoReturn:
+        with suppress(OSError, AttributeError):  # standard output may be gone
+            sys.stdout.flush()
+        self._everyone.Abort(status)
+        raise SystemExit(status)
+
+    def _end_by_error(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Stand for `sys.excepthook`: other ranks would wait for this one for ever."""
+        self.end(f"{kind.__name__}: {error}", 1, "".join(format_exception(kind, error, trace)))
+
+
+def _own_cpus() -> frozenset[int]:
+    """The CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def _allowed_cpus() -> frozenset[int]:
+    """The CPUs that the launcher itself may use: those that it could bind ranks to."""
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset()
+    allowed = frozenset[int]()
+    with suppress(OSError):  # a parent that is gone
+        allowed = frozenset(os.sched_getaffinity(os.getppid()))
+    inside = cpu_set()
+    return allowed if inside is None else allowed & inside
+
+
+def _difference(there: str | None, here: str | None) -> str:
+    """Both, from where they begin to differ."""
+    words = [str(each) for each in (there, here)]
+    pairs = enumerate(zip(*words, strict=False))
+    common = next((place for place, (a, b) in pairs if a != b), min(map(len, words)))
+    begin = max(0, common - 20) if max(map(len, words)) > 60 else 0
+    there, here = ("..." * (begin > 0) + word[begin : begin + 60] for word in words)
+    return f"{there}, but {here}"

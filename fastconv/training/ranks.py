@@ -1,0 +1,88 @@
+"""What a Trainer asks of the processes that train one network together: here, of one alone.
+
+`fastconv.distributed.DataParallel` answers for several. A process is called a rank, as in MPI, and
+so is its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+__all__ = ["Gradients", "Loss", "Ranks"]
+
+T = TypeVar("T")
+Loss = TypeVar("Loss", bound=float | None)
+
+Gradients = Mapping[str, NDArray[Any]]
+
+
+class Ranks:
+    """One process, which does everything itself.
+
+    Every rank calls every method, in the same order.
+
+    Attributes
+    ----------
+    rank, size : int
+        The process's number, from 0, and how many there are.
+    """
+
+    rank = 0
+    size = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes files and talks to people."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """Return which samples of a batch of so many are this rank's."""
+        return slice(0, count)
+
+    def begin(self, network: Any, settings: Callable[[], Mapping[str, str]]) -> None:
+        """Make sure that all ranks have the same settings, and give them the same weights."""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside the block, a run is on its way: a rank must not leave alone."""
+        yield
+
+    def averaged(
+        self, network: Any, grads: Gradients, loss: Loss, count: int
+    ) -> tuple[Gradients, Loss]:
+        """Return gradients and loss of a whole batch of `count`, from each rank's for its share.
+
+        The running statistics on the network become the averages of the ranks', too.
+        """
+        return grads, loss
+
+    def compare(self, when: str, arrays: Mapping[str, NDArray[Any]], generator: Any) -> None:
+        """Make sure that all ranks have these arrays, and a generator in this state."""
+
+    def accuracy(self, network: Any, x: NDArray[Any], t: NDArray[Any]) -> float:
+        """Return ``network.accuracy(x, t)``, of which each rank computes a part."""
+        return float(network.accuracy(x, t))
+
+    def blocks(self, count: int, size: int) -> range:
+        """Return where this rank's blocks begin, of `count` samples in blocks of `size`."""
+        return range(0, count, size)
+
+    def total(self, *numbers: float) -> tuple[float, ...]:
+        """Return the sum of each number over all ranks; the same on all of them."""
+        return numbers
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set on a rank."""
+        return flag
+
+    def gathered(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order."""
+        return [value]
+
+    def of_first(self, function: Callable[[], T]) -> T:
+        """Return what the function returns on the first rank, or raise what it raises there."""
+        return function()
