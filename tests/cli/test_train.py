@@ -121,6 +121,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "backend": "numpy",
         "dtype": "float64",
         "threads": 1,
+        "ranks": 1,
         "seed": 9,
         "schedule": "cosine",
         "image_facts": None,
