@@ -43,11 +43,23 @@ T = TypeVar("T")
 BLOCK = 100
 """Samples that ``network.accuracy`` predicts at a time: a rank's part begins with a whole batch."""
 
-MOST_LISTED = 16
-"""Ranks whose processes are listed."""
+MOST_LISTED = 8
+"""Machines that are named."""
 
 APART = 0.3
 """Seconds between the ranks' reports of an error, so that one that all have is shown once."""
+
+LINGER = 0.1
+"""Seconds between a report and the end: a launcher may drop what it has not yet passed on."""
+
+LATEST = 8
+"""The rank from which on all report at the same time."""
+
+
+NORMALIZATION = (
+    "batch normalisation: each rank normalises by its share of a batch; running statistics are "
+    "averaged over the ranks"
+)
 
 
 class DataParallel(Ranks):
@@ -66,7 +78,7 @@ class DataParallel(Ranks):
     ----------
     rank, size : int
     notes : list of str
-        What `say` gets before the first step.
+        What `say` gets before the first step, once.
 
     Raises
     ------
@@ -79,11 +91,12 @@ class DataParallel(Ranks):
     def __init__(self, say: Callable[[str], None] = mention) -> None:
         try:
             from mpi4py import MPI
-        except (ImportError, RuntimeError) as error:  # RuntimeError: it has not found an MPI
+        except ModuleNotFoundError:
             raise MissingDependency(
-                "training on several ranks needs mpi4py and an MPI: pip install 'fastconv[mpi]' "
-                f"({error})"
-            ) from error
+                "training on several ranks needs mpi4py: pip install mpi4py"
+            ) from None
+        except (ImportError, RuntimeError) as error:
+            raise MissingDependency(f"mpi4py finds no MPI ({error}): pip install mpich") from error
         self._in_place, self._sum = MPI.IN_PLACE, MPI.SUM
         self._everyone = MPI.COMM_WORLD
         self._comm = MPI.COMM_WORLD.Dup()  # so that nobody else's messages get in between
@@ -96,49 +109,16 @@ class DataParallel(Ranks):
             )
         self.say = say
         self._memory = Pool(sys.maxsize)
-        node = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.notes = [self._where(), *self._share_cpus(node.allgather(_own_cpus()))]
+        own = _own_cpus()
+        masks = self._comm.Split_type(MPI.COMM_TYPE_SHARED).allgather(own)
+        cpus, wrong = shared_cpus(masks, own, _allowed_cpus(), config.container_cpus())
+        config.limit_cpus(cpus)
+        hosts = sorted(set(self._comm.allgather(platform.node())))
+        where = ", ".join(hosts) if len(hosts) <= MOST_LISTED else f"{len(hosts)} machines"
+        self.notes = [f"{self.size} ranks on {where}", *wrong]
+        self._said: set[str] = set()
         if self.size > 1:
             sys.excepthook = self._end_by_error
-
-    # ---- the ranks and their machines ------------------------------------------------
-
-    def _where(self) -> str:
-        """Which ranks there are, where: a launcher may name a rank that died by its process."""
-        places: dict[str, list[int]] = {}
-        for host, process in self._comm.allgather((platform.node(), os.getpid())):
-            places.setdefault(host, []).append(process)
-        on = ", ".join(places) if len(places) <= MOST_LISTED else f"{len(places)} hosts"
-        if self.size > MOST_LISTED:
-            return f"{self.size} ranks on {on}"
-        processes = ", ".join(str(each) for host in places.values() for each in host)
-        return f"{self.size} ranks on {on} (processes {processes})"
-
-    def _share_cpus(self, masks: Sequence[frozenset[int]]) -> Iterator[str]:
-        """Let this rank count its part of the CPUs; yield what is wrong with their binding.
-
-        `masks` are the CPUs that the launcher allows to each rank of this machine.
-        """
-        own = _own_cpus()
-        sharing = [mask for mask in masks if mask & own]
-        quota = config.container_cpus()
-        mine = len(own) // len(sharing)
-        if quota is not None:
-            mine = min(mine, math.ceil(quota) // len(masks))
-        config.limit_cpus(max(1, mine))
-        if mine < 1:
-            yield (
-                f"more ranks than CPUs: {len(sharing)} ranks share {len(own)}, and wait for each "
-                "other"
-            )
-        bound = frozenset[int]().union(*masks)
-        unused = _allowed_cpus() - bound
-        if unused:
-            yield (
-                f"the launcher binds {len(masks)} ranks to {len(bound)} CPUs, and leaves "
-                f"{len(unused)} of this machine unused: mpiexec --bind-to none lets fastconv share "
-                "them out"
-            )
 
     # ---- a run -----------------------------------------------------------------------
 
@@ -157,14 +137,12 @@ class DataParallel(Ranks):
         facts = {"fastconv": __version__, "NumPy": np.__version__, "weights": str(weights)}
         self.expect_same({**facts, **settings()})
         put(network, {name: self._of_first_array(value) for name, value in own.items()})
-        if self.first:
-            for note in self.notes:
+        if self._statistics(network):
+            self.notes.append(NORMALIZATION)
+        for note in self.notes:
+            if self.first and note not in self._said:
                 self.say(note)
-            if self._statistics(network):
-                self.say(
-                    "batch normalisation: each rank normalises by its share of a batch; running "
-                    "statistics are averaged over the ranks"
-                )
+            self._said.add(note)
 
     def expect_same(self, facts: Mapping[str, str]) -> None:
         """Raise an `ArgumentError` on all ranks if a fact is not that of the first rank."""
@@ -310,24 +288,52 @@ class DataParallel(Ranks):
 
         Later ranks wait a little: of an error that all have, the first one's report is enough.
         """
-        self._wait()
+        time.sleep(APART * min(self.rank, LATEST))
         if details:
             mention(details.rstrip())
         mention(f"fastconv: error: rank {self.rank} of {self.size} on {platform.node()}: {cause}")
-        self._abort(status)
-
-    def _wait(self) -> None:
-        time.sleep(APART * min(self.rank, MOST_LISTED))
-
-    def _abort(self, status: int) -> NoReturn:
         with suppress(OSError, AttributeError):  # standard output may be gone
             sys.stdout.flush()
+        time.sleep(LINGER)
         self._everyone.Abort(status)
         raise SystemExit(status)
 
     def _end_by_error(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         """Stand for `sys.excepthook`: other ranks would wait for this one for ever."""
         self.end(f"{kind.__name__}: {error}", 1, "".join(format_exception(kind, error, trace)))
+
+
+def shared_cpus(
+    masks: Sequence[frozenset[int]],
+    own: frozenset[int],
+    allowed: frozenset[int],
+    quota: float | None,
+) -> tuple[int, list[str]]:
+    """Return how many CPUs a rank may count as its own, and what is wrong with their binding.
+
+    Parameters
+    ----------
+    masks : sequence of frozenset of int
+        The CPUs that the launcher lets each rank of this machine use.
+    own, allowed : frozenset of int
+        Those of this rank, and those that the launcher may use itself.
+    quota : float or None
+        CPUs' worth of time that a container allows.
+    """
+    sharing = sum(bool(mask & own) for mask in masks)
+    cpus, ranks = len(own), sharing
+    if quota is not None and quota / len(masks) < cpus / ranks:
+        cpus, ranks = math.ceil(quota), len(masks)
+    wrong = []
+    if cpus < ranks:
+        wrong.append(f"more ranks than CPUs: {ranks} ranks share {cpus}, and wait for each other")
+    bound = frozenset[int]().union(*masks)
+    if unused := allowed - bound:
+        wrong.append(
+            f"the launcher binds the ranks to {len(bound)} of {len(bound | allowed)} CPUs, and "
+            f"{len(unused)} stay unused; with --bind-to none, fastconv shares them out"
+        )
+    return max(1, cpus // ranks), wrong
 
 
 def _own_cpus() -> frozenset[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import randomness
-from .config import get_conv_algorithm, get_math_mode
+from .config import get_conv_algorithm, get_math_mode, launched
 from .errors import ArgumentError, DataWarning, DivergenceWarning, FallbackWarning, ShapeError
 from .geometry import as_int
 from .layers import SoftmaxWithLoss
@@ -190,6 +191,13 @@ class Trainer(Checkpoints):
         self.network = network
         if distributed is not None:
             self._ranks = distributed
+        elif launched().size > 1 and launched().rank == 0 and "mpi4py" not in sys.modules:
+            warnings.warn(
+                f"Trainer: a launcher has started {launched().size} processes, and each trains by "
+                "itself; distributed=fastconv.distributed.DataParallel() lets them train together",
+                FallbackWarning,
+                stacklevel=2,
+            )
         if self._ranks.size > 1 and seed is None:
             raise ArgumentError("Trainer: distributed needs a seed, by which all ranks draw alike")
         training: tuple[NDArray[Any], ...] = samples("training", x_train, t_train)
@@ -383,8 +391,10 @@ class Trainer(Checkpoints):
         sets = {"training": (self.x_train, self.t_train), "test": (self.x_test, self.t_test)}
         if self.validation is not None:
             sets["validation"] = self.validation.x, self.validation.t
-        plain = bool | int | float | str | None
-        optimizer = {k: v for k, v in vars(self.optimizer).items() if isinstance(v, plain)}
+        plain = bool | int | float | str
+        optimizer = {
+            name: value for name, value in vars(self.optimizer).items() if isinstance(value, plain)
+        }
         words = {
             "backend": backend,
             "instruction set": instruction_set(backend),
@@ -393,10 +403,13 @@ class Trainer(Checkpoints):
             "network": type(self.network).__name__,
             "optimizer": f"{type(self.optimizer).__name__} {optimizer}",
             "step": self.current_iter,
-            **{f"{name} samples": checksum(*arrays) for name, arrays in sets.items()},
+            **{
+                f"{name} samples": f"{len(arrays[0])} of checksum {checksum(*arrays):08x}"
+                for name, arrays in sets.items()
+            },
             **{name: getattr(self, name) for name in ("epochs", "batch_size", "evaluate")},
             **{name: getattr(self, name) for name in ("clip_norm", "reference_loss")},
-            "seed": self._generator and self._generator.bit_generator.state["state"],
+            "seed": self._generator and self._generator.bit_generator.state["state"]["state"],
             "early_stopping": self.validation and self.validation.patience,
             "averaging": self._weights.average and self._weights.average.rule,
             "label_smoothing": getattr(self._last_layer, "label_smoothing", None),

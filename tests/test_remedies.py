@@ -19,6 +19,7 @@ from fastconv.datasets import load_digits
 from fastconv.datasets.download import fetch
 from fastconv.datasets.idx import IdxFile
 from fastconv.datasets.picture import pillow
+from fastconv.distributed import DataParallel
 from fastconv.errors import ArgumentError, BackendUnavailable, MissingDependency
 from fastconv.figures import confusion
 from fastconv.io import export_onnx, load_params, save_params
@@ -65,6 +66,7 @@ CALLS = {
     "onnxruntime": lambda: OnnxModel("x.onnx", 1),
     "starlette": lambda: import_again("fastconv.web.server"),
     "uvicorn": lambda: import_again("fastconv.web.server"),
+    "mpi4py": lambda: DataParallel(),
 }
 
 

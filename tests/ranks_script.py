@@ -1,0 +1,225 @@
+"""What the tests of `fastconv.distributed` start on several ranks: ``ranks_script.py TASK OUT``.
+
+It also runs as one process, in the tests themselves: `run` without ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastconv import Augmentation, Trainer
+from fastconv.errors import ArgumentError, StateError
+from fastconv.layers import (
+    Affine,
+    BatchNormalization2d,
+    Convolution,
+    Dropout,
+    Pooling,
+    Relu,
+)
+from fastconv.network import Network
+from fastconv.training.averaging import EMA, SWA
+
+RNG = np.random.default_rng(7)
+T = RNG.integers(0, 3, 130)
+X = RNG.standard_normal((130, 1, 8, 8)) + T[:, None, None, None]
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "averaged": {"clip_norm": 0.5, "averaging": EMA(0.9), "lr_schedule": lambda i: 0.02 / (i + 1)},
+    "augmented": {
+        "augment": Augmentation(rotate=9, shift=1, elastic=3, contrast=0.2, cutout=2),
+        "averaging": SWA(2),
+        "early_stopping": 1,
+        "label_smoothing": 0.1,
+    },
+    "second pass": {"reference_loss": True, "evaluate": "start"},
+}
+RESULTS = ("train_loss", "train_accuracy", "test_accuracy", "validation_accuracy")
+RESULTS += ("validation_loss", "gradient_norm")
+
+
+class BooksNetwork:
+    """A network as the book's readers write one: it keeps no loss where a Trainer looks."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.params = network, network.params
+        self.accuracy, self.predict = network.accuracy, network.predict
+        self.gradient, self.loss = network.gradient, network.loss
+
+
+def network(*, normalized: bool = False, seed: int = 0) -> Network:
+    """A small one in float64, with dropout where it has no batch normalisation."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        Convolution(rng.standard_normal((4, 1, 3, 3)) / 3, np.zeros(4), 1, 1),
+        *([BatchNormalization2d(np.ones(4), np.zeros(4))] if normalized else []),
+        Relu(),
+        Pooling(2, 2, 2),
+        *([] if normalized else [Dropout(0.2)]),
+        Affine(rng.standard_normal((64, 12)) / 8, np.zeros(12)),
+        Relu(),
+        *([] if normalized else [Dropout(0.3)]),
+        Affine(rng.standard_normal((12, 3)) / 3, np.zeros(3)),
+    ]
+    return Network(layers, "float64")
+
+
+def trainer(net: Any, *, batch: int = 23, x: Any = X, **options: Any) -> Trainer:
+    """One epoch has four or five steps, and a batch is one that no number of ranks divides."""
+    options = {"validation": 0.2, "evaluate": "end", **options}
+    data = x[:100], T[:100], X[100:], T[100:]
+    own = {"optimizer_param": {"lr": 0.01}, "verbose": False, "seed": 3}
+    return Trainer(net, *data, 3, batch, "adam", **{**own, **options})
+
+
+def result(run: Trainer) -> dict[str, np.ndarray]:
+    """Weights, running statistics, and all that a history has but for the clock."""
+    state = run.network.state() if isinstance(run.network, Network) else run.network.params
+    history = [[record[name] for name in RESULTS] for record in run.history]
+    losses = np.array(run.train_loss_list)
+    return {**state, "history": np.array(history, float), "losses": losses}
+
+
+def run(ranks: Any = None) -> dict[str, dict[str, np.ndarray]]:
+    """Train by all settings; the ranks begin with other weights, but the first one's count."""
+    seed = 0 if ranks is None else ranks.rank
+    results = {}
+    for name, settings in SETTINGS.items():
+        run = trainer(network(seed=seed), distributed=ranks, **settings)
+        run.train()
+        results[name] = result(run)
+    return results
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    """Whether the numbers are, bit for bit."""
+    return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+
+
+def check_repeats(ranks: Any, results: dict[str, dict[str, np.ndarray]]) -> None:
+    """A second run of the same ranks is the first, bit for bit; also one that was interrupted."""
+    settings = SETTINGS["augmented"]
+    whole = trainer(network(), distributed=ranks, **settings)
+
+    def stop(run: Trainer, record: dict) -> None:
+        if ranks.rank == 1:
+            run.stop()
+
+    begun = trainer(network(), distributed=ranks, callbacks=[stop], **settings)
+    begun.train()
+    assert begun.stopped and len(begun.history) == 1, "a rank's wish to stop counts on all"
+    begun.save_checkpoint("checkpoint.npz")
+    going_on = trainer(network(seed=ranks.rank), distributed=ranks, **settings)
+    going_on.load_checkpoint("checkpoint.npz")
+    for run in (whole, going_on):
+        run.train()
+        assert same(result(run), results["augmented"])
+
+
+def check_books(ranks: Any) -> None:
+    """A network that keeps no loss."""
+    run = trainer(BooksNetwork(network()), distributed=ranks, validation=None)
+    with warnings.catch_warnings(action="ignore"):  # of the second pass
+        run.train()
+    assert np.isfinite(run.train_loss_list).all()
+
+
+def check_normalized(ranks: Any) -> dict[str, np.ndarray]:
+    """Each rank normalises by its share; running statistics are those of the whole batch."""
+    net = network(normalized=True)
+    run = trainer(net, batch=24, distributed=ranks)
+    run.train()
+    layer = net.layers[1]
+    everyones = ranks.gathered((layer.running_mean, layer.running_var))
+    assert all(np.array_equal(mine, first) for mine, first in zip(*everyones[:2], strict=True))
+    return result(run)
+
+
+def check_refusals(ranks: Any) -> dict[str, str]:
+    """What all ranks raise where one differs."""
+    said = {}
+    odd = ranks.rank == ranks.size - 1
+    changed = X.copy()
+    changed[5, 0, 2, 2] += 1
+    wrong: dict[str, dict[str, Any]] = {
+        "training samples": {"x": changed if odd else X},
+        "optimizer": {"optimizer_param": {"lr": 0.02 if odd else 0.01}},
+        "batch_size": {"batch": 20 if odd else 23},
+        "seed": {"seed": 4 if odd else 3},
+    }
+    for name, options in wrong.items():
+        try:
+            trainer(network(), distributed=ranks, validation=(X[100:], T[100:]), **options).train()
+        except ArgumentError as error:
+            said[name] = str(error)
+
+    def drifts(run: Trainer, record: dict) -> None:
+        run.network.params["b1"][...] += odd
+
+    try:
+        trainer(network(), distributed=ranks, callbacks=[drifts]).train()
+    except StateError as error:
+        said["drift"] = str(error)
+    try:
+        trainer(network(), distributed=ranks, batch=ranks.size - 1)
+    except ArgumentError as error:
+        said["few"] = str(error)
+    try:
+        trainer(network(), distributed=ranks, seed=None)
+    except ArgumentError as error:
+        said["no seed"] = str(error)
+    try:
+        ranks.of_first(lambda: open("nowhere.npz"))  # noqa: PTH123, SIM115
+    except FileNotFoundError as error:
+        said["of_first"] = str(error)
+    everyones = ranks.gathered(said)
+    assert all(theirs == said for theirs in everyones)
+    return said
+
+
+def fail(ranks: Any, how: str) -> None:
+    """After the first epoch and its checkpoint, let rank 1 fail."""
+
+    def after_epoch(run: Trainer, record: dict) -> None:
+        run.save_checkpoint("checkpoint.npz")
+        if len(run.history) == 1 or ranks.rank != 1:
+            return
+        if how == "raise":
+            raise ValueError("the disk is on fire")
+        if how == "exit":
+            sys.exit("no more")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    processes = ranks.gathered(os.getpid())
+    if ranks.first:
+        print("processes", *processes, flush=True)
+    trainer(network(), distributed=ranks, callbacks=[after_epoch]).train()
+
+
+def main(task: str, out: str) -> None:
+    """On each rank."""
+    from fastconv.distributed import DataParallel
+
+    ranks = DataParallel()
+    if task != "train":
+        return fail(ranks, task)
+    results = run(ranks)
+    check_repeats(ranks, results)
+    check_books(ranks)
+    results["normalized"] = check_normalized(ranks)
+    said = check_refusals(ranks)
+    if ranks.first:
+        arrays = {f"{run}/{name}": a for run, each in results.items() for name, a in each.items()}
+        np.savez(Path(out), said=np.array(list(said.items())), **arrays)
+    return None
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

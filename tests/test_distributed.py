@@ -1,0 +1,243 @@
+"""Training on several ranks: real ones, that mpiexec starts, compared with one process."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import config
+from fastconv.cli import main as cli
+from fastconv.cli import run as cli_run
+from fastconv.distributed import shared_cpus
+from fastconv.errors import FallbackWarning, StateError
+from fastconv.io.arrays import load_arrays
+from fastconv.randomness import own_generator, share_of, uniform
+
+from . import ranks_script
+from .conftest import ROOT
+
+SCRIPT = Path(ranks_script.__file__)
+VARIABLES = [name for pair in config.LAUNCHERS for name in pair]
+
+
+@functools.cache
+def launcher() -> str:
+    """The mpiexec beside this Python, or on the path."""
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed: pip install mpi4py mpich")
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("mpiexec", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip("there is no mpiexec: pip install mpich")
+    return found
+
+
+def on_ranks(number: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these words on so many ranks, of one thread each, as a user would."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"PYTHONPATH": str(ROOT), "FASTCONV_BACKEND": fastconv.get_backend()}
+    return subprocess.run(
+        [launcher(), "-n", str(number), sys.executable, "-P", "-W", "error", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What one process computes."""
+    return ranks_script.run()
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def ranks(request, tmp_path_factory):
+    """What so many ranks compute, and say where they are wrong."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = on_ranks(request.param, str(SCRIPT), "train", "out.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "out.npz") as file:
+        return request.param, dict(file), done.stderr
+
+
+@pytest.mark.parametrize("settings", ranks_script.SETTINGS)
+def test_ranks_compute_what_one_process_does(alone, ranks, settings):
+    """Batches, augmentation, dropout, clipping, averages, validation, early stopping, results."""
+    _, found, _ = ranks
+    expected = alone[settings]
+    start = ranks_script.network().params["W3"]
+    assert np.abs(expected["W3"] - start).max() > 0.001
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[f"{settings}/{name}"], value, rtol=0, atol=1e-9)
+
+
+def test_batch_normalisation_is_per_rank_and_said_once(ranks):
+    """The statistics' means are those of whole batches; with other gradients, not exactly so."""
+    _, found, said = ranks
+    assert said.count("batch normalisation: each rank normalises by its share") == 1
+    assert np.isfinite(found["normalized/losses"]).all()
+    assert np.abs(found["normalized/running_mean2"]).max() > 0.01
+
+
+def test_ranks_that_differ_are_refused_by_name(ranks):
+    number, found, _ = ranks
+    said, last = dict(found["said"].tolist()), number - 1
+    assert f"rank {last} differs in training samples: 100 of checksum" in said["training samples"]
+    assert f"rank {last} differs in optimizer: Adam {{'lr': 0.02" in said["optimizer"]
+    assert f"rank {last} differs in batch_size: 20, but 23 on rank 0" in said["batch_size"]
+    assert f"rank {last} differs in seed" in said["seed"]
+    assert said["drift"] == f"after epoch 2, rank {last} differs from rank 0 in params/b1"
+    assert f"a batch of {last} samples on {number} ranks" in said["few"]
+    assert "distributed needs a seed" in said["no seed"]
+    assert "nowhere.npz" in said["of_first"]
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        ("raise", "rank 1 of 2 on .*: ValueError: the disk is on fire"),
+        ("exit", "rank 1 of 2 on .*: it left the run by sys.exit"),
+        ("die", "signal 9"),
+    ],
+)
+def test_a_rank_that_fails_ends_all(how, cause, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = on_ranks(2, str(SCRIPT), how, "")
+    assert done.returncode
+    assert len(re.findall(cause, done.stdout + done.stderr)) == 1, done
+    metadata = load_arrays("checkpoint.npz")[1]  # whole
+    assert len(metadata["progress"]["history"]) in (1, 2)
+    processes = re.findall(r"^processes (\d+) (\d+)$", done.stdout, re.MULTILINE)[0]
+    latest = time.monotonic() + 10
+    while any(map(runs, processes)):
+        assert time.monotonic() < latest, "they live on"
+        time.sleep(0.02)
+
+
+def runs(process: str) -> bool:
+    """Whether there is such a process still; one whose end nobody has asked for is none."""
+    try:
+        state = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(5)
+    t = rng.integers(0, 3, 90)
+    pixels = (rng.random((90, 16, 16)) * 40 + 60 * t[:, None, None]).astype(np.uint8)
+    np.savez("few.npz", x=pixels, t=t)
+    words = "train --data few.npz --model lenet --batch-size 11 --seed 1 --threads 1"
+    return [*words.split(), "--dtype", "float64"]
+
+
+def test_the_command_trains_on_ranks_and_goes_on_with_others(images):
+    no_pictures = "import sys, fastconv.cli.main as cli; sys.modules['matplotlib'] = None; "
+    no_pictures += "sys.exit(cli.main(sys.argv[1:]))"
+    first = on_ranks(2, "-c", no_pictures, *images, "--epochs", "1", "--out", "shared")
+    assert (first.returncode, first.stdout.count("epoch 1/1")) == (0, 1), first.stderr
+    again = on_ranks(3, "-m", "fastconv", "train", "--resume", "shared", "--epochs", "2")
+    assert (again.returncode, again.stdout.count("epoch 2/2")) == (0, 1), again.stderr
+    assert "continuing with ranks 3 instead of 2" in again.stderr
+    assert cli.main([*images, "--epochs", "2", "--out", "alone"]) == 0
+    kept = [{path.name for path in Path(name).iterdir()} for name in ("shared", "alone")]
+    assert kept[0] == kept[1]
+    ours, theirs = (load_arrays(f"{name}/weights.npz")[0] for name in ("shared", "alone"))
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-9)
+    results = [json.loads(Path(name, "result.json").read_text()) for name in ("shared", "alone")]
+    assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
+    assert json.loads(Path("shared", "config.json").read_text())["ranks"] == 3
+
+
+# ---- without a launcher ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_script_under_a_launcher_is_refused_once(rank, environment, tmp_path, capsys):
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit('it ran')")
+    environment("PMI_RANK", rank)
+    environment("PMI_SIZE", "4")
+    assert cli_run.main(["run", str(script)]) == 2
+    said = capsys.readouterr().err
+    assert ("has started 4 processes, each of which would run the whole" in said) == (rank == "0")
+    assert cli.main(["train", "--nonsense"]) == 2
+    assert bool(capsys.readouterr().err) == (rank == "0")
+
+
+def test_a_trainer_that_does_not_notice_its_launcher_says_so(environment, monkeypatch):
+    monkeypatch.delitem(sys.modules, "mpi4py", raising=False)
+    environment("OMPI_COMM_WORLD_RANK", "0")
+    environment("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.warns(FallbackWarning, match="started 2 processes, and each trains by itself"):
+        ranks_script.trainer(ranks_script.network())
+    environment("OMPI_COMM_WORLD_RANK", "1")  # said by one of them
+    with warnings.catch_warnings(action="error"):
+        ranks_script.trainer(ranks_script.network())
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"PMI_RANK": "2", "PMI_SIZE": "3"}, (2, 3)),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, (1, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, (0, 1)),  # a batch script, not its tasks
+        ({"PMI_RANK": "2"}, (0, 1)),
+    ],
+)
+def test_launchers_that_are_known(variables, expected, environment):
+    for name, value in variables.items():
+        environment(name, value)
+    assert config.launched() == expected
+
+
+ALL = frozenset(range(8))
+
+
+@pytest.mark.parametrize(
+    ("masks", "quota", "cpus", "wrong"),
+    [
+        ([ALL] * 3, None, 2, ""),  # the launcher binds nothing
+        ([ALL] * 2, 3.5, 2, ""),  # a container
+        ([ALL] * 4, 2, 1, "4 ranks share 2"),
+        ([frozenset({0, 1, 2, 3}), frozenset({4, 5, 6, 7})], None, 4, ""),
+        ([frozenset({0}), frozenset({1})], None, 1, "to 2 of 8 CPUs, and 6 stay unused"),
+        ([frozenset({0})], None, 1, "to 1 of 8 CPUs"),
+        ([frozenset({0})] * 2, None, 1, "2 ranks share 1"),
+        ([ALL] * 9, None, 1, "9 ranks share 8"),
+    ],
+)
+def test_ranks_share_the_cpus_of_their_machine(masks, quota, cpus, wrong):
+    found, said = shared_cpus(masks, masks[0], ALL, quota)
+    assert found == cpus
+    assert wrong in " ".join(said) if wrong else not said
+
+
+def test_a_share_of_what_one_process_draws():
+    whole = np.random.default_rng(2).random((2 * 7, 3))
+    with own_generator(np.random.default_rng(2)), share_of(slice(2, 5), 7):
+        assert np.array_equal(uniform((6, 3)), whole[4:10])  # two rows for each sample
+        with pytest.raises(StateError, match=r"shape \(4, 3\) for 3 of a batch of 7"):
+            uniform((4, 3))
