@@ -115,7 +115,7 @@ class DataParallel(Ranks):
         config.limit_cpus(cpus)
         hosts = sorted(set(self._comm.allgather(platform.node())))
         where = ", ".join(hosts) if len(hosts) <= MOST_LISTED else f"{len(hosts)} machines"
-        self.notes = [f"{self.size} ranks on {where}", *wrong]
+        self.notes = [f"{self.size} ranks on {where}" if self.size > 1 else "one rank", *wrong]
         self._said: set[str] = set()
         if self.size > 1:
             sys.excepthook = self._end_by_error
@@ -137,7 +137,7 @@ class DataParallel(Ranks):
         facts = {"fastconv": __version__, "NumPy": np.__version__, "weights": str(weights)}
         self.expect_same({**facts, **settings()})
         put(network, {name: self._of_first_array(value) for name, value in own.items()})
-        if self._statistics(network):
+        if self.size > 1 and self._statistics(network):
             self.notes.append(NORMALIZATION)
         for note in self.notes:
             if self.first and note not in self._said:
