@@ -149,6 +149,8 @@ def parse(words: list[str]) -> str | None:
             return _refused_by_pytest(options)
         case ["ruff" | "mypy", *_]:
             return None  # by .ci/run, as they stand there
+        case ["mpiexec", "-n", _, *command]:
+            return parse(command)
         case ["fastconv", *arguments]:
             return _refused(lambda: cli.build_parser().parse_args(profile_without_file(arguments)))
         case ["python", "-m", "fastconv", *arguments]:
