@@ -21,10 +21,13 @@ import fastconv
 from fastconv import config
 from fastconv.cli import main as cli
 from fastconv.cli import run as cli_run
+from fastconv.cli import train
 from fastconv.distributed import shared_cpus
-from fastconv.errors import FallbackWarning, StateError
+from fastconv.errors import ArgumentError, FallbackWarning, StateError
 from fastconv.io.arrays import load_arrays
 from fastconv.randomness import own_generator, share_of, uniform
+from fastconv.training.learned import checksum
+from fastconv.training.ranks import Ranks
 
 from . import ranks_script
 from .conftest import ROOT
@@ -165,6 +168,8 @@ def test_the_command_trains_on_ranks_and_goes_on_with_others(images):
     ours, theirs = (load_arrays(f"{name}/weights.npz")[0] for name in ("shared", "alone"))
     for name, value in theirs.items():
         np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-9)
+    history = Path("shared", "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in history] == [1, 2]
     results = [json.loads(Path(name, "result.json").read_text()) for name in ("shared", "alone")]
     assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
     assert json.loads(Path("shared", "config.json").read_text())["ranks"] == 3
@@ -233,6 +238,23 @@ def test_ranks_share_the_cpus_of_their_machine(masks, quota, cpus, wrong):
     found, said = shared_cpus(masks, masks[0], ALL, quota)
     assert found == cpus
     assert wrong in " ".join(said) if wrong else not said
+
+
+def test_an_ensemble_on_ranks_is_refused():
+    class Two(Ranks):
+        size = 2
+
+    options = cli.build_parser().parse_args(["train", "--members", "2"])
+    with pytest.raises(ArgumentError, match="--members: on several ranks"):
+        train._lead(options, Two(), progress=False, say=print)
+
+
+def test_ranks_whose_numbers_are_nan_are_equal():
+    """A sum of NaN may keep the bits of the one or of the other."""
+    nan, other = np.array([0x7FF8000000000000, 0xFFF8000000000001], np.uint64).view(float)
+    assert np.isnan([nan, other]).all()
+    assert checksum(np.array([1, nan])) == checksum(np.array([1, other]))
+    assert checksum(np.array([1.0, 2.0])) != checksum(np.array([1.0, 3.0]))
 
 
 def test_a_share_of_what_one_process_draws():

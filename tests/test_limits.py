@@ -10,7 +10,7 @@ import pytest
 import fastconv
 from fastconv import config
 from fastconv.info import configuration
-from fastconv.limits import cpu_quota, memory_limit
+from fastconv.limits import cpu_quota, cpu_set, memory_limit
 
 V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup rw,nsdelegate"
 V1 = [
@@ -153,3 +153,21 @@ def test_the_threads_are_those_that_the_container_feeds(monkeypatch, quota, expe
     said = configuration()["cpus"]
     assert said.startswith(f"{expected} of ")
     assert ("the container's limit is" in said) == (quota is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0-3,8", {0, 1, 2, 3, 8}), ("5", {5}), ("", None), ("all", None)],
+)
+def test_the_cpus_of_a_group_of_version_2(system, text, expected):
+    assert cpu_set(system(["0::/"], [V2], {"cpuset.cpus.effective": text})) == expected
+
+
+def test_the_cpus_of_the_innermost_group_count(system):
+    files = {"cpuset.cpus.effective": "0-7", "job/cpuset.cpus.effective": "2-3"}
+    assert cpu_set(system(["0::/job"], [V2], files)) == {2, 3}
+
+
+def test_the_cpus_of_a_group_of_version_1(system):
+    files = {"cpuset/job/cpuset.cpus": "4-5", "memory/job/cpuset.cpus": "0"}
+    assert cpu_set(system(["3:cpuset:/job", "2:memory:/job"], V1, files)) == {4, 5}
