@@ -238,8 +238,8 @@ class DataParallel(Ranks):
         part = slice(blocks.start, min(blocks.stop, len(x)))
         count = max(0, part.stop - part.start)
         correct = float(network.accuracy(x[part], t[part])) * count if count else 0.0
-        if abs(correct - round(correct)) < 1e-6:  # a count, but for rounding
-            correct = round(correct)
+        if abs(correct - np.rint(correct)) < 1e-6:  # a count, but for rounding
+            correct = float(np.rint(correct))
         return self.total(correct)[0] / len(x)
 
     def blocks(self, count: int, size: int) -> range:

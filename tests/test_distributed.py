@@ -24,6 +24,7 @@ from fastconv.cli import run as cli_run
 from fastconv.cli import train
 from fastconv.distributed import shared_cpus
 from fastconv.errors import ArgumentError, FallbackWarning, StateError
+from fastconv.experiment.settings import new_config, resumed_config
 from fastconv.io.arrays import load_arrays
 from fastconv.randomness import own_generator, share_of, uniform
 from fastconv.training.learned import checksum
@@ -238,6 +239,18 @@ def test_ranks_share_the_cpus_of_their_machine(masks, quota, cpus, wrong):
     found, said = shared_cpus(masks, masks[0], ALL, quota)
     assert found == cpus
     assert wrong in " ".join(said) if wrong else not said
+
+
+def test_a_run_that_goes_on_with_other_ranks_takes_the_threads_that_they_have(environment):
+    alone = new_config({"threads": 7})
+    said = []
+    environment("PMI_RANK", "0")
+    environment("PMI_SIZE", "3")
+    now = resumed_config(alone, {}, said.append)
+    assert (alone.ranks, now.ranks, now.threads) == (1, 3, config.get_num_threads())
+    assert "continuing with ranks 3 instead of 1" in " ".join(said)
+    assert resumed_config(alone, {"threads": 5}, said.append).threads == 5
+    assert resumed_config(now, {}, said.append).threads == now.threads
 
 
 def test_an_ensemble_on_ranks_is_refused():

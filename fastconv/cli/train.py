@@ -104,6 +104,7 @@ def _lead(
 def _follow(options: argparse.Namespace, ranks: Ranks) -> None:
     """Train as another rank, which leaves files and words to the first."""
     warnings.simplefilter("ignore")
+    # Only the first rank calls a function, its own: `_train` has it.
     config, path = ranks.of_first(lambda: (RunConfig(), Path()))
     if options.threads is None:
         config = replace(config, threads=process.get_num_threads())
@@ -127,7 +128,8 @@ def _train(
         train = partial(train_on, ranks=ranks)
     try:
         prepared, data = prepare(config, image_options(options), progress=progress, say=say)
-        ranks.of_first(lambda: (config, folder.path))  # data that are loaded once, are there
+        # Now that the data are there, or downloaded, the other ranks load them: `_follow`.
+        ranks.of_first(lambda: (config, folder.path))
         resume = options.resume is not None
         outcome = train(data, folder, prepared, resume=resume, progress=progress, say=say)
     except WriteFailed as error:

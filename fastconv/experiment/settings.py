@@ -343,7 +343,7 @@ def resumed_config(
     now: dict[str, Any] = {"backend": selection.resolve(given.get("backend", stored.backend))}
     found = [each for each in _OF_RUN.values() if each.found and each.computed_with]
     now |= {entry.name: entry.of_new_run(now) for entry in found}
-    if now["ranks"] != stored.ranks:  # they share the CPUs
+    if now["ranks"] != stored.ranks and "threads" not in given:  # ranks share the CPUs
         now["threads"] = process.get_num_threads()
     return continued_config(stored, given | now, warn)
 
