@@ -155,14 +155,15 @@ def images(tmp_path, monkeypatch):
     return [*words.split(), "--dtype", "float64"]
 
 
-def test_the_command_trains_on_ranks_and_goes_on_with_others(images):
+def test_the_command_trains_on_ranks_and_goes_on_with_others(images, monkeypatch):
     no_pictures = "import sys, fastconv.cli.main as cli; sys.modules['matplotlib'] = None; "
     no_pictures += "sys.exit(cli.main(sys.argv[1:]))"
     first = on_ranks(2, "-c", no_pictures, *images, "--epochs", "1", "--out", "shared")
     assert (first.returncode, first.stdout.count("epoch 1/1")) == (0, 1), first.stderr
-    again = on_ranks(3, "-m", "fastconv", "train", "--resume", "shared", "--epochs", "2")
+    again = on_ranks(3, "-c", no_pictures, "train", "--resume", "shared", "--epochs", "2")
     assert (again.returncode, again.stdout.count("epoch 2/2")) == (0, 1), again.stderr
     assert "continuing with ranks 3 instead of 2" in again.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert cli.main([*images, "--epochs", "2", "--out", "alone"]) == 0
     kept = [{path.name for path in Path(name).iterdir()} for name in ("shared", "alone")]
     assert kept[0] == kept[1]
