@@ -167,7 +167,7 @@ class DataParallel(Ranks):
             raise
 
     def averaged(
-        self, network: Any, grads: Gradients, loss: Loss, count: int
+        self, network: Any, grads: Gradients, loss: Loss, count: int, weights: float | None
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of the whole batch; average the running statistics.
 
@@ -181,9 +181,12 @@ class DataParallel(Ranks):
         arrays += [np.asarray(getattr(layer, name)) for layer, name in places]
         arrays.append(np.array(0.0 if loss is None else loss))
         buffer, views = self._in_one(arrays, arrays[:-1] if grads else arrays)
-        weight = (share.stop - share.start) / count
-        for view, array in zip(views, arrays, strict=True):
-            np.multiply(array, weight, out=view)
+        part = weight = (share.stop - share.start) / count
+        if weights is not None:  # the batch's loss is a weighted mean
+            weight = weights / (self.total(weights)[0] or 1.0)
+        parts = [weight] * len(grads) + [part] * len(places) + [weight]
+        for view, array, factor in zip(views, arrays, parts, strict=True):
+            np.multiply(array, factor, out=view)
         self._comm.Allreduce(self._in_place, buffer, self._sum)
         same = [
             view if view.dtype == array.dtype else view.astype(array.dtype)

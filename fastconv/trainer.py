@@ -347,7 +347,8 @@ class Trainer(Checkpoints):
             with self._drawing():
                 grads = self.network.gradient(x_batch, t_batch, **weighted)
             loss = None if self.reference_loss else self._loss_of_gradient()
-            grads, loss = self._ranks.averaged(self.network, grads, loss, self.batch_size)
+            count = (self.batch_size, float(weights[0].sum()) if weights else None)
+            grads, loss = self._ranks.averaged(self.network, grads, loss, *count)
             if self.clip_norm is not None:
                 grads = self._clipped(grads, self.clip_norm)
             self._update(grads)
@@ -355,7 +356,7 @@ class Trainer(Checkpoints):
             if loss is None:
                 with self._drawing():
                     second: float = self.network.loss(x_batch, t_batch, **weighted)
-                loss = self._ranks.averaged(self.network, {}, second, self.batch_size)[1]
+                loss = self._ranks.averaged(self.network, {}, second, *count)[1]
             self.train_loss_list.append(float(loss))
             if self.verbose:
                 print("train loss:" + str(loss))
@@ -388,7 +389,12 @@ class Trainer(Checkpoints):
         """What has to be the same on all ranks, in words."""
         with self._surroundings():
             backend = active(None).name
-        sets = {"training": (self.x_train, self.t_train), "test": (self.x_test, self.t_test)}
+        sets: dict[str, tuple[NDArray[Any], ...]] = {
+            "training": (self.x_train, self.t_train),
+            "test": (self.x_test, self.t_test),
+        }
+        if self._batches.weights is not None:
+            sets["training"] += (self._batches.weights,)
         if self.validation is not None:
             sets["validation"] = self.validation.x, self.validation.t
         plain = bool | int | float | str

@@ -29,6 +29,7 @@ from fastconv.training.averaging import EMA, SWA
 
 RNG = np.random.default_rng(7)
 T = RNG.integers(0, 3, 130)
+WEIGHTS = np.random.default_rng(8).random(130) ** 4
 X = RNG.standard_normal((130, 1, 8, 8)) + T[:, None, None, None]
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -40,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
     },
     "second pass": {"reference_loss": True, "evaluate": "start"},
+    "weighted": {"class_weight": {0: 0.0, 1: 5.0}, "sample_weight": WEIGHTS[:100]},
 }
 RESULTS = ("train_loss", "train_accuracy", "test_accuracy", "validation_accuracy")
 RESULTS += ("validation_loss", "gradient_norm")

@@ -52,9 +52,11 @@ class Ranks:
         yield
 
     def averaged(
-        self, network: Any, grads: Gradients, loss: Loss, count: int
+        self, network: Any, grads: Gradients, loss: Loss, count: int, weights: float | None
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of a whole batch of `count`, from each rank's for its share.
+
+        `weights` is the sum of the share's samples' weights, if they have any.
 
         The running statistics on the network become the averages of the ranks', too.
         """
