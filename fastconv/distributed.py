@@ -167,7 +167,12 @@ class DataParallel(Ranks):
             raise
 
     def averaged(
-        self, network: Any, grads: Gradients, loss: Loss, count: int, weights: float | None
+        self,
+        network: Any,
+        grads: Gradients,
+        loss: Loss,
+        count: int,
+        weights: NDArray[np.floating[Any]] | None,
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of the whole batch; average the running statistics.
 
@@ -183,7 +188,7 @@ class DataParallel(Ranks):
         buffer, views = self._in_one(arrays, arrays[:-1] if grads else arrays)
         part = weight = (share.stop - share.start) / count
         if weights is not None:  # the batch's loss is a weighted mean
-            weight = weights / (self.total(weights)[0] or 1.0)
+            weight = self._part_of(weights)
         parts = [weight] * len(grads) + [part] * len(places) + [weight]
         for view, array, factor in zip(views, arrays, parts, strict=True):
             np.multiply(array, factor, out=view)
@@ -196,6 +201,14 @@ class DataParallel(Ranks):
             setattr(layer, name, value.copy())
         averaged = dict(zip(grads, same[: len(grads)], strict=True))
         return averaged, cast(Loss, None if loss is None else float(same[-1]))
+
+    def _part_of(self, weights: NDArray[np.floating[Any]]) -> float:
+        """This rank's part of the sum of all ranks' weights; 0 if that is 0."""
+        largest = float(weights.max()) or 1.0  # so that sums are finite
+        own = largest, float((weights / largest).sum())
+        peaks, sums = np.transpose(self.gathered(own))
+        sums *= peaks / peaks.max()
+        return float(sums[self.rank] / (sums.sum() or 1.0))
 
     def _in_one(
         self, arrays: Sequence[NDArray[Any]], deciding: Sequence[NDArray[Any]]

@@ -141,6 +141,8 @@ class Trainer(Checkpoints):
         Whether `stop` ended the last `train`.
     diverged : bool
         Whether the last step's loss and the weights are NaN or infinite: `train` then stops.
+    ranks : Ranks
+        The processes that train together. A callback that writes does so where ``ranks.first``.
     validation : Validation or None
         Its ``best_epoch`` is the one whose weights early stopping keeps.
 
@@ -152,7 +154,7 @@ class Trainer(Checkpoints):
     """
 
     # On the class, since pickles of earlier versions lack them.
-    _ranks = Ranks()
+    ranks = Ranks()
     _begun = False
 
     def __init__(
@@ -190,7 +192,7 @@ class Trainer(Checkpoints):
     ) -> None:
         self.network = network
         if distributed is not None:
-            self._ranks = distributed
+            self.ranks = distributed
         elif launched().size > 1 and launched().rank == 0 and "mpi4py" not in sys.modules:
             warnings.warn(
                 f"Trainer: a launcher has started {launched().size} processes, and each trains by "
@@ -198,7 +200,7 @@ class Trainer(Checkpoints):
                 FallbackWarning,
                 stacklevel=2,
             )
-        if self._ranks.size > 1 and seed is None:
+        if self.ranks.size > 1 and seed is None:
             raise ArgumentError("Trainer: distributed needs a seed, by which all ranks draw alike")
         training: tuple[NDArray[Any], ...] = samples("training", x_train, t_train)
         self.x_test, self.t_test = samples("test", x_test, t_test)
@@ -230,12 +232,12 @@ class Trainer(Checkpoints):
         self.epochs = epochs
         self.batch_size = as_int("Trainer", "mini_batch_size", mini_batch_size, 1)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        self.verbose = verbose and self._ranks.first
+        self.verbose = verbose and self.ranks.first
         self.backend = backend
         self.evaluate = evaluate
         self.callbacks = tuple(callbacks)
         self.lr_schedule = lr_schedule
-        self.progress = progress and self._ranks.first
+        self.progress = progress and self.ranks.first
         self.reference_loss = reference_loss
         if isinstance(optimizer, str):
             self.optimizer = make_optimizer(optimizer, optimizer_param or {})
@@ -263,7 +265,7 @@ class Trainer(Checkpoints):
         self.history: list[Record] = []
         self.stopped = False
         self._generator = None if seed is None else np.random.default_rng(seed)
-        share = self._ranks.share(self.batch_size)
+        share = self.ranks.share(self.batch_size)
         self._batches = Batches(
             self.x_train,
             self.t_train,
@@ -286,7 +288,7 @@ class Trainer(Checkpoints):
         if isinstance(averaging, SWA) and averaging.start_epoch > whole:
             raise ArgumentError(f"Trainer: {averaging} in a run of {whole} epochs averages nothing")
         self._weights = RunWeights(network, average, self.validation)
-        if self._ranks.first:
+        if self.ranks.first:
             for remark in self._remarks():
                 warnings.warn(f"Trainer: {remark}", DataWarning, stacklevel=2)
 
@@ -316,13 +318,13 @@ class Trainer(Checkpoints):
         with (
             self._surroundings(),
             self._batches.ahead(self.max_iter),
-            self._ranks.running(),
+            self.ranks.running(),
             bar,
         ):
-            while not (self.finished or self._ranks.any(self._stop_requested or self.diverged)):
+            while not (self.finished or self.ranks.any(self._stop_requested or self.diverged)):
                 self.train_step()
                 bar.advance(self.images_per_second, self.train_loss_list[-1])
-            diverged = self._ranks.any(self.diverged)
+            diverged = self.ranks.any(self.diverged)
             self.stopped = not self.finished and not diverged
             if not self.stopped:
                 self._weights.finish()
@@ -347,8 +349,8 @@ class Trainer(Checkpoints):
             with self._drawing():
                 grads = self.network.gradient(x_batch, t_batch, **weighted)
             loss = None if self.reference_loss else self._loss_of_gradient()
-            count = (self.batch_size, float(weights[0].sum()) if weights else None)
-            grads, loss = self._ranks.averaged(self.network, grads, loss, *count)
+            whole = self.batch_size, weights[0] if weights else None
+            grads, loss = self.ranks.averaged(self.network, grads, loss, *whole)
             if self.clip_norm is not None:
                 grads = self._clipped(grads, self.clip_norm)
             self._update(grads)
@@ -356,7 +358,7 @@ class Trainer(Checkpoints):
             if loss is None:
                 with self._drawing():
                     second: float = self.network.loss(x_batch, t_batch, **weighted)
-                loss = self._ranks.averaged(self.network, {}, second, *count)[1]
+                loss = self.ranks.averaged(self.network, {}, second, *whole)[1]
             self.train_loss_list.append(float(loss))
             if self.verbose:
                 print("train loss:" + str(loss))
@@ -371,7 +373,7 @@ class Trainer(Checkpoints):
         if not self._told_divergence and not math.isfinite(self.train_loss_list[-1]):
             self._told_divergence = True
             # All ranks are here, since the loss is theirs together.
-            self._tell_divergence(epoch + 1, self._ranks.any(not np.isfinite(x_batch).all()))
+            self._tell_divergence(epoch + 1, self.ranks.any(not np.isfinite(x_batch).all()))
 
     def begin(self) -> None:
         """Let the ranks agree on settings, data and weights; `train` does so before its first step.
@@ -383,7 +385,7 @@ class Trainer(Checkpoints):
         """
         if not self._begun:
             self._begun = True
-            self._ranks.begin(self.network, self._settings)
+            self.ranks.begin(self.network, self._settings)
 
     def _settings(self) -> dict[str, str]:
         """What has to be the same on all ranks, in words."""
@@ -427,7 +429,7 @@ class Trainer(Checkpoints):
 
     def _tell_divergence(self, epoch: int, lost_input: bool) -> None:
         """Warn that the run has diverged, after the step, which an error then leaves whole."""
-        if not self._ranks.first:
+        if not self.ranks.first:
             return
         rate = getattr(self.optimizer, "lr", None)
         cause = "a learning rate that is too large" + ("" if rate is None else f" (it is {rate})")
@@ -525,7 +527,7 @@ class Trainer(Checkpoints):
     def _loss_of_gradient(self) -> float | None:
         """Return the loss that the gradient's forward pass left on the network, or None."""
         loss = getattr(self._last_layer, "loss", None)
-        if loss is None and not self._told_second_pass and self._ranks.first:
+        if loss is None and not self._told_second_pass and self.ranks.first:
             self._told_second_pass = True
             warnings.warn(
                 f"Trainer: {type(self.network).__name__} keeps no last_layer.loss, so the loss "
@@ -552,19 +554,19 @@ class Trainer(Checkpoints):
         x, t = x[:samples], t[:samples]
         if len(x) == 0:
             return None
-        record.append(self._ranks.accuracy(self.network, x, t))
+        record.append(self.ranks.accuracy(self.network, x, t))
         return record[-1]
 
     def _finish_epoch(self) -> None:
         epoch = len(self.history) + 1
         self._weights.after_epoch(epoch)
-        self._ranks.compare(f"after epoch {epoch}", learned(self.network), self._generator)
+        self.ranks.compare(f"after epoch {epoch}", learned(self.network), self._generator)
         if self.evaluate == "end":
             self._evaluate(None)
         validated: tuple[float | None, float | None] = None, None
         if self.validation is not None:
             with self._weights.evaluated():
-                validated = self.validation.measure(self.network, self._ranks)
+                validated = self.validation.measure(self.network, self.ranks)
                 self.validation.note(self.network, *validated)
             if self.verbose:
                 accuracy, loss = validated
@@ -616,6 +618,6 @@ class Trainer(Checkpoints):
 
     def _drawing(self) -> AbstractContextManager[None]:
         """Inside the block, layers draw for the whole batch, as one process does."""
-        if self._ranks.size == 1:
+        if self.ranks.size == 1:
             return nullcontext()
-        return randomness.share_of(self._ranks.share(self.batch_size), self.batch_size)
+        return randomness.share_of(self.ranks.share(self.batch_size), self.batch_size)

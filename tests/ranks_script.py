@@ -1,21 +1,24 @@
-"""What the tests of `fastconv.distributed` start on several ranks: ``ranks_script.py TASK OUT``.
+"""What the tests of `fastconv.distributed` start on several ranks: ``ranks_script.py TASK ...``.
 
-It also runs as one process, in the tests themselves: `run` without ranks.
+It also runs as one process, in the tests themselves: `run` and `lost_run` without ranks.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from fastconv import Augmentation, Trainer
-from fastconv.errors import ArgumentError, StateError
+import fastconv.cli.main as cli
+from fastconv import Augmentation, Trainer, config
+from fastconv.errors import ArgumentError, DataWarning, DivergenceWarning, StateError
 from fastconv.layers import (
     Affine,
     BatchNormalization2d,
@@ -26,6 +29,7 @@ from fastconv.layers import (
 )
 from fastconv.network import Network
 from fastconv.training.averaging import EMA, SWA
+from fastconv.training.callbacks import CSVLog
 
 RNG = np.random.default_rng(7)
 T = RNG.integers(0, 3, 130)
@@ -37,11 +41,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "augmented": {
         "augment": Augmentation(rotate=9, shift=1, elastic=3, contrast=0.2, cutout=2),
         "averaging": SWA(2),
+        "balanced": True,
         "early_stopping": 1,
         "label_smoothing": 0.1,
     },
-    "second pass": {"reference_loss": True, "evaluate": "start"},
-    "weighted": {"class_weight": {0: 0.0, 1: 5.0}, "sample_weight": WEIGHTS[:100]},
+    "second pass": {"reference_loss": True, "evaluate": "start", "balanced": True},
+    "weighted": {"class_weight": {0: 0.0, 1: 5.0}, "sample_weight": WEIGHTS[:100] * 3e307},
 }
 RESULTS = ("train_loss", "train_accuracy", "test_accuracy", "validation_accuracy")
 RESULTS += ("validation_loss", "gradient_norm")
@@ -114,10 +119,13 @@ def check_repeats(ranks: Any, results: dict[str, dict[str, np.ndarray]]) -> None
         if ranks.rank == 1:
             run.stop()
 
-    begun = trainer(network(), distributed=ranks, callbacks=[stop], **settings)
+    log = CSVLog(f"log of rank {ranks.rank}.csv")
+    begun = trainer(network(), distributed=ranks, callbacks=[stop, log], **settings)
     begun.train()
+    assert log.path.exists() == ranks.first
     assert begun.stopped and len(begun.history) == 1, "a rank's wish to stop counts on all"
     begun.save_checkpoint("checkpoint.npz")
+    assert begun.last_checkpoint == ("checkpoint.npz", begun.current_iter)
     going_on = trainer(network(seed=ranks.rank), distributed=ranks, **settings)
     going_on.load_checkpoint("checkpoint.npz")
     for run in (whole, going_on):
@@ -131,6 +139,33 @@ def check_books(ranks: Any) -> None:
     with warnings.catch_warnings(action="ignore"):  # of the second pass
         run.train()
     assert np.isfinite(run.train_loss_list).all()
+
+
+def check_lost(ranks: Any) -> str:
+    """Input of the last rank is NaN: all stop at the same step, and go back together."""
+    steps = itertools.count(1)
+
+    def spoil(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([x[:-1], x[-1:] * (np.nan if next(steps) == 8 else 1)])
+
+    def save(run: Trainer, record: dict) -> None:
+        run.save_checkpoint("lost.npz")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run = trainer(network(), augment=spoil, distributed=ranks, callbacks=[save])
+        run.train()
+        trainer(network(), x=X * np.nan, distributed=ranks, validation=None)
+    told, remarks = (
+        [str(each.message) for each in caught if each.category is category]
+        for category in (DivergenceWarning, DataWarning)
+    )
+    assert len(told) == len(remarks) == ranks.first
+    assert run.diverged and not run.stopped and len(run.train_loss_list) == 8
+    run.load_checkpoint("lost.npz")
+    assert run.finite and run.current_iter == run.history[-1]["iteration"] == 6
+    ranks.compare("gone back", run.network.params, run._generator)
+    return "".join(told)
 
 
 def check_normalized(ranks: Any) -> dict[str, np.ndarray]:
@@ -205,8 +240,34 @@ def fail(ranks: Any, how: str) -> None:
     trainer(network(), distributed=ranks, callbacks=[after_epoch]).train()
 
 
-def main(task: str, out: str) -> None:
+def lost_run(*words: str) -> int:
+    """Let the command train a network that the last rank's gradient of step 8 makes NaN."""
+    rank, size = config.launched()
+    plain, steps = Network.gradient, itertools.count(1)
+
+    def gradient(self: Network, *args: Any, **options: Any) -> dict[str, np.ndarray]:
+        factor = np.nan if next(steps) == 8 and rank == size - 1 else 1
+        return {name: factor * grad for name, grad in plain(self, *args, **options).items()}
+
+    with mock.patch.object(Network, "gradient", gradient), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy
+        warnings.simplefilter("always", DivergenceWarning)
+        return cli.main([*words])
+
+
+def command(*words: str) -> int:
+    """Let the command do as it is told, without pictures; on two ranks, then a run that is lost."""
+    sys.modules["matplotlib"] = None  # type: ignore[assignment]
+    status = cli.main([*words])
+    if config.launched().size == 2:
+        status = lost_run(*words, "--out", "lost", "--epochs", "3") if status == 0 else 9
+    return status
+
+
+def main(task: str, *words: str) -> None:
     """On each rank."""
+    if task == "command":
+        sys.exit(command(*words))
     from fastconv.distributed import DataParallel
 
     ranks = DataParallel()
@@ -216,10 +277,10 @@ def main(task: str, out: str) -> None:
     check_repeats(ranks, results)
     check_books(ranks)
     results["normalized"] = check_normalized(ranks)
-    said = check_refusals(ranks)
+    said = {**check_refusals(ranks), "lost": check_lost(ranks)}
     if ranks.first:
         arrays = {f"{run}/{name}": a for run, each in results.items() for name, a in each.items()}
-        np.savez(Path(out), said=np.array(list(said.items())), **arrays)
+        np.savez(Path(*words), said=np.array(list(said.items())), **arrays)
     return None
 
 

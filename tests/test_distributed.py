@@ -113,6 +113,13 @@ def test_ranks_that_differ_are_refused_by_name(ranks):
     assert "nowhere.npz" in said["of_first"]
 
 
+def test_a_run_that_diverges_stops_on_all_ranks_and_is_said_once(ranks):
+    """Whose input it was, when only the last rank's was lost."""
+    said = dict(ranks[1]["said"].tolist())["lost"]
+    assert "the loss of step 8, in epoch 3, is nan; the likely cause is input that is" in said
+    assert "The last checkpoint before is lost.npz, of step 6" in said
+
+
 @pytest.mark.parametrize(
     ("how", "cause"),
     [
@@ -152,15 +159,15 @@ def images(tmp_path, monkeypatch):
     pixels = (rng.random((90, 16, 16)) * 40 + 60 * t[:, None, None]).astype(np.uint8)
     np.savez("few.npz", x=pixels, t=t)
     words = "train --data few.npz --model lenet --batch-size 11 --seed 1 --threads 1"
-    return [*words.split(), "--dtype", "float64"]
+    return [*words.split(), "--dtype", "float64", "--balanced"]
 
 
 def test_the_command_trains_on_ranks_and_goes_on_with_others(images, monkeypatch):
-    no_pictures = "import sys, fastconv.cli.main as cli; sys.modules['matplotlib'] = None; "
-    no_pictures += "sys.exit(cli.main(sys.argv[1:]))"
-    first = on_ranks(2, "-c", no_pictures, *images, "--epochs", "1", "--out", "shared")
-    assert (first.returncode, first.stdout.count("epoch 1/1")) == (0, 1), first.stderr
-    again = on_ranks(3, "-c", no_pictures, "train", "--resume", "shared", "--epochs", "2")
+    command = (str(SCRIPT), "command")
+    first = on_ranks(2, *command, *images, "--epochs", "1", "--out", "shared")
+    assert (first.returncode, first.stdout.count("epoch 1/1")) == (1, 1), first.stderr
+    good, lost = (load_arrays(f"{name}/weights.npz")[0] for name in ("shared", "lost"))
+    again = on_ranks(3, *command, "train", "--resume", "shared", "--epochs", "2")
     assert (again.returncode, again.stdout.count("epoch 2/2")) == (0, 1), again.stderr
     assert "continuing with ranks 3 instead of 2" in again.stderr
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -175,6 +182,25 @@ def test_the_command_trains_on_ranks_and_goes_on_with_others(images, monkeypatch
     results = [json.loads(Path(name, "result.json").read_text()) for name in ("shared", "alone")]
     assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
     assert json.loads(Path("shared", "config.json").read_text())["ranks"] == 3
+
+    # The other run of the first two ranks: lost in its second epoch, back at the end of the first.
+    assert first.stderr.count("the run has diverged: the loss of step 9, in epoch 2, is nan") == 1
+    assert first.stdout.count("kept: the weights of epoch 1, the last") == 1
+    assert all(np.array_equal(lost[name], value) for name, value in good.items())
+    assert len(Path("lost", "history.jsonl").read_text().splitlines()) == 1
+    assert ranks_script.lost_run(*images, "--epochs", "3", "--out", "lost alone") == 1
+    kept += [{path.name for path in Path(name).iterdir()} for name in ("lost", "lost alone")]
+    assert kept[2] == kept[3] == kept[0]
+    for name in ("initial.npz", "checkpoint.npz"):
+        ours, theirs = (load_arrays(Path(run, name))[0] for run in ("lost", "lost alone"))
+        for key, value in theirs.items():
+            np.testing.assert_allclose(ours[key], value, rtol=0, atol=1e-9)
+    results = [json.loads(Path(run, "result.json").read_text()) for run in ("lost", "lost alone")]
+    for name in ("test_accuracy", "diverged", "kept", "epochs", "by_class"):
+        assert results[0][name] == results[1][name]
+    misread = [Path(run, "mistakes.csv").read_text() for run in ("lost", "lost alone")]
+    without_confidence = [re.sub(r"[^,]*$", "", text, flags=re.MULTILINE) for text in misread]
+    assert without_confidence[0] == without_confidence[1]
 
 
 # ---- without a launcher ---------------------------------------------------------------

@@ -39,7 +39,7 @@ class CSVLog:
     """Keeps the history in a CSV file: a line for each epoch, one for the names.
 
     The file is written anew after each epoch, so it is whole at any time, and fits a run that
-    goes on from a checkpoint. What was not evaluated is empty.
+    goes on from a checkpoint. What was not evaluated is empty. Of several ranks, the first writes.
 
     Parameters
     ----------
@@ -51,6 +51,8 @@ class CSVLog:
 
     def __call__(self, trainer: Any, record: dict[str, Any]) -> None:
         """Write the file."""
+        if not trainer.ranks.first:
+            return
         text = io.StringIO(newline="")
         names = dict.fromkeys(name for record in trainer.history for name in record)
         table = csv.DictWriter(text, list(names), lineterminator="\n")
@@ -64,7 +66,8 @@ class TensorBoardLog:
     """Gives each epoch's numbers to TensorBoard's own writer, which the user opens and closes.
 
     The tags are ``loss/train``, ``loss/validation``, ``accuracy/train``, ``accuracy/validation``,
-    ``accuracy/test``, ``learning_rate``, ``gradient_norm`` and so on; the step is the epoch.
+    ``accuracy/test``, ``learning_rate``, ``gradient_norm`` and so on; the step is the epoch. Of
+    several ranks, the first writes.
 
     Parameters
     ----------
@@ -78,6 +81,8 @@ class TensorBoardLog:
 
     def __call__(self, trainer: Any, record: dict[str, Any]) -> None:
         """Write the numbers of the epoch."""
+        if not trainer.ranks.first:
+            return
         for name, value in record.items():
             if name not in ("epoch", "iteration") and isinstance(value, int | float):
                 self.writer.add_scalar(_tag(name), value, record["epoch"])

@@ -116,7 +116,7 @@ class Checkpoints:
     _generator: np.random.Generator | None
     _weights: RunWeights
     _batches: Batches
-    _ranks: Ranks
+    ranks: Ranks
     last_checkpoint: tuple[str, int] | None = None
     """The last checkpoint with finite weights that was saved or loaded: its file, and its step."""
 
@@ -142,7 +142,7 @@ class Checkpoints:
             )
         if self._generator is None:
             raise StateError("save_checkpoint: only a Trainer with a seed can be continued exactly")
-        if not self._ranks.first:
+        if not self.ranks.first:
             self._note_checkpoint(path)
             return
         arrays = self._weights.state()
@@ -186,7 +186,7 @@ class Checkpoints:
         """
         if self._generator is None:
             raise StateError("load_checkpoint: only a Trainer with a seed can be continued exactly")
-        arrays, plain = self._ranks.of_first(lambda: load_arrays(path))
+        arrays, plain = self.ranks.of_first(lambda: load_arrays(path))
         if "progress" not in plain or "generator" not in plain:
             raise WeightsError(f"{path}: not a checkpoint of a Trainer")
         metadata = record_of(plain, _Metadata, str(path))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Gradients", "Loss", "Ranks"]
@@ -52,11 +53,16 @@ class Ranks:
         yield
 
     def averaged(
-        self, network: Any, grads: Gradients, loss: Loss, count: int, weights: float | None
+        self,
+        network: Any,
+        grads: Gradients,
+        loss: Loss,
+        count: int,
+        weights: NDArray[np.floating[Any]] | None,
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of a whole batch of `count`, from each rank's for its share.
 
-        `weights` is the sum of the share's samples' weights, if they have any.
+        `weights` are those of the share's samples, if they have any.
 
         The running statistics on the network become the averages of the ranks', too.
         """
