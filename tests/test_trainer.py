@@ -372,7 +372,7 @@ def test_validation_and_what_is_kept_are_said(clouds, capsys):
     accuracy = iter([(0.5, 1.0), (0.75, 0.5), (0.75, 0.6), (0.5, 0.25)])
     network = classifier()
     run = Trainer(network, x, t, x, t, 9, 50, seed=0, validation=(x, t), early_stopping=2)
-    run.validation.measure = lambda network: next(accuracy)
+    run.validation.measure = lambda *given: next(accuracy)
     run.train()
     lines = [line for line in capsys.readouterr().out.splitlines() if "train" not in line]
     assert lines == [
