@@ -68,7 +68,7 @@ class Batches:
     weights: NDArray[np.floating[Any]] | None = None
     balanced: bool = False
     _by_class: tuple[NDArray[Any], ...] | None = None
-    share = slice(None)  # on the class, since pickles of earlier versions lack it
+    share = slice(None)
 
     def __init__(
         self,
