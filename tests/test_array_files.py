@@ -146,7 +146,10 @@ X = noise(1, 12, 4, 4)
         ({"x": X, "t": LABELS[:-1]}, "12 train images, but 11 labels"),
         ({"x": X.astype(int), "t": LABELS}, "images are int64, expected uint8"),
         ({"x": X * 1.0, "t": LABELS}, r"hold 2 to 255; fractions must be in 0\.\.1"),
-        ({"x": np.full((12, 4, 4), np.nan), "t": LABELS}, "hold nan to nan"),
+        (
+            {"x": np.full((12, 4, 4), np.nan), "t": LABELS},
+            "NaN or infinity, the first of them image 1",
+        ),
         ({"x": X - 300.0, "t": LABELS}, "fractions must be"),
         ({"x": X[:, 0], "t": LABELS}, r"shape \(12, 4\), expected \(N, H, W\)"),
         ({"x": noise(1, 12, 4, 5, 2), "t": LABELS}, r"\(12, 4, 5, 2\), expected"),
