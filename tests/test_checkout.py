@@ -39,8 +39,17 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return checkout, installed
 
 
+ALONE = """
+import sys
+from pathlib import Path
+sys.path = [p for p in sys.path if p in ("", {installed!r}) or not Path(p, "fastconv").is_dir()]
+"""
+"""The tests' own environment may have a fastconv of the same sources."""
+
+
 def started(checkout: Path, installed: Path, code: str) -> str:
     """What Python prints that is started in the checkout; warnings are errors."""
+    code = ALONE.format(installed=str(installed)) + code
     got = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         env=os.environ | {"PYTHONPATH": str(installed), "FASTCONV_BACKEND": "auto"},

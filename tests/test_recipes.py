@@ -58,7 +58,14 @@ def applied(recipe, *arguments):
 
 
 def test_the_keys_are_what_makes_a_run():
-    found = {"image_facts", "data_seed", "recipe", "isa", "algorithm"}  # not said by anybody
+    found = {
+        "image_facts",
+        "data_seed",
+        "recipe",
+        "isa",
+        "algorithm",
+        "ranks",
+    }  # not said by anybody
     fields = {field.name for field in dataclasses.fields(RunConfig)} - found
     images = {"image_size", "grey", "normalize", "test_share"}
     assert len(images) == len(dataclasses.fields(ImageOptions)) - 1  # strictness is no setting

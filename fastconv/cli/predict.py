@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from .. import config as process
 from .. import selection
+from ..datasets.picture import endings
 from ..datasets.record import ImageFacts, printable
 from ..errors import ArgumentError, DataCorrupt, DataNotFound
+from ..experiment.bundled import ABOUT, WEIGHTS
 from ..experiment.data import prepare_picture
 from ..experiment.exported import read_exported
 from ..experiment.settings import SETTINGS
@@ -38,17 +41,19 @@ def add_parser(commands: Any) -> None:
             "Say what each image file shows. A network of digits reads one digit from a PNG or\n"
             "JPEG file: dark on light or light on dark, of any size; it is scaled and centred\n"
             "as MNIST's images are. A network that was trained on your own images gets these\n"
-            "in the same way. A .onnx file that fastconv export wrote is run by ONNX Runtime."
+            "in the same way. A .onnx file that fastconv export wrote is run by ONNX Runtime.\n"
+            "A picture alone is read by the network that comes with fastconv."
         ),
         epilog=(
             "examples:\n"
+            "  fastconv predict digit.png\n"
             "  fastconv predict runs/mnist three.png seven.jpg\n"
-            "  fastconv predict runs/photos new/*.jpg"
+            "  fastconv predict runs/photos new/"
         ),
     )
     add = parser.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help=f"{RUN_HELP}; or a .onnx")
-    add("images", metavar="IMAGE", nargs="+", help="image files")
+    add("run", metavar="RUN_OR_WEIGHTS", help=f"{RUN_HELP}; or a .onnx; or nothing, for digits")
+    add("images", metavar="IMAGE", nargs="*", help="image files, or folders of them")
     add_settings(parser, "views", "model")
     add_algorithms(parser)
     add_common(parser, backend=True)
@@ -57,11 +62,16 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Let a trained network read pictures; return the exit status."""
     say = teller(options)
+    if not options.images:
+        if Path(options.run).suffix.lower() not in endings():
+            raise ArgumentError(f"{options.run}: expected an IMAGE, or some after it")
+        options.run, options.images = str(WEIGHTS), [options.run]
+        say(ABOUT)
     read = _exported if Path(options.run).suffix == ".onnx" else _trained
     facts, probabilities_of, account = read(options)
     names = facts.class_names
     predictions: list[dict[str, Any]] = []
-    for path in options.images:
+    for path in chain.from_iterable(map(_pictures, options.images)):
         try:
             image = prepare_picture(path, facts)
         except (DataCorrupt, DataNotFound) as error:
@@ -79,6 +89,16 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"predictions": predictions} | account)
     return 1 if any("error" in prediction for prediction in predictions) else 0
+
+
+def _pictures(path: str) -> list[str]:
+    """The path, or the pictures in it, if it is a folder."""
+    if not Path(path).is_dir():
+        return [path]
+    found = sorted(str(each) for each in Path(path).iterdir() if each.suffix.lower() in endings())
+    if not found:
+        raise DataNotFound(f"{path}: no pictures in this folder")
+    return found
 
 
 Predictor = tuple[ImageFacts, Callable[[NDArray[Any]], NDArray[Any]], dict[str, Any]]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..datasets.record import printable
 from ..errors import ArgumentError
+from ..experiment.bundled import ABOUT, WEIGHTS
 from ..experiment.trained import read_trained
 from ..io.paths import user_path
 from ..io.records import Positive, of_text
@@ -30,17 +31,19 @@ def add_parser(commands: Any) -> None:
             "Show a page on this machine: draw a digit, or bring a picture, and see the answer,\n"
             "the feature maps, the places that decided, and the training images that are most\n"
             "alike; of two runs, side by side. Other programs send pictures or arrays to\n"
-            "/predict. Nothing is loaded from elsewhere. Ctrl-C ends it."
+            "/predict. Nothing is loaded from elsewhere. Ctrl-C ends it. Without a run, the\n"
+            "network that comes with fastconv answers."
         ),
         epilog=(
             "examples:\n"
+            "  fastconv serve\n"
             "  fastconv serve runs/mnist\n"
             "  fastconv serve runs/first runs/second --port 8080\n"
             "  fastconv serve runs/photos --max-size 20"
         ),
     )
     add = parser.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help=RUN_HELP)
+    add("run", metavar="RUN_OR_WEIGHTS", nargs="?", help=RUN_HELP)
     add("second", metavar="SECOND", nargs="?", help="another, to be shown beside the first")
     add(
         "--host",
@@ -81,11 +84,11 @@ def run(options: argparse.Namespace) -> int:
 
     say, given = teller(options), given_fields(options)
     runs: list[ServedRun] = []
-    for named in filter(None, (options.run, options.second)):
+    for named in filter(None, (options.run or str(WEIGHTS), options.second)):
         config, ensemble, folder = read_trained(named, given, tests=False)
         given["math"] = config.math  # of the process: the second computes as the first does
         knows_data = folder is not None or is_ensemble_file(user_path(named))
-        name = printable(named)
+        name = printable(named) if options.run else ABOUT
         runs.append(ServedRun(name, config, ensemble, knows_data, options.algorithms))
     if len({run.draws for run in runs}) > 1:
         raise ArgumentError(

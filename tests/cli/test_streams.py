@@ -110,7 +110,7 @@ def test_a_stop_that_cannot_be_announced_still_stops(monkeypatch):
 
     training = Training()
     monkeypatch.setattr(os, "write", fail)
-    with training_run._stop_on_signal(training, print) as caught:
+    with training_run._stop_on_signal(training, print, True) as caught:
         signal.raise_signal(signal.SIGINT)
     assert training.stopped and caught == [signal.SIGINT]
 

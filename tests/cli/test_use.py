@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 import fastconv
 from fastconv.cli import main as cli
+from fastconv.datasets import load_mnist
+from fastconv.experiment import bundled
 from fastconv.network import choices, measuring
 
 from .conftest import FILES
@@ -65,6 +68,45 @@ def test_predict_prints_label_and_shares(whole, few_digits, fastconv_command):
     assert list(shares) == list("0123456789")
     assert sum(map(float, shares.values())) == pytest.approx(100, abs=0.06)
     assert max(shares, key=lambda name: float(shares[name])) == label
+
+
+def test_a_picture_alone_is_read_by_fastconvs_own_network(whole, fastconv_command):
+    image_module = pytest.importorskip("PIL.Image", reason="predict reads pictures")
+    pixels = np.full((120, 90), 255, np.uint8)
+    pixels[20:100, 40:48] = 0  # a stroke
+    image_module.fromarray(pixels).save("one.png")
+    status, out, _ = fastconv_command("predict", "one.png")
+    assert status == 0
+    assert out.startswith(f"{bundled.ABOUT}\none.png: 1\n")
+    for named in (whole, "missing.npz"):
+        status, _, err = fastconv_command("predict", named)
+        assert status == 2 and f"{named}: expected an IMAGE" in err
+
+
+def test_predict_reads_the_pictures_of_a_folder(whole, few_digits, fastconv_command):
+    image_module = pytest.importorskip("PIL.Image", reason="predict reads pictures")
+    Path("new", "deeper").mkdir(parents=True)
+    Path("new", "notes.txt").write_text("no picture", encoding="utf-8")
+    for name in ("new/b.png", "new/a.jpg", "new/deeper/c.png"):
+        image_module.fromarray(np.rint(255 * few_digits[1][0][0, 0]).astype(np.uint8)).save(name)
+    status, out, _ = fastconv_command("predict", "--json", whole, "new", "new/b.png")
+    assert status == 0
+    files = [prediction["file"] for prediction in json.loads(out)["predictions"]]
+    assert files == [str(Path("new", name)) for name in ("a.jpg", "b.png")] + ["new/b.png"]
+    Path("empty").mkdir()
+    status, _, err = fastconv_command("predict", whole, "empty")
+    assert status == 1 and "empty: no pictures in this folder" in err
+
+
+def test_fastconvs_own_network_reads_as_many_as_it_says():
+    folder = os.environ.get("FASTCONV_TEST_MNIST")
+    if not folder:
+        pytest.skip("FASTCONV_TEST_MNIST names no folder with the four files of MNIST")
+    network = fastconv.DeepConvNet()
+    network.load_params(bundled.WEIGHTS)
+    _, (x_test, t_test) = load_mnist(flatten=False, data_dir=folder)
+    correct = 10_000 * network.accuracy(x_test, t_test)
+    assert correct == pytest.approx(bundled.CORRECT, abs=2)  # backends round otherwise
 
 
 def test_without_matplotlib_the_pictures_are_missed_aloud(
