@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastconv import selection
+from fastconv.backends import cython
 from fastconv.backends._cython import BUILT_FROM, source_digest
 
 from .conftest import CHECKOUT
@@ -39,17 +40,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return checkout, installed
 
 
-ALONE = """
-import sys
-from pathlib import Path
-sys.path = [p for p in sys.path if p in ("", {installed!r}) or not Path(p, "fastconv").is_dir()]
-"""
-"""The tests' own environment may have a fastconv of the same sources."""
-
-
 def started(checkout: Path, installed: Path, code: str) -> str:
     """What Python prints that is started in the checkout; warnings are errors."""
-    code = ALONE.format(installed=str(installed)) + code
     got = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         env=os.environ | {"PYTHONPATH": str(installed), "FASTCONV_BACKEND": "auto"},
@@ -81,12 +73,15 @@ def test_kernels_of_the_same_sources_are_loaded_where_they_are_installed(places)
     ],
     ids=["other sources", "none installed"],
 )
-def test_other_kernels_are_not_loaded_and_the_remedy_is_said(places, note, reason):
+def test_other_kernels_are_not_loaded_and_the_remedy_is_said(places, note, reason, monkeypatch):
     checkout, installed = places
     (installed / KERNELS / BUILT_FROM).unlink(missing_ok=True)
     if note is not None:
         (installed / KERNELS / BUILT_FROM).write_text(note)
-    said = started(checkout, installed, "import fastconv; fastconv.set_backend('cython')")
+    # In this process: a fastconv of the tests' own environment would be found otherwise.
+    monkeypatch.setattr(cython, "HERE", checkout / KERNELS)
+    monkeypatch.setattr(sys, "path", [str(checkout), str(installed)])
+    said = cython._missing(None, cython._built_elsewhere())
     assert f"{checkout} is a checkout whose kernels are not built, and " in said
     assert reason.format(installed=installed) in said
     assert "Remedy: pip install -e . in the checkout, or start Python elsewhere" in said

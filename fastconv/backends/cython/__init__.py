@@ -103,9 +103,7 @@ def _built_elsewhere() -> str:
     if (digest := source_digest(HERE)) is None or (HERE / BUILT_FROM).exists():
         return ""
     root = HERE.parents[2]
-    reason = (
-        f"{root} is a checkout whose kernels are not built, and no fastconv is installed beside it"
-    )
+    reason = ""
     for entry in sys.path:
         place = Path(entry or ".", *HERE.parts[-3:])
         try:
@@ -115,11 +113,12 @@ def _built_elsewhere() -> str:
         if built_from == digest:
             _cython.__path__.append(str(place))
             return ""
-        reason = (
-            f"{root} is a checkout whose kernels are not built, and those of the fastconv "
-            f"installed in {entry} are of other sources"
-        )
-    return f"{reason}. Remedy: pip install -e . in the checkout, or start Python elsewhere"
+        reason = reason or f"those of the fastconv installed in {entry} are of other sources"
+    reason = reason or "no fastconv is installed beside it"
+    return (
+        f"{root} is a checkout whose kernels are not built, and {reason}. "
+        "Remedy: pip install -e . in the checkout, or start Python elsewhere"
+    )
 
 
 def _missing(error: ImportError | None, elsewhere: str) -> str:
