@@ -73,14 +73,18 @@ def test_kernels_of_the_same_sources_are_loaded_where_they_are_installed(places)
     ],
     ids=["other sources", "none installed"],
 )
-def test_other_kernels_are_not_loaded_and_the_remedy_is_said(places, note, reason, monkeypatch):
+def test_other_kernels_are_not_loaded_and_the_remedy_is_said(
+    places, note, reason, monkeypatch, tmp_path
+):
     checkout, installed = places
+    (tmp_path / KERNELS).mkdir(parents=True)
     (installed / KERNELS / BUILT_FROM).unlink(missing_ok=True)
     if note is not None:
         (installed / KERNELS / BUILT_FROM).write_text(note)
+        (tmp_path / KERNELS / BUILT_FROM).write_text("1" * 64)  # one that Python would not find
     # In this process: a fastconv of the tests' own environment would be found otherwise.
     monkeypatch.setattr(cython, "HERE", checkout / KERNELS)
-    monkeypatch.setattr(sys, "path", [str(checkout), str(installed)])
+    monkeypatch.setattr(sys, "path", [str(checkout), str(installed), str(tmp_path)])
     said = cython._missing(None, cython._built_elsewhere())
     assert f"{checkout} is a checkout whose kernels are not built, and " in said
     assert reason.format(installed=installed) in said
