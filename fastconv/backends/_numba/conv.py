@@ -20,7 +20,7 @@ from .launch.team import Team
 from .move import clear, put
 from .offsets import Product, WeightLayout
 from .winograd import transform_filters
-from .winograd_tiling import evenly, tiling
+from .winograd_tiling import tiling
 
 __all__ = ["affine_geometry", "affine_layout", "conv_layout", "forward", "input_gradient"]
 
@@ -114,7 +114,8 @@ def few_channels_gradient(
     dout, gate, kind = incoming
     lanes, most, vectors = team.machine.tile(g.ow, dx.itemsize)
     taps, filters = g.window * g.c, len(weight)
-    rows = evenly(taps, most)
+    # One of two numbers of rows, so that not every window has a kernel of its own to be compiled.
+    rows = min(most, most // 2, key=lambda rows: -(-taps // rows) * rows)
     width, values = -(-g.ow // (lanes * vectors)) * lanes * vectors, -(-taps // rows) * rows
     packed = np.zeros((filters, values), dx.dtype)
     filter_shape = filters, g.fh, g.fw, g.c

@@ -11,8 +11,7 @@
 
 With channels in the lanes, as elsewhere, one channel would leave fifteen of sixteen lanes empty.
 Here pixels are in the lanes, for the price of turning dout and of adding up the taps one by one.
-R is at most that of `product`, and cuts the values evenly; weights go on with zeros up to whole
-tiles.
+R is that of `product` or half of it; weights go on with zeros up to whole tiles.
 """
 
 # mypy sees Python's types; these functions get tiles, pointers and machine integers.
