@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 
@@ -59,6 +60,16 @@ def _complete_and_check(backend: Any, name: str, complete: Any = backends.comple
 # Under the whole suite: where a front door breaks the kernels' contract, the test that does so
 # fails, and no kernel reads or writes where it must not.
 backends.complete = _complete_and_check
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_to_collect() -> None:
+    """What the modules before have left is never looked at again.
+
+    It is millions of objects, most of them Numba's: looking for garbage among them takes a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
