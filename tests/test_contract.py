@@ -13,7 +13,14 @@ from fastconv.ops import conv, dense, pool, updates
 from fastconv.optimizer import Adam
 from fastconv.testing import call_kernel
 from fastconv.testing.cases import cases
-from fastconv.testing.contract import ContractBroken, check_call, checked, output_shapes, outputs
+from fastconv.testing.contract import (
+    MUCH,
+    ContractBroken,
+    check_call,
+    checked,
+    output_shapes,
+    outputs,
+)
 
 FIRST = "channels_first"
 
@@ -139,15 +146,16 @@ def test_outputs_of_a_kernel_follow_from_its_inputs():
         assert {n: shapes[n] for n in written} == {n: a.shape for n, a in written.items()}
 
 
-def test_a_kernel_that_writes_into_its_input_is_told():
+@pytest.mark.parametrize("size", [4, MUCH // 4, MUCH // 4 + 1])
+def test_a_kernel_that_writes_into_its_input_is_told(size):
     def bad(x, out, mask):
         np.copyto(out, x)
         mask[...] = 1
         x[0] = 3
 
-    x = np.ones(4, np.float32)
+    x = np.ones(size, np.float32)
     with pytest.raises(ContractBroken, match="wrote into its input x"):
-        checked(bad, "relu_forward", FIRST)(x, np.empty_like(x), np.empty(4, np.uint8))
+        checked(bad, "relu_forward", FIRST)(x, np.empty_like(x), np.empty(size, np.uint8))
 
 
 def test_what_a_kernel_leaves_out_shows():

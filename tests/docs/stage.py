@@ -98,7 +98,7 @@ def set_the_stage(patch: pytest.MonkeyPatch, kept: Path) -> Stage:
     patch.setattr(cli_train, "new_config", _shortened(cli_train.new_config))
     patch.setattr(figures, "save", save_no_pixels)  # those of `make_stage` are whole
     stage = Stage(patch)
-    stage.small_mnist(300, 100)
+    stage.small_mnist(120, 60)
     shutil.copytree(kept, ".", dirs_exist_ok=True)
     return stage
 
