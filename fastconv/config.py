@@ -14,7 +14,7 @@ FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions wher
                          applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_PROGRAMS        ``on`` (default), or ``off``: Python calls each kernel of a network,
                          as it does for backends without programs
-PMI_SIZE, PMI_RANK, ...   how many processes an MPI launcher has started, and which this is: read
+PMI_SIZE, PMI_RANK, ...  how many processes an MPI launcher has started, and which this is: read
                          to notice it (MPICH, Intel MPI, Open MPI, MVAPICH, Slurm)
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels, measured algorithms and downloaded
                          data (default: ``fastconv`` in XDG_CACHE_HOME, or in ``~/.cache``)

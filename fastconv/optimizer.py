@@ -231,8 +231,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (arXiv:1711.05101), by PyTorch's formulas.
 
-    p *= 1 - lr*weight_decay; then, with m and v as in `Adam`,
-    p -= lr * m/(1 - beta1^t) / (sqrt(v/(1 - beta2^t)) + eps).
+    ``p *= 1 - lr*weight_decay``; then, with m and v as in `Adam`,
+    ``p -= lr * m/(1 - beta1^t) / (sqrt(v/(1 - beta2^t)) + eps)``.
 
     Parameters
     ----------

@@ -1,0 +1,73 @@
+"""The site: ``sphinx-build -W docs build/site`` makes it of these pages and of the docstrings.
+
+It loads nothing from elsewhere. It is Sphinx's because MkDocs 1 has had no release since August
+2024, its theme Material ends in May 2027, and their successor is young; Sphinx reads NumPy's style
+of docstrings, and its search needs no server.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+
+import fastconv
+
+ROOT = Path(__file__).resolve().parents[1]
+
+project = "fastconv"
+author = "The fastconv developers"
+release = fastconv.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # docstrings say more: shapes and units
+default_role = "py:obj"  # what docstrings have in `backticks`; code, where it is no public name
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "fastconv"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+ELSEWHERE = {
+    "index": "README.md",
+    "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+    "examples": "examples/README.md",
+}
+"""Pages of the site whose text stands elsewhere in the project, where people look for it."""
+
+LINK = re.compile(r"(?<=\]\()(?!https?:|#)[^)#\s]+")
+FILE_NAME = re.compile(r"\[[\w/.-]+\.md\](?=\()")
+
+
+def read_page(app: object, name: str, source: list[str]) -> None:
+    """Put a text from elsewhere before its page's own, and lead links to such texts to the pages.
+
+    A link that shows the name of a page's file shows the page's title instead.
+    """
+    texts = [(f"docs/{name}", source[0])]
+    if name in ELSEWHERE:
+        text = (ROOT / ELSEWHERE[name]).read_text(encoding="utf-8")
+        texts.insert(0, (ELSEWHERE[name], text))
+    source[0] = "\n".join(
+        FILE_NAME.sub("[]", LINK.sub(lambda link: _moved(link[0], path, name), text))
+        for path, text in texts
+    )
+
+
+def _moved(target: str, path: str, name: str) -> str:
+    """Where a link of the file `path` leads on the page called `name`."""
+    pages = {file: f"docs/{page}.md" for page, file in ELSEWHERE.items()}
+    file = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    return posixpath.relpath(pages.get(file, file), posixpath.dirname(f"docs/{name}"))
+
+
+def setup(app: object) -> None:
+    app.connect("source-read", read_page)
