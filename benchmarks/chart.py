@@ -18,7 +18,7 @@ TASKS = {"step, 2 threads": "training step", "inference, 2 threads": "inference"
 
 LEFT_OUT = re.compile("by hand|NCHW|numba, math")
 
-WIDTH, NAMES, LINE = 640, 250, 30  # of the picture, of the names, of a bar with what is around it
+WIDTH, NAMES, LINE = 640, 272, 30  # of the picture, of the names, of a bar with what is around it
 OURS, OTHERS, TEXT = "#3b82c4", "#9aa0a6", "#727a83"
 
 

@@ -7,6 +7,7 @@ of docstrings, and its search needs no server.
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 import fastconv
@@ -69,5 +70,15 @@ def _moved(target: str, path: str, name: str) -> str:
     return posixpath.relpath(pages.get(file, file), posixpath.dirname(f"docs/{name}"))
 
 
+def module_of(app: object, module: str, name: str) -> str | None:
+    """The module whose page of source has a name; None: the one that defines it.
+
+    Such a page leads back to names of one module only: not of `fastconv` and of its own.
+    """
+    alias = getattr(getattr(sys.modules[module], name, None), "__module__", "") == "builtins"
+    return module if module == project or alias else None
+
+
 def setup(app: object) -> None:
     app.connect("source-read", read_page)
+    app.connect("viewcode-follow-imported", module_of)

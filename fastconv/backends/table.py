@@ -74,12 +74,25 @@ __all__ = [
 ]
 
 Activation = Literal["leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid"]
+"""The functions of `activation_forward`."""
+
 Array = NDArray[np.floating]
+"""Images, weights and features: float32 or float64."""
+
 Bounds = NDArray[np.int64]
+"""Where the windows of one axis begin and end."""
+
 Boxes = NDArray[np.int64]
+"""The rectangle that is filled in each image."""
+
 Bytes = NDArray[np.integer]
+"""A mask, or the winners of windows."""
+
 Labels = NDArray[np.int64]
+"""The class of each sample."""
+
 Layout = Literal["channels_first", "channels_last"]
+"""The order of images in memory."""
 
 
 class Way(NamedTuple):

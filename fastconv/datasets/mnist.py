@@ -16,9 +16,16 @@ from .stored import from_cache, from_folder
 __all__ = ["img_dim", "img_size", "init_mnist", "load_mnist", "test_num", "train_num"]
 
 train_num = 60000
+"""Training images."""
+
 test_num = 10000
+"""Test images."""
+
 img_dim = (1, 28, 28)
+"""Channels, height and width."""
+
 img_size = 784
+"""Pixels of an image."""
 
 FILES = (
     IdxFile("train-images-idx3-ubyte", (train_num, 28, 28), "6bbc9ace898e44ae57da46a324031adb"),

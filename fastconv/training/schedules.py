@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Schedule = Callable[[int], float]
+"""A step's number, counted from 0, to its learning rate."""
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def parse(words: list[str]) -> str | None:
             return _refused_by_pytest(options)
         case ["ruff" | "mypy", *_]:
             return None  # by .ci/run, as they stand there
+        case ["sphinx-build", "-W", "docs", _] | ["python", "-m", "http.server", *_]:
+            return None  # test_site.py builds the site, where its packages are
         case ["mpiexec", "-n", _, *command]:
             return parse(command)
         case ["fastconv", *arguments]:

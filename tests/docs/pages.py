@@ -22,7 +22,7 @@ from .commands import Shell
 PAGES = (
     CHECKOUT / "README.md",
     CHECKOUT / "CONTRIBUTING.md",
-    *sorted((CHECKOUT / "docs").glob("*.md")),
+    *sorted((CHECKOUT / "docs").rglob("*.md")),
     CHECKOUT / "examples/README.md",
 )
 
