@@ -1,7 +1,7 @@
 """The chart of speed: ``python -m benchmarks.chart docs/speed.md docs/speed.svg``.
 
-It has the figures of the page's first table, so that picture and page cannot differ. Its letters are
-of a grey that can be read on white and on black, since the page around it may be either.
+It has the figures of the page's first table, so that picture and page cannot differ. Its letters
+are of a grey that can be read on white and on black, since the page around it may be either.
 """
 
 from __future__ import annotations

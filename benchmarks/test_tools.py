@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from fastconv.backends.table import KERNELS
 from fastconv.io.records import read_record
 from fastconv.network.prepared import PreparedNetwork
 
-from . import against_peers, guard, mnist_epochs, peers, runtimes
+from . import against_peers, chart, guard, mnist_epochs, peers, runtimes
 from .book import BookNet
 from .cases import cases, expected, smallest_of_each_kind, winners_may_round
 from .check import assert_same, assert_winners
@@ -473,3 +474,29 @@ def test_a_runtime_is_right_or_wrong_or_refuses(tmp_path: Path) -> None:
     path.write_bytes(b"no model")
     word, reason = runtimes.cell("ONNX Runtime", path, wanted)
     assert word == "refused" and "INVALID_PROTOBUF" in reason
+
+
+def test_the_chart_has_the_figures_of_the_table() -> None:
+    page = """
+| times as fast as nothing | step, 2 threads | inference, 2 threads |
+| --- | ---: | ---: |
+| fastconv `numba` & co. | 1.50 (3 ms) | |
+| fastconv, by hand | 9.00 | 9.00 |
+| others | 3.00 | 0.75 |
+"""
+    root = ElementTree.fromstring(chart.chart(page))
+    words = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    bars = [float(node.get("width", "")) for node in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert words == [
+        *("DeepConvNet, two threads: times as fast as nothing", "training step", "others", "3.00"),
+        *("fastconv numba & co.", "1.50", "inference", "others", "0.75"),
+    ]
+    assert [round(width / bars[0], 2) for width in bars] == [1, 0.5, 0.25]
+    with pytest.raises(ValueError, match="expected a page with a table"):
+        chart.chart("no table")
+
+
+def test_the_chart_of_the_pages_is_that_of_their_table() -> None:
+    docs = Path(chart.__file__).resolve().parents[1] / "docs"
+    page = (docs / "speed.md").read_text(encoding="utf-8")
+    assert (docs / "speed.svg").read_text(encoding="utf-8") == chart.chart(page)

@@ -53,21 +53,21 @@ def read_page(app: object, name: str, source: list[str]) -> None:
 
     A link that shows the name of a page's file shows the page's title instead.
     """
-    texts = [(f"docs/{name}", source[0])]
+    source[0] = _led(source[0], f"docs/{name}", name)
     if name in ELSEWHERE:
         text = (ROOT / ELSEWHERE[name]).read_text(encoding="utf-8")
-        texts.insert(0, (ELSEWHERE[name], text))
-    source[0] = "\n".join(
-        FILE_NAME.sub("[]", LINK.sub(lambda link: _moved(link[0], path, name), text))
-        for path, text in texts
-    )
+        source[0] = _led(text, ELSEWHERE[name], name) + "\n" + source[0]
 
 
-def _moved(target: str, path: str, name: str) -> str:
-    """Where a link of the file `path` leads on the page called `name`."""
+def _led(text: str, path: str, name: str) -> str:
+    """The text of the file `path`, with links as they have to be on the page called `name`."""
     pages = {file: f"docs/{page}.md" for page, file in ELSEWHERE.items()}
-    file = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    return posixpath.relpath(pages.get(file, file), posixpath.dirname(f"docs/{name}"))
+
+    def moved(link: re.Match[str]) -> str:
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(path), link[0]))
+        return posixpath.relpath(pages.get(file, file), posixpath.dirname(f"docs/{name}"))
+
+    return FILE_NAME.sub("[]", LINK.sub(moved, text))
 
 
 def module_of(app: object, module: str, name: str) -> str | None:

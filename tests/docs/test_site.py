@@ -1,4 +1,4 @@
-"""The site as it is built: no warning, no broken link, nothing from elsewhere, every public name."""
+"""The site, built: no warning, no broken link, nothing from elsewhere, every public name."""
 
 from __future__ import annotations
 
