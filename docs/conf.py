@@ -33,6 +33,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastconv"
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_copy_source = False
 html_show_sourcelink = False
 
