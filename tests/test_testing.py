@@ -40,15 +40,20 @@ def test_the_projects_own_backends_pass(name):
     assert report.largest_error["im2col"] == 0
 
 
+@pytest.fixture
+def once(monkeypatch):
+    """One number of threads, and programs of one dtype: the test above compares all of them."""
+    monkeypatch.setattr(testing, "THREADS", (2,))
+    monkeypatch.setattr(testing, "IN_PROGRAMS", ((np.dtype(np.float32), 2),))
+
+
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize("max_isa", ["baseline", "avx2"])
 def test_narrower_instruction_sets_pass(monkeypatch, max_isa):
     """Each is a separate build of Cython's; those that this CPU runs are checked.
 
-    How work is shared among threads, and recorded, does not depend on vectors: the test above
-    compares that in full, this one once.
+    How work is shared among threads, and recorded, does not depend on vectors.
     """
-    monkeypatch.setattr(testing, "THREADS", (2,))
-    monkeypatch.setattr(testing, "IN_PROGRAMS", ((np.dtype(np.float32), 2),))
     registry = fresh_registry(monkeypatch, max_isa=max_isa)
     status = registry.status("cython")
     if not status:
@@ -56,6 +61,7 @@ def test_narrower_instruction_sets_pass(monkeypatch, max_isa):
     check_backend("cython")
 
 
+@pytest.mark.usefixtures("once")
 def test_a_backend_of_others_passes_in_the_other_layout(registry):
     registry.register("mine", lambda: StandIn("mine", "channels_last"))
     assert check_backend("mine").completed == ()
