@@ -17,7 +17,7 @@ import pytest
 
 from fastconv.datasets import image_file, load_images, picture
 from fastconv.datasets.image_file import read_image
-from fastconv.datasets.picture import decode, examine, formats, quiet_pillow, read_in_frame
+from fastconv.datasets.picture import decode, examine, quiet_pillow, read_in_frame
 from fastconv.errors import DamageWarning, DataCorrupt
 
 from .conftest import ROOT
@@ -62,7 +62,7 @@ def read(path):
     with quiet_pillow():
         facts = examine(path)
         assert facts.reason is None, facts.reason
-        shown, lost = read_in_frame(path, formats(), lambda size: size, False)
+        shown, lost = read_in_frame(path, lambda size: size, False)
     pixels = np.asarray(shown)
     assert facts.size == pixels.shape[:2]
     return pixels, lost
@@ -280,7 +280,7 @@ def test_scaling_in_strips_is_pillows_own(tmp_path, monkeypatch):
             for strip in (1, 200, 2**20):
                 monkeypatch.setattr(picture, "STRIP", strip)
                 with quiet_pillow():
-                    shown, _ = read_in_frame(path, ("PNG",), lambda _, f=frame: f[::-1], False)
+                    shown, _ = read_in_frame(path, lambda _, f=frame: f[::-1], False)
                 # Where the frame begins between two rows, Pillow's rounding may differ by one.
                 assert np.abs(np.asarray(shown, np.int16) - expected).max() <= 1
                 assert shown.mode == flat.mode
@@ -330,7 +330,7 @@ def test_memory_is_bounded_by_the_decoded_pixels(tmp_path, mode, ending, options
         check=True,
     )
     with quiet_pillow(), (tmp_path / f"a.{ending}").open("rb") as file:
-        allowed = picture._expect_room(picture._open(file, formats()))
+        allowed = picture._expect_room(picture._open(file))
     assert allowed <= 20 * side * (side + 40)
     assert int(done.stdout) < allowed + 24 * 2**20
 

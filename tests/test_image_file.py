@@ -91,11 +91,17 @@ def test_files_that_are_not_pictures(image_module, strokes, tmp_path):
     whole = write(image_module, tmp_path / "whole.png", strokes).read_bytes()
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole[: len(whole) // 2])
-    other_format = write(image_module, tmp_path / "other.gif", strokes)
-    for path in (text, cut, other_format):
-        with pytest.raises(DataCorrupt, match="PNG or JPEG") as caught:
+    for path, reason in ((text, "not an image of a kind that is read"), (cut, "truncated")):
+        with pytest.raises(DataCorrupt, match=reason) as caught:
             read_image(path)
         assert path.name in str(caught.value)
+
+
+def test_a_digit_may_be_in_any_format_of_ones_own_images(image_module, strokes, tmp_path):
+    expected = read_image(write(image_module, tmp_path / "digit.png", strokes))
+    for name in ("digit.gif", "digit.bmp", "digit.tiff"):
+        found = read_image(write(image_module, tmp_path / name, strokes))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_blank_picture_shows_no_digit(image_module):

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from .. import config as process
 from .. import selection
+from ..datasets.folder import list_pictures
 from ..datasets.picture import endings
 from ..datasets.record import ImageFacts, printable
 from ..errors import ArgumentError, DataCorrupt, DataNotFound
 from ..experiment.bundled import ABOUT, WEIGHTS
 from ..experiment.data import prepare_picture
 from ..experiment.exported import read_exported
+from ..experiment.folder import RunFolder
 from ..experiment.settings import SETTINGS
 from ..experiment.trained import read_trained
 from ..network.prepared import CHOOSERS
@@ -38,21 +40,22 @@ def add_parser(commands: Any) -> None:
         "predict",
         help="say what image files show",
         description=(
-            "Say what each image file shows. A network of digits reads one digit from a PNG or\n"
-            "JPEG file: dark on light or light on dark, of any size; it is scaled and centred\n"
-            "as MNIST's images are. A network that was trained on your own images gets these\n"
-            "in the same way. A .onnx file that fastconv export wrote is run by ONNX Runtime.\n"
-            "A picture alone is read by the network that comes with fastconv."
+            "Say what each image file shows. A network of digits reads one digit from each, dark\n"
+            "on light or light on dark, of any size; it is scaled and centred as MNIST's images\n"
+            "are. A network that was trained on your own images gets these in the same way. A\n"
+            ".onnx file that fastconv export wrote is run by ONNX Runtime. Without a network, the\n"
+            "one that comes with fastconv reads digits."
         ),
         epilog=(
             "examples:\n"
             "  fastconv predict digit.png\n"
+            "  fastconv predict scans/\n"
             "  fastconv predict runs/mnist three.png seven.jpg\n"
             "  fastconv predict runs/photos new/"
         ),
     )
     add = parser.add_argument
-    add("run", metavar="RUN_OR_WEIGHTS", help=f"{RUN_HELP}; or a .onnx; or nothing, for digits")
+    add("run", metavar="RUN_OR_WEIGHTS", help=f"{RUN_HELP}; or a .onnx; or an IMAGE of a digit")
     add("images", metavar="IMAGE", nargs="*", help="image files, or folders of them")
     add_settings(parser, "views", "model")
     add_algorithms(parser)
@@ -62,11 +65,11 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Let a trained network read pictures; return the exit status."""
     say = teller(options)
-    if not options.images:
-        if Path(options.run).suffix.lower() not in endings():
-            raise ArgumentError(f"{options.run}: expected an IMAGE, or some after it")
-        options.run, options.images = str(WEIGHTS), [options.run]
+    if _shows_images(options.run):
+        options.run, options.images = str(WEIGHTS), [options.run, *options.images]
         say(ABOUT)
+    elif not options.images:
+        raise ArgumentError(f"{options.run}: expected an IMAGE, or some after it")
     read = _exported if Path(options.run).suffix == ".onnx" else _trained
     facts, probabilities_of, account = read(options)
     names = facts.class_names
@@ -91,11 +94,19 @@ def run(options: argparse.Namespace) -> int:
     return 1 if any("error" in prediction for prediction in predictions) else 0
 
 
+def _shows_images(path: str) -> bool:
+    """Whether this is a picture or a folder of them, rather than a network."""
+    place = Path(path)
+    if place.is_dir():
+        return not RunFolder(place).config_file.exists() and bool(list_pictures(place))
+    return place.suffix.lower() in endings()
+
+
 def _pictures(path: str) -> list[str]:
-    """The path, or the pictures in it, if it is a folder."""
+    """The path, or the pictures below it, if it is a folder."""
     if not Path(path).is_dir():
         return [path]
-    found = sorted(str(each) for each in Path(path).iterdir() if each.suffix.lower() in endings())
+    found = [str(each) for each in list_pictures(Path(path))]
     if not found:
         raise DataNotFound(f"{path}: no pictures in this folder")
     return found

@@ -11,7 +11,7 @@ from ..errors import DataCorrupt
 from .picture import endings, why
 from .record import PART_NAMES, Unreadable, printable, some
 
-__all__ = ["Entry", "Listing", "identity", "list_folder"]
+__all__ = ["Entry", "Listing", "identity", "list_folder", "list_pictures"]
 
 SYSTEM_FOLDERS = {
     *("$recycle.bin", "recycler", "system volume information", "found.000"),  # Windows
@@ -189,6 +189,11 @@ class _Found:
     folders: list[Way] = field(default_factory=list)
     barred: dict[Path, str] = field(default_factory=dict)
     systems: Counter[str] = field(default_factory=Counter)
+
+
+def list_pictures(root: Path) -> list[Path]:
+    """The pictures below a folder, sorted, as `list_folder` finds them, whatever their folders."""
+    return [root.joinpath(*way) for way in _look_through(root).files if _is_picture(way[-1])]
 
 
 def _part_folders(root: Path, found: _Found) -> dict[str, str]:

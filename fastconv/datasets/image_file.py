@@ -40,7 +40,7 @@ FAINT = 0.1
 
 
 def read_image(path: str | Path | bytes) -> NDArray[np.float32]:
-    """Read a PNG or JPEG file as grey values.
+    """Read a picture as grey values.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def read_image(path: str | Path | bytes) -> NDArray[np.float32]:
     DataNotFound
         There is no such file.
     DataCorrupt
-        It is not a PNG or JPEG image, or is damaged.
+        It is no picture of a kind that is read, or is damaged.
     MissingDependency
         Pillow is not installed.
     """
@@ -66,10 +66,9 @@ def read_image(path: str | Path | bytes) -> NDArray[np.float32]:
     source, shown = given("read_image", path)
     with quiet_pillow():
         try:
-            picture, lost = read_in_frame(source, ("PNG", "JPEG"), _at_most, grey=True)
+            picture, lost = read_in_frame(source, _at_most, grey=True)
         except Exception as error:
-            text = f"read_image: {shown}: not a readable PNG or JPEG: {why(error)}"
-            raise DataCorrupt(text) from None
+            raise DataCorrupt(f"read_image: {shown}: {why(error)}") from None
     if lost:
         warn_of_lost_orientation(shown)
     values = np.asarray(picture, np.float32)

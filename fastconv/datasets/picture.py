@@ -155,7 +155,7 @@ def examine(path: Path) -> PictureFacts:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if file.tell() == 0:
                 return PictureFacts((0, 0), False, digest, "empty file")
-            with _open(file, formats()) as opened:
+            with _open(file) as opened:
                 _expect_room(opened)
                 mode, size = opened.mode, opened.size
                 # A PNG's orientation may follow the pixels: read it only where it matters.
@@ -208,7 +208,7 @@ def decode(path: Path | bytes, shape: tuple[int, int, int]) -> tuple[NDArray[np.
     Raises whatever Pillow does. To be called inside `quiet_pillow`.
     """
     channels, height, width = shape
-    picture, lost = read_in_frame(path, formats(), lambda size: (width, height), channels == 1)
+    picture, lost = read_in_frame(path, lambda size: (width, height), channels == 1)
     values = np.asarray(picture, np.float32)
     if picture.mode != "F":
         values = values / np.float32(255)
@@ -234,7 +234,7 @@ def given(op: str, picture: str | Path | bytes) -> tuple[Path | bytes, str]:
 
 
 def read_in_frame(
-    picture: Path | bytes, kinds: Sequence[str], frame: Callable[[Frame], Frame], grey: bool
+    picture: Path | bytes, frame: Callable[[Frame], Frame], grey: bool
 ) -> tuple[Image, bool]:
     """Read a picture, upright, as L, RGB or F of 0..1; and say whether its orientation was lost.
 
@@ -245,8 +245,6 @@ def read_in_frame(
     ----------
     picture : path or bytes
         The file, or its content.
-    kinds : sequence of str
-        Pillow's names of the formats that the file may have.
     frame : callable
         Maps the picture's size to the frame that it is scaled to fill; what juts out on two
         sides is cut off.
@@ -254,7 +252,7 @@ def read_in_frame(
         Without colour.
     """
     content = io.BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb")
-    with content as file, _open(file, kinds) as opened:
+    with content as file, _open(file) as opened:
         full = opened.size
         # A JPEG is read at a half, a quarter or an eighth of its size if that leaves twice
         # what is needed: large photographs are read several times faster.
@@ -282,15 +280,15 @@ def read_in_frame(
     return framed, lost
 
 
-def _open(file: BinaryIO, kinds: Sequence[str]) -> Image:
+def _open(file: BinaryIO) -> Image:
     """Pillow's picture of a file; a PNG may have damaged metadata."""
     try:
-        return pillow().open(file, formats=kinds)
+        return pillow().open(file, formats=formats())
     except Exception:  # Pillow raises whatever the damage leads to
-        bare = _bare_png(file) if "PNG" in kinds else None
+        bare = _bare_png(file)
         if bare is None:
             raise
-        return pillow().open(bare, formats=kinds)
+        return pillow().open(bare, formats=formats())
 
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -62,7 +62,7 @@ def test_train_evaluate_predict_end_to_end(tmp_path):
     assert "text.png" in read.stderr.splitlines()[0]
     refused, predicted = json.loads(read.stdout)["predictions"]
     assert refused["file"] == "text.png"
-    assert "not a readable PNG or JPEG" in refused["error"]
+    assert "not an image of a kind that is read" in refused["error"]
     shares = predicted["probabilities"]
     assert sum(shares.values()) == pytest.approx(1)
     assert predicted["label"] == max(shares, key=shares.get)

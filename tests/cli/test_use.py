@@ -78,7 +78,18 @@ def test_a_picture_alone_is_read_by_fastconvs_own_network(whole, fastconv_comman
     status, out, _ = fastconv_command("predict", "one.png")
     assert status == 0
     assert out.startswith(f"{bundled.ABOUT}\none.png: 1\n")
-    for named in (whole, "missing.npz"):
+    Path("scans", "page 1").mkdir(parents=True)
+    image_module.fromarray(pixels.T).save("scans/page 1/two.webp")
+    status, out, _ = fastconv_command("predict", "one.png", "scans", "--json")
+    assert status == 0
+    assert [each["file"] for each in json.loads(out)["predictions"]] == [
+        "one.png",
+        str(Path("scans", "page 1", "two.webp")),
+    ]
+    status, out, _ = fastconv_command("predict", "scans")
+    assert status == 0 and out.startswith(bundled.ABOUT)
+    Path("bare").mkdir()
+    for named in (whole, "missing.npz", "bare"):
         status, _, err = fastconv_command("predict", named)
         assert status == 2 and f"{named}: expected an IMAGE" in err
 
@@ -87,12 +98,14 @@ def test_predict_reads_the_pictures_of_a_folder(whole, few_digits, fastconv_comm
     image_module = pytest.importorskip("PIL.Image", reason="predict reads pictures")
     Path("new", "deeper").mkdir(parents=True)
     Path("new", "notes.txt").write_text("no picture", encoding="utf-8")
-    for name in ("new/b.png", "new/a.jpg", "new/deeper/c.png"):
+    for name in ("new/b.png", "new/a.jpg", "new/deeper/c.png", "new/.hidden.png"):
         image_module.fromarray(np.rint(255 * few_digits[1][0][0, 0]).astype(np.uint8)).save(name)
     status, out, _ = fastconv_command("predict", "--json", whole, "new", "new/b.png")
     assert status == 0
     files = [prediction["file"] for prediction in json.loads(out)["predictions"]]
-    assert files == [str(Path("new", name)) for name in ("a.jpg", "b.png")] + ["new/b.png"]
+    assert files == [str(Path("new", name)) for name in ("a.jpg", "b.png", "deeper/c.png")] + [
+        "new/b.png"
+    ]
     Path("empty").mkdir()
     status, _, err = fastconv_command("predict", whole, "empty")
     assert status == 1 and "empty: no pictures in this folder" in err
