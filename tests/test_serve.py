@@ -231,7 +231,7 @@ IMAGE = np.zeros((1, 28, 28)).tolist()
     ("body", "status", "text"),
     [
         (b"", 400, "got nothing"),
-        (b"rubbish", 400, "not a readable PNG or JPEG"),
+        (b"rubbish", 400, "not an image of a kind that is read"),
         (b"[1, 2", 400, "not JSON"),
         (b'{"strokes": 3}', 400, r"Expected `array`, got `int` - at `\$.strokes`"),
         (b'{"strokes": [[[1, "a"]]]}', 400, "Expected `float`, got `str`"),
@@ -516,7 +516,8 @@ def test_inside_of_a_drawing(client):
     assert np.array_equal(decoded(found["image"])[0], np.rint(image * 255))
     assert np.shape(found["weights"]) == (28, 28)
     assert found["explained"] == str(lenet(seed=1).predict(image[None]).argmax())
-    assert found["nearest"] == {"problem": "second does not say what it was trained on"}
+    problem = "they do not come with these weights"
+    assert found["nearest"] == {"problem": problem, "pending": False}
     other = client.predict({"strokes": STROKES}, "/inside?run=2&class=4")[1]
     assert other["explained"] == "4"
 
@@ -592,7 +593,7 @@ def test_the_nearest_training_images(monkeypatch):
     few = replace(DATASETS["digits"], load=lambda flatten: ((images, labels), (images, labels)))
     monkeypatch.setitem(DATASETS, "digits", few)
     neighbours = inside.Neighbours(digits_run(knows_data=True))
-    assert neighbours.of(images[0]) == {"problem": "the training images are being read"}
+    assert neighbours.of(images[0]) == {"problem": "they are still being read", "pending": True}
     neighbours.load()
 
     def features(x):
@@ -622,7 +623,7 @@ def test_training_images_that_cannot_be_read_are_said(monkeypatch):
     with serving(ServedRun("x", config, Ensemble([lenet(seed=0)]), True)) as client:
         for _ in range(100):
             nearest = client.predict(IMAGE, "/inside")[1]["nearest"]
-            if "being read" not in nearest["problem"]:
+            if not nearest["pending"]:
                 break
         assert "the data folder /nowhere does not exist" in nearest["problem"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,11 @@ pytest.importorskip("uvicorn", reason="the server needs uvicorn")
 
 from benchmarks.serve_strokes import draw_on
 from fastconv.datasets.strokes import frame_strokes
+from fastconv.experiment.settings import new_config
 from fastconv.models import lenet
+from fastconv.models.ensemble import Ensemble
+from fastconv.web.inside import Neighbours
+from fastconv.web.runs import ServedRun
 
 from .test_serve import Client, digits_run, pictures_run, png, serving
 
@@ -95,6 +100,34 @@ class Watched:
         self.context.close()
 
 
+def test_training_images_are_shown_once_they_are_read(browser, monkeypatch):
+    pytest.importorskip("sklearn", reason="the training images are scikit-learn's")
+    may_read, load = threading.Event(), Neighbours.load
+    monkeypatch.setattr(Neighbours, "load", lambda self: may_read.wait(30) and load(self))
+    with serving(digits_run("first", 0, knows_data=True)) as client:
+        watched = Watched(browser, client)
+        draw_on(watched.page, 7, np.random.default_rng(0), pause=0)
+        watched.page.wait_for_selector(".among:visible")
+        assert "still being read" in watched.page.locator(".among").inner_text()
+        may_read.set()  # and nothing is drawn
+        watched.page.wait_for_selector(".nearest canvas", state="visible")
+        watched.end()
+
+
+def test_a_certain_answer_takes_one_line(browser):
+    network = lenet(seed=0)
+    network.layers[-1].b[1] = 1000
+    run = ServedRun("certain", new_config({"model": "lenet"}), Ensemble([network]), False)
+    with serving(run, digits_run("second", 1)) as client:
+        watched = Watched(browser, client, "narrow")
+        draw_on(watched.page, 1, np.random.default_rng(0), pause=0)
+        watched.page.wait_for_selector(".inside canvas.weights", state="visible")
+        assert watched.page.locator(".share").nth(1).inner_text() == "100.0 %"
+        heights = {bar.bounding_box()["height"] for bar in watched.page.locator(".bar").all()}
+        assert len(heights) == 1
+        watched.end()
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_digit_is_drawn_by_mouse(browser, client, size, scheme):
@@ -111,7 +144,7 @@ def test_a_digit_is_drawn_by_mouse(browser, client, size, scheme):
     assert page.locator(".nearest").first.locator("canvas").count() == 8
     among = page.locator(".among").all_inner_texts()
     assert "Of 1,437 training images" in among[0]
-    assert "second does not say what it was trained on" in among[1]
+    assert "they do not come with these weights" in among[1]
     names = page.locator(".inside").first.locator(".layer .name").all_inner_texts()
     assert names[0] == "Convolution 1 + Relu"
     brightest = page.locator(".layer canvas").first.evaluate(
@@ -220,7 +253,7 @@ def test_pictures_are_opened_and_pasted(browser, client):
         "#file", files=[{"name": "x.png", "mimeType": "image/png", "buffer": b"x"}]
     )
     page.wait_for_selector("#problem", state="visible")
-    assert "not a readable PNG or JPEG" in page.inner_text("#problem")
+    assert "not an image of a kind that is read" in page.inner_text("#problem")
     watched.end()
 
 

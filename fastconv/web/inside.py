@@ -156,10 +156,13 @@ class Neighbours:
     ----------
     problem : str or None
         Why there are no training images, or not yet.
+    pending : bool
+        They are still being read.
     """
 
     run: ServedRun
-    problem: str | None = "the training images are being read"
+    problem: str | None = "they are still being read"
+    pending: bool = True
 
     def load(self) -> None:
         """Read the run's training images, and compute their features."""
@@ -191,7 +194,7 @@ class Neighbours:
     def of(self, image: Array) -> dict[str, Any]:
         """The nearest training images of an image (C, H, W), or why there are none."""
         if self.problem is not None:
-            return {"problem": self.problem}
+            return {"problem": self.problem, "pending": self.pending}
         with selection.use_backend(self.run.config.backend):
             features = self._features(image[None])[0]
         distances = self._squares - 2 * (self._known @ features)

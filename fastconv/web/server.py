@@ -133,13 +133,15 @@ class Answers:
 
     def _load(self) -> None:
         for run, neighbours in zip(self.runs, self.neighbours, strict=True):
-            if not run.knows_data:
-                neighbours.problem = f"{run.name} does not say what it was trained on"
-                continue
             try:
-                neighbours.load()
+                if run.knows_data:
+                    neighbours.load()
+                else:
+                    neighbours.problem = "they do not come with these weights"
             except (FastconvError, OSError, MemoryError) as error:
-                neighbours.problem = f"the training images cannot be read: {error}"
+                neighbours.problem = f"they cannot be read: {error}"
+            finally:
+                neighbours.pending = False
 
     async def page(self, request: Request) -> Response:
         """A file of the page."""

@@ -420,12 +420,21 @@ function showWeights(canvas, image, weights) {
   paint(canvas, mixed);
 }
 
+let again = null; // until training images are there
+
 function showNearest(card, nearest) {
   const list = card.querySelector(".nearest");
   const text = card.querySelector(".among");
   if (nearest.problem) {
     list.replaceChildren();
     text.textContent = `No training images: ${nearest.problem}.`;
+    if (nearest.pending) {
+      clearTimeout(again);
+      again = setTimeout(() => {
+        looked = 0;
+        look();
+      }, 1000);
+    }
     return;
   }
   const column = columnOf(nearest);
@@ -481,8 +490,8 @@ function showMaps(canvas, layer, isVector, available) {
   const maps = isVector ? { ...layer, count: layer.width, width: 1 } : layer;
   paint(source, columnOf(maps));
   const gap = 2;
-  const size = isVector ? 12 : available < 500 ? 36 : 52;
   const most = isVector ? 50 : 16;
+  const size = isVector ? 12 : Math.min(52, Math.max(36, Math.floor(available / most) - gap));
   const columns = Math.max(1, Math.min(maps.count, most, Math.floor(available / (size + gap))));
   const rows = Math.ceil(maps.count / columns);
   const scale = devicePixelRatio || 1;
