@@ -35,7 +35,7 @@ from .training.clipping import clip_gradients
 from .training.groups import rate_factors
 from .training.learned import all_finite, checksum, learned
 from .training.ranks import Ranks
-from .training.remarks import remarks_on_classes, remarks_on_numbers
+from .training.remarks import remarks_on_classes, remarks_on_numbers, remarks_on_scale
 from .training.validation import samples, set_apart
 from .training.weighting import ClassWeight, sample_weights
 from .training.weights import RunWeights
@@ -213,6 +213,11 @@ class Trainer(Checkpoints):
         )
         self.x_train, self.t_train, *own_weights = training
         given = own_weights[0] if own_weights else None
+        if balanced and isinstance(class_weight, str):
+            raise ArgumentError(
+                "Trainer: balanced=True and class_weight='balanced' would each make the classes "
+                "count equally, and together the small ones more than the large: choose one"
+            )
         weights = sample_weights(self.t_train, class_weight, given)
         if weights is not None and not _takes_weights(network.gradient):
             raise ArgumentError(
@@ -292,6 +297,11 @@ class Trainer(Checkpoints):
             for remark in self._remarks():
                 warnings.warn(f"Trainer: {remark}", DataWarning, stacklevel=2)
 
+    def __repr__(self) -> str:
+        steps = f"step {self.current_iter:,} of {self.max_iter:,}"
+        samples = f"{len(self.x_train):,} samples"
+        return f"{type(self).__name__}({self.network!r}, {samples}, {self.optimizer!r}, {steps})"
+
     def _remarks(self) -> Iterator[str]:
         """What should be known about the samples before the first step."""
         parts = {"training": self.x_train, "test": self.x_test}
@@ -299,6 +309,7 @@ class Trainer(Checkpoints):
             parts["validation"] = self.validation.x
         for name, x in parts.items():
             yield from remarks_on_numbers(name, x)
+        yield from remarks_on_scale(self.x_train)
         evened = self._batches.balanced or self._batches.weights is not None
         if isinstance(self._last_layer, SoftmaxWithLoss) and not evened:
             yield from remarks_on_classes(self.t_train, "balanced=True, or class_weight='balanced'")

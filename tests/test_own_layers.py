@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from fastconv import Trainer, layers
+from fastconv import Trainer, layers, optimizer
 from fastconv.datasets.record import ImageSet, Part
 from fastconv.errors import ArgumentError, StateError
 from fastconv.gradient import numerical_gradient
@@ -186,9 +186,58 @@ def test_without_an_initialiser_weights_are_as_before():
 # ---- one line, one table ---------------------------------------------------------------------
 
 
+class OfTheSecondVolume:
+    """Its parameters and gradients are lists."""
+
+    def __init__(self):
+        self.params, self.grads = [np.ones((36, 3))], [np.zeros((36, 3))]
+
+    def forward(self, x):
+        return x.reshape(len(x), -1) @ self.params[0]
+
+    def backward(self, dout):
+        return dout @ self.params[0].T
+
+
+class Forward:
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([layers.Relu(), layers.Relu], r"layer 1 is a class, expected .*: Relu\(\.\.\.\)"),
+        ([Forward()], "layer 0, of the type Forward, has no backward"),
+        ({"last": np.tanh}, "layer last, of the type ufunc, has no forward"),
+        ([layers.Chain({"0": "Relu"})], "layer 0.0, of the type str, has no forward: 'Relu'"),
+        ([layers.SoftmaxWithLoss()], "layer 0 is a SoftmaxWithLoss: leave it out"),
+        ([OfTheSecondVolume()], "has its parameters in `params`, where they would not be trained"),
+        (layers.Relu(), "expected layers in a list or a dict, got Relu"),
+        ("Relu", "expected layers in a list or a dict, got 'Relu'"),
+    ],
+)
+def test_what_is_no_layer_is_refused(given, said):
+    with pytest.raises(ArgumentError, match=f"^Network: .*{said}"):
+        Network(given)
+
+
+def test_lists_of_parameters_may_be_there_beside_names():
+    layer = OfTheSecondVolume()
+    layer.W = layer.params[0]
+    assert list(Network([layer], "float64").params) == ["W1"]
+
+
 @pytest.mark.parametrize(
     ("thing", "text"),
     [
+        (optimizer.Adam(), "Adam(lr=0.001, beta1=0.9, beta2=0.999)"),
+        (optimizer.SGD(0.5), "SGD(lr=0.5, weight_decay=0.0, decayed=None)"),
+        (
+            Trainer(Network([], "float64"), X, T, X, T, 2, 6, verbose=False, optimizer="AdaGrad"),
+            "Trainer(Network(0 layers, 0 parameters, float64), 12 samples, AdaGrad(lr=0.01), "
+            "step 0 of 4)",
+        ),
         (layers.Affine(np.zeros((4, 3)), np.zeros(3)), "Affine(W (4, 3), b (3,))"),
         (layers.Affine(np.zeros((4, 3))), "Affine(W (4, 3))"),
         (layers.Affine(np.zeros((4, 3)), 0.5), "Affine(W (4, 3), b ())"),

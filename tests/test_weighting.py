@@ -243,6 +243,11 @@ def test_class_weights_are_learned():
         (Watched, {"class_weight": "balanced"}, "Watched.gradient takes no sample_weight"),
         (Watched, {"sample_weight": np.ones(40)}, "Watched.gradient takes no sample_weight"),
         (Weighted, {"sample_weight": np.ones(39)}, r"shape \(39,\), expected \(40,\)"),
+        (
+            Weighted,
+            {"balanced": True, "class_weight": "balanced"},
+            "make the classes count equally",
+        ),
     ],
 )
 def test_what_a_trainer_refuses(network, options, said):

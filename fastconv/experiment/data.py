@@ -192,6 +192,7 @@ class Data:
         """
         if self.dataset is not None:
             self._expect_none(options)
+            self._tell_of_folder(say)
             train, test = self.split(data_dir)
             return facts, ImageSet(Part(*train), Part(*test), None, self.dataset.label_names)
         from ..datasets.user_images import load_images
@@ -248,6 +249,7 @@ class Data:
             As the loaders say.
         """
         if self.dataset is not None:
+            self._tell_of_folder(say)
             names, (_, (x, labels)) = self.dataset.label_names, self.split(data_dir)
             if (x.shape[1:], names) != (facts.shape, facts.class_names):
                 raise ArgumentError(
@@ -282,6 +284,11 @@ class Data:
         if data_dir is not None:
             raise ArgumentError("--data-dir: --data names the place of these images itself")
 
+    def _tell_of_folder(self, say: Say) -> None:
+        """Say that a data set is meant where the user's own images may be."""
+        if Path(self.text).is_dir():
+            say(f"{self.name}: the data set of that name, not the folder, which is ./{self.name}")
+
     def _tell(self, images: ImageSet, say: Say) -> None:
         """Say what was loaded, what was left out, and what was changed."""
         parts = {"training": images.train, "validation": images.validation, "test": images.test}
@@ -290,7 +297,7 @@ class Data:
         listed = f" ({', '.join(names)})" if len(names) <= MOST_NAMES else ""
         say(
             f"{self.name}: {', '.join(counts)} images of {_times(images.test.images.shape[1:])} "
-            f"in {len(names)} classes{listed}"
+            f"in {len(names)} {'class' if len(names) == 1 else 'classes'}{listed}"
         )
         for note in images.notes:
             say(f"  {note}")

@@ -181,7 +181,7 @@ class RunConfig:
     validation: Within | None = setting(
         "set this share of the training images apart, and watch the run on them",
         "SHARE",
-        account="{:.3g} of the training images for validation",
+        account="a share of {:g} of the training images for validation",
     )
     patience: Positives | None = setting(
         "end after N epochs that validation finds no better; keep the best epoch's weights",

@@ -344,7 +344,7 @@ def _epoch_line(record: Record, epochs: int) -> str:
         if record[f"{name}_accuracy"] is not None
     ]
     return (
-        f"epoch {record['epoch']:{width}}/{epochs}  loss {record['train_loss']:.4f}  "
+        f"epoch {record['epoch']:{width}}/{epochs}  loss {record['train_loss']:z.4f}  "
         f"accuracy: {', '.join(accuracies)}  "
         f"{record['seconds']:.1f} s, {record['images_per_second']:,.0f} images/s"
     )

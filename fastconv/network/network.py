@@ -6,7 +6,7 @@ row or as a graph (`fastconv.layers.containers`); their places give the paramete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from fnmatch import fnmatchcase
@@ -41,6 +41,30 @@ INDEX = ("heads", "params", "_owners", "_buffers", "_params")
 
 TORCH_NAMES = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 """PyTorch's names of the parameters; those of running statistics are the same as ours."""
+
+
+def _expect_layer(name: str, layer: Any) -> None:
+    """Check that a network can run a layer, which may be of a class of the user's own.
+
+    Raises
+    ------
+    ArgumentError
+        A class, something without ``forward`` and ``backward``, a loss, or a layer whose parameters
+        are not found.
+    """
+    op, kind = f"Network: layer {name}", type(layer).__name__
+    if isinstance(layer, type):
+        raise ArgumentError(f"{op} is a class, expected a layer made of it: {layer.__name__}(...)")
+    for method in ("forward", "backward"):
+        if not callable(getattr(layer, method, None)):
+            raise ArgumentError(f"{op}, of the type {kind}, has no {method}: {layer!r}")
+    if isinstance(layer, SoftmaxWithLoss):
+        raise ArgumentError(f"{op} is a {kind}: leave it out, a network ends with one of its own")
+    if getattr(layer, "params", None) and not parameter_names(layer):
+        raise ArgumentError(
+            f"{op}, a {kind}, has its parameters in `params`, where they would not be trained: "
+            "expected attributes W, b, gamma or beta, or those that its parameter_names lists"
+        )
 
 
 class Network(Predictor):
@@ -90,6 +114,8 @@ class Network(Predictor):
         dtype: DTypeLike = "float32",
         backend: str | None = None,
     ) -> None:
+        if not isinstance(layers, Iterable) or isinstance(layers, str):
+            raise ArgumentError(f"Network: expected layers in a list or a dict, got {layers!r}")
         self.dotted = isinstance(layers, Mapping)
         named = layers if isinstance(layers, Mapping) else dict(enumerate(layers))
         self.layers = list(named.values())
@@ -98,6 +124,8 @@ class Network(Predictor):
         self.spec: dict[str, Any] | None = None
         self._executor = Executor()
         self._leaves = dict(leaves(named))
+        for name, leaf in self._leaves.items():
+            _expect_layer(name, leaf)
         self._index()
         self.backend = backend
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,12 @@ class Optimizer:
     def __init__(self) -> None:
         for name in self.kept:
             setattr(self, name, None)
+
+    def __repr__(self) -> str:
+        settings = [
+            name for name in inspect.signature(type(self)).parameters if hasattr(self, name)
+        ]
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in settings)})"
 
     def __init_subclass__(cls) -> None:
         # A subclass with a step of its own must not be bypassed by its base's one call.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,10 +11,16 @@ from numpy.typing import NDArray
 
 from .validation import class_labels
 
-__all__ = ["remarks_on_classes", "remarks_on_numbers"]
+__all__ = ["remarks_on_classes", "remarks_on_numbers", "remarks_on_scale"]
 
 MOST_UNEVEN = 10
 """How many times as many samples the largest class may have without a remark."""
+
+MOST_LARGE = 100
+"""How large a pixel of a training image may be without a remark."""
+
+FEWEST_PIXELS = 64
+"""Numbers in the smallest sample that is an image: 8 x 8."""
 
 CHUNK = 1000
 """Samples that are looked through at a time."""
@@ -43,6 +50,18 @@ def _all_finite(x: NDArray[Any]) -> bool:
 
 def _lost(x: NDArray[Any]) -> NDArray[np.bool_]:
     return ~np.isfinite(x).reshape(len(x), -1).all(axis=1)
+
+
+def remarks_on_scale(x: NDArray[Any]) -> Iterator[str]:
+    """Yield a sentence if training images (N, ...) are far from 0 to 1, as pixels in bytes are."""
+    if x.dtype.kind not in "iuf" or math.prod(x.shape[1:]) < FEWEST_PIXELS or len(x) == 0:
+        return
+    largest = max(float(x.max()), -float(x.min()))
+    if MOST_LARGE < largest < math.inf:
+        yield (
+            f"pixels of training images reach {largest:g}: most networks learn only from numbers "
+            "of about 0 to 1; divide these pixels, and all that come later, by 255 or their range"
+        )
 
 
 def remarks_on_classes(

@@ -17,7 +17,7 @@ from fastconv.experiment.evaluate import Evaluation
 from fastconv.experiment.folder import ClassResult
 from fastconv.functions import softmax
 from fastconv.training.batches import Batches
-from fastconv.training.remarks import remarks_on_classes, remarks_on_numbers
+from fastconv.training.remarks import remarks_on_classes, remarks_on_numbers, remarks_on_scale
 
 from .conftest import LISTS, weights
 
@@ -187,6 +187,25 @@ def test_numbers_that_are_lost():
     assert "sample 1203 (counted from 0)" in said
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
+def test_pixels_that_nobody_has_divided(dtype):
+    x = np.zeros((5, 1, 8, 8), dtype)
+    x[3, 0, 2, 2] = 100
+    assert list(remarks_on_scale(x)) == list(remarks_on_scale(x[:0])) == []
+    x[3, 0, 2, 2] = 255
+    (said,) = remarks_on_scale(x)
+    assert said.startswith("pixels of training images reach 255: ")
+    assert list(remarks_on_scale(x[:, 0, 2])) == []  # columns of a table
+    if dtype != "uint8":
+        assert "reach 255" in next(remarks_on_scale(-x))
+    if dtype == "float32":
+        x[0] = np.nan  # which remarks_on_numbers tells
+        assert list(remarks_on_scale(x)) == []
+    x, t = 255 * np.eye(20)[:, :, None, None] * np.ones((1, 1, 28, 28)), np.arange(20) % 10
+    with pytest.warns(DataWarning, match="Trainer: pixels of training images reach 255"):
+        Trainer(fastconv.DeepConvNet((20, 28, 28), seed=0), x, t, x, t, verbose=False)
+
+
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_classes_that_are_alone_or_uneven(one_hot):
     def said(*counts):
@@ -235,6 +254,21 @@ def test_the_command_says_it_with_the_classes_names(photos, fastconv_command):
     np.savez("alone.npz", x=photos[0][:10], t=photos[1][:10])
     status, out, _ = fastconv_command("train", "--data", "alone.npz", *SMALL, "--out", "one")
     assert status == 0 and "are of one class, 'a'" in out
+    assert "in 1 class (a)" in out
+    assert "  loss 0.0000  " in out  # which is log(1 + 1e-7), negative
+
+
+def test_a_folder_that_has_the_name_of_a_data_set(few_digits, fastconv_command):
+    Path("digits").mkdir()
+    said = "digits: the data set of that name, not the folder, which is ./digits"
+    status, out, _ = fastconv_command("train", *SMALL, "--out", "run")
+    assert status == 0 and said in out
+    status, out, _ = fastconv_command("evaluate", "run")
+    assert status == 0 and said in out
+    status, _, err = fastconv_command("train", "--data", "./digits", *SMALL, "--out", "own")
+    assert status == 1 and "digits: no images in folders of their classes" in err
+    Path("digits").rmdir()
+    assert said not in fastconv_command("evaluate", "run")[1]
 
 
 def test_nan_in_arrays_is_refused_and_its_image_named(photos, fastconv_command):
