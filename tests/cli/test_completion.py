@@ -65,5 +65,9 @@ def test_what_bash_completes(fastconv_command, tmp_path, monkeypatch):
         name for name in MODELS if name.startswith("resnet1")
     }
     assert completed("fastconv train --class-weight ") == {"balanced"}
+    assert completed("fastconv train --data ") >= {"kmnist", "runs", "weights.npz"}
+    assert completed("fastconv evaluate runs --data cif") == {"cifar10"}
+    assert completed("fastconv train --recipe mnist-b") == {"mnist-best", "mnist-book"}
+    assert completed("fastconv predict --backend nu") == {"numba", "numpy"}
     assert completed("fastconv train --init we") == {"weights.npz"}
     assert completed("fastconv train --resume ") == {"runs"}
