@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import subprocess
@@ -324,6 +325,14 @@ def test_files_are_png_and_written_whole(tmp_path, rng):
             assert min(picture.size) > 300
             darkest, brightest = picture.convert("L").getextrema()
         assert darkest < 100 < 250 < brightest
+
+
+def test_a_notebook_shows_a_figure(rng):
+    image_module = pytest.importorskip("PIL.Image")
+    figure = figures.filters(rng.normal(0, 1, (4, 1, 3, 3)))
+    with image_module.open(io.BytesIO(figure._repr_png_())) as shown:
+        assert shown.format == "PNG"
+        assert shown.size == tuple((100 * figure.get_size_inches()).astype(int))
 
 
 def test_nothing_goes_through_pyplot(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastconv import Trainer, layers, optimizer
+from fastconv.datasets import DATASETS
 from fastconv.datasets.record import ImageSet, Part
 from fastconv.errors import ArgumentError, StateError
 from fastconv.gradient import numerical_gradient
@@ -259,6 +260,10 @@ def test_lists_of_parameters_may_be_there_beside_names():
         (
             make_model("lenet", (1, 28, 28), 10, seed=0),
             "Network(lenet, 11 layers, 61,706 parameters, float32)",
+        ),
+        (
+            DATASETS["kmnist"],
+            "Dataset(1 x 28 x 28; 10 classes: o, ki, su, tsu, na and 5 more)",
         ),
         (
             Part(np.zeros((1200, 1, 8, 9), np.float32), np.zeros(1200, int)),

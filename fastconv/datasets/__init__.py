@@ -12,7 +12,7 @@ from .finish import DataSplit
 from .like_mnist import FASHION_NAMES, KMNIST_NAMES, load_fashion_mnist, load_kmnist
 from .mnist import img_dim, init_mnist, load_mnist
 from .normalization import Normalization
-from .record import ImageSet, Part
+from .record import ImageSet, Part, some
 
 if TYPE_CHECKING:
     from .user_images import load_images
@@ -55,6 +55,10 @@ class Dataset:
     epochs: int
     label_names: tuple[str, ...]
     image_shape: tuple[int, int, int] = img_dim
+
+    def __repr__(self) -> str:
+        size, names = " x ".join(map(str, self.image_shape)), self.label_names
+        return f"Dataset({size}; {len(names)} classes: {some(names)})"
 
 
 DIGIT_NAMES = tuple("0123456789")

@@ -6,10 +6,12 @@ change global state, and leave figures behind in the caller's process.
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ __all__ = [
 
 BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#1b7340", "#5f6368"
 PURPLE = "#6a3d9a"
-DPI = 150
+DPI, NOTEBOOK_DPI = 150, 100
 
 
 @contextmanager
@@ -72,12 +74,22 @@ def frame(left: float, top: float, width: int, height: int) -> Any:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, to be drawn inside `drawing`."""
+    """A figure of so many inches, to be drawn inside `drawing`; a notebook shows it."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    return Figure(figsize=(width, height), layout=layout)
+    figure = Figure(figsize=(width, height), layout=layout)
+    # Of a figure that pyplot has not made, Jupyter would show the type and size alone.
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+    return figure
+
+
+@drawing()
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=NOTEBOOK_DPI)
+    return content.getvalue()
 
 
 MORE_FONTS = (
