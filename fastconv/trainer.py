@@ -215,8 +215,8 @@ class Trainer(Checkpoints):
         given = own_weights[0] if own_weights else None
         if balanced and isinstance(class_weight, str):
             raise ArgumentError(
-                "Trainer: balanced=True and class_weight='balanced' would each make the classes "
-                "count equally, and together the small ones more than the large: choose one"
+                "Trainer: classes balanced twice, so that small ones would count more than large: "
+                "balanced draws them equally often, class_weight evens their weights; choose one"
             )
         weights = sample_weights(self.t_train, class_weight, given)
         if weights is not None and not _takes_weights(network.gradient):

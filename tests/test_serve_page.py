@@ -29,6 +29,10 @@ pytestmark = pytest.mark.skipif(
     "FASTCONV_TEST_BROWSER" not in os.environ, reason="FASTCONV_TEST_BROWSER names no Chromium"
 )
 
+SQUEEZED = """() => [...document.querySelectorAll(".layer canvas")].some(
+    (maps) => maps.clientWidth < parseInt(maps.style.width)
+)"""
+
 SIZES = {"wide": (1280, 900), "narrow": (360, 740)}
 
 
@@ -86,6 +90,7 @@ class Watched:
             images = frame_strokes([np.array(stroke) for stroke in self.strokes()])[None]
         expected = [lenet(seed=seed).predict_proba(images)[0] for seed in (0, 1)]
         assert self.labels() == [str(each.argmax()) for each in expected]
+        assert not self.page.evaluate(SQUEEZED)
         shown = self.page.locator(".answer .share").all_inner_texts()
         shares = [float(text.removesuffix(" %")) for text in shown]
         np.testing.assert_allclose(shares, 100 * np.concatenate(expected), atol=0.051)
@@ -111,6 +116,8 @@ def test_training_images_are_shown_once_they_are_read(browser, monkeypatch):
         assert "still being read" in watched.page.locator(".among").inner_text()
         may_read.set()  # and nothing is drawn
         watched.page.wait_for_selector(".nearest canvas", state="visible")
+        watched.page.set_viewport_size({"width": 400, "height": 700})
+        watched.page.wait_for_function(f"() => innerWidth === 400 && !({SQUEEZED})()")
         watched.end()
 
 

@@ -246,7 +246,7 @@ def test_class_weights_are_learned():
         (
             Weighted,
             {"balanced": True, "class_weight": "balanced"},
-            "make the classes count equally",
+            "classes balanced twice",
         ),
     ],
 )

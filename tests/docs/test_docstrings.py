@@ -43,7 +43,8 @@ def is_python(text: str) -> bool:
 
 
 @pytest.mark.parametrize("path", DOCTESTS, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_doctests(path, monkeypatch):
+def test_doctests(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     only_cases_of("relu_forward", monkeypatch)  # tests/test_testing.py checks backends in full
     for example in Sybil([DocTestParser()]).parse(path):
         example.evaluate()

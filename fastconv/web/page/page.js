@@ -261,7 +261,10 @@ async function lookNow() {
         return fetched(`inside?run=${i + 1}&class=${place}`, { method: "POST", ...sent });
       }),
     );
-    if (strokes.length || picture) found.forEach(showInside);
+    if (strokes.length || picture) {
+      for (const { inside } of cards) inside.hidden = false; // before their widths are measured
+      found.forEach(showInside);
+    }
   } catch (error) {
     say(error.message);
   } finally {
@@ -370,7 +373,6 @@ function showNothing() {
 
 function showInside(found, number) {
   const card = cards[number].inside;
-  card.hidden = false;
   const { image } = found;
   paint(card.querySelector(".seen"), columnOf(image));
   showWeights(card.querySelector(".weights"), columnOf(image), found.weights);
@@ -511,6 +513,11 @@ function showMaps(canvas, layer, isVector, available) {
     brush.drawImage(source, 0, i * maps.height, maps.width, maps.height, x, y, size, size);
   }
 }
+
+addEventListener("resize", () => {
+  looked = 0; // the maps are laid out anew
+  look();
+});
 
 // ---- Begin --------------------------------------------------------------------------------
 
