@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         epilog=(
             "examples:\n"
             "  fastconv predict digit.png\n"
-            "  fastconv predict scans/\n"
+            "  fastconv predict three.png seven.jpg\n"
             "  fastconv predict runs/mnist three.png seven.jpg\n"
             "  fastconv predict runs/photos new/"
         ),
