@@ -21,7 +21,7 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError, CCompilerError
+from setuptools.errors import BaseError, CCompilerError, CompileError
 from setuptools.modified import newer_group
 
 PACKAGE = "fastconv.backends._cython"
@@ -39,10 +39,17 @@ KERNEL_FLAGS = [
     "-pthread",
     # sqrt need not set errno, so that loops of it become vectors. No -ffast-math: results count.
     "-fno-math-errno",
+]
+
+GCC_FLAGS = [  # which clang does not know
     # gcc unrolls 16 iterations at most by default, and would leave a tile of 8 x 2 in memory.
     "--param=max-completely-peeled-insns=2000",
     "--param=max-completely-peel-times=64",
+    # Of a tile that has room for more rows than are computed, gcc warns of the others.
+    "-Wno-maybe-uninitialized",
 ]
+
+NOT_MSVC = "MSVC has no vector types like GNU C's; gcc and clang do"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -112,18 +119,24 @@ class BuildKernels(build_ext):
         if "__x86_64__" not in target:
             wide = [f"{PACKAGE}.kernels_{isa}" for isa in ISA_FLAGS if isa != "baseline"]
             self.extensions = [ext for ext in self.extensions if ext.name not in wide]
+        if "__clang__" in target:
+            for ext in self.extensions:
+                ours = [flag for flag in ext.extra_compile_args if flag not in GCC_FLAGS]
+                ext.extra_compile_args = ours
         if "__ELF__" in target and not self.inplace:  # a profile of a checkout names functions
             for ext in self.extensions:
                 ext.extra_link_args.append("-s")
         super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
-        with self.cython_lock:
-            if ext.sources[0].endswith(".cc"):
-                translated(KERNELS)
-            else:
-                ext.sources = translated(ext)
         try:
+            if self.compiler.compiler_type == "msvc" and ext.language == "c++":
+                raise CompileError(NOT_MSVC)
+            with self.cython_lock:
+                if ext.sources[0].endswith(".cc"):
+                    translated(KERNELS)
+                else:
+                    ext.sources = translated(ext)
             super().build_extension(ext)
         except (BaseError, CCompilerError, OSError) as error:
             if os.environ.get("FASTCONV_REQUIRE_EXTENSION") == "1":
@@ -163,7 +176,7 @@ extensions = [
         depends=[*KERNELS.sources, *depends],
         include_dirs=[numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-        extra_compile_args=KERNEL_FLAGS + flags,
+        extra_compile_args=KERNEL_FLAGS + GCC_FLAGS + flags,
         extra_link_args=["-pthread"],
     )
     for isa, flags in ISA_FLAGS.items()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -105,22 +106,11 @@ def test_the_digest_is_that_of_the_text_of_the_sources(tmp_path):
     assert source_digest(tmp_path) != first
 
 
-@pytest.mark.parametrize(
-    ("flags", "inplace", "sets", "link"),
-    [
-        ([], 0, {"baseline", "avx2", "avx512"}, ["-pthread", "-s"]),
-        ([], 1, {"baseline", "avx2", "avx512"}, ["-pthread"]),
-        (["-U__x86_64__"], 0, {"baseline"}, ["-pthread", "-s"]),
-        (["-no-such-flag"], 0, {"baseline"}, ["-pthread"]),
-    ],
-    ids=["host", "in place", "another target", "not to be asked"],
-)
-def test_the_build_asks_the_compiler_for_its_target(monkeypatch, flags, inplace, sets, link):
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What builds the kernels, and only collects what it would build."""
     pytest.importorskip("Cython", reason="setup.py needs it")
     setuptools = pytest.importorskip("setuptools", reason="setup.py needs it")
-    gcc = shutil.which("gcc")
-    if gcc is None or sys.platform != "linux" or os.uname().machine != "x86_64":
-        pytest.skip("compares with gcc for x86-64 Linux")
     if not (CHECKOUT / "setup.py").is_file():
         pytest.skip("no setup.py here")
     monkeypatch.chdir(CHECKOUT)
@@ -128,10 +118,52 @@ def test_the_build_asks_the_compiler_for_its_target(monkeypatch, flags, inplace,
     setup = runpy.run_path("setup.py")
     base = setup["BuildKernels"].__base__
     monkeypatch.setattr(base, "build_extensions", lambda build: None)
-    compiler = SimpleNamespace(compiler_so=[gcc, *flags])
+    monkeypatch.setattr(base, "build_extension", lambda build, ext: build.built.append(ext.name))
     build = setup["BuildKernels"](setuptools.Distribution())
-    build.compiler, build.extensions, build.inplace = compiler, setup["extensions"], inplace
+    build.extensions, build.failures, build.built = setup["extensions"], {}, []
+    return build
+
+
+@pytest.mark.parametrize(
+    ("flags", "inplace", "sets", "link"),
+    [
+        ([], 0, {"baseline", "avx2", "avx512"}, ["-pthread", "-s"]),
+        ([], 1, {"baseline", "avx2", "avx512"}, ["-pthread"]),
+        (["-U__x86_64__"], 0, {"baseline"}, ["-pthread", "-s"]),
+        (["-D__clang__"], 0, {"baseline", "avx2", "avx512"}, ["-pthread", "-s"]),
+        (["-no-such-flag"], 0, {"baseline"}, ["-pthread"]),
+    ],
+    ids=["host", "in place", "another target", "clang", "not to be asked"],
+)
+def test_the_build_asks_the_compiler_for_its_target(build, flags, inplace, sets, link):
+    gcc = shutil.which("gcc")
+    if gcc is None or sys.platform != "linux" or os.uname().machine != "x86_64":
+        pytest.skip("compares with gcc for x86-64 Linux")
+    build.compiler, build.inplace = SimpleNamespace(compiler_so=[gcc, *flags]), inplace
     build.build_extensions()
     kernels = [each for each in build.extensions if not each.name.endswith(".cpu")]
     assert {each.name.rpartition("kernels_")[2] for each in kernels} == sets
     assert all(each.extra_link_args == link for each in kernels)
+    for_gcc = {any("--param" in flag for flag in each.extra_compile_args) for each in kernels}
+    assert for_gcc == {"-D__clang__" not in flags}
+
+
+def test_msvc_is_not_asked_to_compile_the_kernels(build, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("FASTCONV_REQUIRE_EXTENSION", raising=False)
+    build.compiler, build.inplace = SimpleNamespace(compiler_type="msvc"), 0
+    build.build_extensions()
+    monkeypatch.setitem(type(build).build_extension.__globals__, "translated", lambda ext: [])
+    for ext in build.extensions:
+        build.build_extension(ext)
+    build.record(tmp_path / "reason")
+    assert build.built == [f"{'.'.join(KERNELS.parts)}.cpu"]
+    reason = (tmp_path / "reason").read_text()
+    assert reason == (
+        "not compiled at installation: kernels_baseline "
+        "(MSVC has no vector types like GNU C's; gcc and clang do)\n"
+    )
+    assert reason.strip() in capsys.readouterr().out
+    monkeypatch.setenv("FASTCONV_REQUIRE_EXTENSION", "1")
+    errors = pytest.importorskip("setuptools.errors")
+    with pytest.raises(errors.CCompilerError, match="MSVC has no vector types"):
+        build.build_extension(build.extensions[0])

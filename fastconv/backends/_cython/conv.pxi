@@ -253,7 +253,8 @@ cdef void direct_forward(
     cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
     cdef ptrdiff_t volume = g.fh * g.fw * g.c
     cdef ptrdiff_t row_bytes = rows * padded_row * g.stride
-    cdef bint wide = o.kind != POOL_GATE and columns * volume * sizeof(real) > row_bytes * o.ph
+    cdef ptrdiff_t weight_bytes = columns * volume * sizeof(real)
+    cdef bint wide = o.kind != POOL_GATE and weight_bytes > row_bytes * o.ph
     cdef Bands bands
     cdef ptrdiff_t parts = 1
     if wide:
