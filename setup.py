@@ -104,6 +104,7 @@ class BuildKernels(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+        self.keeps_names = self.inplace  # which setuptools takes back while it builds
         self.failures: dict[str, str] = {}
 
     def run(self) -> None:
@@ -123,7 +124,7 @@ class BuildKernels(build_ext):
             for ext in self.extensions:
                 ours = [flag for flag in ext.extra_compile_args if flag not in GCC_FLAGS]
                 ext.extra_compile_args = ours
-        if "__ELF__" in target and not self.inplace:  # a profile of a checkout names functions
+        if "__ELF__" in target and not self.keeps_names:  # a profile of a checkout names functions
             for ext in self.extensions:
                 ext.extra_link_args.append("-s")
         super().build_extensions()

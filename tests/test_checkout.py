@@ -139,7 +139,10 @@ def test_the_build_asks_the_compiler_for_its_target(build, flags, inplace, sets,
     gcc = shutil.which("gcc")
     if gcc is None or sys.platform != "linux" or os.uname().machine != "x86_64":
         pytest.skip("compares with gcc for x86-64 Linux")
-    build.compiler, build.inplace = SimpleNamespace(compiler_so=[gcc, *flags]), inplace
+    extensions, build.inplace = build.extensions, inplace
+    build.ensure_finalized()
+    build.compiler, build.extensions = SimpleNamespace(compiler_so=[gcc, *flags]), extensions
+    build.inplace = 0  # as setuptools has it while it builds
     build.build_extensions()
     kernels = [each for each in build.extensions if not each.name.endswith(".cpu")]
     assert {each.name.rpartition("kernels_")[2] for each in kernels} == sets
