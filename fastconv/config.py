@@ -14,6 +14,8 @@ FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions wher
                          applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_PROGRAMS        ``on`` (default), or ``off``: Python calls each kernel of a network,
                          as it does for backends without programs
+FASTCONV_RANK_TIMEOUT    seconds after which a rank that hangs ends a run of several (default:
+                         60; inf: never)
 PMI_SIZE, PMI_RANK, ...  how many processes an MPI launcher has started, and which this is: read
                          to notice it (MPICH, Intel MPI, Open MPI, MVAPICH, Slurm)
 FASTCONV_CACHE_DIR       folder for compiled Numba kernels, measured algorithms and downloaded
@@ -55,6 +57,7 @@ __all__ = [
     "get_math_mode",
     "get_num_threads",
     "get_programs",
+    "get_rank_timeout",
     "launched",
     "limit_cpus",
     "max_isa",
@@ -66,6 +69,9 @@ __all__ = [
 
 MOST_THREADS = 2**16
 """More than any machine has, yet few enough for the counters of the threading libraries."""
+
+RANK_TIMEOUT = 60.0
+"""Seconds; a rank may wait as long for a slow disk."""
 
 PROGRAMS = ("on", "off")
 
@@ -227,6 +233,18 @@ def launched() -> Launched:
         with suppress(ValueError):  # not set, or no launcher's
             return Launched(int(_variable(rank)), int(_variable(size)))
     return Launched(0, 1)
+
+
+def get_rank_timeout() -> float:
+    """Return after how many seconds a rank that hangs ends a run of several ranks."""
+    text = _variable("FASTCONV_RANK_TIMEOUT")
+    try:
+        seconds = float(text or RANK_TIMEOUT)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise ArgumentError(f"FASTCONV_RANK_TIMEOUT must be seconds above 0, got {text!r}")
+    return seconds
 
 
 @cache

@@ -125,6 +125,10 @@ class Trainer(Checkpoints):
         The processes that train this network together, each of which makes the same Trainer.
         Each computes a share of every batch. Callbacks are called on all of them; the first
         prints, and writes checkpoints. It needs a `seed`.
+    sync_batchnorm : bool
+        Let batch normalisation take the statistics of the whole batch on several processes, as
+        one process does; else each normalises by its share. Costs two messages for each such
+        layer and step.
 
     Attributes
     ----------
@@ -155,6 +159,7 @@ class Trainer(Checkpoints):
 
     # On the class, since pickles of earlier versions lack them.
     ranks = Ranks()
+    sync_batchnorm = False
     _begun = False
 
     def __init__(
@@ -189,6 +194,7 @@ class Trainer(Checkpoints):
         sample_weight: ArrayLike | None = None,
         balanced: bool = False,
         distributed: Ranks | None = None,
+        sync_batchnorm: bool = False,
     ) -> None:
         self.network = network
         if distributed is not None:
@@ -234,6 +240,7 @@ class Trainer(Checkpoints):
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ArgumentError(f"Trainer: clip_norm must be greater than 0, got {clip_norm}")
         self.clip_norm = clip_norm
+        self.sync_batchnorm = sync_batchnorm
         self.epochs = epochs
         self.batch_size = as_int("Trainer", "mini_batch_size", mini_batch_size, 1)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
@@ -356,18 +363,18 @@ class Trainer(Checkpoints):
         with self._surroundings():
             x_batch, t_batch, *weights = self._batches.take(self.current_iter)
             weighted = {"sample_weight": weights[0]} if weights else {}
+            whole = self.batch_size, weights[0] if weights else None
             self._weights.before_step()
-            with self._drawing():
+            with self.ranks.computing(self.network, *whole, self.sync_batchnorm):
                 grads = self.network.gradient(x_batch, t_batch, **weighted)
             loss = None if self.reference_loss else self._loss_of_gradient()
-            whole = self.batch_size, weights[0] if weights else None
             grads, loss = self.ranks.averaged(self.network, grads, loss, *whole)
             if self.clip_norm is not None:
                 grads = self._clipped(grads, self.clip_norm)
             self._update(grads)
             self._weights.after_step()
             if loss is None:
-                with self._drawing():
+                with self.ranks.computing(self.network, *whole, self.sync_batchnorm):
                     second: float = self.network.loss(x_batch, t_batch, **weighted)
                 loss = self.ranks.averaged(self.network, {}, second, *whole)[1]
             self.train_loss_list.append(float(loss))
@@ -396,7 +403,7 @@ class Trainer(Checkpoints):
         """
         if not self._begun:
             self._begun = True
-            self.ranks.begin(self.network, self._settings)
+            self.ranks.begin(self.network, self._settings, self.sync_batchnorm)
 
     def _settings(self) -> dict[str, str]:
         """What has to be the same on all ranks, in words."""
@@ -433,6 +440,7 @@ class Trainer(Checkpoints):
             "averaging": self._weights.average and self._weights.average.rule,
             "label_smoothing": getattr(self._last_layer, "label_smoothing", None),
             "balanced": self._batches.balanced,
+            "sync_batchnorm": self.sync_batchnorm,
             "augment": type(self._batches.augment).__name__,
             "lr_schedule": type(self.lr_schedule).__name__,
         }
@@ -626,9 +634,3 @@ class Trainer(Checkpoints):
             randomness.own_generator(self._generator),
         ):
             yield
-
-    def _drawing(self) -> AbstractContextManager[None]:
-        """Inside the block, layers draw for the whole batch, as one process does."""
-        if self.ranks.size == 1:
-            return nullcontext()
-        return randomness.share_of(self.ranks.share(self.batch_size), self.batch_size)

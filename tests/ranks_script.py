@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fastconv import Augmentation, Trainer, config
 from fastconv.errors import ArgumentError, DataWarning, DivergenceWarning, StateError
 from fastconv.layers import (
     Affine,
+    BatchNormalization,
     BatchNormalization2d,
     Convolution,
     Dropout,
@@ -46,6 +48,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
     },
     "second pass": {"reference_loss": True, "evaluate": "start", "balanced": True},
+    "synchronised": {
+        "sync_batchnorm": True,
+        "sample_weight": np.where(WEIGHTS[:100] > 0.6, 1.0, 0.0),  # many shares have none above 0
+        "clip_norm": 1,
+    },
     "weighted": {"class_weight": {0: 0.0, 1: 5.0}, "sample_weight": WEIGHTS[:100] * 3e307},
 }
 RESULTS = ("train_loss", "train_accuracy", "test_accuracy", "validation_accuracy")
@@ -71,6 +78,7 @@ def network(*, normalized: bool = False, seed: int = 0) -> Network:
         Pooling(2, 2, 2),
         *([] if normalized else [Dropout(0.2)]),
         Affine(rng.standard_normal((64, 12)) / 8, np.zeros(12)),
+        *([BatchNormalization(np.ones(12), np.zeros(12))] if normalized else []),
         Relu(),
         *([] if normalized else [Dropout(0.3)]),
         Affine(rng.standard_normal((12, 3)) / 3, np.zeros(3)),
@@ -99,7 +107,8 @@ def run(ranks: Any = None) -> dict[str, dict[str, np.ndarray]]:
     seed = 0 if ranks is None else ranks.rank
     results = {}
     for name, settings in SETTINGS.items():
-        run = trainer(network(seed=seed), distributed=ranks, **settings)
+        net = network(normalized="sync_batchnorm" in settings, seed=seed)
+        run = trainer(net, distributed=ranks, **settings)
         run.train()
         results[name] = result(run)
     return results
@@ -212,6 +221,15 @@ def check_refusals(ranks: Any) -> dict[str, str]:
         trainer(network(), distributed=ranks, seed=None)
     except ArgumentError as error:
         said["no seed"] = str(error)
+
+    class Own(BatchNormalization):
+        """A user's."""
+
+    try:
+        own = Network([Affine(np.ones((64, 3)), np.zeros(3)), Own(np.ones(3), np.zeros(3))])
+        trainer(own, distributed=ranks, sync_batchnorm=True).begin()
+    except ArgumentError as error:
+        said["own"] = str(error)
     try:
         ranks.of_first(lambda: open("nowhere.npz"))  # noqa: PTH123, SIM115
     except FileNotFoundError as error:
@@ -232,7 +250,9 @@ def fail(ranks: Any, how: str) -> None:
             raise ValueError("the disk is on fire")
         if how == "exit":
             sys.exit("no more")
-        os.kill(os.getpid(), signal.SIGKILL)
+        if how == "sleep":
+            time.sleep(1000)
+        os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
 
     processes = ranks.gathered(os.getpid())
     if ranks.first:

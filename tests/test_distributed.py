@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from fastconv import config
 from fastconv.cli import main as cli
 from fastconv.cli import run as cli_run
 from fastconv.cli import train
-from fastconv.distributed import shared_cpus
+from fastconv.distributed.cpus import cores, own_part, shared_cpus
+from fastconv.distributed.heartbeat import LEFT, WAITING, WORKING, Heartbeat
 from fastconv.errors import ArgumentError, FallbackWarning, StateError
 from fastconv.experiment.settings import new_config, resumed_config
 from fastconv.io.arrays import load_arrays
@@ -86,16 +88,18 @@ def test_ranks_compute_what_one_process_does(alone, ranks, settings):
     """Batches, augmentation, dropout, clipping, averages, validation, early stopping, results."""
     _, found, _ = ranks
     expected = alone[settings]
-    start = ranks_script.network().params["W3"]
+    normalized = "sync_batchnorm" in ranks_script.SETTINGS[settings]
+    start = ranks_script.network(normalized=normalized).params["W3"]
     assert np.abs(expected["W3"] - start).max() > 0.001
     for name, value in expected.items():
         np.testing.assert_allclose(found[f"{settings}/{name}"], value, rtol=0, atol=1e-9)
 
 
-def test_batch_normalisation_is_per_rank_and_said_once(ranks):
+def test_batch_normalisation_is_per_rank_or_synchronised_and_said_once(ranks):
     """The statistics' means are those of whole batches; with other gradients, not exactly so."""
     _, found, said = ranks
     assert said.count("batch normalisation: each rank normalises by its share") == 1
+    assert said.count("batch normalisation: synchronised, all ranks normalise by the whole") == 1
     assert np.isfinite(found["normalized/losses"]).all()
     assert np.abs(found["normalized/running_mean2"]).max() > 0.01
 
@@ -110,6 +114,7 @@ def test_ranks_that_differ_are_refused_by_name(ranks):
     assert said["drift"] == f"after epoch 2, rank {last} differs from rank 0 in params/b1"
     assert f"a batch of {last} samples on {number} ranks" in said["few"]
     assert "distributed needs a seed" in said["no seed"]
+    assert "sync_batchnorm: Own is a layer of your own" in said["own"]
     assert "nowhere.npz" in said["of_first"]
 
 
@@ -126,10 +131,13 @@ def test_a_run_that_diverges_stops_on_all_ranks_and_is_said_once(ranks):
         ("raise", "rank 1 of 2 on .*: ValueError: the disk is on fire"),
         ("exit", "rank 1 of 2 on .*: it left the run by sys.exit"),
         ("die", "signal 9"),
+        ("stop", "rank 1 of 2 on .*: no sign of life for 2 s, while others wait for it"),
+        ("sleep", r"time\.sleep\(1000\)\n.*rank 1 of 2 on .*: it has done nothing for 2 s"),
     ],
 )
 def test_a_rank_that_fails_ends_all(how, cause, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTCONV_RANK_TIMEOUT", "2")
     done = on_ranks(2, str(SCRIPT), how, "")
     assert done.returncode
     assert len(re.findall(cause, done.stdout + done.stderr)) == 1, done
@@ -140,6 +148,57 @@ def test_a_rank_that_fails_ends_all(how, cause, tmp_path, monkeypatch):
     while any(map(runs, processes)):
         assert time.monotonic() < latest, "they live on"
         time.sleep(0.02)
+
+
+class Ring:
+    """What a heartbeat sees of MPI: its neighbours, of three ranks, as a test lets them speak."""
+
+    rank, size = 1, 3
+
+    def __init__(self):
+        self.said = {0: [], 2: []}
+
+    def Isend(self, beat, rank):
+        return self
+
+    def Test(self):
+        return True
+
+    def Iprobe(self, rank):
+        return bool(self.said[rank])
+
+    def Recv(self, beat, rank):
+        beat[:] = self.said[rank].pop(0)
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "waits", "busy", "expected"),
+    [
+        ((WORKING, 0), (WORKING, 0), True, True, ""),  # a rank that computes for long
+        (None, (WORKING, 0), True, False, "0: no sign of life for 3 s"),
+        (None, (WAITING, 5), False, True, "1 has kept others waiting for 3 s; it computes"),
+        ((LEFT, 0), (WAITING, 5), True, True, "0: it has ended, while others wait"),
+        ((WORKING, 0), (WAITING, 5), False, False, "1: it has done nothing for 3 s"),
+        ((WORKING, 0), (WAITING, 5), True, False, ""),  # all wait for the first
+        ((WORKING, 0), (WAITING, None), False, False, ""),  # goes on, from one wait to the next
+    ],
+)
+def test_which_rank_hangs(before, behind, waits, busy, expected):
+    ring, said = Ring(), []
+    heartbeat = Heartbeat(
+        ring, 3.0, lambda rank, cause, where: said.append(f"{rank}: {cause} {where}"), said.append
+    )
+    with heartbeat.waiting() if waits else nullcontext():
+        for number in range(8):
+            if before and not (before[0] == LEFT and number):  # who has left says no more
+                ring.said[0].append(before)
+            ring.said[2].append((behind[0], number if behind[1] is None else behind[1]))
+            if expected and not said:
+                assert number < 5
+            heartbeat.beat(1.0, busy=busy)
+    assert expected in "".join(said) if expected else not said
+    if "nothing" in expected:
+        assert "test_which_rank_hangs" in said[0], "its traceback"
 
 
 def runs(process: str) -> bool:
@@ -214,7 +273,10 @@ def test_a_script_under_a_launcher_is_refused_once(rank, environment, tmp_path, 
     environment("PMI_SIZE", "4")
     assert cli_run.main(["run", str(script)]) == 2
     said = capsys.readouterr().err
-    assert ("has started 4 processes, each of which would run the whole" in said) == (rank == "0")
+    assert ("has started 4 processes, each of which would do the whole" in said) == (rank == "0")
+    assert cli.main(["info"]) == 2  # as any other command
+    said = capsys.readouterr()
+    assert ("info: error: a launcher has started 4" in said.err) == (rank == "0") and not said.out
     assert cli.main(["train", "--nonsense"]) == 2
     assert bool(capsys.readouterr().err) == (rank == "0")
 
@@ -266,6 +328,34 @@ def test_ranks_share_the_cpus_of_their_machine(masks, quota, cpus, wrong):
     found, said = shared_cpus(masks, masks[0], ALL, quota)
     assert found == cpus
     assert wrong in " ".join(said) if wrong else not said
+
+
+@pytest.mark.parametrize(
+    ("masks", "parts"),
+    [
+        ([ALL] * 2, [{0, 1, 2, 3}, {4, 5, 6, 7}]),
+        ([ALL] * 3, [{0, 1}, {2, 3, 4}, {5, 6, 7}]),
+        ([ALL] * 9, [ALL] * 9),  # more ranks than CPUs
+        ([{0, 1}, {2, 3}], [{0, 1}, {2, 3}]),  # bound by the launcher
+        ([{0, 1}, {0, 1}, {2, 3}, {2, 3}], [{0}, {1}, {2}, {3}]),  # to sockets
+        ([{0, 1}, {1, 2}], [{0, 1}, {1, 2}]),  # in no way that could be shared out
+    ],
+)
+def test_each_rank_keeps_to_cpus_of_its_own(masks, parts):
+    sets = [frozenset(mask) for mask in masks]
+    found = [own_part(sets, place, sorted(own)) for place, own in enumerate(sets)]
+    assert [*map(set, found)] == [*map(set, parts)]
+
+
+def test_the_threads_of_a_core_stay_together(tmp_path):
+    """Two processors of two cores of two threads, numbered as Linux often does."""
+    for cpu in range(8):
+        folder = tmp_path / f"cpu{cpu}"
+        folder.mkdir()
+        (folder / "physical_package_id").write_text(f"{cpu % 4 // 2}\n")
+        (folder / "core_id").write_text(f"{cpu % 2}\n")
+    assert cores(range(8), f"{tmp_path}/cpu{{}}") == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert cores([3, 1], f"{tmp_path}/none{{}}") == [1, 3]
 
 
 def test_a_run_that_goes_on_with_other_ranks_takes_the_threads_that_they_have(environment):

@@ -45,6 +45,7 @@ SAMPLES = {
     "label_smoothing": (0.125, 0.125),
     "class_weight": ("balanced", "balanced"),
     "balanced": (True, True),
+    "sync_batchnorm": (True, True),
     "clip_norm": (5, 5.0),
     "ema": (0.9, 0.9),
     "swa": (2, 2),

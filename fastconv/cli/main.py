@@ -17,7 +17,7 @@ from ..console import mention
 from . import COMMANDS
 from .output import INTERRUPTED, complain, failure, warn
 from .parser import Parser
-from .run import read
+from .run import is_copied, read
 
 __all__ = ["COMMANDS", "MODULES", "build_parser", "main"]
 
@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = MODULES[options.command].run
     if options.command == "run":
         return command(options)  # outside the `try` below: a script's errors are its own
+    if options.command != "train" and is_copied(options.command):
+        return 2
     if getattr(options, "math", None):
         process.set_math_mode(options.math)
     with warnings.catch_warnings():

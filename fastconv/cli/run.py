@@ -22,11 +22,11 @@ from .output import INTERRUPTED, complain, one_line
 from .parser import Parser
 from .types import typed, whole
 
-__all__ = ["add_parser", "main", "profile_without_file", "read", "run"]
+__all__ = ["add_parser", "is_copied", "main", "profile_without_file", "read", "run"]
 
 
 COPIES = (
-    "a launcher has started {0} processes, each of which would run the whole script and write the "
+    "a launcher has started {0} processes, each of which would do the whole work and write the "
     "same files: start it without mpiexec. mpiexec -n {0} fastconv train, or a Trainer with "
     "distributed=fastconv.distributed.DataParallel(), trains one network on all of them"
 )
@@ -123,12 +123,17 @@ def read(build_parser: Callable[[], Parser], arguments: Sequence[str]) -> argpar
         return INTERRUPTED
 
 
+def is_copied(command: str) -> bool:
+    """Whether a launcher has started several processes of a command for one; the first says so."""
+    rank, size = process.launched()
+    if size > 1 and rank == 0:
+        complain(command, COPIES.format(size))
+    return size > 1
+
+
 def run(options: argparse.Namespace) -> int:
     """Run the script that the options name; its errors are its own."""
-    rank, size = process.launched()
-    if size > 1:
-        if rank == 0:
-            complain("run", COPIES.format(size))
+    if is_copied("run"):
         return 2
     if options.math:
         process.set_math_mode(options.math)

@@ -178,6 +178,13 @@ class RunConfig:
         account="classes drawn equally often",
         default=False,
     )
+    sync_batchnorm: bool = setting(
+        "let batch normalisation take the statistics of whole batches on several processes, not "
+        "of each one's share",
+        flag=True,
+        account="batch normalisation synchronised",
+        default=False,
+    )
     validation: Within | None = setting(
         "set this share of the training images apart, and watch the run on them",
         "SHARE",

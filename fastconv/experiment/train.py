@@ -382,6 +382,7 @@ def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
         "validation": config.validation,
         "early_stopping": config.patience,
         "balanced": config.balanced,
+        "sync_batchnorm": config.sync_batchnorm,
     }
 
 

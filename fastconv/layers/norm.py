@@ -261,7 +261,7 @@ class BatchNormalization2d(Layer):
         out, mean, variance, self._context = ops.batchnorm2d_train(
             x, self.gamma, self.beta, self.epsilon, backend=self.backend
         )
-        noted(partial(self.note_statistics, count=out.size // len(mean)), mean, variance)
+        noted(partial(self.note_statistics, count=self._context.count), mean, variance)
         return out
 
     def note_statistics(self, mean: Array, variance: Array, count: int) -> None:

@@ -273,7 +273,7 @@ class NormGroup(_KernelGroup):
             out, mean, variance, context = ops.batchnorm2d_train(
                 x, norm.gamma, norm.beta, norm.epsilon, beside, self.relu, norm.backend
             )
-            noted(partial(norm.note_statistics, count=out.size // len(mean)), mean, variance)
+            noted(partial(norm.note_statistics, count=context.count), mean, variance)
         else:
             out, context = ops.batchnorm2d_fixed(
                 *(x, norm.gamma, norm.beta, norm.running_mean, norm.running_var, norm.epsilon),

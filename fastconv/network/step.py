@@ -30,6 +30,7 @@ from ..layers.containers import Branches, Chain, Container, Shortcut
 from ..layers.tree import walk
 from ..ops.arrays import as_array, common_dtype, computing, expect_shape
 from ..ops.memory import Pool, Use, drawing_from, empty, references
+from ..ops.norm import sharers
 from ..ops.recording import Outside, Recorder, arrays_of, root
 from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
@@ -354,7 +355,12 @@ class Steps:
     def begin(self, row: Sequence[Any], x: Array) -> Pass:
         """What runs these layers on x."""
         seen, self.seen = self.seen, None
-        if observed() or computing.dtype is not None or config.get_programs() == "off":
+        if (
+            observed()
+            or computing.dtype is not None
+            or config.get_programs() == "off"
+            or sharers() is not None  # who talk in the middle of a step
+        ):
             return _Eager(row, self.pool)  # who records observes too
         key = x.shape, x.dtype, config.context_backend.get(), config.Process.version
         if (program := self._programs.get(key)) is not None:

@@ -7,7 +7,11 @@ Notation: N samples or images, D features, C channels, H x W pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +36,7 @@ from .recording import computed
 __all__ = [
     "BatchNorm2dContext",
     "LrnContext",
+    "Sharers",
     "batchnorm2d_backward",
     "batchnorm2d_fixed",
     "batchnorm2d_infer",
@@ -41,7 +46,69 @@ __all__ = [
     "batchnorm_train",
     "lrn_backward",
     "lrn_forward",
+    "shared_with",
+    "sharers",
 ]
+
+
+class Sharers(Protocol):
+    """The processes that normalise a batch together, of which each has a share.
+
+    Attributes
+    ----------
+    part : float
+        This share's part of the batch's loss, above 0.
+    """
+
+    @property
+    def part(self) -> float: ...
+
+    def gathered(self, own: Array) -> Array:
+        """Return the arrays of all processes, along a new first axis."""
+
+    def total(self, own: Array) -> Array:
+        """Return the sum of the arrays of all processes."""
+
+
+_sharers: ContextVar[Sharers | None] = ContextVar("fastconv_sharers", default=None)
+
+
+@contextmanager
+def shared_with(sharers: Sharers) -> Iterator[None]:
+    """Inside the block, batch normalisation in training takes the statistics of the whole batch.
+
+    All sharers run the same layers in the same order. The gradients of each remain those of its
+    share's loss, such that their sum, weighted by `Sharers.part`, is that of the batch.
+    """
+    token = _sharers.set(sharers)
+    try:
+        yield
+    finally:
+        _sharers.reset(token)
+
+
+def sharers() -> Sharers | None:
+    """Return those of the innermost `shared_with`, if there are any."""
+    return _sharers.get()
+
+
+def _of_all(sharers: Sharers, mean: Array, variance: Array, count: int) -> tuple[Array, Array, int]:
+    """Mean, variance and count of the whole batch, from those of this share."""
+    own = np.array([mean, variance, np.full(mean.shape, count)], np.float64)
+    means, variances, counts = sharers.gathered(own).swapaxes(0, 1)
+    total = counts.sum(axis=0)
+    whole = (counts * means).sum(axis=0) / total
+    spread = (counts * (variances + (means - whole) ** 2)).sum(axis=0) / total
+    return whole.astype(mean.dtype), spread.astype(mean.dtype), int(total[0])
+
+
+def _means_of_all(sharers: Sharers, count: int, *sums: Array) -> Array:
+    """Sums over this share, such as dbeta, as means over the whole batch of `count` values.
+
+    Both are gradients of the share's loss, of which the batch's is the sum, weighted by its part.
+    """
+    own = np.array(sums, np.float64) * sharers.part
+    return (sharers.total(own) / (count * sharers.part)).astype(sums[0].dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +194,10 @@ class BatchNorm2dContext:
         Whether a residual was added, whose gradient is needed too.
     fixed : bool
         Whether mean and inv_std were given, and so do not depend on x.
+    count : int
+        Values of each channel that they were taken from.
+    sharers : Sharers or None
+        Whose values these were, if not all of this process.
     """
 
     backend: str
@@ -137,6 +208,8 @@ class BatchNorm2dContext:
     inv_std: Array
     residual: bool
     fixed: bool
+    count: int = 0
+    sharers: Sharers | None = None
 
 
 def batchnorm2d_train(
@@ -177,9 +250,12 @@ def batchnorm2d_train(
     mean, variance = np.zeros(x.shape[1], x.dtype), np.zeros(x.shape[1], x.dtype)
     if x.size:
         chosen.batchnorm2d_statistics(x, mean, variance)
+    count, with_others = x.size // x.shape[1], sharers()
+    if with_others is not None:
+        mean, variance, count = _of_all(with_others, mean, variance, count)
     vectors |= {"mean": mean, "variance": variance}
     out, context = _batchnorm2d_apply(chosen, x, added, vectors, epsilon, relu, fixed=False)
-    return out, mean, variance, context
+    return out, mean, variance, replace(context, count=count, sharers=with_others)
 
 
 def batchnorm2d_fixed(
@@ -244,7 +320,9 @@ def batchnorm2d_backward(
         return empty_images(x.shape, x.dtype, backend.layout) if wanted else None
 
     dx = images(input_gradient)
-    through_gate = context.gate is not None and context.fixed and input_gradient
+    # Else the kernel computes dx, from the statistics of x alone.
+    later = context.fixed or context.sharers is not None
+    through_gate = context.gate is not None and later and input_gradient
     passed = images(context.residual or through_gate)
     dgamma, dbeta = np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
     if x.size:
@@ -255,16 +333,24 @@ def batchnorm2d_backward(
             context.mean,
             inv_std,
             gamma,
-            None if context.fixed else dx,
+            None if later else dx,
             dgamma,
             dbeta,
             passed,
         )
-        if context.fixed and dx is not None:
+        if later and dx is not None:
             nothing = np.zeros(gamma.shape, x.dtype)
             scale = gamma * inv_std
+            through: Array | None = None
             g = dout if passed is None else passed
-            backend.batchnorm2d_apply(g, nothing, scale, nothing, None, False, dx)
+            if context.sharers is not None:  # the gradient through mean and variance
+                dscale, dshift = _means_of_all(context.sharers, context.count, dgamma, dbeta)
+                through = empty_images(x.shape, x.dtype, backend.layout)
+                slope = -scale * inv_std * dscale
+                backend.batchnorm2d_apply(
+                    x, context.mean, slope, -scale * dshift, None, False, through
+                )
+            backend.batchnorm2d_apply(g, nothing, scale, nothing, through, False, dx)
     return dx, dgamma, dbeta, passed if context.residual else None
 
 
@@ -322,6 +408,8 @@ class BatchNormContext(Context):
     normalized: Array
     variance: Array
     epsilon: float
+    count: int = 0
+    sharers: Sharers | None = None
 
 
 def _batchnorm_arrays(x: ArrayLike, **vectors: ArrayLike) -> tuple[Array, dict[str, Array]]:
@@ -353,7 +441,13 @@ def batchnorm_train(
     backend: str | None = None,
 ) -> tuple[Array, Array, Array, BatchNormContext]:
     """Normalise x (N, D), N at least 1, over the batch: (out, mean, variance, context)."""
-    chosen = active(backend)
+    chosen, with_others = active(backend), sharers()
+    if with_others is not None:
+        x, vectors = _batchnorm_arrays(x, gamma=gamma, beta=beta)
+        mean, variance, count = _of_all(with_others, x.mean(axis=0), x.var(axis=0), len(x))
+        normalized = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon))
+        context = BatchNormContext(chosen.name, normalized, variance, epsilon, count, with_others)
+        return vectors["gamma"] * normalized + vectors["beta"], mean, variance, context
     if computing.dtype is None:
         done = chosen.short.batchnorm_train(x, gamma, beta, epsilon)
         if done is not None:
@@ -395,6 +489,13 @@ def batchnorm_backward(
     """Gradients (dx (N, D), dgamma (D,), dbeta (D,)) of `batchnorm_train`."""
     op, backend = "batchnorm backward", active(context.backend)
     normalized, kept = context.normalized, (context.variance, context.epsilon)
+    if context.sharers is not None:
+        dout = as_array(dout)
+        expect_shape(op, "dout", dout, normalized.shape)
+        dgamma, dbeta = (dout * normalized).sum(axis=0), dout.sum(axis=0)
+        dscale, dshift = _means_of_all(context.sharers, context.count, dgamma, dbeta)
+        scale = as_array(gamma) / np.sqrt(context.variance + normalized.dtype.type(context.epsilon))
+        return scale * (dout - dshift - normalized * dscale), dgamma, dbeta
     if computing.dtype is None:
         done = backend.short.batchnorm_backward(dout, normalized, gamma, *kept)
         if done is not None:

@@ -44,8 +44,24 @@ class Ranks:
         """Return which samples of a batch of so many are this rank's."""
         return slice(0, count)
 
-    def begin(self, network: Any, settings: Callable[[], Mapping[str, str]]) -> None:
+    def begin(
+        self, network: Any, settings: Callable[[], Mapping[str, str]], synchronized: bool
+    ) -> None:
         """Make sure that all ranks have the same settings, and give them the same weights."""
+
+    @contextmanager
+    def computing(
+        self,
+        network: Any,
+        count: int,
+        weights: NDArray[np.floating[Any]] | None,
+        synchronized: bool,
+    ) -> Iterator[None]:
+        """Inside the block, layers draw for the whole batch of `count`, of which they see a share.
+
+        If `synchronized`, they also normalise by it. `weights` are as for `averaged`.
+        """
+        yield
 
     @contextmanager
     def running(self) -> Iterator[None]:

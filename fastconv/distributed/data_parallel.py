@@ -1,40 +1,33 @@
-"""Data-parallel training on MPI: several processes, on one machine or many, train one network.
-
-Each process (a rank) makes the same network and the same Trainer, with
-``distributed=DataParallel()``, and computes the gradient of its share of every batch. The sum of
-these gradients, weighted by the sizes of the shares, is that of the batch. Every rank takes the
-optimizer's step with it, so that all have the same weights. Batches, augmentation and dropout masks
-are drawn for the whole batch on every rank, as one process draws them: the number of ranks changes
-nothing but rounding. Batch normalisation is the exception: each rank normalises by its share of the
-batch.
-
-Start the ranks with the launcher of an MPI: ``mpiexec -n 4 python train.py``. Needs mpi4py.
-"""
+"""The ranks of an MPI launcher, as a Trainer asks for them."""
 
 from __future__ import annotations
 
-import math
-import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from traceback import format_exception
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import config
-from ._version import __version__
-from .console import mention
-from .errors import ArgumentError, MissingDependency, StateError
-from .layers.tree import walk
-from .limits import cpu_set
-from .ops.memory import Pool
-from .training.learned import checksum, learned, put
-from .training.ranks import Gradients, Loss, Ranks
+from .. import config
+from .._version import __version__
+from ..console import mention
+from ..errors import ArgumentError, MissingDependency, StateError
+from ..layers import BatchNormalization, BatchNormalization2d
+from ..layers.base import buffer_names
+from ..layers.tree import walk
+from ..ops.memory import Pool
+from ..ops.norm import shared_with
+from ..randomness import share_of
+from ..training.learned import checksum, learned, put
+from ..training.ranks import Gradients, Loss, Ranks
+from .cpus import allowed_cpus, cores, keep_to, own_cpus, own_part, shared_cpus
+from .heartbeat import Heartbeat
 
 __all__ = ["DataParallel"]
 
@@ -58,8 +51,34 @@ LATEST = 8
 
 NORMALIZATION = (
     "batch normalisation: each rank normalises by its share of a batch; running statistics are "
-    "averaged over the ranks"
+    "averaged over the ranks",
+    "batch normalisation: synchronised, all ranks normalise by the whole batch",
 )
+
+
+SYNCHRONIZED = (BatchNormalization, BatchNormalization2d)
+"""Layers that can normalise by the whole batch; those derived from them may do otherwise."""
+
+
+@dataclass(frozen=True)
+class _Sharing:
+    """The ranks as batch normalisation asks for them; see `fastconv.ops.norm.Sharers`."""
+
+    comm: Any
+    waiting: Callable[[], AbstractContextManager[None]]
+    part: float
+
+    def gathered(self, own: NDArray[Any]) -> NDArray[Any]:
+        everyones = np.empty((self.comm.size, *own.shape), own.dtype)
+        with self.waiting():
+            self.comm.Allgather(own, everyones)
+        return everyones
+
+    def total(self, own: NDArray[Any]) -> NDArray[Any]:
+        sums = np.empty_like(own)
+        with self.waiting():
+            self.comm.Allreduce(own, sums)
+        return sums
 
 
 class DataParallel(Ranks):
@@ -67,12 +86,17 @@ class DataParallel(Ranks):
 
     An error that no rank catches ends all ranks, with one message that names rank and cause.
     Unless FASTCONV_NUM_THREADS or `set_num_threads` says otherwise, the ranks of a machine share
-    its CPUs: each computes with its part of the threads.
+    its CPUs: each computes with its part of the threads. Where the launcher has not bound them,
+    each keeps to CPUs of its own, if there are as many CPUs as ranks.
 
     Parameters
     ----------
     say : callable, optional
         Gets lines about the run, on the first rank. By default they go to standard error.
+    timeout : float, optional
+        Seconds after which a rank hangs that gives no sign of life, or does nothing, while others
+        wait for it; that ends the run. None: FASTCONV_RANK_TIMEOUT, or else 60. A rank that
+        computes may take as long as it likes.
 
     Attributes
     ----------
@@ -88,7 +112,9 @@ class DataParallel(Ranks):
         The launcher is not that of mpi4py's MPI, so that each process would train by itself.
     """
 
-    def __init__(self, say: Callable[[str], None] = mention) -> None:
+    def __init__(
+        self, say: Callable[[str], None] = mention, *, timeout: float | None = None
+    ) -> None:
         try:
             from mpi4py import MPI
         except ModuleNotFoundError:
@@ -107,18 +133,36 @@ class DataParallel(Ranks):
                 f"the launcher has started {launched} processes, but mpi4py's MPI sees one alone: "
                 f"expected the launcher (mpiexec) of {MPI.Get_library_version().splitlines()[0]}"
             )
+        limit = config.get_rank_timeout() if timeout is None else timeout
+        if not limit > 0:
+            raise ArgumentError(f"DataParallel: timeout must be greater than 0, got {timeout}")
         self.say = say
         self._memory = Pool(sys.maxsize)
-        own = _own_cpus()
-        masks = self._comm.Split_type(MPI.COMM_TYPE_SHARED).allgather(own)
-        cpus, wrong = shared_cpus(masks, own, _allowed_cpus(), config.container_cpus())
-        config.limit_cpus(cpus)
-        hosts = sorted(set(self._comm.allgather(platform.node())))
+        self._hosts = self._comm.allgather(platform.node())
+        hosts = sorted(set(self._hosts))
         where = ", ".join(hosts) if len(hosts) <= MOST_LISTED else f"{len(hosts)} machines"
-        self.notes = [f"{self.size} ranks on {where}" if self.size > 1 else "one rank", *wrong]
+        self.notes = [f"{self.size} ranks on {where}" if self.size > 1 else "one rank"]
+        self._share_cpus(self._comm.Split_type(MPI.COMM_TYPE_SHARED))
         self._said: set[str] = set()
-        if self.size > 1:
-            sys.excepthook = self._end_by_error
+        self._waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+        if self.size == 1:
+            return
+        sys.excepthook = self._end_by_error
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            heartbeat = Heartbeat(MPI.COMM_WORLD.Dup(), limit, self._end_by_silence, mention)
+            heartbeat.start()
+            self._waiting = heartbeat.waiting
+        else:
+            self.notes.append("this MPI serves one thread: a rank that hangs is not noticed")
+
+    def _share_cpus(self, neighbours: Any) -> None:
+        """Count and keep to this rank's part of its machine's CPUs."""
+        own = own_cpus()
+        masks = neighbours.allgather(own)
+        cpus, wrong = shared_cpus(masks, own, allowed_cpus(), config.container_cpus())
+        config.limit_cpus(cpus)
+        keep_to(own_part(masks, neighbours.rank, cores(own)))
+        self.notes += wrong
 
     # ---- a run -----------------------------------------------------------------------
 
@@ -130,15 +174,23 @@ class DataParallel(Ranks):
             )
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def begin(self, network: Any, settings: Callable[[], Mapping[str, str]]) -> None:
+    def begin(
+        self, network: Any, settings: Callable[[], Mapping[str, str]], synchronized: bool
+    ) -> None:
         """Refuse ranks that differ, and give all of them the first one's weights."""
         own = learned(network)
         weights = {name: f"{value.shape} {value.dtype}" for name, value in own.items()}
         facts = {"fastconv": __version__, "NumPy": np.__version__, "weights": str(weights)}
         self.expect_same({**facts, **settings()})
         put(network, {name: self._of_first_array(value) for name, value in own.items()})
-        if self.size > 1 and self._statistics(network):
-            self.notes.append(NORMALIZATION)
+        if self.size > 1 and (layers := _normalizing(network)):
+            others = [type(each).__name__ for each in layers if type(each) not in SYNCHRONIZED]
+            if synchronized and others:
+                raise ArgumentError(
+                    f"sync_batchnorm: {others[0]} is a layer of your own, which normalises by its "
+                    "share; expected fastconv's batch normalisation"
+                )
+            self.notes.append(NORMALIZATION[synchronized])
         for note in self.notes:
             if self.first and note not in self._said:
                 self.say(note)
@@ -146,7 +198,7 @@ class DataParallel(Ranks):
 
     def expect_same(self, facts: Mapping[str, str]) -> None:
         """Raise an `ArgumentError` on all ranks if a fact is not that of the first rank."""
-        everyones = self._comm.allgather(dict(facts))
+        everyones = self.gathered(dict(facts))
         for rank, theirs in enumerate(everyones):
             for name in everyones[0] | theirs:
                 here, there = everyones[0].get(name), theirs.get(name)
@@ -155,6 +207,23 @@ class DataParallel(Ranks):
                         f"rank {rank} differs in {name}: {_difference(there, here)} on rank 0; "
                         "all ranks of a run must agree"
                     )
+
+    @contextmanager
+    def computing(
+        self,
+        network: Any,
+        count: int,
+        weights: NDArray[np.floating[Any]] | None,
+        synchronized: bool,
+    ) -> Iterator[None]:
+        """Inside the block, layers draw and, if `synchronized`, normalise for the whole batch."""
+        with ExitStack() as stack:
+            if self.size > 1:
+                stack.enter_context(share_of(self.share(count), count))
+                if synchronized and _normalizing(network):
+                    part = self._part_of(count, weights)
+                    stack.enter_context(shared_with(_Sharing(self._comm, self._waiting, part)))
+            yield
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -181,18 +250,17 @@ class DataParallel(Ranks):
         if self.size == 1:
             return grads, loss
         share = self.share(count)
-        places = self._statistics(network)
+        places = _statistics(network)
         arrays = [np.asarray(value) for value in grads.values()]
         arrays += [np.asarray(getattr(layer, name)) for layer, name in places]
         arrays.append(np.array(0.0 if loss is None else loss))
         buffer, views = self._in_one(arrays, arrays[:-1] if grads else arrays)
-        part = weight = (share.stop - share.start) / count
-        if weights is not None:  # the batch's loss is a weighted mean
-            weight = self._part_of(weights)
+        part, weight = (share.stop - share.start) / count, self._part_of(count, weights)
         parts = [weight] * len(grads) + [part] * len(places) + [weight]
         for view, array, factor in zip(views, arrays, parts, strict=True):
             np.multiply(array, factor, out=view)
-        self._comm.Allreduce(self._in_place, buffer, self._sum)
+        with self._waiting():
+            self._comm.Allreduce(self._in_place, buffer, self._sum)
         same = [
             view if view.dtype == array.dtype else view.astype(array.dtype)
             for view, array in zip(views, arrays, strict=True)
@@ -202,13 +270,21 @@ class DataParallel(Ranks):
         averaged = dict(zip(grads, same[: len(grads)], strict=True))
         return averaged, cast(Loss, None if loss is None else float(same[-1]))
 
-    def _part_of(self, weights: NDArray[np.floating[Any]]) -> float:
-        """This rank's part of the sum of all ranks' weights; 0 if that is 0."""
+    def _part_of(self, count: int, weights: NDArray[np.floating[Any]] | None) -> float:
+        """This rank's part of a batch's loss: of the samples, or of the sum of their weights.
+
+        Where the share's weights are all 0, and so is its loss, any part would do: it is that of
+        the samples, by which gradients can be divided.
+        """
+        share = self.share(count)
+        part = (share.stop - share.start) / count
+        if weights is None:
+            return part
         largest = float(weights.max()) or 1.0  # so that sums are finite
         own = largest, float((weights / largest).sum())
         peaks, sums = np.transpose(self.gathered(own))
         sums *= peaks / peaks.max()
-        return float(sums[self.rank] / (sums.sum() or 1.0))
+        return float(sums[self.rank] / (sums.sum() or 1.0)) or part
 
     def _in_one(
         self, arrays: Sequence[NDArray[Any]], deciding: Sequence[NDArray[Any]]
@@ -226,21 +302,11 @@ class DataParallel(Ranks):
             for array, end in zip(arrays, ends, strict=True)
         ]
 
-    def _statistics(self, network: Any) -> list[tuple[Any, str]]:
-        """Where the running statistics are that a step changes: layer and attribute."""
-        return [
-            (layer, name)
-            for _, layer in walk(network)
-            if not getattr(layer, "frozen", False)
-            for name in getattr(layer, "buffer_names", ())
-            if getattr(layer, name) is not None
-        ]
-
     def compare(self, when: str, arrays: Mapping[str, NDArray[Any]], generator: Any) -> None:
         """Raise a `StateError` on all ranks if one has other weights, or has drawn otherwise."""
         own = {name: str(checksum(np.asarray(value))) for name, value in arrays.items()}
         own["the random generator's state"] = str(generator.bit_generator.state["state"])
-        everyones = self._comm.allgather(own)
+        everyones = self.gathered(own)
         for rank, theirs in enumerate(everyones):
             if theirs != everyones[0]:
                 names = [name for name in own if theirs.get(name) != everyones[0].get(name)]
@@ -267,7 +333,8 @@ class DataParallel(Ranks):
     def total(self, *numbers: float) -> tuple[float, ...]:
         """Return the sum of each number over all ranks, taken in their order."""
         everyones = np.empty((self.size, len(numbers)))
-        self._comm.Allgather(np.array(numbers, float), everyones)
+        with self._waiting():
+            self._comm.Allgather(np.array(numbers, float), everyones)
         return tuple(everyones.sum(axis=0).tolist())
 
     def any(self, flag: bool) -> bool:
@@ -276,7 +343,8 @@ class DataParallel(Ranks):
 
     def gathered(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order."""
-        return self._comm.allgather(value)
+        with self._waiting():
+            return self._comm.allgather(value)
 
     def of_first(self, function: Callable[[], T]) -> T:
         """Return what the function returns on the first rank, or raise what it raises there."""
@@ -287,27 +355,30 @@ class DataParallel(Ranks):
                 result = function()
             except Exception as caught:
                 error = caught
-        result, error = self._comm.bcast((result, error))
+        with self._waiting():
+            result, error = self._comm.bcast((result, error))
         if error is not None:
             raise error
         return result
 
     def _of_first_array(self, value: NDArray[Any]) -> NDArray[Any]:
         copy = np.array(value, order="C")
-        self._comm.Bcast(copy)
+        with self._waiting():
+            self._comm.Bcast(copy)
         return copy
 
     # ---- the end ---------------------------------------------------------------------
 
-    def end(self, cause: str, status: int, details: str = "") -> NoReturn:
-        """End all ranks at once, with a message that names this one and the cause.
+    def end(self, cause: str, status: int, details: str = "", rank: int | None = None) -> NoReturn:
+        """End all ranks at once, with a message that names a rank, or this one, and the cause.
 
         Later ranks wait a little: of an error that all have, the first one's report is enough.
         """
         time.sleep(APART * min(self.rank, LATEST))
         if details:
             mention(details.rstrip())
-        mention(f"fastconv: error: rank {self.rank} of {self.size} on {platform.node()}: {cause}")
+        whose = self.rank if rank is None else rank
+        mention(f"fastconv: error: rank {whose} of {self.size} on {self._hosts[whose]}: {cause}")
         with suppress(OSError, AttributeError):  # standard output may be gone
             sys.stdout.flush()
         time.sleep(LINGER)
@@ -318,56 +389,27 @@ class DataParallel(Ranks):
         """Stand for `sys.excepthook`: other ranks would wait for this one for ever."""
         self.end(f"{kind.__name__}: {error}", 1, "".join(format_exception(kind, error, trace)))
 
-
-def shared_cpus(
-    masks: Sequence[frozenset[int]],
-    own: frozenset[int],
-    allowed: frozenset[int],
-    quota: float | None,
-) -> tuple[int, list[str]]:
-    """Return how many CPUs a rank may count as its own, and what is wrong with their binding.
-
-    Parameters
-    ----------
-    masks : sequence of frozenset of int
-        The CPUs that the launcher lets each rank of this machine use.
-    own, allowed : frozenset of int
-        Those of this rank, and those that the launcher may use itself.
-    quota : float or None
-        CPUs' worth of time that a container allows.
-    """
-    sharing = sum(bool(mask & own) for mask in masks)
-    cpus, ranks = len(own), sharing
-    if quota is not None and quota / len(masks) < cpus / ranks:
-        cpus, ranks = math.ceil(quota), len(masks)
-    wrong = []
-    if cpus < ranks:
-        wrong.append(f"more ranks than CPUs: {ranks} ranks share {cpus}, and wait for each other")
-    bound = frozenset[int]().union(*masks)
-    if unused := allowed - bound:
-        wrong.append(
-            f"the launcher binds the ranks to {len(bound)} of {len(bound | allowed)} CPUs, and "
-            f"{len(unused)} stay unused; with --bind-to none, fastconv shares them out"
-        )
-    return max(1, cpus // ranks), wrong
+    def _end_by_silence(self, rank: int, cause: str, details: str) -> None:
+        self.end(cause, 1, details, rank)
 
 
-def _own_cpus() -> frozenset[int]:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
+def _normalizing(network: Any) -> list[Any]:
+    """The layers that have statistics of the batches that they are trained on."""
+    return [
+        layer
+        for _, layer in walk(network)
+        if buffer_names(layer) and not getattr(layer, "frozen", False)
+    ]
 
 
-def _allowed_cpus() -> frozenset[int]:
-    """The CPUs that the launcher itself may use: those that it could bind ranks to."""
-    if not hasattr(os, "sched_getaffinity"):
-        return frozenset()
-    allowed = frozenset[int]()
-    with suppress(OSError):  # a parent that is gone
-        allowed = frozenset(os.sched_getaffinity(os.getppid()))
-    inside = cpu_set()
-    return allowed if inside is None else allowed & inside
+def _statistics(network: Any) -> list[tuple[Any, str]]:
+    """Where the running statistics are that a step changes: layer and attribute."""
+    return [
+        (layer, name)
+        for layer in _normalizing(network)
+        for name in buffer_names(layer)
+        if getattr(layer, name) is not None
+    ]
 
 
 def _difference(there: str | None, here: str | None) -> str:
