@@ -22,15 +22,13 @@ import fastconv
 from fastconv import config
 from fastconv.cli import main as cli
 from fastconv.cli import run as cli_run
-from fastconv.cli import train
 from fastconv.distributed.cpus import cores, own_part, shared_cpus
 from fastconv.distributed.heartbeat import LEFT, WAITING, WORKING, Heartbeat
-from fastconv.errors import ArgumentError, FallbackWarning, StateError
+from fastconv.errors import FallbackWarning, StateError
 from fastconv.experiment.settings import new_config, resumed_config
 from fastconv.io.arrays import load_arrays
 from fastconv.randomness import own_generator, share_of, uniform
 from fastconv.training.learned import checksum
-from fastconv.training.ranks import Ranks
 
 from . import ranks_script
 from .conftest import ROOT
@@ -188,6 +186,7 @@ def test_which_rank_hangs(before, behind, waits, busy, expected):
     heartbeat = Heartbeat(
         ring, 3.0, lambda rank, cause, where: said.append(f"{rank}: {cause} {where}"), said.append
     )
+    heartbeat.together = True
     with heartbeat.waiting() if waits else nullcontext():
         for number in range(8):
             if before and not (before[0] == LEFT and number):  # who has left says no more
@@ -260,6 +259,25 @@ def test_the_command_trains_on_ranks_and_goes_on_with_others(images, monkeypatch
     misread = [Path(run, "mistakes.csv").read_text() for run in ("lost", "lost alone")]
     without_confidence = [re.sub(r"[^,]*$", "", text, flags=re.MULTILINE) for text in misread]
     assert without_confidence[0] == without_confidence[1]
+
+
+def test_the_members_of_an_ensemble_are_those_of_one_process(images, monkeypatch):
+    """Files and all; the second rank trains one of the three."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = [*images, "--epochs", "1", "--members", "3"]
+    assert cli.main([*words, "--out", "alone"]) == 0
+    done = on_ranks(2, str(SCRIPT), "command", *words, "--out", "shared")
+    assert (done.returncode, done.stdout.count("3 members on 2 ranks")) == (0, 1), done.stderr
+    assert done.stdout.count("ensemble of 3: test accuracy") == 1
+    names = ["ensemble.npz", "config.json", *(f"member-{k}/weights.npz" for k in (1, 2, 3))]
+    for name in names:
+        alone, shared = (Path(run, name).read_bytes() for run in ("alone", "shared"))
+        assert alone == shared, name
+    kept = [
+        sorted(path.relative_to(run) for path in Path(run).rglob("*"))
+        for run in ("alone", "shared")
+    ]
+    assert kept[0] == kept[1]
 
 
 # ---- without a launcher ---------------------------------------------------------------
@@ -368,15 +386,6 @@ def test_a_run_that_goes_on_with_other_ranks_takes_the_threads_that_they_have(en
     assert "continuing with ranks 3 instead of 1" in " ".join(said)
     assert resumed_config(alone, {"threads": 5}, said.append).threads == 5
     assert resumed_config(now, {}, said.append).threads == now.threads
-
-
-def test_an_ensemble_on_ranks_is_refused():
-    class Two(Ranks):
-        size = 2
-
-    options = cli.build_parser().parse_args(["train", "--members", "2"])
-    with pytest.raises(ArgumentError, match="--members: on several ranks"):
-        train._lead(options, Two(), progress=False, say=print)
 
 
 def test_ranks_whose_numbers_are_nan_are_equal():

@@ -94,8 +94,6 @@ def _lead(
 ) -> int:
     """Train as one process, or as the first rank, which decides what and where."""
     config, place = _asked_for(options)
-    if config.members is not None and ranks.size > 1:
-        raise ArgumentError("--members: on several ranks expected one network")
     say(_first_line(config))
     with place as folder:
         return _train(options, config, folder, ranks, progress=progress, say=say)
@@ -106,12 +104,13 @@ def _follow(options: argparse.Namespace, ranks: Ranks) -> None:
     warnings.simplefilter("ignore")
     # Only the first rank calls a function, its own: `_train` has it.
     config, path = ranks.of_first(lambda: (RunConfig(), Path()))
-    if options.threads is None:
+    if options.threads is None and config.members is None:
         config = replace(config, threads=process.get_num_threads())
     quiet: dict[str, Any] = {"progress": False, "say": lambda text: None}
     config, data = prepare(config, image_options(options), **quiet)
     resume = options.resume is not None
-    train_on(data, RunFolder(path), config, resume=resume, ranks=ranks, **quiet)
+    train: Callable[..., Any] = train_on if config.members is None else train_ensemble
+    train(data, RunFolder(path), config, resume=resume, ranks=ranks, **quiet)
 
 
 def _train(
@@ -123,9 +122,8 @@ def _train(
     progress: bool,
     say: Callable[[str], None],
 ) -> int:
-    train: Callable[..., Outcome | EnsembleOutcome] = train_ensemble
-    if config.members is None:
-        train = partial(train_on, ranks=ranks)
+    train: Callable[..., Outcome | EnsembleOutcome]
+    train = partial(train_on if config.members is None else train_ensemble, ranks=ranks)
     try:
         prepared, data = prepare(config, image_options(options), progress=progress, say=say)
         # Now that the data are there, or downloaded, the other ranks load them: `_follow`.

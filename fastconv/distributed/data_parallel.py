@@ -144,14 +144,16 @@ class DataParallel(Ranks):
         self.notes = [f"{self.size} ranks on {where}" if self.size > 1 else "one rank"]
         self._share_cpus(self._comm.Split_type(MPI.COMM_TYPE_SHARED))
         self._said: set[str] = set()
+        self._heartbeat: Heartbeat | None = None
         self._waiting: Callable[[], AbstractContextManager[None]] = nullcontext
         if self.size == 1:
             return
         sys.excepthook = self._end_by_error
         if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
-            heartbeat = Heartbeat(MPI.COMM_WORLD.Dup(), limit, self._end_by_silence, mention)
-            heartbeat.start()
-            self._waiting = heartbeat.waiting
+            own = MPI.COMM_WORLD.Dup()
+            self._heartbeat = Heartbeat(own, limit, self._end_by_silence, mention)
+            self._heartbeat.start()
+            self._waiting = self._heartbeat.waiting
         else:
             self.notes.append("this MPI serves one thread: a rank that hangs is not noticed")
 
@@ -180,8 +182,7 @@ class DataParallel(Ranks):
         """Refuse ranks that differ, and give all of them the first one's weights."""
         own = learned(network)
         weights = {name: f"{value.shape} {value.dtype}" for name, value in own.items()}
-        facts = {"fastconv": __version__, "NumPy": np.__version__, "weights": str(weights)}
-        self.expect_same({**facts, **settings()})
+        self.expect_same({"weights": str(weights), **settings()})
         put(network, {name: self._of_first_array(value) for name, value in own.items()})
         if self.size > 1 and (layers := _normalizing(network)):
             others = [type(each).__name__ for each in layers if type(each) not in SYNCHRONIZED]
@@ -191,14 +192,19 @@ class DataParallel(Ranks):
                     "share; expected fastconv's batch normalisation"
                 )
             self.notes.append(NORMALIZATION[synchronized])
+        self.introduce()
+
+    def introduce(self) -> None:
+        """Say the notes that have not been said."""
         for note in self.notes:
             if self.first and note not in self._said:
                 self.say(note)
             self._said.add(note)
 
     def expect_same(self, facts: Mapping[str, str]) -> None:
-        """Raise an `ArgumentError` on all ranks if a fact is not that of the first rank."""
-        everyones = self.gathered(dict(facts))
+        """Raise an `ArgumentError` on all ranks if a fact, or a version, is not the first one's."""
+        versions = {"fastconv": __version__, "NumPy": np.__version__}
+        everyones = self.gathered({**versions, **facts})
         for rank, theirs in enumerate(everyones):
             for name in everyones[0] | theirs:
                 here, there = everyones[0].get(name), theirs.get(name)
@@ -229,11 +235,16 @@ class DataParallel(Ranks):
     def running(self) -> Iterator[None]:
         """Inside the block, a rank that calls `sys.exit` ends all ranks, which wait for it."""
         try:
+            if self._heartbeat is not None:
+                self._heartbeat.together = True
             yield
         except SystemExit as exit_:
             if self.size > 1:
                 self.end(f"it left the run by sys.exit({exit_.code!r})", 1)
             raise
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.together = False
 
     def averaged(
         self,

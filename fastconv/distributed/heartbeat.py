@@ -57,6 +57,11 @@ class Heartbeat:
         ``end(rank, cause, details)`` ends all ranks.
     say : callable
         Gets a line about this rank where it computes for longer.
+
+    Attributes
+    ----------
+    together : bool
+        Whether the ranks train one network now, so that none should compute for longer.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class Heartbeat:
         self._heard = {rank: np.zeros(2, int) for rank in neighbours}
         self._sent = {rank: self._send(rank) for rank in neighbours}
         self._silent = self._kept = self._idle = 0.0  # seconds
-        self._told = False
+        self.together = self._told = False
         self._leaves = threading.Event()
         self._process, self._owner = os.getpid(), threading.get_ident()
         self._thread = threading.Thread(target=self._run, name="fastconv heartbeat", daemon=True)
@@ -135,7 +140,7 @@ class Heartbeat:
         elif self._idle >= self._limit:
             cause = f"it has done nothing for {self._limit:g} s, while others wait for it"
             self._end(self._comm.rank, cause, self._place())
-        elif self._kept >= self._limit and not self._told:
+        elif self._kept >= self._limit and self.together and not self._told:
             self._told = True
             self._say(
                 f"rank {self._comm.rank} has kept others waiting for {self._limit:g} s; it computes"

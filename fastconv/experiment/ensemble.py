@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..datasets.record import ImageSet
 from ..errors import ArgumentError
 from ..models.ensemble import Ensemble
 from ..network.views import Views
+from ..training.learned import checksum
+from ..training.ranks import Ranks
 from .data import Data
 from .evaluate import Evaluation, draw_evaluation, evaluate
 from .folder import RunFolder, RunResult, noting
 from .networks import expect_networks, load_alone, load_network
 from .settings import RunConfig, continued_config
-from .train import train_on
+from .train import ALONE, Outcome, train_on
 
 __all__ = [
     *("EnsembleOutcome", "Member", "join_runs", "member_configs", "train_ensemble"),
@@ -87,6 +90,7 @@ def member_configs(config: RunConfig) -> list[RunConfig]:
             model=model,
             seed=config.seed + number,
             members=None,
+            ranks=1,
             data_seed=config.split_seed if own else None,
         )
         for number, model in enumerate(config.members or ())
@@ -101,17 +105,25 @@ def train_ensemble(
     resume: bool,
     progress: bool,
     say: Callable[[str], None],
+    ranks: Ranks = ALONE,
 ) -> EnsembleOutcome:
     """Train each of the members that ``config.members`` names, then test them together.
 
     With `resume`, members that have finished are kept, and the first that has not goes on.
-    Parameters are those of `fastconv.experiment.train.train_on`.
+    Parameters are those of `fastconv.experiment.train.train_on`. Of several `ranks`, each trains
+    some of the members; the first tests them, and is the one that gets a whole outcome.
     """
-    if resume:
-        folder.write_config(config)
-    folder.result.unlink(missing_ok=True)
+    if ranks.first:
+        if resume:
+            folder.write_config(config)
+        folder.result.unlink(missing_ok=True)
     configs = member_configs(config)
     expect_networks(configs)
+    if ranks.size > 1:
+        signal = _train_shares(data, folder, config, ranks, progress=progress, say=say)
+        if signal or not ranks.first:
+            return EnsembleOutcome(signal, [], None, config)
+        say = _say_nothing
     members: list[Member] = []
     total: Any = 0
     for number, own in enumerate(configs, start=1):
@@ -128,17 +140,8 @@ def train_ensemble(
             sound = ended.diverged is None or ended.epochs == own.epochs or own.patience is not None
             evaluation = evaluate(alone, data, own.backend, progress)
         else:
-            begun = place.config_file.exists()
-            with place.held(new=not begun):
-                outcome = train_on(
-                    data,
-                    place,
-                    own,
-                    resume=begun,
-                    progress=progress,
-                    say=say,
-                    before=lambda: folder.write_config(config),
-                )
+            before = partial(folder.write_config, config)
+            outcome = _train(data, place, own, before, progress=progress, say=say)
             evaluation, signal, sound = outcome.evaluation, outcome.signal, outcome.sound
         if evaluation is not None:
             result = place.read_result()
@@ -154,6 +157,58 @@ def train_ensemble(
     counted = (together.accuracy, together.correct, together.total)
     folder.write_result(RunResult(*counted, outcome_of_all.seconds, by_class=together.by_class))
     return outcome_of_all
+
+
+def _say_nothing(text: str) -> None:
+    """Of members that have been trained on several ranks all has been said."""
+
+
+def _train_shares(
+    data: ImageSet,
+    folder: RunFolder,
+    config: RunConfig,
+    ranks: Ranks,
+    *,
+    progress: bool,
+    say: Callable[[str], None],
+) -> int:
+    """Train this rank's members; return a signal that has ended the run early on any rank, or 0."""
+    images = (data.train.images, data.train.labels, data.test.images, data.test.labels)
+    ranks.expect_same({"images": f"checksum {checksum(*images):08x}"})
+    ranks.introduce()
+    configs = member_configs(config)
+    say(f"{len(configs)} members on {ranks.size} ranks, of which each trains its own")
+    signal, left = 0, False
+    for number in range(1 + ranks.rank, 1 + len(configs), ranks.size):
+        own, place = configs[number - 1], folder.member(number)
+        if _is_trained(place, own):
+            continue
+        if signal:
+            left = True
+            break
+        say(f"member {number} of {len(configs)}: {own.model}, seed {own.seed}")
+        before = partial(folder.write_config, config) if ranks.first else lambda: None
+        outcome = _train(data, place, own, before, progress=progress, say=say)
+        signal, left = outcome.signal, outcome.evaluation is None
+    everyones = ranks.gathered((signal, left))
+    return next((signal for signal, _ in everyones if signal), 0) * any(
+        left for _, left in everyones
+    )
+
+
+def _train(
+    data: ImageSet,
+    place: RunFolder,
+    own: RunConfig,
+    before: Callable[[], None],
+    *,
+    progress: bool,
+    say: Callable[[str], None],
+) -> Outcome:
+    """Train a member, or go on with it."""
+    begun = place.config_file.exists()
+    with place.held(new=not begun):
+        return train_on(data, place, own, resume=begun, progress=progress, say=say, before=before)
 
 
 def _is_trained(place: RunFolder, own: RunConfig) -> bool:

@@ -244,7 +244,7 @@ class RunConfig:
     ranks: Positives = setting(
         "processes that train together",
         found="of the launcher",
-        new=lambda before: process.launched().size,
+        new=lambda before: 1 if before.get("members") else process.launched().size,
         computed_with="ranks",
         default=1,
     )
@@ -349,7 +349,7 @@ def resumed_config(
     given = _with_members(given, stored.model)
     now: dict[str, Any] = {"backend": selection.resolve(given.get("backend", stored.backend))}
     found = [each for each in _OF_RUN.values() if each.found and each.computed_with]
-    now |= {entry.name: entry.of_new_run(now) for entry in found}
+    now |= {entry.name: entry.of_new_run({"members": stored.members, **now}) for entry in found}
     if now["ranks"] != stored.ranks and "threads" not in given:  # ranks share the CPUs
         now["threads"] = process.get_num_threads()
     return continued_config(stored, given | now, warn)

@@ -49,6 +49,12 @@ class Ranks:
     ) -> None:
         """Make sure that all ranks have the same settings, and give them the same weights."""
 
+    def introduce(self) -> None:
+        """Say how many ranks there are and where, once."""
+
+    def expect_same(self, facts: Mapping[str, str]) -> None:
+        """Make sure that all ranks have the same facts, and the same versions."""
+
     @contextmanager
     def computing(
         self,
