@@ -148,6 +148,25 @@ def test_a_rank_that_fails_ends_all(how, cause, tmp_path, monkeypatch):
         time.sleep(0.02)
 
 
+def test_a_rank_ends_whose_launcher_cannot_be_reached():
+    """MPI's own end would wait for it."""
+    script = """
+import time
+from types import SimpleNamespace
+from fastconv.distributed import DataParallel, data_parallel
+data_parallel.LAST = 0.2
+rank = object.__new__(DataParallel)
+rank.rank, rank.size, rank._hosts = 0, 2, ["here", "there"]
+rank._everyone = SimpleNamespace(Abort=lambda status: time.sleep(60))
+rank._end_by_silence(1, "gone", "")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "fastconv: error: rank 1 of 2 on there: gone\n"
+
+
 class Ring:
     """What a heartbeat sees of MPI: its neighbours, of three ranks, as a test lets them speak."""
 

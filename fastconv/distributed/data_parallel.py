@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import platform
 import sys
 import time
@@ -44,6 +46,9 @@ APART = 0.3
 
 LINGER = 0.1
 """Seconds between a report and the end: a launcher may drop what it has not yet passed on."""
+
+LAST = 5
+"""Seconds after which a process ends by itself that MPI has not ended."""
 
 LATEST = 8
 """The rank from which on all report at the same time."""
@@ -393,6 +398,9 @@ class DataParallel(Ranks):
         with suppress(OSError, AttributeError):  # standard output may be gone
             sys.stdout.flush()
         time.sleep(LINGER)
+        # MPI may wait for a launcher that cannot be reached.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        faulthandler.dump_traceback_later(LAST, exit=True, file=nowhere)
         self._everyone.Abort(status)
         raise SystemExit(status)
 
