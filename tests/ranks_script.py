@@ -177,6 +177,24 @@ def check_lost(ranks: Any) -> str:
     return "".join(told)
 
 
+def check_shared(ranks: Any) -> None:
+    """Arrays that one rank reads are there on all; where memory is small, each reads them."""
+    for free in (2**30, 100):
+        calls = []
+
+        def load(calls: list[int] = calls) -> tuple[Any, ...]:
+            calls.append(ranks.rank)
+            return {"x": X, "t": T[::2]}, (T[:0], X.T), len(calls)
+
+        with mock.patch("shutil.disk_usage", return_value=mock.Mock(free=free)):
+            first, (none, turned), _ = ranks.shared(load)
+        assert len(calls) == (ranks.first or free == 100)
+        assert np.array_equal(first["x"], X) and np.array_equal(first["t"], T[::2])
+        assert none.size == 0 and np.array_equal(turned, X.T)
+        assert first["x"].flags.writeable == (free == 100)
+    assert "has no" in " ".join(ranks.notes) or not ranks.first
+
+
 def check_normalized(ranks: Any) -> dict[str, np.ndarray]:
     """Each rank normalises by its share; running statistics are those of the whole batch."""
     net = network(normalized=True)
@@ -296,6 +314,7 @@ def main(task: str, *words: str) -> None:
     results = run(ranks)
     check_repeats(ranks, results)
     check_books(ranks)
+    check_shared(ranks)
     results["normalized"] = check_normalized(ranks)
     said = {**check_refusals(ranks), "lost": check_lost(ranks)}
     if ranks.first:

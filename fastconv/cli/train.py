@@ -21,7 +21,13 @@ from ..experiment.data import Data
 from ..experiment.ensemble import EnsembleOutcome, Member, train_ensemble
 from ..experiment.folder import RunFolder, held_anew, noting
 from ..experiment.recipes import find_recipe
-from ..experiment.settings import SETTINGS, RunConfig, new_config, resumed_config
+from ..experiment.settings import (
+    SETTINGS,
+    RunConfig,
+    new_config,
+    resumed_config,
+    set_process,
+)
 from ..experiment.train import ALONE, Outcome, expect_sound, prepare, train_on
 from ..info import as_table
 from ..io.arrays import load_metadata
@@ -107,7 +113,8 @@ def _follow(options: argparse.Namespace, ranks: Ranks) -> None:
     if options.threads is None and config.members is None:
         config = replace(config, threads=process.get_num_threads())
     quiet: dict[str, Any] = {"progress": False, "say": lambda text: None}
-    config, data = prepare(config, image_options(options), **quiet)
+    set_process(config)
+    config, data = ranks.shared(lambda: prepare(config, image_options(options), **quiet))
     resume = options.resume is not None
     train: Callable[..., Any] = train_on if config.members is None else train_ensemble
     train(data, RunFolder(path), config, resume=resume, ranks=ranks, **quiet)
@@ -126,8 +133,10 @@ def _train(
     train = partial(train_on if config.members is None else train_ensemble, ranks=ranks)
     try:
         prepared, data = prepare(config, image_options(options), progress=progress, say=say)
-        # Now that the data are there, or downloaded, the other ranks load them: `_follow`.
+        # Now that the data are there, or downloaded, each machine's first rank reads them, for all
+        # ranks of the machine: `_follow`.
         ranks.of_first(lambda: (config, folder.path))
+        prepared, data = ranks.shared(lambda: (prepared, data))
         resume = options.resume is not None
         outcome = train(data, folder, prepared, resume=resume, progress=progress, say=say)
     except WriteFailed as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pickle
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from traceback import format_exception
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -46,6 +49,12 @@ APART = 0.3
 
 LINGER = 0.1
 """Seconds between a report and the end: a launcher may drop what it has not yet passed on."""
+
+ALIGNED = 64
+"""Bytes: arrays in shared memory begin at a cache line."""
+
+SHARED = "/dev/shm"
+"""Where Linux has the memory that processes share: small in many containers."""
 
 LAST = 5
 """Seconds after which a process ends by itself that MPI has not ended."""
@@ -131,6 +140,8 @@ class DataParallel(Ranks):
         self._in_place, self._sum = MPI.IN_PLACE, MPI.SUM
         self._everyone = MPI.COMM_WORLD
         self._comm = MPI.COMM_WORLD.Dup()  # so that nobody else's messages get in between
+        self._neighbours: Any = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self._allocate, self._windows = MPI.Win.Allocate_shared, list[Any]()
         self.rank, self.size = self._comm.rank, self._comm.size
         launched = config.launched().size
         if launched > 1 and self.size == 1:
@@ -147,7 +158,7 @@ class DataParallel(Ranks):
         hosts = sorted(set(self._hosts))
         where = ", ".join(hosts) if len(hosts) <= MOST_LISTED else f"{len(hosts)} machines"
         self.notes = [f"{self.size} ranks on {where}" if self.size > 1 else "one rank"]
-        self._share_cpus(self._comm.Split_type(MPI.COMM_TYPE_SHARED))
+        self._share_cpus()
         self._said: set[str] = set()
         self._heartbeat: Heartbeat | None = None
         self._waiting: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -162,13 +173,13 @@ class DataParallel(Ranks):
         else:
             self.notes.append("this MPI serves one thread: a rank that hangs is not noticed")
 
-    def _share_cpus(self, neighbours: Any) -> None:
+    def _share_cpus(self) -> None:
         """Count and keep to this rank's part of its machine's CPUs."""
         own = own_cpus()
-        masks = neighbours.allgather(own)
+        masks = self._neighbours.allgather(own)
         cpus, wrong = shared_cpus(masks, own, allowed_cpus(), config.container_cpus())
         config.limit_cpus(cpus)
-        keep_to(own_part(masks, neighbours.rank, cores(own)))
+        keep_to(own_part(masks, self._neighbours.rank, cores(own)))
         self.notes += wrong
 
     # ---- a run -----------------------------------------------------------------------
@@ -377,6 +388,40 @@ class DataParallel(Ranks):
             raise error
         return result
 
+    def shared(self, function: Callable[[], T]) -> T:
+        """Return what the function returns on the first rank of this machine.
+
+        Its arrays lie in memory that all ranks of the machine share, and may not be written. Where
+        there is too little of that, each rank calls the function.
+        """
+        result: Any = None
+        text, sizes, whole = b"", list[int](), 0
+        buffers: list[pickle.PickleBuffer] = []
+        if self._neighbours.rank == 0:
+            result = function()
+            text = pickle.dumps(result, 5, buffer_callback=buffers.append)
+            sizes = [buffer.raw().nbytes for buffer in buffers]
+            whole = sum(-(-size // ALIGNED) * ALIGNED for size in sizes)
+            if not _fits(whole):
+                self.notes.append(f"{SHARED} has no {whole} bytes: every rank reads the data")
+                text = b""
+        with self._waiting():
+            text, sizes = self._neighbours.bcast((text, sizes))
+        if not text:
+            return function() if self._neighbours.rank else result
+        result = None
+        with self._waiting():
+            window = self._allocate(whole, comm=self._neighbours)
+        self._windows.append(window)
+        memory = memoryview(window.Shared_query(0)[0]).cast("B")
+        begins = accumulate((-(-size // ALIGNED) * ALIGNED for size in sizes), initial=0)
+        places = [memory[begin : begin + size] for begin, size in zip(begins, sizes, strict=False)]
+        for place, buffer in zip(places, buffers, strict=False):
+            place[:] = buffer.raw()
+        with self._waiting():
+            self._neighbours.Barrier()
+        return pickle.loads(text, buffers=[place.toreadonly() for place in places])
+
     def _of_first_array(self, value: NDArray[Any]) -> NDArray[Any]:
         copy = np.array(value, order="C")
         with self._waiting():
@@ -429,6 +474,14 @@ def _statistics(network: Any) -> list[tuple[Any, str]]:
         for name in buffer_names(layer)
         if getattr(layer, name) is not None
     ]
+
+
+def _fits(size: int) -> bool:
+    """Whether so many bytes can be shared; where they cannot, writing them ends the process."""
+    try:
+        return shutil.disk_usage(SHARED).free > size
+    except OSError:  # another system
+        return True
 
 
 def _difference(there: str | None, here: str | None) -> str:

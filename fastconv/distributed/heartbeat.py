@@ -6,11 +6,11 @@ each knows
 
 - that the rank before it is silent: its process is stopped, or its machine cannot be reached;
 - that the rank before it has left: it has come to the end of its script;
-- that its own rank keeps the one behind it waiting, and does nothing: it waits for a file, a lock
-  or a person.
+- that its own rank keeps the one behind it waiting, and does nothing: it waits for a file or a
+  lock. Only in training is that a fault: elsewhere it may wait for a download, or a person.
 
-If one of these lasts, the run ends. A rank that computes is never ended, however long it takes; it
-is named once.
+If one of these lasts, the run ends. A rank that computes is never ended, however long it takes; in
+training it is named once.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Heartbeat:
     Attributes
     ----------
     together : bool
-        Whether the ranks train one network now, so that none should compute for longer.
+        Whether the ranks train one network now, so that none should keep others waiting.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Heartbeat:
         heard = self._listen()
         self._tell()
         same = np.array_equal(behind, self._heard[self._behind])
-        keeps = same and behind[0] == WAITING and self._state == WORKING
+        keeps = same and behind[0] == WAITING and self._state == WORKING and self.together
         self._silent = 0.0 if self._before in heard else self._silent + passed
         self._kept = self._kept + passed if keeps else 0.0
         self._idle = self._idle + passed if keeps and not busy else 0.0
@@ -140,7 +140,7 @@ class Heartbeat:
         elif self._idle >= self._limit:
             cause = f"it has done nothing for {self._limit:g} s, while others wait for it"
             self._end(self._comm.rank, cause, self._place())
-        elif self._kept >= self._limit and self.together and not self._told:
+        elif self._kept >= self._limit and not self._told:
             self._told = True
             self._say(
                 f"rank {self._comm.rank} has kept others waiting for {self._limit:g} s; it computes"

@@ -113,6 +113,13 @@ class Ranks:
         """Return the values of all ranks, in their order."""
         return [value]
 
+    def shared(self, function: Callable[[], T]) -> T:
+        """Return what the function returns on the first rank of this machine, for reading alone.
+
+        Its arrays are in memory once.
+        """
+        return function()
+
     def of_first(self, function: Callable[[], T]) -> T:
         """Return what the function returns on the first rank, or raise what it raises there."""
         return function()
