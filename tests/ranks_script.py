@@ -177,6 +177,14 @@ def check_lost(ranks: Any) -> str:
     return "".join(told)
 
 
+def check_cpus(ranks: Any) -> None:
+    """Each rank has CPUs of its own, where there are as many."""
+    if hasattr(os, "sched_getaffinity"):
+        masks = ranks.gathered(os.sched_getaffinity(0))
+        union = set().union(*masks)
+        assert len(union) < ranks.size or sum(map(len, masks)) == len(union), masks
+
+
 def check_shared(ranks: Any) -> None:
     """Arrays that one rank reads are there on all; where memory is small, each reads them."""
     for free in (2**30, 100):
@@ -314,6 +322,7 @@ def main(task: str, *words: str) -> None:
     results = run(ranks)
     check_repeats(ranks, results)
     check_books(ranks)
+    check_cpus(ranks)
     check_shared(ranks)
     results["normalized"] = check_normalized(ranks)
     said = {**check_refusals(ranks), "lost": check_lost(ranks)}

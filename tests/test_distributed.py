@@ -289,6 +289,7 @@ def test_the_members_of_an_ensemble_are_those_of_one_process(images, monkeypatch
     assert (done.returncode, done.stdout.count("3 members on 2 ranks")) == (0, 1), done.stderr
     assert done.stdout.count("ensemble of 3: test accuracy") == 1
     names = ["ensemble.npz", "config.json", *(f"member-{k}/weights.npz" for k in (1, 2, 3))]
+    names += [f"member-{k}/config.json" for k in (1, 2, 3)]
     for name in names:
         alone, shared = (Path(run, name).read_bytes() for run in ("alone", "shared"))
         assert alone == shared, name

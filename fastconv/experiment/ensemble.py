@@ -90,7 +90,6 @@ def member_configs(config: RunConfig) -> list[RunConfig]:
             model=model,
             seed=config.seed + number,
             members=None,
-            ranks=1,
             data_seed=config.split_seed if own else None,
         )
         for number, model in enumerate(config.members or ())
