@@ -40,6 +40,12 @@ def inside(host: str) -> str:
     return f"ip netns exec {host} unshare --uts sh -c 'hostname {host}; exec \"$@\"' -"
 
 
+def is_up(host: str) -> bool:
+    """Whether the host's interface is: that takes a moment."""
+    show = ["ip", "-n", host, "link", "show", INTERFACE]
+    return "state UP" in subprocess.run(show, capture_output=True, text=True, check=False).stdout
+
+
 @pytest.fixture
 def machines(tmp_path):
     """Start Python on one rank of each; yields how to."""
@@ -77,6 +83,10 @@ def machines(tmp_path):
             call("ip", "-n", host, "addr", "add", f"{address}/24", "dev", INTERFACE)
             for name in ("lo", INTERFACE):
                 call("ip", "-n", host, "link", "set", name, "up")
+        latest = time.monotonic() + 10
+        while not all(map(is_up, HOSTS)):
+            assert time.monotonic() < latest, "the interfaces do not come up"
+            time.sleep(0.02)
         yield start
     finally:
         for host in HOSTS:
