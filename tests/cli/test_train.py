@@ -104,7 +104,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
     options = "--epochs 1 --batch-size 10 --optimizer SGD --lr 0.125 --backend numpy "
     options += "--schedule cosine --augment crop=1,rotate=5.0 --dtype float64 --threads 1 --seed 9 "
     options += "--weight-decay 0.25 --label-smoothing 0.125 --clip-norm 0.5 --swa 1 "
-    options += "--balanced "  # with which --class-weight is refused
+    options += "--sync-batchnorm --balanced "  # with which --class-weight is refused
     options += "--validation 0.25 --patience 3 --freeze W1,W2 "
     options += "--model deepconvnet --data digits --math fast --views mirror,shift=1 --out run"
     status, out, _ = fastconv_command("train", "--json", *options.split())
@@ -114,6 +114,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "data": "digits",
         "data_dir": None,
         "balanced": True,
+        "sync_batchnorm": True,
         "epochs": 1,
         "batch_size": 10,
         "optimizer": "sgd",
