@@ -28,7 +28,8 @@ def test_it_says_what_is_on(few_digits, fastconv_command):
     assert status == 0
     assert out.splitlines()[1] == (
         "weight decay 0.05, label smoothing 0.1, gradients clipped at norm 5, "
-        "weights averaged with decay 0.9, 0.25 of the training images for validation, patience 9"
+        "weights averaged with decay 0.9, a share of 0.25 of the training images for validation, "
+        "patience 9"
     )
     for line in (line for line in out.splitlines() if line.startswith("epoch ")):
         assert re.search(r"accuracy: train +[\d.]+ %, validation +[\d.]+ %, test +[\d.]+ %", line)
