@@ -205,11 +205,19 @@ class Forward:
         return x
 
 
+def test_a_layer_without_backward_predicts():
+    """And comes before what is trained; behind it, backward needs it."""
+    x, affine = np.eye(3, dtype="float32"), layers.Affine(np.ones((3, 3)), np.zeros(3))
+    np.testing.assert_array_equal(Network([Forward()]).predict(x), x)
+    assert Network([Forward(), affine]).gradient(x, np.arange(3))["W1"].any()
+    with pytest.raises(ArgumentError, match=r"^Network\.gradient: .*Forward.* has no backward"):
+        Network([affine, Forward()]).gradient(x, np.arange(3))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ([layers.Relu(), layers.Relu], r"layer 1 is a class, expected .*: Relu\(\.\.\.\)"),
-        ([Forward()], "layer 0, of the type Forward, has no backward"),
         ({"last": np.tanh}, "layer last, of the type ufunc, has no forward"),
         ([layers.Chain({"0": "Relu"})], "layer 0.0, of the type str, has no forward: 'Relu'"),
         ([layers.SoftmaxWithLoss()], "layer 0 is a SoftmaxWithLoss: leave it out"),

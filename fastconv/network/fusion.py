@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from ..errors import ArgumentError
 from ..geometry import window_geometry
 from ..layers import (
     AdaptiveAveragePooling,
@@ -178,6 +179,8 @@ class SingleLayer(Group):
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
         (layer,) = self.layers
+        if not hasattr(layer, "backward"):  # such a layer may come before what is trained
+            raise ArgumentError(f"Network.gradient: the layer {layer!r} has no backward")
         if getattr(layer.backward, "__func__", None) in (Convolution.backward, Affine.backward):
             layer.dW = layer.db = None  # free the last step's before this step's are made
             return layer.backward(dout, input_gradient=input_gradient)

@@ -49,15 +49,13 @@ def _expect_layer(name: str, layer: Any) -> None:
     Raises
     ------
     ArgumentError
-        A class, something without ``forward`` and ``backward``, a loss, or a layer whose parameters
-        are not found.
+        A class, something without ``forward``, a loss, or a layer whose parameters are not found.
     """
     op, kind = f"Network: layer {name}", type(layer).__name__
     if isinstance(layer, type):
         raise ArgumentError(f"{op} is a class, expected a layer made of it: {layer.__name__}(...)")
-    for method in ("forward", "backward"):
-        if not callable(getattr(layer, method, None)):
-            raise ArgumentError(f"{op}, of the type {kind}, has no {method}: {layer!r}")
+    if not callable(getattr(layer, "forward", None)):
+        raise ArgumentError(f"{op}, of the type {kind}, has no forward: {layer!r}")
     if isinstance(layer, SoftmaxWithLoss):
         raise ArgumentError(f"{op} is a {kind}: leave it out, a network ends with one of its own")
     if getattr(layer, "params", None) and not parameter_names(layer):
