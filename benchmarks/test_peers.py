@@ -45,6 +45,8 @@ def test_peer(benchmark: Any, name: str, task: str, threads: int, full: bool) ->
     contender = peers.CONTENDERS[name]
     if task not in contender.tasks:
         pytest.skip(f"{name} has no {task}")
+    if not full and (task == "inference") != (threads == 1):
+        pytest.skip("as a test, one task in one process, the other in a process each")
     if reason := cannot_run(name, full):
         pytest.skip(reason)
     result = _tournament(task, threads, full)

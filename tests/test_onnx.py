@@ -222,11 +222,6 @@ def test_a_subclass_with_its_bases_forward_is_the_base(tmp_path):
     assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
 
 
-def test_the_loss_among_the_layers(tmp_path):
-    with pytest.raises(ArgumentError, match=r"SoftmaxWithLoss.*pass softmax=True"):
-        export_onnx(Network([affine(6), SoftmaxWithLoss()]), tmp_path / "m.onnx")
-
-
 BAD = [
     ([affine(6), affine(6)], None, {}, ShapeError, r"layer 2 \(Affine\) expects 6 numbers"),
     ([affine(6)], (7,), {}, ShapeError, r"expects 6 numbers for each sample, got 7"),

@@ -28,7 +28,6 @@ from ..layers import (
     Convolution,
     Pooling,
     Shortcut,
-    SoftmaxWithLoss,
     Subsampling,
 )
 from ..layers.tree import LayerPath, Tracer, children, leaves, runs_as
@@ -242,10 +241,9 @@ class _Exporter(Tracer[Value]):
         for kind, write in WRITERS.items():
             if runs_as(layer, kind):
                 return write
-        remedy = ": pass softmax=True for it" if isinstance(layer, SoftmaxWithLoss) else ""
         known = ", ".join(kind.__name__ for kind in (*WRITERS, *CONTAINERS))
         raise ArgumentError(
-            f"export_onnx: {self.graph.layer} cannot be exported{remedy}; known are {known}"
+            f"export_onnx: {self.graph.layer} cannot be exported; known are {known}"
         )
 
 
