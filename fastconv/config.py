@@ -8,8 +8,8 @@ FASTCONV_NUM_THREADS     threads of the kernels (default: OMP_NUM_THREADS, else 
                          number of CPUs that this process may use: by its affinity,
                          and by the limit of its container, rounded up)
 FASTCONV_MAX_ISA         widest instruction set to use: baseline, avx2 or avx512
-FASTCONV_MATH            ``default``, or ``fast``: convolutions may round more (see
-                         `set_math_mode`)
+FASTCONV_MATH            ``default``, ``fast`` or ``bf16``: convolutions, or all products, may
+                         round more (see `set_math_mode`)
 FASTCONV_CONV_ALGORITHM  ``auto`` (default), or how to compute convolutions where it
                          applies: direct, winograd2, winograd2x4, winograd4
 FASTCONV_PROGRAMS        ``on`` (default), or ``off``: Python calls each kernel of a network,
@@ -259,14 +259,17 @@ def threads_here() -> int:
 
 
 def set_math_mode(mode: str | None) -> None:
-    """Set how exact convolutions must be.
+    """Set how exact convolutions and affine layers must be.
 
     Parameters
     ----------
-    mode : {"default", "fast"} or None
+    mode : {"default", "fast", "bf16"} or None
         ``"default"`` rounds no worse than a plain float32 sum of products. ``"fast"``
         also allows Winograd's F(4x4, 3x3) for 3x3 filters of stride 1: relative errors up to
-        about 1e-5 in float32, of the largest value of the result (1e-14 in float64).
+        about 1e-5 in float32, of the largest value of the result (1e-14 in float64). With
+        ``"bf16"``, float32 convolutions and affine layers multiply what they are given rounded to
+        bfloat16, and add in float32: errors of a few 1e-3. A backend or CPU without
+        such products refuses to run in that mode.
         None returns to FASTCONV_MATH.
 
     Raises
@@ -280,7 +283,7 @@ def set_math_mode(mode: str | None) -> None:
 
 
 def get_math_mode() -> str:
-    """Return the math mode: ``"default"`` or ``"fast"``."""
+    """Return the math mode: ``"default"``, ``"fast"`` or ``"bf16"``."""
     if Process.math_mode is not None:
         return Process.math_mode
     return _from_environment("FASTCONV_MATH", MATH_MODES) or "default"

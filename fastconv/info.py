@@ -29,7 +29,7 @@ def configuration() -> dict[str, Any]:
         facts: dict[str, Any] = {"available": status.available}
         if status.available:
             backend = selection.registry().load(name)
-            facts |= backend.describe()
+            facts |= backend.describe() | {"math modes": ", ".join(status.math_modes)}
             borrowed = sorted({kernel for kernel, by in _providers(backend) if by != name})
             if borrowed:
                 facts["completed from the reference"] = ", ".join(borrowed)

@@ -13,7 +13,7 @@ from typing import Any
 from . import config
 from .backends import AUTO_ORDER, BackendStatus, Registry
 from .backends.table import Backend
-from .errors import ArgumentError, FallbackWarning, FastconvError, UnknownBackend
+from .errors import ArgumentError, BackendUnavailable, FallbackWarning, FastconvError, UnknownBackend
 
 __all__ = [
     "active",
@@ -102,6 +102,8 @@ def _find(argument: str | None, version: int) -> Backend:
         error.add_note(f"asked for by {source}")
         raise
     now = settings()
+    if reason := backend.refuses(now["math_mode"]):
+        raise BackendUnavailable(reason)
     if _told.get(name) != now:
         with _lock:
             if now["threads"] > 1:

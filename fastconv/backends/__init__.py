@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import BackendUnavailable, UnknownBackend, suggestion
+from .algorithms import MATH_MODES
 from .short import Short
 from .table import FAMILIES, KERNELS, Backend
 
@@ -36,11 +37,14 @@ class BackendStatus:
     available : bool
     reason : str
         Empty where it is available, else why not and what to do about it.
+    math_modes : tuple of str
+        Those that it runs in here.
     """
 
     name: str
     available: bool
     reason: str = ""
+    math_modes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.available
@@ -148,10 +152,11 @@ class Registry:
     def status(self, name: str) -> BackendStatus:
         """Load the backend if need be, and say whether that worked."""
         try:
-            self.load(name)
+            backend = self.load(name)
         except BackendUnavailable as error:
             return BackendStatus(name, False, str(error))
-        return BackendStatus(name, True)
+        modes = tuple(mode for mode in MATH_MODES if not backend.refuses(mode))
+        return BackendStatus(name, True, math_modes=modes)
 
     def _cython(self) -> Any:
         from .cython import create
@@ -171,6 +176,16 @@ class Registry:
 
 def _call_entry_point(entry: Any) -> Any:
     return entry.load()()
+
+
+def no_bfloat16(name: str, math_mode: str) -> str:
+    """`Backend.refuses` of a backend that has no products of bfloat16s."""
+    if math_mode != "bf16":
+        return ""
+    return (
+        f"{name}: this backend has no math mode bf16. Remedy: the backend cython on a CPU with "
+        "AVX512_BF16, or another math mode"
+    )
 
 
 def complete(backend: Any, name: str) -> Backend:
@@ -203,6 +218,8 @@ def complete(backend: Any, name: str) -> Backend:
             setattr(backend, kernel, getattr(reference, kernel))
             providers[kernel] = reference.name
     backend.providers = providers
+    if not hasattr(backend, "refuses"):
+        backend.refuses = partial(no_bfloat16, name)
     if not hasattr(backend, "short"):
         backend.short = Short()
     return cast(Backend, backend)

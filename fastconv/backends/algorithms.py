@@ -12,6 +12,9 @@
 ``sparse``
     Weight gradient behind ReLU and 2x2 max pooling, where at most one of four gradients
     is not zero: exact, four times fewer operations.
+
+In the math mode ``bf16`` all convolutions are direct: what multiplies bfloat16s is so fast that
+transforms would cost more than they save, and would be rounded as well.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ Algorithm = Literal["direct", "winograd2", "winograd2x4", "winograd4", "sparse"]
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd2x4", "winograd4")
 """What can be asked for; where it does not apply, ``direct`` runs."""
 
-MATH_MODES = ("default", "fast")
+MATH_MODES = ("default", "fast", "bf16")
+"""How exact convolutions and affine layers must be; `fastconv.set_math_mode` says what each means."""
 
 LEAST_PAIRS = 256
 """Channels in times channels out, below which transforms cost more than they save."""
@@ -117,7 +121,7 @@ def named_forward() -> str:
 
 def forward_algorithms(g: WindowGeometry, math_mode: str) -> tuple[Algorithm, ...]:
     """The algorithms that may compute a convolution of this shape forward, in this math mode."""
-    if not _has_winograd(g):
+    if not _has_winograd(g) or math_mode == "bf16":
         return ("direct",)
     return ("direct", "winograd2", "winograd2x4", *(("winograd4",) if math_mode == "fast" else ()))
 
@@ -134,9 +138,9 @@ def choose(
         Output channels.
     pooled : bool
         Whether ReLU and 2x2 max pooling follow in the same run.
-    math_mode : {"default", "fast"}
+    math_mode : {"default", "fast", "bf16"}
     forced : {"auto", "direct", "winograd2", "winograd2x4", "winograd4"}
-        Use this one wherever it applies.
+        Use this one wherever it applies; in the math mode ``bf16`` it never does.
     """
     named = named_forward()
     by_rule = _by_rule(g, filters, pooled, math_mode, forced, named == CONSTANT)
@@ -149,6 +153,8 @@ def choose(
 def _by_rule(
     g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str, constant: bool
 ) -> ConvAlgorithms:
+    if math_mode == "bf16":
+        return ConvAlgorithms("direct", "direct", "direct")
     forward = _winograd(g, g.c, filters, g.oh, g.ow, math_mode, forced, constant)
     input_gradient = _winograd(g, filters, g.c, g.h, g.w, math_mode, forced)
     weight_gradient = _weight_gradient(g, pooled, math_mode, forced)

@@ -27,6 +27,11 @@ Contract
   (`fastconv.backends.algorithms`). With ``threads == 1`` a backend enters no thread
   pool at all, so it is safe in a forked child. Several Python threads may call one
   backend at the same time.
+* In the math mode ``bf16``, what float32 convolutions (grouped ones too) and affine kernels multiply
+  is first rounded to bfloat16: `x` and `weight`, and in backward `dout` (after ReLU and pooling).
+  `fastconv.backends.numpy.operands` says how. Products are exact then, and sums are as exact
+  as in the other modes, so that backends differ by no more than there. Nothing else is rounded:
+  not the bias, nor `dbias`, nor what is stored. Calls in float64 are computed as in ``default``.
 * A NaN or an infinity in its window makes a convolution's output NaN or infinite. Neighbouring
   outputs may become so too: fast algorithms compute several outputs from one tile of pixels.
 * In the forward pass, an output whose window holds only zeros (0 or -0, in all channels of its
@@ -133,6 +138,12 @@ class Backend(Protocol):
 
     def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
         """Set these from the next call on; `.algorithms` lists the modes and algorithms."""
+
+    def refuses(self, math_mode: str) -> str:
+        """Why it cannot run in this mode here, and what to do about it; empty if it can.
+
+        A backend without this method refuses ``bf16``.
+        """
 
     def describe(self) -> dict[str, str]:
         """Facts for `fastconv.show_config`: versions, instruction set, threading layer."""

@@ -248,8 +248,9 @@ class RunConfig:
         computed_with="ranks",
         default=1,
     )
-    math: Literal["default", "fast"] | None = setting(
-        "fast: convolutions may round more, to about 1e-5 in float32 (default: default)",
+    math: Literal["default", "fast", "bf16"] | None = setting(
+        "fast: convolutions may round more, to about 1e-5 in float32; bf16: products of "
+        "bfloat16s, a few 1e-3 (default: default)",
         new=lambda before: process.get_math_mode(),
         computed_with="--math",
     )
@@ -292,8 +293,8 @@ class RunConfig:
         """Where and how the run computes, for people."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         ranks = f"{self.ranks} ranks of " if self.ranks > 1 else ""
-        fast = ", math fast" * (self.math == "fast")
-        return f"{self.backend}, {self.dtype}, {ranks}{threads}{fast}"
+        math = "" if self.math in (None, "default") else f", math {self.math}"
+        return f"{self.backend}, {self.dtype}, {ranks}{threads}{math}"
 
     def __post_init__(self) -> None:
         if self.image_facts is not None and self.image_facts.fingerprint is None:

@@ -14,6 +14,7 @@ kernels took.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ THREADS = (1, 2, 3)
 
 IN_PROGRAMS = ((np.dtype(np.float64), 1), (np.dtype(np.float32), 3))
 """Dtypes and numbers of threads with which programs are compared: all pairs would take long."""
+
+PRODUCTS = ("conv2d", "affine")
+"""What the kernels are called that the math mode ``bf16`` changes."""
 
 FORWARD = ("conv2d_forward", "conv2d_grouped_forward", "conv2d_block_forward")
 """Convolutions whose outputs are exact where a window holds only zeros."""
@@ -80,6 +84,7 @@ class Report:
 def check_backend(name: str) -> Report:
     """Compare every kernel of a backend with the reference, the way the contract is written.
 
+    In the math mode that is set; if the backend runs in ``bf16``, products in that mode as well.
     Both dtypes; several numbers of threads; inputs read-only and guarded; outputs filled
     with garbage first; windows, strides, padding and channel counts of every awkward kind;
     ties, NaN and infinities; windows of zeros, which give their bias exactly; empty batches;
@@ -118,30 +123,36 @@ def check_backend(name: str) -> Report:
     providers = getattr(backend, "providers", {})
     completed = tuple(kernel for kernel in KERNELS if providers.get(kernel) != backend.name)
     report = Report(backend.name, completed=completed)
-    for dtype, tolerance in TOLERANCE.items():
+    modes = dict.fromkeys((config.get_math_mode(), "bf16"))
+    for dtype, mode in itertools.product(TOLERANCE, modes):
+        asked = mode == config.get_math_mode()
+        if not asked and (dtype.itemsize > 4 or backend.refuses(mode)):
+            continue  # float64 is computed as ever in bf16
+        reference.configure(threads=1, math_mode=mode, algorithm="auto")
         calls = [
             _Call(
                 kernel,
                 inputs,
-                0.0 if exact else tolerance,
+                0.0 if exact else TOLERANCE[dtype],
                 _expected(reference, kernel, inputs),
                 _windows_of_zeros(reference, kernel, inputs),
             )
             for kernel, inputs, exact in cases(reference, dtype)
+            if asked or kernel.startswith(PRODUCTS)
         ]
         for threads in THREADS:
-            with _threads(backend, threads):
+            with _settings(backend, threads, mode):
                 for call in calls:
                     got, again = call.run(backend), call.run(backend)
-                    report.note(call, call.compare(got, f"{threads} threads"))
+                    how = f"{threads} threads, math mode {mode}"
+                    report.note(call, call.compare(got, how))
                     for name in got:
                         same = np.asarray(got[name]).tobytes() == np.asarray(again[name]).tobytes()
-                        require(same, f"{call}, {threads} threads: {name} differs when repeated")
+                        require(same, f"{call}, {how}: {name} differs when repeated")
                 if (dtype, threads) in IN_PROGRAMS:
                     inputs = [(call.kernel, call.inputs) for call in calls]
-                    how = f"{threads} threads"
                     report.in_programs += check_programs(backend, inputs, dtype, how)
-        with _threads(backend, 2), ThreadPoolExecutor(4) as pool:
+        with _settings(backend, 2, mode), ThreadPoolExecutor(4) as pool:
             for call, got in zip(calls, pool.map(lambda c: c.run(backend), calls), strict=True):
                 report.note(call, call.compare(got, "called from 4 Python threads at once"))
     return report
@@ -250,21 +261,28 @@ def _windows_of_zeros(
 
 
 def _expected(reference: NumpyBackend, kernel: str, inputs: Arguments) -> dict[str, Any]:
-    """The reference's answer in float64, whatever the dtype of the inputs."""
+    """The reference's answer in float64, whatever the dtype of the inputs.
+
+    Operands are rounded as the math mode says for that dtype.
+    """
+    single = any(is_array(value) and value.dtype == np.float32 for value in inputs.values())
+    reference.rounded = np.float64 if single else np.float32
     wide = {
         name: value.astype(np.float64) if is_array(value) and value.dtype.kind == "f" else value
         for name, value in inputs.items()
     }
-    return call_kernel(reference, kernel, **wide)
+    expected = call_kernel(reference, kernel, **wide)
+    reference.rounded = np.float32
+    return expected
 
 
 @contextmanager
-def _threads(backend: Backend, number: int) -> Iterator[None]:
-    """Run the backend on this many threads, then on as many as the process has chosen."""
+def _settings(backend: Backend, threads: int, math_mode: str) -> Iterator[None]:
+    """Run the backend on so many threads in this mode, then as the process has chosen."""
     chosen = selection.settings()
-    if number > 1:
+    if threads > 1:
         config.note_parallel_work()
-    backend.configure(**chosen | {"threads": number})
+    backend.configure(**chosen | {"threads": threads, "math_mode": math_mode})
     try:
         yield
     finally:

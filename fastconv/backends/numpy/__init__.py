@@ -63,7 +63,12 @@ class NumpyBackend(
         self.short: Short = NumpyShort()
 
     def configure(self, *, threads: int, math_mode: str, algorithm: str) -> None:
-        """Nothing to do: NumPy's own BLAS decides how many threads multiply matrices."""
+        """NumPy's own BLAS decides how many threads multiply matrices."""
+        self._math_mode = math_mode
+
+    def refuses(self, math_mode: str) -> str:
+        """It runs in all modes."""
+        return ""
 
     def describe(self) -> dict[str, str]:
         return {"numpy": np.__version__, "threads": "decided by NumPy's BLAS"}

@@ -10,6 +10,7 @@ import numpy as np
 from ...geometry import WindowGeometry
 from ..table import Array, Bytes
 from .columns import fold, unfold
+from .operands import Operands
 from .pool import PoolKernels
 
 __all__ = ["ConvKernels"]
@@ -36,13 +37,14 @@ def halves(images: Array) -> WindowGeometry:
     return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
 
 
-class ConvKernels(PoolKernels):
+class ConvKernels(PoolKernels, Operands):
     """Convolution, and convolution fused with what follows it; see `table.Backend`."""
 
     def conv2d_forward(
         self, x: Array, weight: Array, bias: Array, geometry: WindowGeometry, out: Array
     ) -> None:
         g = geometry
+        x, weight = self._operand(x), self._operand(weight)
         filters = weight.reshape(len(weight), -1).T
         for block in image_blocks(g, x.itemsize):
             columns = unfold(x[block], g)
@@ -61,12 +63,13 @@ class ConvKernels(PoolKernels):
         dbias: Array | None,
     ) -> None:
         g = geometry
+        x, weight, factor = self._operand(x), self._operand(weight), self._operand(dout)
         filters = weight.reshape(len(weight), -1)
         dfilters = np.zeros(filters.shape, x.dtype)
         for block in image_blocks(g, x.itemsize):
             columns = unfold(x[block], g)
             images, oh, ow = columns.shape[:3]
-            gradient = dout[block].transpose(0, 2, 3, 1).reshape(images * oh * ow, -1)
+            gradient = factor[block].transpose(0, 2, 3, 1).reshape(images * oh * ow, -1)
             if dweight is not None:
                 dfilters += gradient.T @ columns.reshape(images * oh * ow, -1)
             if dx is not None:
