@@ -34,11 +34,14 @@ class Short:
         How many operations it has done.
     threads : int
         For optimizer steps on many numbers; all else runs on the caller's thread.
+    affine : bool
+        Whether it does affine layers in float32; not in the math mode ``bf16``.
     """
 
     def __init__(self) -> None:
         self.calls = 0
         self.threads = 1
+        self.affine = True
 
     def affine_forward(self, x: Any, weight: Any, bias: Any) -> Any:
         """(x (N, ...), flattened, @ weight (D, M) + bias (M,), and x in the weight's dtype)."""

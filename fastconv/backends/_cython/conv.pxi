@@ -21,17 +21,22 @@ cdef enum:
 
 cdef struct Conv:
     ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
+    int pairs  # what multiplies pairs of bfloat16s, or NO_PAIRS
 
 
 cdef Conv conv_of(
     const real[:, :, :, ::1] x, const real[:, :, :, ::1] weight, ptrdiff_t oh, ptrdiff_t ow,
-    ptrdiff_t stride, ptrdiff_t pad,
+    ptrdiff_t stride, ptrdiff_t pad, int pairs,
 ) noexcept nogil:
     """The numbers of x (N, H, W, C), weight (FN, C, FH, FW) and oh x ow windows."""
     cdef Conv g
     g.n, g.h, g.w, g.c = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     g.fn, g.fh, g.fw = weight.shape[0], weight.shape[2], weight.shape[3]
     g.oh, g.ow, g.stride, g.pad = oh, ow, stride, pad
+    g.pairs = NO_PAIRS
+    if real is float:
+        if HAS_PAIRS:
+            g.pairs = pairs
     return g
 
 
@@ -71,6 +76,8 @@ cdef struct Packing:
     ptrdiff_t[4] strides
     ptrdiff_t columns
     void* packed
+    int pairs
+    Room staging  # where a block is before it is rounded
 
 
 cdef void pack_blocks(
@@ -78,24 +85,35 @@ cdef void pack_blocks(
 ) noexcept nogil:
     """All blocks, one after the other; see `pack_block`."""
     cdef ptrdiff_t width = 2 * lanes(type_of)
-    cdef ptrdiff_t volume = p.shape[0] * p.shape[1] * p.shape[2]
+    cdef ptrdiff_t volume = p.shape[0] * p.shape[1] * depth_of(p.pairs, p.shape[2])
     cdef ptrdiff_t blocks = ceil_div(p.columns, width)
     cdef ptrdiff_t b
+    cdef real* to
+    cdef real* block
     for b in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
+        to = block = <real*> p.packed + b * width * volume
+        if p.pairs != NO_PAIRS:
+            block = <real*> room_of(&p.staging, t)
         pack_block[real](
             <const real*> p.weight + b * width * p.strides[3], p.shape, p.strides,
-            p.columns - b * width, <real*> p.packed + b * width * volume,
+            p.columns - b * width, block,
         )
+        if real is float:
+            if p.pairs != NO_PAIRS:
+                pair_block(
+                    block, p.shape[0] * p.shape[1], p.shape[2],
+                    block_width(p.columns - b * width, lanes(type_of)), to,
+                )
 
 
 cdef void pack_weight(
     const real* weight, const ptrdiff_t* shape, const ptrdiff_t* strides, ptrdiff_t columns,
-    real* packed, int team,
+    real* packed, int team, int pairs, Room staging,
 ) noexcept nogil:
     """All of a weight, by `pack_blocks`."""
     cdef Packing p
     cdef int i
-    p.weight, p.columns, p.packed = weight, columns, packed
+    p.weight, p.columns, p.packed, p.pairs, p.staging = weight, columns, packed, pairs, staging
     for i in range(3):
         p.shape[i] = shape[i]
     for i in range(4):
@@ -107,12 +125,12 @@ cdef void correlate(
     ptrdiff_t filter_rows, ptrdiff_t taps, ptrdiff_t depth, ptrdiff_t stride,
     const real* image, ptrdiff_t image_row, const real* packed, const real* bias,
     ptrdiff_t rows, ptrdiff_t pixels, real* out, ptrdiff_t out_row, ptrdiff_t out_pixel,
-    ptrdiff_t columns, bint relu, const real* residual,
+    ptrdiff_t columns, bint relu, const real* residual, int pairs,
 ) noexcept nogil:
     """rows x pixels outputs of `columns` channels from an image that covers all their windows.
 
-    `bias` is padded to whole vectors, or NULL for zeros. Steps are in elements. `residual` has
-    the layout of out, or is NULL.
+    `bias` is padded to whole vectors, or NULL for zeros. Steps are in elements; image and packed
+    may have pairs as such (pairs.pxi). `residual` has the layout of out, or is NULL.
     """
     cdef Product p = product_of(filter_rows, taps * depth)
     cdef ptrdiff_t volume = filter_rows * taps * depth
@@ -124,6 +142,14 @@ cdef void correlate(
         and image_row == pixels * depth and out_row == pixels * out_pixel
     ):
         pixels, rows = rows * pixels, 1  # for 1x1 filters all rows are one
+    if real is float:
+        if pairs != NO_PAIRS:
+            correlate_pairs(
+                pairs, filter_rows, taps * depth, stride * depth, image, image_row,
+                stride * image_row, packed, bias, rows, pixels, out, out_row, out_pixel, columns,
+                relu, residual,
+            )
+            return
     p.part = part_of(p.rows, p.run, LONGEST_SUM)
     p.x_y, p.x_i, p.x_r = image_row, 1, stride * depth
     p.out_r, p.relu, p.residual, p.origin = out_pixel, relu, residual, out
@@ -143,18 +169,22 @@ cdef void forward_rows(
     const real* residual, real* out, real* scratch,
 ) noexcept nogil:
     """Output rows [top, top + height) of one image, `width` pixels and `columns` channels of each."""
-    cdef ptrdiff_t row = g.w * g.c
+    cdef ptrdiff_t depth = depth_of(g.pairs, g.c)
+    cdef ptrdiff_t row = g.w * g.c, rows = (height - 1) * g.stride + g.fh
     cdef const real* window = <const real*> x.dout + (image * g.h + top * g.stride) * row
-    if g.pad > 0:
-        row = ((width - 1) * g.stride + g.fw) * g.c
+    if g.pad > 0 or g.pairs != NO_PAIRS:
+        row = ((width - 1) * g.stride + g.fw) * depth
         gated_window[real](
-            x, image, top * g.stride - g.pad, -g.pad,
-            (height - 1) * g.stride + g.fh, row // g.c, scratch, g.c,
+            x, image, top * g.stride - g.pad, -g.pad, rows, row // depth, scratch,
+            room_for(g.pairs, g.c),
         )
         window = scratch
+        if real is float:
+            if g.pairs != NO_PAIRS:
+                round_pairs(scratch, rows * row, scratch)
     correlate[real](
-        g.fh, g.fw, g.c, g.stride, window, row, packed, bias,
-        height, width, out, width * g.fn, g.fn, columns, relu, residual,
+        g.fh, g.fw, depth, g.stride, window, row, packed, bias,
+        height, width, out, width * g.fn, g.fn, columns, relu, residual, g.pairs,
     )
 
 
@@ -174,7 +204,8 @@ cdef void forward_band(
             fetch(residual, height * g.ow * g.fn)  # in order, which suits memory
     if o.kind != POOL_GATE:
         forward_rows[real](
-            g, x, image, top, height, g.ow, packed + first * g.fh * g.fw * g.c, bias + first,
+            g, x, image, top, height, g.ow,
+            packed + first * g.fh * g.fw * depth_of(g.pairs, g.c), bias + first,
             last - first, o.kind == RELU_GATE, residual, <real*> o.out + at + first, scratch,
         )
         return
@@ -236,6 +267,7 @@ cdef void direct_forward_part(
             <real*> room_of(&w.unpooled, t),
         )
         unit = next_unit(crew, t)
+    end_pairs(w.g.pairs)
 
 
 cdef void direct_forward(
@@ -249,9 +281,10 @@ cdef void direct_forward(
     """
     cdef ptrdiff_t columns = padded(g.fn, lanes(weight))
     cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, per output row
-    cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * g.c * sizeof(real)
+    cdef ptrdiff_t pixel = room_for(g.pairs, g.c) * <ptrdiff_t> sizeof(real)
+    cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * pixel
     cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
-    cdef ptrdiff_t volume = g.fh * g.fw * g.c
+    cdef ptrdiff_t volume = g.fh * g.fw * depth_of(g.pairs, g.c)
     cdef ptrdiff_t row_bytes = rows * padded_row * g.stride
     cdef ptrdiff_t weight_bytes = columns * volume * sizeof(real)
     cdef bint wide = o.kind != POOL_GATE and weight_bytes > row_bytes * o.ph
@@ -273,20 +306,26 @@ cdef void direct_forward(
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
     cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real), 1, True)
     cdef Scratch windows = Scratch(
-        0 if g.pad == 0 else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
+        0 if g.pad == 0 and g.pairs == NO_PAIRS else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
     )
+    cdef Scratch staging = Scratch(
+        0 if g.pairs == NO_PAIRS else 2 * g.fh * g.fw * g.c * VECTOR_BYTES, team
+    )
+    cdef Room blocks_room = staging.room()
     cdef Scratch outputs = Scratch(0 if rows == 1 else rows * bands.height * out_row, team)
     cdef real* packed = <real*> packing.start
     cdef real* padded_bias = packed + columns * volume
     cdef ptrdiff_t[3] shape = [g.fh, g.fw, g.c]
-    cdef ptrdiff_t[4] strides = [g.fw, 1, g.fh * g.fw, volume]
+    cdef ptrdiff_t[4] strides = [g.fw, 1, g.fh * g.fw, g.fh * g.fw * g.c]
     cdef DirectForward w
     w.g, w.x, w.o, w.bands, w.parts = g[0], x[0], o[0], bands, parts
     w.packed, w.bias = packed, padded_bias
     w.windows, w.unpooled = windows.room(), outputs.room()
     took[real](FORWARD, DIRECT, weight, team)
     with nogil:
-        pack_weight[real](weight, shape, strides, g.fn, packed, team)
+        pack_weight[real](
+            weight, shape, strides, g.fn, packed, team, g.pairs, blocks_room
+        )
         pad_bias[real](bias, g.fn, columns, padded_bias)
         run_parts(<Part> direct_forward_part[real], &w, team, units)
 
@@ -314,10 +353,11 @@ def conv2d_forward(
     ptrdiff_t stride,
     ptrdiff_t pad,
     int algorithm,
+    int pairs,
     int threads,
 ):
     """out (N, OH, OW, FN) from x (N, H, W, C), weight (FN, C, FH, FW), bias (FN,)."""
-    cdef Conv g = conv_of[real](x, weight, out.shape[1], out.shape[2], stride, pad)
+    cdef Conv g = conv_of[real](x, weight, out.shape[1], out.shape[2], stride, pad, pairs)
     cdef Outgoing o = outgoing(NO_GATE, g.n, g.oh, g.ow, g.fn, &out[0, 0, 0, 0], NULL)
     forward[real](
         &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
@@ -338,10 +378,11 @@ def conv2d_block_forward(
     ptrdiff_t stride,
     ptrdiff_t pad,
     int algorithm,
+    int pairs,
     int threads,
 ):
     """`conv2d_forward` + residual, then ReLU, then 2x2 max pooling; both arrays may be None."""
-    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad)
+    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad, pairs)
     cdef int kind = POOL_GATE if pool else RELU_GATE if rectified else NO_GATE
     cdef Outgoing o = outgoing(kind, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL)
     if winner is not None:

@@ -25,12 +25,18 @@ cdef void input_gradient_band(
     cdef ptrdiff_t source_x = g.pad // s - most_x + 1
     cdef ptrdiff_t rows = (top + height - 1 + g.pad) // s + 1 - source_y
     cdef ptrdiff_t cols = (g.w - 1 + g.pad) // s + 1 - source_x
+    cdef ptrdiff_t depth = depth_of(g.pairs, g.fn)
     cdef ptrdiff_t a, b, taps_y, taps_x, y, x, end_y, end_x
     cdef const real* window = scratch
-    if d.kind == NO_GATE and source_x == 0 and cols == g.ow and 0 <= source_y <= g.oh - rows:
+    if g.pairs == NO_PAIRS and d.kind == NO_GATE and source_x == 0 and cols == g.ow and 0 <= source_y <= g.oh - rows:
         window = <const real*> d.dout + (image * g.oh + source_y) * g.ow * g.fn
     else:
-        gated_window[real](d, image, source_y, source_x, rows, cols, scratch, g.fn)
+        gated_window[real](
+            d, image, source_y, source_x, rows, cols, scratch, room_for(g.pairs, g.fn)
+        )
+        if real is float:
+            if g.pairs != NO_PAIRS:
+                round_pairs(scratch, rows * cols * depth, scratch)
     for a in range(s):
         taps_y = ceil_div(g.fh - a, s)
         y = ceil_div(top + g.pad - a, s)
@@ -40,16 +46,18 @@ cdef void input_gradient_band(
             x = ceil_div(g.pad - b, s)
             end_x = ceil_div(g.w + g.pad - b, s)
             correlate[real](
-                taps_y, taps_x, g.fn, 1,
-                window + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * g.fn,
-                cols * g.fn, packed, NULL, end_y - y, end_x - x,
+                taps_y, taps_x, depth, 1,
+                window + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * depth,
+                cols * depth, packed, NULL, end_y - y, end_x - x,
                 dx + ((s * y + a - g.pad) * g.w + s * x + b - g.pad) * g.c,
-                s * g.w * g.c, s * g.c, g.c, False, NULL,
+                s * g.w * g.c, s * g.c, g.c, False, NULL, g.pairs,
             )
-            packed += taps_y * taps_x * g.fn * padded(g.c, lanes(packed))
+            packed += taps_y * taps_x * depth * padded(g.c, lanes(packed))
 
 
-cdef void pack_phases(const Conv* g, const real* weight, real* packed, int team) noexcept nogil:
+cdef void pack_phases(
+    const Conv* g, const real* weight, real* packed, int team, Room staging
+) noexcept nogil:
     """The flipped filters of every phase, in the order of `input_gradient_band`."""
     cdef ptrdiff_t s = g.stride
     cdef ptrdiff_t[3] shape
@@ -64,9 +72,9 @@ cdef void pack_phases(const Conv* g, const real* weight, real* packed, int team)
             shape[1] = ceil_div(g.fw - b, s)
             pack_weight[real](
                 weight + (a + s * (shape[0] - 1)) * g.fw + b + s * (shape[1] - 1),
-                shape, strides, g.c, packed, team,
+                shape, strides, g.c, packed, team, g.pairs, staging,
             )
-            packed += shape[0] * shape[1] * g.fn * padded(g.c, lanes(weight))
+            packed += shape[0] * shape[1] * depth_of(g.pairs, g.fn) * padded(g.c, lanes(weight))
 
 
 cdef struct DirectInputGradient:
@@ -91,6 +99,7 @@ cdef void direct_input_gradient_part(
             <real*> w.dx + image * w.g.h * w.g.w * w.g.c, <real*> room_of(&w.windows, t),
         )
         unit = next_unit(crew, t)
+    end_pairs(w.g.pairs)
 
 
 cdef void direct_input_gradient(
@@ -99,21 +108,25 @@ cdef void direct_input_gradient(
     """dx (N, H, W, C) from the incoming gradient."""
     cdef ptrdiff_t columns = padded(g.c, lanes(dx))
     cdef ptrdiff_t cols = ceil_div(g.w + g.fw, g.stride) + 1
-    cdef ptrdiff_t row_bytes = cols * g.fn * sizeof(real)
+    cdef ptrdiff_t row_bytes = cols * room_for(g.pairs, g.fn) * sizeof(real)
     cdef Bands bands = cut_bands(
         g.n, g.h, ceil_div(row_bytes, g.stride), BAND_BYTES, threads
     )
     cdef ptrdiff_t units = g.n * bands.count
-    cdef ptrdiff_t volume = g.fh * g.fw * g.fn
+    cdef ptrdiff_t volume = g.fh * g.fw * depth_of(g.pairs, g.fn)
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(dx))
     cdef Scratch packing = Scratch(columns * volume * sizeof(real), 1, True)
     cdef Scratch windows = Scratch((ceil_div(bands.height + g.fh, g.stride) + 1) * row_bytes, team)
+    cdef Scratch staging = Scratch(
+        0 if g.pairs == NO_PAIRS else 2 * g.fh * g.fw * g.fn * VECTOR_BYTES, team
+    )
+    cdef Room blocks_room = staging.room()
     cdef DirectInputGradient w
     w.g, w.d, w.bands, w.packed, w.dx = g[0], d[0], bands, packing.start, dx
     w.windows = windows.room()
     took[real](INPUT_GRADIENT, DIRECT, weight, team)
     with nogil:
-        pack_phases[real](g, weight, <real*> packing.start, team)
+        pack_phases[real](g, weight, <real*> packing.start, team, blocks_room)
         run_parts(<Part> direct_input_gradient_part[real], &w, team, units)
 
 
@@ -125,7 +138,7 @@ cdef void input_gradient(
     cdef ptrdiff_t[4] strides = [-3, -1, 9 * g.c, 9]
     if g.n == 0:
         return
-    if algorithm == DIRECT and 2 * g.c <= lanes(dx):
+    if algorithm == DIRECT and g.pairs == NO_PAIRS and 2 * g.c <= lanes(dx):
         few_channels_gradient[real](g, d, weight, dx, threads)
     elif algorithm == DIRECT:
         direct_input_gradient[real](g, d, weight, dx, threads)

@@ -214,6 +214,34 @@ cdef void sum_band(
                 )
 
 
+cdef void sum_paired_band(
+    const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t band,
+    float* sums, float* scratch, float* dout_scratch,
+) noexcept nogil:
+    """`sum_band` of pairs of pixels; see pairs.pxi."""
+    cdef ptrdiff_t image = band // s.bands.count
+    cdef ptrdiff_t top = band % s.bands.count * s.bands.height
+    cdef ptrdiff_t height = min(s.bands.height, g.oh - top)
+    cdef PairSums p = pair_sums_of(g.fh, g.fw, g.stride, g.ow, height, x.c, d.c)
+    cdef ptrdiff_t pixels = p.rows * g.stride * p.row
+    cdef ptrdiff_t used = height * p.dout_row
+    gated_window[float](
+        x, image, top * g.stride - g.pad, -g.pad, p.rows, g.stride * p.row, scratch, p.channels
+    )
+    turn_band(&p, g.stride, scratch, p.channels, scratch + pixels * p.channels)
+    gated_window[float](d, image, top, 0, height, p.dout_row, dout_scratch, p.filters)
+    add_column_sums[float](dout_scratch, used, p.filters, sums + g.fh * s.run * s.filters)
+    memset(
+        dout_scratch + used * p.filters, 0,
+        (gradients_of(&p) - used) * p.filters * sizeof(float),
+    )
+    pair_block(dout_scratch, 1, gradients_of(&p), p.filters, dout_scratch)
+    multiply_band(
+        g.pairs, &p, g.fh, g.fw, g.stride, scratch + pixels * p.channels, dout_scratch, x.c,
+        p.filters, sums, s.filters,
+    )
+
+
 cdef void sum_block(
     const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t block,
     ptrdiff_t begin, ptrdiff_t end, real* sums, real* scratch, real* dout_scratch,
@@ -226,6 +254,10 @@ cdef void sum_block(
     cdef ptrdiff_t band
     memset(sums, 0, s.volume * sizeof(real))
     for band in range(begin, end):
+        if real is float:
+            if g.pairs != NO_PAIRS:
+                sum_paired_band(g, s, &some_x, &some_d, band, sums, scratch, dout_scratch)
+                continue
         sum_band[real](
             g, s, &some_x, &some_d, band, band + 1 < end, sums, scratch, dout_scratch
         )
@@ -307,6 +339,7 @@ cdef void direct_weight_gradient_part(
             <real*> room_of(&w.sums, <int> (block * w.s.parts + part)),
             <real*> room_of(&w.windows, t), <real*> room_of(&w.gradients, t),
         )
+    end_pairs(w.g.pairs)
 
 
 cdef void add_sums_part(
@@ -331,11 +364,16 @@ cdef void direct_weight_gradient(
     cdef ptrdiff_t units = s.blocks_c * s.blocks_f * s.parts
     cdef ptrdiff_t work = g.n * g.oh * g.ow * g.fh * g.fw * g.c * ceil_div(g.fn, lanes(x))
     cdef int team = team_size(threads, units, work)
+    cdef ptrdiff_t of_windows = ((s.bands.height - 1) * s.stride + g.fh) * s.pixels * s.pixel
+    cdef ptrdiff_t of_gradients = s.bands.height * g.ow * s.dout_pixel
+    cdef PairSums p
+    if g.pairs != NO_PAIRS:
+        p = pair_sums_of(g.fh, g.fw, g.stride, g.ow, s.bands.height, s.channels, s.filters)
+        of_windows = (p.rows * g.stride * p.row + ceil_div(p.plane, 2)) * p.channels
+        of_gradients = gradients_of(&p) * p.filters
     cdef Scratch totals = Scratch(s.volume * sizeof(real), units)
-    cdef Scratch windows = Scratch(
-        ((s.bands.height - 1) * s.stride + g.fh) * s.pixels * s.pixel * sizeof(real), team
-    )
-    cdef Scratch gradients = Scratch(s.bands.height * g.ow * s.dout_pixel * sizeof(real), team)
+    cdef Scratch windows = Scratch(of_windows * sizeof(real), team)
+    cdef Scratch gradients = Scratch(of_gradients * sizeof(real), team)
     cdef Scratch squares = Scratch(lanes(x) * VECTOR_BYTES, team)
     cdef DirectWeightGradient w
     w.g, w.d, w.s, w.dweight, w.dbias = g[0], d[0], s, dweight, dbias

@@ -6,6 +6,11 @@ Built without any -m flag, since it must run before the kernels of a wider set a
 cdef extern from *:
     """
     #if defined(__GNUC__) && defined(__x86_64__)
+    #include <cpuid.h>
+    #if defined(__linux__)
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    #endif
     static int runs_avx2(void) {
         __builtin_cpu_init();
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -16,13 +21,36 @@ cdef extern from *:
             && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
             && runs_avx2();
     }
+    /* Registers of leaf 7: whether the CPU multiplies bfloat16s. */
+    static int has_bit(int subleaf, int edx, int bit) {
+        unsigned a, b, c, d;
+        if (!__get_cpuid_count(7, subleaf, &a, &b, &c, &d)) return 0;
+        return (edx ? d : a) >> bit & 1;
+    }
+    static int runs_bfloat16(void) {
+        return runs_avx512() && has_bit(1, 0, 5);
+    }
+    /* A process asks Linux for the tiles' memory before it uses them; threads and forks inherit it. */
+    static int runs_tiles(void) {
+    #if defined(__linux__)
+        enum { REQUEST = 0x1023, TILE_DATA = 18, AMX_BF16 = 22, AMX_TILE = 24 };
+        return runs_bfloat16() && has_bit(0, 1, AMX_BF16) && has_bit(0, 1, AMX_TILE)
+            && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+    #else
+        return 0;
+    #endif
+    }
     #else
     static int runs_avx2(void) { return 0; }
     static int runs_avx512(void) { return 0; }
+    static int runs_bfloat16(void) { return 0; }
+    static int runs_tiles(void) { return 0; }
     #endif
     """
     bint runs_avx2()
     bint runs_avx512()
+    bint runs_bfloat16()
+    bint runs_tiles()
 
 
 def supported():
@@ -30,3 +58,8 @@ def supported():
     widest = ["avx512"] if runs_avx512() else []
     wide = ["avx2"] if runs_avx2() else []
     return (*widest, *wide, "baseline")
+
+
+def multiplies_bfloat16():
+    """By what this CPU multiplies bfloat16s: 2, tiles; 1, vectors; 0, nothing. See pairs.h."""
+    return 2 if runs_tiles() else 1 if runs_bfloat16() else 0

@@ -342,10 +342,18 @@ def affine_forward(
     const real[:, ::1] weight,
     const real[::1] bias,
     real[:, ::1] out,
+    int pairs,
     int threads,
 ):
     """out (N, M) = x (N, D) @ weight (D, M) + bias (M,)."""
     cdef ptrdiff_t columns = weight.shape[1]
+    if real is float:
+        if HAS_PAIRS and pairs != NO_PAIRS:
+            multiply_by_pairs(
+                pairs, &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, 1, columns,
+                &bias[0], &out[0, 0], threads,
+            )
+            return
     if x.shape[0] <= ROWS_2:
         forward_few(
             &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, &bias[0], &out[0, 0], threads
@@ -364,10 +372,23 @@ def affine_backward(
     real[:, ::1] dx,
     real[:, ::1] dweight,
     real[::1] dbias,
+    int pairs,
     int threads,
 ):
     """dx = dout @ weight.T (or None: not needed), dweight = x.T @ dout, dbias = sum of dout."""
     cdef ptrdiff_t columns = weight.shape[1]
+    if real is float:
+        if HAS_PAIRS and pairs != NO_PAIRS:
+            if dx is not None:
+                multiply_by_pairs(
+                    pairs, &dout[0, 0], x.shape[0], columns, &weight[0, 0], 1, columns, x.shape[1],
+                    NULL, &dx[0, 0], threads,
+                )
+            affine_pair_sums(
+                pairs, &dout[0, 0], &x[0, 0], x.shape[0], x.shape[1], columns, &dweight[0, 0],
+                &dbias[0], threads,
+            )
+            return
     if dx is not None and x.shape[0] <= 2 * lanes(&x[0, 0]):
         input_gradient_few(
             &dout[0, 0], x.shape[0], columns, &weight[0, 0], x.shape[1], &dx[0, 0], threads

@@ -7,6 +7,7 @@ include "tile.pxi"
 include "work.pxi"
 include "ways.pxi"
 include "product.pxi"
+include "pairs.pxi"
 include "gate.pxi"
 include "winograd_transform.pxi"
 include "winograd.pxi"
@@ -37,4 +38,6 @@ include "program.pxi"
 
 def build_facts():
     """What compiled this: the compiler, and bytes of a vector."""
-    return {"compiler": COMPILER.decode(), "vector_bytes": VECTOR_BYTES}
+    return {
+        "compiler": COMPILER.decode(), "vector_bytes": VECTOR_BYTES, "bfloat16": bool(HAS_PAIRS)
+    }

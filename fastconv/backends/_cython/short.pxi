@@ -289,15 +289,18 @@ cdef class Short:
 
     cdef public long long calls
     cdef public int threads
+    cdef public bint affine
 
     def __init__(self):
-        self.calls, self.threads = 0, 1
+        self.calls, self.threads, self.affine = 0, 1, True
 
     def affine_forward(self, x, weight, bias):
         """(x (N, ...), flattened, @ weight (D, M) + bias (M,), and x in the weight's dtype)."""
         cdef int kind = type_of(weight, 2), given = type_of(x, 0)
         cdef ptrdiff_t samples, features, columns
         if kind < 0 or given < 0 or cnp.PyArray_NDIM(x) < 2:
+            return None
+        if kind == cnp.NPY_FLOAT and not self.affine:
             return None
         if given != kind and kind != cnp.NPY_DOUBLE:
             return None
@@ -322,6 +325,8 @@ cdef class Short:
         cdef int kind = type_of(weight, 2)
         cdef ptrdiff_t samples, features, columns
         if kind < 0 or type_of(x, 2) != kind or type_of(dout, 2) != kind:
+            return None
+        if kind == cnp.NPY_FLOAT and not self.affine:
             return None
         samples = cnp.PyArray_DIM(x, 0)
         features, columns = cnp.PyArray_DIM(weight, 0), cnp.PyArray_DIM(weight, 1)

@@ -85,7 +85,9 @@ def create(max_isa: str | None = None) -> CythonBackend:
             failure = error
             passed.append(f"no build for {isa} ({error})")
             continue
-        return CythonBackend(kernels, isa, "; ".join(passed) or "the widest there is")
+        why = "; ".join(passed) or "the widest there is"
+        multiplies = cpu.multiplies_bfloat16() if kernels.build_facts()["bfloat16"] else 0
+        return CythonBackend(kernels, isa, why, multiplies)
     raise BackendUnavailable(_missing(failure, elsewhere)) from failure
 
 
@@ -155,16 +157,19 @@ class CythonBackend(
         Its instruction set.
     why : str
         Why this one was chosen.
+    bfloat16 : int
+        What multiplies bfloat16s: 2, tiles of AMX; 1, vectors; 0, nothing.
     """
 
     name = "cython"
     layout: Layout = "channels_last"
 
-    def __init__(self, kernels: ModuleType, isa: str, why: str) -> None:
+    def __init__(self, kernels: ModuleType, isa: str, why: str, bfloat16: int) -> None:
         kernels.set_grain(work.GRAIN)
         self._kernels = kernels
         self._isa = isa
         self._why = why
+        self._bfloat16 = bfloat16
         self.short: Short = kernels.Short()
         self._threads = 1
         self._math_mode = "default"
@@ -174,6 +179,21 @@ class CythonBackend(
         self._threads = self.short.threads = threads
         self._math_mode = math_mode
         self._algorithm = algorithm
+        self.short.affine = self._pairs == 0
+
+    def refuses(self, math_mode: str) -> str:
+        """See `fastconv.backends.table.Backend`."""
+        if math_mode != "bf16" or self._bfloat16:
+            return ""
+        return f"cython: no math mode bf16: {self._lack()}. Remedy: another math mode"
+
+    def _lack(self) -> str:
+        """Why nothing multiplies bfloat16s."""
+        if self._isa != ISA_LEVELS[-1]:
+            return f"kernels for {self._isa} have no products of bfloat16s ({self._why})"
+        if not self._kernels.build_facts()["bfloat16"]:
+            return "the compiler that built the kernels has no products of bfloat16s"
+        return "the CPU lacks AVX512_BF16"
 
     def ways_taken(self) -> dict[Way, int]:
         """How often calls of this thread have taken each way; see `fastconv.backends.table`."""
@@ -194,6 +214,9 @@ class CythonBackend(
             "instruction set": f"{self._isa} ({bits}-bit vectors; {self._why})",
             "threading": "own threads, which spin briefly, then sleep",
             "threads": str(self._threads),
+            "bfloat16 products": (self._lack(), "vectors (AVX512_BF16)", "tiles (AMX_BF16)")[
+                self._bfloat16
+            ],
             "compiler": facts["compiler"],
             "compiled kernels": str(Path(self._kernels.__file__ or "").parent),
         }

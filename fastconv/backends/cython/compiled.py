@@ -11,10 +11,18 @@ __all__ = ["CompiledKernels", "by_pixel", "last"]
 
 
 class CompiledKernels:
-    """Kernels of one build, and how many threads they use."""
+    """Kernels of one build, how many threads they use, and how they multiply."""
 
     _kernels: ModuleType
     _threads: int
+    _math_mode: str
+    _bfloat16: int
+    """What multiplies bfloat16s here, as `_cython.cpu` numbers it; 0: nothing does."""
+
+    @property
+    def _pairs(self) -> int:
+        """What float32 products are made by: of pairs of bfloat16s, or 0."""
+        return self._bfloat16 if self._math_mode == "bf16" else 0
 
 
 @overload

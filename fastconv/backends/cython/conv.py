@@ -18,7 +18,6 @@ CODES: dict[Algorithm, int] = {name: code for code, name in enumerate(get_args(A
 class ConvKernels(CompiledKernels):
     """Convolution, and convolution fused with what follows it; see `table.Backend`."""
 
-    _math_mode: str
     _algorithm: str
 
     def conv2d_forward(
@@ -34,6 +33,7 @@ class ConvKernels(CompiledKernels):
             g.stride,
             g.pad,
             CODES[ways.forward],
+            self._pairs,
             self._threads,
         )
 
@@ -60,6 +60,7 @@ class ConvKernels(CompiledKernels):
             g.pad,
             CODES[ways.input_gradient],
             CODES[ways.weight_gradient],
+            self._pairs,
             self._threads,
         )
 
@@ -97,6 +98,7 @@ class ConvKernels(CompiledKernels):
             g.stride,
             g.pad,
             CODES[ways.forward],
+            self._pairs,
             self._threads,
         )
 
@@ -129,5 +131,6 @@ class ConvKernels(CompiledKernels):
             g.pad,
             CODES[ways.input_gradient],
             CODES[ways.weight_gradient],
+            self._pairs,
             self._threads,
         )

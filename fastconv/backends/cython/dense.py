@@ -12,7 +12,7 @@ class DenseKernels(CompiledKernels):
     """Fully connected layers; see `table.Backend`."""
 
     def affine_forward(self, x: Array, weight: Array, bias: Array, out: Array) -> None:
-        self._kernels.affine_forward(x, weight, bias, out, self._threads)
+        self._kernels.affine_forward(x, weight, bias, out, self._pairs, self._threads)
 
     def affine_backward(
         self,
@@ -23,4 +23,6 @@ class DenseKernels(CompiledKernels):
         dweight: Array,
         dbias: Array,
     ) -> None:
-        self._kernels.affine_backward(dout, x, weight, dx, dweight, dbias, self._threads)
+        self._kernels.affine_backward(
+            dout, x, weight, dx, dweight, dbias, self._pairs, self._threads
+        )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...geometry import WindowGeometry
 from ..shared.grouped import GroupedConvolution, up
 from ..shared.window_tables import Runs, Table, Tables
 from ..shared.work import worth
@@ -17,7 +18,49 @@ __all__ = ["GroupedKernels"]
 
 
 class GroupedKernels(Programs, GroupedConvolution):
-    """The four kernels that `GroupedConvolution` asks for."""
+    """The four kernels that `GroupedConvolution` asks for, on rounded operands where asked to.
+
+    Most groups are too narrow to gain by pairs: products of floats that are bfloat16s are the same.
+    """
+
+    def conv2d_grouped_forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        geometry: WindowGeometry,
+        groups: int,
+        out: Array,
+    ) -> None:
+        x, weight = self._operand(x), self._operand(weight)
+        super().conv2d_grouped_forward(x, weight, bias, geometry, groups, out)
+
+    def conv2d_grouped_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        geometry: WindowGeometry,
+        groups: int,
+        dx: Array | None,
+        dweight: Array,
+        dbias: Array,
+    ) -> None:
+        factor, x, weight = self._operand(dout), self._operand(x), self._operand(weight)
+        super().conv2d_grouped_backward(factor, x, weight, geometry, groups, dx, dweight, dbias)
+        if factor is not dout:
+            dbias[...] = dout.sum(axis=(0, 2, 3), dtype=np.float64)
+
+    def _operand(self, values: Array) -> Array:
+        """`values`, channels-last or contiguous, as they are multiplied."""
+        if not self._pairs or values.itemsize > 4:
+            return values
+        to = np.empty_like(values)
+        given, wanted = (
+            (a.reshape(-1) if a.flags.c_contiguous else last(a).reshape(-1)) for a in (values, to)
+        )
+        self._kernels.rounded(given, wanted, self._threads)
+        return to
 
     def _vector(self, itemsize: int) -> int:
         return int(self._kernels.build_facts()["vector_bytes"]) // itemsize

@@ -30,7 +30,7 @@ def bfloat16(values: Array) -> Array:
     up = np.uint32((1 << DROPPED - 1) - 1)
     kept = (bits + (up + odd) >> DROPPED << DROPPED).view(np.float32)
     rounded = np.where(np.isfinite(narrow), kept, narrow)
-    rounded = np.where(np.abs(rounded) < LEAST, np.copysign(np.float32(0), narrow), rounded)
+    rounded = np.where(np.abs(narrow) < LEAST, np.copysign(np.float32(0), narrow), rounded)
     return rounded.astype(values.dtype, copy=False)
 
 

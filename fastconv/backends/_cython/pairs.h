@@ -1,0 +1,320 @@
+// Products of bfloat16s, summed in float32: the only file that knows how a CPU multiplies them.
+//
+// Both instructions for it take two neighbours along the sum at once, a pair, which fills the
+// place of a float. A product is
+//
+//     out[r][0 : columns] = sum over y, i of x[y][r][i] * w[y][i][0 : columns]        (i: pairs)
+//
+// where the pairs of x that belong to a row r are contiguous, and those of w lie [i][columns].
+// For vectors (AVX512_BF16), w's pairs are lanes, and a pair of x is broadcast to all of them.
+// For tiles (AMX_BF16), 16 x 16 results are summed in a tile register from up to 16 rows of x and 16
+// columns of w, up to 16 pairs at a time: eight times what vectors do. Both read the same memory.
+
+#ifndef FASTCONV_PAIRS_H
+#define FASTCONV_PAIRS_H
+
+#include "simd.h"
+
+// Whether this build has such products, and what a kernel is told to multiply by.
+#if defined(__AVX512F__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+enum { HAS_PAIRS = 1 };
+#else
+enum { HAS_PAIRS = 0 };
+#endif
+enum { NO_PAIRS, BY_VECTORS, BY_TILES };
+
+enum { TILE_ROWS = 16, TILE_PAIRS = 16, PAIR_COLUMNS = 32 };
+
+struct PairProduct {
+    int by;                   // BY_VECTORS or BY_TILES
+    std::ptrdiff_t y, i;      // how many: i pairs for each y
+    std::ptrdiff_t chunk;     // pairs at a time, which divide i
+    std::ptrdiff_t x_y, x_r;  // steps in x, in bfloat16s
+    std::ptrdiff_t w_y, w_i;  // steps in w, in pairs
+    std::ptrdiff_t out_r;     // step in out
+    bool relu, accumulate;    // out = ReLU(t); out += t
+    const float* residual;    // added to t, or NULL; laid out like the array at `origin` that has out
+    const float* origin;
+};
+
+// Rows of equal lines.
+struct PairLines {
+    std::ptrdiff_t count, x, out;  // steps from line to line
+    std::ptrdiff_t rows;           // of a line
+};
+
+#if defined(__AVX512F__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+
+#define PAIRED __attribute__((target("avx512bf16")))
+
+typedef std::uint16_t bfloat16;
+
+// ---- rounding ---------------------------------------------------------------------------
+
+// to[0 : 2*count] = from[0 : 2*count], rounded; `to` may be where `from` is.
+PAIRED static void round_pairs(const float* from, std::ptrdiff_t count, void* to) {
+    bfloat16* out = static_cast<bfloat16*>(to);
+    std::ptrdiff_t i = 0;
+    for (; i + 16 <= 2 * count; i += 16) {
+        __m256i narrow = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+        std::memcpy(out + i, &narrow, sizeof narrow);
+    }
+    if (i < 2 * count) {
+        __mmask16 rest = (__mmask16)((1u << (2 * count - i)) - 1);
+        __m256i narrow = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(rest, from + i));
+        std::memcpy(out + i, &narrow, (2 * count - i) * sizeof *out);
+    }
+}
+
+// to[0 : count] = from[0 : count] rounded, as floats.
+PAIRED static void round_values(const float* from, std::ptrdiff_t count, float* to) {
+    for (std::ptrdiff_t i = 0; i < count; i += 16) {
+        __m256i narrow = (__m256i)_mm512_cvtneps_pbh(load_part(from + i, count - i));
+        __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
+        store_part<float>(to + i, (vec<float>)wide, count - i);
+    }
+}
+
+// Pairs of two rows of whole vectors, lane by lane; `b` may be NULL for zeros, `to` may be `a`.
+PAIRED static void pair_rows(const float* a, const float* b, std::ptrdiff_t width, void* to) {
+    char* out = static_cast<char*>(to);
+    for (std::ptrdiff_t j = 0; j < width; j += 16) {
+        __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(a + j)));
+        if (b != nullptr) {
+            __m512i high =
+                _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(b + j)));
+            low = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+        }
+        _mm512_storeu_si512(out + j * sizeof(float), low);
+    }
+}
+
+// Pixels, `step` apart, turned into planes: to[c * plane + q] = from[q * step + c], for 16 channels.
+PAIRED static void turn_pixels(
+    const float* from, std::ptrdiff_t step, std::ptrdiff_t count, void* to, std::ptrdiff_t plane) {
+    bfloat16* out = static_cast<bfloat16*>(to);
+    float square[16 * 16], rest[16 * 16];
+    for (std::ptrdiff_t q = 0; q < count; q += 16) {
+        std::ptrdiff_t valid = count - q < 16 ? count - q : 16;
+        const float* pixels = from + q * step;
+        std::ptrdiff_t apart = step;
+        if (valid < 16) {
+            for (std::ptrdiff_t i = 0; i < 16; ++i)
+                _mm512_storeu_ps(
+                    rest + i * 16,
+                    i < valid ? _mm512_loadu_ps(pixels + i * step) : _mm512_setzero_ps());
+            pixels = rest;
+            apart = 16;
+        }
+        transpose(square, pixels, apart);
+        for (std::ptrdiff_t c = 0; c < 16; ++c) {
+            __m256i narrow = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(square + c * 16));
+            std::memcpy(out + c * plane + q, &narrow, valid * sizeof *out);
+        }
+    }
+}
+
+// ---- vectors ----------------------------------------------------------------------------
+
+template <int R, int K>
+PAIRED static void pair_vectors(
+    const PairProduct* p, const bfloat16* x, const float* w, float* t) {
+    __m512 sums[R * K];
+#pragma GCC unroll 16
+    for (int j = 0; j < R * K; ++j) sums[j] = _mm512_setzero_ps();
+    for (std::ptrdiff_t y = 0; y < p->y; ++y) {
+        for (std::ptrdiff_t i = 0; i < p->i; ++i) {
+            __m512bh columns[K];
+#pragma GCC unroll 2
+            for (int k = 0; k < K; ++k)
+                columns[k] = (__m512bh)_mm512_loadu_si512(w + i * p->w_i + k * 16);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r) {
+                int pair;
+                std::memcpy(&pair, x + r * p->x_r + 2 * i, sizeof pair);
+                __m512bh all = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 2
+                for (int k = 0; k < K; ++k)
+                    sums[r * K + k] = _mm512_dpbf16_ps(sums[r * K + k], all, columns[k]);
+            }
+        }
+        x += p->x_y;
+        w += p->w_y;
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < R * K; ++j)
+        _mm512_storeu_ps(t + j / K * PAIR_COLUMNS + j % K * 16, sums[j]);
+}
+
+template <int R>
+static void pair_vectors_of(
+    std::ptrdiff_t rows, bool wide, const PairProduct* p, const bfloat16* x, const float* w,
+    float* t) {
+    if (rows == R && wide)
+        pair_vectors<R, 2>(p, x, w, t);
+    else if (rows == R)
+        pair_vectors<R, 1>(p, x, w, t);
+    else if constexpr (R > 1)
+        pair_vectors_of<R - 1>(rows, wide, p, x, w, t);
+}
+
+// ---- tiles ------------------------------------------------------------------------------
+
+// Registers 0 to 3 have results, 4 and 5 rows of x, 6 and 7 columns of w.
+struct TileShapes {
+    std::uint8_t palette, start, reserved[14];
+    std::uint16_t row_bytes[16];
+    std::uint8_t rows[16];
+};
+
+// Stores before this are done before what follows: gcc does not know what tiles read.
+static inline void written(const void* what) {
+    asm volatile("" : : "r"(what) : "memory");
+}
+
+static thread_local std::ptrdiff_t tile_shapes = 0;  // what this thread's registers are set to
+
+__attribute__((target("amx-tile"))) static void shape_tiles(
+    std::ptrdiff_t rows, std::ptrdiff_t pairs) {
+    if (tile_shapes == rows * 64 + pairs) return;
+    TileShapes s;
+    std::memset(&s, 0, sizeof s);
+    s.palette = 1;
+    for (int i = 0; i < 8; ++i) {
+        s.rows[i] = std::uint8_t(i < 6 ? rows : pairs);
+        s.row_bytes[i] = std::uint16_t(i == 4 || i == 5 ? 4 * pairs : 64);
+    }
+    written(&s);
+    _tile_loadconfig(&s);
+    tile_shapes = rows * 64 + pairs;
+}
+
+// At the end of each part: a thread that keeps tiles takes longer to switch to another.
+__attribute__((target("amx-tile"))) static void end_pairs(int by) {
+    if (by != BY_TILES || tile_shapes == 0) return;
+    _tile_release();
+    tile_shapes = 0;
+}
+
+template <bool two, bool wide>
+__attribute__((target("amx-tile,amx-bf16"))) static void pair_tiles(
+    const PairProduct* p, const bfloat16* x0, const bfloat16* x1, const float* w, float* t) {
+    const std::ptrdiff_t x_step = p->x_r * sizeof(bfloat16), w_step = p->w_i * sizeof(float);
+    const std::ptrdiff_t row = PAIR_COLUMNS * sizeof(float);
+    written(x0);
+    _tile_zero(0);
+    if constexpr (wide) _tile_zero(1);
+    if constexpr (two) _tile_zero(2);
+    if constexpr (two && wide) _tile_zero(3);
+    for (std::ptrdiff_t y = 0; y < p->y; ++y) {
+        for (std::ptrdiff_t i = 0; i < p->i; i += p->chunk) {
+            _tile_loadd(6, w + i * p->w_i, w_step);
+            _tile_loadd(4, x0 + 2 * i, x_step);
+            _tile_dpbf16ps(0, 4, 6);
+            if constexpr (two) {
+                _tile_loadd(5, x1 + 2 * i, x_step);
+                _tile_dpbf16ps(2, 5, 6);
+            }
+            if constexpr (wide) {
+                _tile_loadd(7, w + i * p->w_i + 16, w_step);
+                _tile_dpbf16ps(1, 4, 7);
+                if constexpr (two) _tile_dpbf16ps(3, 5, 7);
+            }
+        }
+        x0 += p->x_y;
+        x1 += p->x_y;
+        w += p->w_y;
+    }
+    _tile_stored(0, t, row);
+    if constexpr (wide) _tile_stored(1, t + 16, row);
+    if constexpr (two) _tile_stored(2, t + TILE_ROWS * PAIR_COLUMNS, row);
+    if constexpr (two && wide) _tile_stored(3, t + TILE_ROWS * PAIR_COLUMNS + 16, row);
+}
+
+// ---- a block of columns -----------------------------------------------------------------
+
+static void store_pairs(
+    const PairProduct* p, const float* t, std::ptrdiff_t rows, const float* start, float* out,
+    std::ptrdiff_t columns) {
+    for (std::ptrdiff_t r = 0; r < rows; ++r) {
+        for (std::ptrdiff_t j = 0; j < columns; j += lanes<float>()) {
+            float* to = out + j;
+            vec<float> v = load(t + j) + load(start + j);
+            if (p->residual != nullptr)
+                v += load_part(p->residual + (to - p->origin), columns - j);
+            if (p->relu) v = relu<float>(v);
+            if (p->accumulate) v += load_part(to, columns - j);
+            store_part<float>(to, v, columns - j);
+        }
+        t += PAIR_COLUMNS;
+        out += p->out_r;
+    }
+}
+
+// Up to PAIR_COLUMNS columns of all rows of all lines, two tiles of rows at a time; `start`, of
+// whole vectors, is added. A line's rows are cut into tiles of one height, so that the last one may
+// repeat some rows of the one before it.
+static void multiply_pairs(
+    const PairProduct* p, PairLines l, const void* x_of_all, const float* w, const float* start,
+    float* out, std::ptrdiff_t columns) {
+    const bfloat16* x = static_cast<const bfloat16*>(x_of_all);
+    if (l.count * l.rows == 0) return;
+    const bool wide = columns > lanes<float>();
+    if (columns > PAIR_COLUMNS) columns = PAIR_COLUMNS;
+    std::ptrdiff_t tiles = (l.rows + TILE_ROWS - 1) / TILE_ROWS;
+    const std::ptrdiff_t height = (l.rows + tiles - 1) / tiles;
+    tiles = (l.rows + height - 1) / height;
+    alignas(CACHE_LINE) float t[2 * TILE_ROWS * PAIR_COLUMNS];
+    if (p->by == BY_TILES) shape_tiles(height, p->chunk);
+    const std::ptrdiff_t all = l.count * tiles;
+    for (std::ptrdiff_t n = 0; n < all; n += 2) {
+        const std::ptrdiff_t both = n + 1 < all ? 2 : 1;
+        const bfloat16* from[2] = {x, x};
+        float* to[2];
+        std::ptrdiff_t done[2];
+        for (std::ptrdiff_t m = 0; m < both; ++m) {
+            const std::ptrdiff_t line = (n + m) / tiles, wanted = (n + m) % tiles * height;
+            const std::ptrdiff_t first = wanted + height > l.rows ? l.rows - height : wanted;
+            done[m] = wanted - first;
+            from[m] = x + line * l.x + first * p->x_r;
+            to[m] = out + line * l.out + first * p->out_r;
+        }
+        if (p->by == BY_TILES) {
+            if (both == 2 && wide)
+                pair_tiles<true, true>(p, from[0], from[1], w, t);
+            else if (both == 2)
+                pair_tiles<true, false>(p, from[0], from[1], w, t);
+            else if (wide)
+                pair_tiles<false, true>(p, from[0], from[0], w, t);
+            else
+                pair_tiles<false, false>(p, from[0], from[0], w, t);
+        } else {
+            const std::ptrdiff_t half = height > 8 ? (height + 1) / 2 : height;
+            for (std::ptrdiff_t m = 0; m < both; ++m)
+                for (std::ptrdiff_t r = 0; r < height; r += half)
+                    pair_vectors_of<8>(
+                        height - r < half ? height - r : half, wide, p, from[m] + r * p->x_r, w,
+                        t + (m * TILE_ROWS + r) * PAIR_COLUMNS);
+        }
+        for (std::ptrdiff_t m = 0; m < both; ++m)
+            store_pairs(
+                p, t + (m * TILE_ROWS + done[m]) * PAIR_COLUMNS, height - done[m], start,
+                to[m] + done[m] * p->out_r, columns);
+    }
+}
+
+#else
+
+// Never called: glue refuses the math mode.
+inline void round_pairs(const float*, std::ptrdiff_t, void*) {}
+inline void round_values(const float*, std::ptrdiff_t, float*) {}
+inline void pair_rows(const float*, const float*, std::ptrdiff_t, void*) {}
+inline void turn_pixels(const float*, std::ptrdiff_t, std::ptrdiff_t, void*, std::ptrdiff_t) {}
+inline void end_pairs(int) {}
+inline void multiply_pairs(
+    const PairProduct*, PairLines, const void*, const float*, const float*, float*,
+    std::ptrdiff_t) {}
+
+#endif
+
+#endif
