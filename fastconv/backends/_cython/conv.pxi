@@ -22,6 +22,7 @@ cdef enum:
 cdef struct Conv:
     ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
     int pairs  # what multiplies pairs of bfloat16s, or NO_PAIRS
+    bint rounds  # whether floats are rounded to bfloat16 before they are multiplied
 
 
 cdef Conv conv_of(
@@ -33,11 +34,19 @@ cdef Conv conv_of(
     g.n, g.h, g.w, g.c = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     g.fn, g.fh, g.fw = weight.shape[0], weight.shape[2], weight.shape[3]
     g.oh, g.ow, g.stride, g.pad = oh, ow, stride, pad
-    g.pairs = NO_PAIRS
+    g.pairs, g.rounds = NO_PAIRS, False
     if real is float:
         if HAS_PAIRS:
             g.pairs = pairs
     return g
+
+
+cdef inline Conv rounding_few(const Conv* g) noexcept nogil:
+    """The same, by floats where so few channels come in that pairs do not pay."""
+    cdef Conv few = g[0]
+    if g.pairs != NO_PAIRS and g.fh * g.fw * g.c <= FEW_PRODUCTS:
+        few.pairs, few.rounds = NO_PAIRS, True
+    return few
 
 
 cdef struct Bands:
@@ -77,7 +86,8 @@ cdef struct Packing:
     ptrdiff_t columns
     void* packed
     int pairs
-    Room staging  # where a block is before it is rounded
+    bint rounds
+    Room staging  # where a block is before it is paired
 
 
 cdef void pack_blocks(
@@ -104,16 +114,21 @@ cdef void pack_blocks(
                     block, p.shape[0] * p.shape[1], p.shape[2],
                     block_width(p.columns - b * width, lanes(type_of)), to,
                 )
+            elif p.rounds:
+                round_values(
+                    to, volume * block_width(p.columns - b * width, lanes(type_of)), to
+                )
 
 
 cdef void pack_weight(
     const real* weight, const ptrdiff_t* shape, const ptrdiff_t* strides, ptrdiff_t columns,
-    real* packed, int team, int pairs, Room staging,
+    real* packed, int team, const Conv* g, Room staging,
 ) noexcept nogil:
     """All of a weight, by `pack_blocks`."""
     cdef Packing p
     cdef int i
-    p.weight, p.columns, p.packed, p.pairs, p.staging = weight, columns, packed, pairs, staging
+    p.weight, p.columns, p.packed, p.staging = weight, columns, packed, staging
+    p.pairs, p.rounds = g.pairs, g.rounds
     for i in range(3):
         p.shape[i] = shape[i]
     for i in range(4):
@@ -172,7 +187,7 @@ cdef void forward_rows(
     cdef ptrdiff_t depth = depth_of(g.pairs, g.c)
     cdef ptrdiff_t row = g.w * g.c, rows = (height - 1) * g.stride + g.fh
     cdef const real* window = <const real*> x.dout + (image * g.h + top * g.stride) * row
-    if g.pad > 0 or g.pairs != NO_PAIRS:
+    if g.pad > 0 or g.rounds or g.pairs != NO_PAIRS:
         row = ((width - 1) * g.stride + g.fw) * depth
         gated_window[real](
             x, image, top * g.stride - g.pad, -g.pad, rows, row // depth, scratch,
@@ -182,6 +197,8 @@ cdef void forward_rows(
         if real is float:
             if g.pairs != NO_PAIRS:
                 round_pairs(scratch, rows * row, scratch)
+            elif g.rounds:
+                round_values(scratch, rows * row, scratch)
     correlate[real](
         g.fh, g.fw, depth, g.stride, window, row, packed, bias,
         height, width, out, width * g.fn, g.fn, columns, relu, residual, g.pairs,
@@ -306,7 +323,7 @@ cdef void direct_forward(
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
     cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real), 1, True)
     cdef Scratch windows = Scratch(
-        0 if g.pad == 0 and g.pairs == NO_PAIRS else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
+        0 if g.pad == 0 and g.pairs == NO_PAIRS and not g.rounds else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
     )
     cdef Scratch staging = Scratch(
         0 if g.pairs == NO_PAIRS else 2 * g.fh * g.fw * g.c * VECTOR_BYTES, team
@@ -324,7 +341,7 @@ cdef void direct_forward(
     took[real](FORWARD, DIRECT, weight, team)
     with nogil:
         pack_weight[real](
-            weight, shape, strides, g.fn, packed, team, g.pairs, blocks_room
+            weight, shape, strides, g.fn, packed, team, g, blocks_room
         )
         pad_bias[real](bias, g.fn, columns, padded_bias)
         run_parts(<Part> direct_forward_part[real], &w, team, units)
@@ -337,10 +354,11 @@ cdef void forward(
     """The output, by this algorithm."""
     cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
     cdef ptrdiff_t[4] strides = [3, 1, 9, 9 * g.c]
+    cdef Conv h = rounding_few(g)
     if o.n * o.ph * o.pw == 0:
         return
     if algorithm == DIRECT:
-        direct_forward[real](g, &images, weight, bias, o, threads)
+        direct_forward[real](&h, &images, weight, bias, o, threads)
     else:
         winograd[real](algorithm, &images, weight, strides, bias, g.pad, o, threads)
 

@@ -72,7 +72,7 @@ cdef void pack_phases(
             shape[1] = ceil_div(g.fw - b, s)
             pack_weight[real](
                 weight + (a + s * (shape[0] - 1)) * g.fw + b + s * (shape[1] - 1),
-                shape, strides, g.c, packed, team, g.pairs, staging,
+                shape, strides, g.c, packed, team, g, staging,
             )
             packed += shape[0] * shape[1] * depth_of(g.pairs, g.fn) * padded(g.c, lanes(weight))
 

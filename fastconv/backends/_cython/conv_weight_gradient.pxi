@@ -37,6 +37,7 @@ cdef struct SumBlocks:
     ptrdiff_t pixel, dout_pixel  # in scratch
     ptrdiff_t run  # of a filter row
     ptrdiff_t volume  # sums of a block
+    ptrdiff_t images  # whole, whose pairs of pixels are summed together
 
 
 cdef inline ptrdiff_t parts_of(
@@ -95,6 +96,12 @@ cdef SumBlocks sum_blocks_of(
     )
     s.run = g.fw * s.channels
     s.volume = g.fh * s.run * s.filters + s.dout_pixel
+    s.images = 1
+    if g.pairs != NO_PAIRS and g.stride == 1 and s.bands.count == 1:
+        s.images = PAIR_BATCH_BYTES // (
+            2 * (g.ow + g.fw) * ((g.oh + g.fh) * s.channels + g.oh * s.filters)
+        )
+        s.images = max(1, min(s.images, g.n))
     return s
 
 
@@ -177,12 +184,15 @@ cdef void sum_band(
     cdef const real* dout = <const real*> d.dout + (image * g.oh + top) * g.ow * g.fn
     cdef ptrdiff_t first, ky, kx, steps
     cdef Product p = product_of(height, g.ow)
-    if g.pad > 0 or s.stride < g.stride or x.c < g.c or x.c > FEW_SUMMED:
+    if g.rounds or g.pad > 0 or s.stride < g.stride or x.c < g.c or x.c > FEW_SUMMED:
         pixel = s.pixel if x.c > FEW_SUMMED else x.c
         row = s.pixels * pixel
         lay_windows[real](g, s, x, image, top, height, scratch, pixel)
         pixels = scratch
-    if d.kind != NO_GATE or columns != g.fn or columns > FEW_SUMMED:
+        if real is float:
+            if g.rounds:
+                round_values(scratch, ((height - 1) * s.stride + g.fh) * row, scratch)
+    if g.rounds or d.kind != NO_GATE or columns != g.fn or columns > FEW_SUMMED:
         dout_pixel = s.dout_pixel
         gated_window[real](d, image, top, 0, height, g.ow, dout_scratch, dout_pixel)
         dout = dout_scratch
@@ -192,6 +202,9 @@ cdef void sum_band(
     if p.x_y == g.ow * p.x_i:
         p.rows, p.run = 1, height * g.ow  # rows without pixels between them are one
     add_column_sums[real](dout, height * g.ow, dout_pixel, sums + g.fh * s.run * s.filters)
+    if real is float:
+        if g.rounds:
+            round_values(dout_scratch, height * g.ow * dout_pixel, dout_scratch)
     if g.fh == 3 and (run == 3 or run == 9 and REGISTERS > 16):
         for first from 0 <= first < columns by lanes(dout):
             if run == 3:
@@ -214,31 +227,36 @@ cdef void sum_band(
                 )
 
 
-cdef void sum_paired_band(
+cdef void sum_paired_bands(
     const Conv* g, const SumBlocks* s, const Incoming* x, const Incoming* d, ptrdiff_t band,
-    float* sums, float* scratch, float* dout_scratch,
+    ptrdiff_t images, float* sums, float* scratch, float* dout_scratch,
 ) noexcept nogil:
-    """`sum_band` of pairs of pixels; see pairs.pxi."""
-    cdef ptrdiff_t image = band // s.bands.count
+    """`sum_band` by pairs of pixels, of some whole images or one band; see pairs.pxi."""
+    cdef ptrdiff_t first = band // s.bands.count
     cdef ptrdiff_t top = band % s.bands.count * s.bands.height
     cdef ptrdiff_t height = min(s.bands.height, g.oh - top)
-    cdef PairSums p = pair_sums_of(g.fh, g.fw, g.stride, g.ow, height, x.c, d.c)
-    cdef ptrdiff_t pixels = p.rows * g.stride * p.row
+    cdef PairSums p = pair_sums_of(g.fh, g.fw, g.stride, g.ow, height, images, x.c, d.c)
+    cdef ptrdiff_t pixels = p.rows * g.stride * p.row, gradients = gradients_of(&p)
     cdef ptrdiff_t used = height * p.dout_row
-    gated_window[float](
-        x, image, top * g.stride - g.pad, -g.pad, p.rows, g.stride * p.row, scratch, p.channels
-    )
-    turn_band(&p, g.stride, scratch, p.channels, scratch + pixels * p.channels)
-    gated_window[float](d, image, top, 0, height, p.dout_row, dout_scratch, p.filters)
-    add_column_sums[float](dout_scratch, used, p.filters, sums + g.fh * s.run * s.filters)
+    cdef unsigned short* planes = <unsigned short*> (scratch + pixels * p.channels)
+    cdef float* pairs = dout_scratch + gradients * p.filters
+    cdef ptrdiff_t i
     memset(
-        dout_scratch + used * p.filters, 0,
-        (gradients_of(&p) - used) * p.filters * sizeof(float),
+        dout_scratch + used * p.filters, 0, (gradients - used) * p.filters * sizeof(float)
     )
-    pair_block(dout_scratch, 1, gradients_of(&p), p.filters, dout_scratch)
+    for i in range(images):
+        gated_window[float](
+            x, first + i, top * g.stride - g.pad, -g.pad, p.rows, g.stride * p.row, scratch,
+            p.channels,
+        )
+        turn_band(&p, g.stride, scratch, p.channels, planes + i * pixels)
+        gated_window[float](d, first + i, top, 0, height, p.dout_row, dout_scratch, p.filters)
+        add_column_sums[float](dout_scratch, used, p.filters, sums + g.fh * s.run * s.filters)
+        pair_block(
+            dout_scratch, 1, gradients, p.filters, pairs + i * gradients // 2 * p.filters
+        )
     multiply_band(
-        g.pairs, &p, g.fh, g.fw, g.stride, scratch + pixels * p.channels, dout_scratch, x.c,
-        p.filters, sums, s.filters,
+        g.pairs, &p, g.fh, g.fw, g.stride, planes, pairs, x.c, sums, s.filters
     )
 
 
@@ -253,11 +271,15 @@ cdef void sum_block(
     cdef Incoming some_d = channels_of(d, first_f, min(s.filters, g.fn - first_f), sizeof(real))
     cdef ptrdiff_t band
     memset(sums, 0, s.volume * sizeof(real))
+    if real is float:
+        if g.pairs != NO_PAIRS:
+            for band from begin <= band < end by s.images:
+                sum_paired_bands(
+                    g, s, &some_x, &some_d, band, min(s.images, end - band), sums, scratch,
+                    dout_scratch,
+                )
+            return
     for band in range(begin, end):
-        if real is float:
-            if g.pairs != NO_PAIRS:
-                sum_paired_band(g, s, &some_x, &some_d, band, sums, scratch, dout_scratch)
-                continue
         sum_band[real](
             g, s, &some_x, &some_d, band, band + 1 < end, sums, scratch, dout_scratch
         )
@@ -368,9 +390,11 @@ cdef void direct_weight_gradient(
     cdef ptrdiff_t of_gradients = s.bands.height * g.ow * s.dout_pixel
     cdef PairSums p
     if g.pairs != NO_PAIRS:
-        p = pair_sums_of(g.fh, g.fw, g.stride, g.ow, s.bands.height, s.channels, s.filters)
+        p = pair_sums_of(
+            g.fh, g.fw, g.stride, g.ow, s.bands.height, s.images, s.channels, s.filters
+        )
         of_windows = (p.rows * g.stride * p.row + ceil_div(p.plane, 2)) * p.channels
-        of_gradients = gradients_of(&p) * p.filters
+        of_gradients = (2 + s.images) * gradients_of(&p) * p.filters // 2
     cdef Scratch totals = Scratch(s.volume * sizeof(real), units)
     cdef Scratch windows = Scratch(of_windows * sizeof(real), team)
     cdef Scratch gradients = Scratch(of_gradients * sizeof(real), team)
@@ -392,9 +416,10 @@ cdef void weight_gradient(
 ) except *:
     """dweight and dbias by this algorithm, or directly where it does not apply."""
     cdef bint winograd = g.fh == g.fw == 3 and g.stride == 1
+    cdef Conv h = rounding_few(g)
     if algorithm == SPARSE and d.kind == POOL_GATE:
         sparse_weight_gradient[real](g, d, x, dweight, dbias, threads)
     elif algorithm in (WINOGRAD2, WINOGRAD2X4, WINOGRAD4) and winograd:
         winograd_weight_gradient[real](algorithm, g, d, x, dweight, dbias, threads)
     else:
-        direct_weight_gradient[real](g, d, x, dweight, dbias, threads)
+        direct_weight_gradient[real](&h, d, x, dweight, dbias, threads)

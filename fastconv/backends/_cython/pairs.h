@@ -196,39 +196,72 @@ __attribute__((target("amx-tile"))) static void end_pairs(int by) {
     tile_shapes = 0;
 }
 
-template <bool two, bool wide>
+// Results t[tile][row][PAIR_COLUMNS] of `count` tiles of rows, by one or two registers of columns each:
+// the more registers there are, the less each product waits for the one before it.
+template <int count, bool wide>
 __attribute__((target("amx-tile,amx-bf16"))) static void pair_tiles(
-    const PairProduct* p, const bfloat16* x0, const bfloat16* x1, const float* w, float* t) {
+    const PairProduct* p, const bfloat16* const* x, const float* w, float* t) {
+    constexpr int tile = TILE_ROWS * PAIR_COLUMNS;
     const std::ptrdiff_t x_step = p->x_r * sizeof(bfloat16), w_step = p->w_i * sizeof(float);
     const std::ptrdiff_t row = PAIR_COLUMNS * sizeof(float);
-    written(x0);
+    written(x);
     _tile_zero(0);
-    if constexpr (wide) _tile_zero(1);
-    if constexpr (two) _tile_zero(2);
-    if constexpr (two && wide) _tile_zero(3);
+    if constexpr (wide || count > 1) _tile_zero(1);
+    if constexpr (wide ? count > 1 : count > 2) _tile_zero(2);
+    if constexpr (wide ? count > 1 : count > 3) _tile_zero(3);
     for (std::ptrdiff_t y = 0; y < p->y; ++y) {
         for (std::ptrdiff_t i = 0; i < p->i; i += p->chunk) {
+            const std::ptrdiff_t at = y * p->x_y + 2 * i;
             _tile_loadd(6, w + i * p->w_i, w_step);
-            _tile_loadd(4, x0 + 2 * i, x_step);
+            _tile_loadd(4, x[0] + at, x_step);
             _tile_dpbf16ps(0, 4, 6);
-            if constexpr (two) {
-                _tile_loadd(5, x1 + 2 * i, x_step);
-                _tile_dpbf16ps(2, 5, 6);
-            }
             if constexpr (wide) {
                 _tile_loadd(7, w + i * p->w_i + 16, w_step);
                 _tile_dpbf16ps(1, 4, 7);
-                if constexpr (two) _tile_dpbf16ps(3, 5, 7);
+            }
+            if constexpr (count > 1) _tile_loadd(5, x[1] + at, x_step);
+            if constexpr (wide && count > 1) {
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            } else if constexpr (count > 1) {
+                _tile_dpbf16ps(1, 5, 6);
+            }
+            if constexpr (!wide && count > 2) {
+                _tile_loadd(4, x[2] + at, x_step);
+                _tile_dpbf16ps(2, 4, 6);
+            }
+            if constexpr (!wide && count > 3) {
+                _tile_loadd(5, x[3] + at, x_step);
+                _tile_dpbf16ps(3, 5, 6);
             }
         }
-        x0 += p->x_y;
-        x1 += p->x_y;
         w += p->w_y;
     }
     _tile_stored(0, t, row);
-    if constexpr (wide) _tile_stored(1, t + 16, row);
-    if constexpr (two) _tile_stored(2, t + TILE_ROWS * PAIR_COLUMNS, row);
-    if constexpr (two && wide) _tile_stored(3, t + TILE_ROWS * PAIR_COLUMNS + 16, row);
+    if constexpr (wide) {
+        _tile_stored(1, t + 16, row);
+        if constexpr (count > 1) {
+            _tile_stored(2, t + tile, row);
+            _tile_stored(3, t + tile + 16, row);
+        }
+    } else {
+        if constexpr (count > 1) _tile_stored(1, t + tile, row);
+        if constexpr (count > 2) _tile_stored(2, t + 2 * tile, row);
+        if constexpr (count > 3) _tile_stored(3, t + 3 * tile, row);
+    }
+}
+
+static void pair_tiles_of(
+    std::ptrdiff_t count, bool wide, const PairProduct* p, const bfloat16* const* x,
+    const float* w, float* t) {
+    if (wide)
+        (count == 1 ? pair_tiles<1, true> : pair_tiles<2, true>)(p, x, w, t);
+    else if (count == 1)
+        pair_tiles<1, false>(p, x, w, t);
+    else if (count == 2)
+        pair_tiles<2, false>(p, x, w, t);
+    else
+        (count == 3 ? pair_tiles<3, false> : pair_tiles<4, false>)(p, x, w, t);
 }
 
 // ---- a block of columns -----------------------------------------------------------------
@@ -251,7 +284,7 @@ static void store_pairs(
     }
 }
 
-// Up to PAIR_COLUMNS columns of all rows of all lines, two tiles of rows at a time; `start`, of
+// Up to PAIR_COLUMNS columns of all rows of all lines, some tiles of rows at a time; `start`, of
 // whole vectors, is added. A line's rows are cut into tiles of one height, so that the last one may
 // repeat some rows of the one before it.
 static void multiply_pairs(
@@ -264,15 +297,15 @@ static void multiply_pairs(
     std::ptrdiff_t tiles = (l.rows + TILE_ROWS - 1) / TILE_ROWS;
     const std::ptrdiff_t height = (l.rows + tiles - 1) / tiles;
     tiles = (l.rows + height - 1) / height;
-    alignas(CACHE_LINE) float t[2 * TILE_ROWS * PAIR_COLUMNS];
+    alignas(CACHE_LINE) float t[4 * TILE_ROWS * PAIR_COLUMNS];
     if (p->by == BY_TILES) shape_tiles(height, p->chunk);
-    const std::ptrdiff_t all = l.count * tiles;
-    for (std::ptrdiff_t n = 0; n < all; n += 2) {
-        const std::ptrdiff_t both = n + 1 < all ? 2 : 1;
-        const bfloat16* from[2] = {x, x};
-        float* to[2];
-        std::ptrdiff_t done[2];
-        for (std::ptrdiff_t m = 0; m < both; ++m) {
+    const std::ptrdiff_t all = l.count * tiles, most = wide ? 2 : 4;
+    for (std::ptrdiff_t n = 0; n < all; n += most) {
+        const std::ptrdiff_t count = all - n < most ? all - n : most;
+        const bfloat16* from[4];
+        float* to[4];
+        std::ptrdiff_t done[4];
+        for (std::ptrdiff_t m = 0; m < count; ++m) {
             const std::ptrdiff_t line = (n + m) / tiles, wanted = (n + m) % tiles * height;
             const std::ptrdiff_t first = wanted + height > l.rows ? l.rows - height : wanted;
             done[m] = wanted - first;
@@ -280,23 +313,16 @@ static void multiply_pairs(
             to[m] = out + line * l.out + first * p->out_r;
         }
         if (p->by == BY_TILES) {
-            if (both == 2 && wide)
-                pair_tiles<true, true>(p, from[0], from[1], w, t);
-            else if (both == 2)
-                pair_tiles<true, false>(p, from[0], from[1], w, t);
-            else if (wide)
-                pair_tiles<false, true>(p, from[0], from[0], w, t);
-            else
-                pair_tiles<false, false>(p, from[0], from[0], w, t);
+            pair_tiles_of(count, wide, p, from, w, t);
         } else {
             const std::ptrdiff_t half = height > 8 ? (height + 1) / 2 : height;
-            for (std::ptrdiff_t m = 0; m < both; ++m)
+            for (std::ptrdiff_t m = 0; m < count; ++m)
                 for (std::ptrdiff_t r = 0; r < height; r += half)
                     pair_vectors_of<8>(
                         height - r < half ? height - r : half, wide, p, from[m] + r * p->x_r, w,
                         t + (m * TILE_ROWS + r) * PAIR_COLUMNS);
         }
-        for (std::ptrdiff_t m = 0; m < both; ++m)
+        for (std::ptrdiff_t m = 0; m < count; ++m)
             store_pairs(
                 p, t + (m * TILE_ROWS + done[m]) * PAIR_COLUMNS, height - done[m], start,
                 to[m] + done[m] * p->out_r, columns);

@@ -7,9 +7,9 @@
 #
 # The weight gradient is a sum over pixels, so there two neighbouring pixels are a pair:
 #
-#     for band of an image:
-#         X[c][row][column] = its pixels as planes, P[pixel / 2][filter] = its gradients
-#         for block of filters:  for (ky, kx):  for R channels:
+#     for some images, or band of an image:
+#         X[c][image][row][column] = pixels as planes, P[image][pixel / 2][filter] = gradients
+#         for block of filters:  for ky:  for R of (kx, channel):
 #             t = 0
 #             for pair of pixels:  t += X[c](pair, ky, kx) * P(pair, filters)
 #             sums += t
@@ -17,6 +17,13 @@
 # With stride 1, rows of X and P have one length, that of the padded image, so that the pairs of a band
 # are one sum: gradients beyond the end of a row are zeros. With stride s, the columns of a row of X
 # lie in s runs of every s-th column, and each row is a sum.
+#
+# Few channels would leave most of a pair's and a tile's places empty: there, and in grouped
+# convolutions, the loops of floats run, on operands that are rounded in scratch.
+
+cdef enum:
+    FEW_PRODUCTS = 32  # of one output, for which pairs do not pay
+    PAIR_BATCH_BYTES = 1 << 18  # of X and P
 
 cdef extern from "pairs.h" nogil:
     enum:
@@ -122,45 +129,49 @@ cdef void correlate_pairs(
 # ---- the weight gradient of convolutions ------------------------------------------------
 
 cdef struct PairSums:
-    ptrdiff_t runs  # sums of pairs in a band: one, or one for each row
+    ptrdiff_t images  # together
+    ptrdiff_t runs  # sums of pairs: one for each image, or for each row of a band
     ptrdiff_t pairs  # of a run
     ptrdiff_t row  # of X, of each of its `stride` parts, in pixels
     ptrdiff_t dout_row  # of P, in pixels
-    ptrdiff_t rows  # of X, in a band
+    ptrdiff_t rows  # of X, of one image
+    ptrdiff_t step  # of X, from run to run
     ptrdiff_t plane  # of X
     ptrdiff_t channels, filters  # of X and P, in whole vectors
 
 
 cdef PairSums pair_sums_of(
     ptrdiff_t fh, ptrdiff_t fw, ptrdiff_t stride, ptrdiff_t ow, ptrdiff_t height,
-    ptrdiff_t channels, ptrdiff_t filters,
+    ptrdiff_t images, ptrdiff_t channels, ptrdiff_t filters,
 ) noexcept nogil:
-    """How a band of `height` output rows lies in scratch."""
+    """How a band of `height` output rows of some images lies in scratch; of one, if strided."""
     cdef PairSums s
+    s.images, s.rows = images, (height - 1) * stride + fh
     if stride == 1:
         s.row = s.dout_row = ow + fw - 1
-        s.runs, s.pairs = 1, padded(ceil_div(height * s.row, 2), TILE_PAIRS)
+        s.step = s.rows * s.row
+        s.runs, s.pairs = images, padded(ceil_div(height * s.row, 2), TILE_PAIRS)
     else:
         s.runs, s.pairs = height, ceil_div(ow, 2)
         s.pairs = padded(s.pairs, evenly(s.pairs, TILE_PAIRS))
         s.dout_row = 2 * s.pairs
         s.row = s.dout_row + ceil_div(fw, stride)
-    s.rows = (height - 1) * stride + fh
+        s.step = stride * stride * s.row
     # After the last row come as many pixels as the last sum reads beyond it.
-    s.plane = s.rows * stride * s.row + fw + 2 * TILE_PAIRS
+    s.plane = images * s.rows * stride * s.row + fw + 2 * TILE_PAIRS
     s.channels, s.filters = padded(channels, MOST_LANES), padded(filters, MOST_LANES)
     return s
 
 
 cdef inline ptrdiff_t gradients_of(const PairSums* s) noexcept nogil:
-    """Pixels of P, before they are paired."""
-    return s.runs * 2 * s.pairs if s.runs > 1 else 2 * s.pairs
+    """Pixels of one image's P, before they are paired."""
+    return s.runs // s.images * 2 * s.pairs
 
 
 cdef void turn_band(
     const PairSums* s, ptrdiff_t stride, const float* pixels, ptrdiff_t pixel, void* planes
 ) noexcept nogil:
-    """X from rows of stride * s.row pixels; zeros after them."""
+    """One image of X from rows of stride * s.row pixels."""
     cdef unsigned short* to = <unsigned short*> planes
     cdef ptrdiff_t row = stride * s.row
     cdef ptrdiff_t c, v, part
@@ -174,33 +185,32 @@ cdef void turn_band(
                         pixels + (v * row + part) * pixel + c, stride * pixel, s.row,
                         to + c * s.plane + v * row + part * s.row, s.plane,
                     )
-    for c in range(s.channels):
-        memset(
-            to + c * s.plane + s.rows * row, 0, (s.plane - s.rows * row) * sizeof(unsigned short)
-        )
 
 
 cdef void multiply_band(
-    int by, const PairSums* s, ptrdiff_t fh, ptrdiff_t fw, ptrdiff_t stride, const void* planes,
-    const float* pairs, ptrdiff_t channels, ptrdiff_t filters, float* sums, ptrdiff_t sums_row,
+    int by, const PairSums* s, ptrdiff_t fh, ptrdiff_t fw, ptrdiff_t stride, void* planes,
+    const float* pairs, ptrdiff_t channels, float* sums, ptrdiff_t sums_row,
 ) noexcept nogil:
-    """sums [ky][kx][c][filters] += the products of a band."""
-    cdef const unsigned short* x = <const unsigned short*> planes
+    """sums [ky][kx][c][filters] += the products of X, after which it writes zeros, and P."""
+    cdef unsigned short* x = <unsigned short*> planes
     cdef PairProduct p = pair_product_of(by, s.runs, s.pairs)
-    cdef ptrdiff_t row = stride * s.row
-    cdef ptrdiff_t first, ky, kx
+    cdef ptrdiff_t row = stride * s.row, end = s.images * s.rows * stride * s.row
+    cdef ptrdiff_t taps = fw if stride == 1 else 1  # that lie side by side in X
+    cdef PairLines lines = PairLines(taps, 1, channels * sums_row, channels)
+    cdef ptrdiff_t first, ky, kx, c
     p.accumulate = True
     p.x_y, p.x_r, p.w_y, p.w_i, p.out_r = (
-        stride * row, s.plane, s.pairs * s.filters, s.filters, sums_row
+        s.step, s.plane, s.pairs * s.filters, s.filters, sums_row
     )
-    for first from 0 <= first < filters by PAIR_COLUMNS:
+    for c in range(s.channels):
+        memset(x + c * s.plane + end, 0, (s.plane - end) * sizeof(unsigned short))
+    for first from 0 <= first < s.filters by PAIR_COLUMNS:
         for ky in range(fh):
-            for kx in range(fw):
+            for kx from 0 <= kx < fw by taps:
                 multiply_pairs(
-                    &p, PairLines(1, 0, 0, channels),
-                    x + ky * row + kx % stride * s.row + kx // stride, pairs + first,
+                    &p, lines, x + ky * row + kx % stride * s.row + kx // stride, pairs + first,
                     zeros(pairs), sums + (ky * fw + kx) * channels * sums_row + first,
-                    filters - first,
+                    s.filters - first,
                 )
 
 
