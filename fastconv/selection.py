@@ -13,7 +13,13 @@ from typing import Any
 from . import config
 from .backends import AUTO_ORDER, BackendStatus, Registry
 from .backends.table import Backend
-from .errors import ArgumentError, BackendUnavailable, FallbackWarning, FastconvError, UnknownBackend
+from .errors import (
+    ArgumentError,
+    BackendUnavailable,
+    FallbackWarning,
+    FastconvError,
+    UnknownBackend,
+)
 
 __all__ = [
     "active",

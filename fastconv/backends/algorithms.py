@@ -39,7 +39,7 @@ ALGORITHMS = ("auto", "direct", "winograd2", "winograd2x4", "winograd4")
 """What can be asked for; where it does not apply, ``direct`` runs."""
 
 MATH_MODES = ("default", "fast", "bf16")
-"""How exact convolutions and affine layers must be; `fastconv.set_math_mode` says what each means."""
+"""How exact convolutions and affine layers must be; see `fastconv.set_math_mode`."""
 
 LEAST_PAIRS = 256
 """Channels in times channels out, below which transforms cost more than they save."""

@@ -27,8 +27,9 @@ Contract
   (`fastconv.backends.algorithms`). With ``threads == 1`` a backend enters no thread
   pool at all, so it is safe in a forked child. Several Python threads may call one
   backend at the same time.
-* In the math mode ``bf16``, what float32 convolutions (grouped ones too) and affine kernels multiply
-  is first rounded to bfloat16: `x` and `weight`, and in backward `dout` (after ReLU and pooling).
+* In the math mode ``bf16``, what float32 convolutions (grouped ones too) and affine kernels
+  multiply is first rounded to bfloat16: `x`, `weight`, and in backward `dout` (after ReLU and
+  pooling).
   `fastconv.backends.numpy.operands` says how. Products are exact then, and sums are as exact
   as in the other modes, so that backends differ by no more than there. Nothing else is rounded:
   not the bias, nor `dbias`, nor what is stored. Calls in float64 are computed as in ``default``.
