@@ -30,12 +30,19 @@ cdef extern from *:
     static int runs_bfloat16(void) {
         return runs_avx512() && has_bit(1, 0, 5);
     }
-    /* A process asks Linux for the tiles' memory before it uses them; threads and forks inherit it. */
+    /* Whether the CPU has tiles, and the system keeps what is in them (bits 17 and 18). */
     static int runs_tiles(void) {
+        enum { AMX_BF16 = 22, AMX_TILE = 24 };
+        unsigned kept, more;
+        if (!runs_bfloat16() || !has_bit(0, 1, AMX_BF16) || !has_bit(0, 1, AMX_TILE)) return 0;
+        __asm__("xgetbv" : "=a"(kept), "=d"(more) : "c"(0));
+        return (kept >> 17 & 3) == 3;
+    }
+    /* A process asks Linux for their memory before it uses them; threads and forks inherit it. */
+    static int ask_for(void) {
     #if defined(__linux__)
-        enum { REQUEST = 0x1023, TILE_DATA = 18, AMX_BF16 = 22, AMX_TILE = 24 };
-        return runs_bfloat16() && has_bit(0, 1, AMX_BF16) && has_bit(0, 1, AMX_TILE)
-            && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+        enum { REQUEST = 0x1023, TILE_DATA = 18 };
+        return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
     #else
         return 0;
     #endif
@@ -45,12 +52,14 @@ cdef extern from *:
     static int runs_avx512(void) { return 0; }
     static int runs_bfloat16(void) { return 0; }
     static int runs_tiles(void) { return 0; }
+    static int ask_for(void) { return 0; }
     #endif
     """
     bint runs_avx2()
     bint runs_avx512()
     bint runs_bfloat16()
     bint runs_tiles()
+    bint ask_for()
 
 
 def supported():
@@ -63,3 +72,8 @@ def supported():
 def multiplies_bfloat16():
     """By what this CPU multiplies bfloat16s: 2, tiles; 1, vectors; 0, nothing. See pairs.h."""
     return 2 if runs_tiles() else 1 if runs_bfloat16() else 0
+
+
+def ask_for_tiles():
+    """Ask the system for tiles, for all threads of this process; whether it grants them."""
+    return ask_for()

@@ -349,10 +349,16 @@ def affine_forward(
     cdef ptrdiff_t columns = weight.shape[1]
     if real is float:
         if HAS_PAIRS and pairs != NO_PAIRS:
-            multiply_by_pairs(
-                pairs, &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, 1, columns,
-                &bias[0], &out[0, 0], threads,
-            )
+            if x.shape[0] <= ROWS_2:
+                forward_few_pairs(
+                    &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, &bias[0], &out[0, 0],
+                    threads,
+                )
+            else:
+                multiply_by_pairs(
+                    pairs, &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, 1, columns,
+                    &bias[0], &out[0, 0], threads,
+                )
             return
     if x.shape[0] <= ROWS_2:
         forward_few(

@@ -158,6 +158,54 @@ static void pair_vectors_of(
         pair_vectors_of<R - 1>(rows, wide, p, x, w, t);
 }
 
+// Few rows: reading w takes the time. out[r][j] += x[r] times w, rows of floats that are rounded and
+// paired as they are read, once, STREAMED of them side by side.
+enum { STREAMED = 8 };
+
+template <int R>
+PAIRED static void add_few_rows(
+    const float* x, std::ptrdiff_t x_r, const float* w, std::ptrdiff_t w_row, std::ptrdiff_t depth,
+    float* out, std::ptrdiff_t out_r, std::ptrdiff_t columns) {
+    alignas(CACHE_LINE) static const std::uint16_t order[32] = {
+        0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i interleaved = _mm512_load_si512(order);
+    for (std::ptrdiff_t d = 0; d < depth; d += STREAMED) {
+        const std::ptrdiff_t end = depth - d < STREAMED ? depth - d : STREAMED;
+        for (std::ptrdiff_t j = 0; j < columns; j += 16) {
+            __m512 sums[R];
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r) sums[r] = load_part(out + r * out_r + j, columns - j);
+            for (std::ptrdiff_t i = 0; i < end; i += 2) {
+                const float* row = w + (d + i) * w_row + j;
+                __m512 low = load_part(row, columns - j), high = _mm512_setzero_ps();
+                if (i + 1 < end) high = load_part(row + w_row, columns - j);
+                __m512bh pairs = (__m512bh)_mm512_permutexvar_epi16(
+                    interleaved, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+#pragma GCC unroll 8
+                for (int r = 0; r < R; ++r) {
+                    int pair;
+                    std::memcpy(&pair, x + r * x_r + (d + i) / 2, sizeof pair);
+                    sums[r] = _mm512_dpbf16_ps(sums[r], (__m512bh)_mm512_set1_epi32(pair), pairs);
+                }
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r)
+                store_part<float>(out + r * out_r + j, sums[r], columns - j);
+        }
+    }
+}
+
+template <int R = 8>
+static void add_few_pairs(
+    std::ptrdiff_t rows, const float* x, std::ptrdiff_t x_r, const float* w, std::ptrdiff_t w_row,
+    std::ptrdiff_t depth, float* out, std::ptrdiff_t out_r, std::ptrdiff_t columns) {
+    if (rows == R)
+        add_few_rows<R>(x, x_r, w, w_row, depth, out, out_r, columns);
+    else if constexpr (R > 1)
+        add_few_pairs<R - 1>(rows, x, x_r, w, w_row, depth, out, out_r, columns);
+}
+
 // ---- tiles ------------------------------------------------------------------------------
 
 // Registers 0 to 3 have results, 4 and 5 rows of x, 6 and 7 columns of w.
@@ -337,6 +385,9 @@ inline void round_values(const float*, std::ptrdiff_t, float*) {}
 inline void pair_rows(const float*, const float*, std::ptrdiff_t, void*) {}
 inline void turn_pixels(const float*, std::ptrdiff_t, std::ptrdiff_t, void*, std::ptrdiff_t) {}
 inline void end_pairs(int) {}
+inline void add_few_pairs(
+    std::ptrdiff_t, const float*, std::ptrdiff_t, const float*, std::ptrdiff_t, std::ptrdiff_t,
+    float*, std::ptrdiff_t, std::ptrdiff_t) {}
 inline void multiply_pairs(
     const PairProduct*, PairLines, const void*, const float*, const float*, float*,
     std::ptrdiff_t) {}

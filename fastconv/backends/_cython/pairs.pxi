@@ -49,6 +49,10 @@ cdef extern from "pairs.h" nogil:
     void multiply_pairs(
         const PairProduct*, PairLines, const void*, const float*, const float*, float*, ptrdiff_t
     ) noexcept
+    void add_few_pairs(
+        ptrdiff_t, const float*, ptrdiff_t, const float*, ptrdiff_t, ptrdiff_t, float*, ptrdiff_t,
+        ptrdiff_t,
+    ) noexcept
     void end_pairs(int) noexcept
 
 
@@ -278,6 +282,44 @@ cdef void multiply_pairs_part(
             w.out + begin * w.columns + first, columns,
         )
     end_pairs(w.by)
+
+
+cdef void few_pairs_part(
+    const void* type_of, const MultiplyPairs* w, int t, const Crew* crew
+) noexcept nogil:
+    """A share of the columns, in whole vectors, for few rows: each weight is read once."""
+    cdef ptrdiff_t vectors = ceil_div(w.columns, MOST_LANES)
+    cdef ptrdiff_t first = share(vectors, t, crew.size) * MOST_LANES
+    cdef ptrdiff_t last = min(share(vectors, t + 1, crew.size) * MOST_LANES, w.columns)
+    cdef ptrdiff_t r
+    for r in range(w.rows):
+        memcpy(
+            w.out + r * w.columns + first, w.start + first, (last - first) * sizeof(float)
+        )
+    add_few_pairs(
+        w.rows, <const float*> w.x, pairs_of(w.depth), w.weight + first, w.columns, w.depth,
+        w.out + first, w.columns, last - first,
+    )
+
+
+cdef void forward_few_pairs(
+    const float* x, ptrdiff_t rows, ptrdiff_t depth, const float* weight, ptrdiff_t columns,
+    const float* bias, float* out, int threads,
+) except *:
+    """`forward_few` of rounded factors."""
+    cdef ptrdiff_t vectors = ceil_div(columns, MOST_LANES)
+    cdef int team = team_size(threads, vectors, rows * depth * vectors)
+    cdef Scratch factors = Scratch(rows * pairs_of(depth) * sizeof(float))
+    cdef PairRows r = PairRows(x, rows, depth, factors.start)
+    cdef MultiplyPairs w
+    w.x, w.rows, w.depth, w.weight, w.columns = factors.start, rows, depth, weight, columns
+    w.start, w.out = bias, out
+    took(AFFINE_FORWARD, FEW_ROWS, x, team)
+    if rows == 0:
+        return
+    with nogil:
+        run_parts(<Part> round_rows_part, &r, 1, 0)
+        run_parts(<Part> few_pairs_part, &w, team, 0)
 
 
 cdef void multiply_by_pairs(

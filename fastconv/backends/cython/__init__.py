@@ -41,6 +41,9 @@ HERE = Path(_cython.__file__).parent
 BUILD_REASON = "_build_reason.txt"
 """The file there where the build notes what it could not compile, and why; see setup.py."""
 
+VECTORS, TILES = 1, 2
+"""What multiplies bfloat16s, as ``_cython/pairs.h`` numbers it."""
+
 REMEDY = (
     "install a C++ compiler (gcc or clang) and reinstall fastconv with "
     "FASTCONV_REQUIRE_EXTENSION=1, which stops at the first error"
@@ -158,7 +161,7 @@ class CythonBackend(
     why : str
         Why this one was chosen.
     bfloat16 : int
-        What multiplies bfloat16s: 2, tiles of AMX; 1, vectors; 0, nothing.
+        What multiplies bfloat16s: `TILES` of AMX, `VECTORS`, or 0 for nothing.
     """
 
     name = "cython"
@@ -179,6 +182,8 @@ class CythonBackend(
         self._threads = self.short.threads = threads
         self._math_mode = math_mode
         self._algorithm = algorithm
+        if self._pairs == TILES and not _extension("cpu").ask_for_tiles():
+            self._bfloat16 = VECTORS
         self.short.affine = self._pairs == 0
 
     def refuses(self, math_mode: str) -> str:
