@@ -365,8 +365,10 @@ cdef struct AffinePairSums:
 cdef void pair_gradients_part(
     const void* type_of, const AffinePairSums* w, int t, const Crew* crew
 ) noexcept nogil:
-    """The bias gradient, and pairs of rows of dout."""
+    """The bias gradient, and pairs of rows of dout; without samples, the weight gradient too."""
     memset(w.dbias, 0, w.columns * sizeof(float))
+    if w.samples == 0:
+        memset(w.dweight, 0, w.features * w.columns * sizeof(float))
     add_column_sums[float](w.dout, w.samples, w.columns, w.dbias)
     pad_rows[float](w.dout, w.samples, w.columns, w.rows)
     pair_block(w.rows, 1, w.samples, w.width, w.rows)
@@ -413,13 +415,10 @@ cdef void affine_pair_sums(
     w.by, w.x, w.dout, w.samples, w.features, w.columns = by, x, dout, samples, features, columns
     w.rows, w.width, w.dweight, w.dbias = <float*> rows.start, width, dweight, dbias
     w.turned = turned.room()
-    if samples == 0:
-        memset(dweight, 0, features * columns * sizeof(float))
-        memset(dbias, 0, columns * sizeof(float))
-        return
     with nogil:
         run_parts(<Part> pair_gradients_part, &w, 1, 0)
-        run_parts(<Part> affine_pair_sums_part, &w, team, 0)
+        if samples > 0:
+            run_parts(<Part> affine_pair_sums_part, &w, team, 0)
 
 
 # ---- what is multiplied elsewhere -------------------------------------------------------
