@@ -144,7 +144,7 @@ def check_backend(name: str) -> Report:
             with _settings(backend, threads, mode):
                 for call in calls:
                     got, again = call.run(backend), call.run(backend)
-                    how = f"{threads} threads, math mode {mode}"
+                    how = f"{threads} threads" + ("" if asked else f", math mode {mode}")
                     report.note(call, call.compare(got, how))
                     for name in got:
                         same = np.asarray(got[name]).tobytes() == np.asarray(again[name]).tobytes()
