@@ -111,7 +111,7 @@ cdef void pack_blocks(
         if real is float:
             if p.pairs != NO_PAIRS:
                 pair_block(
-                    block, p.shape[0] * p.shape[1], p.shape[2],
+                    block, p.shape[0] * p.shape[1], p.shape[2], pairs_of(p.shape[2]),
                     block_width(p.columns - b * width, lanes(type_of)), to,
                 )
             elif p.rounds:

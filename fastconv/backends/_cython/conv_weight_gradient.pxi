@@ -253,7 +253,8 @@ cdef void sum_paired_bands(
         gated_window[float](d, first + i, top, 0, height, p.dout_row, dout_scratch, p.filters)
         add_column_sums[float](dout_scratch, used, p.filters, sums + g.fh * s.run * s.filters)
         pair_block(
-            dout_scratch, 1, gradients, p.filters, pairs + i * gradients // 2 * p.filters
+            dout_scratch, 1, gradients, gradients // 2, p.filters,
+            pairs + i * gradients // 2 * p.filters,
         )
     multiply_band(
         g.pairs, &p, g.fh, g.fw, g.stride, planes, pairs, x.c, sums, s.filters

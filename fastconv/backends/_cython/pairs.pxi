@@ -86,10 +86,10 @@ cdef inline PairProduct pair_product_of(int by, ptrdiff_t y, ptrdiff_t i) noexce
 
 
 cdef void pair_block(
-    const float* rows, ptrdiff_t groups, ptrdiff_t count, ptrdiff_t width, void* packed
+    const float* rows, ptrdiff_t groups, ptrdiff_t count, ptrdiff_t depth, ptrdiff_t width,
+    void* packed,
 ) noexcept nogil:
-    """[group][pair][width] from groups of `count` rows, with zeros after these."""
-    cdef ptrdiff_t depth = pairs_of(count)
+    """[group][pair][width], `depth` pairs from each group of `count` rows, then zeros."""
     cdef float* to = <float*> packed
     cdef ptrdiff_t group, d
     for group in range(groups):
@@ -275,7 +275,7 @@ cdef void multiply_pairs_part(
         pack_block[float](
             w.weight + first * w.weight_column, shape, strides, columns, staging
         )
-        pair_block(staging, 1, w.depth, p.w_i, packed)
+        pair_block(staging, 1, w.depth, pairs, p.w_i, packed)
         multiply_pairs(
             &p, PairLines(1, 0, 0, share(w.rows, <int> (unit % w.parts) + 1, <int> w.parts) - begin),
             <const float*> w.x + begin * pairs, packed, w.start + first,
@@ -371,7 +371,7 @@ cdef void pair_gradients_part(
         memset(w.dweight, 0, w.features * w.columns * sizeof(float))
     add_column_sums[float](w.dout, w.samples, w.columns, w.dbias)
     pad_rows[float](w.dout, w.samples, w.columns, w.rows)
-    pair_block(w.rows, 1, w.samples, w.width, w.rows)
+    pair_block(w.rows, 1, w.samples, pairs_of(w.samples), w.width, w.rows)
 
 
 cdef void affine_pair_sums_part(
