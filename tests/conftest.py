@@ -28,7 +28,7 @@ from fastconv.backends.table import KERNELS, Backend
 from fastconv.testing.contract import checked
 
 from .stand_ins import fresh_registry
-from .took import fine_grain
+from .took import fine_grain, guarded_scratch
 
 BACKENDS = ("numpy", "numba", "cython")
 ROOT = Path(fastconv.__file__).resolve().parents[1]
@@ -70,6 +70,12 @@ def _little_to_collect() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _scratch_is_enough() -> Iterator[None]:
+    with guarded_scratch():
+        yield
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

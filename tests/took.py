@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from fastconv.backends.shared import work
 from fastconv.backends.table import Backend
 from fastconv.geometry import WindowGeometry
 from fastconv.testing import ways
 
-__all__ = ["fine_grain", "runs_by"]
+__all__ = ["fine_grain", "guarded_scratch", "runs_by"]
 
 CONVOLUTION = ("forward", "input_gradient", "weight_gradient")
 
@@ -49,11 +50,30 @@ def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> 
         assert how == (algorithm if applies else "direct"), (part, how)
 
 
+def _compiled() -> list[Any]:
+    """The builds of the Cython kernels that are loaded."""
+    names = [f"fastconv.backends._cython.kernels_{isa}" for isa in work.ISA_LEVELS]
+    return [sys.modules[name] for name in names if name in sys.modules]
+
+
 def _set_grain(values: int) -> None:
     work.GRAIN = values
-    for name, module in list(sys.modules.items()):
-        if name.startswith("fastconv.backends._cython.kernels_"):
-            module.set_grain(values)
+    for module in _compiled():
+        module.set_grain(values)
+
+
+@contextmanager
+def guarded_scratch() -> Iterator[None]:
+    """Fail if a kernel of Cython's writes beyond the memory that it works in."""
+    modules = _compiled()
+    for module in modules:
+        module.guard_scratch(True)
+    try:
+        yield
+        assert not sum(module.scratch_overruns() for module in modules), "written beyond scratch"
+    finally:
+        for module in modules:
+            module.guard_scratch(False)
 
 
 @contextmanager

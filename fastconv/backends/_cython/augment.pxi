@@ -175,7 +175,7 @@ cdef void smooth_part(
     cdef ptrdiff_t size = w.height * w.width
     cdef real* rows = <real*> room_of(&w.scratch, t)
     cdef ptrdiff_t plane
-    memset(rows, 0, w.scratch.step)
+    memset(rows, 0, w.scratch.size)
     for plane in range(share(w.planes, t, crew.size), share(w.planes, t + 1, crew.size)):
         smooth_plane[real](
             <const real*> w.x + plane * size, w.height, w.width, <const real*> w.taps, w.count,

@@ -120,7 +120,7 @@ cdef void few_channels_part(
 ) noexcept nogil:
     cdef ptrdiff_t image, top
     cdef ptrdiff_t unit = next_unit(crew, t)
-    memset(room_of(&w.turned, t), 0, w.turned.step)  # the pixels behind the last one
+    memset(room_of(&w.turned, t), 0, w.turned.size)  # the pixels behind the last one
     while unit >= 0:
         image = unit // w.bands.count
         top = unit % w.bands.count * w.bands.height

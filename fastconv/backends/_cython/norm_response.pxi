@@ -98,7 +98,7 @@ cdef void responses_part(
 ) noexcept nogil:
     cdef real* squares = <real*> room_of(&w.squares, t)
     cdef ptrdiff_t c = w.g.c, unit
-    memset(squares, 0, w.squares.step)
+    memset(squares, 0, w.squares.size)
     for unit in range(share(w.pixels, t, crew.size), share(w.pixels, t + 1, crew.size)):
         lrn_pixel[real](
             &w.g, <const real*> w.x + unit * c, <real*> w.out + unit * c,
@@ -146,7 +146,7 @@ cdef void responses_gradient_part(
 ) noexcept nogil:
     cdef real* terms = <real*> room_of(&w.terms, t)
     cdef ptrdiff_t c = w.g.c, unit
-    memset(terms, 0, w.terms.step)
+    memset(terms, 0, w.terms.size)
     for unit in range(share(w.pixels, t, crew.size), share(w.pixels, t + 1, crew.size)):
         lrn_pixel_gradient[real](
             &w.g, <const real*> w.dout + unit * c, <const real*> w.x + unit * c,

@@ -42,6 +42,8 @@ cdef enum:
     ALIGNMENT = 64
     SPARES = 16
     SPARE_BYTES = 1 << 26  # of all spares
+    GUARD = 4096  # bytes at least behind each part
+    GUARDED = 0x5A
     AWAKE = 8  # times as little work is worth a thread that is awake, as in a program
 
 cdef ptrdiff_t grain = 1  # values to touch, or vector multiply-adds, that outweigh waking a thread
@@ -51,6 +53,23 @@ def set_grain(ptrdiff_t values):
     """So many, from now on; see `fastconv.backends.shared.work`."""
     global grain
     grain = values
+
+
+# For tests: what is written behind a part of scratch overwrites a guard.
+
+cdef bint guarded = False
+cdef long long overruns = 0
+
+
+def guard_scratch(bint on):
+    """Put guards behind scratch from now on, outside of recordings; count anew."""
+    global guarded, overruns
+    guarded, overruns = on, 0
+
+
+def scratch_overruns():
+    """Behind how many parts of scratch something was written."""
+    return overruns
 
 
 # Memory that calls are done with, for the calls to come: a page that the system has just given
@@ -96,6 +115,7 @@ cdef void give_memory(void* memory, ptrdiff_t bytes) noexcept:
 
 cdef struct Room:
     char* start
+    ptrdiff_t size  # of a part
     ptrdiff_t step  # from one part's to the next one's
 
 
@@ -116,12 +136,19 @@ cdef class Scratch:
     cdef Recording* keeper
     cdef bint of_weights
     cdef char* start
+    cdef ptrdiff_t size
     cdef ptrdiff_t step
+    cdef ptrdiff_t guards  # how many
 
     def __cinit__(self, ptrdiff_t bytes, ptrdiff_t parts = 1, bint of_weights = False):
-        self.step = (bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-        self.bytes = self.step * parts + ALIGNMENT
+        cdef ptrdiff_t t
         self.keeper = recording()
+        self.guards = parts if guarded and self.keeper == NULL else 0
+        self.size = bytes
+        self.step = (bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        if self.guards > 0:
+            self.step += GUARD
+        self.bytes = self.step * parts + ALIGNMENT
         self.of_weights = of_weights and self.keeper != NULL and self.keeper.weights_stay
         if self.keeper == NULL:
             self.memory = take_memory(&self.bytes)
@@ -132,10 +159,19 @@ cdef class Scratch:
         if self.memory == NULL:
             raise MemoryError(f"no memory for {self.step * parts} bytes of scratch")
         self.start = <char*> self.memory + ALIGNMENT - <size_t> self.memory % ALIGNMENT
+        for t in range(self.guards):
+            memset(self.start + t * self.step + self.size, GUARDED, self.step - self.size)
 
     def __dealloc__(self):
+        global overruns
+        cdef ptrdiff_t t, i
         if self.memory == NULL:
             return
+        for t in range(self.guards):
+            for i in range(self.size, self.step):
+                if self.start[t * self.step + i] != GUARDED:
+                    overruns += 1
+                    break
         if self.keeper == NULL:
             give_memory(self.memory, self.bytes)
         elif not self.of_weights:
@@ -143,7 +179,7 @@ cdef class Scratch:
 
     cdef Room room(self):
         cdef Room room
-        room.start, room.step = self.start, self.step
+        room.start, room.size, room.step = self.start, self.size, self.step
         return room
 
 
