@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from .. import figures
+from .. import figures, selection
 from ..datasets.record import ImageSet
-from ..errors import ArgumentError, DataWarning, DivergenceError
+from ..errors import ArgumentError, BackendUnavailable, DataWarning, DivergenceError
 from ..io import load_params
 from ..models.ensemble import Ensemble
 from ..network.transfer import take_weights
@@ -82,8 +82,15 @@ class Outcome:
 
 
 def expect_sound(config: RunConfig) -> None:
-    """Raise an `ArgumentError` if settings name something unknown, or do not go together."""
+    """Raise an `ArgumentError` if settings name something unknown, or do not go together.
+
+    A math mode that the backend cannot compute in is a `BackendUnavailable`.
+    """
     expect_known(config)
+    if config.math == "bf16":  # the one that not all have
+        backend = selection.registry().load(config.backend)
+        if reason := backend.refuses(config.math):
+            raise BackendUnavailable(reason)
     _told_to_trainer(config)
     make_schedule(config.schedule, config.lr, 1, config.rise)
 

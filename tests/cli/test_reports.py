@@ -163,6 +163,7 @@ def test_other_data_leave_a_runs_own_files_alone(whole, few_digits, fastconv_com
         ["--members", "lenet,vgg11"],
         ["--data", "nan.npz"],
         ["--augment", "rotate=200"],
+        ["--backend", "numba", "--math", "bf16"],
     ],
 )
 def test_a_refused_run_leaves_no_folder(few_digits, fastconv_command, words):
