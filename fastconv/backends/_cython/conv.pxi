@@ -49,6 +49,11 @@ cdef inline Conv rounding_few(const Conv* g) noexcept nogil:
     return few
 
 
+cdef inline bint in_scratch(const Conv* g) noexcept nogil:
+    """Whether windows are read from scratch, where they are padded and rounded."""
+    return g.pad > 0 or g.rounds or g.pairs != NO_PAIRS
+
+
 cdef struct Bands:
     ptrdiff_t height  # rows of one band, at most
     ptrdiff_t count  # bands of one image
@@ -187,7 +192,7 @@ cdef void forward_rows(
     cdef ptrdiff_t depth = depth_of(g.pairs, g.c)
     cdef ptrdiff_t row = g.w * g.c, rows = (height - 1) * g.stride + g.fh
     cdef const real* window = <const real*> x.dout + (image * g.h + top * g.stride) * row
-    if g.pad > 0 or g.rounds or g.pairs != NO_PAIRS:
+    if in_scratch(g):
         row = ((width - 1) * g.stride + g.fw) * depth
         gated_window[real](
             x, image, top * g.stride - g.pad, -g.pad, rows, row // depth, scratch,
@@ -322,13 +327,12 @@ cdef void direct_forward(
     cdef ptrdiff_t units = g.n * bands.count * parts
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(weight))
     cdef Scratch packing = Scratch(columns * (volume + 1) * sizeof(real), 1, True)
-    cdef Scratch windows = Scratch(
-        0 if g.pad == 0 and g.pairs == NO_PAIRS and not g.rounds else ((rows * bands.height - 1) * g.stride + g.fh) * padded_row, team
-    )
-    cdef Scratch staging = Scratch(
+    cdef ptrdiff_t window_rows = (rows * bands.height - 1) * g.stride + g.fh
+    cdef Scratch windows = Scratch(window_rows * padded_row if in_scratch(g) else 0, team)
+    cdef Scratch blocks = Scratch(
         0 if g.pairs == NO_PAIRS else 2 * g.fh * g.fw * g.c * VECTOR_BYTES, team
     )
-    cdef Room blocks_room = staging.room()
+    cdef Room staging = blocks.room()
     cdef Scratch outputs = Scratch(0 if rows == 1 else rows * bands.height * out_row, team)
     cdef real* packed = <real*> packing.start
     cdef real* padded_bias = packed + columns * volume
@@ -340,9 +344,7 @@ cdef void direct_forward(
     w.windows, w.unpooled = windows.room(), outputs.room()
     took[real](FORWARD, DIRECT, weight, team)
     with nogil:
-        pack_weight[real](
-            weight, shape, strides, g.fn, packed, team, g, blocks_room
-        )
+        pack_weight[real](weight, shape, strides, g.fn, packed, team, g, staging)
         pad_bias[real](bias, g.fn, columns, padded_bias)
         run_parts(<Part> direct_forward_part[real], &w, team, units)
 

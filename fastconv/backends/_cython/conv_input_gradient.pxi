@@ -28,7 +28,10 @@ cdef void input_gradient_band(
     cdef ptrdiff_t depth = depth_of(g.pairs, g.fn)
     cdef ptrdiff_t a, b, taps_y, taps_x, y, x, end_y, end_x
     cdef const real* window = scratch
-    if g.pairs == NO_PAIRS and d.kind == NO_GATE and source_x == 0 and cols == g.ow and 0 <= source_y <= g.oh - rows:
+    if (
+        g.pairs == NO_PAIRS and d.kind == NO_GATE
+        and source_x == 0 and cols == g.ow and 0 <= source_y <= g.oh - rows
+    ):
         window = <const real*> d.dout + (image * g.oh + source_y) * g.ow * g.fn
     else:
         gated_window[real](
@@ -117,16 +120,16 @@ cdef void direct_input_gradient(
     cdef int team = team_size(threads, units, g.n * g.oh * g.ow * volume * columns // lanes(dx))
     cdef Scratch packing = Scratch(columns * volume * sizeof(real), 1, True)
     cdef Scratch windows = Scratch((ceil_div(bands.height + g.fh, g.stride) + 1) * row_bytes, team)
-    cdef Scratch staging = Scratch(
+    cdef Scratch blocks = Scratch(
         0 if g.pairs == NO_PAIRS else 2 * g.fh * g.fw * g.fn * VECTOR_BYTES, team
     )
-    cdef Room blocks_room = staging.room()
+    cdef Room staging = blocks.room()
     cdef DirectInputGradient w
     w.g, w.d, w.bands, w.packed, w.dx = g[0], d[0], bands, packing.start, dx
     w.windows = windows.room()
     took[real](INPUT_GRADIENT, DIRECT, weight, team)
     with nogil:
-        pack_phases[real](g, weight, <real*> packing.start, team, blocks_room)
+        pack_phases[real](g, weight, <real*> packing.start, team, staging)
         run_parts(<Part> direct_input_gradient_part[real], &w, team, units)
 
 

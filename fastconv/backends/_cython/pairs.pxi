@@ -226,7 +226,9 @@ cdef struct PairRows:
     void* to
 
 
-cdef void round_rows_part(const void* type_of, const PairRows* w, int t, const Crew* crew) noexcept nogil:
+cdef void round_rows_part(
+    const void* type_of, const PairRows* w, int t, const Crew* crew
+) noexcept nogil:
     """Rows of pairs along the columns, `pairs_of` of them, zeros at the end."""
     cdef ptrdiff_t pairs = pairs_of(w.columns), whole = w.columns // 2
     cdef const float* source
