@@ -11,8 +11,10 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -278,6 +280,32 @@ def test_few_channels_have_their_own_input_gradient(every):
     g = window_geometry("test", (2, 1, 9, 10), 3, 3, 1, 1)
     taken = backward(dtype, g, 18, "alone", "input_gradient", build.on("winograd2"))
     assert taken == {build.way("input_gradient", "winograd2", dtype): 1}
+
+
+def test_few_channels_take_two_kernels_of_numba_for_all_windows():
+    """Each takes a second to compile."""
+    if not (status := selection.registry().status("numba")):
+        pytest.skip(status.reason)
+    from fastconv.backends._numba import conv
+    from fastconv.backends._numba.gate import Incoming
+
+    team, shapes = selection.registry().load("numba")._team, set()
+    stub = SimpleNamespace(
+        machine=team.machine,
+        threads=1,
+        parts=lambda work: 1,
+        run=lambda kernel, constants, *others: shapes.add(constants[2:]),
+    )
+    for channels, window in product((1, 2, 3), range(2, 8)):
+        g = window_geometry("test", (1, channels, 40, 40), window, window, 1, 0)
+        dout, weight = (
+            np.zeros(g.output_shape(4), "f"),
+            np.zeros((4, channels, window, window), "f"),
+        )
+        dx = np.zeros(g.input_shape, "f")
+        conv.few_channels_gradient(stub, Incoming(dout, dout), weight, g, dx)
+    _, most, vectors = team.machine.tile(40, 4)
+    assert shapes == {(most, vectors), (most // 2, vectors)}
 
 
 # ---- what is chosen -----------------------------------------------------------------------
