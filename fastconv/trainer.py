@@ -368,7 +368,7 @@ class Trainer(Checkpoints):
             with self.ranks.computing(self.network, *whole, self.sync_batchnorm):
                 grads = self.network.gradient(x_batch, t_batch, **weighted)
             loss = None if self.reference_loss else self._loss_of_gradient()
-            grads, loss = self.ranks.averaged(self.network, grads, loss, *whole)
+            grads, loss = self.ranks.averaged(self.network, grads, loss, self.batch_size)
             if self.clip_norm is not None:
                 grads = self._clipped(grads, self.clip_norm)
             self._update(grads)
@@ -376,7 +376,7 @@ class Trainer(Checkpoints):
             if loss is None:
                 with self.ranks.computing(self.network, *whole, self.sync_batchnorm):
                     second: float = self.network.loss(x_batch, t_batch, **weighted)
-                loss = self.ranks.averaged(self.network, {}, second, *whole)[1]
+                loss = self.ranks.averaged(self.network, {}, second, self.batch_size)[1]
             self.train_loss_list.append(float(loss))
             if self.verbose:
                 print("train loss:" + str(loss))

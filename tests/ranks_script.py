@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,6 +20,7 @@ import numpy as np
 
 import fastconv.cli.main as cli
 from fastconv import Augmentation, Trainer, config
+from fastconv.distributed import DataParallel, departure
 from fastconv.errors import ArgumentError, DataWarning, DivergenceWarning, StateError
 from fastconv.layers import (
     Affine,
@@ -140,6 +142,36 @@ def check_repeats(ranks: Any, results: dict[str, dict[str, np.ndarray]]) -> None
     for run in (whole, going_on):
         run.train()
         assert same(result(run), results["augmented"])
+
+
+def check_early(ranks: Any) -> None:
+    """Gradients that leave while backward computes are, bit for bit, those that leave after it."""
+    averaged, gradient = DataParallel.averaged, Network.gradient
+    left, results = [], {}
+
+    def counts(self: DataParallel, *args: Any) -> Any:
+        left.append(self._departure._left)
+        return averaged(self, *args)
+
+    def breaks(self: Network, *args: Any, **options: Any) -> dict[str, np.ndarray]:
+        gradient(self, *args, **options)
+        raise KeyboardInterrupt
+
+    breaks.__module__ = gradient.__module__
+    small = mock.patch.multiple(departure, LEAST=256, MOST_BUCKETS=99)
+    with small, mock.patch.object(DataParallel, "averaged", counts):
+        for early in (True, False, None):
+            ranks._trial = departure.Trial(early)
+            for method in (breaks, gradient):
+                run = trainer(network(), batch=24, distributed=ranks, class_weight={0: 2.0})
+                left.clear()
+                with mock.patch.object(Network, "gradient", method), suppress(KeyboardInterrupt):
+                    run.train()
+            results[early] = result(run)
+            if early is not None:
+                assert left == [2 * early] * len(run.train_loss_list), left
+    assert same(results[True], results[False]) and same(results[None], results[False])
+    ranks._trial = departure.Trial(None)
 
 
 def check_books(ranks: Any) -> None:
@@ -314,13 +346,12 @@ def main(task: str, *words: str) -> None:
     """On each rank."""
     if task == "command":
         sys.exit(command(*words))
-    from fastconv.distributed import DataParallel
-
     ranks = DataParallel()
     if task != "train":
         return fail(ranks, task)
     results = run(ranks)
     check_repeats(ranks, results)
+    check_early(ranks)
     check_books(ranks)
     check_cpus(ranks)
     check_shared(ranks)

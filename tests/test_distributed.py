@@ -23,6 +23,7 @@ from fastconv import config
 from fastconv.cli import main as cli
 from fastconv.cli import run as cli_run
 from fastconv.distributed.cpus import cores, own_part, shared_cpus
+from fastconv.distributed.departure import COUNTED, ROUNDS, STEPS, Buckets, Trial
 from fastconv.distributed.heartbeat import LEFT, WAITING, WORKING, Heartbeat
 from fastconv.errors import FallbackWarning, StateError
 from fastconv.experiment.settings import new_config, resumed_config
@@ -344,6 +345,30 @@ def test_launchers_that_are_known(variables, expected, environment):
     for name, value in variables.items():
         environment(name, value)
     assert config.launched() == expected
+
+
+def test_gradients_are_cut_in_the_order_of_backward():
+    sizes = {"W1": 4000, "b1": 1, "W2": 9000, "b2": 1, "W3": 300, "b3": 3, "W4": 9000, "b4": 5}
+    buckets = Buckets.of(sizes, 4)
+    assert list(buckets.places) == ["b4", "W4", "b3", "W3", "b2", "W2"]
+    assert buckets.ends == [9005, 9005 + 303 + 9001]
+    assert [*buckets.owners.values()] == [0, 0, 1, 1, 1, 1]
+    assert buckets.places["b3"] == slice(9005, 9008)
+    assert not Buckets.of({"W": 10**6}, 4).ends  # nothing is left to compute
+    assert len(Buckets.of({str(number): 10**4 for number in range(100)}, 8).ends) == 14
+
+
+@pytest.mark.parametrize(("early", "expected"), [(0.5, True), (0.995, False), (2.0, False)])
+def test_a_trial_takes_both_ways_in_turns_and_then_the_faster(early, expected):
+    trial, ways = Trial(None), []
+    for step in range(2 * ROUNDS * STEPS):
+        ways.append(trial.early)
+        slow = 100 * (step % STEPS < STEPS - COUNTED)  # the first steps after a change
+        over = trial.note(slow + (early if trial.early else 1.0))
+    assert over and trial.open and sum(ways) == ROUNDS * STEPS
+    trial.end(*trial.times)
+    assert (trial.open, trial.early) == (False, expected)
+    assert not Trial(False).open and Trial(True).early
 
 
 ALL = frozenset(range(8))

@@ -40,6 +40,7 @@ from fastconv.layers import (
 )
 from fastconv.models import DeepConvNet, make_model
 from fastconv.network import Network, step
+from fastconv.network.ready import told
 from fastconv.ops import recording
 from fastconv.ops.arrays import compute_in
 from fastconv.optimizer import Adam, Momentum
@@ -1093,3 +1094,32 @@ def test_steps_ask_for_no_new_memory(rng):
     kept = {id(memory) for memory in network._executor.pool.kept}
     train(20)
     assert kept == {id(memory) for memory in network._executor.pool.kept}
+
+
+@pytest.mark.parametrize("row", [convolutions, joins])
+@pytest.mark.parametrize("programs", ["on", "off"])
+def test_gradients_are_told_of_when_they_are_complete(row, programs, rng, name):
+    """Each is final, and told of once, those of the last layers first: by programs, and without."""
+    network = whole(row, "float32")
+    config.set_programs(programs)
+    names = {(id(owner), f"d{attribute}"): key for key, owner, attribute in network.named_arrays()}
+    calls = []
+
+    def listen(complete):
+        calls.append({names[id(layer), d]: array.copy() for layer, d, array in complete})
+
+    kept = []
+    for steps in range(6):
+        calls.clear()
+        with told(listen):
+            grads = network.gradient(*batch(rng))
+        found = [each for call in calls for each in call.items() if each[0] in grads]
+        assert len(found) == len(grads)
+        assert all(np.array_equal(value, grads[key]) for key, value in found), steps
+        order = [key for key, _ in found]
+        assert {*order[:2]} == {*list(grads)[-2:]} and sum(map(bool, calls)) > 2
+        kept += [grads] * (steps > 2)  # in use: the last ones are copies
+    programs_made = list(network._executor._steps._programs.values())
+    assert len(programs_made) == (programs == "on")
+    network.gradient(*batch(rng))  # nobody listens: a step of another kind
+    assert all(len(each._lent[0]._pieces) > 2 for each in programs_made)

@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -25,13 +25,16 @@ from ..console import mention
 from ..errors import ArgumentError, MissingDependency, StateError
 from ..layers import BatchNormalization, BatchNormalization2d
 from ..layers.base import buffer_names
-from ..layers.tree import walk
+from ..layers.tree import leaves, walk
+from ..network import Network
+from ..network.ready import Listener, told
 from ..ops.memory import Pool
 from ..ops.norm import shared_with
 from ..randomness import share_of
 from ..training.learned import checksum, learned, put
 from ..training.ranks import Gradients, Loss, Ranks
 from .cpus import allowed_cpus, cores, keep_to, own_cpus, own_part, shared_cpus
+from .departure import Buckets, Departure, Trial
 from .heartbeat import Heartbeat
 
 __all__ = ["DataParallel"]
@@ -111,6 +114,9 @@ class DataParallel(Ranks):
         Seconds after which a rank hangs that gives no sign of life, or does nothing, while others
         wait for it; that ends the run. None: FASTCONV_RANK_TIMEOUT, or else 60. A rank that
         computes may take as long as it likes.
+    early : bool, optional
+        Whether gradients leave while backward still computes, which changes no bit. None: what
+        is faster in the first steps of a run.
 
     Attributes
     ----------
@@ -127,7 +133,11 @@ class DataParallel(Ranks):
     """
 
     def __init__(
-        self, say: Callable[[str], None] = mention, *, timeout: float | None = None
+        self,
+        say: Callable[[str], None] = mention,
+        *,
+        timeout: float | None = None,
+        early: bool | None = None,
     ) -> None:
         try:
             from mpi4py import MPI
@@ -140,6 +150,9 @@ class DataParallel(Ranks):
         self._in_place, self._sum = MPI.IN_PLACE, MPI.SUM
         self._everyone = MPI.COMM_WORLD
         self._comm = MPI.COMM_WORLD.Dup()  # so that nobody else's messages get in between
+        self._gradients = self._comm.Dup()  # whose messages leave when each rank is ready
+        self._departure: Departure | None = None
+        self._trial = Trial(early)
         self._neighbours: Any = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         self._allocate, self._windows = MPI.Win.Allocate_shared, list[Any]()
         self.rank, self.size = self._comm.rank, self._comm.size
@@ -241,11 +254,57 @@ class DataParallel(Ranks):
         """Inside the block, layers draw and, if `synchronized`, normalise for the whole batch."""
         with ExitStack() as stack:
             if self.size > 1:
+                if self._departure is not None:
+                    with self._waiting():
+                        self._departure.abandon()
+                self._part = self._part_of(count, weights)
+                self._begun = time.perf_counter()
                 stack.enter_context(share_of(self.share(count), count))
                 if synchronized and _normalizing(network):
-                    part = self._part_of(count, weights)
-                    stack.enter_context(shared_with(_Sharing(self._comm, self._waiting, part)))
+                    sharing = _Sharing(self._comm, self._waiting, self._part)
+                    stack.enter_context(shared_with(sharing))
+                if (listener := self._departing(network)) is not None:
+                    stack.enter_context(told(listener))
             yield
+
+    def _departing(self, network: Any) -> Listener | None:
+        """Make a step's gradients ready to leave; return who is to be told of them.
+
+        Only of gradients that fastconv's own method returns is it known that nobody changes them
+        before they are returned.
+        """
+        self._departure = None
+        gradient = getattr(network, "gradient", None)
+        if getattr(gradient, "__module__", None) != Network.__module__ or len(
+            {id(layer) for _, layer in leaves(network)}
+        ) < len(leaves(network)):
+            return None
+        params = network.params
+        dtype = np.result_type(np.float32, *params.values())
+        buckets = Buckets.of({name: value.size for name, value in params.items()}, dtype.itemsize)
+        if not buckets.ends:
+            return None
+        size = buckets.ends[-1] * dtype.itemsize
+        memory = self._memory.empty_bytes(size)[:size].view(dtype)
+        departure = Departure(
+            self._gradients, self._in_place, self._sum, buckets, memory, self._part
+        )
+        self._departure = departure
+        names = {
+            (id(layer), f"d{attribute}"): name
+            for name, layer, attribute in network.named_arrays()
+            if name in buckets.places
+        }
+
+        def listener(complete: Sequence[tuple[Any, str, NDArray[Any]]]) -> None:
+            if not self._trial.early:
+                return
+            for layer, attribute, gradient in complete:
+                if (name := names.get((id(layer), attribute))) is not None:
+                    departure.put(name, gradient)
+            departure.advance()
+
+        return listener
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -268,34 +327,57 @@ class DataParallel(Ranks):
         grads: Gradients,
         loss: Loss,
         count: int,
-        weights: NDArray[np.floating[Any]] | None,
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of the whole batch; average the running statistics.
 
-        All of that is one message.
+        What has not left by now leaves in one message.
         """
         if self.size == 1:
             return grads, loss
+        departure, self._departure = self._departure, None
+        away: Container[str] = ()
+        if departure is not None:
+            away = departure.buckets.places
+            for name in away:
+                departure.put(name, grads[name])
+            departure.advance()
         share = self.share(count)
         places = _statistics(network)
-        arrays = [np.asarray(value) for value in grads.values()]
+        rest = [name for name in grads if name not in away]
+        arrays = [np.asarray(grads[name]) for name in rest]
         arrays += [np.asarray(getattr(layer, name)) for layer, name in places]
         arrays.append(np.array(0.0 if loss is None else loss))
         buffer, views = self._in_one(arrays, arrays[:-1] if grads else arrays)
-        part, weight = (share.stop - share.start) / count, self._part_of(count, weights)
-        parts = [weight] * len(grads) + [part] * len(places) + [weight]
+        part = (share.stop - share.start) / count
+        parts = [self._part] * len(rest) + [part] * len(places) + [self._part]
         for view, array, factor in zip(views, arrays, parts, strict=True):
             np.multiply(array, factor, out=view)
         with self._waiting():
-            self._comm.Allreduce(self._in_place, buffer, self._sum)
+            self._gradients.Allreduce(self._in_place, buffer, self._sum)
+            sums = {} if departure is None else departure.arrived()
         same = [
             view if view.dtype == array.dtype else view.astype(array.dtype)
             for view, array in zip(views, arrays, strict=True)
         ]
-        for (layer, name), value in zip(places, same[len(grads) : -1], strict=True):
+        for (layer, name), value in zip(places, same[len(rest) : -1], strict=True):
             setattr(layer, name, value.copy())
-        averaged = dict(zip(grads, same[: len(grads)], strict=True))
+        sums |= zip(rest, same, strict=False)
+        if departure is not None and self._trial.open:
+            self._try(time.perf_counter() - self._begun)
+        averaged = {name: _as(sums[name], grad) for name, grad in grads.items()}
         return averaged, cast(Loss, None if loss is None else float(same[-1]))
+
+    def _try(self, seconds: float) -> None:
+        """Take down what a step's gradients took; decide at last whether they leave early."""
+        if not self._trial.note(seconds):
+            return
+        late, early = self.total(*self._trial.times)
+        self._trial.end(late, early)
+        if self._trial.early and self.first:
+            late, early = (1000 * seconds / self.size for seconds in (late, early))
+            self.say(
+                f"gradients leave while backward computes: {early:.1f} ms instead of {late:.1f}"
+            )
 
     def _part_of(self, count: int, weights: NDArray[np.floating[Any]] | None) -> float:
         """This rank's part of a batch's loss: of the samples, or of the sum of their weights.
@@ -482,6 +564,11 @@ def _fits(size: int) -> bool:
         return shutil.disk_usage(SHARED).free > size
     except OSError:  # another system
         return True
+
+
+def _as(sums: NDArray[Any], gradient: NDArray[Any]) -> NDArray[Any]:
+    """Sums in the shape and dtype of a gradient."""
+    return sums.reshape(np.shape(gradient)).astype(gradient.dtype, copy=False)
 
 
 def _difference(there: str | None, here: str | None) -> str:

@@ -66,6 +66,7 @@ from ..ops.arrays import as_array, common_dtype, expect_shape
 from ..ops.conv import conv2d_arguments
 from ..ops.memory import empty
 from ..ops.recording import noted, recorder
+from .ready import listener, tell_of
 
 __all__ = ["ConvGroup", "FusedRow", "Group", "Sum", "Watch", "all_known", "fuse", "trains"]
 
@@ -132,11 +133,14 @@ class FusedRow:
         return x
 
     def backward(self, dout: Array, input_gradient: bool) -> Array | None:
-        """Go back through the groups, and drop each with what it kept."""
+        """Go back through the groups, drop each with what it kept, and tell of its gradients."""
         grad: Any = dout
+        tells = listener() is not None and recorder() is None
         while self.groups:
             group = self.groups.pop()
             grad = group.backward(grad, input_gradient or bool(self.groups))
+            if tells and not isinstance(group, HoldingRows):  # whose rows have told
+                tell_of(group.layers)
         return grad
 
 

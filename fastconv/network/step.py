@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from itertools import pairwise
 from operator import is_
 from typing import Any, Protocol
 
@@ -36,6 +37,7 @@ from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
 from .places import Places, Step, aligned, with_results_in
 from .program import backend_of, in_layout_of, together
+from .ready import listener
 
 __all__ = ["Pass", "Steps"]
 
@@ -211,19 +213,29 @@ class _Backward:
     places : Places
     gradients : sequence of (layer, str, array)
         Where each gradient goes, and the array as it was recorded.
+    ends : sequence of int
+        How many steps it takes until each is complete. While somebody is told of gradients
+        (`fastconv.network.ready`), the steps run in pieces that end there.
     """
 
     def __init__(
-        self, steps: Sequence[Step], places: Places, gradients: Sequence[tuple[Any, str, Array]]
+        self,
+        steps: Sequence[Step],
+        places: Places,
+        gradients: Sequence[tuple[Any, str, Array]],
+        ends: Sequence[int],
     ) -> None:
         self._steps = steps
         self._results = places.results
-        self._runs = _runs(steps)
         begin = self._results.ctypes.data
         self._gradients = [
             (layer, name, (place.shape, place.dtype, place.ctypes.data - begin, place.strides))
             for layer, name, place in ((layer, name, places.of(a)) for layer, name, a in gradients)
         ]
+        self._ends = ends
+        self._cuts = sorted({*(ends if listener() is not None else ()), len(steps)})
+        self._pieces: list[list[Run]] = []
+        self.run()
         self._references = references(root(self._results))  # with no place of a gradient among them
 
     def another(self) -> _Backward:
@@ -231,7 +243,8 @@ class _Backward:
         results = aligned(self._results.nbytes)
         steps = [with_results_in(results, self._results, step) for step in self._steps]
         other = copy(self)
-        other._steps, other._results, other._runs = steps, results, _runs(steps)
+        other._steps, other._results, other._pieces = steps, results, []
+        other.run()
         other._references = references(root(results))
         return other
 
@@ -241,9 +254,23 @@ class _Backward:
         return now is not None and now == self._references
 
     def run(self) -> None:
-        """Compute the gradients."""
-        for run in self._runs:
-            run.run()
+        """Compute the gradients, and tell of them."""
+        tell = listener()
+        for number, (begin, end) in enumerate(pairwise([0, *self._cuts])):
+            if number == len(self._pieces):
+                self._pieces.append(_runs(self._steps[begin:end]))
+            else:
+                for run in self._pieces[number]:
+                    run.run()
+            if tell is not None:
+                complete = zip(self._gradients, self._ends, strict=True)
+                tell(
+                    [
+                        (layer, name, _in_place(self._results, place))
+                        for (layer, name, place), last in complete
+                        if last == end
+                    ]
+                )
 
     def lend(self) -> None:
         """Give the layers the gradients as they lie here."""
@@ -256,8 +283,14 @@ class _Backward:
         self._give(copies)
 
     def _give(self, memory: Array) -> None:
-        for layer, name, (shape, dtype, offset, strides) in self._gradients:
-            setattr(layer, name, np.ndarray(shape, dtype, memory, offset, strides))
+        for layer, name, place in self._gradients:
+            setattr(layer, name, _in_place(memory, place))
+
+
+def _in_place(memory: Array, place: tuple[Any, ...]) -> Array:
+    """The array at a place in memory: of this shape and dtype, from this byte, in these strides."""
+    shape, dtype, begin, strides = place
+    return np.ndarray(shape, dtype, memory, begin, strides)
 
 
 class _Program:
@@ -290,7 +323,13 @@ class _Program:
         moved = [places.moved(step) for step in steps]
         self._steps = moved[:middle]
         self._forward: list[Run] | None = None
-        self._back = moved[middle:], places, gradients
+        written = {
+            id(root(array)): number
+            for number, step in enumerate(steps[middle:], 1)
+            for array in arrays_of(step)[1]
+        }
+        ends = [written.get(id(root(array)), len(steps) - middle) for _, _, array in gradients]
+        self._back = moved[middle:], places, gradients, ends
         self._lent: list[_Backward] = []
         self._copied: _Backward | None = None
 
@@ -362,7 +401,8 @@ class Steps:
             or sharers() is not None  # who talk in the middle of a step
         ):
             return _Eager(row, self.pool)  # who records observes too
-        key = x.shape, x.dtype, config.context_backend.get(), config.Process.version
+        heard = listener() is not None
+        key = x.shape, x.dtype, heard, config.context_backend.get(), config.Process.version
         if (program := self._programs.get(key)) is not None:
             if program.watched.same(row):
                 self._rest = max(1, self._rest - 1)

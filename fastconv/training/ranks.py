@@ -65,7 +65,8 @@ class Ranks:
     ) -> Iterator[None]:
         """Inside the block, layers draw for the whole batch of `count`, of which they see a share.
 
-        If `synchronized`, they also normalise by it. `weights` are as for `averaged`.
+        If `synchronized`, they also normalise by it. `weights` are those of the share's samples,
+        if they have any.
         """
         yield
 
@@ -80,13 +81,11 @@ class Ranks:
         grads: Gradients,
         loss: Loss,
         count: int,
-        weights: NDArray[np.floating[Any]] | None,
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of a whole batch of `count`, from each rank's for its share.
 
-        `weights` are those of the share's samples, if they have any.
-
-        The running statistics on the network become the averages of the ranks', too.
+        They are what was computed inside the last `computing`. The running statistics on the
+        network become the averages of the ranks', too.
         """
         return grads, loss
 
