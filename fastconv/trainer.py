@@ -129,6 +129,9 @@ class Trainer(Checkpoints):
         Let batch normalisation take the statistics of the whole batch on several processes, as
         one process does; else each normalises by its share. Costs two messages for each such
         layer and step.
+    gradients : 'bfloat16', optional
+        Send gradients between several processes in 16 bits, half of the bytes. What rounding
+        keeps back is added to the next step's. For networks of float32.
 
     Attributes
     ----------
@@ -160,6 +163,7 @@ class Trainer(Checkpoints):
     # On the class, since pickles of earlier versions lack them.
     ranks = Ranks()
     sync_batchnorm = False
+    gradients: Literal["bfloat16"] | None = None
     _begun = False
 
     def __init__(
@@ -195,6 +199,7 @@ class Trainer(Checkpoints):
         balanced: bool = False,
         distributed: Ranks | None = None,
         sync_batchnorm: bool = False,
+        gradients: Literal["bfloat16"] | None = None,
     ) -> None:
         self.network = network
         if distributed is not None:
@@ -241,6 +246,10 @@ class Trainer(Checkpoints):
             raise ArgumentError(f"Trainer: clip_norm must be greater than 0, got {clip_norm}")
         self.clip_norm = clip_norm
         self.sync_batchnorm = sync_batchnorm
+        if gradients not in (None, "bfloat16"):
+            raise ArgumentError(f"Trainer: gradients must be 'bfloat16' or None, got {gradients!r}")
+        self.gradients = gradients
+        self._unsent = None if gradients is None else self.ranks.unsent(network.params)
         self.epochs = epochs
         self.batch_size = as_int("Trainer", "mini_batch_size", mini_batch_size, 1)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
@@ -365,7 +374,7 @@ class Trainer(Checkpoints):
             weighted = {"sample_weight": weights[0]} if weights else {}
             whole = self.batch_size, weights[0] if weights else None
             self._weights.before_step()
-            with self.ranks.computing(self.network, *whole, self.sync_batchnorm):
+            with self.ranks.computing(self.network, *whole, self.sync_batchnorm, self._unsent):
                 grads = self.network.gradient(x_batch, t_batch, **weighted)
             loss = None if self.reference_loss else self._loss_of_gradient()
             grads, loss = self.ranks.averaged(self.network, grads, loss, self.batch_size)
@@ -434,7 +443,7 @@ class Trainer(Checkpoints):
                 for name, arrays in sets.items()
             },
             **{name: getattr(self, name) for name in ("epochs", "batch_size", "evaluate")},
-            **{name: getattr(self, name) for name in ("clip_norm", "reference_loss")},
+            **{name: getattr(self, name) for name in ("clip_norm", "reference_loss", "gradients")},
             "seed": self._generator and self._generator.bit_generator.state["state"]["state"],
             "early_stopping": self.validation and self.validation.patience,
             "averaging": self._weights.average and self._weights.average.rule,

@@ -20,8 +20,9 @@ import numpy as np
 
 import fastconv.cli.main as cli
 from fastconv import Augmentation, Trainer, config
-from fastconv.distributed import DataParallel, departure
+from fastconv.distributed import DataParallel, buckets, departure
 from fastconv.errors import ArgumentError, DataWarning, DivergenceWarning, StateError
+from fastconv.io.arrays import load_arrays, under
 from fastconv.layers import (
     Affine,
     BatchNormalization,
@@ -70,8 +71,8 @@ class BooksNetwork:
         self.gradient, self.loss = network.gradient, network.loss
 
 
-def network(*, normalized: bool = False, seed: int = 0) -> Network:
-    """A small one in float64, with dropout where it has no batch normalisation."""
+def network(*, normalized: bool = False, seed: int = 0, dtype: str = "float64") -> Network:
+    """A small one, with dropout where it has no batch normalisation."""
     rng = np.random.default_rng(seed)
     layers = [
         Convolution(rng.standard_normal((4, 1, 3, 3)) / 3, np.zeros(4), 1, 1),
@@ -85,7 +86,9 @@ def network(*, normalized: bool = False, seed: int = 0) -> Network:
         *([] if normalized else [Dropout(0.3)]),
         Affine(rng.standard_normal((12, 3)) / 3, np.zeros(3)),
     ]
-    return Network(layers, "float64")
+    net = Network(layers, dtype)
+    net.set_params(dict(net.params))  # in that dtype
+    return net
 
 
 def trainer(net: Any, *, batch: int = 23, x: Any = X, **options: Any) -> Trainer:
@@ -158,7 +161,7 @@ def check_early(ranks: Any) -> None:
         raise KeyboardInterrupt
 
     breaks.__module__ = gradient.__module__
-    small = mock.patch.multiple(departure, LEAST=256, MOST_BUCKETS=99)
+    small = mock.patch.multiple(buckets, LEAST=256, MOST_BUCKETS=99)
     with small, mock.patch.object(DataParallel, "averaged", counts):
         for early in (True, False, None):
             ranks._trial = departure.Trial(early)
@@ -171,6 +174,73 @@ def check_early(ranks: Any) -> None:
             if early is not None:
                 assert left == [2 * early] * len(run.train_loss_list), left
     assert same(results[True], results[False]) and same(results[None], results[False])
+    ranks._trial = departure.Trial(None)
+
+
+def check_halved(ranks: Any) -> None:
+    """Gradients in 16 bits: all that is computed is sent in the end, and training is as before."""
+    averaged = DataParallel.averaged
+    computed, sent = dict[str, Any](), dict[str, Any]()
+
+    def adds(self: DataParallel, network: Network, grads: Any, loss: Any, count: int) -> Any:
+        part = self.share(count)
+        for name, grad in grads.items():
+            computed[name] = (
+                computed.get(name, 0) + grad * np.float64(part.stop - part.start) / count
+            )
+        results = averaged(self, network, grads, loss, count)
+        for name, grad in results[0].items():
+            sent[name] = sent.get(name, 0) + grad.astype(float)
+            assert grad.dtype == np.float32 and not (grad.view(np.uint32) & 0xFFFF).any()
+        return results
+
+    def train(early: bool | None, **options: Any) -> Trainer:
+        ranks._trial = departure.Trial(early)
+        net = network(dtype="float32")
+        run = trainer(net, batch=24, distributed=ranks, **{"gradients": "bfloat16", **options})
+        run.train()
+        return run
+
+    def stop(run: Trainer, record: dict) -> None:
+        run.stop()
+
+    with mock.patch.multiple(buckets, LEAST=256, MOST_BUCKETS=99):
+        with mock.patch.object(DataParallel, "averaged", adds):
+            run = train(True)
+        assert run._unsent.buckets.ends[-1] == run._unsent.own.size
+        places = run._unsent.buckets.places
+        kept = ranks.gathered(run._unsent.own + run._unsent.sums)
+        everyones = ranks.gathered(computed)
+        for name, total in sent.items():
+            exact = sum(each[name] for each in everyones)
+            missing = sum(each[places[name]] for each in kept).reshape(exact.shape)
+            np.testing.assert_allclose(total + missing, exact, rtol=0, atol=1e-5)
+            assert np.abs(total - exact).max() > 1e-5 or total.size < 9, "nothing was rounded"
+        assert same(result(run), result(train(False))) and same(result(run), result(train(None)))
+        plain = train(None, gradients=None)
+        assert not same(result(run), result(plain))
+        losses = [np.mean(each.train_loss_list[-5:]) for each in (run, plain)]
+        assert abs(losses[0] - losses[1]) < 0.01 * losses[1] < 0.01 * plain.train_loss_list[0]
+
+        begun = train(True, callbacks=[stop])
+        begun.save_checkpoint("halved.npz")
+        going_on = trainer(
+            network(dtype="float32"), batch=24, distributed=ranks, gradients="bfloat16"
+        )
+        going_on.load_checkpoint("halved.npz")
+        going_on.save_checkpoint("halved again.npz")
+        before, after = ranks.of_first(
+            lambda: [load_arrays(name)[0] for name in ("halved.npz", "halved again.npz")]
+        )
+        assert same(before, after)
+        going_on.train()
+        assert same(result(going_on), result(run))
+    fewer = type(run._unsent)(run.network.params, 0, ranks.size + 1)  # all that is owed
+    fewer.load_state(under("unsent/", before), "halved.npz")
+    np.testing.assert_allclose(fewer.own, before["unsent/own"].sum(axis=0), rtol=0, atol=1e-6)
+    books = BooksNetwork(network(dtype="float32"))
+    with warnings.catch_warnings(action="ignore"):  # of the second pass
+        trainer(books, distributed=ranks, validation=None, gradients="bfloat16").train()
     ranks._trial = departure.Trial(None)
 
 
@@ -276,6 +346,10 @@ def check_refusals(ranks: Any) -> dict[str, str]:
     except ArgumentError as error:
         said["few"] = str(error)
     try:
+        trainer(network(), distributed=ranks, gradients="bfloat16")
+    except ArgumentError as error:
+        said["float64"] = str(error)
+    try:
         trainer(network(), distributed=ranks, seed=None)
     except ArgumentError as error:
         said["no seed"] = str(error)
@@ -352,6 +426,7 @@ def main(task: str, *words: str) -> None:
     results = run(ranks)
     check_repeats(ranks, results)
     check_early(ranks)
+    check_halved(ranks)
     check_books(ranks)
     check_cpus(ranks)
     check_shared(ranks)

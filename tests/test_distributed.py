@@ -22,10 +22,12 @@ import fastconv
 from fastconv import config
 from fastconv.cli import main as cli
 from fastconv.cli import run as cli_run
+from fastconv.distributed.buckets import Buckets
 from fastconv.distributed.cpus import cores, own_part, shared_cpus
-from fastconv.distributed.departure import COUNTED, ROUNDS, STEPS, Buckets, Trial
+from fastconv.distributed.departure import COUNTED, ROUNDS, STEPS, Trial
 from fastconv.distributed.heartbeat import LEFT, WAITING, WORKING, Heartbeat
-from fastconv.errors import FallbackWarning, StateError
+from fastconv.distributed.rounding import halves, whole
+from fastconv.errors import ArgumentError, FallbackWarning, StateError
 from fastconv.experiment.settings import new_config, resumed_config
 from fastconv.io.arrays import load_arrays
 from fastconv.randomness import own_generator, share_of, uniform
@@ -113,6 +115,7 @@ def test_ranks_that_differ_are_refused_by_name(ranks):
     assert said["drift"] == f"after epoch 2, rank {last} differs from rank 0 in params/b1"
     assert f"a batch of {last} samples on {number} ranks" in said["few"]
     assert "distributed needs a seed" in said["no seed"]
+    assert "rounds those of float32; W1 is of float64" in said["float64"]
     assert "sync_batchnorm: Own is a layer of your own" in said["own"]
     assert "nowhere.npz" in said["of_first"]
 
@@ -355,7 +358,40 @@ def test_gradients_are_cut_in_the_order_of_backward():
     assert [*buckets.owners.values()] == [0, 0, 1, 1, 1, 1]
     assert buckets.places["b3"] == slice(9005, 9008)
     assert not Buckets.of({"W": 10**6}, 4).ends  # nothing is left to compute
+    assert Buckets.of(sizes, 4, all_of_them=True).ends == [9005, 18309, 22310]
     assert len(Buckets.of({str(number): 10**4 for number in range(100)}, 8).ends) == 14
+
+
+def test_gradients_are_rounded_to_the_nearest_bfloat16():
+    """Of its two neighbours of 8 bits; of two as near, the one whose last bit is 0."""
+    rng = np.random.default_rng(4)
+    values = (rng.standard_normal(2000) * 2.0 ** rng.integers(-130, 120, 2000)).astype(np.float32)
+    values[:4] = [1 + 2**-8, 1 + 3 * 2**-8, -0.0, 2.0**-140]
+    bits = values.view(np.uint32) >> 16 << 16
+    near = np.stack([bits, bits + 0x10000]).view(np.float32).astype(float)
+    distances = np.abs(near - values)
+    even = (bits >> 16 & 1).astype(int)
+    best = np.where(distances[0] == distances[1], even, distances.argmin(axis=0))
+    expected = near[best, np.arange(len(values))]
+    assert np.array_equal(whole(halves(values)), expected.astype(np.float32))
+    assert whole(halves(values))[:2].tolist() == [1.0, 1 + 2**-6]
+    odd = np.array([np.inf, -np.inf, 0, 3.4e38], np.float32)
+    odd[2:3].view(np.uint32)[0] = 0x7FFFFFFF  # a NaN that rounding alone would make -0
+    assert np.array_equal(whole(halves(odd)), [np.inf, -np.inf, np.nan, np.inf], equal_nan=True)
+
+
+def test_gradients_in_16_bits_are_of_several_processes_in_float32(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words, said in [
+        ([], "several processes send them, under mpiexec"),
+        (["--dtype", "float64"], "of --dtype float32 alone"),
+    ]:
+        assert cli.main(["train", "--gradients", "bfloat16", *words]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(ArgumentError, match="one sends none"):
+        ranks_script.trainer(ranks_script.network(dtype="float32"), gradients="bfloat16")
+    with pytest.raises(ArgumentError, match="gradients must be 'bfloat16' or None, got 'int8'"):
+        ranks_script.trainer(ranks_script.network(), gradients="int8")
 
 
 @pytest.mark.parametrize(("early", "expected"), [(0.5, True), (0.995, False), (2.0, False)])

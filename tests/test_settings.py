@@ -46,6 +46,7 @@ SAMPLES = {
     "class_weight": ("balanced", "balanced"),
     "balanced": (True, True),
     "sync_batchnorm": (True, True),
+    "gradients": ("bfloat16", "bfloat16"),
     "clip_norm": (5, 5.0),
     "ema": (0.9, 0.9),
     "swa": (2, 2),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from traceback import format_exception
 from typing import Any, NoReturn, TypeVar, cast
@@ -33,9 +34,11 @@ from ..ops.norm import shared_with
 from ..randomness import share_of
 from ..training.learned import checksum, learned, put
 from ..training.ranks import Gradients, Loss, Ranks
+from .buckets import Buckets
 from .cpus import allowed_cpus, cores, keep_to, own_cpus, own_part, shared_cpus
-from .departure import Buckets, Departure, Trial
+from .departure import Departure, Trial
 from .heartbeat import Heartbeat
+from .rounding import Halved, Unsent
 
 __all__ = ["DataParallel"]
 
@@ -150,7 +153,9 @@ class DataParallel(Ranks):
         self._in_place, self._sum = MPI.IN_PLACE, MPI.SUM
         self._everyone = MPI.COMM_WORLD
         self._comm = MPI.COMM_WORLD.Dup()  # so that nobody else's messages get in between
-        self._gradients = self._comm.Dup()  # whose messages leave when each rank is ready
+        # For messages that leave when each rank is ready.
+        self._gradients = self._comm.Dup()
+        self._rounded = self._gradients, self._comm.Dup()
         self._departure: Departure | None = None
         self._trial = Trial(early)
         self._neighbours: Any = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -250,6 +255,7 @@ class DataParallel(Ranks):
         count: int,
         weights: NDArray[np.floating[Any]] | None,
         synchronized: bool,
+        unsent: Unsent | None = None,
     ) -> Iterator[None]:
         """Inside the block, layers draw and, if `synchronized`, normalise for the whole batch."""
         with ExitStack() as stack:
@@ -263,33 +269,41 @@ class DataParallel(Ranks):
                 if synchronized and _normalizing(network):
                     sharing = _Sharing(self._comm, self._waiting, self._part)
                     stack.enter_context(shared_with(sharing))
-                if (listener := self._departing(network)) is not None:
+                if (listener := self._departing(network, unsent)) is not None:
                     stack.enter_context(told(listener))
             yield
 
-    def _departing(self, network: Any) -> Listener | None:
+    def _departing(self, network: Any, unsent: Unsent | None) -> Listener | None:
         """Make a step's gradients ready to leave; return who is to be told of them.
 
         Only of gradients that fastconv's own method returns is it known that nobody changes them
         before they are returned.
         """
         self._departure = None
-        gradient = getattr(network, "gradient", None)
-        if getattr(gradient, "__module__", None) != Network.__module__ or len(
-            {id(layer) for _, layer in leaves(network)}
-        ) < len(leaves(network)):
-            return None
-        params = network.params
-        dtype = np.result_type(np.float32, *params.values())
-        buckets = Buckets.of({name: value.size for name, value in params.items()}, dtype.itemsize)
-        if not buckets.ends:
+        layers = [layer for _, layer in leaves(network)]
+        own = isinstance(network, Network) and len(set(map(id, layers))) == len(layers)
+        own = own and network.gradient.__module__ == Network.__module__
+        params, dtype = network.params, np.dtype(np.float32)
+        if unsent is not None:
+            buckets = unsent.buckets
+            if buckets.sizes != {name: value.size for name, value in params.items()}:
+                raise StateError(
+                    "with gradients='bfloat16', a run trains the same parameters from the "
+                    f"beginning on: expected {', '.join(buckets.sizes)}, got {', '.join(params)}"
+                )
+        elif own:
+            dtype = np.result_type(dtype, *params.values())
+            sizes = {name: value.size for name, value in params.items()}
+            buckets = Buckets.of(sizes, dtype.itemsize)
+        if unsent is None and not (own and buckets.ends):
             return None
         size = buckets.ends[-1] * dtype.itemsize
-        memory = self._memory.empty_bytes(size)[:size].view(dtype)
-        departure = Departure(
-            self._gradients, self._in_place, self._sum, buckets, memory, self._part
-        )
+        sums = self._memory.empty_bytes(size)[:size].view(dtype)
+        send = self._sender if unsent is None else partial(Halved, self._rounded, unsent)
+        departure = Departure(send, buckets, sums, self._part, unsent)
         self._departure = departure
+        if not own:
+            return None
         names = {
             (id(layer), f"d{attribute}"): name
             for name, layer, attribute in network.named_arrays()
@@ -305,6 +319,9 @@ class DataParallel(Ranks):
             departure.advance()
 
         return listener
+
+    def _sender(self, bucket: slice, sums: NDArray[Any]) -> Any:
+        return self._gradients.Iallreduce(self._in_place, sums[bucket], self._sum)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -334,12 +351,12 @@ class DataParallel(Ranks):
         """
         if self.size == 1:
             return grads, loss
-        departure, self._departure = self._departure, None
+        departure, self._departure = self._departure if grads else None, None
         away: Container[str] = ()
         if departure is not None:
             away = departure.buckets.places
             for name in away:
-                departure.put(name, grads[name])
+                departure.put(name, np.asarray(grads[name]))
             departure.advance()
         share = self.share(count)
         places = _statistics(network)
@@ -347,7 +364,7 @@ class DataParallel(Ranks):
         arrays = [np.asarray(grads[name]) for name in rest]
         arrays += [np.asarray(getattr(layer, name)) for layer, name in places]
         arrays.append(np.array(0.0 if loss is None else loss))
-        buffer, views = self._in_one(arrays, arrays[:-1] if grads else arrays)
+        buffer, views = self._in_one(arrays, arrays[:-1] or arrays)
         part = (share.stop - share.start) / count
         parts = [self._part] * len(rest) + [part] * len(places) + [self._part]
         for view, array, factor in zip(views, arrays, parts, strict=True):
@@ -410,6 +427,12 @@ class DataParallel(Ranks):
             buffer[end - array.size : end].reshape(array.shape)
             for array, end in zip(arrays, ends, strict=True)
         ]
+
+    def unsent(self, params: Mapping[str, NDArray[Any]]) -> Unsent:
+        """Return what rounding to 16 bits has kept back of these parameters' gradients: nothing."""
+        if self.size == 1:
+            return super().unsent(params)
+        return Unsent(params, self.rank, self.size)
 
     def compare(self, when: str, arrays: Mapping[str, NDArray[Any]], generator: Any) -> None:
         """Raise a `StateError` on all ranks if one has other weights, or has drawn otherwise."""
@@ -503,6 +526,13 @@ class DataParallel(Ranks):
         with self._waiting():
             self._neighbours.Barrier()
         return pickle.loads(text, buffers=[place.toreadonly() for place in places])
+
+    def stacked(self, array: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the arrays of all ranks, along a new first axis, on the first one."""
+        everyones = np.empty((self.size, *array.shape), array.dtype) if self.first else None
+        with self._waiting():
+            self._comm.Gather(np.ascontiguousarray(array), everyones)
+        return everyones
 
     def _of_first_array(self, value: NDArray[Any]) -> NDArray[Any]:
         copy = np.array(value, order="C")

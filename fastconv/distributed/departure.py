@@ -10,22 +10,20 @@ MPI moves messages while it is called, so it is called for each group of layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Buckets", "Departure", "Trial"]
+from .buckets import Buckets
+from .rounding import Unsent
+
+__all__ = ["Departure", "Trial"]
 
 Array = NDArray[Any]
-
-LEAST = 1 << 15
-"""Bytes of a bucket, at least: a smaller message costs more time than it saves."""
-
-MOST_BUCKETS = 16
 
 ROUNDS = 3
 """How often a trial takes each way."""
@@ -40,79 +38,38 @@ GAIN = 0.99
 """Gradients leave early if that takes no more than this part of the time."""
 
 
-@dataclass(frozen=True)
-class Buckets:
-    """How gradients are cut.
-
-    Attributes
-    ----------
-    places : dict of str to slice
-        Where each gradient lies that is in a bucket.
-    owners : dict of str to int
-        In which bucket.
-    ends : list of int
-        Where each bucket ends.
-    """
-
-    places: Mapping[str, slice]
-    owners: Mapping[str, int]
-    ends: Sequence[int]
-
-    @staticmethod
-    def of(sizes: Mapping[str, int], itemsize: int) -> Buckets:
-        """Cut gradients of these sizes, in the order of the layers; a bucket has whole ones."""
-        least = max(LEAST // itemsize, sum(sizes.values()) // MOST_BUCKETS)
-        places, owners, ends = dict[str, slice](), dict[str, int](), list[int]()
-        begin = end = 0
-        for name, size in reversed(list(sizes.items())):
-            places[name] = slice(end, end + size)
-            owners[name] = len(ends)
-            end += size
-            if end - begin >= least:
-                begin = end
-                ends.append(end)
-        if ends and end == ends[-1]:  # complete with the last gradient: there is nothing to hide
-            ends.pop()
-        whole = {name for name, bucket in owners.items() if bucket < len(ends)}
-        return Buckets(
-            {name: place for name, place in places.items() if name in whole},
-            {name: bucket for name, bucket in owners.items() if name in whole},
-            ends,
-        )
-
-
 class Departure:
     """The gradients of one step that are in buckets.
 
     Parameters
     ----------
-    comm : mpi4py.MPI.Comm
-        For gradients alone, since ranks may come at different times.
-    in_place, total : object
-        What MPI calls ``IN_PLACE`` and ``SUM``.
+    send : callable
+        ``send(bucket, sums)`` sends what lies at the slice `bucket` of `sums`, and returns a
+        request, which brings the sums to the same place.
     buckets : Buckets
-    memory : array
+    sums : array
         As long as the buckets; nobody else's.
     factor : float
         This rank's part of the batch, with which its gradients count.
+    unsent : Unsent, optional
+        Gradients are sent in 16 bits, with what has been kept back before.
     """
 
     def __init__(
         self,
-        comm: Any,
-        in_place: Any,
-        total: Any,
+        send: Callable[[slice, Array], Any],
         buckets: Buckets,
-        memory: Array,
+        sums: Array,
         factor: float,
+        unsent: Unsent | None = None,
     ) -> None:
-        self._comm, self._in_place, self._total = comm, in_place, total
-        self.buckets, self._memory, self._factor = buckets, memory, factor
+        self.buckets = buckets
+        self._send, self._sums, self._factor, self._unsent = send, sums, factor, unsent
         self._missing = [0] * len(buckets.ends)
         for bucket in buckets.owners.values():
             self._missing[bucket] += 1
         self._there: set[str] = set()
-        self._pending: list[Any] = []
+        self._pending: deque[Any] = deque()
         self._left = 0
 
     def put(self, name: str, gradient: Array) -> None:
@@ -120,25 +77,28 @@ class Departure:
         if name in self._there:
             return
         self._there.add(name)
-        place = self._memory[self.buckets.places[name]]
-        np.multiply(gradient, self._factor, out=place.reshape(gradient.shape))
+        place = self.buckets.places[name]
+        if self._unsent is None:
+            np.multiply(gradient, self._factor, out=self._sums[place].reshape(gradient.shape))
+        else:
+            kept_back = self._unsent.own[place].reshape(gradient.shape)
+            kept_back += np.multiply(gradient, self._factor, dtype=np.float32)
         self._missing[self.buckets.owners[name]] -= 1
 
     def advance(self) -> None:
         """Let the buckets leave that are complete, and MPI go on with those on their way."""
-        while self._pending and self._pending[-1].Test():  # which moves the others' messages too
-            self._pending.pop()
+        while self._pending and self._pending[0].Test():  # which moves the others' messages too
+            self._pending.popleft()
         while self._left < len(self._missing) and not self._missing[self._left]:
-            begin, end = [0, *self.buckets.ends][self._left : self._left + 2]
-            bucket = self._memory[begin:end]
-            self._pending.append(self._comm.Iallreduce(self._in_place, bucket, self._total))
+            bucket = slice(*[0, *self.buckets.ends][self._left : self._left + 2])
+            self._pending.append(self._send(bucket, self._sums))
             self._left += 1
 
     def arrived(self) -> dict[str, Array]:
         """Wait for the sums; return them, flat."""
         while self._pending:
-            self._pending.pop().Wait()
-        return {name: self._memory[place] for name, place in self.buckets.places.items()}
+            self._pending.popleft().Wait()
+        return {name: self._sums[place] for name, place in self.buckets.places.items()}
 
     def abandon(self) -> None:
         """Let all buckets pass that the other ranks may wait for; a step was broken off."""

@@ -185,6 +185,11 @@ class RunConfig:
         account="batch normalisation synchronised",
         default=False,
     )
+    gradients: Literal["bfloat16"] | None = setting(
+        "send gradients between several processes in 16 bits, half of the bytes; what rounding "
+        "keeps back is added to the next step's",
+        account="gradients sent as {}",
+    )
     validation: Within | None = setting(
         "set this share of the training images apart, and watch the run on them",
         "SHARE",

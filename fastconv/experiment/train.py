@@ -137,12 +137,12 @@ def train_on(
     goes_on = ranks.of_first(lambda: resume and folder.checkpoint.exists())
 
     def after_epoch(trainer: Trainer, record: Record) -> None:
-        if not ranks.first:
-            return
-        folder.append_epoch(record)
+        if ranks.first:
+            folder.append_epoch(record)
         if trainer.finite:  # else what the last epoch has saved stays
             _save(folder, trainer)
-        say(_epoch_line(record, config.epochs))
+        if ranks.first:
+            say(_epoch_line(record, config.epochs))
 
     trainer = _build(
         data, config, after_epoch, anew=not goes_on, progress=progress, say=say, ranks=ranks
@@ -163,10 +163,10 @@ def train_on(
     with _stop_on_signal(trainer, say, ranks.first) as caught:
         trainer.train()
     caught = list(chain(*ranks.gathered(caught)))
-    if ranks.first and trainer.finite:
+    if trainer.finite:
         if trainer.stopped:
             _save(folder, trainer)
-        else:  # a killed process may have kept the last checkpoint alone
+        elif ranks.first:  # a killed process may have kept the last checkpoint alone
             _save_weights(folder, trainer)
     return _report(trainer, data, folder, config, caught, ranks, progress=progress, say=say)
 
@@ -335,7 +335,8 @@ def _endings(trainer: Trainer, diverged: int | None, lost: bool) -> Iterator[str
 
 def _save(folder: RunFolder, trainer: Trainer) -> None:
     trainer.save_checkpoint(folder.checkpoint)
-    _save_weights(folder, trainer)
+    if trainer.ranks.first:
+        _save_weights(folder, trainer)
 
 
 def _save_weights(folder: RunFolder, trainer: Trainer) -> None:
@@ -373,6 +374,14 @@ def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
                 f"--weight-decay: {config.optimizer} has none; {', '.join(takers)} have"
             )
         settings["weight_decay"] = config.weight_decay
+    if config.gradients is not None:
+        if config.dtype != "float32":
+            raise ArgumentError(f"--gradients {config.gradients}: of --dtype float32 alone")
+        if config.ranks == 1:
+            raise ArgumentError(
+                f"--gradients {config.gradients}: several processes send them, under mpiexec; "
+                "one process, or one for each member, sends none"
+            )
     averaging: EMA | SWA | None = None
     if config.ema is not None:
         averaging = EMA(config.ema)
@@ -390,6 +399,7 @@ def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
         "early_stopping": config.patience,
         "balanced": config.balanced,
         "sync_batchnorm": config.sync_batchnorm,
+        "gradients": config.gradients,
     }
 
 

@@ -117,13 +117,15 @@ class Checkpoints:
     _weights: RunWeights
     _batches: Batches
     ranks: Ranks
+    _unsent: Any = None
     last_checkpoint: tuple[str, int] | None = None
     """The last checkpoint with finite weights that was saved or loaded: its file, and its step."""
 
     def save_checkpoint(self, path: str | PathLike[str]) -> None:
         """Write everything that the rest of the run depends on, atomically.
 
-        Of several ranks, the first writes.
+        Of several ranks, the first writes; but where gradients are sent in 16 bits, all of them
+        have to call this.
 
         Parameters
         ----------
@@ -142,12 +144,15 @@ class Checkpoints:
             )
         if self._generator is None:
             raise StateError("save_checkpoint: only a Trainer with a seed can be continued exactly")
+        unsent = None if self._unsent is None else self._unsent.state(self.ranks)
         if not self.ranks.first:
             self._note_checkpoint(path)
             return
         arrays = self._weights.state()
         for key, value in self.optimizer.state().items():
             arrays[f"optimizer/{key}"] = value
+        for key, value in (unsent or {}).items():
+            arrays[f"unsent/{key}"] = value
         for name in LISTS:
             arrays[f"progress/{name}"] = np.array(getattr(self, name), np.float64)
         names = {field.name for field in fields(_Progress)} - set(LISTS)
@@ -201,6 +206,14 @@ class Checkpoints:
         # nothing has changed if the weights are refused.
         state = under("optimizer/", arrays)
         self._load_optimizer(copy.copy(self.optimizer), state, path)
+        unsent = under("unsent/", arrays)
+        if bool(unsent) != (self._unsent is not None):
+            here, there = ("without", "with") if unsent else ("with", "without")
+            raise WeightsError(
+                f"{path}: of a run {there} gradients in 16 bits, but this one is {here}"
+            )
+        if self._unsent is not None:
+            self._unsent.load_state(unsent, str(path))
         self._weights.load_state(arrays, str(path))
         self._load_optimizer(self.optimizer, state, path)
         self._generator.bit_generator.state = asdict(metadata.generator)

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArgumentError
+
 __all__ = ["Gradients", "Loss", "Ranks"]
 
 T = TypeVar("T")
@@ -62,11 +64,12 @@ class Ranks:
         count: int,
         weights: NDArray[np.floating[Any]] | None,
         synchronized: bool,
+        unsent: Any = None,
     ) -> Iterator[None]:
         """Inside the block, layers draw for the whole batch of `count`, of which they see a share.
 
         If `synchronized`, they also normalise by it. `weights` are those of the share's samples,
-        if they have any.
+        if they have any. With `unsent`, gradients are sent in 16 bits.
         """
         yield
 
@@ -88,6 +91,22 @@ class Ranks:
         network become the averages of the ranks', too.
         """
         return grads, loss
+
+    def unsent(self, params: Gradients) -> Any:
+        """Return what is kept back of gradients in 16 bits, with ``state`` and ``load_state``.
+
+        Raises
+        ------
+        ArgumentError
+            There is one process alone, which sends nothing; or gradients are not float32.
+        """
+        raise ArgumentError(
+            "Trainer: gradients='bfloat16' is how several processes send them; one sends none"
+        )
+
+    def stacked(self, array: NDArray[Any]) -> NDArray[Any] | None:
+        """Return the arrays of all ranks, along a new first axis, on the first one."""
+        return array[None]
 
     def compare(self, when: str, arrays: Mapping[str, NDArray[Any]], generator: Any) -> None:
         """Make sure that all ranks have these arrays, and a generator in this state."""

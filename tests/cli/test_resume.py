@@ -259,7 +259,7 @@ def test_a_run_of_before_there_were_schedules_and_regularisation_goes_on(whole, 
     assert len(history(whole)) == 4
 
 
-NEWER = ("class_weight",)
+NEWER = ("class_weight", "gradients")
 """Settings that the kept files lack."""
 
 REGULARISED = {

@@ -62,7 +62,10 @@ def test_a_configuration_of_an_earlier_version(name):
     config = folder_of(config=text).read_config()
     expected = json.loads(text)
     found = json.loads(json.dumps(asdict(config)))
-    later = dict.fromkeys(("isa", "algorithm", "class_weight")) | {"balanced": False, "ranks": 1}
+    later = dict.fromkeys(("isa", "algorithm", "class_weight", "gradients")) | {
+        "balanced": False,
+        "ranks": 1,
+    }
     later["sync_batchnorm"] = False
     assert found == later | {key: value for key, value in expected.items() if key != "fastconv"}
     RunFolder("run").write_config(config)

@@ -115,6 +115,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "data_dir": None,
         "balanced": True,
         "sync_batchnorm": True,
+        "gradients": None,  # of several processes
         "epochs": 1,
         "batch_size": 10,
         "optimizer": "sgd",
