@@ -38,9 +38,11 @@ from .shapes import IMAGES
 NAMES = (
     "fastconv cython",
     "fastconv cython, math fast",
+    "fastconv cython, math bf16",
     "fastconv numba",
     "PyTorch eager NCHW",
     "PyTorch eager channels_last",
+    "PyTorch autocast bfloat16",
 )
 """Of `peers.CONTENDERS`."""
 

@@ -149,6 +149,8 @@ def _difference(
 ) -> str:
     """What is wrong with a contender's results, or an empty text."""
     dtype = "float64" if name == peers.BOOK else problem.x.dtype.name
+    if peers.CONTENDERS[name].rough:
+        dtype = "bfloat16"
     ours = name.startswith("fastconv")
     with np.load(path, allow_pickle=False) as arrays:
         try:

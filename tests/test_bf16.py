@@ -1,7 +1,7 @@
 """The math mode bf16: what is rounded, where, and who refuses.
 
 Operands are rounded here by Python's `round` on exact quotients, and multiplied by the loops of
-`naive`.
+`naive`; by Winograd's algorithm, the transforms are, by its matrices.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from fastconv.errors import BackendUnavailable
 from fastconv.geometry import window_geometry
 from fastconv.models.lenet import lenet
 from fastconv.testing import call_kernel
+from fastconv.testing.rounding import rounded_transforms
 
 from . import naive, naive_grouped
 from .compare import assert_close
 from .stand_ins import StandIn
+from .took import runs_by
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
 
@@ -114,6 +116,8 @@ LAYERS = (
 
 @pytest.mark.parametrize(("shape", "filters", "window", "stride", "pad"), LAYERS)
 def test_convolutions_multiply_rounded_operands(table, rng, shape, filters, window, stride, pad):
+    config.set_conv_algorithm("direct")
+    table = selection.active(table.name)
     g = window_geometry("test", shape, *window, stride, pad)
     x, weight, bias, dout = (
         rng.standard_normal(s).astype(np.float32)
@@ -196,14 +200,149 @@ def test_a_network_takes_the_steps_of_the_reference(table, rng, programs):
     config.set_programs(None)
 
 
+# ---- Winograd's algorithm, F(2x2, 3x3) ----------------------------------------------------
+
+OF_PATCH = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+OF_FILTER = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+TO_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+OF_GRADIENT = np.array([[1, 0], [1, 1], [1, -1], [0, 1]])
+TO_TAPS = np.array([[1, 0.5, 0.5, 0], [0, 0.5, -0.5, 0], [0, 0.5, 0.5, -1]])
+
+
+def tiles_of(images: np.ndarray, pad: int, rows: int, cols: int, side: int) -> np.ndarray:
+    """(N, C, rows, cols, side, side): squares of padded images that begin at every other pixel."""
+    n, c, h, w = images.shape
+    padded = np.zeros((n, c, 2 * rows + side, 2 * cols + side))
+    padded[:, :, pad : pad + h, pad : pad + w] = images
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(2, 3))
+    return windows[:, :, ::2, ::2][:, :, :rows, :cols]
+
+
+def patches_of(x, pad, height, width):
+    """Transforms of the patches that height x width outputs are made of."""
+    tiles = tiles_of(x, pad, -(-height // 2), -(-width // 2), 4)
+    return OF_PATCH @ tiles @ OF_PATCH.T
+
+
+def outputs_of(patches, filters, height, width, matrix=TO_OUTPUT):
+    products = np.einsum("ncyxab,fcab->nfyxab", patches, filters)
+    tiles = (matrix @ products @ matrix.T).transpose(0, 1, 2, 4, 3, 5)
+    n, f, rows, _, cols, _ = tiles.shape
+    return tiles.reshape(n, f, 2 * rows, 2 * cols)[:, :, :height, :width]
+
+
+def by_rounded_transforms(x, weight, dout, pad):
+    """out without bias, dx and dweight."""
+    (_, _, h, w), (_, _, oh, ow) = x.shape, dout.shape
+    filters = OF_FILTER @ weight @ OF_FILTER.T
+    flipped = OF_FILTER @ weight[:, :, ::-1, ::-1].swapaxes(0, 1) @ OF_FILTER.T
+    patches = all_nearest(patches_of(x, pad, oh, ow))
+    out = outputs_of(patches, all_nearest(filters), oh, ow)
+    turned = all_nearest(patches_of(dout, 2 - pad, h, w))
+    dx = outputs_of(turned, all_nearest(flipped), h, w)
+    tiles = tiles_of(dout, 0, -(-oh // 2), -(-ow // 2), 2)
+    gradients = all_nearest(OF_GRADIENT @ tiles @ OF_GRADIENT.T)
+    sums = np.einsum("nfyxab,ncyxab->fcab", gradients, patches)
+    return out, dx, TO_TAPS @ sums @ TO_TAPS.T
+
+
+# Channels that fill no pair, no vector, no block; tiles and pairs of tiles that hang over the edge.
+WITH_TILES = (
+    ((2, 17, 9, 8), 16, 1),
+    ((3, 16, 5, 7), 33, 2),
+    ((1, 9, 18, 22), 47, 0),
+    ((2, 40, 8, 6), 8, 1),
+    ((1, 8, 3, 3), 9, 0),
+)
+
+
+@pytest.fixture
+def vectors(table):
+    """The backend that multiplies by vectors."""
+    if getattr(table, "_bfloat16", 0) != WAYS["vectors"]:
+        pytest.skip("another backend, or tiles")
+    config.set_conv_algorithm("winograd2")
+    return selection.active(table.name)
+
+
+@pytest.mark.parametrize(("shape", "filters", "pad"), WITH_TILES)
+def test_transforms_are_rounded_and_their_products_are_not(vectors, rng, shape, filters, pad):
+    """Of numbers whose transforms are exact in float32, so that all round the same values."""
+    g = window_geometry("test", shape, 3, 3, 1, pad)
+    x, weight, dout = (
+        (rng.integers(-2048, 2049, s) / 64).astype(np.float32)
+        for s in (shape, (filters, g.c, 3, 3), g.output_shape(filters))
+    )
+    bias = rng.standard_normal(filters).astype(np.float32)
+    with runs_by(vectors, "winograd2", g):
+        out = call_kernel(vectors, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
+        got = call_kernel(vectors, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
+    expected, dx, dweight = by_rounded_transforms(x, weight, dout, pad)
+    # Up to nine frequencies cancel in one output, so that float32 shows more than in direct sums.
+    assert_close(out["out"], expected + bias[:, None, None], tolerance=3e-6)
+    assert_close(got["dx"], dx, tolerance=3e-6)
+    assert_close(got["dweight"], dweight, tolerance=3e-6)
+    assert_close(got["dbias"], dout.sum((0, 2, 3), np.float64), tolerance=1e-6)
+
+
+def test_windows_of_zeros_give_their_bias_by_rounded_transforms(vectors, rng):
+    g = window_geometry("test", (2, 16, 11, 10), 3, 3, 1, 1)
+    x = np.zeros(g.input_shape, np.float32)
+    x[:, :, 3:6, 4:5] = rng.standard_normal((2, 16, 3, 1))
+    weight = rng.standard_normal((20, 16, 3, 3)).astype(np.float32)
+    bias = rng.standard_normal(20).astype(np.float32)
+    out = call_kernel(vectors, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)["out"]
+    seen = naive.conv2d(np.abs(x), np.ones_like(weight), np.zeros(20), 1, 1) > 0
+    empty = np.broadcast_to(bias[:, None, None], out.shape)
+    np.testing.assert_array_equal(out[~seen], empty[~seen])
+    assert (out[seen] != empty[seen]).all()
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_what_check_backend_allows_is_what_rounding_transforms_may_cost(rng, pad):
+    """And not much more: of one channel, some values use much of it."""
+    used = {"out": 0.0, "dx": 0.0, "dweight": 0.0}
+    for _ in range(10):
+        g = window_geometry("test", (1, 1, 7, 8), 3, 3, 1, pad)
+        x, weight, dout = (
+            rng.standard_normal(s) for s in (g.input_shape, (4, 1, 3, 3), g.output_shape(4))
+        )
+        given = {"x": x, "weight": weight, "geometry": g}
+        allowed = rounded_transforms("conv2d_forward", {**given, "bias": np.ones(4)})
+        allowed |= rounded_transforms("conv2d_backward", {**given, "dout": dout})
+        got = by_rounded_transforms(x, weight, dout, pad)
+        dx, dweight, _ = naive.conv2d_gradients(dout, x, weight, 1, pad)
+        wanted = naive.conv2d(x, weight, np.zeros(4), 1, pad), dx, dweight
+        for name, rounded, exact in zip(used, got, wanted, strict=True):
+            share = np.abs(rounded - exact) / allowed[name]
+            assert (share <= 1).all(), name
+            used[name] = max(used[name], share.max())
+    assert min(used.values()) > 0.1, used
+
+
 # ---- choice and refusal -----------------------------------------------------------------
+
+LAYER = window_geometry("test", (100, 64, 28, 28), 3, 3, 1, 1)
+
+
+def chosen(forced: str, by_tiles: bool) -> set[str]:
+    algorithms = choose(LAYER, 64, True, "bf16", forced, by_tiles)
+    return {algorithms.forward, algorithms.input_gradient, algorithms.weight_gradient}
 
 
 @pytest.mark.parametrize("forced", ALGORITHMS)
-def test_all_convolutions_are_direct(forced):
-    g = window_geometry("test", (100, 64, 28, 28), 3, 3, 1, 1)
-    chosen = choose(g, 64, True, "bf16", forced)
-    assert {chosen.forward, chosen.input_gradient, chosen.weight_gradient} == {"direct"}
+def test_tiles_of_outputs_are_those_of_2_x_2_and_beside_tiles_of_amx_there_are_none(forced):
+    tiles = forced in ("auto", "winograd2")
+    assert chosen(forced, by_tiles=False) == {"winograd2" if tiles else "direct"}
+    assert chosen(forced, by_tiles=True) == {"direct"}
+
+
+def test_the_backend_knows_what_it_multiplies_by(table):
+    if table.name == "numpy":
+        pytest.skip("it has one way")
+    said = table.conv2d_algorithms(LAYER, 64, True)
+    by_vectors = table._bfloat16 == WAYS["vectors"]
+    assert said.forward == said.weight_gradient == ("winograd2" if by_vectors else "direct")
 
 
 def refused(name: str) -> str:

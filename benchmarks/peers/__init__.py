@@ -147,6 +147,8 @@ class Contender:
     models : {"none", "twinned", "every"}
         Which networks of `fastconv.models` it has besides DeepConvNet: those with a twin in
         PyTorch, or every one.
+    rough : bool
+        Whether it multiplies bfloat16s.
     """
 
     module: str
@@ -154,6 +156,7 @@ class Contender:
     needs: tuple[str, ...]
     tasks: tuple[str, ...] = NETWORK_TASKS
     models: Literal["none", "twinned", "every"] = "none"
+    rough: bool = False
 
     def has(self, model: str) -> bool:
         """Whether it has this network of `fastconv.models`."""
@@ -165,12 +168,18 @@ BOOK = "book (NumPy, float64)"
 CONTENDERS = {
     "fastconv cython": Contender("ours", "cython default network", (), ALL_TASKS, "every"),
     "fastconv cython, math fast": Contender("ours", "cython fast network", (), ALL_TASKS, "every"),
+    "fastconv cython, math bf16": Contender(
+        "ours", "cython bf16 network", (), ALL_TASKS, "every", rough=True
+    ),
     "fastconv cython, by hand": Contender("ours", "cython default by_hand", ()),
     "fastconv cython, prepared": Contender(
         "ours", "cython default prepared", (), INFERENCE, "every"
     ),
     "fastconv cython, prepared, math fast": Contender(
         "ours", "cython fast prepared", (), INFERENCE, "every"
+    ),
+    "fastconv cython, prepared, math bf16": Contender(
+        "ours", "cython bf16 prepared", (), INFERENCE, "every", rough=True
     ),
     "fastconv numba": Contender("ours", "numba default network", (), ALL_TASKS, "every"),
     "fastconv numba, math fast": Contender("ours", "numba fast network", (), ALL_TASKS, "every"),
@@ -187,9 +196,15 @@ CONTENDERS = {
     "PyTorch eager channels_last": Contender(
         "pytorch", "eager channels_last", ("torch",), ALL_TASKS, "twinned"
     ),
+    "PyTorch autocast bfloat16": Contender(
+        "pytorch", "autocast channels_last", ("torch",), NETWORK_TASKS, "twinned", rough=True
+    ),
     "torch.compile channels_last": Contender("pytorch", "compile channels_last", ("torch",)),
     "ONNX Runtime": Contender("onnx_runtime", "", ("onnx", "onnxruntime"), INFERENCE, "every"),
-    "OpenVINO": Contender("open_vino", "", ("onnx", "openvino"), INFERENCE, "every"),
+    "OpenVINO": Contender("open_vino", "f32", ("onnx", "openvino"), INFERENCE, "every"),
+    "OpenVINO bfloat16": Contender(
+        "open_vino", "bf16", ("onnx", "openvino"), INFERENCE, "every", rough=True
+    ),
     "JAX jit NHWC": Contender("jax_jit", "", ("jax",)),
 }
 
@@ -200,7 +215,11 @@ def missing(name: str) -> str:
     if name.startswith("fastconv "):
         import fastconv
 
-        return fastconv.list_backends()[contender.mode.split()[0]].reason
+        backend, math_mode, *_ = contender.mode.split()
+        status = fastconv.list_backends()[backend]
+        if status and math_mode not in status.math_modes:
+            return f"{name}: the backend {backend} does not run in this math mode here"
+        return status.reason
     absent = [module for module in contender.needs if util.find_spec(module) is None]
     return f"{name}: not installed: {', '.join(absent)}" if absent else ""
 

@@ -12,20 +12,20 @@ __all__ = ["make"]
 
 
 def make(mode: str, problem: Problem | ModelProblem) -> OpenVino:
-    """Return the contender; it has no modes and no training."""
-    return OpenVino(problem)
+    """Return the contender; `mode` is what it computes in, and it has no training."""
+    return OpenVino(mode, problem)
 
 
 class OpenVino:
-    """Compiled for the problem's batch, in float32, for the shortest time of one call."""
+    """Compiled for the problem's batch, for the shortest time of one call."""
 
-    def __init__(self, problem: Problem | ModelProblem) -> None:
+    def __init__(self, mode: str, problem: Problem | ModelProblem) -> None:
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": problem.threads,
             # Where the CPU has bfloat16, it computes float32 models in that unless told not to.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": mode,
         }
         core = openvino.Core()
         with exported(problem) as path:

@@ -45,17 +45,31 @@ class DeepConvNet(torch.nn.Module):
 
 
 def make(mode: str, problem: AnyProblem) -> Any:
-    """Return the contender; `mode` is eager or compile, then the memory format."""
+    """Return the contender; `mode` is eager, compile or autocast, then the memory format."""
     torch.set_num_threads(problem.threads)
     execution, memory = mode.split()
     if isinstance(problem, ConvProblem):
         return OneConvolution(memory, problem)
     if isinstance(problem, ModelProblem):
-        return Model(memory, problem)
+        return Model(execution, memory, problem)
     return PyTorch(execution, memory, problem)
 
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def as_asked(network: torch.nn.Module, execution: str) -> Any:
+    """The network's forward; under autocast it multiplies bfloat16s, and backward does too."""
+    if execution == "compile":
+        return torch.compile(network)
+    if execution == "eager":
+        return network
+
+    def forward(*inputs: Any) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(*inputs).float()
+
+    return forward
 
 
 class PyTorch:
@@ -66,7 +80,7 @@ class PyTorch:
         self.masks = [torch.from_numpy(mask) for mask in problem.masks]
         # The faster of its forms for a network of sixteen small arrays.
         self.adam = torch.optim.Adam(self.network.parameters(), lr=0.001, eps=1e-7, fused=True)
-        self.forward = torch.compile(self.network) if execution == "compile" else self.network
+        self.forward = as_asked(self.network, execution)
 
     def take(self, x: np.ndarray, t: np.ndarray) -> None:
         """Go on with other images and labels."""
@@ -119,7 +133,7 @@ def take_weights(network: torch.nn.Module, problem: ModelProblem) -> None:
 class Model:
     """A large network without dropout; a comparison begins from the problem's weights."""
 
-    def __init__(self, memory: str, problem: ModelProblem) -> None:
+    def __init__(self, execution: str, memory: str, problem: ModelProblem) -> None:
         network = TWINS[problem.network]()
         for module in network.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -130,12 +144,13 @@ class Model:
         self.network = network.to(memory_format=FORMATS[memory])
         self.x = torch.from_numpy(problem.x).contiguous(memory_format=FORMATS[memory])
         self.t = torch.from_numpy(problem.t)
+        self.forward = as_asked(self.network, execution)
         self.sgd = torch.optim.SGD(self.network.parameters(), **MOMENTUM)
 
     @torch.inference_mode()
     def scores(self) -> np.ndarray:
         self.network.eval()
-        return self.network(self.x[:CHECKED]).numpy()
+        return self.forward(self.x[:CHECKED]).numpy()
 
     def gradients(self) -> dict[str, np.ndarray]:
         self._backward(CHECKED)
@@ -147,7 +162,7 @@ class Model:
     @torch.inference_mode()
     def infer(self) -> None:
         self.network.eval()
-        self.network(self.x)
+        self.forward(self.x)
 
     def step(self) -> None:
         self._backward(len(self.x))
@@ -156,7 +171,7 @@ class Model:
     def _backward(self, images: int) -> None:
         self.network.train()
         self.sgd.zero_grad()
-        functional.cross_entropy(self.network(self.x[:images]), self.t[:images]).backward()
+        functional.cross_entropy(self.forward(self.x[:images]), self.t[:images]).backward()
 
 
 class OneConvolution:

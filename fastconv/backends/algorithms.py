@@ -13,8 +13,10 @@
     Weight gradient behind ReLU and 2x2 max pooling, where at most one of four gradients
     is not zero: exact, four times fewer operations.
 
-In the math mode ``bf16`` all convolutions are direct: what multiplies bfloat16s is so fast that
-transforms would cost more than they save, and would be rounded as well.
+In the math mode ``bf16`` the choice is between ``direct`` and ``winograd2``. There the transforms
+are rounded, and errors are up to 1.7 times those of the direct way; with tiles of 2 x 4 they would
+be up to 3 times as large, with 4 x 4 ten times. Where the CPU multiplies bfloat16s by tiles (AMX),
+all convolutions are direct: transforms would cost more than they save.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from ..geometry import WindowGeometry
 
 __all__ = [
     *("ALGORITHMS", "CONSTANT", "MATH_MODES", "Algorithm", "ConvAlgorithms", "choose"),
-    *("forward_algorithms", "forward_by", "named_forward"),
+    *("directly", "forward_algorithms", "forward_by", "named_forward"),
 ]
 
 Algorithm = Literal["direct", "winograd2", "winograd2x4", "winograd4", "sparse"]
@@ -114,6 +116,22 @@ def forward_by(algorithm: str) -> Iterator[None]:
         _forward.reset(before)
 
 
+_directly: ContextVar[bool] = ContextVar("fastconv_directly", default=False)
+
+
+@contextmanager
+def directly() -> Iterator[None]:
+    """Inside, this thread's convolutions are direct: for operands that are rounded already.
+
+    Transforms of these would be rounded again.
+    """
+    before = _directly.set(True)
+    try:
+        yield
+    finally:
+        _directly.reset(before)
+
+
 def named_forward() -> str:
     """What `forward_by` says here: an algorithm, `CONSTANT`, or ``auto``."""
     return _forward.get()
@@ -121,13 +139,20 @@ def named_forward() -> str:
 
 def forward_algorithms(g: WindowGeometry, math_mode: str) -> tuple[Algorithm, ...]:
     """The algorithms that may compute a convolution of this shape forward, in this math mode."""
-    if not _has_winograd(g) or math_mode == "bf16":
+    if not _has_winograd(g):
         return ("direct",)
+    if math_mode == "bf16":
+        return ("direct", "winograd2")
     return ("direct", "winograd2", "winograd2x4", *(("winograd4",) if math_mode == "fast" else ()))
 
 
 def choose(
-    g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str = "auto"
+    g: WindowGeometry,
+    filters: int,
+    pooled: bool,
+    math_mode: str,
+    forced: str = "auto",
+    by_tiles: bool = False,
 ) -> ConvAlgorithms:
     """The algorithms for one shape: by the rule, but for what `forward_by` says.
 
@@ -140,8 +165,12 @@ def choose(
         Whether ReLU and 2x2 max pooling follow in the same run.
     math_mode : {"default", "fast", "bf16"}
     forced : {"auto", "direct", "winograd2", "winograd2x4", "winograd4"}
-        Use this one wherever it applies; in the math mode ``bf16`` it never does.
+        Use this one wherever it applies.
+    by_tiles : bool
+        Whether these products of bfloat16s are made by tiles (AMX).
     """
+    if by_tiles or _directly.get():
+        return ConvAlgorithms("direct", "direct", "direct")
     named = named_forward()
     by_rule = _by_rule(g, filters, pooled, math_mode, forced, named == CONSTANT)
     if named == "auto" or forced != "auto" or named not in forward_algorithms(g, math_mode):
@@ -153,7 +182,7 @@ def choose(
 def _by_rule(
     g: WindowGeometry, filters: int, pooled: bool, math_mode: str, forced: str, constant: bool
 ) -> ConvAlgorithms:
-    if math_mode == "bf16":
+    if math_mode == "bf16" and forced not in ("auto", "winograd2"):
         return ConvAlgorithms("direct", "direct", "direct")
     forward = _winograd(g, g.c, filters, g.oh, g.ow, math_mode, forced, constant)
     input_gradient = _winograd(g, filters, g.c, g.h, g.w, math_mode, forced)
@@ -163,7 +192,7 @@ def _by_rule(
 
 def _weight_gradient(g: WindowGeometry, pooled: bool, math_mode: str, forced: str) -> Algorithm:
     """The way to sum over all tiles: no filters are transformed before, so few tiles suffice."""
-    if pooled and forced == "auto":
+    if pooled and forced == "auto" and math_mode != "bf16":
         return "sparse"
     if (g.fh, g.fw, g.stride) != (3, 3, 1) or forced == "direct":
         return "direct"
@@ -171,6 +200,8 @@ def _weight_gradient(g: WindowGeometry, pooled: bool, math_mode: str, forced: st
         return cast("Algorithm", forced)
     if g.c < LEAST_CHANNELS:
         return "direct"
+    if math_mode == "bf16":
+        return "winograd2"
     tiles = g.n * -(-g.oh // 4) * -(-g.ow // 4)
     if math_mode == "fast" and tiles >= LEAST_TILES_FAST:
         return "winograd4"
@@ -204,6 +235,8 @@ def _winograd(
         return "direct"
     if tiles * MOST_CHANNELS_PER_TILE < max(depth, columns):
         return "direct"
+    if math_mode == "bf16":
+        return "winograd2"
     if math_mode == "fast" and tiles * CHANNELS_PER_TILE >= max(depth, columns):
         return "winograd4"
     wide = tiles >= LEAST_TILES_WIDE or (constant and depth * columns <= MOST_PAIRS_CONSTANT)

@@ -33,6 +33,11 @@ Contract
   `fastconv.backends.numpy.operands` says how. Products are exact then, and sums are as exact
   as in the other modes, so that backends differ by no more than there. Nothing else is rounded:
   not the bias, nor `dbias`, nor what is stored. Calls in float64 are computed as in ``default``.
+* In that mode a part of a convolution that is computed by ``winograd2`` rounds the transforms in
+  place of the operands. It then differs from what the unrounded operands give by no more than two
+  roundings, 2^-7, of each product of transforms: `fastconv.testing.rounding` derives how much
+  that is for each value, and `check_backend` allows that and no more. Small whole numbers are
+  exact in either way. No other algorithm of tiles may run in that mode.
 * A NaN or an infinity in its window makes a convolution's output NaN or infinite. Neighbouring
   outputs may become so too: fast algorithms compute several outputs from one tile of pixels.
 * In the forward pass, an output whose window holds only zeros (0 or -0, in all channels of its

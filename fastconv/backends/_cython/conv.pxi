@@ -362,7 +362,9 @@ cdef void forward(
     if algorithm == DIRECT:
         direct_forward[real](&h, &images, weight, bias, o, threads)
     else:
-        winograd[real](algorithm, &images, weight, strides, bias, g.pad, o, threads)
+        winograd[real](
+            algorithm, g.pairs != NO_PAIRS, &images, weight, strides, bias, g.pad, o, threads
+        )
 
 
 def conv2d_forward(

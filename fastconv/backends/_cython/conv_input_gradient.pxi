@@ -146,4 +146,6 @@ cdef void input_gradient(
     elif algorithm == DIRECT:
         direct_input_gradient[real](g, d, weight, dx, threads)
     else:
-        winograd[real](algorithm, d, weight + 8, strides, NULL, 2 - g.pad, &o, threads)
+        winograd[real](
+            algorithm, g.pairs != NO_PAIRS, d, weight + 8, strides, NULL, 2 - g.pad, &o, threads
+        )

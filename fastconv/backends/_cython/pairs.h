@@ -29,7 +29,7 @@ struct PairProduct {
     int by;                   // BY_VECTORS or BY_TILES
     std::ptrdiff_t y, i;      // how many: i pairs for each y
     std::ptrdiff_t chunk;     // pairs at a time, which divide i
-    std::ptrdiff_t x_y, x_r;  // steps in x, in bfloat16s
+    std::ptrdiff_t x_y, x_i, x_r;  // steps in x, in bfloat16s; for tiles x_i is 2
     std::ptrdiff_t w_y, w_i;  // steps in w, in pairs
     std::ptrdiff_t out_r;     // step in out
     bool relu, accumulate;    // out = ReLU(t); out += t
@@ -50,6 +50,26 @@ struct PairLines {
 typedef std::uint16_t bfloat16;
 
 // ---- rounding ---------------------------------------------------------------------------
+
+// Two words for kernels' vectors. They name the instruction, since a function for AVX512_BF16
+// cannot become part of one that is not.
+
+// 16 floats, rounded, become 8 pairs of neighbours.
+static inline void store_rounded(float* to, vec<float> v) {
+    __m256i narrow;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(v));
+    std::memcpy(to, &narrow, sizeof narrow);
+}
+
+// 16 pairs, each of a's value and b's in one lane, rounded.
+static inline void store_paired(float* to, vec<float> a, vec<float> b) {
+    alignas(CACHE_LINE) static const std::uint16_t order[32] = {
+        0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    __m512i both;
+    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(both) : "v"(b), "v"(a));
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(_mm512_load_si512(order), both));
+}
 
 // to[0 : 2*count] = from[0 : 2*count], rounded; `to` may be where `from` is.
 PAIRED static void round_pairs(const float* from, std::ptrdiff_t count, void* to) {
@@ -76,17 +96,10 @@ PAIRED static void round_values(const float* from, std::ptrdiff_t count, float* 
 }
 
 // Pairs of two rows of whole vectors, lane by lane; `b` may be NULL for zeros, `to` may be `a`.
-PAIRED static void pair_rows(const float* a, const float* b, std::ptrdiff_t width, void* to) {
-    char* out = static_cast<char*>(to);
-    for (std::ptrdiff_t j = 0; j < width; j += 16) {
-        __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(a + j)));
-        if (b != nullptr) {
-            __m512i high =
-                _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(b + j)));
-            low = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-        }
-        _mm512_storeu_si512(out + j * sizeof(float), low);
-    }
+static void pair_rows(const float* a, const float* b, std::ptrdiff_t width, void* to) {
+    float* out = static_cast<float*>(to);
+    for (std::ptrdiff_t j = 0; j < width; j += 16)
+        store_paired(out + j, load(a + j), b == nullptr ? vec<float>{} : load(b + j));
 }
 
 // Pixels, `step` apart, turned into planes: to[c * plane + q] = from[q * step + c], for 16 channels.
@@ -116,46 +129,96 @@ PAIRED static void turn_pixels(
 
 // ---- vectors ----------------------------------------------------------------------------
 
+static void store_pairs(
+    const PairProduct* p, const float* t, std::ptrdiff_t rows, const float* start, float* out,
+    std::ptrdiff_t columns) {
+    for (std::ptrdiff_t r = 0; r < rows; ++r) {
+        for (std::ptrdiff_t j = 0; j < columns; j += lanes<float>()) {
+            float* to = out + j;
+            vec<float> v = load(t + j) + load(start + j);
+            if (p->residual != nullptr)
+                v += load_part(p->residual + (to - p->origin), columns - j);
+            if (p->relu) v = relu<float>(v);
+            if (p->accumulate) v += load_part(to, columns - j);
+            store_part<float>(to, v, columns - j);
+        }
+        t += PAIR_COLUMNS;
+        out += p->out_r;
+    }
+}
+
+// R rows of K vectors; what is only stored, or added, goes there straight from registers.
 template <int R, int K>
 PAIRED static void pair_vectors(
-    const PairProduct* p, const bfloat16* x, const float* w, float* t) {
+    const PairProduct* p, const bfloat16* x, const float* w, const float* start, float* out,
+    std::ptrdiff_t columns) {
     __m512 sums[R * K];
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int j = 0; j < R * K; ++j) sums[j] = _mm512_setzero_ps();
     for (std::ptrdiff_t y = 0; y < p->y; ++y) {
+        const bfloat16* pairs = x;
         for (std::ptrdiff_t i = 0; i < p->i; ++i) {
             __m512bh columns[K];
 #pragma GCC unroll 2
             for (int k = 0; k < K; ++k)
                 columns[k] = (__m512bh)_mm512_loadu_si512(w + i * p->w_i + k * 16);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int r = 0; r < R; ++r) {
                 int pair;
-                std::memcpy(&pair, x + r * p->x_r + 2 * i, sizeof pair);
+                std::memcpy(&pair, pairs + r * p->x_r, sizeof pair);
                 __m512bh all = (__m512bh)_mm512_set1_epi32(pair);
 #pragma GCC unroll 2
                 for (int k = 0; k < K; ++k)
                     sums[r * K + k] = _mm512_dpbf16_ps(sums[r * K + k], all, columns[k]);
             }
+            pairs += p->x_i;
         }
         x += p->x_y;
         w += p->w_y;
     }
-#pragma GCC unroll 16
+    if (p->residual == nullptr && !p->relu && columns >= K * 16) {
+        const bool add = p->accumulate;
+#pragma GCC unroll 32
+        for (int j = 0; j < R * K; ++j) {
+            float* to = out + j / K * p->out_r + j % K * 16;
+            sums[j] += _mm512_loadu_ps(add ? to : start + j % K * 16);
+            _mm512_storeu_ps(to, sums[j]);
+        }
+        return;
+    }
+    alignas(CACHE_LINE) float t[R * PAIR_COLUMNS];
+#pragma GCC unroll 32
     for (int j = 0; j < R * K; ++j)
-        _mm512_storeu_ps(t + j / K * PAIR_COLUMNS + j % K * 16, sums[j]);
+        _mm512_store_ps(t + j / K * PAIR_COLUMNS + j % K * 16, sums[j]);
+    store_pairs(p, t, R, start, out, columns);
 }
 
-template <int R>
+template <int K, int R>
 static void pair_vectors_of(
-    std::ptrdiff_t rows, bool wide, const PairProduct* p, const bfloat16* x, const float* w,
-    float* t) {
-    if (rows == R && wide)
-        pair_vectors<R, 2>(p, x, w, t);
-    else if (rows == R)
-        pair_vectors<R, 1>(p, x, w, t);
+    std::ptrdiff_t rows, const PairProduct* p, const bfloat16* x, const float* w,
+    const float* start, float* out, std::ptrdiff_t columns) {
+    if (rows == R)
+        pair_vectors<R, K>(p, x, w, start, out, columns);
     else if constexpr (R > 1)
-        pair_vectors_of<R - 1>(rows, wide, p, x, w, t);
+        pair_vectors_of<K, R - 1>(rows, p, x, w, start, out, columns);
+}
+
+// All rows of all lines, each line cut into tiles of nearly equal height.
+template <int K, int R>
+static void pair_lines(
+    const PairProduct* p, PairLines l, const bfloat16* x, const float* w, const float* start,
+    float* out, std::ptrdiff_t columns) {
+    const std::ptrdiff_t tiles = (l.rows + R - 1) / R;
+    for (std::ptrdiff_t line = 0; line < l.count; ++line) {
+        const bfloat16* from = x + line * l.x;
+        float* to = out + line * l.out;
+        for (std::ptrdiff_t tile = 0; tile < tiles; ++tile) {
+            const std::ptrdiff_t rows = l.rows / tiles + (tile < l.rows % tiles);
+            pair_vectors_of<K, R>(rows, p, from, w, start, to, columns);
+            from += rows * p->x_r;
+            to += rows * p->out_r;
+        }
+    }
 }
 
 // Few rows: reading w takes the time. out[r][j] += x[r] times w, rows of floats that are rounded and
@@ -314,39 +377,16 @@ static void pair_tiles_of(
 
 // ---- a block of columns -----------------------------------------------------------------
 
-static void store_pairs(
-    const PairProduct* p, const float* t, std::ptrdiff_t rows, const float* start, float* out,
-    std::ptrdiff_t columns) {
-    for (std::ptrdiff_t r = 0; r < rows; ++r) {
-        for (std::ptrdiff_t j = 0; j < columns; j += lanes<float>()) {
-            float* to = out + j;
-            vec<float> v = load(t + j) + load(start + j);
-            if (p->residual != nullptr)
-                v += load_part(p->residual + (to - p->origin), columns - j);
-            if (p->relu) v = relu<float>(v);
-            if (p->accumulate) v += load_part(to, columns - j);
-            store_part<float>(to, v, columns - j);
-        }
-        t += PAIR_COLUMNS;
-        out += p->out_r;
-    }
-}
-
-// Up to PAIR_COLUMNS columns of all rows of all lines, some tiles of rows at a time; `start`, of
-// whole vectors, is added. A line's rows are cut into tiles of one height, so that the last one may
-// repeat some rows of the one before it.
-static void multiply_pairs(
-    const PairProduct* p, PairLines l, const void* x_of_all, const float* w, const float* start,
+// By tiles, of one height: the last one of a line may repeat some rows of the one before it.
+static void tile_lines(
+    const PairProduct* p, PairLines l, const bfloat16* x, const float* w, const float* start,
     float* out, std::ptrdiff_t columns) {
-    const bfloat16* x = static_cast<const bfloat16*>(x_of_all);
-    if (l.count * l.rows == 0) return;
     const bool wide = columns > lanes<float>();
-    if (columns > PAIR_COLUMNS) columns = PAIR_COLUMNS;
     std::ptrdiff_t tiles = (l.rows + TILE_ROWS - 1) / TILE_ROWS;
     const std::ptrdiff_t height = (l.rows + tiles - 1) / tiles;
     tiles = (l.rows + height - 1) / height;
     alignas(CACHE_LINE) float t[4 * TILE_ROWS * PAIR_COLUMNS];
-    if (p->by == BY_TILES) shape_tiles(height, p->chunk);
+    shape_tiles(height, p->chunk);
     const std::ptrdiff_t all = l.count * tiles, most = wide ? 2 : 4;
     for (std::ptrdiff_t n = 0; n < all; n += most) {
         const std::ptrdiff_t count = all - n < most ? all - n : most;
@@ -360,16 +400,7 @@ static void multiply_pairs(
             from[m] = x + line * l.x + first * p->x_r;
             to[m] = out + line * l.out + first * p->out_r;
         }
-        if (p->by == BY_TILES) {
-            pair_tiles_of(count, wide, p, from, w, t);
-        } else {
-            const std::ptrdiff_t half = height > 8 ? (height + 1) / 2 : height;
-            for (std::ptrdiff_t m = 0; m < count; ++m)
-                for (std::ptrdiff_t r = 0; r < height; r += half)
-                    pair_vectors_of<8>(
-                        height - r < half ? height - r : half, wide, p, from[m] + r * p->x_r, w,
-                        t + (m * TILE_ROWS + r) * PAIR_COLUMNS);
-        }
+        pair_tiles_of(count, wide, p, from, w, t);
         for (std::ptrdiff_t m = 0; m < count; ++m)
             store_pairs(
                 p, t + (m * TILE_ROWS + done[m]) * PAIR_COLUMNS, height - done[m], start,
@@ -377,11 +408,29 @@ static void multiply_pairs(
     }
 }
 
+// Up to PAIR_COLUMNS columns of all rows of all lines; `start`, of whole vectors, is added. It is
+// zeros where the product accumulates.
+static void multiply_pairs(
+    const PairProduct* p, PairLines l, const void* x_of_all, const float* w, const float* start,
+    float* out, std::ptrdiff_t columns) {
+    const bfloat16* x = static_cast<const bfloat16*>(x_of_all);
+    if (l.count * l.rows == 0) return;
+    if (columns > PAIR_COLUMNS) columns = PAIR_COLUMNS;
+    if (p->by == BY_TILES)
+        tile_lines(p, l, x, w, start, out, columns);
+    else if (columns > lanes<float>())
+        pair_lines<2, 8>(p, l, x, w, start, out, columns);
+    else
+        pair_lines<1, 12>(p, l, x, w, start, out, columns);
+}
+
 #else
 
 // Never called: glue refuses the math mode.
 inline void round_pairs(const float*, std::ptrdiff_t, void*) {}
 inline void round_values(const float*, std::ptrdiff_t, float*) {}
+inline void store_rounded(float*, vec<float>) {}
+inline void store_paired(float*, vec<float>, vec<float>) {}
 inline void pair_rows(const float*, const float*, std::ptrdiff_t, void*) {}
 inline void turn_pixels(const float*, std::ptrdiff_t, std::ptrdiff_t, void*, std::ptrdiff_t) {}
 inline void end_pairs(int) {}

@@ -29,12 +29,13 @@ cdef extern from "pairs.h" nogil:
     enum:
         HAS_PAIRS
         NO_PAIRS
+        BY_VECTORS
         TILE_PAIRS
         PAIR_COLUMNS
 
     cdef struct PairProduct:
         int by
-        ptrdiff_t y, i, chunk, x_y, x_r, w_y, w_i, out_r
+        ptrdiff_t y, i, chunk, x_y, x_i, x_r, w_y, w_i, out_r
         bint relu, accumulate
         const float* residual
         const float* origin
@@ -44,6 +45,8 @@ cdef extern from "pairs.h" nogil:
 
     void round_pairs(const float*, ptrdiff_t, void*) noexcept
     void round_values(const float*, ptrdiff_t, float*) noexcept
+    void store_rounded(float*, vec[float]) noexcept
+    void store_paired(float*, vec[float], vec[float]) noexcept
     void pair_rows(const float*, const float*, ptrdiff_t, void*) noexcept
     void turn_pixels(const float*, ptrdiff_t, ptrdiff_t, void*, ptrdiff_t) noexcept
     void multiply_pairs(
@@ -78,7 +81,7 @@ cdef inline PairProduct pair_product_of(int by, ptrdiff_t y, ptrdiff_t i) noexce
     p.by, p.y, p.i, p.chunk = by, y, i, max(1, min(i, TILE_PAIRS))
     while i % p.chunk != 0:
         p.chunk -= 1
-    p.x_y, p.w_y = 0, 0
+    p.x_y, p.x_i, p.w_y = 0, 2, 0
     p.relu, p.accumulate = False, False
     p.residual = NULL
     p.origin = NULL

@@ -40,7 +40,9 @@ cdef enum:
 
 cdef struct Winograd:
     int my, mx
+    bint paired  # whether V and U are pairs of bfloat16s, along the channels
     ptrdiff_t depth, width  # channels in, padded to whole vectors
+    ptrdiff_t row  # of V, and of V of a pixel: width, or half of it if paired
     ptrdiff_t columns, group  # channels out, and how many of them at once
     ptrdiff_t pad
     ptrdiff_t tiles_y, tiles_x  # of an image
@@ -61,9 +63,14 @@ cdef struct Block:
     ptrdiff_t top, left, rows, cols  # tiles of each
 
 
+cdef inline ptrdiff_t sum_of(const Winograd* w) noexcept nogil:
+    """How many products, or products of pairs, make a sum."""
+    return ceil_div(w.depth, 2) if w.paired else w.depth
+
+
 cdef Winograd winograd_of(
-    int my, int mx, const Incoming* d, const Outgoing* o, ptrdiff_t pad, ptrdiff_t lane_count,
-    ptrdiff_t value_bytes, int threads,
+    int my, int mx, bint paired, const Incoming* d, const Outgoing* o, ptrdiff_t pad,
+    ptrdiff_t lane_count, ptrdiff_t value_bytes, int threads,
 ) noexcept nogil:
     """How to cut the work. Tiles cover only what goes out."""
     cdef Winograd w
@@ -73,12 +80,13 @@ cdef Winograd winograd_of(
     cdef ptrdiff_t tiles = o.n * ceil_div(pool * o.ph, my) * ceil_div(pool * o.pw, mx)
     cdef ptrdiff_t tile_bytes
     cdef bint by_columns
-    w.my, w.mx, w.pad, w.depth, w.columns = my, mx, pad, d.c, o.c
+    w.my, w.mx, w.paired, w.pad, w.depth, w.columns = my, mx, paired, pad, d.c, o.c
     w.width = padded(d.c, lane_count)
+    w.row = w.width // 2 if paired else w.width
     w.group = evenly(padded(o.c, lane_count), max(GROUP, 2 * lane_count))
     w.group = padded(w.group, 2 * lane_count if w.group > lane_count else lane_count)
     w.tiles_y, w.tiles_x = ceil_div(pool * o.ph, my), ceil_div(pool * o.pw, mx)
-    tile_bytes = frequencies * (w.width + w.group) * value_bytes
+    tile_bytes = frequencies * (w.row + w.group) * value_bytes
     most = max(LEAST_TILES, min(TILE_BYTES // tile_bytes, MOST_TILES))
     # With few tiles beside the columns, reading U takes the most time: then threads share it.
     by_columns = (
@@ -101,8 +109,8 @@ cdef Winograd winograd_of(
     w.parts = min(ceil_div(threads, blocks), ceil_div(w.columns, 2 * lane_count))
     w.units = blocks * w.parts
     tiles = w.images * w.rows * w.cols
-    w.u_step = odd_lines(w.depth * 2 * lane_count, lane_count)
-    w.v_step = odd_lines(tiles * w.width, lane_count)
+    w.u_step = odd_lines(sum_of(&w) * 2 * lane_count, lane_count)
+    w.v_step = odd_lines(tiles * w.row, lane_count)
     w.m_step = odd_lines(tiles * w.group, lane_count)
     return w
 
@@ -164,8 +172,8 @@ cdef inline bint may_have_empty(
 
 
 cdef inline void transform_patches(
-    int my, int mx, const Winograd* w, const real* window, ptrdiff_t rows, ptrdiff_t cols,
-    real* v, unsigned short* empty,
+    int my, int mx, bint paired, const Winograd* w, const real* window, ptrdiff_t rows,
+    ptrdiff_t cols, real* v, unsigned short* empty,
 ) noexcept nogil:
     """V of rows x cols tiles from their pixels, and their `empty` unless that is NULL."""
     cdef ptrdiff_t row = (mx * cols + 2) * w.width
@@ -181,10 +189,10 @@ cdef inline void transform_patches(
             empty += cols
         for c from 0 <= c < w.width by lanes(window):
             transform_input[real](
-                my, mx, window + my * y * row + c, row, w.width, cols, v + c, w.width,
-                w.v_step,
+                my, mx, paired, window + my * y * row + c, row, w.width, cols,
+                v + (c // 2 if paired else c), w.row, w.v_step,
             )
-        v += cols * w.width
+        v += cols * w.row
 
 
 cdef void store_edge(
@@ -392,20 +400,33 @@ cdef void multiply_frequencies(
     cdef Lines lines = Lines(1, 0, 0, b.images * b.rows * b.cols, 0)
     cdef Ahead ahead = ahead_of(w, d, o, b, block)
     cdef Product p = product_of(1, w.depth)
+    cdef PairProduct q = pair_product_of(BY_VECTORS, 1, sum_of(w))
+    cdef PairLines tiles = PairLines(1, 0, 0, lines.rows)
+    cdef const real* block_filters
     p.part = part_of(1, w.depth, LONGEST_WIDE if w.my < w.mx else LONGEST)
     p.fetching = w.units == w.parts  # a single block: nobody has read the filters before
     p.x_y, p.x_i, p.x_r = 0, 1, w.width
     p.w_y, p.out_r = 0, w.group
+    q.x_r, q.out_r = 2 * w.row, w.group
     for f in range(frequencies):
         if fetching:
             fetch_share[real](&ahead, d, o, v)
         for c from 0 <= c < columns by 2 * lanes(v):
             width = block_width(w.columns - first - c, lanes(v))
-            p.w_i = width
+            p.w_i = q.w_i = width
+            block_filters = filters + (
+                (first + c) // (2 * lanes(v)) * frequencies + f
+            ) * w.u_step
+            if real is float:
+                if w.paired:
+                    multiply_pairs(
+                        &q, tiles, v + f * w.v_step, block_filters, zeros(v),
+                        products + f * w.m_step + c, width,
+                    )
+                    continue
             product_lines[real](
-                &p, lines, v + f * w.v_step,
-                filters + ((first + c) // (2 * lanes(v)) * frequencies + f) * w.u_step,
-                zeros(v), products + f * w.m_step + c, width,
+                &p, lines, v + f * w.v_step, block_filters, zeros(v),
+                products + f * w.m_step + c, width,
             )
 
 
@@ -435,15 +456,17 @@ cdef void winograd_block(
             d, b.image + image, w.my * b.top - w.pad, w.mx * b.left - w.pad, w.my * b.rows + 2,
             w.mx * b.cols + 2, window, w.width,
         )
-        to = v + image * b.rows * b.cols * w.width
+        to = v + image * b.rows * b.cols * w.row
         if empty != NULL:
             empty_to = empty + image * b.rows * b.cols
-        if w.mx == 2:
-            transform_patches[real](2, 2, w, window, b.rows, b.cols, to, NULL)
+        if w.paired:
+            transform_patches[real](2, 2, True, w, window, b.rows, b.cols, to, NULL)
+        elif w.mx == 2:
+            transform_patches[real](2, 2, False, w, window, b.rows, b.cols, to, NULL)
         elif w.my == 2:
-            transform_patches[real](2, 4, w, window, b.rows, b.cols, to, empty_to)
+            transform_patches[real](2, 4, False, w, window, b.rows, b.cols, to, empty_to)
         else:
-            transform_patches[real](4, 4, w, window, b.rows, b.cols, to, empty_to)
+            transform_patches[real](4, 4, False, w, window, b.rows, b.cols, to, empty_to)
     for first from begin <= first < end by w.group:
         columns = min(w.group, end - first)
         multiply_frequencies[real](
@@ -505,18 +528,21 @@ cdef void add_bias(
 
 
 cdef void winograd(
-    int algorithm, const Incoming* d, const real* weight, const ptrdiff_t* strides,
+    int algorithm, bint paired, const Incoming* d, const real* weight, const ptrdiff_t* strides,
     const real* bias, ptrdiff_t pad, const Outgoing* o, int threads,
 ) except *:
     """Outgoing images from incoming ones, by filters whose strides are as in `pack_block`.
 
-    `bias` has a value for each column, or is NULL in gradients.
+    `bias` has a value for each column, or is NULL in gradients. By pairs of bfloat16s if `paired`,
+    which tiles of 2 x 2 can be.
     """
     cdef int my = tile_height(algorithm), mx = tile_width(algorithm)
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
-    cdef Winograd w = winograd_of(my, mx, d, o, pad, lanes(weight), sizeof(real), threads)
+    cdef Winograd w = winograd_of(
+        my, mx, paired, d, o, pad, lanes(weight), sizeof(real), threads
+    )
     cdef ptrdiff_t columns = padded(w.columns, lanes(weight))
-    cdef ptrdiff_t work = w.depth * columns // lanes(weight) * frequencies
+    cdef ptrdiff_t work = sum_of(&w) * columns // lanes(weight) * frequencies
     cdef int team = team_size(threads, w.units, o.n * w.tiles_y * w.tiles_x * work)
     cdef ptrdiff_t blocks = ceil_div(columns, 2 * lanes(weight))
     cdef ptrdiff_t packed_values = blocks * frequencies * w.u_step
@@ -540,7 +566,7 @@ cdef void winograd(
     with nogil:
         pad_bias[real](bias, w.columns, columns, padded_bias)
         transform_filters[real](
-            my, mx, weight, strides, w.depth, w.columns, filters, w.u_step,
+            my, mx, paired, weight, strides, w.depth, w.columns, filters, w.u_step,
             of_empty if a.looking else NULL, team,
         )
         if a.looking:

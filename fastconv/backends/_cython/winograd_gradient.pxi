@@ -19,6 +19,10 @@
 # cache; with many tiles, transforming them for many small blocks costs more than reading S in
 # order from the third cache.
 # Each batch adds a partial sum, which keeps float32 accurate over many images.
+#
+# By pairs of bfloat16s, two neighbouring tiles of a row of tiles are a pair: V[f](pair, channel) and
+# D[f](pair, filter) are two rounded values in the place of a float. A row of an odd number of tiles
+# ends with half a pair, where D is zeros.
 # Tiles of the products: see product.pxi.
 
 cdef enum:
@@ -29,11 +33,12 @@ cdef enum:
     MANY_TILES = 192
 
 cdef struct TileSums:
+    bint paired
     ptrdiff_t tiles_y, tiles_x  # of an image
     ptrdiff_t rows, cols  # tiles of a piece of an image
     ptrdiff_t pieces_y, pieces_x  # of an image
     ptrdiff_t batch  # pieces of a batch, at most
-    ptrdiff_t tiles  # of a batch, at most
+    ptrdiff_t tiles  # or pairs of tiles, of a batch, at most
     ptrdiff_t channels, filters  # of a block, whole vectors
     ptrdiff_t blocks_c, blocks_f
     ptrdiff_t parts  # of the pieces
@@ -42,17 +47,25 @@ cdef struct TileSums:
     ptrdiff_t v_step, d_step, s_step  # from frequency to frequency
 
 
+cdef inline ptrdiff_t places_of(const TileSums* s, ptrdiff_t tiles) noexcept nogil:
+    """What so many tiles of a row are: tiles, or pairs."""
+    return ceil_div(tiles, 2) if s.paired else tiles
+
+
 cdef TileSums tile_sums_of(
     const Conv* g, int my, int mx, ptrdiff_t lane_count, int threads
 ) noexcept nogil:
-    """How to cut the work."""
+    """How to cut the work; by pairs of tiles, where g has pairs."""
     cdef TileSums s
     cdef ptrdiff_t pieces, blocks, side
     s.tiles_y, s.tiles_x = ceil_div(g.oh, my), ceil_div(g.ow, mx)
     s.rows, s.cols = evenly(s.tiles_y, PIECE_SIDE // my), evenly(s.tiles_x, PIECE_SIDE // mx)
+    s.paired = g.pairs != NO_PAIRS
+    if s.paired and s.cols < s.tiles_x:
+        s.cols = padded(s.cols, 2)
     s.pieces_y, s.pieces_x = ceil_div(s.tiles_y, s.rows), ceil_div(s.tiles_x, s.cols)
-    s.batch = max(1, BATCH // (s.rows * s.cols))
-    s.tiles = s.batch * s.rows * s.cols
+    s.batch = max(1, BATCH // (s.rows * places_of(&s, s.cols)))
+    s.tiles = s.batch * s.rows * places_of(&s, s.cols)
     side = LONG_BLOCK_SIDE if g.n * s.tiles_y * s.tiles_x >= MANY_TILES else BLOCK_SIDE
     s.channels = padded(evenly(g.c, side), lane_count)
     s.filters = evenly(g.fn, side * side // s.channels)
@@ -161,6 +174,104 @@ cdef inline void transform_sums(
             store(taps + (3 * i + j) * tap, w[j])
 
 
+# ---- two tiles of 2 x 2 at once, as pairs ---------------------------------------------
+
+
+cdef inline void pair_lines_of(
+    const vec[float]* a, const vec[float]* b, float* to, ptrdiff_t step
+) noexcept nogil:
+    """One row of V of two tiles, from their values down the columns."""
+    cdef vec[float] first[4]
+    cdef vec[float] second[4]
+    input_pair[float](2, 0, a, first, first + 3)
+    input_pair[float](2, 1, a, first + 1, first + 2)
+    input_pair[float](2, 0, b, second, second + 3)
+    input_pair[float](2, 1, b, second + 1, second + 2)
+    cdef int x
+    for x in range(4):
+        store_paired(to + x * step, first[x], second[x])
+
+
+cdef inline void pair_patches(
+    const float* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles, float* to,
+    ptrdiff_t place, ptrdiff_t step,
+) noexcept nogil:
+    """V of one vector of channels for a row of tiles; `place` leads from pair to pair."""
+    cdef vec[float] d[4]
+    cdef vec[float] first[6]
+    cdef vec[float] second[6]
+    cdef const float* at
+    cdef float* to_pair
+    cdef int pair, x, y
+    cdef ptrdiff_t t
+    for pair in range(2):
+        at, to_pair = pixels, to
+        for x in range(2):
+            for y in range(4):
+                d[y] = load(at + y * row + x * pixel)
+            input_pair[float](2, pair, d, first + x, second + x)
+        for t from 0 <= t < tiles by 2:
+            for x in range(2, 6):
+                if x < 4 or t + 1 < tiles:
+                    for y in range(4):
+                        d[y] = load(at + y * row + x * pixel)
+                    input_pair[float](2, pair, d, first + x, second + x)
+                else:
+                    first[x] = second[x] = broadcast(<float> 0)
+            pair_lines_of(first, first + 2, to_pair + 4 * first_of(pair) * step, step)
+            pair_lines_of(second, second + 2, to_pair + 4 * second_of(2, pair) * step, step)
+            for x in range(2):
+                first[x], second[x] = first[4 + x], second[4 + x]
+            at += 4 * pixel
+            to_pair += place
+
+
+cdef inline void pair_gradients(
+    const float* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles, float* to,
+    ptrdiff_t place, ptrdiff_t step,
+) noexcept nogil:
+    """The same of D."""
+    cdef vec[float] g[2]
+    cdef vec[float] d[4]
+    cdef vec[float] e[4]
+    cdef vec[float] half[2 * 8]
+    cdef ptrdiff_t t
+    cdef int tile, i, j
+    for t from 0 <= t < tiles by 2:
+        for tile in range(2):
+            for j in range(2):
+                for i in range(2):
+                    g[i] = broadcast(<float> 0)
+                    if t + tile < tiles:
+                        g[i] = load(pixels + i * row + (2 * tile + j) * pixel)
+                gradient_line[float](2, g, d)
+                for i in range(4):
+                    half[8 * tile + 2 * i + j] = d[i]
+        for i in range(4):
+            gradient_line[float](2, half + 2 * i, d)
+            gradient_line[float](2, half + 8 + 2 * i, e)
+            for j in range(4):
+                store_paired(to + (4 * i + j) * step, d[j], e[j])
+        pixels += 4 * pixel
+        to += place
+
+
+cdef inline void pair_grid(
+    bint gradients, const float* window, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pixel, float* to,
+    ptrdiff_t place, ptrdiff_t step,
+) noexcept nogil:
+    """`transform_grid` of pairs."""
+    cdef ptrdiff_t row = (2 * cols + (0 if gradients else 2)) * pixel
+    cdef ptrdiff_t y, c
+    for y in range(rows):
+        for c from 0 <= c < pixel by lanes(window):
+            if gradients:
+                pair_gradients(window + 2 * y * row + c, row, pixel, cols, to + c, place, step)
+            else:
+                pair_patches(window + 2 * y * row + c, row, pixel, cols, to + c, place, step)
+        to += ceil_div(cols, 2) * place
+
+
 # ---- one part of a block --------------------------------------------------------------
 
 
@@ -180,14 +291,16 @@ cdef inline void transform_grid(
                         my, mx, line + mx * x * pixel, row, pixel, to + x * tile + c, step
                     )
             else:
-                transform_input[real](my, mx, line, row, pixel, cols, to + c, tile, step)
+                transform_input[real](
+                    my, mx, False, line, row, pixel, cols, to + c, tile, step
+                )
         to += cols * tile
 
 
 cdef void transform_piece(
-    int my, int mx, bint gradients, const Incoming* d, ptrdiff_t image, ptrdiff_t top,
-    ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pad, real* window, real* to,
-    ptrdiff_t tile, ptrdiff_t step,
+    int my, int mx, bint paired, bint gradients, const Incoming* d, ptrdiff_t image,
+    ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pad, real* window,
+    real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
     """V or D of rows x cols tiles, for all channels that d has."""
     cdef ptrdiff_t edge = 0 if gradients else 2
@@ -196,6 +309,13 @@ cdef void transform_piece(
         d, image, my * top - pad, mx * left - pad, my * rows + edge, mx * cols + edge, window,
         pixel,
     )
+    if real is float:
+        if paired and gradients:
+            pair_grid(True, window, rows, cols, pixel, to, tile, step)
+            return
+        if paired:
+            pair_grid(False, window, rows, cols, pixel, to, tile, step)
+            return
     if mx == 2 and gradients:
         transform_grid[real](2, 2, True, window, rows, cols, pixel, to, tile, step)
     elif mx == 2:
@@ -217,11 +337,21 @@ cdef void multiply_tiles(
     """sums += the products of all frequencies."""
     cdef ptrdiff_t f, first
     cdef Product p = product_of(1, tiles)
-    p.accumulate = True
+    cdef PairProduct q = pair_product_of(BY_VECTORS, 1, tiles)
+    p.accumulate = q.accumulate = True
     p.x_y, p.x_i, p.x_r = 0, s.v_tile, 1
     p.w_y, p.w_i, p.out_r = 0, s.d_tile, s.filters
+    q.x_i, q.x_r, q.w_i, q.out_r = 2 * s.v_tile, 2, s.d_tile, s.filters
     for f in range(frequencies):
         for first from 0 <= first < filters by 2 * lanes(v):
+            if real is float:
+                if s.paired:
+                    multiply_pairs(
+                        &q, PairLines(1, 0, 0, channels), v + f * s.v_step,
+                        d + f * s.d_step + first, zeros(v), sums + f * s.s_step + first,
+                        filters - first,
+                    )
+                    continue
             product_rows[real](
                 &p, channels, v + f * s.v_step, d + f * s.d_step + first, zeros(v),
                 sums + f * s.s_step + first, filters - first,
@@ -249,19 +379,19 @@ cdef void sum_tiles(
         image = piece // (s.pieces_x * s.pieces_y)
         rows, cols = min(s.rows, s.tiles_y - top), min(s.cols, s.tiles_x - left)
         transform_piece[real](
-            my, mx, False, &some_x, image, top, left, rows, cols, g.pad, window,
+            my, mx, s.paired, False, &some_x, image, top, left, rows, cols, g.pad, window,
             v + tiles * s.v_tile, s.v_tile, s.v_step,
         )
         transform_piece[real](
-            my, mx, True, &some_d, image, top, left, rows, cols, 0, window,
+            my, mx, s.paired, True, &some_d, image, top, left, rows, cols, 0, window,
             gradients + tiles * s.d_tile, s.d_tile, s.d_step,
         )
         add_column_sums[real](
             window, my * mx * rows * cols, padded(filters, lanes(v)),
             sums + frequencies * s.s_step,
         )
-        tiles += rows * cols
-        if tiles + s.rows * s.cols > s.tiles or piece + 1 == end:
+        tiles += rows * places_of(s, cols)
+        if tiles + s.rows * places_of(s, s.cols) > s.tiles or piece + 1 == end:
             multiply_tiles[real](
                 s, frequencies, tiles, v, gradients, channels, padded(filters, lanes(v)), sums
             )

@@ -87,8 +87,17 @@ cdef inline int second_of(int m, int pair) noexcept nogil:
     return m + 1 if pair == 0 else 2 * pair
 
 
+cdef inline void put(bint rounded, real* to, vec[real] v) noexcept nogil:
+    """Store a vector as it is, or rounded to pairs of its neighbours."""
+    if real is float:
+        if rounded:
+            store_rounded(to, v)
+            return
+    store(to, v)
+
+
 cdef inline void store_row(
-    int m, const vec[real]* line, real* to, ptrdiff_t step
+    int m, bint rounded, const vec[real]* line, real* to, ptrdiff_t step
 ) noexcept nogil:
     """One row of V, from its values down the columns."""
     cdef vec[real] first[3]
@@ -98,16 +107,16 @@ cdef inline void store_row(
     input_pair[real](m, 1, line, first + 1, second + 1)
     if m == 4:
         input_pair[real](m, 2, line, first + 2, second + 2)
-    store(to, first[0])
+    put(rounded, to, first[0])
     for pair in range(1, m // 2 + 1):
-        store(to + (2 * pair - 1) * step, first[pair])
-        store(to + 2 * pair * step, second[pair])
-    store(to + (m + 1) * step, second[0])
+        put(rounded, to + (2 * pair - 1) * step, first[pair])
+        put(rounded, to + 2 * pair * step, second[pair])
+    put(rounded, to + (m + 1) * step, second[0])
 
 
 cdef inline void transform_pair(
-    int my, int mx, int pair, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
-    real* to, ptrdiff_t tile, ptrdiff_t step,
+    int my, int mx, bint rounded, int pair, const real* pixels, ptrdiff_t row, ptrdiff_t pixel,
+    ptrdiff_t tiles, real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
     """A pair of rows of V for a row of tiles; neighbouring tiles share two columns."""
     cdef vec[real] d[6]
@@ -124,8 +133,8 @@ cdef inline void transform_pair(
             for y in range(my + 2):
                 d[y] = load(pixels + y * row + x * pixel)
             input_pair[real](my, pair, d, first + x, second + x)
-        store_row[real](mx, first, to + first_of(pair) * (mx + 2) * step, step)
-        store_row[real](mx, second, to + second_of(my, pair) * (mx + 2) * step, step)
+        store_row[real](mx, rounded, first, to + first_of(pair) * (mx + 2) * step, step)
+        store_row[real](mx, rounded, second, to + second_of(my, pair) * (mx + 2) * step, step)
         for x in range(2):
             first[x], second[x] = first[mx + x], second[mx + x]
         pixels += mx * pixel
@@ -133,17 +142,17 @@ cdef inline void transform_pair(
 
 
 cdef inline void transform_input(
-    int my, int mx, const real* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles,
-    real* to, ptrdiff_t tile, ptrdiff_t step,
+    int my, int mx, bint rounded, const real* pixels, ptrdiff_t row, ptrdiff_t pixel,
+    ptrdiff_t tiles, real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
-    """V of one vector of channels for a row of tiles.
+    """V of one vector of channels for a row of tiles; `rounded`, it is pairs of these.
 
     Frequency (fy, fx) of tile t goes to to[t*tile + (fy*(mx+2) + fx)*step].
     """
-    transform_pair[real](my, mx, 0, pixels, row, pixel, tiles, to, tile, step)
-    transform_pair[real](my, mx, 1, pixels, row, pixel, tiles, to, tile, step)
+    transform_pair[real](my, mx, rounded, 0, pixels, row, pixel, tiles, to, tile, step)
+    transform_pair[real](my, mx, rounded, 1, pixels, row, pixel, tiles, to, tile, step)
     if my == 4:
-        transform_pair[real](my, mx, 2, pixels, row, pixel, tiles, to, tile, step)
+        transform_pair[real](my, mx, rounded, 2, pixels, row, pixel, tiles, to, tile, step)
 
 
 cdef inline void output_line(int m, const vec[real]* s, vec[real]* y) noexcept nogil:
@@ -242,6 +251,28 @@ cdef inline void transform_filters_block(
             transform_filter[real](my, mx, taps + i, width, to + c * width + i, step)
 
 
+cdef inline void pair_filters_block(
+    const float* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns, float* to,
+    ptrdiff_t step,
+) noexcept nogil:
+    """The same of pairs of channels, [f][pair][lanes of the block], for tiles of 2 x 2."""
+    cdef ptrdiff_t width = block_width(columns, lanes(weight))
+    cdef char[2 * 16 * 2 * VECTOR_BYTES] memory
+    cdef float* transformed = <float*> memory
+    cdef ptrdiff_t c, f
+    for c from 0 <= c < depth by 2:
+        transform_filters_block[float](
+            2, 2, weight + c * strides[2], strides, min(2, depth - c), columns, transformed,
+            2 * width,
+        )
+        for f in range(16):
+            pair_rows(
+                transformed + 2 * f * width,
+                transformed + (2 * f + 1) * width if c + 1 < depth else NULL, width,
+                to + c // 2 * width + f * step,
+            )
+
+
 cdef inline real zero_times(const real* values, ptrdiff_t count) noexcept nogil:
     """Sum of 0 times each value: 0, or NaN where one is NaN or infinite."""
     cdef real[MOST_LANES] memory
@@ -258,6 +289,7 @@ cdef inline real zero_times(const real* values, ptrdiff_t count) noexcept nogil:
 
 cdef struct Filters:
     int my, mx
+    bint paired
     const void* weight
     ptrdiff_t[4] strides
     ptrdiff_t depth, columns
@@ -280,6 +312,10 @@ cdef void transform_filters_part(
     for b in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
         from_block, to = weight + b * width * p.strides[3], <real*> p.to + b * block
         columns = p.columns - b * width
+        if real is float:
+            if p.paired:
+                pair_filters_block(from_block, p.strides, p.depth, columns, to, p.step)
+                continue
         if p.mx == 2:
             transform_filters_block[real](
                 2, 2, from_block, p.strides, p.depth, columns, to, p.step
@@ -298,7 +334,7 @@ cdef void transform_filters_part(
 
 
 cdef void transform_filters(
-    int my, int mx, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
+    int my, int mx, bint paired, const real* weight, const ptrdiff_t* strides, ptrdiff_t depth,
     ptrdiff_t columns, real* to, ptrdiff_t step, real* of_zeros, int team,
 ) noexcept nogil:
     """All blocks, one after another; `step` from frequency to frequency.
@@ -308,7 +344,7 @@ cdef void transform_filters(
     """
     cdef Filters p
     cdef int i
-    p.my, p.mx, p.weight, p.depth, p.columns = my, mx, weight, depth, columns
+    p.my, p.mx, p.paired, p.weight, p.depth, p.columns = my, mx, paired, weight, depth, columns
     p.to, p.step, p.of_zeros = to, step, of_zeros
     for i in range(4):
         p.strides[i] = strides[i]

@@ -24,6 +24,7 @@ from ..table import Layout, Way
 from .activation import ActivationKernels
 from .augment import AugmentKernels
 from .columns import ColumnKernels
+from .compiled import TILES, VECTORS
 from .conv import ConvKernels
 from .dense import DenseKernels
 from .grouped import GroupedKernels
@@ -40,9 +41,6 @@ HERE = Path(_cython.__file__).parent
 
 BUILD_REASON = "_build_reason.txt"
 """The file there where the build notes what it could not compile, and why; see setup.py."""
-
-VECTORS, TILES = 1, 2
-"""What multiplies bfloat16s, as ``_cython/pairs.h`` numbers it."""
 
 REMEDY = (
     "install a C++ compiler (gcc or clang) and reinstall fastconv with "

@@ -7,7 +7,10 @@ from typing import overload
 
 from ..table import Array, Bytes
 
-__all__ = ["CompiledKernels", "by_pixel", "last"]
+__all__ = ["TILES", "VECTORS", "CompiledKernels", "by_pixel", "last"]
+
+VECTORS, TILES = 1, 2
+"""What multiplies bfloat16s, as ``_cython/pairs.h`` numbers it."""
 
 
 class CompiledKernels:
@@ -17,7 +20,7 @@ class CompiledKernels:
     _threads: int
     _math_mode: str
     _bfloat16: int
-    """What multiplies bfloat16s here, as `_cython.cpu` numbers it; 0: nothing does."""
+    """What multiplies bfloat16s here: `TILES`, `VECTORS`, or 0 for nothing."""
 
     @property
     def _pairs(self) -> int:

@@ -7,7 +7,7 @@ from typing import get_args
 from ...geometry import WindowGeometry
 from ..algorithms import Algorithm, ConvAlgorithms, choose
 from ..table import Array, Bytes
-from .compiled import CompiledKernels, last
+from .compiled import TILES, CompiledKernels, last
 
 __all__ = ["ConvKernels"]
 
@@ -68,7 +68,8 @@ class ConvKernels(CompiledKernels):
         self, geometry: WindowGeometry, filters: int, pooled: bool
     ) -> ConvAlgorithms:
         """How a convolution of this shape is computed."""
-        return choose(geometry, filters, pooled, self._math_mode, self._algorithm)
+        by_tiles = self._pairs == TILES
+        return choose(geometry, filters, pooled, self._math_mode, self._algorithm, by_tiles)
 
     def conv2d_block_forward(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 
 from ...geometry import WindowGeometry
+from ..algorithms import directly
 from ..shared.grouped import GroupedConvolution, up
 from ..shared.window_tables import Runs, Table, Tables
 from ..shared.work import worth
@@ -33,7 +35,8 @@ class GroupedKernels(Programs, GroupedConvolution):
         out: Array,
     ) -> None:
         x, weight = self._operand(x), self._operand(weight)
-        super().conv2d_grouped_forward(x, weight, bias, geometry, groups, out)
+        with directly() if self._pairs else nullcontext():
+            super().conv2d_grouped_forward(x, weight, bias, geometry, groups, out)
 
     def conv2d_grouped_backward(
         self,
@@ -47,7 +50,8 @@ class GroupedKernels(Programs, GroupedConvolution):
         dbias: Array,
     ) -> None:
         factor, x, weight = self._operand(dout), self._operand(x), self._operand(weight)
-        super().conv2d_grouped_backward(factor, x, weight, geometry, groups, dx, dweight, dbias)
+        with directly() if self._pairs else nullcontext():
+            super().conv2d_grouped_backward(factor, x, weight, geometry, groups, dx, dweight, dbias)
         if factor is not dout:
             dbias[...] = dout.sum(axis=(0, 2, 3), dtype=np.float64)
 

@@ -42,7 +42,12 @@ class Operands:
     rounded: Any = np.float32
     """The dtype that this mode is about. The compliance suite computes the same in float64."""
 
+    @property
+    def rounds(self) -> bool:
+        """Whether it rounds anything."""
+        return self._math_mode == "bf16"
+
     def _operand(self, values: Array) -> Array:
-        if self._math_mode == "bf16" and values.dtype == self.rounded:
+        if self.rounds and values.dtype == self.rounded:
             return bfloat16(values)
         return values
