@@ -8,7 +8,8 @@ residual              the words for a residual that is added in registers
 stream                the words for runs of elements, and for memory that no cache keeps
 lanewise              the words for channels that stay in their lanes
 wide                  the words for sums of many terms
-pointer               the words for memory: pointers, tables, a kernel's arguments
+pointer               the words for memory: pointers and tables; for the work of a part
+record                the words for a kernel's arguments
 
 Kernels, written as their loops:
 

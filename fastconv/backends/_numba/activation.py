@@ -19,18 +19,8 @@ from llvmlite import ir
 
 from ..table import Activation
 from .launch.build import Kernel
-from .words.pointer import (
-    BYTE,
-    DOUBLE,
-    ELEMENTS,
-    FLOAT,
-    element,
-    helper,
-    numbers,
-    pointers,
-    share,
-    word,
-)
+from .words.pointer import DOUBLE, ELEMENTS, FLOAT, element, helper, share, word
+from .words.record import takes
 
 __all__ = [
     "KINDS",
@@ -165,66 +155,57 @@ def formulas(real: int, kind: int) -> tuple[Any, Any]:
     return f, derivative
 
 
+@takes(real="x out", floats="slope", integers="count")
 def activation_forward(real: int, kind: int) -> Kernel:
     """out = f(x)."""
     number: Any = ELEMENTS[real]
     f, _ = formulas(real, kind)
 
-    def kernel(block, part, parts):
-        x, out = pointers(block, 0, 2, real)
-        (slope,) = pointers(block, 2, 1, DOUBLE)
-        (count,) = numbers(block, 3, 1)
-        first, last = share(count, part, parts)
-        some = number(slope[0])
+    def kernel(a, part, parts):
+        first, last = share(a.count, part, parts)
         for i in range(first, last):
-            out[i] = f(x[i], some)
+            a.out[i] = f(a.x[i], number(a.slope))
 
     return kernel
 
 
+@takes(real="dout x dx", floats="slope", integers="count")
 def activation_backward(real: int, kind: int) -> Kernel:
     """dx = dout * f'(x)."""
     number: Any = ELEMENTS[real]
     _, derivative = formulas(real, kind)
 
-    def kernel(block, part, parts):
-        dout, x, dx = pointers(block, 0, 3, real)
-        (slope,) = pointers(block, 3, 1, DOUBLE)
-        (count,) = numbers(block, 4, 1)
-        first, last = share(count, part, parts)
-        some = number(slope[0])
+    def kernel(a, part, parts):
+        first, last = share(a.count, part, parts)
         for i in range(first, last):
-            dx[i] = dout[i] * derivative(x[i], some)
+            a.dx[i] = a.dout[i] * derivative(a.x[i], number(a.slope))
 
     return kernel
 
 
+@takes(real="x out", uint8="mask", integers="count")
 def relu_forward(real: int) -> Kernel:
     """out = 0 where x <= 0, else x; mask = x > 0."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        x, out = pointers(block, 0, 2, real)
-        (mask,) = pointers(block, 2, 1, BYTE)
-        (count,) = numbers(block, 3, 1)
-        first, last = share(count, part, parts)
+    def kernel(a, part, parts):
+        first, last = share(a.count, part, parts)
         for i in range(first, last):
-            out[i] = number(0) if x[i] <= number(0) else x[i]
-            mask[i] = x[i] > number(0)
+            value = a.x[i]
+            a.out[i] = number(0) if value <= number(0) else value
+            a.mask[i] = value > number(0)
 
     return kernel
 
 
+@takes(real="dout dx", uint8="mask", integers="count")
 def relu_backward(real: int) -> Kernel:
     """dx = dout where mask, else 0."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        dout, dx = pointers(block, 0, 2, real)
-        (mask,) = pointers(block, 2, 1, BYTE)
-        (count,) = numbers(block, 3, 1)
-        first, last = share(count, part, parts)
+    def kernel(a, part, parts):
+        first, last = share(a.count, part, parts)
         for i in range(first, last):
-            dx[i] = dout[i] if mask[i] else number(0)
+            a.dx[i] = a.dout[i] if a.mask[i] else number(0)
 
     return kernel

@@ -20,7 +20,8 @@ from __future__ import annotations
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import ELEMENTS, LONG, clear, copy, helper, numbers, pointers, share
+from .words.pointer import ELEMENTS, clear, copy, helper, share
+from .words.record import takes
 from .words.tile import fill, muladd, store, store_part, tile
 
 __all__ = ["FRAME", "WARP_WORK", "smooth", "tone", "warp"]
@@ -32,7 +33,7 @@ FRAME = 3
 """Rows and columns of the frame in all: the places W and W + 1 too, whose weight is 0."""
 
 WARP_WORK = 8
-"""What a pixel of a warp costs, in values to touch; also in _cython/augment.pxi."""
+"""What a pixel of a warp costs, in values to touch, as in _cython/augment.pxi."""
 
 
 @helper
@@ -56,64 +57,68 @@ def between(s, t, part):
     return s if part == 0 else s + part * (t - s)
 
 
+@takes(
+    real="x matrix field out scratch",
+    floats="fill",
+    integers="images channels height width scratch_size",
+)
 def warp(real: int, with_field: int) -> Kernel:
     """out [image][channel][v][u]: x at the places of matrix [image][2][3] and field."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        x, matrix, field, out, value, scratch = pointers(block, 0, 6, real)
-        images, channels, height, width, scratch_size = numbers(block, 6, 5)
-        first, last = share(images, part, parts)
+    def kernel(a, part, parts):
+        channels, height, width = a.channels, a.height, a.width
+        first, last = share(a.images, part, parts)
         step, size = width + FRAME, height * width
         plane = (height + FRAME) * step
         low, high, bottom = number(-1), number(width), number(height)
-        framed = scratch + part * scratch_size
-        for i in range(scratch_size):
-            framed[i] = value[0]
+        framed = a.scratch + part * a.scratch_size
+        for i in range(a.scratch_size):
+            framed[i] = number(a.fill)
         for image in range(first, last):
-            m = matrix + image * 6
+            m = a.matrix + image * 6
             for c in range(channels):
                 for v in range(height):
                     target = framed + c * plane + (v + IN_FRONT) * step + IN_FRONT
-                    copy(target, x + ((image * channels + c) * height + v) * width, width)
+                    copy(target, a.x + ((image * channels + c) * height + v) * width, width)
             for v in range(height):
-                row_a = m[1] * number(v) + m[2]
-                row_b = m[4] * number(v) + m[5]
-                o = out + (image * channels * height + v) * width
+                row_p = m[1] * number(v) + m[2]
+                row_q = m[4] * number(v) + m[5]
+                o = a.out + (image * channels * height + v) * width
                 for u in range(width):
-                    a = m[0] * number(u) + row_a
-                    b = m[3] * number(u) + row_b
+                    p = m[0] * number(u) + row_p
+                    q = m[3] * number(u) + row_q
                     if with_field:
-                        d = field + (2 * image * height + v) * width + u
-                        a += d[0]
-                        b += d[size]
-                    a, b = clamped(a, low, high), clamped(b, low, bottom)
-                    column, row = whole(a), whole(b)
-                    right, down = a - number(column), b - number(row)
+                        d = a.field + (2 * image * height + v) * width + u
+                        p += d[0]
+                        q += d[size]
+                    p, q = clamped(p, low, high), clamped(q, low, bottom)
+                    column, row = whole(p), whole(q)
+                    right, down = p - number(column), q - number(row)
                     corner = framed + (row + IN_FRONT) * step + column + IN_FRONT
                     for c in range(channels):
-                        p = corner + c * plane
-                        above = between(p[0], p[1], right)
-                        below = between(p[step], p[step + 1], right)
+                        here = corner + c * plane
+                        above = between(here[0], here[1], right)
+                        below = between(here[step], here[step + 1], right)
                         o[c * size + u] = between(above, below, down)
 
     return kernel
 
 
+@takes(real="x taps out scratch", integers="planes height width count line scratch_size")
 def smooth(real: int, lanes: int) -> Kernel:
     """out [plane][v][u]: x correlated with the taps along rows, then columns."""
 
-    def kernel(block, part, parts):
-        x, taps, out, scratch = pointers(block, 0, 4, real)
-        planes, height, width, count, line, scratch_size = numbers(block, 4, 6)
-        first, last = share(planes, part, parts)
+    def kernel(a, part, parts):
+        height, width, count, line, taps = a.height, a.width, a.count, a.line, a.taps
+        first, last = share(a.planes, part, parts)
         radius = count // 2
-        rows = scratch + part * scratch_size
+        rows = a.scratch + part * a.scratch_size
         row = rows + (height + count - 1) * line
-        clear(rows, scratch_size)
+        clear(rows, a.scratch_size)
         for plane in range(first, last):
             for v in range(height):
-                copy(row + radius, x + (plane * height + v) * width, width)
+                copy(row + radius, a.x + (plane * height + v) * width, width)
                 for u in range(0, width, lanes):
                     total = fill(row, 0, lanes)
                     for k in range(count):
@@ -125,7 +130,7 @@ def smooth(real: int, lanes: int) -> Kernel:
                     for k in range(count):
                         below = tile(rows + ((v + k) * line + u), lanes, 1, 1)
                         total = muladd(taps[k], below, total)
-                    o = out + ((plane * height + v) * width + u)
+                    o = a.out + ((plane * height + v) * width + u)
                     if width - u >= lanes:
                         store(total, o, (0,))
                     else:
@@ -134,24 +139,28 @@ def smooth(real: int, lanes: int) -> Kernel:
     return kernel
 
 
+@takes(
+    real="x gain offset out",
+    int64="boxes",
+    floats="fill",
+    integers="images channels height width",
+)
 def tone(real: int) -> Kernel:
     """out [image][channel][v][u] = gain*x + offset, but the fill value inside the boxes."""
+    number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        x, gain, offset, out, value = pointers(block, 0, 5, real)
-        (boxes,) = pointers(block, 5, 1, LONG)
-        images, channels, height, width = numbers(block, 6, 4)
-        size = channels * height * width
-        first, last = share(images, part, parts)
+    def kernel(a, part, parts):
+        size = a.channels * a.height * a.width
+        first, last = share(a.images, part, parts)
         for image in range(first, last):
-            factor, more = gain[image], offset[image]
+            factor, more = a.gain[image], a.offset[image]
             for i in range(image * size, (image + 1) * size):
-                out[i] = factor * x[i] + more
-            box = boxes + image * 4
-            for c in range(channels):
+                a.out[i] = factor * a.x[i] + more
+            box = a.boxes + image * 4
+            for c in range(a.channels):
                 for v in range(box[0], box[2]):
                     for u in range(box[1], box[3]):
-                        row = (image * channels + c) * height + v
-                        out[row * width + u] = value[0]
+                        row = (image * a.channels + c) * a.height + v
+                        a.out[row * a.width + u] = number(a.fill)
 
     return kernel

@@ -24,8 +24,10 @@ from __future__ import annotations
 from typing import Any
 
 from .launch.build import Kernel
+from .offsets import WINDOWS
 from .product import frame
-from .words.pointer import LONG, clear, copy, helper, numbers, pointers, share
+from .words.pointer import clear, copy, helper, share
+from .words.record import takes
 from .words.stream import address, end_past_caches, keep, lay, store_past_caches
 from .words.tile import add, tile
 
@@ -37,11 +39,14 @@ SLACK = 16
 STAGE_BYTES = 1 << 12
 """Bytes of the column matrix that are assembled before they are written."""
 
-STREAM_BYTES = 1 << 24
-"""Bytes from which on a column matrix is written past the caches; also in _cython/columns.pxi."""
-
 MANY_RUNS = 24
 """Runs of a window: enough work between two windows that overlap."""
+
+STREAM_BYTES = 1 << 24
+"""Bytes from which on a column matrix is written past the caches.
+
+This, `STAGE_BYTES` and `MANY_RUNS` are those of _cython/columns.pxi (tests/test_twins.py).
+"""
 
 
 def run_layer(lanes: int, side: int) -> Any:
@@ -87,6 +92,10 @@ def past_caches(lanes: int) -> Any:
     return copy_past_caches
 
 
+SIZES = f"{WINDOWS} scratch_size stage_size"
+
+
+@takes(real="x scratch stage col", int64="at", integers=f"{SIZES} most")
 def im2col(real: int, lanes: int, side: int, past: int) -> Kernel:
     """col [image][pixel][tap] from x [image][channel][y][x]; `side` of a square filter, or 0.
 
@@ -94,39 +103,36 @@ def im2col(real: int, lanes: int, side: int, past: int) -> Kernel:
     """
     lay_runs, copy_past_caches = run_layer(lanes, side), past_caches(lanes)
 
-    def kernel(block, part, parts):
-        x, scratch, stage, col = pointers(block, 0, 4, real)
-        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 4, 10)
-        scratch_size, stage_size = numbers(block, 14, 2)
-        (at,) = pointers(block, 16, 1, LONG)
-        (most,) = numbers(block, 17, 1)
-        fh, fw = side or fh, side or fw
+    def kernel(a, part, parts):
+        channels, height, width, ow = a.channels, a.height, a.width, a.ow
+        stride, pad, most = a.stride, a.pad, a.most
+        fh, fw = side or a.fh, side or a.fw
         runs = channels * fh
         taps = runs * fw
         plane, frame_height, frame_width = height * width, height + 2 * pad, width + 2 * pad
         frame_plane = frame_height * frame_width
-        scratch, stage = scratch + (part * scratch_size + SLACK), stage + part * stage_size
-        at = at + part * most * runs
+        scratch = a.scratch + (part * a.scratch_size + SLACK)
+        stage, at = a.stage + part * a.stage_size, a.at + part * most * runs
         for u in range(most):
             for c in range(channels):
                 for fy in range(fh):
                     at[u * runs + c * fh + fy] = u * stride + c * frame_plane + fy * frame_width
         clear(scratch, channels * frame_plane)
-        first, last = share(images * oh, part, parts)
+        first, last = share(a.images * a.oh, part, parts)
         for row in range(first, last):
-            image, v = row // oh, row % oh
+            image, v = row // a.oh, row % a.oh
             if row == first or v == 0:
                 for c in range(channels):
                     frame(
                         scratch + c * frame_plane,
-                        x + (image * channels + c) * plane,
+                        a.x + (image * channels + c) * plane,
                         *(1, height, width, pad, pad, frame_height, frame_width),
                     )
             for start in range(0, ow, most):
                 count = min(most, ow - start)
                 corner = scratch + (v * frame_width + start) * stride
                 lay_runs(stage, corner, at, count * runs, fw)
-                target = col + (row * ow + start) * taps
+                target = a.col + (row * ow + start) * taps
                 if past:
                     copy_past_caches(target, stage, count * taps)
                 else:
@@ -137,30 +143,30 @@ def im2col(real: int, lanes: int, side: int, past: int) -> Kernel:
     return kernel
 
 
+@takes(real="x scratch stage col", integers=SIZES)
 def col2im(real: int, lanes: int, side: int) -> Kernel:
     """Each pixel of x [image][channel][y][x] sums the entries of col taken from it."""
     piece = 4 if 0 < side <= 4 else 8
     add_run = run_adder(piece)
 
-    def kernel(block, part, parts):
-        x, scratch, stage, col = pointers(block, 0, 4, real)
-        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 4, 10)
-        scratch_size, stage_size = numbers(block, 14, 2)
-        fh, fw = side or fh, side or fw
+    def kernel(a, part, parts):
+        channels, height, width, oh, ow = a.channels, a.height, a.width, a.oh, a.ow
+        stride, pad = a.stride, a.pad
+        fh, fw = side or a.fh, side or a.fw
         taps = channels * fh * fw
         size = ow * taps
         frame_height, frame_width = height + 2 * pad, width + 2 * pad
         frame_plane = frame_height * frame_width
-        scratch, stage = scratch + part * scratch_size, stage + part * stage_size
+        scratch, stage = a.scratch + part * a.scratch_size, a.stage + part * a.stage_size
         # After these rows the matrix is long enough for runs to be read past their ends.
         direct = max(0, oh - (SLACK + size - 1) // size)
         # Neighbouring windows overlap. After a small window, the next would read what is still
         # on its way to the cache, so that others come between.
         step = piece if channels * fh < MANY_RUNS else 1
-        first, last = share(images, part, parts)
+        first, last = share(a.images, part, parts)
         for image in range(first, last):
             clear(scratch, channels * frame_plane)
-            rows = col + image * oh * size
+            rows = a.col + image * oh * size
             copy(stage, rows + direct * size, (oh - direct) * size)
             for v in range(oh):
                 windows = rows + v * size if v < direct else stage + (v - direct) * size
@@ -176,6 +182,6 @@ def col2im(real: int, lanes: int, side: int) -> Kernel:
             for c in range(channels):
                 for y in range(height):
                     inside = scratch + (c * frame_plane + (y + pad) * frame_width + pad)
-                    copy(x + ((image * channels + c) * height + y) * width, inside, width)
+                    copy(a.x + ((image * channels + c) * height + y) * width, inside, width)
 
     return kernel

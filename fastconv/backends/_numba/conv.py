@@ -15,7 +15,7 @@ from . import offsets, product
 from . import winograd as kernels
 from .conv_few_channels import few_channels
 from .gate import NO_GATE, POOL_GATE, Incoming, Outgoing
-from .launch.memory import addresses, code, deal, keep, lasting, workspace
+from .launch.memory import code, deal, lasting, workspace
 from .launch.team import Team
 from .move import clear, put
 from .offsets import Product, WeightLayout
@@ -111,7 +111,6 @@ def few_channels_gradient(
     """`input_gradient` where the input's channels fill less than half a vector."""
     if not dx.size:
         return
-    dout, gate, kind = incoming
     lanes, most, vectors = team.machine.tile(g.ow, dx.itemsize)
     taps, filters = g.window * g.c, len(weight)
     # One of two numbers of rows, so that not every window has a kernel of its own to be compiled.
@@ -126,10 +125,11 @@ def few_channels_gradient(
     parts = min(team.parts(work), g.n * bands)
     scratch_size = g.ow * filters + (filters + values) * width
     _memory, (scratch,) = workspace(dx.dtype, parts * scratch_size)
-    arguments = [*addresses(dout, gate, packed, zeros, dx), scratch]
-    arguments += [kind, g.n, dout.size // g.n, filters, g.oh, g.ow, width, values]
-    arguments += [g.c, g.h, g.w, g.fh, g.fw, g.stride, g.pad, bands]
-    team.run(few_channels, (code(dx), lanes, rows, vectors), arguments, parts)
+    dout, constants = incoming.dout, (code(dx), lanes, rows, vectors)
+    images = {"dout": dout, "dout_size": dout.size // g.n, "dx": dx}
+    weights = {"packed": packed, "filters": filters, "values": values, "zeros": zeros}
+    cut = {"scratch": scratch, "row_width": width, "bands": bands, **offsets.windows(g)}
+    team.run(few_channels, constants, parts, images, incoming.fields, weights, cut)
 
 
 def winograd(
@@ -144,14 +144,13 @@ def winograd(
     outgoing: Outgoing,
 ) -> None:
     """Product `p` of 3x3 filters for each image of `size` outputs, in tiles of these sides."""
-    x, in_gate, in_kind = incoming
-    result, winner, kind, residual = outgoing
-    if not result.size:
+    x, out, frame = incoming.dout, outgoing.out, p.frame
+    if not out.size:
         return
     shape = lanes, _, vectors = team.machine.tile(p.columns, x.itemsize)
-    width, depth, frequencies = lanes * vectors, p.frame.channels, (sides[0] + 2) * (sides[1] + 2)
+    width, depth, frequencies = lanes * vectors, frame.channels, (sides[0] + 2) * (sides[1] + 2)
     height, across = size
-    if kind == POOL_GATE:
+    if outgoing.kind == POOL_GATE:
         height, across = height // 2 * 2, across // 2 * 2
     blocks = -(-p.columns // width)
     cut = tiling(sides, images, height, across, depth, blocks, shape, x.itemsize, team.threads)
@@ -161,26 +160,27 @@ def winograd(
     if bias is not None:
         put(team, start[:2, : p.columns], np.broadcast_to(bias, (2, p.columns)))
     looking = bias is not None and sides != (2, 2)  # for empty windows
-    start_at, of_empty, zeros = addresses(*start)
     filters_size = frequencies * blocks * width * depth
     transforming = team.parts(filters_size)
     _filters, filters = lasting(x.dtype, filters_size)
     _memory, (taps, scratch) = workspace(x.dtype, transforming * 9 * width, parts * cut.scratch)
-    arguments = [weight.ctypes.data, taps, filters, p.addresses[3]]
-    arguments += [p.columns, depth, p.column_step, looking, of_empty]
-    constants = code(x), lanes, vectors, *sides
-    team.run(transform_filters, constants, arguments, transforming, of_weights=True)
-    arguments = [*addresses(x, in_gate), filters, start_at, zeros]
-    arguments += [*addresses(result), scratch, *addresses(winner)]
-    frame = p.frame
-    arguments += [in_kind, frame.height, frame.width, depth, x.size // images]
-    arguments += [frame.top, frame.left, kind]
-    arguments += [*result.shape[2:], p.columns, outgoing.has_more, images]
-    arguments += [cut.down, cut.across, cut.groups, cut.rows, cut.columns, cut.pieces, cut.scratch]
-    shares = deal(cut.units, parts)
-    arguments += [*addresses(residual, shares), looking, of_empty]
-    part = "input_gradient" if bias is None else "forward"
-    team.run(kernels.winograd, (code(x), *shape, *sides), arguments, parts, part)
+    transformed = {"filters": filters, "columns": p.columns, "depth": depth}
+    empty = {"looking": looking, "of_empty": start[1]}
+    given = {"weight": weight, "along": p.tables["weights"], "column_step": p.column_step}
+    given["taps"] = taps
+    constants, of_weights = (code(x), lanes, vectors, *sides), (given, transformed, empty)
+    team.run(transform_filters, constants, transforming, *of_weights, of_weights=True)
+    read = {"x": x, "x_size": x.size // images, "images": images}
+    window = {"height": frame.height, "width": frame.width, "top": frame.top, "left": frame.left}
+    sums = {"bias": start[0], "zeros": start[2]}
+    memory = {"scratch": scratch, "scratch_bytes": scratch, "scratch_ints": scratch}
+    shares = {"shares": deal(cut.units, parts), **cut.fields}
+    written = {"out_height": out.shape[2], "out_width": out.shape[3], **outgoing.fields}
+    team.run(
+        *(kernels.winograd, (code(x), *shape, *sides), parts),
+        *(read, incoming.fields, window, transformed, sums, empty, memory, shares, written),
+        note="input_gradient" if bias is None else "forward",
+    )
 
 
 def multiply(
@@ -194,9 +194,8 @@ def multiply(
     outgoing: Outgoing,
 ) -> None:
     """Product `p` for each image, in tiles of this shape (lanes, rows, vectors)."""
-    x, in_gate, in_kind = incoming
-    result, winner, kind, residual = outgoing
-    if not result.size:
+    x, out = incoming.dout, outgoing.out
+    if not out.size:
         return
     lanes, rows, vectors = shape
     width = lanes * vectors
@@ -205,22 +204,25 @@ def multiply(
         put(team, start[: p.columns], bias)
     tiles = len(p.at) // rows
     parts = team.parts(images * tiles * len(start) // lanes * p.terms)
-    framed = p.frame.size > 0 or in_kind != NO_GATE
+    framed = p.frame.size > 0 or incoming.kind != NO_GATE
     frame_size = p.frame.area * p.frame.channels if framed else 0
     _packed, packed = lasting(x.dtype, len(start) * p.terms)
     _memory, (scratch, total) = workspace(x.dtype, parts * frame_size, parts * rows * width)
-    *tables, weights = p.addresses
-    keep(p)
-    arguments = [weight.ctypes.data, packed, weights]
-    arguments += [p.columns, p.terms, p.column_step, width]
+    tables = dict(p.tables)
+    block = {"packed": packed, "columns": p.columns, "count": p.terms}
+    given = {"source": weight, "along": tables.pop("weights"), "column_step": p.column_step}
     packing = team.parts(len(start) * p.terms)
-    team.run(product.pack, (code(x),), arguments, packing, of_weights=True)
-    arguments = [*addresses(x, in_gate), scratch, packed, *addresses(start, result, winner)]
-    arguments += tables
-    arguments += [images, tiles, p.columns, p.terms, x.size // images, result.size // images]
-    arguments += [in_kind, framed, kind, outgoing.has_more, *p.frame.numbers[1:]]
+    given["width"] = width
+    team.run(product.pack, (code(x),), packing, given, block, of_weights=True)
+    read = {"x": x, "x_size": x.size // images, "images": images}
+    frame = {"framed": framed, "scratch": scratch, **p.frame.fields}
     chunks = -(-p.terms // LONGEST_PART) if p.terms > LONGEST_SUM else 1
-    arguments += [*addresses(residual, zeros), total, chunks, -(-p.terms // chunks)]
-    factory = product.multiply_pooled if kind == POOL_GATE else product.multiply
-    part = "input_gradient" if bias is None else "forward"
-    team.run(factory, (code(x), *shape), arguments, parts, part)
+    sums = {"bias": start, "zeros": zeros, "total": total}
+    sums |= {"chunks": chunks, "chunk": -(-p.terms // chunks)}
+    written = {"tiles": tiles, "out_size": out.size // images, **outgoing.fields}
+    factory = product.multiply_pooled if outgoing.kind == POOL_GATE else product.multiply
+    team.run(
+        *(factory, (code(x), *shape), parts),
+        *(read, incoming.fields, frame, tables, block, sums, written),
+        note="input_gradient" if bias is None else "forward",
+    )

@@ -23,7 +23,9 @@ from typing import Any
 
 from .gate import gated_window
 from .launch.build import Kernel
-from .words.pointer import BYTE, clear, helper, numbers, pointers, share, steps
+from .offsets import WINDOWS
+from .words.pointer import clear, helper, share, steps
+from .words.record import takes
 from .words.tile import add, rank1, store, tile
 
 __all__ = ["few_channels"]
@@ -43,55 +45,60 @@ def tap_adder(lanes: int) -> Any:
     return add_taps
 
 
+@takes(
+    real="dout gate packed zeros dx scratch",
+    uint8="gate_winner",
+    integers=f"gate_kind dout_size filters row_width values bands {WINDOWS}",
+)
 def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """dx [image][y][x][c] from dout, gated, and weights [f][ky][kx][c]."""
     block_width = lanes * vectors
     put_window, add_taps = gated_window(lanes), tap_adder(lanes)
 
-    def kernel(block, part, parts):
-        dout, gate, packed, zeros, dx, scratch = pointers(block, 0, 6, real)
-        (winner,) = pointers(block, 1, 1, BYTE)
-        kind, images, dout_size, filters, oh, ow, width, values = numbers(block, 6, 8)
-        channels, height, width_, fh, fw, stride, pad, bands = numbers(block, 14, 8)
-        row = scratch + part * (ow * filters + (filters + values) * width)
+    def kernel(a, part, parts):
+        filters, oh, ow, width, values = a.filters, a.oh, a.ow, a.row_width, a.values
+        channels, stride, pad, fh = a.channels, a.stride, a.pad, a.fh
+        row = a.scratch + part * (ow * filters + (filters + values) * width)
         turned = row + ow * filters
         taps = turned + filters * width
         clear(turned, filters * width)  # also the pixels behind the last one
         at = steps(1, rows)
-        first, last = share(images * bands, part, parts)
+        first, last = share(a.images * a.bands, part, parts)
         for unit in range(first, last):
-            image = unit // bands
-            top, end = share(height, unit % bands, bands)
-            to = dx + image * height * width_ * channels
-            clear(to + top * width_ * channels, (end - top) * width_ * channels)
-            i = image * dout_size
+            image = unit // a.bands
+            top, end = share(a.height, unit % a.bands, a.bands)
+            to = a.dx + image * a.height * a.width * channels
+            clear(to + top * a.width * channels, (end - top) * a.width * channels)
+            i = image * a.dout_size
             # Row m of dout reaches the rows m*stride - pad, ..., + fh - 1.
             first_row = max(0, -((fh - 1 - top - pad) // stride))
             for m in range(first_row, min(oh, (end - 1 + pad) // stride + 1)):
                 put_window(
-                    *(kind, dout + i, gate + i, winner + i, oh, ow, filters),
-                    *(m, 0, 1, ow, row, filters),
+                    *(a.gate_kind, a.dout + i, a.gate + i, a.gate_winner + i),
+                    *(oh, ow, filters, m, 0, 1, ow, row, filters),
                 )
                 for u in range(ow):
                     for f in range(filters):
                         turned[f * width + u] = row[u * filters + f]
                 for column in range(0, width, block_width):
                     for r in range(0, values, rows):
-                        t = tile(zeros, lanes, rows, vectors)
+                        t = tile(a.zeros, lanes, rows, vectors)
                         for f in range(filters):
-                            t = rank1(t, packed + r, at, f * values, turned + (f * width + column))
+                            t = rank1(
+                                t, a.packed + r, at, f * values, turned + (f * width + column)
+                            )
                         store(t, taps + (r * width + column), steps(width, rows))
                 for ky in range(max(0, top - m * stride + pad), min(fh, end - m * stride + pad)):
                     y = m * stride + ky - pad
-                    for kx in range(fw):
+                    for kx in range(a.fw):
                         # Pixel u goes to u*stride + kx - pad, which must lie in the image.
                         first_u = max(0, -((kx - pad) // stride))
-                        last_u = min(ow, (width_ - 1 + pad - kx) // stride + 1)
+                        last_u = min(ow, (a.width - 1 + pad - kx) // stride + 1)
                         x = first_u * stride + kx - pad
                         for c in range(channels):
                             add_taps(
-                                to + ((y * width_ + x) * channels + c),
-                                taps + (((ky * fw + kx) * channels + c) * width + first_u),
+                                to + ((y * a.width + x) * channels + c),
+                                taps + (((ky * a.fw + kx) * channels + c) * width + first_u),
                                 *(max(0, last_u - first_u), channels * stride),
                             )
 

@@ -27,7 +27,8 @@ from __future__ import annotations
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import BYTE, INT, clear, copy, helper, numbers, pointers, share
+from .words.pointer import clear, copy, helper, share
+from .words.record import takes
 from .words.tile import add, plus, store, tile, window
 
 __all__ = ["PLACES", "accumulate_sparse"]
@@ -86,6 +87,12 @@ def list_sum(lanes: int) -> Any:
     return words
 
 
+@takes(
+    real="x frames dout gradients zeros sums",
+    uint8="winner",
+    int32="places counts",
+    integers="images channels height width stride pad filters down across groups band together",
+)
 def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
     """sums[group][filter][block][fy][fx][width], then [filter] of dout alone, by group of images.
 
@@ -95,15 +102,12 @@ def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
     width = lanes * vectors
     put, sum_up = framed(lanes, vectors), list_sum(lanes)
 
-    def kernel(block, part, parts):
-        x, frames, dout, gradients, zeros, sums = pointers(block, 0, 6, real)
-        (winner,) = pointers(block, 6, 1, BYTE)
-        places, counts = pointers(block, 7, 2, INT)
-        images, channels, height, image_width, stride, pad = numbers(block, 9, 6)
-        filters, down, across, groups, band, together = numbers(block, 15, 6)
-        members = parts // groups
+    def kernel(a, part, parts):
+        channels, filters, stride = a.channels, a.filters, a.stride
+        down, across, band, together = a.down, a.across, a.band, a.together
+        members = parts // a.groups
         group, member = part // members, part % members
-        if group >= groups:
+        if group >= a.groups:
             return
         # A window of the pooling sees the windows of its four outputs; the next is 2 strides on.
         columns = 2 * stride * across - stride + 3
@@ -111,19 +115,19 @@ def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
         frame_size = (2 * stride * band - stride + 3) * row_step
         blocks = (channels + width - 1) // width
         room = together * band * across + lanes
-        frames = frames + part * together * frame_size
-        gradients = gradients + part * room * filters
-        places = places + part * room * filters
-        counts = counts + part * (filters + PLACES)
+        frames = a.frames + part * together * frame_size
+        gradients = a.gradients + part * room * filters
+        places = a.places + part * room * filters
+        counts = a.counts + part * (filters + PLACES)
         shift = counts + filters
         for place in range(PLACES):
             shift[place] = stride * ((place >> 1) * row_step + (place & 1) * width)
-        sums = sums + group * filters * (blocks * 9 * width + 1)
+        sums = a.sums + group * filters * (blocks * 9 * width + 1)
         total = sums + filters * blocks * 9 * width
         first, last = share(filters, member, members)
         clear(sums + first * blocks * 9 * width, (last - first) * blocks * 9 * width)
         clear(total + first, last - first)
-        first_image, last_image = share(images, group, groups)
+        first_image, last_image = share(a.images, group, a.groups)
         for image in range(first_image, last_image, together):
             count = min(together, last_image - image)
             for v in range(0, down, band):
@@ -136,25 +140,25 @@ def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
                             to = i * frame_size + 2 * row * stride * row_step
                             for _ in range(across):
                                 # Without a branch, which could not be predicted.
-                                place = winner[at]
+                                place = a.winner[at]
                                 places[n] = to + shift[place]
-                                gradients[n] = dout[at]
+                                gradients[n] = a.dout[at]
                                 n += 1 - place // CLOSED
                                 at += filters
                                 to += 2 * stride * width
                     counts[f] = n - f * room
-                    total[f] += sum_up(gradients + f * room, counts[f], zeros)
+                    total[f] += sum_up(gradients + f * room, counts[f], a.zeros)
                 for c in range(0, channels, width):
                     for i in range(count):
                         put(
                             frames + i * frame_size,
-                            x + (image + i) * height * image_width * channels + c,
-                            *(height, image_width, channels, min(width, channels - c)),
-                            *(2 * v * stride - pad, -pad),
+                            a.x + (image + i) * a.height * a.width * channels + c,
+                            *(a.height, a.width, channels, min(width, channels - c)),
+                            *(2 * v * stride - a.pad, -a.pad),
                             *(2 * stride * rows - stride + 3, columns),
                         )
                     for f in range(first, last):
-                        t = tile(zeros, lanes, 9, vectors)
+                        t = tile(a.zeros, lanes, 9, vectors)
                         for k in range(f * room, f * room + counts[f]):
                             t = window(t, frames + places[k], row_step, gradients[k])
                         add(t, sums + (f * blocks * 9 * width + c * 9), width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from . import conv_sparse_gradient, offsets, product, winograd_gradient
 from .conv import SIDES
 from .gate import Incoming
 from .launch.machine import Machine
-from .launch.memory import addresses, code, workspace
+from .launch.memory import code, workspace
 from .launch.team import Team
 from .move import clear
-from .offsets import Table, WeightLayout
+from .offsets import Product, Table, WeightLayout
 from .words.pointer import LINE
 
 __all__ = ["weight_gradient"]
@@ -116,16 +117,31 @@ def _direct(
         x.dtype, parts * p.frame.size, parts * band * across * whole, groups * group_size
     )
     zeros = np.zeros(width, x.dtype)
-    at, along, _, weights = p.addresses
-    arguments = [x.ctypes.data, scratch, *addresses(incoming.dout, incoming.gate), gated]
-    arguments += [*addresses(zeros), sums, along, at]
-    arguments += [g.n, tiles, p.columns, groups, *p.frame.numbers]
-    arguments += [incoming.kind, incoming.dout.size // g.n, g.oh, g.ow, band, across]
-    team.run(product.accumulate, (code(x), *shape), arguments, parts)
-    rows_at = dense_rows(p.terms, whole)
-    arguments = [sums, *addresses(dweight, dbias, rows_at), weights]
-    arguments += [groups, group_size, p.terms, p.columns, 1, group_size - whole, p.column_step]
-    team.run(product.collect, (code(x),), arguments, team.parts(groups * group_size))
+    frame = {"x": x, "framed": p.frame.size > 0, "scratch": scratch, **p.frame.fields}
+    # A row of this product is a tap, and a term a pixel.
+    taps = {"tiles": tiles, "at": p.tables["along"], "along": p.tables["at"]}
+    cut = {"gated": gated, "band": band, "across": across, "columns": p.columns}
+    kept: dict[str, Any] = {"sums": sums, "groups": groups}
+    fields = frame, taps, dout_fields(incoming, g), cut, kept, {"zeros": zeros}
+    team.run(product.accumulate, (code(x), *shape), parts, *fields)
+    kept |= {"group_size": group_size, "step": 1, "bias": group_size - whole}
+    kept["at"] = dense_rows(p.terms, whole)
+    put_gradients(team, p, kept, dweight, dbias, team.parts(groups * group_size))
+
+
+def dout_fields(incoming: Incoming, g: WindowGeometry) -> dict[str, Any]:
+    """What kernels take of the gradient of all images."""
+    dout, sizes = incoming.dout, {"images": g.n, "oh": g.oh, "ow": g.ow}
+    return {"dout": dout, "dout_size": dout.size // g.n, **sizes, **incoming.fields}
+
+
+def put_gradients(
+    team: Team, p: Product, sums: dict[str, Any], dweight: Array, dbias: Array, parts: int
+) -> None:
+    """Put the groups' sums where the gradients are."""
+    gradients = {"dweight": dweight, "dbias": dbias, "places": p.tables["weights"]}
+    sizes = {"count": p.terms, "columns": p.columns, "column_step": p.column_step}
+    team.run(product.collect, (code(dweight),), parts, sums, gradients, sizes)
 
 
 # ---- Winograd's algorithm ---------------------------------------------------------------
@@ -181,21 +197,19 @@ def _winograd(
         groups * group_size,
     )
     zeros = np.zeros(width, x.dtype)
-    dout, closed = addresses(incoming.dout, incoming.gate)
-    arguments = [x.ctypes.data, dout, closed, patches, v, d, *addresses(zeros), sums]
-    arguments += [g.n, g.c, g.h, g.w, g.pad]
-    arguments += [layout.filters, g.oh, g.ow, incoming.kind, incoming.dout.size // g.n]
-    arguments += [groups, depth, whole, chunk, run, patch_size, line]
+    images = {"x": x, "channels": g.c, "height": g.h, "width": g.w, "pad": g.pad}
+    memory = {"patches": patches, "v": v, "d": d, "zeros": zeros, "filters": layout.filters}
+    cut = {"chunk": chunk, "run": run, "patch_size": patch_size, "line": line}
+    kept = {"sums": sums, "groups": groups, "depth": depth, "whole": whole}
+    fields = images, dout_fields(incoming, g), memory, cut, kept
     constants = (code(x), lanes, rows, vectors, my, mx)
-    team.run(winograd_gradient.accumulate_winograd, constants, arguments, parts)
+    team.run(winograd_gradient.accumulate_winograd, constants, parts, *fields)
     parts = team.parts(groups * group_size)
-    arguments = [sums, groups, depth, whole]
-    team.run(winograd_gradient.gather_winograd, (code(x), lanes, my, mx), arguments, parts)
-    p = offsets.forward(g, layout, 1)
-    rows_at = winograd_rows(g.c, depth, whole)
-    arguments = [sums, *addresses(dweight, dbias, rows_at, p.weights)]
-    arguments += [1, group_size, p.terms, layout.filters, 1, group_size - whole, p.column_step]
-    team.run(product.collect, (code(x),), arguments, team.parts(p.terms * whole))
+    team.run(winograd_gradient.gather_winograd, (code(x), lanes, my, mx), parts, kept)
+    p, rows_at = offsets.forward(g, layout, 1), winograd_rows(g.c, depth, whole)
+    gathered: dict[str, Any] = {"sums": sums, "groups": 1, "group_size": group_size}
+    gathered |= {"at": rows_at, "step": 1, "bias": group_size - whole}
+    put_gradients(team, p, gathered, dweight, dbias, team.parts(p.terms * whole))
 
 
 @lru_cache(maxsize=256)
@@ -247,15 +261,15 @@ def _sparse(
         np.dtype(np.int32), entries, parts * (filters + conv_sparse_gradient.PLACES)
     )
     zeros = np.zeros(width, x.dtype)
-    dout, winner = addresses(incoming.dout, incoming.gate)
-    arguments = [x.ctypes.data, frames, dout, gradients, *addresses(zeros), sums]
-    arguments += [winner, places, counts]
-    arguments += [n, g.c, g.h, g.w, g.stride, g.pad]
-    arguments += [filters, down, across, groups, band, together]
-    team.run(conv_sparse_gradient.accumulate_sparse, (code(x), lanes, vectors), arguments, parts)
-    p = offsets.forward(g, layout, 1)
-    rows_at = sparse_rows(g.c, width)
-    step = blocks * 9 * width
-    arguments = [sums, *addresses(dweight, dbias, rows_at, p.weights)]
-    arguments += [groups, group_size, p.terms, filters, step, filters * step, p.column_step]
-    team.run(product.collect, (code(x),), arguments, team.parts(groups * group_size))
+    images = {"x": x, "images": n, "channels": g.c, "height": g.h, "width": g.w}
+    images |= {"stride": g.stride, "pad": g.pad, "zeros": zeros}
+    windows = {"dout": incoming.dout, "winner": incoming.gate, "down": down, "across": across}
+    memory = {"frames": frames, "gradients": gradients, "places": places, "counts": counts}
+    cut = {"filters": filters, "band": band, "together": together}
+    kept: dict[str, Any] = {"sums": sums, "groups": groups}
+    fields = images, windows, memory, cut, kept
+    team.run(conv_sparse_gradient.accumulate_sparse, (code(x), lanes, vectors), parts, *fields)
+    p, step = offsets.forward(g, layout, 1), blocks * 9 * width
+    kept |= {"group_size": group_size, "step": step, "bias": filters * step}
+    kept["at"] = sparse_rows(g.c, width)
+    put_gradients(team, p, kept, dweight, dbias, team.parts(groups * group_size))

@@ -49,6 +49,13 @@ class Incoming(NamedTuple):
     gate: Array | Bytes | None = None
     kind: int = NO_GATE
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The gate, as kernels take it."""
+        _, gate, kind = self
+        relu, winner = (None, gate) if kind == POOL_GATE else (gate, None)
+        return {"gate": relu, "gate_winner": winner, "gate_kind": kind}
+
 
 class Outgoing(NamedTuple):
     """Where a convolution's output goes, through ReLU and pooling.
@@ -70,9 +77,12 @@ class Outgoing(NamedTuple):
     residual: Array | None = None
 
     @property
-    def has_more(self) -> bool:
-        """Whether the kernel has more arrays than `out`: a residual, or with pooling winners."""
-        return (self.winner if self.kind == POOL_GATE else self.residual) is not None
+    def fields(self) -> dict[str, Any]:
+        """As kernels take it; `has_more`: there is a residual, or with pooling a winner."""
+        out, winner, kind, residual = self
+        has_more = (winner if kind == POOL_GATE else residual) is not None
+        images = {"out": out, "winner": winner, "residual": residual}
+        return {**images, "kind": kind, "has_more": has_more}
 
 
 @cache

@@ -28,7 +28,8 @@ from typing import Any
 
 from .launch.build import Kernel
 from .product import add_rows
-from .words.pointer import ELEMENTS, LONG, clear, copy, helper, numbers, pointers, share, steps
+from .words.pointer import ELEMENTS, clear, copy, helper, share, steps
+from .words.record import takes
 from .words.tile import add, rank1, store, tile
 
 __all__ = ["grouped", "grouped_sums", "look_for_others"]
@@ -105,115 +106,122 @@ def add_products(lanes: int, rows: int, vectors: int) -> Any:
     return words
 
 
+TABLES = "row_table column_table bands"
+SOURCE = "images count groups fh fw width source_c source_w source_size source_step source_pixels"
+FRAMES = "joined left frame"
+
+
+@takes(
+    real="source taps start zeros scratch target",
+    int64=TABLES,
+    integers=f"{SOURCE} target_c target_w target_size target_step target_pixels {FRAMES}",
+)
 def grouped(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """target [image][row][column][c] from source, and taps [group][tap][c][width]."""
     add_taps, copy_pixels = add_products(lanes, rows, vectors), pixel_copier(lanes)
     frame_rows = row_framer(lanes)
 
-    def kernel(block, part, parts):
-        source, taps, start, zeros, scratch, target = pointers(block, 0, 6, real)
-        row_table, column_table, bands = pointers(block, 6, 3, LONG)
-        images, count, groups, fh, fw, width = numbers(block, 9, 6)
-        source_c, source_w, source_size, source_step = numbers(block, 15, 4)
-        target_c, target_w, target_size, target_step = numbers(block, 19, 4)
-        source_pixels, target_pixels, joined, left, frame = numbers(block, 23, 5)
-        depth, columns = source_c // groups, target_c // groups
-        s = scratch + part * (source_pixels * depth + target_pixels * width)
-        t = s + source_pixels * depth
-        first, last = share(images * count, part, parts)
+    def kernel(a, part, parts):
+        count, groups, fh, fw, width = a.count, a.groups, a.fh, a.fw, a.width
+        source_c, source_w, target_c, target_w = a.source_c, a.source_w, a.target_c, a.target_w
+        depth, columns, x_step = source_c // groups, target_c // groups, a.source_step
+        s = a.scratch + part * (a.source_pixels * depth + a.target_pixels * width)
+        t = s + a.source_pixels * depth
+        first, last = share(a.images * count, part, parts)
         for unit in range(first, last):
-            band = bands + 4 * (unit % count)
-            image = source + (unit // count * source_size + band[2] * source_w * source_c)
-            goes = target + (unit // count * target_size + band[0] * target_w * target_c)
+            band = a.bands + 4 * (unit % count)
+            image = a.source + (unit // count * a.source_size + band[2] * source_w * source_c)
+            goes = a.target + (unit // count * a.target_size + band[0] * target_w * target_c)
             pixels = (band[1] - band[0]) * target_w
             for group in range(groups):
                 read, mine = band[3] - band[2], image + group * depth
-                frame_rows(mine, read, source_w, source_c, depth, left, frame, s)
+                frame_rows(mine, read, source_w, source_c, depth, a.left, a.frame, s)
                 for u in range(pixels):
-                    copy(t + u * width, start + group * width, width)
+                    copy(t + u * width, a.start + group * width, width)
                 for v in range(band[0], band[1]):
                     for ky in range(fh):
-                        y = row_table[v * fh + ky]
+                        y = a.row_table[v * fh + ky]
                         if y >= 0:
                             for kx in range(fw):
-                                across = column_table + 3 * kx
-                                place = (y - band[2]) * frame + across[1]
+                                across = a.column_table + 3 * kx
+                                place = (y - band[2]) * a.frame + across[1]
                                 to = (v - band[0]) * target_w + across[0]
-                                tap = ((group * fh + ky) * fw + kx) * joined
+                                tap = ((group * fh + ky) * fw + kx) * a.joined
                                 add_taps(
-                                    *(s + place * depth, source_step * depth, 1, joined * depth),
-                                    *(taps + tap * depth * width, width, zeros),
-                                    *(t + to * width, target_step * width, across[2], width),
+                                    *(s + place * depth, x_step * depth, 1, a.joined * depth),
+                                    *(a.taps + tap * depth * width, width, a.zeros),
+                                    *(t + to * width, a.target_step * width, across[2], width),
                                 )
                 copy_pixels(t, width, pixels, columns, goes + group * columns, target_c)
 
     return kernel
 
 
+@takes(real="values", int64="flag", integers="count")
 def look_for_others(real: int) -> Kernel:
     """Set the flag to 0 if a value is NaN or infinite."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        (values,), (flag,) = pointers(block, 0, 1, real), pointers(block, 1, 1, LONG)
-        (count,) = numbers(block, 2, 1)
-        first, last = share(count, part, parts)
+    def kernel(a, part, parts):
+        first, last = share(a.count, part, parts)
         others = 0
         for i in range(first, last):
-            others |= values[i] - values[i] != number(0)
+            others |= a.values[i] - a.values[i] != number(0)
         if others != 0:
-            flag[0] = 0
+            a.flag[0] = 0
 
     return kernel
 
 
+@takes(
+    real="dout x zeros scratch sums totals",
+    int64=TABLES,
+    integers=f"{SOURCE} dout_c dout_w dout_size dout_pixels {FRAMES}",
+)
 def grouped_sums(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """sums [part][group][tap][c][width] and totals [part][group][width]."""
     add_taps, copy_pixels = add_products(lanes, rows, vectors), pixel_copier(lanes)
     frame_rows = row_framer(lanes)
     add_to_total = add_rows(lanes, 1)
 
-    def kernel(block, part, parts):
-        dout, x, zeros, scratch, sums, totals = pointers(block, 0, 6, real)
-        row_table, column_table, bands = pointers(block, 6, 3, LONG)
-        images, count, groups, fh, fw, width = numbers(block, 9, 6)
-        source_c, source_w, source_size, source_step = numbers(block, 15, 4)
-        dout_c, dout_w, dout_size, source_pixels, dout_pixels = numbers(block, 19, 5)
-        joined, left, frame = numbers(block, 24, 3)
-        depth, columns = source_c // groups, dout_c // groups
-        s = scratch + part * (source_pixels * depth + dout_pixels * width)
-        t = s + source_pixels * depth
-        clear(t, dout_pixels * width)
-        volume = fh * fw * joined * depth * width
-        sums = sums + part * groups * volume
-        totals = totals + part * groups * width
+    def kernel(a, part, parts):
+        count, groups, fh, fw, width = a.count, a.groups, a.fh, a.fw, a.width
+        source_c, source_w, dout_c, dout_w = a.source_c, a.source_w, a.dout_c, a.dout_w
+        depth, columns, x_step = source_c // groups, dout_c // groups, a.source_step
+        s = a.scratch + part * (a.source_pixels * depth + a.dout_pixels * width)
+        t = s + a.source_pixels * depth
+        clear(t, a.dout_pixels * width)
+        rows_of_sums = a.joined * depth
+        volume = fh * fw * rows_of_sums * width
+        sums = a.sums + part * groups * volume
+        totals = a.totals + part * groups * width
         clear(sums, groups * volume)
         clear(totals, groups * width)
-        first, last = share(images * count, part, parts)
+        first, last = share(a.images * count, part, parts)
         for unit in range(first, last):
-            band = bands + 4 * (unit % count)
-            image = x + (unit // count * source_size + band[2] * source_w * source_c)
-            comes = dout + (unit // count * dout_size + band[0] * dout_w * dout_c)
+            band = a.bands + 4 * (unit % count)
+            image = a.x + (unit // count * a.source_size + band[2] * source_w * source_c)
+            comes = a.dout + (unit // count * a.dout_size + band[0] * dout_w * dout_c)
             pixels = (band[1] - band[0]) * dout_w
             for group in range(groups):
                 read, mine = band[3] - band[2], image + group * depth
-                frame_rows(mine, read, source_w, source_c, depth, left, frame, s)
+                frame_rows(mine, read, source_w, source_c, depth, a.left, a.frame, s)
                 copy_pixels(comes + group * columns, dout_c, pixels, columns, t, width)
                 for f in range(0, width, lanes):
-                    add_to_total(totals + (group * width + f), t + f, width, pixels, zeros)
+                    add_to_total(totals + (group * width + f), t + f, width, pixels, a.zeros)
                 for v in range(band[0], band[1]):
                     for ky in range(fh):
-                        y = row_table[v * fh + ky]
+                        y = a.row_table[v * fh + ky]
                         if y >= 0:
                             for kx in range(fw):
-                                across = column_table + 3 * kx
-                                place = (y - band[2]) * frame + across[1]
+                                across = a.column_table + 3 * kx
+                                place = (y - band[2]) * a.frame + across[1]
                                 at = (v - band[0]) * dout_w + across[0]
-                                tap = (ky * fw + kx) * joined * depth * width
+                                tap = (ky * fw + kx) * rows_of_sums * width
                                 add_taps(
-                                    *(s + place * depth, 1, source_step * depth, across[2]),
-                                    *(t + at * width, width, zeros),
-                                    *(sums + (group * volume + tap), width, joined * depth, width),
+                                    *(s + place * depth, 1, x_step * depth, across[2]),
+                                    *(t + at * width, width, a.zeros),
+                                    *(sums + (group * volume + tap), width, rows_of_sums, width),
                                 )
 
     return kernel

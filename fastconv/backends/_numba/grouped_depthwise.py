@@ -28,7 +28,8 @@ from typing import Any
 
 from .launch.build import Kernel
 from .words.lanewise import rows_of, sum_of_rows, sum_times, times
-from .words.pointer import LONG, clear, helper, numbers, pointers, share, steps
+from .words.pointer import clear, helper, share, steps
+from .words.record import takes
 from .words.tile import store, tile
 
 __all__ = ["depthwise", "depthwise_sums"]
@@ -72,43 +73,47 @@ def pixels_of(rows: int, lanes: int, side: int = 0) -> Any:
     return words
 
 
+@takes(
+    real="source taps start target",
+    int64="rows columns",
+    integers="images height runs source_size target_row"
+    " channels width lines source_row target_step source_step tap_step tap_source",
+)
 def depthwise(real: int, lanes: int) -> Kernel:
     """target [image][row][column][c] from source, by runs; taps [tap][width]."""
     some_pixels, one_pixel = pixels_of(PIXELS, lanes), pixels_of(1, lanes)
     three_by_three = pixels_of(PIXELS, lanes, 3)
 
-    def kernel(block, part, parts):
-        source, taps, start, target = pointers(block, 0, 4, real)
-        rows, columns = pointers(block, 4, 2, LONG)
-        images, height, runs, source_size, target_row = numbers(block, 6, 5)
-        sizes = numbers(block, 11, 8)
-        channels, width, lines, source_row, target_step, source_step = sizes[:6]
-        first, last = share(images * height, part, parts)
+    def kernel(a, part, parts):
+        channels, target_step, source_step = a.channels, a.target_step, a.source_step
+        taken = target_step, source_step, a.tap_step, a.tap_source
+        sizes = (channels, a.width, a.lines, a.source_row, *taken)
+        first, last = share(a.images * a.height, part, parts)
         for row in range(first, last):
-            down = rows + 5 * (row % height)
-            image = source + (row // height * source_size + down[2] * source_row)
-            to = target + row * target_row
-            for run in range(runs):
-                across = columns + 5 * run
-                weight = taps + (down[3] * lines + across[3]) * width
+            down = a.rows + 5 * (row % a.height)
+            image = a.source + (row // a.height * a.source_size + down[2] * a.source_row)
+            to = a.target + row * a.target_row
+            for run in range(a.runs):
+                across = a.columns + 5 * run
+                weight = a.taps + (down[3] * a.lines + across[3]) * a.width
                 place = image + across[2] * channels
                 goes = to + across[0] * channels
                 tiled = across[1] // PIXELS * PIXELS
                 if down[4] == 3 and across[4] == 3:
                     for u in range(0, tiled, PIXELS):
                         three_by_three(
-                            *(place + u * source_step * channels, weight, start),
+                            *(place + u * source_step * channels, weight, a.start),
                             *(goes + u * target_step * channels, down, across, sizes),
                         )
                 else:
                     for u in range(0, tiled, PIXELS):
                         some_pixels(
-                            *(place + u * source_step * channels, weight, start),
+                            *(place + u * source_step * channels, weight, a.start),
                             *(goes + u * target_step * channels, down, across, sizes),
                         )
                 for u in range(tiled, across[1]):
                     one_pixel(
-                        *(place + u * source_step * channels, weight, start),
+                        *(place + u * source_step * channels, weight, a.start),
                         *(goes + u * target_step * channels, down, across, sizes),
                     )
 
@@ -148,29 +153,32 @@ def sums_of(rows: int, lanes: int) -> Any:
     return words
 
 
+@takes(
+    real="dout x sums totals",
+    int64="rows columns",
+    integers="images height runs source_size dout_row volume"
+    " channels width lines source_row source_step tap_source",
+)
 def depthwise_sums(real: int, lanes: int) -> Kernel:
     """totals [part][tap][width] and after the taps the sums of dout; `sums` are of one image."""
     some_pixels, one_pixel = sums_of(PIXELS, lanes), sums_of(1, lanes)
 
-    def kernel(block, part, parts):
-        dout, x, sums, totals = pointers(block, 0, 4, real)
-        rows, columns = pointers(block, 4, 2, LONG)
-        images, height, runs, source_size, dout_row, volume = numbers(block, 6, 6)
-        sizes = numbers(block, 12, 6)
-        channels, width, lines, source_row, source_step, _ = sizes
-        sums = sums + part * volume
-        total = totals + part * volume
+    def kernel(a, part, parts):
+        height, volume, channels, source_step = a.height, a.volume, a.channels, a.source_step
+        sizes = channels, a.width, a.lines, a.source_row, source_step, a.tap_source
+        sums = a.sums + part * volume
+        total = a.totals + part * volume
         clear(sums, volume)
         clear(total, volume)
-        bias = sums + (volume - width)
-        first, last = share(images * height, part, parts)
+        bias = sums + (volume - a.width)
+        first, last = share(a.images * height, part, parts)
         for row in range(first, last):
-            down = rows + 5 * (row % height)
-            image = x + (row // height * source_size + down[2] * source_row)
-            gradient = dout + row * dout_row
-            for run in range(runs):
-                across = columns + 5 * run
-                to = sums + (down[3] * lines + across[3]) * width
+            down = a.rows + 5 * (row % height)
+            image = a.x + (row // height * a.source_size + down[2] * a.source_row)
+            gradient = a.dout + row * a.dout_row
+            for run in range(a.runs):
+                across = a.columns + 5 * run
+                to = sums + (down[3] * a.lines + across[3]) * a.width
                 place = image + across[2] * channels
                 comes = gradient + across[0] * channels
                 tiled = across[1] // PIXELS * PIXELS

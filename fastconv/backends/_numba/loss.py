@@ -14,24 +14,28 @@ import math
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import DOUBLE, ELEMENTS, LONG, numbers, pointers, share
+from .words.pointer import ELEMENTS, share
+from .words.record import takes
 
 __all__ = ["softmax_backward", "softmax_forward"]
 
 
+@takes(
+    real="scores probabilities",
+    int64="labels",
+    float64="losses",
+    floats="smoothing",
+    integers="rows columns",
+)
 def softmax_forward(real: int) -> Kernel:
     """Probabilities [row][column], and of each row its loss in float64."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        scores, probabilities = pointers(block, 0, 2, real)
-        (labels,) = pointers(block, 2, 1, LONG)
-        losses, settings = pointers(block, 3, 2, DOUBLE)
-        rows, columns = numbers(block, 5, 2)
-        smoothing = settings[0]
-        first, last = share(rows, part, parts)
+    def kernel(a, part, parts):
+        columns, smoothing = a.columns, a.smoothing
+        first, last = share(a.rows, part, parts)
         for r in range(first, last):
-            x, p = scores + r * columns, probabilities + r * columns
+            x, p = a.scores + r * columns, a.probabilities + r * columns
             top = x[0]
             for c in range(columns):
                 top = max(top, x[c])
@@ -42,34 +46,36 @@ def softmax_forward(real: int) -> Kernel:
             for c in range(columns):
                 p[c] /= total
             if smoothing == 0:
-                losses[r] = -math.log(p[labels[r]] + 1e-7)
+                a.losses[r] = -math.log(p[a.labels[r]] + 1e-7)
             else:
                 below = 0.0  # mean(log(p)) = mean(x - top) - log(total)
                 for c in range(columns):
                     below += x[c] - top
-                pulled = (1 - smoothing) * (x[labels[r]] - top) + smoothing * below / columns
-                losses[r] = math.log(total) - pulled
+                pulled = (1 - smoothing) * (x[a.labels[r]] - top) + smoothing * below / columns
+                a.losses[r] = math.log(total) - pulled
 
     return kernel
 
 
+@takes(
+    real="probabilities dscores",
+    int64="labels",
+    floats="smoothing scale",
+    integers="rows columns",
+)
 def softmax_backward(real: int) -> Kernel:
     """dscores = (probabilities - smoothed onehot(labels)) * scale."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        probabilities, dscores = pointers(block, 0, 2, real)
-        (labels,) = pointers(block, 2, 1, LONG)
-        (settings,) = pointers(block, 3, 1, DOUBLE)
-        rows, columns = numbers(block, 4, 2)
-        first, last = share(rows, part, parts)
-        everyone = settings[0] / columns
-        low, high = number(everyone), number(1 - settings[0] + everyone)
-        factor = number(settings[1])
+    def kernel(a, part, parts):
+        columns, factor = a.columns, number(a.scale)
+        everyone = a.smoothing / columns
+        low, high = number(everyone), number(1 - a.smoothing + everyone)
+        first, last = share(a.rows, part, parts)
         for r in range(first, last):
-            p, d = probabilities + r * columns, dscores + r * columns
+            p, d = a.probabilities + r * columns, a.dscores + r * columns
             for c in range(columns):
                 d[c] = (p[c] - low) * factor
-            d[labels[r]] = (p[labels[r]] - high) * factor
+            d[a.labels[r]] = (p[a.labels[r]] - high) * factor
 
     return kernel

@@ -18,10 +18,11 @@ import numpy as np
 from ..shared.axes import common_axes
 from ..table import Array
 from .launch.build import Kernel
-from .launch.memory import addresses, code
+from .launch.memory import code
 from .launch.recording import recording
 from .launch.team import Team
-from .words.pointer import DOUBLE, ELEMENTS, LONG, copy, helper, numbers, pointers, share
+from .words.pointer import ELEMENTS, copy, helper, share
+from .words.record import takes
 
 __all__ = ["clear", "move", "move_to", "put"]
 
@@ -48,6 +49,13 @@ def row_mover(source_type: int, target_type: int) -> Any:
     return move_row
 
 
+@takes(
+    source_type="source",
+    target_type="out",
+    int64="table",
+    floats="factor",
+    integers="axes values",
+)
 def move(source_type: int, target_type: int) -> Kernel:
     """out = source * factor; the table has length, source step and out step of each axis.
 
@@ -56,24 +64,19 @@ def move(source_type: int, target_type: int) -> Kernel:
     number: Any = ELEMENTS[target_type]
     move_row = row_mover(source_type, target_type)
 
-    def kernel(block, part, parts):
-        (source,) = pointers(block, 0, 1, source_type)
-        (out,) = pointers(block, 1, 1, target_type)
-        (scale,) = pointers(block, 2, 1, DOUBLE)
-        (table,) = pointers(block, 3, 1, LONG)
-        axes, values = numbers(block, 4, 2)
-        factor, last = number(scale[0]), table + 3 * (axes - 1)
-        first, end = share(values, part, parts)
+    def kernel(a, part, parts):
+        factor, last = number(a.factor), a.table + 3 * (a.axes - 1)
+        first, end = share(a.values, part, parts)
         while first < end:
             row, begin = first // last[0], first % last[0]
             count = min(last[0] - begin, end - first)
             read, write = begin * last[1], begin * last[2]
-            for axis in range(axes - 2, -1, -1):
-                here = table + 3 * axis
+            for axis in range(a.axes - 2, -1, -1):
+                here = a.table + 3 * axis
                 place, row = row % here[0], row // here[0]
                 read += place * here[1]
                 write += place * here[2]
-            move_row(source + read, last[1], out + write, last[2], count, factor)
+            move_row(a.source + read, last[1], a.out + write, last[2], count, factor)
             first += count
 
     return kernel
@@ -83,9 +86,9 @@ def move_to(team: Team, out: Array, source: Array, factor: float = 1.0) -> None:
     """out = source * factor."""
     if out.size:
         axes = common_axes(source, out)
-        table, scale = np.array(axes, np.int64), np.array([factor], np.float64)
-        arguments = [*addresses(source, out, scale, table), len(axes), out.size]
-        team.run(move, (code(source), code(out)), arguments, team.parts(out.size))
+        images = {"source": source, "out": out, "factor": factor}
+        sizes = {"table": np.array(axes, np.int64), "axes": len(axes), "values": out.size}
+        team.run(move, (code(source), code(out)), team.parts(out.size), images, sizes)
 
 
 def put(team: Team, out: Array, source: Array) -> None:

@@ -16,21 +16,25 @@ import math
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import DOUBLE, ELEMENTS, numbers, pointers, share
+from .words.pointer import ELEMENTS, share
+from .words.record import takes
 
 __all__ = ["batchnorm_backward", "batchnorm_infer", "batchnorm_train"]
 
 CHUNK = 256
 
 
+SIZES = {"floats": "epsilon", "integers": "rows columns"}
+
+
+@takes(real="x gamma beta out normalized mean variance", **SIZES)
 def batchnorm_train(real: int) -> Kernel:
     """Mean and variance of each column, normalized and out, of x [row][column]."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        x, gamma, beta, out, normalized, mean, variance = pointers(block, 0, 7, real)
-        (epsilon,) = pointers(block, 7, 1, DOUBLE)
-        rows, columns = numbers(block, 8, 2)
+    def kernel(a, part, parts):
+        x, normalized, mean, variance = a.x, a.normalized, a.mean, a.variance
+        rows, columns, epsilon = a.rows, a.columns, number(a.epsilon)
         count = number(rows)
         first, last = share(columns, part, parts)
         for start in range(first, last, CHUNK):
@@ -52,40 +56,39 @@ def batchnorm_train(real: int) -> Kernel:
                 variance[c] /= count
             for r in range(rows):
                 for c in mine:
-                    deviation = math.sqrt(variance[c] + number(epsilon[0]))
+                    deviation = math.sqrt(variance[c] + epsilon)
                     value = normalized[r * columns + c] / deviation
                     normalized[r * columns + c] = value
-                    out[r * columns + c] = gamma[c] * value + beta[c]
+                    a.out[r * columns + c] = a.gamma[c] * value + a.beta[c]
 
     return kernel
 
 
+@takes(real="x gamma beta mean variance out", **SIZES)
 def batchnorm_infer(real: int) -> Kernel:
     """As `batchnorm_train`, by a given mean and variance: out [row][column]."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        x, gamma, beta, mean, variance, out = pointers(block, 0, 6, real)
-        (epsilon,) = pointers(block, 6, 1, DOUBLE)
-        rows, columns = numbers(block, 7, 2)
-        first, last = share(rows, part, parts)
+    def kernel(a, part, parts):
+        columns, epsilon = a.columns, number(a.epsilon)
+        first, last = share(a.rows, part, parts)
         for r in range(first, last):
             for c in range(columns):
-                deviation = math.sqrt(variance[c] + number(epsilon[0]))
-                value = (x[r * columns + c] - mean[c]) / deviation
-                out[r * columns + c] = gamma[c] * value + beta[c]
+                deviation = math.sqrt(a.variance[c] + epsilon)
+                value = (a.x[r * columns + c] - a.mean[c]) / deviation
+                a.out[r * columns + c] = a.gamma[c] * value + a.beta[c]
 
     return kernel
 
 
+@takes(real="dout normalized gamma variance dx dgamma dbeta", **SIZES)
 def batchnorm_backward(real: int) -> Kernel:
     """dgamma and dbeta of each column, and dx [row][column]."""
     number: Any = ELEMENTS[real]
 
-    def kernel(block, part, parts):
-        dout, normalized, gamma, variance, dx, dgamma, dbeta = pointers(block, 0, 7, real)
-        (epsilon,) = pointers(block, 7, 1, DOUBLE)
-        rows, columns = numbers(block, 8, 2)
+    def kernel(a, part, parts):
+        dout, normalized, dgamma, dbeta = a.dout, a.normalized, a.dgamma, a.dbeta
+        rows, columns, epsilon = a.rows, a.columns, number(a.epsilon)
         count = number(rows)
         first, last = share(columns, part, parts)
         for start in range(first, last, CHUNK):
@@ -102,7 +105,7 @@ def batchnorm_backward(real: int) -> Kernel:
                     # Mean and variance depend on x too: this takes off what is constant over
                     # the batch, and what is proportional to normalized.
                     common = (dbeta[c] + normalized[r * columns + c] * dgamma[c]) / count
-                    scale = gamma[c] / math.sqrt(variance[c] + number(epsilon[0]))
-                    dx[r * columns + c] = scale * (dout[r * columns + c] - common)
+                    scale = a.gamma[c] / math.sqrt(a.variance[c] + epsilon)
+                    a.dx[r * columns + c] = scale * (dout[r * columns + c] - common)
 
     return kernel

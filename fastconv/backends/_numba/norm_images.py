@@ -25,7 +25,8 @@ from __future__ import annotations
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import DOUBLE, clear, helper, numbers, pointers, share
+from .words.pointer import clear, helper, share
+from .words.record import takes
 from .words.tile import fill, relu, store, tile, where_positive
 from .words.wide import add_wide, wide, zeros
 
@@ -60,29 +61,31 @@ def add_moments(rows: int, lanes: int) -> Any:
     return words
 
 
+ROWS = "pixels channels width"
+
+
+@takes(real="x", float64="first sums", integers=ROWS)
 def moments(real: int, lanes: int) -> Kernel:
     """Over my pixels of x [pixel][channel]: sums of x - first, and of its squares."""
     many, single = add_moments(TOGETHER, lanes), add_moments(1, lanes)
     many_tail, single_tail = add_moments(TOGETHER, 1), add_moments(1, 1)
 
-    def kernel(block, part, parts):
-        (images,) = pointers(block, 0, 1, real)
-        first, tables = pointers(block, 1, 2, DOUBLE)
-        pixels, channels, width = numbers(block, 3, 3)
-        sums, squares = tables + 2 * part * width, tables + (2 * part + 1) * width
+    def kernel(a, part, parts):
+        width, first = a.width, a.first
+        sums, squares = a.sums + 2 * part * width, a.sums + (2 * part + 1) * width
         clear(sums, 2 * width)
-        begin, end = share(pixels, part, parts)
-        begin, end = begin * channels, end * channels
+        begin, end = share(a.pixels, part, parts)
+        begin, end = begin * a.channels, end * a.channels
         together = begin + (end - begin) // (TOGETHER * width) * TOGETHER * width
         whole = width // lanes * lanes
         for i in range(begin, together, TOGETHER * width):
-            x = images + i
+            x = a.x + i
             for c in range(0, whole, lanes):
                 many(x + c, width, first + c, sums + c, squares + c)
             for c in range(whole, width):
                 many_tail(x + c, width, first + c, sums + c, squares + c)
         for i in range(together, end, width):
-            x, columns = images + i, min(width, end - i)
+            x, columns = a.x + i, min(width, end - i)
             whole = columns // lanes * lanes
             for c in range(0, whole, lanes):
                 single(x + c, width, first + c, sums + c, squares + c)
@@ -111,24 +114,24 @@ def apply_vector(lanes: int, added: bool, rectified: bool) -> Any:
     return words
 
 
+@takes(real="x residual out centre scale shift", integers=ROWS)
 def apply(real: int, lanes: int, added: int, rectified: int) -> Kernel:
     """out [pixel][channel] = (x - centre)*scale + shift, plus residual, through ReLU."""
     vector = apply_vector(lanes, added > 0, rectified > 0)
     single = apply_vector(1, added > 0, rectified > 0)
 
-    def kernel(block, part, parts):
-        x, residual, out, centre, scale, shift = pointers(block, 0, 6, real)
-        pixels, channels, width = numbers(block, 6, 3)
-        begin, end = share(pixels, part, parts)
-        begin, end = begin * channels, end * channels
-        for i in range(begin, end, width):
-            columns = min(width, end - i)
+    def kernel(a, part, parts):
+        centre, scale, shift = a.centre, a.scale, a.shift
+        begin, end = share(a.pixels, part, parts)
+        begin, end = begin * a.channels, end * a.channels
+        for i in range(begin, end, a.width):
+            columns = min(a.width, end - i)
             whole = columns // lanes * lanes
-            a, b, to = x + i, residual + i, out + i
+            x, more, to = a.x + i, a.residual + i, a.out + i
             for c in range(0, whole, lanes):
-                vector(a + c, b + c, centre + c, scale + c, shift + c, to + c)
+                vector(x + c, more + c, centre + c, scale + c, shift + c, to + c)
             for c in range(whole, columns):
-                single(a + c, b + c, centre + c, scale + c, shift + c, to + c)
+                single(x + c, more + c, centre + c, scale + c, shift + c, to + c)
 
     return kernel
 
@@ -157,24 +160,23 @@ def add_gradients(rows: int, lanes: int, gated: bool, kept: bool) -> Any:
     return words
 
 
+@takes(real="dout gate x kept mean", float64="sums", integers=ROWS)
 def gradient_sums(real: int, lanes: int, gated: int, kept: int) -> Kernel:
     """Over my pixels: sums of g, and of g*(x - mean); writes g itself where it is `kept`."""
     flags = gated > 0, kept > 0
     many, single = add_gradients(TOGETHER, lanes, *flags), add_gradients(1, lanes, *flags)
     many_tail, single_tail = add_gradients(TOGETHER, 1, *flags), add_gradients(1, 1, *flags)
 
-    def kernel(block, part, parts):
-        dout, gate, x, to, mean = pointers(block, 0, 5, real)
-        (tables,) = pointers(block, 5, 1, DOUBLE)
-        pixels, channels, width = numbers(block, 6, 3)
-        sums, products = tables + 2 * part * width, tables + (2 * part + 1) * width
+    def kernel(a, part, parts):
+        width, mean = a.width, a.mean
+        sums, products = a.sums + 2 * part * width, a.sums + (2 * part + 1) * width
         clear(sums, 2 * width)
-        begin, end = share(pixels, part, parts)
-        begin, end = begin * channels, end * channels
+        begin, end = share(a.pixels, part, parts)
+        begin, end = begin * a.channels, end * a.channels
         together = begin + (end - begin) // (TOGETHER * width) * TOGETHER * width
         whole = width // lanes * lanes
         for i in range(begin, together, TOGETHER * width):
-            d, o, v, k = dout + i, gate + i, x + i, to + i
+            d, o, v, k = a.dout + i, a.gate + i, a.x + i, a.kept + i
             for c in range(0, whole, lanes):
                 many(d + c, o + c, v + c, k + c, width, mean + c, sums + c, products + c)
             for c in range(whole, width):
@@ -182,7 +184,7 @@ def gradient_sums(real: int, lanes: int, gated: int, kept: int) -> Kernel:
         for i in range(together, end, width):
             columns = min(width, end - i)
             whole = columns // lanes * lanes
-            d, o, v, k = dout + i, gate + i, x + i, to + i
+            d, o, v, k = a.dout + i, a.gate + i, a.x + i, a.kept + i
             for c in range(0, whole, lanes):
                 single(d + c, o + c, v + c, k + c, width, mean + c, sums + c, products + c)
             for c in range(whole, columns):
@@ -206,20 +208,20 @@ def input_gradient_vector(lanes: int, gated: bool) -> Any:
     return words
 
 
+@takes(real="dout gate x dx mean slope level tilt", integers=ROWS)
 def input_gradient(real: int, lanes: int, gated: int) -> Kernel:
     """dx [pixel][channel] = slope*(g - level - (x - mean)*tilt)."""
     vector = input_gradient_vector(lanes, gated > 0)
     single = input_gradient_vector(1, gated > 0)
 
-    def kernel(block, part, parts):
-        dout, gate, x, dx, mean, slope, level, tilt = pointers(block, 0, 8, real)
-        pixels, channels, width = numbers(block, 8, 3)
-        begin, end = share(pixels, part, parts)
-        begin, end = begin * channels, end * channels
-        for i in range(begin, end, width):
-            columns = min(width, end - i)
+    def kernel(a, part, parts):
+        mean, slope, level, tilt = a.mean, a.slope, a.level, a.tilt
+        begin, end = share(a.pixels, part, parts)
+        begin, end = begin * a.channels, end * a.channels
+        for i in range(begin, end, a.width):
+            columns = min(a.width, end - i)
             whole = columns // lanes * lanes
-            d, o, v, to = dout + i, gate + i, x + i, dx + i
+            d, o, v, to = a.dout + i, a.gate + i, a.x + i, a.dx + i
             for c in range(0, whole, lanes):
                 vector(d + c, o + c, v + c, mean + c, slope + c, level + c, tilt + c, to + c)
             for c in range(whole, columns):

@@ -18,7 +18,8 @@ import math
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import DOUBLE, ELEMENTS, clear, helper, numbers, pointers, share
+from .words.pointer import ELEMENTS, clear, helper, share
+from .words.record import takes
 
 __all__ = ["lrn_backward", "lrn_forward"]
 
@@ -36,23 +37,22 @@ def inverse_power(real: int, roots: int) -> Any:
     return words
 
 
+@takes(real="x out scale squares", floats="alpha beta k", integers="pixels channels size")
 def lrn_forward(real: int, roots: int) -> Kernel:
     """out and scale [pixel][c]; squares is a row of each part's own."""
     number: Any = ELEMENTS[real]
     power = inverse_power(real, roots)
 
-    def kernel(block, part, parts):
-        x, out, scale, squares = pointers(block, 0, 4, real)
-        (settings,) = pointers(block, 4, 1, DOUBLE)
-        pixels, channels, size = numbers(block, 5, 3)
-        alpha, beta, k = number(settings[0]), number(settings[1]), number(settings[2])
-        squares = squares + part * (channels + size)
+    def kernel(a, part, parts):
+        channels, size = a.channels, a.size
+        alpha, beta, k = number(a.alpha), number(a.beta), number(a.k)
+        squares = a.squares + part * (channels + size)
         clear(squares, channels + size)
         middle = squares + size // 2
-        first, last = share(pixels, part, parts)
+        first, last = share(a.pixels, part, parts)
         for pixel in range(first, last):
-            source, sums = x + pixel * channels, scale + pixel * channels
-            target = out + pixel * channels
+            source, sums = a.x + pixel * channels, a.scale + pixel * channels
+            target = a.out + pixel * channels
             for c in range(channels):
                 middle[c] = source[c] * source[c]
                 sums[c] = number(0)
@@ -68,25 +68,24 @@ def lrn_forward(real: int, roots: int) -> Kernel:
     return kernel
 
 
+@takes(real="dout x scale dx terms sums", floats="alpha beta", integers="pixels channels size")
 def lrn_backward(real: int, roots: int) -> Kernel:
     """dx [pixel][c]; terms and sums are rows of each part's own."""
     number: Any = ELEMENTS[real]
     power = inverse_power(real, roots)
 
-    def kernel(block, part, parts):
-        dout, x, scale, dx, terms, sums = pointers(block, 0, 6, real)
-        (settings,) = pointers(block, 6, 1, DOUBLE)
-        pixels, channels, size = numbers(block, 7, 3)
-        alpha, beta = number(settings[0]), number(settings[1])
+    def kernel(a, part, parts):
+        x, scale, dx, channels, size = a.x, a.scale, a.dx, a.channels, a.size
+        alpha, beta = number(a.alpha), number(a.beta)
         factor = number(2) * alpha * beta
-        terms, sums = terms + part * (channels + size), sums + part * channels
+        terms, sums = a.terms + part * (channels + size), a.sums + part * channels
         clear(terms, channels + size)
         middle = terms + (size - 1) // 2
-        first, last = share(pixels, part, parts)
+        first, last = share(a.pixels, part, parts)
         for pixel in range(first, last):
             at = pixel * channels
             for c in range(channels):
-                through = dout[at + c] * power(scale[at + c], beta)
+                through = a.dout[at + c] * power(scale[at + c], beta)
                 dx[at + c] = through
                 middle[c] = through * x[at + c] / scale[at + c]
                 sums[c] = number(0)

@@ -9,17 +9,38 @@ neighbours in a channels-last image, which makes the weight gradient 15 % faster
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import WindowGeometry
+from .launch.memory import keep
 
-__all__ = ["Frame", "Product", "WeightLayout", "forward", "input_gradient"]
+__all__ = [
+    "FRAME",
+    "WINDOWS",
+    "Frame",
+    "Product",
+    "WeightLayout",
+    "forward",
+    "input_gradient",
+    "windows",
+]
 
 Table = NDArray[np.int64]
+
+
+WINDOWS = "images channels height width fh fw stride pad oh ow"
+"""Fields of kernels that take a geometry; see `windows`."""
+
+
+def windows(g: WindowGeometry) -> dict[str, int]:
+    """The geometry, as kernels take it."""
+    images = {"images": g.n, "channels": g.c, "height": g.h, "width": g.w}
+    window = {"fh": g.fh, "fw": g.fw, "stride": g.stride, "pad": g.pad}
+    return {**images, **window, "oh": g.oh, "ow": g.ow}
 
 
 @dataclass(frozen=True)
@@ -61,18 +82,13 @@ class Frame:
         return self.frame_height * self.frame_width
 
     @cached_property
-    def numbers(self) -> tuple[int, ...]:
-        """The numbers of a frame that kernels take."""
-        return (
-            int(self.size > 0),
-            self.channels,
-            self.height,
-            self.width,
-            self.top,
-            self.left,
-            self.frame_height,
-            self.frame_width,
-        )
+    def fields(self) -> dict[str, int]:
+        """What kernels take of it."""
+        return {name: getattr(self, name) for name in FRAME.split()}
+
+
+FRAME = " ".join(field.name for field in fields(Frame))
+"""Fields of kernels that take a frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +119,16 @@ class Product:
     weights: Table
     column_step: int
 
+    @property
+    def tables(self) -> dict[str, int]:
+        """Where the tables are, by name; a recording keeps them."""
+        keep(self)
+        return self._addresses
+
     @cached_property
-    def addresses(self) -> tuple[int, int, int, int]:
-        """Where `at`, `along`, `goes` and `weights` are."""
-        return (
-            self.at.ctypes.data,
-            self.along.ctypes.data,
-            self.goes.ctypes.data,
-            self.weights.ctypes.data,
-        )
+    def _addresses(self) -> dict[str, int]:
+        names = "at", "along", "goes", "weights"
+        return {name: getattr(self, name).ctypes.data for name in names}
 
 
 def grid(heights: Table, widths: Table, row_step: int, step: int) -> Table:

@@ -20,7 +20,9 @@ from __future__ import annotations
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import clear, helper, numbers, pointers, share
+from .offsets import WINDOWS
+from .words.pointer import clear, helper, share
+from .words.record import takes
 from .words.tile import add, fill, store, tile, where_better, where_equal
 
 __all__ = ["pool_backward", "pool_forward"]
@@ -75,6 +77,7 @@ def give_back(lanes: int, fresh: bool) -> Any:
     return words
 
 
+@takes(real="x out", index="winner", integers=WINDOWS)
 def pool_forward(real: int, index: int, lanes: int, side: int) -> Kernel:
     """out and winner [image][v][u][channel] from x [image][y][x][channel].
 
@@ -82,23 +85,20 @@ def pool_forward(real: int, index: int, lanes: int, side: int) -> Kernel:
     """
     whole_vector, one_channel = keep_best(lanes), keep_best(1)
 
-    def kernel(block, part, parts):
-        x, out = pointers(block, 0, 2, real)
-        (winner,) = pointers(block, 2, 1, index)
-        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 3, 10)
-        fw = side or fw
+    def kernel(a, part, parts):
+        fw, channels = side or a.fw, a.channels
         whole = channels // lanes * lanes
-        row_step = width * channels
-        first, last = share(images * oh, part, parts)
+        row_step = a.width * channels
+        first, last = share(a.images * a.oh, part, parts)
         for row in range(first, last):
-            image, v = row // oh, row % oh
-            y = v * stride - pad
-            down = (0, side) if side else real_places(y, fh, height)
-            for u in range(ow):
-                left = u * stride - pad
-                across = (0, side) if side else real_places(left, fw, width)
-                window = x + (image * height + y) * row_step + left * channels
-                o, w = out + (row * ow + u) * channels, winner + (row * ow + u) * channels
+            image, v = row // a.oh, row % a.oh
+            y = v * a.stride - a.pad
+            down = (0, side) if side else real_places(y, a.fh, a.height)
+            for u in range(a.ow):
+                left, at = u * a.stride - a.pad, (row * a.ow + u) * channels
+                across = (0, side) if side else real_places(left, fw, a.width)
+                window = a.x + (image * a.height + y) * row_step + left * channels
+                o, w = a.out + at, a.winner + at
                 for c in range(0, whole, lanes):
                     whole_vector(window + c, o + c, w + c, down, across, fw, row_step, channels)
                 for c in range(whole, channels):
@@ -107,6 +107,7 @@ def pool_forward(real: int, index: int, lanes: int, side: int) -> Kernel:
     return kernel
 
 
+@takes(real="dout dx", index="winner", integers=WINDOWS)
 def pool_backward(real: int, index: int, lanes: int, side: int) -> Kernel:
     """dx [image][y][x][channel] from dout and winner [image][v][u][channel].
 
@@ -114,25 +115,22 @@ def pool_backward(real: int, index: int, lanes: int, side: int) -> Kernel:
     """
     whole_vector, one_channel = give_back(lanes, side > 0), give_back(1, side > 0)
 
-    def kernel(block, part, parts):
-        dout, dx = pointers(block, 0, 2, real)
-        (winner,) = pointers(block, 2, 1, index)
-        images, channels, height, width, fh, fw, stride, pad, oh, ow = numbers(block, 3, 10)
-        fw = side or fw
+    def kernel(a, part, parts):
+        fw, channels = side or a.fw, a.channels
         whole = channels // lanes * lanes
-        row_step = width * channels
-        first, last = share(images, part, parts)
+        row_step = a.width * channels
+        first, last = share(a.images, part, parts)
         if not side:
-            clear(dx + first * height * row_step, (last - first) * height * row_step)
-        for row in range(first * oh, last * oh):
-            image, v = row // oh, row % oh
-            y = v * stride - pad
-            down = (0, side) if side else real_places(y, fh, height)
-            for u in range(ow):
-                left = u * stride - pad
-                across = (0, side) if side else real_places(left, fw, width)
-                window = dx + (image * height + y) * row_step + left * channels
-                o, w = dout + (row * ow + u) * channels, winner + (row * ow + u) * channels
+            clear(a.dx + first * a.height * row_step, (last - first) * a.height * row_step)
+        for row in range(first * a.oh, last * a.oh):
+            image, v = row // a.oh, row % a.oh
+            y = v * a.stride - a.pad
+            down = (0, side) if side else real_places(y, a.fh, a.height)
+            for u in range(a.ow):
+                left, at = u * a.stride - a.pad, (row * a.ow + u) * channels
+                across = (0, side) if side else real_places(left, fw, a.width)
+                window = a.dx + (image * a.height + y) * row_step + left * channels
+                o, w = a.dout + at, a.winner + at
                 for c in range(0, whole, lanes):
                     whole_vector(window + c, o + c, w + c, down, across, fw, row_step, channels)
                 for c in range(whole, channels):

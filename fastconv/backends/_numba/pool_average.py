@@ -21,7 +21,8 @@ from __future__ import annotations
 from typing import Any
 
 from .launch.build import Kernel
-from .words.pointer import LONG, helper, numbers, pointers, share
+from .words.pointer import helper, share
+from .words.record import takes
 from .words.tile import muladd, scaled, store, tile
 from .words.wide import zeros
 
@@ -46,48 +47,30 @@ def window_sum(lanes: int, vectors: int) -> Any:
     return words
 
 
+@takes(
+    real="source result inner_rows outer_rows inner_columns outer_columns",
+    int64="rows columns",
+    integers="images channels height width oh ow",
+)
 def window_sums(real: int, lanes: int) -> Kernel:
     """result [image][i][j][channel] from source [image][y][x][channel]."""
     block_sum, single_sum = window_sum(lanes, 2), window_sum(1, 1)
 
-    def kernel(block, part, parts):
-        source, result = pointers(block, 0, 2, real)
-        rows, columns = pointers(block, 2, 2, LONG)
-        inner_rows, outer_rows, inner_columns, outer_columns = pointers(block, 4, 4, real)
-        images, channels, height, width, oh, ow = numbers(block, 8, 6)
+    def kernel(a, part, parts):
+        channels, row_step = a.channels, a.width * a.channels
         whole = channels // (2 * lanes) * (2 * lanes)
-        row_step = width * channels
-        first, last = share(images * oh, part, parts)
+        first, last = share(a.images * a.oh, part, parts)
         for row in range(first, last):
-            image, i = row // oh, row % oh
-            down = (rows[2 * i], rows[2 * i + 1])
-            for j in range(ow):
-                across = (columns[2 * j], columns[2 * j + 1])
-                outer = outer_rows[i] * outer_columns[j]
-                s, r = source + image * height * row_step, result + (row * ow + j) * channels
+            image, i = row // a.oh, row % a.oh
+            down = (a.rows[2 * i], a.rows[2 * i + 1])
+            for j in range(a.ow):
+                across = (a.columns[2 * j], a.columns[2 * j + 1])
+                sizes = a.outer_rows[i] * a.outer_columns[j], row_step, channels
+                s = a.source + image * a.height * row_step
+                r = a.result + (row * a.ow + j) * channels
                 for c in range(0, whole, 2 * lanes):
-                    block_sum(
-                        s + c,
-                        down,
-                        across,
-                        inner_rows,
-                        inner_columns,
-                        outer,
-                        row_step,
-                        channels,
-                        r + c,
-                    )
+                    block_sum(s + c, down, across, a.inner_rows, a.inner_columns, *sizes, r + c)
                 for c in range(whole, channels):
-                    single_sum(
-                        s + c,
-                        down,
-                        across,
-                        inner_rows,
-                        inner_columns,
-                        outer,
-                        row_step,
-                        channels,
-                        r + c,
-                    )
+                    single_sum(s + c, down, across, a.inner_rows, a.inner_columns, *sizes, r + c)
 
     return kernel

@@ -39,19 +39,9 @@ from typing import Any
 
 from .gate import gated_window
 from .launch.build import Kernel
-from .words.pointer import (
-    BYTE,
-    LONG,
-    clear,
-    copy,
-    helper,
-    numbers,
-    offsets,
-    pointers,
-    settle,
-    share,
-    steps,
-)
+from .offsets import FRAME
+from .words.pointer import clear, copy, helper, offsets, settle, share, steps
+from .words.record import takes
 from .words.residual import plus_residual, plus_rows
 from .words.tile import add, best_of_four, every, plus, rank1, relu, store, store_part, tile
 
@@ -103,28 +93,27 @@ def frame(scratch, image, channels, height, width, top, left, frame_height, fram
         copy(target, image + (y * width + first) * channels, max(0, last - first) * channels)
 
 
+@takes(real="source packed", int64="along", integers="columns count column_step width")
 def pack(real: int) -> Kernel:
     """The right factor, [block of columns][k][width], zeros in columns that do not exist.
 
     Element (k, column) of the source is source[along[k] + column*column_step].
     """
 
-    def kernel(block, part, parts):
-        source, packed = pointers(block, 0, 2, real)
-        (along,) = pointers(block, 2, 1, LONG)
-        columns, count, column_step, width = numbers(block, 3, 4)
-        first, last = share(count, part, parts)
-        for start in range(0, columns, width):
-            there = min(width, columns - start)
-            target = packed + start * count
+    def kernel(a, part, parts):
+        along, width = a.along, a.width
+        first, last = share(a.count, part, parts)
+        for start in range(0, a.columns, width):
+            there = min(width, a.columns - start)
+            target = a.packed + start * a.count
             if there < width:
                 clear(target + first * width, (last - first) * width)
-            if column_step == 1:
+            if a.column_step == 1:
                 for k in range(first, last):
-                    copy(target + k * width, source + (along[k] + start), there)
+                    copy(target + k * width, a.source + (along[k] + start), there)
             else:
                 for j in range(there):
-                    column = source + (start + j) * column_step
+                    column = a.source + (start + j) * a.column_step
                     for k in range(first, last):
                         target[k * width + j] = column[along[k]]
 
@@ -144,6 +133,17 @@ def put(rows: int, width: int) -> Any:
     return words
 
 
+PRODUCT = takes(
+    real="x gate scratch packed bias out residual zeros total",
+    uint8="gate_winner winner",
+    int64="at along goes",
+    integers=f"images tiles columns count x_size out_size gate_kind kind chunks chunk {FRAME}",
+    flags="framed has_more",
+)
+"""Of `multiply` and `multiply_pooled`."""
+
+
+@PRODUCT
 def multiply(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """result[goes[row] + column] = bias[column] + sum over k of x[at[row] + along[k]]*w[k].
 
@@ -163,6 +163,7 @@ def multiply(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     return product_of_images(real, lanes, rows, vectors, end)
 
 
+@PRODUCT
 def multiply_pooled(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """As `multiply`, but stores the largest of every four rows after ReLU, and which it was."""
     put_windows = put(rows // 4, lanes * vectors)
@@ -186,39 +187,34 @@ def product_of_images(real: int, lanes: int, rows: int, vectors: int, end: Any) 
     width = lanes * vectors
     put_window, sums = gated_window(lanes), product_in_chunks(lanes, rows, vectors)
 
-    def kernel(block, part, parts):
-        x, gate, scratch, packed, bias, result = pointers(block, 0, 6, real)
-        gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 6, 1, BYTE)[0]
-        residual, zeros, total = pointers(block, 27, 3, real)
-        at, along, goes = pointers(block, 7, 3, LONG)
-        images, tiles, columns, count, x_size, result_size = numbers(block, 10, 6)
-        in_kind, framed, kind, has_more = numbers(block, 16, 4)
-        channels, height, width_, top, left, frame_height, frame_width = numbers(block, 20, 7)
-        chunks, chunk = numbers(block, 30, 2)
-        scratch = scratch + part * frame_height * frame_width * channels
-        total = total + part * rows * width
-        first, last = share(images * tiles, part, parts)
+    def kernel(a, part, parts):
+        tiles, count = a.tiles, a.count
+        scratch = a.scratch + part * a.frame_height * a.frame_width * a.channels
+        total = a.total + part * rows * width
+        first, last = share(a.images * tiles, part, parts)
         for image in range(first // tiles, (last + tiles - 1) // tiles):
-            at_x = image * x_size
-            source = x + at_x
-            if framed:
+            at_x = image * a.x_size
+            source = a.x + at_x
+            if a.framed:
                 put_window(
-                    *(in_kind, source, gate + at_x, gate_winner + at_x, height, width_, channels),
-                    *(-top, -left, frame_height, frame_width, scratch, channels),
+                    *(a.gate_kind, source, a.gate + at_x, a.gate_winner + at_x),
+                    *(a.height, a.width, a.channels),
+                    *(-a.top, -a.left, a.frame_height, a.frame_width, scratch, a.channels),
                 )
                 source = scratch
-            at_out = image * result_size
-            out, added, won = result + at_out, residual + at_out, winner + at_out
+            at_out = image * a.out_size
+            out, added, won = a.out + at_out, a.residual + at_out, a.winner + at_out
             mine = range(max(0, first - image * tiles), min(tiles, last - image * tiles))
-            for column in range(0, columns, width):
-                w = packed + column * count
+            for column in range(0, a.columns, width):
+                w = a.packed + column * count
                 for i in mine:
-                    t = tile(bias + column, lanes, rows, vectors)
-                    pixels = offsets(at + i * rows, rows)
-                    t = sums(t, zeros, total, source, pixels, along, count, w, chunks, chunk)
-                    there = columns - column
+                    t = tile(a.bias + column, lanes, rows, vectors)
+                    pixels = offsets(a.at + i * rows, rows)
+                    terms = source, pixels, a.along, count, w
+                    t = sums(t, a.zeros, total, *terms, a.chunks, a.chunk)
+                    there = a.columns - column
                     places = out + column, added + column, won + column
-                    end(t, *places, goes, i, there, kind, has_more)
+                    end(t, *places, a.goes, i, there, a.kind, a.has_more)
 
     return kernel
 
@@ -241,6 +237,13 @@ def add_rows(lanes: int, vectors: int) -> Any:
     return words
 
 
+@takes(
+    real="x scratch dout gate gated zeros sums",
+    uint8="gate_winner",
+    int64="at along",
+    integers=f"images tiles columns groups gate_kind dout_size oh ow band across {FRAME}",
+    flags="framed",
+)
 def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     """sums[group][row][column]: the product over all pixels of the images of a group.
 
@@ -251,63 +254,64 @@ def accumulate(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
     width = lanes * vectors
     put_window, add_to_total = gated_window(lanes), add_rows(lanes, vectors)
 
-    def kernel(block, part, parts):
-        x, scratch, dout, gate, gated, zeros, sums = pointers(block, 0, 7, real)
-        (winner,) = pointers(block, 3, 1, BYTE)
-        at, along = pointers(block, 7, 2, LONG)
-        images, tiles, columns, groups, framed = numbers(block, 9, 5)
-        channels, height, width_, top, left, frame_height, frame_width = numbers(block, 14, 7)
-        kind, dout_size, oh, ow, band, across = numbers(block, 21, 6)
-        members = parts // groups
+    def kernel(a, part, parts):
+        tiles, columns, oh, ow = a.tiles, a.columns, a.oh, a.ow
+        members = parts // a.groups
         group, member = part // members, part % members
-        if group >= groups:
+        if group >= a.groups:
             return
-        size = frame_height * frame_width * channels
-        scratch = scratch + part * size
-        if framed:
+        size = a.frame_height * a.frame_width * a.channels
+        scratch = a.scratch + part * size
+        if a.framed:
             clear(scratch, size)
         whole = (columns + width - 1) // width * width
-        as_it_lies = kind == 0 and whole == columns
-        gated = gated + part * band * across * whole
+        as_it_lies = a.gate_kind == 0 and whole == columns
+        gated = a.gated + part * a.band * a.across * whole
         first, last = share(tiles, member, members)
-        sums = sums + group * (tiles * rows + 1) * whole
+        sums = a.sums + group * (tiles * rows + 1) * whole
         clear(sums + first * rows * whole, (last - first) * rows * whole)
         total = sums + tiles * rows * whole
         if member == 0:
             clear(total, whole)
-        first_image, last_image = share(images, group, groups)
+        first_image, last_image = share(a.images, group, a.groups)
         for image in range(first_image, last_image):
-            source = x + image * height * width_ * channels
-            if framed:
+            source = a.x + image * a.height * a.width * a.channels
+            if a.framed:
                 frame(
-                    scratch, source, channels, height, width_, top, left, frame_height, frame_width
+                    *(scratch, source, a.channels, a.height, a.width),
+                    *(a.top, a.left, a.frame_height, a.frame_width),
                 )
                 source = scratch
-            i = image * dout_size
-            for v in range(0, oh, band):
-                for u in range(0, ow, across):
-                    down, right = min(band, oh - v), min(across, ow - u)
+            i = image * a.dout_size
+            for v in range(0, oh, a.band):
+                for u in range(0, ow, a.across):
+                    down, right = min(a.band, oh - v), min(a.across, ow - u)
                     start, terms = v * ow + u, down * right
-                    w = dout + (i + start * columns)
+                    w = a.dout + (i + start * columns)
                     if not as_it_lies:
                         put_window(
-                            *(kind, dout + i, gate + i, winner + i, oh, ow, columns),
-                            *(v, u, down, right, gated, whole),
+                            *(a.gate_kind, a.dout + i, a.gate + i, a.gate_winner + i),
+                            *(oh, ow, columns, v, u, down, right, gated, whole),
                         )
                         w = gated
                     for column in range(0, whole, width):
                         w_block = w + column
                         for j in range(first, last):
-                            t = tile(zeros, lanes, rows, vectors)
-                            places = offsets(at + j * rows, rows)
-                            t = product(t, source, places, along + start, terms, w_block, whole)
+                            t = tile(a.zeros, lanes, rows, vectors)
+                            places = offsets(a.at + j * rows, rows)
+                            t = product(t, source, places, a.along + start, terms, w_block, whole)
                             add(t, sums + (j * rows * whole + column), whole)
                         if member == 0:
-                            add_to_total(total + column, w_block, whole, terms, zeros)
+                            add_to_total(total + column, w_block, whole, terms, a.zeros)
 
     return kernel
 
 
+@takes(
+    real="sums dweight dbias",
+    int64="at places",
+    integers="groups group_size count columns step bias column_step",
+)
 def collect(real: int) -> Kernel:
     """Weight gradient and bias gradient: the groups' sums, added in order.
 
@@ -315,24 +319,22 @@ def collect(real: int) -> Kernel:
     begins at `bias`. Columns go `COLUMNS` at a time, so that neither side leaves the cache.
     """
 
-    def kernel(block, part, parts):
-        sums, dweight, dbias = pointers(block, 0, 3, real)
-        at, places = pointers(block, 3, 2, LONG)
-        groups, group_size, count, columns, step, bias, column_step = numbers(block, 5, 7)
-        first, last = share(columns, part, parts)
+    def kernel(a, part, parts):
+        sums, groups, group_size, bias = a.sums, a.groups, a.group_size, a.bias
+        first, last = share(a.columns, part, parts)
         for start in range(first, last, COLUMNS):
             end = min(last, start + COLUMNS)
-            for row in range(count):
+            for row in range(a.count):
                 for column in range(start, end):
-                    source = sums + (at[row] + column * step)
+                    source = sums + (a.at[row] + column * a.step)
                     total = source[0]
                     for group in range(1, groups):
                         total += source[group * group_size]
-                    dweight[column * column_step + places[row]] = total
+                    a.dweight[column * a.column_step + a.places[row]] = total
             for column in range(start, end):
                 total = sums[bias + column]
                 for group in range(1, groups):
                     total += sums[group * group_size + bias + column]
-                dbias[column] = total
+                a.dbias[column] = total
 
     return kernel

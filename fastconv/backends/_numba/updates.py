@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from .launch.build import Kernel
-from .words.pointer import DOUBLE, ELEMENTS, numbers, pointers, share
+from .words.pointer import ELEMENTS, share
+from .words.record import takes
 
 __all__ = ["adam"]
 
 
+@takes(real="param grad m v", floats="lr s t epsilon", integers="count")
 def adam(real: int) -> Kernel:
     """m += s*(grad - m); v += t*(grad*grad - v); param -= lr*m / (sqrt(v) + epsilon).
 
@@ -30,23 +32,19 @@ def adam(real: int) -> Kernel:
     number: Any = ELEMENTS[real]
     smallest_normal = float(np.finfo(str(number)).smallest_normal)
 
-    def kernel(block, part, parts):
-        param, grad, m, v = pointers(block, 0, 4, real)
-        (settings,) = pointers(block, 4, 1, DOUBLE)
-        (count,) = numbers(block, 5, 1)
-        lr, epsilon = number(settings[0]), number(settings[3])
-        # The caller has computed 1 - beta in float64: in float32 it would lose digits.
-        s, t = number(settings[1]), number(settings[2])
+    def kernel(a, part, parts):
+        m, v = a.m, a.v
+        lr, s, t, epsilon = number(a.lr), number(a.s), number(a.t), number(a.epsilon)
         smallest = number(smallest_normal)
-        first, last = share(count, part, parts)
+        first, last = share(a.count, part, parts)
         for i in range(first, last):
-            g = grad[i]
+            g = a.grad[i]
             first_moment = m[i] + s * (g - m[i])
             second_moment = v[i] + t * (g * g - v[i])
             first_moment = number(0) if abs(first_moment) < smallest else first_moment
             second_moment = number(0) if abs(second_moment) < smallest else second_moment
             m[i] = first_moment
             v[i] = second_moment
-            param[i] -= lr * first_moment / (math.sqrt(second_moment) + epsilon)
+            a.param[i] -= lr * first_moment / (math.sqrt(second_moment) + epsilon)
 
     return kernel

@@ -54,22 +54,8 @@ from .winograd_transform import (
     transform_input,
 )
 from .words.lanewise import rows_of
-from .words.pointer import (
-    BYTE,
-    FLOAT,
-    INT,
-    LONG,
-    clear,
-    copy,
-    fetch,
-    helper,
-    next_unit,
-    numbers,
-    pointers,
-    settle,
-    share,
-    steps,
-)
+from .words.pointer import FLOAT, clear, copy, fetch, helper, next_unit, settle, share, steps
+from .words.record import takes
 from .words.residual import plus_residual_lines
 from .words.square import square, store_square
 from .words.tile import add, all_zero, fill, rank1, scaled, store, tile
@@ -82,7 +68,7 @@ CAPACITY = 64
 CHUNKS = {(2, 2): 64, (2, 4): 32, (4, 4): 64}
 """Channels of one sum, by the sides of a tile; whole vectors.
 
-The same as LONGEST and LONGEST_WIDE in _cython/winograd.pxi.
+Those of _cython/winograd.pxi (tests/test_twins.py).
 
 The rounding error of a sum grows with its length. The transforms of 2 x 4 amplify it, so that
 their sums must be shorter than those of 2 x 2 for outputs as good as PyTorch's. Those of 4 x 4
@@ -115,6 +101,12 @@ def zero_times(lanes: int) -> Any:
     return words
 
 
+@takes(
+    real="weight taps filters of_empty",
+    int64="along",
+    integers="columns depth column_step",
+    flags="looking",
+)
 def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> Kernel:
     """U, [block][f][c][width], zeros in columns that do not exist.
 
@@ -125,12 +117,9 @@ def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> 
     width, frequencies = lanes * vectors, (my + 2) * (mx + 2)
     transform, nothing = transform_filter(my, mx, lanes), zero_times(lanes)
 
-    def kernel(block, part, parts):
-        weight, taps, filters = pointers(block, 0, 3, real)
-        (along,) = pointers(block, 3, 1, LONG)
-        columns, depth, column_step, looking = numbers(block, 4, 4)
-        (of_empty,) = pointers(block, 8, 1, real)
-        taps = taps + part * 9 * width
+    def kernel(a, part, parts):
+        columns, depth = a.columns, a.depth
+        taps = a.taps + part * 9 * width
         first, last = share((columns + width - 1) // width * depth, part, parts)
         for i in range(first, last):
             j, c = i // depth, i % depth
@@ -138,16 +127,16 @@ def transform_filters(real: int, lanes: int, vectors: int, my: int, mx: int) -> 
             if there < width:
                 clear(taps, 9 * width)
             for lane in range(there):
-                column = weight + (j * width + lane) * column_step
+                column = a.weight + (j * width + lane) * a.column_step
                 for tap in range(9):
-                    taps[tap * width + lane] = column[along[tap * depth + c]]
-            to = filters + (j * frequencies * depth + c) * width
+                    taps[tap * width + lane] = column[a.along[tap * depth + c]]
+            to = a.filters + (j * frequencies * depth + c) * width
             for lane in range(0, width, lanes):
                 transform(taps + lane, width, to + lane, depth * width)
-        if looking:
+        if a.looking:
             first, last = share(columns, part, parts)
             for i in range(first, last):
-                of_empty[i] += nothing(weight + i * column_step, 9 * depth, taps)
+                a.of_empty[i] += nothing(a.weight + i * a.column_step, 9 * depth, taps)
 
     return kernel
 
@@ -306,6 +295,15 @@ def tiles_out(lanes: int, vectors: int, my: int, mx: int, m_step: int) -> Any:
     return words
 
 
+@takes(
+    real="x gate filters bias zeros out scratch residual of_empty",
+    uint8="gate_winner winner scratch_bytes",
+    int32="scratch_ints",
+    int64="shares",
+    integers="gate_kind height width depth x_size top left kind out_height out_width columns"
+    " images tiles_y tiles_x groups most_y most_x pieces scratch_size",
+    flags="has_more looking",
+)
 def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -> Kernel:
     """Outgoing images from incoming ones, by transformed filters."""
     width, frequencies, few = lanes * vectors, (my + 2) * (mx + 2), rows // 2
@@ -316,82 +314,76 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
     product, product_of_few = (product_of_tiles(lanes, r, vectors, chunk) for r in (rows, few))
     put_tile = tiles_out(lanes, vectors, my, mx, m_step)
 
-    def kernel(block, part, parts):
-        x, gate, filters, bias, zeros, out, scratch = pointers(block, 0, 7, real)
-        gate_winner, winner = pointers(block, 1, 1, BYTE)[0], pointers(block, 7, 1, BYTE)[0]
-        in_kind, height, in_width, depth, x_size, top_pad, left_pad = numbers(block, 8, 7)
-        kind, out_height, out_width, columns, has_more = numbers(block, 15, 5)
-        images, tiles_y, tiles_x, groups, most_y, most_x, pieces = numbers(block, 20, 7)
-        (scratch_size,), (residual,) = numbers(block, 27, 1), pointers(block, 28, 1, real)
-        (shares,) = pointers(block, 29, 1, LONG)
-        (looking,), (of_empty,) = numbers(block, 30, 1), pointers(block, 31, 1, real)
+    def kernel(a, part, parts):
+        gate_kind, depth, kind, columns, images = a.gate_kind, a.depth, a.kind, a.columns, a.images
+        out_height, out_width, most_y, most_x = a.out_height, a.out_width, a.most_y, a.most_x
         planes = (depth + lanes - 1) // lanes
         whole = planes * lanes
-        v = scratch + part * scratch_size
+        v = a.scratch + part * a.scratch_size
         products = v + planes * v_plane
-        spare_at = part * scratch_size + planes * v_plane + frequencies * m_step
-        spare = scratch + spare_at, pointers(block, 6, 1, BYTE)[0] + spare_at * bytes_
+        spare_at = part * a.scratch_size + planes * v_plane + frequencies * m_step
+        spare = a.scratch + spare_at, a.scratch_bytes + spare_at * bytes_
         empty_at = spare_at + my * mx * lanes
-        empty = pointers(block, 6, 1, INT)[0] + empty_at * bytes_ // 4
-        window = scratch + (empty_at + CAPACITY)
-        blocks_y, blocks_x = (tiles_y + most_y - 1) // most_y, (tiles_x + most_x - 1) // most_x
+        empty = a.scratch_ints + empty_at * bytes_ // 4
+        window = a.scratch + (empty_at + CAPACITY)
+        blocks_y, blocks_x = (a.tiles_y + most_y - 1) // most_y, (a.tiles_x + most_x - 1) // most_x
         high, wide = (my // 2, mx // 2) if kind == 2 else (my, mx)
-        row_pixels = in_width // 2 if in_kind == 2 else in_width
-        first_row = most_y * my, top_pad, 2 if in_kind == 2 else 1
-        cut = blocks_x, blocks_y, images, groups, x_size, row_pixels * depth, first_row
-        unit = next_unit(shares, part, parts)
+        row_pixels = a.width // 2 if gate_kind == 2 else a.width
+        first_row = most_y * my, a.top, 2 if gate_kind == 2 else 1
+        cut = blocks_x, blocks_y, images, a.groups, a.x_size, row_pixels * depth, first_row
+        unit = next_unit(a.shares, part, parts)
         while unit >= 0:
-            piece, b = unit % pieces, unit // pieces
+            piece, b = unit % a.pieces, unit // a.pieces
             left, top = b % blocks_x * most_x, b // blocks_x % blocks_y * most_y
-            image, end_image = share(images, b // (blocks_x * blocks_y), groups)
-            here_n, here_y = end_image - image, min(most_y, tiles_y - top)
-            here_x = min(most_x, tiles_x - left)
+            image, end_image = share(images, b // (blocks_x * blocks_y), a.groups)
+            here_n, here_y = end_image - image, min(most_y, a.tiles_y - top)
+            here_x = min(most_x, a.tiles_x - left)
             fill_y = min(high * here_y, out_height - high * top)
             fill_x = min(wide * here_x, out_width - wide * left) * columns
             tiles, row = here_n * here_y * here_x, (mx * here_x + 2) * whole
 
             to, t = v, 0
             for i in range(image, image + here_n):
-                at = i * x_size
+                at = i * a.x_size
                 put_window(
-                    *(in_kind, x + at, gate + at, gate_winner + at, height, in_width, depth),
-                    *(my * top - top_pad, mx * left - left_pad, my * here_y + 2, mx * here_x + 2),
-                    *(window, whole),
+                    *(gate_kind, a.x + at, a.gate + at, a.gate_winner + at),
+                    *(a.height, a.width, depth, my * top - a.top, mx * left - a.left),
+                    *(my * here_y + 2, mx * here_x + 2, window, whole),
                 )
                 for ty in range(here_y):
                     for tx in range(here_x):
                         patch = window + (my * ty * row + mx * tx * whole)
                         for c in range(planes):
                             transform_patch(patch + c * lanes, row, whole, to + c * v_plane, v_step)
-                        empty[t] = windows_of(patch, row, whole) if looking else 0
+                        empty[t] = windows_of(patch, row, whole) if a.looking else 0
                         to, t = to + lanes, t + 1
 
             ahead, after = begin_of(b + 1, *cut), begin_of(b + 2, *cut)
-            first_block, last_block = share((columns + width - 1) // width, piece, pieces)
+            first_block, last_block = share((columns + width - 1) // width, piece, a.pieces)
             for j in range(first_block, last_block):
-                w = filters + j * width * frequencies * depth
+                w = a.filters + j * width * frequencies * depth
                 for f in range(frequencies):
                     if j == first_block:
                         near, end = share(after - ahead, f, frequencies)
-                        fetch(x + (ahead + near), (end - near) * bytes_)
-                        if in_kind == 1:
-                            fetch(gate + (ahead + near), (end - near) * bytes_)
-                        elif in_kind == 2:
-                            fetch(gate_winner + (ahead + near), end - near)
+                        fetch(a.x + (ahead + near), (end - near) * bytes_)
+                        if gate_kind == 1:
+                            fetch(a.gate + (ahead + near), (end - near) * bytes_)
+                        elif gate_kind == 2:
+                            fetch(a.gate_winner + (ahead + near), end - near)
                         if piece == 0:
                             near, end = share(here_n * fill_y, f, frequencies)
                             for y in range(near, end):
                                 at = (image + y // fill_y) * out_height + high * top + y % fill_y
                                 at = (at * out_width + wide * left) * columns
-                                fetch(out + at, fill_x * bytes_)
-                                if kind == 2 and has_more:
-                                    fetch(winner + at, fill_x)
+                                fetch(a.out + at, fill_x * bytes_)
+                                if kind == 2 and a.has_more:
+                                    fetch(a.winner + at, fill_x)
                     v_f, m_f = v + f * v_step, products + f * m_step
                     for t in range(0, tiles, rows):
                         if tiles - t > few:
-                            product(zeros, v_f, v_plane, depth, w, m_f)
+                            product(a.zeros, v_f, v_plane, depth, w, m_f)
                         else:
-                            product_of_few(zeros, v_f, v_plane, depth, w, m_f)
+                            product_of_few(a.zeros, v_f, v_plane, depth, w, m_f)
                         v_f, m_f = v_f + rows * lanes, m_f + rows * width
                     w = w + depth * width
 
@@ -402,12 +394,12 @@ def winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -
                             y, x_ = ty * high, tx * wide
                             at = ((i * out_height + y) * out_width + x_) * columns + j * width
                             put_tile(
-                                *(m_t, bias + j * width, of_empty + j * width, empty[t], kind),
-                                *(out + at, residual + at, winner + at, has_more),
+                                *(m_t, a.bias + j * width, a.of_empty + j * width, empty[t], kind),
+                                *(a.out + at, a.residual + at, a.winner + at, a.has_more),
                                 *(out_width * columns, columns, out_height - y, out_width - x_),
                                 *(columns - j * width, spare),
                             )
                             m_t, t = m_t + width, t + 1
-            unit = next_unit(shares, part, parts)
+            unit = next_unit(a.shares, part, parts)
 
     return kernel

@@ -32,7 +32,8 @@ from .gate import gated_window
 from .launch.build import Kernel
 from .product import add_rows
 from .winograd_transform import HALF_ROOT, ROOT, transform_input
-from .words.pointer import BYTE, clear, helper, numbers, pointers, share, steps
+from .words.pointer import clear, helper, share, steps
+from .words.record import takes
 from .words.square import square, store_square, turned
 from .words.tile import add, muladd, rank1, scaled, store, tile
 
@@ -103,6 +104,12 @@ def gathered(my: int, mx: int, lanes: int) -> Any:
 # ---- kernels ------------------------------------------------------------------------------------
 
 
+@takes(
+    real="x dout gate patches v d zeros sums",
+    uint8="gate_winner",
+    integers="gate_kind images channels height width pad filters oh ow dout_size"
+    " groups depth whole chunk run patch_size line",
+)
 def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -> Kernel:
     """sums[group][frequency][channel][filter], then a row of dout alone, by group of images.
 
@@ -115,30 +122,27 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int,
     put_window, add_to_total = gated_window(lanes), add_rows(lanes, vectors)
     transform_patch, spread_tile = transform_input(my, mx, lanes), spread(my, mx, lanes)
 
-    def kernel(block, part, parts):
-        x, dout, gate, patches, v, d, zeros, sums = pointers(block, 0, 8, real)
-        (winner,) = pointers(block, 2, 1, BYTE)
-        images, channels, height, image_width, pad = numbers(block, 8, 5)
-        filters, oh, ow, kind, dout_size = numbers(block, 13, 5)
-        groups, depth, whole, chunk, run, patch_size, line = numbers(block, 18, 7)
-        members = parts // groups
+    def kernel(a, part, parts):
+        x, dout, gate, gate_winner = a.x, a.dout, a.gate, a.gate_winner
+        depth, whole, channels, chunk = a.depth, a.whole, a.channels, a.chunk
+        members = parts // a.groups
         group, member = part // members, part % members
-        if group >= groups:
+        if group >= a.groups:
             return
         first, last = share(whole // width, member, members)
         first, last = first * width, last * width
-        pixels = patches + part * patch_size
-        gated = pixels + (my + 2) * (mx * run + 2) * depth
+        pixels = a.patches + part * a.patch_size
+        gated = pixels + (my + 2) * (mx * a.run + 2) * depth
         # One cache line more, lest all frequencies hit the same few sets of a cache.
-        v_step, d_step = chunk * depth + line, chunk * whole + line
-        v = v + part * frequencies * v_step
-        d = d + part * frequencies * d_step
-        sums = sums + group * (frequencies * depth + 1) * whole
+        v_step, d_step = chunk * depth + a.line, chunk * whole + a.line
+        v = a.v + part * frequencies * v_step
+        d = a.d + part * frequencies * d_step
+        sums = a.sums + group * (frequencies * depth + 1) * whole
         total = sums + frequencies * depth * whole
         clear(total + first, last - first)
-        across = (ow + mx - 1) // mx
-        tiles = (oh + my - 1) // my * across
-        first_image, last_image = share(images, group, groups)
+        across = (a.ow + mx - 1) // mx
+        tiles = (a.oh + my - 1) // my * across
+        first_image, last_image = share(a.images, group, a.groups)
         first_tile = first_image * tiles
         for start in range(first_tile, last_image * tiles, chunk):
             count = min(chunk, last_image * tiles - start)
@@ -146,19 +150,19 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int,
             while k < count:
                 image, place = (start + k) // tiles, (start + k) % tiles
                 top, left = place // across * my, place % across * mx
-                here = min(run, count - k, across - place % across)
-                i = image * height * image_width * channels
+                here = min(a.run, count - k, across - place % across)
+                i = image * a.height * a.width * channels
                 put_window(
-                    *(0, x + i, x, winner, height, image_width, channels),
-                    *(top - pad, left - pad, my + 2, mx * here + 2, pixels, depth),
+                    *(0, x + i, x, gate_winner, a.height, a.width, channels),
+                    *(top - a.pad, left - a.pad, my + 2, mx * here + 2, pixels, depth),
                 )
-                i = image * dout_size
+                i = image * a.dout_size
                 put_window(
-                    *(kind, dout + i, gate + i, winner + i, oh, ow, filters),
+                    *(a.gate_kind, dout + i, gate + i, gate_winner + i, a.oh, a.ow, a.filters),
                     *(top, left, my, mx * here, gated, whole),
                 )
                 for c in range(first, last, width):
-                    add_to_total(total + c, gated + c, whole, my * mx * here, zeros)
+                    add_to_total(total + c, gated + c, whole, my * mx * here, a.zeros)
                 for t in range(here):
                     row = (mx * here + 2) * depth
                     for c in range(0, channels, lanes):
@@ -173,7 +177,7 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int,
                 for column in range(first, last, width):
                     w = d + (f * d_step + column)
                     for c in range(0, channels, rows):
-                        t = tile(zeros, lanes, rows, vectors)
+                        t = tile(a.zeros, lanes, rows, vectors)
                         channel = v + (f * v_step + c)
                         for k in range(count):
                             t = rank1(t, channel, one_by_one, k * depth, w + k * whole)
@@ -200,17 +204,16 @@ def add_groups(lanes: int) -> Any:
     return words
 
 
+@takes(real="sums", integers="groups depth whole")
 def gather_winograd(real: int, lanes: int, my: int, mx: int) -> Kernel:
     """All groups' sums[tap][channel][filter] and row of dout, in the first group's place."""
     frequencies = (my + 2) * (mx + 2)
     gather, add_up = gathered(my, mx, lanes), add_groups(lanes)
 
-    def kernel(block, part, parts):
-        (sums,) = pointers(block, 0, 1, real)
-        groups, depth, whole = numbers(block, 1, 3)
-        row, frequency = whole, depth * whole
+    def kernel(a, part, parts):
+        sums, groups, row, frequency = a.sums, a.groups, a.whole, a.depth * a.whole
         group_size = frequencies * frequency + row
-        first, last = share(depth, part, parts)
+        first, last = share(a.depth, part, parts)
         if groups > 1:
             for f in range(frequencies):
                 start = f * frequency

@@ -47,6 +47,13 @@ class Tiling:
     units: int
     scratch: int
 
+    @property
+    def fields(self) -> dict[str, int]:
+        """As the kernel takes it."""
+        whole = {"tiles_y": self.down, "tiles_x": self.across, "groups": self.groups}
+        most = {"most_y": self.rows, "most_x": self.columns}
+        return {**whole, **most, "pieces": self.pieces, "scratch_size": self.scratch}
+
 
 def evenly(whole: int, most: int) -> int:
     """The size of the fewest nearly equal pieces of `whole` that have at most `most`."""

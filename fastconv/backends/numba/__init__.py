@@ -1,7 +1,7 @@
-"""The Numba backend: glue that turns the table's arrays into addresses and numbers.
+"""The Numba backend: glue that turns the table's arrays into records of addresses and numbers.
 
 Given addresses, no kernel is compiled again for a read-only array, and none looks at strides,
-because the contract fixes them. The kernels are in ``_numba/``.
+because the contract fixes them. The kernels, and what each takes, are in ``_numba/``.
 """
 
 from __future__ import annotations

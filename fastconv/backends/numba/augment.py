@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .._numba import augment
-from .._numba.launch.memory import addresses, code, workspace
+from .._numba.launch.memory import code, workspace
 from ..table import Array, Boxes
 from .launched import LaunchedKernels
 
@@ -27,11 +25,12 @@ class AugmentKernels(LaunchedKernels):
         n, channels, height, width = x.shape
         size = channels * (height + augment.FRAME) * (width + augment.FRAME)
         parts = min(threads, self._team.parts(augment.WARP_WORK * x.size))
-        _memory, places = workspace(x.dtype, parts * size)
-        value = np.array([fill], x.dtype)
-        arguments = [*addresses(x, matrix, field, out, value), *places]
-        arguments += [n, channels, height, width, size]
-        self._team.run(augment.warp, (code(x), int(field is not None)), arguments, parts)
+        _memory, (scratch,) = workspace(x.dtype, parts * size)
+        sizes = {"images": n, "channels": channels, "height": height, "width": width}
+        arrays = {"x": x, "matrix": matrix, "field": field, "out": out}
+        frame = {"scratch": scratch, "scratch_size": size, "fill": fill}
+        constants = code(x), int(field is not None)
+        self._team.run(augment.warp, constants, parts, arrays, sizes, frame)
 
     def smooth(self, x: Array, taps: Array, threads: int, out: Array) -> None:
         n, channels, height, width = x.shape
@@ -39,10 +38,11 @@ class AugmentKernels(LaunchedKernels):
         line = -(-width // lanes) * lanes
         size = line + count - 1 + (height + count - 1) * line
         parts = min(threads, self._team.parts(x.size * count // 4))
-        _memory, places = workspace(x.dtype, parts * size)
-        arguments = [*addresses(x, taps, out), *places]
-        arguments += [n * channels, height, width, count, line, size]
-        self._team.run(augment.smooth, (code(x), lanes), arguments, parts)
+        _memory, (scratch,) = workspace(x.dtype, parts * size)
+        sizes = {"planes": n * channels, "height": height, "width": width, "count": count}
+        lines = {"scratch": scratch, "scratch_size": size, "line": line}
+        images = {"x": x, "taps": taps, "out": out}
+        self._team.run(augment.smooth, (code(x), lanes), parts, images, sizes, lines)
 
     def tone(
         self,
@@ -54,6 +54,8 @@ class AugmentKernels(LaunchedKernels):
         threads: int,
         out: Array,
     ) -> None:
-        value = np.array([fill], x.dtype)
-        arguments = [*addresses(x, gain, offset, out, value, boxes), *x.shape]
-        self._team.run(augment.tone, (code(x),), arguments, min(threads, self._team.parts(x.size)))
+        n, channels, height, width = x.shape
+        sizes = {"images": n, "channels": channels, "height": height, "width": width}
+        tones = {"gain": gain, "offset": offset, "boxes": boxes, "fill": fill}
+        parts = min(threads, self._team.parts(x.size))
+        self._team.run(augment.tone, (code(x),), parts, {"x": x, "out": out}, tones, sizes)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...geometry import WindowGeometry
 from .._numba import columns
 from .._numba.launch.build import Factory
-from .._numba.launch.memory import addresses, code, workspace
+from .._numba.launch.memory import code, workspace
+from .._numba.offsets import windows
 from ..table import Array
 from .launched import LaunchedKernels
 
@@ -22,7 +25,7 @@ class ColumnKernels(LaunchedKernels):
         most = max(1, min(g.ow, columns.STAGE_BYTES // (g.c * g.window * x.itemsize)))
         table = np.empty(self._team.parts(col.size) * most * g.c * g.fh, np.int64)
         past = int(col.nbytes >= columns.STREAM_BYTES)
-        self._columns(columns.im2col, (past,), x, g, col, *addresses(table), most)
+        self._columns(columns.im2col, (past,), x, g, col, at=table, most=most)
 
     def col2im(self, col: Array, geometry: WindowGeometry, x: Array) -> None:
         self._columns(columns.col2im, (), x, geometry, col)
@@ -34,16 +37,16 @@ class ColumnKernels(LaunchedKernels):
         x: Array,
         g: WindowGeometry,
         col: Array,
-        *own: int,
+        **own: Any,
     ) -> None:
         side = g.fh if g.fh == g.fw and g.fh in (3, 5) else 0
         row = g.ow * g.c * g.window
         scratch_size = g.c * (g.h + 2 * g.pad) * (g.w + 2 * g.pad) + 2 * columns.SLACK
         stage_size = row + 2 * columns.SLACK
         parts = self._team.parts(col.size)
-        _memory, places = workspace(x.dtype, parts * scratch_size, parts * stage_size)
-        arguments = [x.ctypes.data, *places, *addresses(col)]
-        arguments += [g.n, g.c, g.h, g.w, g.fh, g.fw, g.stride, g.pad, g.oh, g.ow]
-        arguments += [scratch_size, stage_size, *own]
+        _memory, (scratch, stage) = workspace(x.dtype, parts * scratch_size, parts * stage_size)
+        memory = {"scratch": scratch, "stage": stage}
+        memory |= {"scratch_size": scratch_size, "stage_size": stage_size}
         constants = (code(x), self._team.machine.lanes(x.itemsize), side, *own_constants)
-        self._team.run(factory, constants, arguments, parts)
+        images = {"x": x, "col": col}
+        self._team.run(factory, constants, parts, images, memory, windows(g), own)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .._numba import grouped, grouped_depthwise
-from .._numba.launch.memory import addresses, code, workspace
+from .._numba.launch.memory import code, workspace
 from .._numba.launch.recording import recording
 from .._numba.move import move_to
 from ..shared.grouped import GroupedConvolution, up
@@ -43,10 +44,7 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         # Record both; at each run a flag decides which of them runs.
         flag = np.ones(1, np.int64)
         to.put_back(flag)
-        self._run(
-            *(grouped.look_for_others, (code(images),), images.size),
-            *(*addresses(images, flag), images.size),
-        )
+        self._run_on(images, grouped.look_for_others, values=images, flag=flag, count=images.size)
         with to.only_if(flag, 1):
             finite()
         with to.only_if(flag, 0):
@@ -60,12 +58,14 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         begin = np.zeros(up(c, lanes), source.dtype)
         begin[:c] = start
         row = source.shape[3] * c
-        arguments = addresses(source, taps, begin, target, r.rows, r.columns)
-        arguments += [n, height, len(r.columns), source.shape[2] * row, width * c]
-        arguments += [c, taps.shape[1], lines, row]
-        arguments += [r.target_step, r.source_step, r.tap_step, r.tap_source]
+        read = {"source": source, "source_size": source.shape[2] * row, "source_row": row}
+        read |= {"images": n, "height": height, "channels": c}
+        written = {"target": target, "target_row": width * c}
+        weights = {"taps": taps, "width": taps.shape[1], "lines": lines, "start": begin}
+        steps = {"target_step": r.target_step, "tap_step": r.tap_step, **run_fields(r)}
+        fields = read, written, weights, steps
         parts = min(self._team.parts(target.size), n * height)
-        self._team.run(grouped_depthwise.depthwise, (code(source), lanes), arguments, parts)
+        self._team.run(grouped_depthwise.depthwise, (code(source), lanes), parts, *fields)
 
     def _depthwise_sums(self, dout: Array, x: Array, r: Runs, window: tuple[int, int]) -> Array:
         n, c, height, width = dout.shape
@@ -74,10 +74,12 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         parts = min(self._team.parts(dout.size * taps // lanes), n * height)
         images, totals = np.empty((2, parts, taps + 1, up(c, lanes)), x.dtype)
         row = x.shape[3] * c
-        arguments = addresses(dout, x, images, totals, r.rows, r.columns)
-        arguments += [n, height, len(r.columns), x.shape[2] * row, width * c, totals[0].size]
-        arguments += [c, totals.shape[2], window[1], row, r.source_step, r.tap_source]
-        self._team.run(grouped_depthwise.depthwise_sums, (code(x), lanes), arguments, parts)
+        read = {"x": x, "source_size": x.shape[2] * row, "source_row": row, "channels": c}
+        gradient = {"dout": dout, "dout_row": width * c, "images": n, "height": height}
+        sums = {"sums": images, "totals": totals, "volume": totals[0].size}
+        window_sizes = {"width": totals.shape[2], "lines": window[1]}
+        fields = read, gradient, sums, window_sizes, run_fields(r)
+        self._team.run(grouped_depthwise.depthwise_sums, (code(x), lanes), parts, *fields)
         return totals[:, :, :c]
 
     def _taps(
@@ -91,14 +93,13 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         source_pixels, target_pixels = band_pixels(cut, t, target)
         size = source_pixels * depth + target_pixels * width
         zeros = np.zeros(width, source.dtype)
-        _memory, scratch = workspace(source.dtype, parts * size)
-        arguments = [*addresses(source, taps, start, zeros), *scratch, *addresses(target)]
-        arguments += addresses(t.rows, t.columns, cut)
-        arguments += [images, len(cut), groups, t.rows.shape[1], len(t.columns), width]
-        arguments += [source.shape[1], source.shape[3], source[0].size, t.source_step]
-        arguments += [channels, columns, target[0].size, t.target_step]
-        arguments += [source_pixels, target_pixels, t.joined, t.left, t.frame]
-        self._team.run(grouped.grouped, (code(source), *shape), arguments, parts)
+        _memory, (scratch,) = workspace(source.dtype, parts * size)
+        read = {"source": source, "source_pixels": source_pixels, "scratch": scratch}
+        weights = {"taps": taps, "groups": groups, "width": width, "start": start, "zeros": zeros}
+        written = {"target": target, "target_size": target[0].size, "target_step": t.target_step}
+        sizes = {"target_c": channels, "target_w": columns, "target_pixels": target_pixels}
+        fields = read, table_fields(source, t, cut), weights, written, sizes
+        self._team.run(grouped.grouped, (code(source), *shape), parts, *fields)
 
     def _taps_sums(
         self, dout: Array, x: Array, t: Tables, cut: Table, shape: tuple[int, ...]
@@ -112,12 +113,12 @@ class GroupedKernels(LaunchedKernels, GroupedConvolution):
         source_pixels, dout_pixels = band_pixels(cut, t, dout)
         size = source_pixels * depth + dout_pixels * width
         zeros, scratch = np.zeros(width, x.dtype), np.empty((parts, size), x.dtype)
-        arguments = addresses(dout, x, zeros, scratch, sums, totals, t.rows, t.columns, cut)
-        arguments += [images, len(cut), groups, t.rows.shape[1], len(t.columns), width]
-        arguments += [x.shape[1], x.shape[3], x[0].size, t.source_step]
-        arguments += [filters, columns, dout[0].size, source_pixels, dout_pixels]
-        arguments += [t.joined, t.left, t.frame]
-        self._team.run(grouped.grouped_sums, (code(x), *tile), arguments, parts)
+        read = {"x": x, "source_pixels": source_pixels}
+        gradient = {"dout": dout, "dout_c": filters, "dout_w": columns, "dout_size": dout[0].size}
+        results = {"sums": sums, "totals": totals, "groups": groups, "width": width}
+        memory = {"zeros": zeros, "scratch": scratch, "dout_pixels": dout_pixels}
+        fields = read, table_fields(x, t, cut), gradient, results, memory
+        self._team.run(grouped.grouped_sums, (code(x), *tile), parts, *fields)
         return sums, totals
 
     def _tile(self, width: int, itemsize: int) -> tuple[int, int, int]:
@@ -133,3 +134,18 @@ def band_pixels(cut: Table, t: Tables, target: Array) -> tuple[int, int]:
     """Pixels of the largest band, in the source's frames and in the target."""
     rows = (cut[:, 1::2] - cut[:, ::2]).max(axis=0)
     return int(rows[1]) * t.frame, int(rows[0]) * target.shape[3]
+
+
+def run_fields(r: Runs) -> dict[str, Any]:
+    """What both depthwise kernels take of runs."""
+    tables = {"rows": r.rows, "columns": r.columns, "runs": len(r.columns)}
+    return {**tables, "source_step": r.source_step, "tap_source": r.tap_source}
+
+
+def table_fields(source: Array, t: Tables, cut: Table) -> dict[str, Any]:
+    """What both other kernels take of the source and of the tables."""
+    sizes = {"images": len(source), "source_c": source.shape[1], "source_w": source.shape[3]}
+    sizes["source_size"] = source[0].size
+    tables = {"row_table": t.rows, "column_table": t.columns, "bands": cut, "count": len(cut)}
+    window = {"fh": t.rows.shape[1], "fw": len(t.columns), "source_step": t.source_step}
+    return {**sizes, **tables, **window, "joined": t.joined, "left": t.left, "frame": t.frame}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .._numba.launch.build import Factory
-from .._numba.launch.memory import addresses, code
+from .._numba.launch.memory import code
 from .._numba.launch.team import Team
 
 __all__ = ["WORK", "LaunchedKernels"]
@@ -20,11 +22,11 @@ class LaunchedKernels:
     _team: Team
 
     def _run(
-        self, factory: Factory, constants: tuple[int, ...], work: int, *arguments: int
+        self, factory: Factory, constants: tuple[int, ...], work: int, *fields: dict[str, Any]
     ) -> None:
         """Run a kernel on as many threads as its work is worth."""
-        self._team.run(factory, constants, list(arguments), self._team.parts(work))
+        self._team.run(factory, constants, self._team.parts(work), *fields)
 
-    def _run_on(self, factory: Factory, arrays: list[np.ndarray], *sizes: int) -> None:
-        """Run a kernel that costs about as much as moving its first array."""
-        self._run(factory, (code(arrays[0]),), arrays[0].size, *addresses(*arrays), *sizes)
+    def _run_on(self, array: np.ndarray, factory: Factory, **fields: Any) -> None:
+        """Run a kernel that costs about as much as moving this array."""
+        self._run(factory, (code(array),), array.size, fields)

@@ -18,8 +18,11 @@ class LossKernels(LaunchedKernels):
         self, scores: Array, labels: Labels, smoothing: float, probabilities: Array
     ) -> float:
         losses = np.empty(len(labels))
-        arrays = [scores, probabilities, labels, losses, np.array([float(smoothing)])]
-        self._run_on(loss.softmax_forward, arrays, *scores.shape)
+        rows, columns = scores.shape
+        arrays = {"scores": scores, "labels": labels, "losses": losses}
+        sizes = {"smoothing": smoothing, "rows": rows, "columns": columns}
+        arrays["probabilities"] = probabilities
+        self._run_on(scores, loss.softmax_forward, **arrays, **sizes)
         return float(losses.mean())
 
     def softmax_cross_entropy_backward(
@@ -30,6 +33,7 @@ class LossKernels(LaunchedKernels):
         scale: float,
         dscores: Array,
     ) -> None:
-        settings = np.array([smoothing, scale], np.float64)
-        arrays = [probabilities, dscores, labels, settings]
-        self._run_on(loss.softmax_backward, arrays, *dscores.shape)
+        rows, columns = dscores.shape
+        arrays = {"probabilities": probabilities, "labels": labels, "dscores": dscores}
+        sizes = {"smoothing": smoothing, "scale": scale, "rows": rows, "columns": columns}
+        self._run_on(dscores, loss.softmax_backward, **arrays, **sizes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .._numba import norm, norm_images, norm_response
 from .._numba.launch.build import Factory
-from .._numba.launch.memory import addresses, code
+from .._numba.launch.memory import code
 from .._numba.launch.team import Team
 from ..table import Array
 from .launched import WORK, LaunchedKernels
@@ -32,14 +34,19 @@ class _Rows:
             table[...] = vector
         return repeated.reshape(len(vectors), self.width)
 
-    def run(self, factory: Factory, constants: tuple[int, ...], *arrays: Array | None) -> None:
+    def run(self, factory: Factory, constants: tuple[int, ...], **arrays: Array | None) -> None:
         """Run a kernel on these arrays."""
-        sizes = self.pixels, self.channels, self.width
-        self.team.run(factory, constants, [*addresses(*arrays), *sizes], self.parts)
+        sizes = {"pixels": self.pixels, "channels": self.channels, "width": self.width}
+        self.team.run(factory, constants, self.parts, arrays, sizes)
 
     def total(self, sums: Array) -> Array:
         """The sums over all parts and a row's pixels: (parts, 2, width) to (2, C)."""
         return sums.reshape(self.parts, 2, -1, self.channels).sum(axis=(0, 2))
+
+
+def sizes(x: Array, epsilon: float) -> dict[str, Any]:
+    """What all kernels of features take besides their arrays."""
+    return {"rows": len(x), "columns": x.shape[1], "epsilon": epsilon}
 
 
 class NormKernels(LaunchedKernels):
@@ -56,8 +63,9 @@ class NormKernels(LaunchedKernels):
         mean: Array,
         variance: Array,
     ) -> None:
-        arrays = [x, gamma, beta, out, normalized, mean, variance, np.array([epsilon])]
-        self._run_on(norm.batchnorm_train, arrays, *x.shape)
+        fields = {"x": x, "gamma": gamma, "beta": beta, **sizes(x, epsilon)}
+        results = {"out": out, "normalized": normalized, "mean": mean, "variance": variance}
+        self._run_on(x, norm.batchnorm_train, **fields, **results)
 
     def batchnorm_infer(
         self,
@@ -69,8 +77,8 @@ class NormKernels(LaunchedKernels):
         epsilon: float,
         out: Array,
     ) -> None:
-        arrays = [x, gamma, beta, mean, variance, out, np.array([epsilon])]
-        self._run_on(norm.batchnorm_infer, arrays, *x.shape)
+        fields = {"x": x, "gamma": gamma, "beta": beta, **sizes(x, epsilon)}
+        self._run_on(x, norm.batchnorm_infer, **fields, mean=mean, variance=variance, out=out)
 
     def batchnorm_backward(
         self,
@@ -83,8 +91,9 @@ class NormKernels(LaunchedKernels):
         dgamma: Array,
         dbeta: Array,
     ) -> None:
-        arrays = [dout, normalized, gamma, variance, dx, dgamma, dbeta, np.array([epsilon])]
-        self._run_on(norm.batchnorm_backward, arrays, *dx.shape)
+        fields = {"dout": dout, "normalized": normalized, "gamma": gamma, "variance": variance}
+        fields |= sizes(dout, epsilon)
+        self._run_on(dout, norm.batchnorm_backward, **fields, dx=dx, dgamma=dgamma, dbeta=dbeta)
 
     def lrn_forward(
         self,
@@ -98,11 +107,13 @@ class NormKernels(LaunchedKernels):
     ) -> None:
         """See `table.Backend`."""
         n, c, h, w = x.shape
-        settings = np.array([alpha / size, beta, k], np.float64)
         parts = self._team.parts(WORK * x.size)
         squares = np.empty((parts, c + size), x.dtype)
-        arguments = [*addresses(x, out, scale, squares, settings), n * h * w, c, size]
-        self._team.run(norm_response.lrn_forward, (code(x), int(beta == 0.75)), arguments, parts)
+        places = {"pixels": n * h * w, "channels": c, "size": size}
+        settings = {"alpha": alpha / size, "beta": beta, "k": k}
+        arrays = {"x": x, "out": out, "scale": scale, "squares": squares}
+        constants = code(x), int(beta == 0.75)
+        self._team.run(norm_response.lrn_forward, constants, parts, arrays, settings, places)
 
     def lrn_backward(
         self,
@@ -116,11 +127,13 @@ class NormKernels(LaunchedKernels):
     ) -> None:
         """See `table.Backend`."""
         n, c, h, w = x.shape
-        settings = np.array([alpha / size, beta], np.float64)
         parts = self._team.parts(WORK * x.size)
         terms, sums = np.empty((parts, c + size), x.dtype), np.empty((parts, c), x.dtype)
-        arguments = [*addresses(dout, x, scale, dx, terms, sums, settings), n * h * w, c, size]
-        self._team.run(norm_response.lrn_backward, (code(x), int(beta == 0.75)), arguments, parts)
+        places = {"pixels": n * h * w, "channels": c, "size": size}
+        settings = {"alpha": alpha / size, "beta": beta}
+        arrays = {"dout": dout, "x": x, "scale": scale, "dx": dx, "terms": terms, "sums": sums}
+        constants = code(x), int(beta == 0.75)
+        self._team.run(norm_response.lrn_backward, constants, parts, arrays, settings, places)
 
     def batchnorm2d_statistics(self, x: Array, mean: Array, variance: Array) -> None:
         first = x[0, :, 0, 0].astype(np.float64)
@@ -129,7 +142,7 @@ class NormKernels(LaunchedKernels):
         table = rows.tables(np.float64, first)
         sums = np.empty((rows.parts, 2, rows.width))
         constants = code(x), self._team.machine.lanes(x.itemsize)
-        rows.run(norm_images.moments, constants, x, table, sums)
+        rows.run(norm_images.moments, constants, x=x, first=table, sums=sums)
         with np.errstate(invalid="ignore", over="ignore"):
             off, squares = rows.total(sums) / rows.pixels
             mean[...] = first + off
@@ -146,10 +159,11 @@ class NormKernels(LaunchedKernels):
         out: Array,
     ) -> None:
         rows = _Rows(self._team, x, x.size)
-        tables = rows.tables(x.dtype, centre, scale, shift)
+        centre, scale, shift = rows.tables(x.dtype, centre, scale, shift)
+        tables = {"centre": centre, "scale": scale, "shift": shift}
         lanes = self._team.machine.lanes(x.itemsize)
         constants = code(x), lanes, int(residual is not None), int(relu)
-        rows.run(norm_images.apply, constants, x, residual, out, *tables)
+        rows.run(norm_images.apply, constants, x=x, residual=residual, out=out, **tables)
 
     def batchnorm2d_backward(
         self,
@@ -169,7 +183,9 @@ class NormKernels(LaunchedKernels):
         kind = code(x), self._team.machine.lanes(x.itemsize)
         constants = *kind, int(gate is not None), int(dresidual is not None)
         (centre,) = rows.tables(x.dtype, mean)
-        rows.run(norm_images.gradient_sums, constants, dout, gate, x, dresidual, centre, sums)
+        images = {"dout": dout, "gate": gate, "x": x}
+        kept = {"kept": dresidual, "mean": centre, "sums": sums}
+        rows.run(norm_images.gradient_sums, constants, **images, **kept)
         with np.errstate(invalid="ignore", over="ignore"):
             total, product = rows.total(sums)
             product *= inv_std
@@ -177,10 +193,12 @@ class NormKernels(LaunchedKernels):
             # Mean and variance depend on x too: level and tilt take off what is constant over
             # the pixels, and what is proportional to x - mean.
             level, tilt = total / rows.pixels, product * inv_std / rows.pixels
-            tables = rows.tables(x.dtype, mean, gamma * inv_std, level, tilt)
+            slope = gamma * inv_std
+            centre, slope, level, tilt = rows.tables(x.dtype, mean, slope, level, tilt)
         if dx is None:
             return
         if dresidual is not None:  # it holds g: one array to read in place of two
-            dout, gate = dresidual, None
-        arrays = dout, gate, x, dx, *tables
-        rows.run(norm_images.input_gradient, (*kind, int(gate is not None)), *arrays)
+            images |= {"dout": dresidual, "gate": None}
+        tables = {"mean": centre, "slope": slope, "level": level, "tilt": tilt}
+        gated = int(images["gate"] is not None)
+        rows.run(norm_images.input_gradient, (*kind, gated), **images, **tables, dx=dx)

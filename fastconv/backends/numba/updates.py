@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .._numba import updates
 from ..table import Array
 from .launched import LaunchedKernels
@@ -25,5 +23,7 @@ class UpdateKernels(LaunchedKernels):
         beta2: float,
         epsilon: float,
     ) -> None:
-        settings = np.array([lr, 1 - beta1, 1 - beta2, epsilon], np.float64)
-        self._run_on(updates.adam, [param, grad, m, v, settings], param.size)
+        # 1 - beta in float64: in float32 it would lose digits.
+        settings = {"lr": lr, "s": 1 - beta1, "t": 1 - beta2, "epsilon": epsilon}
+        fields = {"param": param, "grad": grad, "m": m, "v": v, "count": param.size}
+        self._run_on(param, updates.adam, **fields, **settings)

@@ -1,13 +1,14 @@
 """From a kernel's source to its address: compile it, keep it on disk, find it again.
 
-A kernel's factory takes small ints and returns ``kernel(block, part, parts)``, which does
-part number ``part`` of the ``parts`` of a piece of work. Integers at the address ``block``
-describe the work. A kernel is compiled as a C function, so that calling it costs no type
-dispatch, and one parallel loop, compiled once, can run any kernel.
+A kernel's factory takes small ints and returns ``kernel(a, part, parts)``, which does part number
+``part`` of the ``parts`` of a piece of work. The record ``a`` describes the work: see
+`words.record`. A kernel is compiled as a C function, so that calling it costs no type dispatch,
+and one parallel loop, compiled once, can run any kernel.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import pickle
 import platform
@@ -27,11 +28,12 @@ from numba.core.serialize import dumps
 
 from ....console import mention
 from ..words.pointer import invoke
+from ..words.record import DECLARED, Record
 from .store import Store
 
-__all__ = ["Builder", "Factory", "Kernel", "run_parts"]
+__all__ = ["Builder", "Compiled", "Factory", "Kernel", "run_parts"]
 
-Kernel = Callable[[int, int, int], None]
+Kernel = Callable[[Any, int, int], None]
 Factory = Callable[..., Kernel]
 
 CODE_SETTINGS = (
@@ -58,11 +60,31 @@ CODE_SETTINGS = (
 def run_parts() -> Kernel:
     """The parallel loop: all parts of a kernel, each once."""
 
-    def kernel(address, block, parts):  # type: ignore[no-untyped-def]
+    def kernel(address, record, parts):  # type: ignore[no-untyped-def]
         for part in prange(parts):
-            invoke(address, block, part, parts)
+            invoke(address, record, part, parts)
 
     return kernel
+
+
+class Compiled:
+    """A kernel in machine code.
+
+    Attributes
+    ----------
+    record : Record or None
+        What it takes; None for `run_parts`, which takes an address.
+    address : int
+        Where the code is.
+    call : callable
+        Runs it.
+    """
+
+    def __init__(self, function: Any, record: Any) -> None:
+        self._function = function  # holds the code
+        self.record = record
+        self.address: int = function.address
+        self.call: Any = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 3)(self.address)
 
 
 class Builder:
@@ -78,19 +100,19 @@ class Builder:
 
     def __init__(self, cache_dir: Callable[[], Path]) -> None:
         self._cache_dir = cache_dir
-        self._compiled: dict[tuple[Any, ...], CFunc] = {}
+        self._compiled: dict[tuple[Any, ...], Compiled] = {}
         self._lock = threading.RLock()
         self._announced = False
 
-    def serial(self, factory: Factory, *constants: int) -> CFunc:
+    def serial(self, factory: Factory, *constants: int) -> Compiled:
         """Return the kernel of `factory(*constants)`, compiled."""
         return self._get(factory, constants, parallel=False)
 
-    def parallel(self, factory: Factory) -> CFunc:
+    def parallel(self, factory: Factory) -> Compiled:
         """Return the parallel loop of `factory()`, compiled."""
         return self._get(factory, (), parallel=True)
 
-    def _get(self, factory: Factory, constants: tuple[int, ...], parallel: bool) -> Any:
+    def _get(self, factory: Factory, constants: tuple[int, ...], parallel: bool) -> Compiled:
         key = (factory, *constants)
         found = self._compiled.get(key)
         if found is None:
@@ -99,10 +121,12 @@ class Builder:
                 self._compiled[key] = found
         return found
 
-    def _build(self, factory: Factory, constants: tuple[int, ...], parallel: bool) -> Any:
+    def _build(self, factory: Factory, constants: tuple[int, ...], parallel: bool) -> Compiled:
+        record = Record(factory, constants) if factory in DECLARED else None
+        first = record.type if record else types.intp
         function: Any = CFunc(
             factory(*constants),
-            ((types.intp,) * 3, types.void),
+            ((first, types.intp, types.intp), types.void),
             {},
             # No check for division by zero: its exception would keep loops from being vectorised.
             {"error_model": "numpy", "parallel": parallel},
@@ -110,7 +134,7 @@ class Builder:
         name = "-".join([factory.__name__, *map(str, constants), settings_digest()])
         function._cache = _Entry(self, name)
         function.compile()
-        return function
+        return Compiled(function, record)
 
     @cached_property
     def store(self) -> Store:

@@ -1,7 +1,4 @@
-"""Arrays as the kernels take them: addresses, codes of element types, workspace.
-
-A recording keeps what is at each address that is taken here.
-"""
+"""What the kernels take: codes of element types, workspace, shares of the work."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..words.pointer import BYTE, DOUBLE, FLOAT, INT, LINE, LINE_OF_LONGS
+from ..words.record import address
 from .recording import recording
 
-__all__ = ["addresses", "code", "deal", "keep", "lasting", "workspace"]
-
+__all__ = ["code", "deal", "keep", "lasting", "workspace"]
 
 CODES = {
     np.dtype(np.float32): FLOAT,
@@ -28,14 +25,8 @@ def code(array: np.ndarray) -> int:
     return CODES[array.dtype]
 
 
-def addresses(*arrays: np.ndarray | None) -> list[int]:
-    """Where the arrays begin; 0 for None. A recording keeps them."""
-    keep(*arrays)
-    return [0 if array is None else array.ctypes.data for array in arrays]
-
-
 def keep(*things: Any) -> None:
-    """Let a recording keep what an address that was taken before leads to."""
+    """Let a recording keep things whose addresses kernels are given."""
     if (to := recording()) is not None:
         to.keep(*things)
 
@@ -48,10 +39,11 @@ def workspace(dtype: np.dtype[Any], *counts: int) -> tuple[np.ndarray, list[int]
     sizes = [-(-count * dtype.itemsize // LINE) * LINE for count in counts]
     if (to := recording()) is None:
         memory = np.empty(sum(sizes) + LINE, np.uint8)
-        begin = memory.ctypes.data + -memory.ctypes.data % LINE
+        begin = address(memory)
+        begin += -begin % LINE
     else:
         memory = to.lend(sum(sizes))
-        begin = memory.ctypes.data
+        begin = address(memory)
     return memory, [begin + sum(sizes[:i]) for i in range(len(sizes))]
 
 
@@ -62,7 +54,8 @@ def lasting(dtype: np.dtype[Any], count: int) -> tuple[np.ndarray, int]:
     """
     memory = np.empty(count * dtype.itemsize + LINE, np.uint8)
     keep(memory)
-    return memory, memory.ctypes.data + -memory.ctypes.data % LINE
+    begin = address(memory)
+    return memory, begin + -begin % LINE
 
 
 def deal(units: int, parts: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Launches of kernels, noted as they are made, to be repeated without Python.
 
-While a thread records, the team notes each launch: the kernel's address, its block of arguments
-and the number of parts. What blocks point to must stay where it is, so addresses for blocks are
-taken by `memory`, which lets the recording keep what is there. Most of it lives as long as the
+While a thread records, the team notes each launch: the kernel's address, its record and the number
+of parts. What records point to must stay where it is, so the recording keeps the arrays that they
+are given, and `memory` lets it keep what is at other addresses. Most of it lives as long as the
 recording does; memory that means nothing between calls is lent to one call after another.
 
 Where weights do not change, what is made of them alone does not either, and the launches that make
@@ -25,61 +25,59 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..words.pointer import LINE, LONG, copy, invoke, numbers, pointers, use_threads
-from .build import Builder, Kernel
+from ..words.pointer import LINE, copy, invoke, use_threads
+from ..words.record import takes
+from .build import Builder, Compiled, Kernel
 
 __all__ = ["Recording", "recording", "run_launches", "run_launches_on_several"]
-
-ENTRIES = 5
-"""Integers that say what a launch is: kernel, block, parts, condition and its value."""
-
-LAUNCH_BYTES = 8 * ENTRIES
 
 CHUNK_BYTES = 1 << 20
 """The smallest piece of memory that is allocated to be lent to calls."""
 
 
+LAUNCH = takes(integers="kernel record parts value", int64="condition")
+"""A launch: of the kernel, on the record, if the condition has this value."""
+
+
+@LAUNCH
 def run_launches() -> Kernel:
     """All launches of a table, each if its condition holds, on this thread."""
 
     def kernel(table, count, _):
         for i in range(count):
-            row = table + i * LAUNCH_BYTES
-            address, block, parts = numbers(row, 0, 3)
-            (condition,), (value,) = pointers(row, 3, 1, LONG), numbers(row, 4, 1)
-            if condition[0] == value:
-                for part in range(parts):
-                    invoke(address, block, part, parts)
+            a = table + i
+            if a.condition[0] == a.value:
+                for part in range(a.parts):
+                    invoke(a.kernel, a.record, part, a.parts)
 
     return kernel
 
 
+@LAUNCH
 def run_launches_on_several() -> Kernel:
     """`run_launches`, but launches of several parts run on as many threads, at most `most`."""
 
     def kernel(table, count, most):
         for i in range(count):
-            row = table + i * LAUNCH_BYTES
-            address, block, parts = numbers(row, 0, 3)
-            (condition,), (value,) = pointers(row, 3, 1, LONG), numbers(row, 4, 1)
-            if condition[0] == value:
+            a = table + i
+            if a.condition[0] == a.value:
+                address, record, parts = a.kernel, a.record, a.parts
                 if parts == 1:
-                    invoke(address, block, 0, 1)
+                    invoke(address, record, 0, 1)
                 else:
                     use_threads(min(parts, most))
                     for part in prange(parts):
-                        invoke(address, block, part, parts)
+                        invoke(address, record, part, parts)
 
     return kernel
 
 
+@takes(int64="target source", integers="count")
 def put_back() -> Kernel:
     """Restore integers to the values that they had."""
 
-    def kernel(block, part, parts):
-        target, source = pointers(block, 0, 2, LONG)
-        (count,) = numbers(block, 2, 1)
-        copy(target, source, count)
+    def kernel(a, part, parts):
+        copy(a.target, a.source, a.count)
 
     return kernel
 
@@ -95,6 +93,8 @@ class Recording:
 
     Attributes
     ----------
+    launches : list of dict
+        The fields of each `LAUNCH`, in their order.
     most_parts : int
         The largest number of parts of any launch.
     """
@@ -103,7 +103,7 @@ class Recording:
         self.weights_stay = weights_stay
         self.most_parts = 1
         self._builder = builder
-        self._launches: list[tuple[int, ...]] = []
+        self.launches: list[dict[str, Any]] = []
         self._ran: Counter[Any] = Counter()
         self._ran_if: list[tuple[Any, np.ndarray, int]] = []
         self._kept: list[Any] = []
@@ -115,12 +115,12 @@ class Recording:
         """Keep things alive as long as the recording."""
         self._kept += things
 
-    def add(self, kernel: Any, block: array[int], parts: int, ran: Any = None) -> None:
+    def add(self, kernel: Compiled, record: array[int], parts: int, ran: Any = None) -> None:
         """Note a launch; `ran` is its key in `Team.ran`."""
         flag, value = self._condition
-        self.keep(kernel, block)
-        address = block.buffer_info()[0]
-        self._launches.append((kernel.address, address, parts, flag.ctypes.data, value))
+        self.keep(kernel, record)
+        launch = {"kernel": kernel.address, "record": record.buffer_info()[0], "parts": parts}
+        self.launches.append(launch | {"condition": flag, "value": value})
         self.most_parts = max(self.most_parts, parts)
         if ran is not None and self._condition is self._always:
             self._ran[ran] += 1
@@ -129,10 +129,10 @@ class Recording:
 
     def put_back(self, values: np.ndarray) -> None:
         """Note that these contiguous integers must be put back to what they are now."""
-        now = values.copy()
-        self.keep(values, now)
-        block = array("q", [values.ctypes.data, now.ctypes.data, values.size])
-        self.add(self._builder.serial(put_back), block, 1)
+        fields = {"target": values, "source": values.copy(), "count": values.size}
+        self.keep(fields)
+        kernel = self._builder.serial(put_back)
+        self.add(kernel, kernel.record.pack(fields), 1)
 
     @contextmanager
     def only_if(self, flag: np.ndarray, value: int) -> Iterator[None]:
@@ -161,10 +161,6 @@ class Recording:
     def next_call(self) -> None:
         """Take back what was lent."""
         self._free = (0, 0)
-
-    def table(self) -> np.ndarray:
-        """What the loops run: (launches, ENTRIES)."""
-        return np.array(self._launches, np.int64).reshape(-1, ENTRIES)
 
     def ran(self) -> Counter[Any]:
         """How often the last run made each launch, by the keys of `Team.ran`."""

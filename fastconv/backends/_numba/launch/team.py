@@ -13,7 +13,7 @@ import numba
 
 from ....errors import BackendUnavailable, FallbackWarning
 from ...shared.work import worth
-from .build import Builder, Factory, run_parts
+from .build import Builder, Compiled, Factory, run_parts
 from .machine import Machine
 from .recording import Recording, record, recording, run_launches, run_launches_on_several
 
@@ -101,34 +101,35 @@ class Team:
         self,
         factory: Factory,
         constants: tuple[int, ...],
-        arguments: list[int],
         parts: int,
+        *fields: dict[str, Any],
         note: str = "",
         of_weights: bool = False,
     ) -> None:
-        """Run all parts of the kernel `factory(*constants)` on this block of arguments.
+        """Run all parts of the kernel `factory(*constants)` on a record of these fields, by name.
 
         `note` goes into `ran`: what these arguments make the machine code do. A kernel whose
         results are made `of_weights` alone is not repeated by a recording in which weights stay,
         so that its results must be kept.
         """
-        block = array("q", arguments)
         kernel = self.builder.serial(factory, *constants)
+        record = kernel.record.pack(*fields)
         if parts == 1:
-            kernel.ctypes(block.buffer_info()[0], 0, 1)
+            kernel.call(record.buffer_info()[0], 0, 1)
         else:
-            self._run_on_several(kernel, block, parts)
+            self._run_on_several(kernel, record, parts)
         key, ran = (factory, constants, note, parts > 1), self._own.ran
         ran[key] = ran.get(key, 0) + 1
         to = recording()
         if to is not None and not (of_weights and to.weights_stay):
-            to.add(kernel, block, parts, key)
+            to.keep(fields)
+            to.add(kernel, record, parts, key)
 
-    def _run_on_several(self, kernel: Any, block: array[int], parts: int) -> None:
+    def _run_on_several(self, kernel: Compiled, record: array[int], parts: int) -> None:
         with self._threads():
             loop = self.builder.parallel(run_parts)
             numba.set_num_threads(min(parts, settings.NUMBA_NUM_THREADS))
-            loop.ctypes(kernel.address, block.buffer_info()[0], parts)
+            loop.call(kernel.address, record.buffer_info()[0], parts)
 
     @contextmanager
     def _threads(self) -> Iterator[None]:
@@ -172,8 +173,6 @@ class Launches:
     def __init__(self, team: Team, recorded: Recording) -> None:
         self._team = team
         self._recorded = recorded
-        self._table = recorded.table()
-        self._arguments = self._table.ctypes.data, len(self._table), settings.NUMBA_NUM_THREADS
         self._on_several = recorded.most_parts > 1
         builder = team.builder
         if self._on_several:
@@ -181,11 +180,19 @@ class Launches:
                 self._loop = builder.parallel(run_launches_on_several)
         else:
             self._loop = builder.serial(run_launches)
+        self._table = array("q")
+        for launch in recorded.launches:
+            self._table += self._loop.record.pack(launch)
+        self._arguments = (
+            self._table.buffer_info()[0],
+            len(recorded.launches),
+            settings.NUMBA_NUM_THREADS,
+        )
 
     def run(self) -> None:
         """Launch them again, in their order."""
         with self._team._threads() if self._on_several else nullcontext():
-            self._loop.ctypes(*self._arguments)
+            self._loop.call(*self._arguments)
         ran = self._team.ran
         for key, count in self._recorded.ran().items():
             ran[key] = ran.get(key, 0) + count

@@ -1,10 +1,9 @@
-"""The kernels' words for memory: a kernel's arguments, and access through pointers.
+"""The kernels' words for memory: access through pointers; and for the work of a part.
 
 A **pointer** is an address with an element type, indexed and moved in elements. Nothing is
 checked, nothing wraps around: kernels work on what the contract of the table promises.
 
 ==============================  ====================================================
-pointers, numbers               what the caller put into the block of arguments
 p[i], p[i] = x, p + i           element i; the pointer moved by i elements
 copy(p, q, n), clear(p, n)      memcpy and memset of n elements
 fetch(p, n)                     prefetch the next n bytes
@@ -46,9 +45,7 @@ __all__ = [
     "helper",
     "invoke",
     "next_unit",
-    "numbers",
     "offsets",
-    "pointers",
     "settle",
     "share",
     "steps",
@@ -194,37 +191,11 @@ def settle(typing: Any) -> Any:
     return types.none(), generate
 
 
-# ---- a kernel's arguments -----------------------------------------------------------------
-
-
-def from_block(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """Entries of the block of 64-bit integers at args[0], as what `sig` returns."""
-    block = builder.inttoptr(args[0], args[0].type.as_pointer())
-    first = literal(sig.args[1])
-    kind = context.get_value_type(sig.return_type.dtype)
-    entries = [
-        builder.load(builder.gep(block, [I32(first + i)])) for i in range(sig.return_type.count)
-    ]
-    if isinstance(sig.return_type.dtype, Pointer):
-        entries = [builder.inttoptr(entry, kind) for entry in entries]
-    return cgutils.pack_array(builder, entries, kind)
+# ---- kernels and their work ----------------------------------------------------------------
 
 
 @word
-def pointers(typing: Any, block: Any, first: Any, count: Any, code: Any) -> Any:
-    """Entries first, ..., first + count - 1 of the block as pointers to elements of a type."""
-    kind = types.UniTuple(Pointer(ELEMENTS[literal(code)]), literal(count))
-    return kind(types.intp, first, count, code), from_block
-
-
-@word
-def numbers(typing: Any, block: Any, first: Any, count: Any) -> Any:
-    """Entries first, ..., first + count - 1 of the block as integers."""
-    return types.UniTuple(types.intp, literal(count))(types.intp, first, count), from_block
-
-
-@word
-def invoke(typing: Any, kernel: Any, block: Any, part: Any, parts: Any) -> Any:
+def invoke(typing: Any, kernel: Any, record: Any, part: Any, parts: Any) -> Any:
     """Call the kernel at the address `kernel`."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
