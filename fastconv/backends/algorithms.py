@@ -53,7 +53,7 @@ LEAST_TILES = 8
 """Tiles of 4 x 4 outputs, in all images, below which transforming the filters does not pay."""
 
 LEAST_TILES_CONSTANT = 4
-"""The same where filters are transformed once."""
+"""`LEAST_TILES` where filters are transformed once."""
 
 MOST_CHANNELS_PER_TILE = 24
 """Channels, in or out, for each tile, more of which make filters that take longer to read."""
@@ -65,7 +65,7 @@ LEAST_TILES_FEW = 128
 """Tiles below which nothing is saved with few channels."""
 
 LEAST_TILES_FEW_CONSTANT = 48
-"""The same where filters are transformed once."""
+"""`LEAST_TILES_FEW` where filters are transformed once."""
 
 LEAST_TILES_WIDE = 32
 """Tiles from which larger filters, those of F(2x4, 3x3), pay."""
@@ -77,10 +77,10 @@ Then they pay for any number of tiles, if they are transformed once.
 """
 
 LEAST_TILES_WIDE_SUMS = 128
-"""The same for the weight gradient."""
+"""`LEAST_TILES_WIDE` for the weight gradient."""
 
 LEAST_TILES_FAST = 32
-"""The same for the weight gradient by F(4x4, 3x3)."""
+"""`LEAST_TILES_WIDE` for the weight gradient by F(4x4, 3x3)."""
 
 CHANNELS_PER_TILE = 2
 """Channels for which one tile more pays for the larger filters of F(4x4, 3x3)."""

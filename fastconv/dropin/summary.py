@@ -190,7 +190,7 @@ class Account:
         return f"{table(self._told)}\n{line(self._told)}"
 
     def _repr_html_(self) -> str:
-        """The same for a notebook."""
+        """Its table for a notebook."""
         return html_table(line(self._told), COLUMNS, rows(self._told))
 
 

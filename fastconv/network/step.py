@@ -93,7 +93,7 @@ class _Eager:
 
 
 class _Seen(_Eager):
-    """The same, watched; the step after it may be traced."""
+    """A step group by group that is watched; the step after it may be traced."""
 
     def __init__(self, row: Sequence[Any], steps: Steps, key: Key) -> None:
         super().__init__(row, steps.pool)
@@ -239,7 +239,7 @@ class _Backward:
         self._references = references(root(self._results))  # with no place of a gradient among them
 
     def another(self) -> _Backward:
-        """The same, in memory of its own. It runs once."""
+        """This backward, in memory of its own. It runs once."""
         results = aligned(self._results.nbytes)
         steps = [with_results_in(results, self._results, step) for step in self._steps]
         other = copy(self)

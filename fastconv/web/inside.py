@@ -35,7 +35,7 @@ FINE = 14
 """Places in a row and in a column that are covered of a small image."""
 
 COARSE = 7
-"""The same for images whose side is larger than `SMALL`, which take longer."""
+"""`FINE` for images whose side is larger than `SMALL`, which take longer."""
 
 SMALL = 64
 
