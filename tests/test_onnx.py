@@ -69,6 +69,18 @@ CHAINS = {
         [Convolution(convolution(6, 1).W, groups=3), Convolution(convolution(4, 3).W, groups=2)],
         (3, 9, 8),
     ),
+    "same, and padding by side": (
+        [
+            convolution(2, 2, (3, 2), 1, "same"),
+            convolution(3, 2, (2, 3), 1, ((0, 1), (2, 0))),
+            Pooling(3, 2, 1, "same"),
+        ],
+        (2, 15, 14),
+    ),
+    "two strides": (
+        [convolution(stride=(2, 1), pad=(1, 0)), Pooling(2, 2, (1, 2), ((0, 1), (0, 0)))],
+        (2, 8, 9),
+    ),
     "dilation": ([Convolution(convolution().W, None, 2, 1, dilation=2)], (2, 9, 8)),
     "local response": (
         [Pooling(2, 2), LocalResponseNormalization(3, 0.8, 0.6, 1.5)],
