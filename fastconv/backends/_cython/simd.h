@@ -185,6 +185,16 @@ inline vec<T> broadcast(T x) {
     return x - vec<T>{};  // x - 0 is x for every x, which x + 0 is not
 }
 
+// A value in a register by itself. For ARM, clang would read it from memory into all lanes, which
+// takes as long as a multiply-add; out of a register's lane, a multiply-add takes it for nothing.
+template <class T>
+inline T single(T x) {
+#if defined(__aarch64__) && defined(__clang__)
+    asm("" : "+w"(x));
+#endif
+    return x;
+}
+
 // With inline alone, a process that loads several builds would have one `row` for all of them, as
 // short as the narrowest vectors make it.
 template <class T>

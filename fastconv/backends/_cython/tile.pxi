@@ -46,6 +46,7 @@ cdef extern from "simd.h" nogil:
     void store_index[T, P](P*, ivec[T], ptrdiff_t) noexcept
     vec[T] held[T](vec[T]) noexcept
     vec[T] broadcast[T](T) noexcept
+    T single[T](T) noexcept
     ivec[T] broadcast_index[T](vec[T], int) noexcept
     vec[T] add[T](vec[T], vec[T]) noexcept
     vec[T] subtract[T](vec[T], vec[T]) noexcept
@@ -94,7 +95,7 @@ cdef inline void rank1(
     for k in range(K):
         columns[k] = held(load(w + k * lanes(w)))
     for r in range(R):
-        pixel = broadcast(x[r * step])
+        pixel = broadcast(single(x[r * step]))
         for k in range(K):
             t[r * K + k] = muladd(pixel, columns[k], t[r * K + k])
 
