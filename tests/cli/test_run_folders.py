@@ -87,17 +87,15 @@ def no_data(monkeypatch):
 # ---- reserved -------------------------------------------------------------------------
 
 
-def test_six_runs_in_one_second(process):
+def test_three_runs_in_one_second(process):
     code = "time.strftime = lambda *form: '20261127-120000'\n"
     code += f"sys.exit(cli.main({[*TRAIN, '--backend', 'numpy', '--threads', '1']!r}))"
-    running = [process(code) for _ in range(6)]
+    running = [process(code) for _ in range(3)]
     for one in running:
         out, err = one.communicate(timeout=300)
         assert one.returncode == 0, err
         assert "run folder: runs/lenet-digits-20261127-120000" in out
-    folders = {
-        f"lenet-digits-20261127-120000{end}" for end in ("", *(f"-{i}" for i in range(2, 7)))
-    }
+    folders = {f"lenet-digits-20261127-120000{end}" for end in ("", "-2", "-3")}
     assert names("runs") == folders
     for name in folders:
         assert names(f"runs/{name}") == FILES

@@ -28,7 +28,7 @@ def test_train_evaluate_predict_end_to_end(tmp_path):
             whole_command, capture_output=True, text=True, env=environment(), check=False
         )
 
-    done = command("train", "--epochs", "3", "--seed", "0", "--out", "run", "--json")
+    done = command("train", *"--model lenet --epochs 3 --seed 0 --out run --json".split())
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     facts = json.loads(done.stdout)
@@ -105,12 +105,12 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
     options += "--schedule cosine --augment crop=1,rotate=5.0 --dtype float64 --threads 1 --seed 9 "
     options += "--weight-decay 0.25 --label-smoothing 0.125 --clip-norm 0.5 --swa 1 "
     options += "--sync-batchnorm --balanced "  # with which --class-weight is refused
-    options += "--validation 0.25 --patience 3 --freeze W1,W2 "
-    options += "--model deepconvnet --data digits --math fast --views mirror,shift=1 --out run"
+    options += "--validation 0.25 --patience 3 --freeze conv1.weight,conv1.bias "
+    options += "--model lenet --data digits --math fast --views mirror,shift=1 --out run"
     status, out, _ = fastconv_command("train", "--json", *options.split())
     assert status == 0
     expected = {
-        "model": "deepconvnet",
+        "model": "lenet",
         "data": "digits",
         "data_dir": None,
         "balanced": True,
@@ -137,7 +137,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "patience": 3,
         "augment": "rotate=5,crop=1",
         "init": None,
-        "freeze": "W1,W2",
+        "freeze": "conv1.weight,conv1.bias",
         "math": "fast",
         "rise": None,
         "views": "shift=1,mirror",
@@ -154,7 +154,7 @@ def test_every_option_reaches_the_run(few_digits, fastconv_command):
         "dtype": "float64",
         "threads": 1,
     }
-    assert weights("run")["W1"].dtype == np.float64
+    assert weights("run")["conv1.weight"].dtype == np.float64
     (record,) = history("run")
     assert record["iteration"] == 4  # of 46 images, 10 at a time: the others validate
     assert record["learning_rate"] == pytest.approx(0.125 * (1 + math.cos(math.pi * 3 / 4)) / 2)

@@ -64,8 +64,11 @@ LINE_OF_LONGS = LINE // 8
 I32 = ir.IntType(32)
 
 word: Any = intrinsic(prefer_literal=True)
-helper: Any = register_jitable(forceinline=True)
-"""Makes a function that kernels call; unlike `njit` it does not start LLVM on import."""
+helper: Any = register_jitable(forceinline=True, no_cfunc_wrapper=True)
+"""Makes a function that kernels call; unlike `njit` it does not start LLVM on import.
+
+Nothing else calls it, so that Numba need not compile a C function around it.
+"""
 
 
 def element(dtype: Any) -> Any:
