@@ -3,7 +3,18 @@
 __all__ = ["COMMANDS"]
 
 COMMANDS = (
-    *("train", "recipes", "ensemble", "evaluate", "show", "predict", "serve", "convert", "export"),
+    *(
+        "train",
+        "search",
+        "recipes",
+        "ensemble",
+        "evaluate",
+        "show",
+        "predict",
+        "serve",
+        "convert",
+        "export",
+    ),
     *("augment", "summary", "run", "warmup", "info", "completion"),
 )
 """The names of the commands; some of their modules take a while to import."""

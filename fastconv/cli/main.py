@@ -25,6 +25,10 @@ MODULES = {name: import_module(f".{name}", __package__) for name in COMMANDS}
 """The module of each command: ``add_parser(commands)`` adds options, ``run(options)`` runs it."""
 
 
+ON_RANKS = ("train", "search")
+"""Commands that a launcher may start as several processes."""
+
+
 def build_parser() -> Parser:
     """Make the parser of the ``fastconv`` command, with all its commands."""
     parser = Parser(
@@ -58,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = MODULES[options.command].run
     if options.command == "run":
         return command(options)  # outside the `try` below: a script's errors are its own
-    if options.command != "train" and is_copied(options.command):
+    if options.command not in ON_RANKS and is_copied(options.command):
         return 2
     if getattr(options, "math", None):
         process.set_math_mode(options.math)

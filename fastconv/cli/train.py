@@ -19,7 +19,8 @@ from .. import config as process
 from ..errors import ArgumentError, WriteFailed
 from ..experiment.data import Data
 from ..experiment.ensemble import EnsembleOutcome, Member, train_ensemble
-from ..experiment.folder import RunFolder, held_anew, noting
+from ..experiment.folder import RunFolder, noting
+from ..experiment.held import held_anew
 from ..experiment.recipes import find_recipe
 from ..experiment.settings import (
     SETTINGS,
@@ -195,7 +196,7 @@ def _asked_for(options: argparse.Namespace) -> tuple[RunConfig, AbstractContextM
         name = f"{config.model}-{Data(config.data).name}-{stamp}"
         expect_sound(config)
         if options.out is None:
-            return config, held_anew(Path("runs", name))
+            return config, held_anew(Path("runs", name), RunFolder)
         return config, RunFolder(options.out).held(new=True)
     if options.recipe is not None:
         raise ArgumentError("--recipe: a resumed run goes on by its own config.json; leave it out")

@@ -26,9 +26,8 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
@@ -37,16 +36,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..datasets.record import Unreadable
-from ..errors import ArgumentError, DataNotFound, StateError
+from ..errors import ArgumentError
 from ..io.arrays import load_arrays, save_arrays
-from ..io.atomic import append_to_file, make_folder, replace_file
-from ..io.lock import held_alone
+from ..io.atomic import append_to_file, replace_file
 from ..io.records import Count, NotNegative, Share, json_text, read_record
+from .held import HeldFolder
 from .settings import RunConfig
 
-__all__ = ["ClassResult", "Mistake", "RunFolder", "RunResult", "held_anew", "noting"]
-
-ATTEMPTS = 10
+__all__ = ["ClassResult", "Mistake", "RunFolder", "RunResult", "noting", "write_json"]
 
 BEGIN = "start one with: fastconv train --out"
 
@@ -117,7 +114,7 @@ class RunResult:
     by_class: list[ClassResult] | None = None
 
 
-class RunFolder:
+class RunFolder(HeldFolder):
     """The folder of one run.
 
     Parameters
@@ -126,8 +123,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = Path(path)
-        self.config_file = self.path / "config.json"
+        super().__init__(path, "config.json")
         self.history = self.path / "history.jsonl"
         self.weights = self.path / "weights.npz"
         self.checkpoint = self.path / "checkpoint.npz"
@@ -142,100 +138,14 @@ class RunFolder:
         self.unreadable = self.path / "unreadable.txt"
         self.result = self.path / "result.json"
         self.ensemble = self.path / "ensemble.npz"
-        self.lock = self.path / ".lock"
-        files = [value for value in vars(self).values() if value not in (self.path, self.lock)]
-        self._temporary = tuple(f".{path.name}." for path in files)
 
     def member(self, number: int) -> RunFolder:
         """The folder of a member's own run; members are counted from 1."""
         return RunFolder(self.path / f"member-{number}")
 
-    @contextmanager
-    def held(self, *, new: bool) -> Iterator[RunFolder]:
-        """Keep other runs out of the folder while this one trains; a new run's folder is made.
-
-        Files that killed processes left half written are removed. If no run has begun at the end
-        of the block, a folder that was made here is removed.
-
-        Parameters
-        ----------
-        new : bool
-            Whether a run is to begin, or to go on.
-
-        Raises
-        ------
-        ArgumentError
-            A new run, but something exists under the folder's name already.
-        StateError
-            Another process trains in it.
-        """
-        try:
-            made = self._make()
-        except FileExistsError:
-            raise self._taken() from None
-        try:
-            with held_alone(self.lock, "trains in this folder: wait for its end, or stop it"):
-                # Only under the lock: before it, another run may have been about to begin.
-                if new and (self.config_file.exists() or self._others()):
-                    raise self._taken()
-                for path in self._leftovers():
-                    path.unlink(missing_ok=True)
-                try:
-                    yield self
-                finally:
-                    if not self.config_file.exists():
-                        for path in self._leftovers():
-                            path.unlink(missing_ok=True)
-        finally:
-            for path in made:
-                with suppress(OSError):  # it is not empty: a run has begun
-                    path.rmdir()
-
-    def _make(self) -> list[Path]:
-        """Make the folder; return the folders that were made, the innermost first."""
-        if self.path.exists() and not self.path.is_dir():
-            raise FileExistsError
-        for _ in range(ATTEMPTS):
-            made = []
-            for path in (self.path, *self.path.parents):
-                if path.is_dir():
-                    break
-                made.append(path)
-            with suppress(FileNotFoundError):  # a refused run has just removed one of them
-                for path in reversed(made[1:]):
-                    make_folder(path)
-                if made:
-                    self._make_alone()
-                return made
-        raise DataNotFound(f"{self.path}: the folders above it come and go")
-
-    def _make_alone(self) -> None:
-        """Make the folder itself; a `FileExistsError` if another run has just done so."""
-        try:
-            self.path.mkdir()
-        except (FileExistsError, FileNotFoundError):
-            raise
-        except OSError:
-            make_folder(self.path)  # says what is wrong, and what to do
-
-    def _taken(self) -> ArgumentError:
-        return ArgumentError(
-            f"{self.path} exists and is not an empty folder; name another with --out, or "
-            "continue a run with --resume"
-        )
-
-    def _leftovers(self) -> list[Path]:
-        """The temporary files in the folder, which killed processes left if it is held."""
-        return [path for path in self.path.glob(".*") if path.name.startswith(self._temporary)]
-
-    def _others(self) -> list[Path]:
-        """Everything in the folder but leftovers and the lock."""
-        leftovers = {self.lock, *self._leftovers()}
-        return [path for path in self.path.iterdir() if path not in leftovers]
-
     def write_config(self, config: RunConfig) -> None:
         """Write the configuration, replacing an older one."""
-        _write_json(self.config_file, config.plain())
+        write_json(self.config_file, config.plain())
 
     def read_config(self) -> RunConfig:
         """Return the configuration that the folder was made with.
@@ -252,7 +162,7 @@ class RunFolder:
                 f"{self.path} does not exist: expected the folder of a training run"
             )
         if not self.config_file.is_file():
-            if self._others():
+            if self.others():
                 raise ArgumentError(
                     f"{self.path} has no config.json: expected the folder of a training run"
                 )
@@ -264,7 +174,7 @@ class RunFolder:
 
     def write_result(self, result: RunResult) -> None:
         """Write how the run ended."""
-        _write_json(self.result, asdict(result))
+        write_json(self.result, asdict(result))
 
     def read_result(self) -> RunResult:
         """Return what `write_result` wrote.
@@ -279,7 +189,7 @@ class RunFolder:
     def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
         """List the misread images, as JSON and for spreadsheets."""
         rows = [asdict(mistake) for mistake in mistakes]
-        _write_json(self.mistakes_json, rows)
+        write_json(self.mistakes_json, rows)
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, [field.name for field in fields(Mistake)])
         table.writeheader()
@@ -317,24 +227,10 @@ class RunFolder:
             out.write("".join(f"{file}\n" for file in files).encode())
 
 
-def _write_json(path: Path, facts: Any) -> None:
+def write_json(path: Path, facts: Any) -> None:
+    """Replace a file by plain data as JSON."""
     with replace_file(path) as file:
         file.write((json_text(facts, indent=2) + "\n").encode())
-
-
-@contextmanager
-def held_anew(place: Path) -> Iterator[RunFolder]:
-    """Hold an unused folder of this name, with ``-2`` and so on added if the name is taken."""
-    for number in itertools.count(1):
-        name = place if number == 1 else place.with_name(f"{place.name}-{number}")
-        with ExitStack() as stack:
-            try:
-                folder = RunFolder(name)
-                stack.enter_context(folder.held(new=True))
-            except (ArgumentError, StateError):
-                continue
-            yield folder
-            return
 
 
 @contextmanager

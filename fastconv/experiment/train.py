@@ -34,7 +34,7 @@ from .folder import RunFolder, RunResult
 from .networks import build_network
 from .settings import RunConfig, account, expect_known, set_process
 
-__all__ = ["ALONE", "Outcome", "expect_sound", "prepare", "train_on"]
+__all__ = ["ALONE", "Outcome", "build", "expect_sound", "prepare", "train_on"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is measured at the end of each epoch."""
@@ -144,7 +144,7 @@ def train_on(
         if ranks.first:
             say(_epoch_line(record, config.epochs))
 
-    trainer = _build(
+    trainer = build(
         data, config, after_epoch, anew=not goes_on, progress=progress, say=say, ranks=ranks
     )
     if goes_on:
@@ -171,17 +171,20 @@ def train_on(
     return _report(trainer, data, folder, config, caught, ranks, progress=progress, say=say)
 
 
-def _build(
+def build(
     data: ImageSet,
     config: RunConfig,
     after_epoch: Callable[[Trainer, Record], None],
     *,
     anew: bool,
-    progress: bool,
     say: Callable[[str], None],
-    ranks: Ranks,
+    progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
-    """The trainer of a run before its first step; with `anew`, with its initial weights."""
+    """Return the trainer of a run before its first step; with `anew`, with its initial weights.
+
+    `after_epoch` is called as a callback; for the others see `train_on`.
+    """
     options = _told_to_trainer(config)
     if config.validation is None and data.validation is not None:
         options["validation"] = data.validation.images, data.validation.labels

@@ -7,6 +7,7 @@ from .inside import feature_maps, filters, first_filters
 from .network_graph import graph
 from .results import confusion, curves, mistakes, samples
 from .style import save
+from .trials import search, search_curves
 
 __all__ = [
     "confusion",
@@ -18,4 +19,6 @@ __all__ = [
     "mistakes",
     "samples",
     "save",
+    "search",
+    "search_curves",
 ]

@@ -20,7 +20,8 @@ from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS
 from fastconv.errors import ArgumentError, FallbackWarning, StateError
 from fastconv.experiment.data import Data
-from fastconv.experiment.folder import RunFolder, held_anew
+from fastconv.experiment.folder import RunFolder
+from fastconv.experiment.held import held_anew
 from fastconv.io import lock
 
 from .conftest import FILES, PICTURES, assert_same_run, environment, history
@@ -105,7 +106,10 @@ def test_the_next_free_name():
     Path("taken-2").mkdir()
     Path("taken-2", "mine.txt").touch()
     Path("taken-3").touch()
-    with held_anew(Path("taken")) as first, held_anew(Path("taken")) as second:
+    with (
+        held_anew(Path("taken"), RunFolder) as first,
+        held_anew(Path("taken"), RunFolder) as second,
+    ):
         assert (first.path, second.path) == (Path("taken"), Path("taken-4"))
     assert names(".") == {"taken-2", "taken-3"}  # no run has begun in the others
 
