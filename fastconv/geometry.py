@@ -1,8 +1,8 @@
 """Shape arithmetic of convolution and pooling, checked once, kept in frozen records.
 
 Notation: N images, C channels, H height, W width; windows of FH x FW moved by
-``stride`` over an image with ``pad`` zeros (convolution) or nothing (pooling) on
-each side; OH x OW windows fit. The places of a window are ``dilation`` apart.
+``stride`` over an image with ``pad`` zeros (convolution) or nothing (pooling)
+around it; OH x OW windows fit. The places of a window are ``dilation`` apart.
 """
 
 from __future__ import annotations
@@ -10,14 +10,46 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from .errors import ArgumentError, ShapeError
 
-__all__ = ["LARGEST", "WindowGeometry", "as_float", "as_int", "window_geometry"]
+__all__ = [
+    *(
+        "LARGEST",
+        "NO_PADS",
+        "Pad",
+        "Pads",
+        "Stride",
+        "WindowGeometry",
+        "as_float",
+        "as_int",
+        "both_ways",
+    ),
+    *("shown_pads", "shown_stride", "shown_window", "span", "window_geometry"),
+]
 
 LARGEST = 2**31 - 1
 """Largest size or step: the product of any two fits in 64 bits, and is finite as a float."""
+
+Stride = int | tuple[int, int]
+"""Rows and columns from window to window: one number for both, or (down, across)."""
+
+Pad = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | Literal["same"]
+"""Rows and columns around an image; see `window_geometry`."""
+
+
+class Pads(NamedTuple):
+    """Rows and columns added at each side of an image."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+NO_PADS = Pads(0, 0, 0, 0)
+"""Nothing is added."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +62,13 @@ class WindowGeometry:
         Shape of the input.
     fh, fw : int
         Height and width of the window.
-    stride, pad : int
-        Step between windows and rows/columns added on each side, both axes alike.
+    strides : tuple of int
+        Rows and columns from window to window.
+    pads : Pads
+        Rows and columns added at each side.
     oh, ow : int
-        Number of windows down and across: ``(h + 2*pad - span) // stride + 1``, and in ceil
-        mode one more where the last would hang over.
+        Number of windows down and across: ``(h + top + bottom - span) // stride + 1``, and in
+        ceil mode one more where the last would hang over.
     dilation : int
         Step between the places of a window, both axes alike.
     """
@@ -45,11 +79,47 @@ class WindowGeometry:
     w: int
     fh: int
     fw: int
-    stride: int
-    pad: int
+    strides: tuple[int, int]
+    pads: Pads
     oh: int
     ow: int
     dilation: int = 1
+
+    @property
+    def stride(self) -> int:
+        """The step between windows where it is the same down and across.
+
+        Raises
+        ------
+        ArgumentError
+            It is not; see `strides`.
+        """
+        down, across = self.strides
+        if down != across:
+            raise ArgumentError(
+                f"windows move {down} down and {across} across, where one stride was expected"
+            )
+        return down
+
+    @property
+    def pad(self) -> int:
+        """The rows and columns on each side where they are as many on all.
+
+        Raises
+        ------
+        ArgumentError
+            They are not; see `pads`.
+        """
+        if len({*self.pads}) > 1:
+            raise ArgumentError(
+                f"images are padded by {self.pads}, where the same on all sides was expected"
+            )
+        return self.pads.top
+
+    @property
+    def one_stride(self) -> bool:
+        """Whether windows move as far down as across."""
+        return self.strides[0] == self.strides[1]
 
     @property
     def span(self) -> tuple[int, int]:
@@ -60,6 +130,12 @@ class WindowGeometry:
     def window(self) -> int:
         """Number of positions in one window of one channel."""
         return self.fh * self.fw
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width of a padded image."""
+        top, left, bottom, right = self.pads
+        return top + self.h + bottom, left + self.w + right
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -111,6 +187,68 @@ def _short(number: int) -> str:
     return str(number) if abs(number) < 10**30 else f"one of {number.bit_length()} bits"
 
 
+def both_ways(op: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """`value`, a whole number or two of them, as (down, across)."""
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            raise ArgumentError(
+                f"{op}: {name} must be a number or (down, across), got {value!r:.80}"
+            )
+        down, across = value
+        return (
+            as_int(op, f"{name} down", down, minimum),
+            as_int(op, f"{name} across", across, minimum),
+        )
+    number = as_int(op, name, value, minimum)
+    return number, number
+
+
+def shown_stride(value: Stride) -> str:
+    """A stride in short: ``2``, or ``2x1`` where it is two numbers that differ."""
+    down, across = both_ways("stride", "stride", value, 1)
+    return str(down) if down == across else f"{down}x{across}"
+
+
+def shown_pads(pads: Pads) -> str:
+    """Padding in short: ``1``, or ``0+1x2+0`` where it is not the same on all sides."""
+    top, left, bottom, right = pads
+    return str(top) if len({*pads}) == 1 else f"{top}+{bottom}x{left}+{right}"
+
+
+def shown_window(g: WindowGeometry) -> str:
+    """The window in words, for messages."""
+    stride, pad = shown_stride(g.strides), shown_pads(g.pads)
+    return f"window {g.fh} x {g.fw}, stride {stride}, pad {pad}"
+
+
+def _sides(op: str, pad: Any) -> Pad:
+    """`pad` in one form: a number, ((top, bottom), (left, right)), or ``"same"``."""
+    if isinstance(pad, str):
+        if pad != "same":
+            raise ArgumentError(f"{op}: pad must be numbers or 'same', got {pad!r:.60}")
+        return "same"
+    if not isinstance(pad, tuple):
+        return as_int(op, "pad", pad, 0)
+    if len(pad) != 2:
+        raise ArgumentError(
+            f"{op}: pad must be a number, (down, across) or ((top, bottom), (left, right)), "
+            f"got {pad!r:.80}"
+        )
+    sides: list[tuple[int, int]] = []
+    names = (("top", "bottom"), ("left", "right"))
+    for axis, ends in zip(pad, names, strict=True):
+        if isinstance(axis, tuple):
+            if len(axis) != 2:
+                raise ArgumentError(f"{op}: pad has two sides on each axis, got {pad!r:.80}")
+            first, last = axis
+        else:
+            first = last = axis
+        sides.append(
+            (as_int(op, f"pad {ends[0]}", first, 0), as_int(op, f"pad {ends[1]}", last, 0))
+        )
+    return sides[0], sides[1]
+
+
 def window_geometry(
     op: str,
     input_shape: tuple[int, ...],
@@ -131,10 +269,13 @@ def window_geometry(
         (N, C, H, W).
     fh, fw : int
         Window height and width, at least 1.
-    stride : int
-        At least 1.
-    pad : int
-        At least 0.
+    stride : int or (int, int)
+        Rows and columns from window to window, at least 1.
+    pad : int, (int, int), ((int, int), (int, int)) or "same"
+        Rows and columns around the image, at least 0: as many on all sides; (rows above and
+        below, columns left and right); or ((top, bottom), (left, right)). ``"same"`` pads so that
+        there are ceil(H / stride) x ceil(W / stride) windows; of an odd number, the larger half
+        is at the bottom and on the right, as in TensorFlow, Keras and ONNX's SAME_UPPER.
     dilation : int
         At least 1. None of these may exceed `LARGEST`.
     ceil_mode : bool
@@ -147,25 +288,26 @@ def window_geometry(
         The input is not 4-D, the window is larger than the padded image, or the padding is out
         of all proportion to the image.
     ArgumentError
-        A window size, stride, pad or dilation that is not a whole number in its range.
+        A window size, stride, pad or dilation that is not as above.
     """
     if len(input_shape) != 4:
         raise ShapeError(
             f"{op}: input must have 4 axes (N, C, H, W), got {len(input_shape)}: "
             f"shape {tuple(input_shape)}"
         )
-    numbers: tuple[int, ...] = (fh, fw, stride, pad, dilation)
+    numbers = (fh, fw, stride, pad, dilation)
     if {*map(type, numbers)} != {int}:  # else the cache could answer with that of an equal number
         numbers = _in_range(op, *numbers)
     return _checked(op, tuple(input_shape), *numbers, bool(ceil_mode))
 
 
-def _in_range(op: str, fh: Any, fw: Any, stride: Any, pad: Any, dilation: Any) -> tuple[int, ...]:
+def _in_range(op: str, fh: Any, fw: Any, stride: Any, pad: Any, dilation: Any) -> tuple[Any, ...]:
+    """The numbers in one form each, in which equal ones are of one type."""
     return (
         as_int(op, "window height", fh, 1),
         as_int(op, "window width", fw, 1),
-        as_int(op, "stride", stride, 1),
-        as_int(op, "pad", pad, 0),
+        both_ways(op, "stride", stride, 1),
+        _sides(op, pad),
         as_int(op, "dilation", dilation, 1),
     )
 
@@ -176,36 +318,59 @@ def _checked(
     shape: tuple[int, int, int, int],
     fh: int,
     fw: int,
-    stride: int,
-    pad: int,
+    stride: Stride,
+    pad: Pad,
     dilation: int,
     ceil_mode: bool,
 ) -> WindowGeometry:
-    _in_range(op, fh, fw, stride, pad, dilation)
+    _, _, strides, sides, _ = _in_range(op, fh, fw, stride, pad, dilation)
     n, c, h, w = shape
     if max(shape) > LARGEST:
         raise ShapeError(f"{op}: no axis may be longer than {LARGEST}, got {shape}")
     height, width = span(fh, dilation), span(fw, dilation)
-    padded = (h + 2 * pad) * (w + 2 * pad)
-    if padded > max(LARGEST, 2 * h * w):
+    if sides == "same":
+        sides = same_pads(h, height, strides[0]), same_pads(w, width, strides[1])
+    elif isinstance(sides, int):
+        sides = (sides, sides), (sides, sides)
+    (top, bottom), (left, right) = sides
+    pads = Pads(top, left, bottom, right)
+    down, across = top + h + bottom, left + w + right
+    if down * across > max(LARGEST, 2 * h * w):
         raise ShapeError(
             f"{op}: a padded image may have {LARGEST} pixels, or twice those of the image; "
-            f"got {h} + 2*{pad} = {h + 2 * pad} high, {w} + 2*{pad} = {w + 2 * pad} wide"
+            f"got {_padded(pads, h, w)}"
         )
-    if height > h + 2 * pad or width > w + 2 * pad:
+    if height > down or width > across:
         dilated = f", dilated to {height} x {width}," if dilation > 1 else ""
         raise ShapeError(
             f"{op}: window of {fh} x {fw}{dilated} is larger than the padded image: "
-            f"{h} + 2*{pad} = {h + 2 * pad} high, {w} + 2*{pad} = {w + 2 * pad} wide "
-            f"(input {shape})"
+            f"{_padded(pads, h, w)} (input {shape})"
         )
-    oh = _windows(h, height, stride, pad, ceil_mode)
-    ow = _windows(w, width, stride, pad, ceil_mode)
-    return WindowGeometry(n, c, h, w, fh, fw, stride, pad, oh, ow, dilation)
+    oh = _windows(h, height, strides[0], top, bottom, ceil_mode)
+    ow = _windows(w, width, strides[1], left, right, ceil_mode)
+    return WindowGeometry(n, c, h, w, fh, fw, strides, pads, oh, ow, dilation)
 
 
-def _windows(size: int, window: int, stride: int, pad: int, ceil_mode: bool) -> int:
+def same_pads(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Padding at both ends of an axis of which ceil(size / stride) windows are wanted."""
+    count = -(-size // stride)
+    whole = max((count - 1) * stride + window - size, 0) if size else 0
+    return whole // 2, whole - whole // 2
+
+
+def _padded(pads: Pads, h: int, w: int) -> str:
+    """The size of a padded image, for a message."""
+
+    def along(first: int, size: int, last: int, what: str) -> str:
+        added = f"{size} + 2*{first}" if first == last else f"{first} + {size} + {last}"
+        return f"{added} = {first + size + last} {what}"
+
+    high = along(pads.top, h, pads.bottom, "high")
+    return f"{high}, {along(pads.left, w, pads.right, 'wide')}"
+
+
+def _windows(size: int, window: int, stride: int, before: int, after: int, ceil_mode: bool) -> int:
     """How many windows there are along one axis."""
-    last, rest = divmod(size + 2 * pad - window, stride)
-    overhangs = ceil_mode and rest > 0 and (last + 1) * stride < size + pad
+    last, rest = divmod(before + size + after - window, stride)
+    overhangs = ceil_mode and rest > 0 and (last + 1) * stride < size + before
     return last + 1 + overhangs

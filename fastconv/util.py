@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import ops
 from .errors import ArgumentError, ShapeError
+from .geometry import Pad, Stride
 
 __all__ = ["col2im", "conv_output_size", "im2col", "shuffle_dataset", "smooth_curve"]
 
@@ -63,7 +64,7 @@ def conv_output_size(input_size: int, filter_size: int, stride: int = 1, pad: in
 
 
 def im2col(
-    input_data: ArrayLike, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
+    input_data: ArrayLike, filter_h: int, filter_w: int, stride: Stride = 1, pad: Pad = 0
 ) -> NDArray[np.floating]:
     """Unfold the windows of images into the rows of a matrix.
 
@@ -72,8 +73,10 @@ def im2col(
     input_data : array (N, C, H, W)
     filter_h, filter_w : int
         Size of the window.
-    stride, pad : int
-        Step between windows, and zeros around each image.
+    stride : int or (int, int)
+        Step between windows, or (down, across).
+    pad : int, (int, int), ((int, int), (int, int)) or "same"
+        Zeros around each image, as for `Convolution`.
 
     Returns
     -------
@@ -98,8 +101,8 @@ def col2im(
     input_shape: tuple[int, int, int, int],
     filter_h: int,
     filter_w: int,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
 ) -> NDArray[np.floating]:
     """Fold a column matrix back to images: the adjoint of `im2col`.
 
@@ -110,7 +113,8 @@ def col2im(
     ----------
     col : array (N*OH*OW, C*filter_h*filter_w)
     input_shape : (N, C, H, W)
-    filter_h, filter_w, stride, pad : int
+    filter_h, filter_w : int
+    stride, pad
         As for `im2col`.
 
     Returns

@@ -16,15 +16,35 @@ THREADS = st.sampled_from([1, 2])
 
 @st.composite
 def geometries(
-    draw: st.DrawFn, channels: st.SearchStrategy[int] = CHANNELS, pooling: bool = False
+    draw: st.DrawFn,
+    channels: st.SearchStrategy[int] = CHANNELS,
+    pooling: bool = False,
+    one_stride: bool = True,
 ) -> WindowGeometry:
-    """Windows of 1-7 x 1-7, stride 1-4, pad 0-3, on images that are not square."""
-    fh, fw, stride = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
-    pad = draw(st.integers(0, min(3, fh - 1, fw - 1) if pooling else 3))
-    h = draw(st.integers(max(1, fh - 2 * pad), fh + 6))
-    w = draw(st.integers(max(1, fw - 2 * pad), fw + 16))
+    """Windows of 1-7 x 1-7, stride 1-4, pad 0-3 on each side, on images that are not square.
+
+    Without `one_stride`, and in pooling, there are two.
+    """
+    fh, fw, down = draw(st.integers(1, 7)), draw(st.integers(1, 7)), draw(st.integers(1, 4))
+    across = draw(st.integers(1, 4)) if pooling or not one_stride else down
+    pad = draw(paddings(min(3, fh - 1) if pooling else 3, min(3, fw - 1) if pooling else 3))
+    h = draw(st.integers(max(1, fh - sum(pad[0])), fh + 6))
+    w = draw(st.integers(max(1, fw - sum(pad[1])), fw + 16))
     n, c = draw(st.integers(0, 3)), draw(channels)
-    return window_geometry("test", (n, c, h, w), fh, fw, stride, pad)
+    return window_geometry("test", (n, c, h, w), fh, fw, (down, across), pad)
+
+
+def paddings(most_rows: int, most_columns: int) -> st.SearchStrategy[tuple[tuple[int, int], ...]]:
+    """((top, bottom), (left, right)), often the same on all sides."""
+    rows, columns = st.integers(0, most_rows), st.integers(0, most_columns)
+    alike = st.integers(0, min(most_rows, most_columns)).map(lambda pad: ((pad, pad), (pad, pad)))
+    return st.one_of(alike, st.tuples(st.tuples(rows, rows), st.tuples(columns, columns)))
+
+
+def moved(g: WindowGeometry) -> tuple[tuple[int, int], tuple[tuple[int, int], tuple[int, int]]]:
+    """Stride and pad of a geometry, as operations, layers and `naive` take them."""
+    top, left, bottom, right = g.pads
+    return g.strides, ((top, bottom), (left, right))
 
 
 def numbers(seed: int, dtype: np.dtype):

@@ -63,8 +63,8 @@ def convolutions(draw):
     """Alone, with a ReLU, with pooling too, with a sum; directly only, and by any algorithm."""
     return [
         draw.conv(18, 3, 5, 2, 2),
-        draw.conv(17, 18),
-        *(draw.conv(18, 17), Relu()),
+        draw.conv(17, 18, pad=((0, 2), (1, 1))),
+        *(draw.conv(18, 17, pad="same"), Relu()),
         *(draw.conv(19, 18), Relu(), Pooling(2, 2, 2)),
         *(draw.conv(19, 19), draw.norm(19), Relu()),
         *(Shortcut([Chain([draw.conv(19, 19), draw.norm(19)])]), Relu()),
@@ -75,8 +75,8 @@ def convolutions(draw):
 def pools(draw):
     return [
         Pooling(2, 2, 2),
-        Pooling(3, 3, 2, 1),
-        AveragePooling(2, 2, 1),
+        Pooling(3, 3, (2, 1), ((1, 2), (0, 2))),
+        AveragePooling(2, 2, 1, "same", count_padding=False),
         AveragePooling(3, 3, 2, 1, ceil_mode=True, count_padding=False),
         AdaptiveAveragePooling(3, 2),
         GlobalAveragePooling(),
@@ -105,7 +105,7 @@ def joins(draw):
 
 
 def grouped(draw):
-    """Groups merged and not, depthwise, phases, and taps of one group."""
+    """Groups merged and not, depthwise, phases, and taps of one group; two strides."""
     return [
         draw.conv(32, 3),
         draw.conv(32, 32, groups=8),
@@ -113,6 +113,7 @@ def grouped(draw):
         draw.conv(64, 64, groups=64),
         draw.conv(6, 64, pad=2, dilation=2),
         draw.conv(5, 6, 3, 2, 2, dilation=2),
+        draw.conv(7, 5, 3, (1, 2), "same"),
     ]
 
 

@@ -23,31 +23,60 @@ def float64(array):
 # ---- windows ------------------------------------------------------------------------
 
 
-def windows_along(size: int, window: int, stride: int, pad: int, ceil: bool = False) -> int:
+def windows_along(size: int, window: int, stride: int, pad, ceil: bool = False) -> int:
     """How many windows fit along one axis, counted by sliding one.
 
-    In ceil mode a window may hang over the end, if it begins in the image or before it.
+    `pad` is (before, after), or one number for both. In ceil mode a window may hang over the end,
+    if it begins in the image or before it.
     """
-    count, start = 0, -pad
-    while start + window <= size + pad:
+    before, after = pad if isinstance(pad, tuple) else (pad, pad)
+    count, start = 0, -before
+    while start + window <= size + after:
         count += 1
         start += stride
-    overhangs = start - stride + window < size + pad and start < size
+    overhangs = start - stride + window < size + after and start < size
     return count + (ceil and overhangs)
 
 
-def padded(x: np.ndarray, pad: int) -> np.ndarray:
+def steps(stride) -> tuple[int, int]:
+    """(down, across) of a stride, which may be one number for both."""
+    return stride if isinstance(stride, tuple) else (stride, stride)
+
+
+def sides(pad) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) of padding, which may be one number for all."""
+    return pad if isinstance(pad, tuple) else ((pad, pad), (pad, pad))
+
+
+def padded(x: np.ndarray, pad) -> np.ndarray:
     n, c, h, w = x.shape
-    out = np.zeros((n, c, h + 2 * pad, w + 2 * pad))
-    out[:, :, pad : pad + h, pad : pad + w] = x
+    (top, bottom), (left, right) = sides(pad)
+    out = np.zeros((n, c, top + h + bottom, left + w + right))
+    inside(out, x.shape, pad)[...] = x
     return out
+
+
+def inside(images: np.ndarray, shape, pad) -> np.ndarray:
+    """The part of padded images that is not padding."""
+    (top, _), (left, _) = sides(pad)
+    return images[:, :, top : top + shape[2], left : left + shape[3]]
+
+
+def windows_of(shape, fh, fw, stride, pad, ceil=False) -> tuple[int, int]:
+    """How many windows there are, down and across."""
+    (down, across), (rows, columns) = steps(stride), sides(pad)
+    return (
+        windows_along(shape[2], fh, down, rows, ceil),
+        windows_along(shape[3], fw, across, columns, ceil),
+    )
 
 
 def each_window(shape, fh, fw, stride, pad, ceil=False) -> Iterator[tuple[int, int, int, int]]:
     """(y, x, top, left): the window's number, and its corner in the padded image."""
-    for y in range(windows_along(shape[2], fh, stride, pad, ceil)):
-        for x in range(windows_along(shape[3], fw, stride, pad, ceil)):
-            yield y, x, y * stride, x * stride
+    (down, across), (oh, ow) = steps(stride), windows_of(shape, fh, fw, stride, pad, ceil)
+    for y in range(oh):
+        for x in range(ow):
+            yield y, x, y * down, x * across
 
 
 # ---- columns ------------------------------------------------------------------------
@@ -69,8 +98,7 @@ def im2col(x, fh, fw, stride=1, pad=0):
 
 def col2im(col, shape, fh, fw, stride=1, pad=0):
     col = float64(col)
-    n, c, h, w = shape
-    out = np.zeros((n, c, h + 2 * pad, w + 2 * pad))
+    out = padded(np.zeros(shape), pad)
     rows = iter(col)
     for image in out:
         for _, _, top, left in each_window(shape, fh, fw, stride, pad):
@@ -79,7 +107,7 @@ def col2im(col, shape, fh, fw, stride=1, pad=0):
                 for fy in range(fh):
                     for fx in range(fw):
                         channel[top + fy, left + fx] += next(entries)
-    return out[:, :, pad : pad + h, pad : pad + w]
+    return inside(out, shape, pad)
 
 
 # ---- convolution --------------------------------------------------------------------
@@ -88,9 +116,7 @@ def col2im(col, shape, fh, fw, stride=1, pad=0):
 def conv2d(x, weight, bias, stride=1, pad=0):
     x, weight, bias = float64(x), float64(weight), float64(bias)
     fn, _, fh, fw = weight.shape
-    oh = windows_along(x.shape[2], fh, stride, pad)
-    ow = windows_along(x.shape[3], fw, stride, pad)
-    out = np.zeros((len(x), fn, oh, ow))
+    out = np.zeros((len(x), fn, *windows_of(x.shape, fh, fw, stride, pad)))
     images = padded(x, pad)
     for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad):
         patch = images[:, :, top : top + fh, left : left + fw]
@@ -113,8 +139,7 @@ def conv2d_gradients(dout, x, weight, stride=1, pad=0):
             dpatch += gradient * weight[f]
             dweight[f] += (gradient * patch).sum(axis=0)
             dbias[f] += gradient.sum()
-    h, w = x.shape[2:]
-    return dimages[:, :, pad : pad + h, pad : pad + w], dweight, dbias
+    return inside(dimages, x.shape, pad), dweight, dbias
 
 
 # ---- max pooling --------------------------------------------------------------------
@@ -127,7 +152,8 @@ def maxpool2d(x, fh, fw, stride=1, pad=0, ceil=False):
     """
     x = float64(x)
     n, c, h, w = x.shape
-    oh, ow = windows_along(h, fh, stride, pad, ceil), windows_along(w, fw, stride, pad, ceil)
+    oh, ow = windows_of(x.shape, fh, fw, stride, pad, ceil)
+    (above, _), (before, _) = sides(pad)
     out, winner = np.zeros((n, c, oh, ow)), np.zeros((n, c, oh, ow), dtype=int)
     for i in range(n):
         for j in range(c):
@@ -135,7 +161,7 @@ def maxpool2d(x, fh, fw, stride=1, pad=0, ceil=False):
                 best, place = None, None
                 for fy in range(fh):
                     for fx in range(fw):
-                        row, column = top - pad + fy, left - pad + fx
+                        row, column = top - above + fy, left - before + fx
                         if not (0 <= row < h and 0 <= column < w):
                             continue
                         value = x[i, j, row, column]
@@ -149,9 +175,10 @@ def maxpool2d(x, fh, fw, stride=1, pad=0, ceil=False):
 def maxpool2d_gradient(dout, winner, shape, fw, stride=1, pad=0):
     dout = float64(dout)
     dx = np.zeros(shape)
+    (down, across), ((above, _), (before, _)) = steps(stride), sides(pad)
     for (i, j, oy, ox), gradient in np.ndenumerate(dout):
         fy, fx = divmod(int(winner[i, j, oy, ox]), fw)
-        dx[i, j, oy * stride + fy - pad, ox * stride + fx - pad] += gradient
+        dx[i, j, oy * down + fy - above, ox * across + fx - before] += gradient
     return dx
 
 

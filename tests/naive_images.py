@@ -9,7 +9,14 @@ import math
 
 import numpy as np
 
-from .naive import batchnorm_gradients, batchnorm_infer, batchnorm_train, each_window, float64
+from .naive import (
+    batchnorm_gradients,
+    batchnorm_infer,
+    batchnorm_train,
+    each_window,
+    float64,
+    sides,
+)
 
 # ---- average pooling ----------------------------------------------------------------
 
@@ -17,12 +24,13 @@ from .naive import batchnorm_gradients, batchnorm_infer, batchnorm_train, each_w
 def average_terms(shape, fh, fw, stride=1, pad=0, ceil=False, count_padding=True):
     """(oy, ox, y, x, share): the weight of each place (y, x) in the average (oy, ox)."""
     h, w = shape[2:]
+    (above, below), (before, behind) = sides(pad)
     for oy, ox, top, left in each_window(shape, fh, fw, stride, pad, ceil):
         places, inside = 0, []
-        for y in range(top - pad, top - pad + fh):
-            for x in range(left - pad, left - pad + fw):
+        for y in range(top - above, top - above + fh):
+            for x in range(left - before, left - before + fw):
                 real = 0 <= y < h and 0 <= x < w
-                places += real or (count_padding and y < h + pad and x < w + pad)
+                places += real or (count_padding and y < h + below and x < w + behind)
                 inside += [(y, x)] if real else []
         for y, x in inside:
             yield oy, ox, y, x, 1 / places

@@ -18,7 +18,7 @@ from fastconv.backends.numpy.operands import bfloat16
 from fastconv.errors import BackendUnavailable
 from fastconv.geometry import window_geometry
 from fastconv.models.lenet import lenet
-from fastconv.testing import call_kernel
+from fastconv.testing import call_kernel, ways
 from fastconv.testing.rounding import rounded_transforms
 
 from . import naive, naive_grouped
@@ -148,6 +148,15 @@ def test_affine_layers_multiply_rounded_operands(table, rng, n, d, m):
     assert_close(dx, c @ b.T, tolerance=1e-6)
     assert_close(dweight, a.T @ c, tolerance=1e-6)
     assert_close(dbias, dout.sum(0, np.float64), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 32, 33])
+def test_weights_of_affine_layers_are_read_once_for_few_samples(vectors, n):
+    x, weight, dout = (np.ones(s, np.float32) for s in ((n, 40), (40, 24), (n, 24)))
+    with ways(vectors) as taken:
+        call_kernel(vectors, "affine_backward", dout=dout, x=x, weight=weight)
+    expected = "few_rows" if n <= 32 else "many_rows"
+    assert {way.how for way in taken if way.part == "affine_input_gradient"} == {expected}
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])

@@ -20,7 +20,16 @@ from fastconv.testing import call_kernel
 
 from . import naive
 from .compare import assert_close
-from .geometries import CHANNELS, SEEDS, THREADS, geometries, numbers, whole_numbers
+from .geometries import (
+    CHANNELS,
+    SEEDS,
+    THREADS,
+    geometries,
+    moved,
+    numbers,
+    paddings,
+    whole_numbers,
+)
 from .took import runs_by
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
@@ -31,8 +40,8 @@ FORCED = st.sampled_from(ALGORITHMS)
 @st.composite
 def three_by_three(draw: st.DrawFn) -> WindowGeometry:
     """Geometries for Winograd's algorithms: tiles hang over the image in all ways."""
-    pad = draw(st.integers(0, 2))
-    h, w = (draw(st.integers(max(1, 3 - 2 * pad), 19)) for _ in range(2))
+    pad = draw(paddings(2, 2))
+    h, w = (draw(st.integers(max(1, 3 - sum(axis)), 19)) for axis in pad)
     shape = draw(st.integers(0, 3)), draw(CHANNELS), h, w
     return window_geometry("test", shape, 3, 3, 1, pad)
 
@@ -59,10 +68,10 @@ def test_convolution_by_every_algorithm(backend, dtype, g, filters, seed, thread
     table = forced(backend, algorithm, threads)
     with runs_by(table, algorithm, g):
         out = call_kernel(table, "conv2d_forward", x=x, weight=weight, bias=bias, geometry=g)
-    assert_close(out["out"], naive.conv2d(x, weight, bias, 1, g.pad), dtype=dtype)
+    assert_close(out["out"], naive.conv2d(x, weight, bias, *moved(g)), dtype=dtype)
     with runs_by(table, algorithm, g):
         out = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
-    dx, dweight, dbias = naive.conv2d_gradients(dout, x, weight, 1, g.pad)
+    dx, dweight, dbias = naive.conv2d_gradients(dout, x, weight, *moved(g))
     assert_close(out["dx"], dx, dtype=dtype)
     # A sum over few pixels may cancel; its rounding is that of its terms.
     term = np.abs(x).max(initial=0) * np.abs(dout).max(initial=0)
@@ -73,7 +82,7 @@ def test_convolution_by_every_algorithm(backend, dtype, g, filters, seed, thread
 
 def block_by_loops(x, weight, bias, g, pool):
     """(out, winner or None) of ReLU, then pooling, of the convolution."""
-    out, mask = naive.relu(naive.conv2d(x, weight, bias, g.stride, g.pad))
+    out, mask = naive.relu(naive.conv2d(x, weight, bias, *moved(g)))
     if not pool:
         return out, mask
     out, winner = naive.maxpool2d(out, 2, 2, 2, 0)
@@ -115,7 +124,7 @@ def test_block(backend, dtype, g, filters, seed, threads, algorithm, pool):
     with runs_by(table, algorithm, g):
         got = call_kernel(table, "conv2d_block_backward", **images, **given)
     inner = gradient_by_loops(dout, gate, g, filters, pool)
-    dx, dweight, dbias = naive.conv2d_gradients(inner, x, weight, g.stride, g.pad)
+    dx, dweight, dbias = naive.conv2d_gradients(inner, x, weight, *moved(g))
     largest = np.abs(dout).max(initial=0)
     # The scale is the largest value, or the largest term if few terms cancel.
     for name, gradient, factor in (("dx", dx, weight), ("dweight", dweight, x)):
@@ -131,7 +140,7 @@ def test_residual(backend, dtype, g, filters, seed, threads, algorithm, relu):
     draw = numbers(seed, dtype)
     x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
     residual = draw(*g.output_shape(filters))
-    expected = naive.conv2d(x, weight, bias, g.stride, g.pad) + residual
+    expected = naive.conv2d(x, weight, bias, *moved(g)) + residual
     # Where the sum cancels, its error is relative to its terms.
     scale = max(np.abs(residual).max(initial=0), np.abs(expected - residual).max(initial=0))
     given = {"x": x, "weight": weight, "bias": bias, "residual": residual, "geometry": g}
@@ -164,7 +173,7 @@ def test_residual_of_whole_numbers_is_added_exactly(backend, dtype, rng, algorit
             got = call_kernel(
                 table, "conv2d_block_forward", **images, relu=True, pool=False, winner=None
             )["out"]
-        expected = naive.conv2d(x, weight, bias, g.stride, g.pad) + residual
+        expected = naive.conv2d(x, weight, bias, *moved(g)) + residual
         np.testing.assert_array_equal(got, np.where(expected <= 0, 0, expected))
 
 

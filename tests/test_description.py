@@ -104,7 +104,7 @@ def test_groups_and_joins(backend):
     told = [step.what for step in steps_of(grouped(Draw("float32")), SHAPE, backend)]
     assert [text for text in told if text != "copy"] == [
         *("conv2d 3x3", "conv2d 3x3 in 8 groups", "conv2d 3x3/2 in 2 groups"),
-        *("conv2d 3x3 in 64 groups", "conv2d 3x3", "conv2d 3x3/2"),
+        *("conv2d 3x3 in 64 groups", "conv2d 3x3", "conv2d 3x3/2", "conv2d 3x3/1x2"),
     ]
     draw = Draw("float32")
     layers = {"split": Branches({"a": draw.conv(4, 3), "b": draw.conv(5, 3)})}

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fastconv.errors import ArgumentError, ShapeError
-from fastconv.geometry import LARGEST, WindowGeometry, as_float, as_int, window_geometry
+from fastconv.geometry import LARGEST, NO_PADS, WindowGeometry, as_float, as_int, window_geometry
 
 
 def test_the_largest_number_is_that_of_31_bits():
@@ -34,7 +34,7 @@ def test_a_dilated_window_spans_the_places_between():
 
 
 def test_a_geometry_by_hand_is_not_dilated():
-    assert WindowGeometry(1, 1, 4, 4, 2, 2, 1, 0, 3, 3).span == (2, 2)
+    assert WindowGeometry(1, 1, 4, 4, 2, 2, (1, 1), NO_PADS, 3, 3).span == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fastconv.testing import call_kernel
 
 from . import naive_grouped as naive
 from .compare import assert_close
-from .geometries import SEEDS, THREADS, numbers, whole_numbers
+from .geometries import SEEDS, THREADS, moved, numbers, paddings, whole_numbers
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
 
@@ -33,11 +33,12 @@ GROUPS = st.sampled_from(
 def problems(draw: st.DrawFn):
     """(geometry, filters, groups): dilated, or in groups, or both; pads beyond the window."""
     c, fn, groups = draw(GROUPS)
-    fh, fw, stride = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    dilation, pad = draw(st.integers(1, 3)), draw(st.integers(0, 4))
+    fh, fw, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    down, pad = draw(st.integers(1, 3)), draw(paddings(4, 4))
+    stride = down, draw(st.one_of(st.just(down), st.integers(1, 3)))
     span_h, span_w = dilation * (fh - 1) + 1, dilation * (fw - 1) + 1
-    h = draw(st.integers(max(1, span_h - 2 * pad), span_h + 4))
-    w = draw(st.integers(max(1, span_w - 2 * pad), span_w + 9))
+    h = draw(st.integers(max(1, span_h - sum(pad[0])), span_h + 4))
+    w = draw(st.integers(max(1, span_w - sum(pad[1])), span_w + 9))
     shape = (draw(st.integers(0, 2)), c * groups, h, w)
     return window_geometry("test", shape, fh, fw, stride, pad, dilation), fn * groups, groups
 
@@ -49,7 +50,7 @@ def drawn(draw, g, filters, groups):
 
 
 def numbers_of(g, groups):
-    return g.stride, g.pad, g.dilation, groups
+    return *moved(g), g.dilation, groups
 
 
 @settings(max_examples=40)

@@ -70,6 +70,14 @@ CASES = {
         Convolution(rng.standard_normal((3, 2, 2, 3)), rng.standard_normal(3), 2, 2, b),
         rng.standard_normal((2, 2, 6, 5)),
     ),
+    "Convolution, padded by side": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 2, 2, 3)), None, 2, ((0, 1), (2, 0)), b),
+        rng.standard_normal((2, 2, 6, 5)),
+    ),
+    "Convolution with two strides": lambda rng, b: (
+        Convolution(rng.standard_normal((3, 2, 3, 2)), rng.standard_normal(3), (2, 1), "same", b),
+        rng.standard_normal((2, 2, 6, 5)),
+    ),
     "Affine without bias": lambda rng, b: (
         Affine(rng.standard_normal((6, 4)), backend=b),
         rng.standard_normal((3, 2, 3)),
@@ -106,6 +114,14 @@ CASES = {
     "Dropout, inverted": lambda rng, b: (
         Seeded(Dropout(0.4, b, inverted=True)),
         rng.standard_normal((3, 4)),
+    ),
+    "Pooling with two strides, padded by side": lambda rng, b: (
+        Pooling(2, 3, (1, 2), ((0, 1), (2, 0)), b),
+        separate(rng, 2, 2, 4, 5),
+    ),
+    "AveragePooling, same": lambda rng, b: (
+        AveragePooling(3, 2, (2, 1), "same", backend=b),
+        rng.standard_normal((2, 2, 5, 4)),
     ),
     "Pooling": lambda rng, b: (Pooling(2, 2, 2, 0, b), separate(rng, 2, 2, 4, 4)),
     "Pooling that overlaps": lambda rng, b: (Pooling(3, 2, 1, 1, b), separate(rng, 1, 2, 5, 4)),

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv import DeepConvNet
 from fastconv.errors import (
     ArgumentError,
@@ -35,6 +36,7 @@ from fastconv.layers import (
     SoftmaxWithLoss,
     Tanh,
 )
+from fastconv.models import resnet20
 from fastconv.network import Network
 
 from .onnx_session import Session, affine, assert_same, convolution, images
@@ -68,6 +70,18 @@ CHAINS = {
     "groups": (
         [Convolution(convolution(6, 1).W, groups=3), Convolution(convolution(4, 3).W, groups=2)],
         (3, 9, 8),
+    ),
+    "same, and padding by side": (
+        [
+            convolution(2, 2, (3, 2), 1, "same"),
+            convolution(3, 2, (2, 3), 1, ((0, 1), (2, 0))),
+            Pooling(3, 2, 1, "same"),
+        ],
+        (2, 15, 14),
+    ),
+    "two strides": (
+        [convolution(stride=(2, 1), pad=(1, 0)), Pooling(2, 2, (1, 2), ((0, 1), (0, 0)))],
+        (2, 8, 9),
     ),
     "dilation": ([Convolution(convolution().W, None, 2, 1, dilation=2)], (2, 9, 8)),
     "local response": (
@@ -169,6 +183,19 @@ def test_a_predict_that_does_more_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match=r"BooksNet\.predict does something other"):
         export_onnx(BooksNet(backwards=True), tmp_path / "m.onnx", input_shape=(1, 8, 8))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_is_exported_in_any_math_mode(tmp_path):
+    """In bf16, predict and its layers in a row round different numbers."""
+    network = resnet20(seed=0)
+    x = images(2, 3, 8, 8)
+    expected = network.predict(x)
+    fastconv.set_math_mode("bf16")
+    with fastconv.use_backend("numpy"):
+        export_onnx(network, tmp_path / "m.onnx", input_shape=(3, 8, 8))
+    assert_same(Session(tmp_path / "m.onnx")(x), expected)
+    with pytest.raises(ArgumentError, match="does something other"):
+        export_onnx(BooksNet(backwards=True), tmp_path / "n.onnx", input_shape=(1, 8, 8))
 
 
 def test_the_model_says_what_it_is(tmp_path):

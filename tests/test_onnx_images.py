@@ -38,6 +38,11 @@ CHAINS = {
     "average pooling in ceil mode": [AveragePooling(3, 3, 2, 1, True)],
     "average pooling in ceil mode of real places": [AveragePooling(3, 3, 2, 1, True, False)],
     "average pooling in ceil mode, no window in the padding": [AveragePooling(2, 2, 2, 1, True)],
+    "average pooling, two strides, padding by side": [
+        AveragePooling(3, 2, (2, 1), ((0, 2), (1, 0))),
+        AveragePooling(2, 3, (1, 2), ((1, 0), (2, 1)), True),
+        AveragePooling(2, 2, 1, "same", count_padding=False),
+    ],
     "normalization": [normalization(2), Relu()],
     "adaptive pooling to one": [AdaptiveAveragePooling(1, 1)],
     "subsampling": [Subsampling(2, 0)],
@@ -82,6 +87,21 @@ def test_adaptive_pooling(tmp_path, counts):
     network = Network([Relu(), AdaptiveAveragePooling(*counts)], "float32")
     export_onnx(network, tmp_path / "m.onnx", input_shape=(3, 8, 7))
     x = images(5, 3, 8, 7)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+
+
+def test_same_of_unknown_images(tmp_path):
+    """Of stride 1 the padding is known; of another it depends on the size."""
+    network = Network([convolution(4, 2, (2, 3), 1, "same"), Relu(), Pooling(2, 2, 2)], "float32")
+    export_onnx(network, tmp_path / "m.onnx")
+    x = images(2, 2, 7, 8)
+    assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
+    network = Network([Relu(), Pooling(3, 3, (1, 2), "same")], "float32")
+    message = r"the padding of layer 2 \(Pooling\) depends on the size of the images"
+    with pytest.raises(ArgumentError, match=message):
+        export_onnx(network, tmp_path / "m.onnx")
+    export_onnx(network, tmp_path / "m.onnx", input_shape=(2, 8, 7))
+    x = images(2, 2, 8, 7)
     assert_same(Session(tmp_path / "m.onnx")(x), network.predict(x))
 
 

@@ -23,7 +23,7 @@ from fastconv.network.executor import Executor
 from . import naive, naive_images
 from .awkward import MEMORY, in_memory, unchanged
 from .compare import assert_close
-from .geometries import FEW_CHANNELS, SEEDS, THREADS, geometries, numbers
+from .geometries import FEW_CHANNELS, SEEDS, THREADS, geometries, moved, numbers
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
 
@@ -32,11 +32,18 @@ pytestmark = pytest.mark.usefixtures("fine_grained")
 def ceiled(draw: st.DrawFn) -> WindowGeometry:
     """Windows, some of which hang over the padded image."""
     g = draw(geometries(FEW_CHANNELS, pooling=True))
-    return window_geometry("test", g.input_shape, g.fh, g.fw, g.stride, g.pad, ceil_mode=True)
+    return window_geometry("test", g.input_shape, g.fh, g.fw, *moved(g), ceil_mode=True)
 
 
-def window(g: WindowGeometry) -> tuple[int, int, int, int]:
-    return g.fh, g.fw, g.stride, g.pad
+def window(g: WindowGeometry):
+    return g.fh, g.fw, *moved(g)
+
+
+def half_a_window(g: WindowGeometry) -> tuple[int, int]:
+    """Padding as PyTorch takes it: the same at both ends, and half a window at most."""
+    top, left, bottom, right = g.pads
+    assume(g.n and (top, left) == (bottom, right) and 2 * top <= g.fh and 2 * left <= g.fw)
+    return top, left
 
 
 # ---- max pooling in ceil mode -----------------------------------------------------------
@@ -53,7 +60,7 @@ def test_max_pooling_in_ceil_mode(backend, dtype, g, seed, threads):
     np.testing.assert_array_equal(layer.forward(x), expected)
     np.testing.assert_array_equal(layer.arg_max, winner.transpose(0, 2, 3, 1).ravel())
     dout = draw(*expected.shape)
-    dx = naive.maxpool2d_gradient(dout, winner, x.shape, g.fw, g.stride, g.pad)
+    dx = naive.maxpool2d_gradient(dout, winner, x.shape, g.fw, *moved(g))
     assert_close(layer.backward(dout), dx, dtype=dtype)
 
 
@@ -109,8 +116,7 @@ def test_average_pooling(backend, dtype, g, seed, threads, ceil, count_padding):
     x = draw(*g.input_shape)
     layer = AveragePooling(*window(g), ceil, count_padding, backend)
     out = layer.forward(x)
-    oh = naive.windows_along(g.h, g.fh, g.stride, g.pad, ceil)
-    ow = naive.windows_along(g.w, g.fw, g.stride, g.pad, ceil)
+    oh, ow = naive.windows_of(x.shape, *window(g), ceil)
     terms = list(naive_images.average_terms(x.shape, *window(g), ceil, count_padding))
     assert_close(out, naive_images.avgpool2d(x, terms, oh, ow), dtype=dtype, scale=1)
     dout = draw(*out.shape)
@@ -186,9 +192,8 @@ def compare(theirs, ours, x, dout_of):
 
 @given(geometries(FEW_CHANNELS, pooling=True), SEEDS, st.booleans(), st.booleans())
 def test_average_pooling_as_pytorch(backend, dtype, g, seed, ceil, count_padding):
-    assume(g.n and 2 * g.pad <= min(g.fh, g.fw))  # PyTorch pads by half a window at most
     draw = numbers(seed, dtype)
-    arguments = (g.fh, g.fw), g.stride, g.pad, ceil, count_padding
+    arguments = (g.fh, g.fw), g.strides, half_a_window(g), ceil, count_padding
     ours = AveragePooling(*window(g), ceil, count_padding, backend)
     compare(lambda f: lambda x: f.avg_pool2d(x, *arguments), ours, draw(*g.input_shape), draw)
 
@@ -204,8 +209,7 @@ def test_adaptive_average_pooling_as_pytorch(backend, dtype, g, seed, oh, ow):
 
 @given(geometries(FEW_CHANNELS, pooling=True), SEEDS)
 def test_max_pooling_in_ceil_mode_as_pytorch(backend, dtype, g, seed):
-    assume(g.n and 2 * g.pad <= min(g.fh, g.fw))
     draw = numbers(seed, dtype)
-    arguments = (g.fh, g.fw), g.stride, g.pad, 1, True
+    arguments = (g.fh, g.fw), g.strides, half_a_window(g), 1, True
     ours = Pooling(*window(g), backend, ceil_mode=True)
     compare(lambda f: lambda x: f.max_pool2d(x, *arguments), ours, draw(*g.input_shape), draw)

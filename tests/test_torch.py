@@ -9,7 +9,7 @@ from hypothesis import given
 from fastconv.layers import Convolution, Pooling, SoftmaxWithLoss
 
 from .compare import assert_close
-from .geometries import FEW_CHANNELS, SEEDS, geometries, numbers
+from .geometries import FEW_CHANNELS, SEEDS, geometries, moved, numbers
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 
@@ -18,15 +18,21 @@ def leaf(array: np.ndarray):
     return torch.tensor(array, dtype=torch.float64, requires_grad=True)
 
 
-@given(geometries(FEW_CHANNELS), FEW_CHANNELS, SEEDS)
+def padded(images, g, value: float = 0.0):
+    """Images with the padding around them."""
+    top, left, bottom, right = g.pads
+    return torch.nn.functional.pad(images, (left, right, top, bottom), value=value)
+
+
+@given(geometries(FEW_CHANNELS, one_stride=False), FEW_CHANNELS, SEEDS)
 def test_convolution(backend, dtype, g, filters, seed):
     draw = numbers(seed, dtype)
     x, weight, bias = draw(*g.input_shape), draw(filters, g.c, g.fh, g.fw), draw(filters)
     dout = draw(*g.output_shape(filters))
     theirs = [leaf(array) for array in (x, weight, bias)]
-    out = torch.nn.functional.conv2d(*theirs, stride=g.stride, padding=g.pad)
+    out = torch.nn.functional.conv2d(padded(theirs[0], g), *theirs[1:], stride=g.strides)
     out.backward(torch.tensor(dout, dtype=torch.float64))
-    ours = Convolution(weight, bias, g.stride, g.pad, backend)
+    ours = Convolution(weight, bias, *moved(g), backend)
     assert_close(ours.forward(x), out.detach().numpy(), dtype=dtype)
     assert_close(ours.backward(dout), theirs[0].grad.numpy(), dtype=dtype)
     assert_close(ours.dW, theirs[1].grad.numpy(), dtype=dtype)
@@ -34,16 +40,29 @@ def test_convolution(backend, dtype, g, filters, seed):
     assert_close(ours.db, theirs[2].grad.numpy(), dtype=dtype, scale=scale)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # it copies
+@pytest.mark.parametrize("side", [(3, 3), (2, 5), (4, 1)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_same(backend, side, dilation):
+    draw = numbers(0, np.dtype(np.float64))
+    x, weight = draw(2, 3, 9, 8), draw(5, 3, *side)
+    theirs = torch.nn.functional.conv2d(
+        torch.tensor(x), torch.tensor(weight), padding="same", dilation=dilation
+    )
+    ours = Convolution(weight, None, 1, "same", backend, dilation=dilation)
+    assert_close(ours.forward(x), theirs.numpy(), dtype=x.dtype)
+
+
 @given(geometries(FEW_CHANNELS, pooling=True), SEEDS)
 def test_pooling(backend, dtype, g, seed):
-    if g.n == 0 or 2 * g.pad > min(g.fh, g.fw):
-        return  # PyTorch pools no empty batch, and pads by half a window at most
+    if g.n == 0:
+        return  # PyTorch pools no empty batch
     draw = numbers(seed, dtype)
     x, dout = draw(*g.input_shape), draw(*g.output_shape(g.c))
     theirs = leaf(x)
-    out = torch.nn.functional.max_pool2d(theirs, (g.fh, g.fw), g.stride, g.pad)
+    out = torch.nn.functional.max_pool2d(padded(theirs, g, -np.inf), (g.fh, g.fw), g.strides)
     out.backward(torch.tensor(dout, dtype=torch.float64))
-    ours = Pooling(g.fh, g.fw, g.stride, g.pad, backend)
+    ours = Pooling(g.fh, g.fw, *moved(g), backend)
     assert_close(ours.forward(x), out.detach().numpy(), dtype=dtype, tolerance=0)
     assert_close(ours.backward(dout), theirs.grad.numpy(), dtype=dtype)
 

@@ -29,6 +29,7 @@ from fastconv.testing import call_kernel, ways
 
 from . import naive, naive_grouped
 from .compare import TOLERANCE, assert_close, in_case
+from .geometries import moved
 from .stand_ins import put_registry
 from .took import runs_by
 
@@ -40,6 +41,7 @@ GEOMETRIES = {
     "pad 2, several vectors": ((2, 40, 9, 10), 33, 3, 1, 2),
     "no padding, two columns of tiles": ((2, 5, 7, 10), 3, 3, 1, 0),
     "many channels": ((2, 150, 8, 9), 65, 3, 1, 1),
+    "padding by side": ((2, 9, 11, 10), 17, 3, 1, ((0, 2), (1, 0))),
 }
 """Convolutions that Winograd's algorithms apply to: (N, C, H, W), FN, side, stride, pad."""
 
@@ -80,9 +82,9 @@ def picture(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.n
 
 def windows_of_zeros(x: np.ndarray, g: WindowGeometry) -> np.ndarray:
     """(N, 1, OH, OW): where a window holds only zeros (a NaN is not zero)."""
-    seen = naive.padded((x != 0).any(axis=1, keepdims=True), g.pad)
+    seen = naive.padded((x != 0).any(axis=1, keepdims=True), moved(g)[1])
     found = np.zeros((g.n, 1, g.oh, g.ow), bool)
-    for oy, ox, top, left in naive.each_window(x.shape, g.fh, g.fw, g.stride, g.pad):
+    for oy, ox, top, left in naive.each_window(x.shape, g.fh, g.fw, *moved(g)):
         found[..., oy, ox] = ~seen[:, :, top : top + g.fh, left : left + g.fw].any(axis=(2, 3))
     return found
 

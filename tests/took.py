@@ -45,8 +45,8 @@ def runs_by(table: Backend, algorithm: str, g: WindowGeometry | None = None) -> 
         assert algorithm in {how for _, how in found}, found
         return
     for part, how in found:
-        applies = (g.fh, g.fw, g.stride) == (3, 3, 1)
-        applies = applies and (g.pad <= 2 or part == "weight_gradient")
+        applies = (g.fh, g.fw, g.strides) == (3, 3, (1, 1))
+        applies = applies and (max(g.pads[:2]) <= 2 or part == "weight_gradient")
         assert how == (algorithm if applies else "direct"), (part, how)
 
 

@@ -194,7 +194,7 @@ def _weight_gradient(g: WindowGeometry, pooled: bool, math_mode: str, forced: st
     """The way to sum over all tiles: no filters are transformed before, so few tiles suffice."""
     if pooled and forced == "auto" and math_mode != "bf16":
         return "sparse"
-    if (g.fh, g.fw, g.stride) != (3, 3, 1) or forced == "direct":
+    if not _is_three_by_three(g) or forced == "direct":
         return "direct"
     if forced != "auto":
         return cast("Algorithm", forced)
@@ -245,7 +245,12 @@ def _winograd(
 
 def _has_winograd(g: WindowGeometry) -> bool:
     """Whether Winograd's algorithms compute outputs, or gradients of inputs, of such windows."""
-    return (g.fh, g.fw, g.stride) == (3, 3, 1) and g.pad <= 2
+    return _is_three_by_three(g) and max(g.pads[:2]) <= 2
+
+
+def _is_three_by_three(g: WindowGeometry) -> bool:
+    """Whether windows are 3x3, of stride 1."""
+    return (g.fh, g.fw, g.strides) == (3, 3, (1, 1))
 
 
 def _wide_saves(width: int) -> bool:

@@ -55,8 +55,11 @@ Contract
 * The same input, thread count and machine give the same result, bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
-windows; D features, M units. ``geometry`` holds these numbers; its ``dilation`` is 1
-but for `conv2d_grouped_forward` and `conv2d_grouped_backward`.
+windows; D features, M units. ``geometry`` holds these numbers. Its ``pads`` may differ from side
+to side. Its ``strides`` are two numbers, which are the same in `conv2d_forward`,
+`conv2d_block_forward` and their backward kernels; only in `conv2d_grouped_forward` and
+`conv2d_grouped_backward` is its ``dilation`` not 1. A kernel that reads ``geometry.stride`` or
+``geometry.pad`` refuses, by an `ArgumentError`, what one number does not say.
 """
 
 from __future__ import annotations
@@ -236,7 +239,8 @@ class Backend(Protocol):
 
         The first maximum in row-major order wins, the first NaN before any number.
         Places outside the image never win, in the padding or beyond it. Each window holds at
-        least one pixel (pad < FH, FW, and no window begins past the image).
+        least one pixel (pads above and below < FH, left and right < FW, and no window begins past
+        the image).
         """
 
     def maxpool2d_backward(
@@ -381,7 +385,7 @@ class Backend(Protocol):
         groups: int,
         out: Array,
     ) -> None:
-        """As `conv2d_forward`, for weight (FN, C/groups, FH, FW) and any dilation.
+        """As `conv2d_forward`, for weight (FN, C/groups, FH, FW), any strides and any dilation.
 
         `groups` divides C and FN. Filters [g*FN/groups, (g+1)*FN/groups) see the channels
         [g*C/groups, (g+1)*C/groups).

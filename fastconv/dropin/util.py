@@ -5,12 +5,11 @@ Those make their arrays by ``np.zeros``, whatever the input's dtype. `fastconv.u
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import util
+from ..geometry import Pad, Stride
 from ..ops.arrays import as_array, computing
 from ..util import conv_output_size, shuffle_dataset, smooth_curve
 
@@ -18,7 +17,7 @@ __all__ = ["col2im", "conv_output_size", "im2col", "shuffle_dataset", "smooth_cu
 
 
 def im2col(
-    input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
+    input_data: ArrayLike, filter_h: int, filter_w: int, stride: Stride = 1, pad: Pad = 0
 ) -> NDArray[np.floating]:
     """As `fastconv.util.im2col`, but float64 unless another dtype was asked for."""
     col = util.im2col(input_data, filter_h, filter_w, stride, pad)
@@ -26,12 +25,12 @@ def im2col(
 
 
 def col2im(
-    col: Any,
+    col: ArrayLike,
     input_shape: tuple[int, int, int, int],
     filter_h: int,
     filter_w: int,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
 ) -> NDArray[np.floating]:
     """As `fastconv.util.col2im`, but float64 unless another dtype was asked for."""
     if computing.dtype is None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..geometry import shown_stride
 from ..layers import Affine, Convolution
 from ..layers.containers import AuxiliaryHead, Shortcut
 from ..layers.tree import LayerPath, Tracer
@@ -253,8 +254,9 @@ def _add_layer(parts: list[Any], layer: Any, shape: str) -> None:
     kind = type(layer).__name__
     if isinstance(layer, Convolution):
         height, width = layer.W.shape[2:]
-        stride = f", stride {layer.stride}" if layer.stride > 1 else ""
-        parts.append(_Box([f"{height} x {width} convolution{stride}", shape], BLUE))
+        stride = shown_stride(layer.stride)
+        moved = f", stride {stride}" if stride != "1" else ""
+        parts.append(_Box([f"{height} x {width} convolution{moved}", shape], BLUE))
     elif isinstance(layer, Affine):
         parts.append(_Box(["affine", shape], GREEN))
     elif kind in BELONGS and parts and isinstance(parts[-1], _Box) and parts[-1].colour != ORANGE:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ..errors import ArgumentError, StateError
-from ..geometry import window_geometry
+from ..geometry import Pads, both_ways, window_geometry
 from ..layers import (
     AdaptiveAveragePooling,
     Affine,
@@ -75,14 +75,14 @@ def _convolution(graph: Graph, layer: Convolution) -> None:
     filters, channels, height, width = layer.W.shape
     graph.expect_channels(channels * layer.groups)
     trained = graph.trained(layer, *layer.parameter_names)
-    stride, pad, dilation = int(layer.stride), int(layer.pad), int(layer.dilation)
-    size = _windows(graph, height, width, stride, pad, dilation)
+    dilation = int(layer.dilation)
+    size, strides, pads = _windows(graph, layer, height, width, dilation)
     graph.add(
         "Conv",
         *trained,
         kernel_shape=[height, width],
-        strides=[stride, stride],
-        pads=[pad] * 4,
+        strides=[*strides],
+        pads=[*pads],
         dilations=[dilation, dilation],
         group=int(layer.groups),
     )
@@ -107,21 +107,21 @@ def _add_pooling(
     """
     graph.expect_images()
     height, width = int(layer.pool_h), int(layer.pool_w)
-    stride, pad = int(layer.stride), int(layer.pad)
-    size = _windows(graph, height, width, stride, pad, ceil_mode=layer.ceil_mode)
-    axes = zip(graph.shape[1:], (height, width), size, strict=True)
-    ends = [_end_pad(graph, *axis, stride, pad) if layer.ceil_mode else pad for axis in axes]
-    pads = [pad, pad, *ends]
+    size, strides, pads = _windows(graph, layer, height, width, ceil_mode=layer.ceil_mode)
+    begins, ends = [*pads[:2]], [*pads[2:]]
+    if layer.ceil_mode:
+        axes = zip(graph.shape[1:], (height, width), size, strides, begins, ends, strict=True)
+        ends = [_end_pad(graph, *axis) for axis in axes]
     known = all(isinstance(length, int) for length in graph.shape[1:])
-    if counts and layer.ceil_mode and (known or not pad):
-        if pad:
-            graph.pad([0, 0, pad, pad], [0, 0, *ends])
-        pads, counts = [0] * 4, False
+    if counts and layer.ceil_mode and (known or not any(pads)):
+        if any(pads):
+            graph.pad([0, 0, *begins], [0, 0, *ends])
+        begins, ends, counts = [0, 0], [0, 0], False
     graph.add(
         operator,
         kernel_shape=[height, width],
-        strides=[stride, stride],
-        pads=pads,
+        strides=[*strides],
+        pads=[*begins, *ends],
         ceil_mode=int(layer.ceil_mode),
         **({} if counts is None else {"count_include_pad": int(counts)}),
     )
@@ -129,7 +129,13 @@ def _add_pooling(
 
 
 def _end_pad(
-    graph: Graph, size: int | str, window: int, count: int | str, stride: int, pad: int
+    graph: Graph,
+    size: int | str,
+    window: int,
+    count: int | str,
+    stride: int,
+    before: int,
+    after: int,
 ) -> int:
     """Padding at the end of an axis with which ONNX's ceil mode finds `count` windows.
 
@@ -138,9 +144,9 @@ def _end_pad(
     out itself.)
     """
     if isinstance(size, str) or isinstance(count, str):
-        return pad
-    behind = size + pad - ((count - 1) * stride - pad + window)  # negative: the window overhangs
-    end = pad - max(behind, 0)
+        return after
+    behind = size + after - ((count - 1) * stride - before + window)  # negative: it overhangs
+    end = after - max(behind, 0)
     if end < 0:
         raise ArgumentError(
             f"export_onnx: ONNX would give {graph.layer} one window more in ceil mode, which "
@@ -151,24 +157,37 @@ def _end_pad(
 
 def _windows(
     graph: Graph,
+    layer: Convolution | Pooling | AveragePooling,
     height: int,
     width: int,
-    stride: int,
-    pad: int,
     dilation: int = 1,
     ceil_mode: bool = False,
-) -> tuple[int | str, int | str]:
-    """Rows and columns of windows, as numbers or, for images of unknown size, as names."""
+) -> tuple[tuple[int | str, int | str], tuple[int, int], Pads]:
+    """Rows and columns of windows, their strides, and the padding around the image.
+
+    For images of unknown size, rows and columns are names.
+    """
+    op = f"export_onnx {graph.layer}"
+    window = (height, width, layer.stride, layer.pad, dilation, ceil_mode)
     _, rows, columns = graph.shape
     if isinstance(rows, int) and isinstance(columns, int):
-        image = (1, 1, rows, columns)
-        window = (height, width, stride, pad, dilation, ceil_mode)
-        found = window_geometry(f"export_onnx {graph.layer}", image, *window)
-        return found.oh, found.ow
-    number = len(graph.nodes)
-    spans = dilation * (height - 1), dilation * (width - 1)
-    kept = [stride == 1 and span == 2 * pad for span in spans]
-    return rows if kept[0] else f"height_{number}", columns if kept[1] else f"width_{number}"
+        g = window_geometry(op, (1, 1, rows, columns), *window)
+        return (g.oh, g.ow), g.strides, g.pads
+    if layer.pad == "same" and both_ways(op, "stride", layer.stride, 1) != (1, 1):
+        raise ArgumentError(
+            f"export_onnx: the padding of {graph.layer} depends on the size of the images: pass "
+            "input_shape"
+        )
+    # Of an image that holds a window: the padding is that of any size.
+    g = window_geometry(op, (1, 1, dilation * height, dilation * width), *window)
+    number, (span_h, span_w), (top, left, bottom, right) = len(graph.nodes), g.span, g.pads
+    same_rows = g.strides[0] == 1 and span_h == top + bottom + 1
+    same_columns = g.strides[1] == 1 and span_w == left + right + 1
+    return (
+        (rows if same_rows else f"height_{number}", columns if same_columns else f"width_{number}"),
+        g.strides,
+        g.pads,
+    )
 
 
 def _adaptive_average_pooling(graph: Graph, layer: AdaptiveAveragePooling) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import get_math_mode
 from ..errors import ArgumentError, MissingDependency, ShapeError
 from ..geometry import as_int
 from ..layers import (
@@ -172,7 +173,9 @@ def _expect_a_row(network: Any, layers: list[Any], shape: Shape) -> None:
     expected = np.asarray(network.predict(x))
     x = Chain(layers).forward(x, False)
     scale = np.abs(expected).max(initial=0)
-    if x.shape != expected.shape or not np.allclose(x, expected, rtol=0, atol=1e-4 * scale):
+    # `predict` folds normalisations into weights, and then rounds these.
+    allowed = 0.1 if get_math_mode() == "bf16" else 1e-4
+    if x.shape != expected.shape or not np.allclose(x, expected, rtol=0, atol=allowed * scale):
         raise ArgumentError(
             f"export_onnx: {type(network).__name__}.predict does something other than run its "
             "layers one after the other, and only that can be exported"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from .. import ops
+from ..geometry import Pad, Stride
 from .base import Array, Layer, made
 
 __all__ = ["Convolution"]
@@ -21,7 +22,14 @@ class Convolution(Layer):
     W : array (FN, C/groups, FH, FW)
     b : array (FN,) or number, optional
         A number is added by all filters; None adds nothing, and only W is trained.
-    stride, pad : int
+    stride : int or (int, int)
+        Step between windows: one for both axes, or (down, across). Windows that do not move as far
+        down as across are computed by the kernels of grouped convolution.
+    pad : int, (int, int), ((int, int), (int, int)) or "same"
+        Zeros around the image: as many on all sides; (above and below, left and right); or
+        ((top, bottom), (left, right)). With ``"same"`` the output has ceil(H / stride) x
+        ceil(W / stride) pixels; where the zeros are odd in number, the larger half is at the
+        bottom and on the right, as in TensorFlow, Keras and ONNX's SAME_UPPER.
     dilation : int
         Step between the pixels of a window: it spans dilation*(FH - 1) + 1 rows.
     groups : int
@@ -50,8 +58,8 @@ class Convolution(Layer):
         self,
         W: Array,
         b: Array | None = None,
-        stride: int = 1,
-        pad: int = 0,
+        stride: Stride = 1,
+        pad: Pad = 0,
         backend: str | None = None,
         *,
         dilation: int = 1,
@@ -78,7 +86,7 @@ class Convolution(Layer):
     @made
     def col(self) -> Array | None:
         """The windows of the last forward's input as rows."""
-        if self.x is None or not self.plain:
+        if self.x is None or not self._has_columns:
             return None
         fh, fw = self.W.shape[2:]
         return ops.im2col(self.x, fh, fw, self.stride, self.pad, self.backend)
@@ -86,22 +94,29 @@ class Convolution(Layer):
     @made
     def col_W(self) -> Array | None:
         """The filters as columns."""
-        if self.x is None or not self.plain:
+        if self.x is None or not self._has_columns:
             return None
         return self.W.reshape(len(self.W), -1).T
 
     @property
-    def plain(self) -> bool:
-        """Whether it has one group and no dilation."""
+    def _has_columns(self) -> bool:
         return self.dilation == 1 and self.groups == 1
+
+    @property
+    def plain(self) -> bool:
+        """Whether it has one group, no dilation, and one stride for both axes."""
+        stride = self.stride
+        one = not isinstance(stride, tuple) or stride[:1] == stride[1:]
+        return one and self.dilation == 1 and self.groups == 1
 
     def forward(self, x: ArrayLike) -> Array:
         """Return (N, FN, OH, OW) for x (N, C, H, W); OH = (H + 2*pad - span)//stride + 1.
 
-        The span of a window is FH rows, or dilation*(FH - 1) + 1.
+        The span of a window is FH rows, or dilation*(FH - 1) + 1; 2*pad stands for the zeros at
+        both ends.
         """
         arrays, window = (x, self.W, self.b), (self.stride, self.pad)
-        if self.plain:
+        if self._has_columns:
             out, context = ops.conv2d_forward(*arrays, *window, self.backend)
         else:
             out, context = ops.conv2d_grouped_forward(
@@ -113,8 +128,6 @@ class Convolution(Layer):
 
     def backward(self, dout: ArrayLike, *, input_gradient: bool = True) -> Array | None:
         """Set dW and db, return dx (N, C, H, W) (None if it is not asked for)."""
-        context = self._forward_context()
-        run = ops.conv2d_backward if context.plain else ops.conv2d_grouped_backward
-        dx, self.dW, db = run(dout, self.W, context, input_gradient)
+        dx, self.dW, db = ops.conv2d_backward(dout, self.W, self._forward_context(), input_gradient)
         self.db = None if self.b is None else db
         return dx

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import ops
 from ..errors import StateError
-from ..geometry import as_int
+from ..geometry import Pad, Stride, as_int
 from ..ops.arrays import as_array
 from .base import Array, Layer
 
@@ -32,8 +32,8 @@ class Pooling(Layer):
     ----------
     pool_h, pool_w : int
         Size of the window.
-    stride, pad : int
-        Padded places never win; pad is smaller than the window.
+    stride, pad
+        As for `Convolution`. Padded places never win; pad is smaller than the window.
     ceil_mode : bool
         Keep a last window that reaches beyond the padded image, if it begins inside the image
         or in the padding before it.
@@ -51,8 +51,8 @@ class Pooling(Layer):
         self,
         pool_h: int,
         pool_w: int,
-        stride: int = 1,
-        pad: int = 0,
+        stride: Stride = 1,
+        pad: Pad = 0,
         backend: str | None = None,
         *,
         ceil_mode: bool = False,
@@ -105,22 +105,23 @@ class AveragePooling(Layer):
     ----------
     pool_h, pool_w : int
         Size of the window.
-    stride, pad : int
-        pad is smaller than the window.
+    stride, pad
+        As for `Convolution`; pad is smaller than the window.
     ceil_mode : bool
         Keep a last window that reaches beyond the padded image, if it begins inside the image
         or in the padding before it.
     count_padding : bool
         Whether padding counts as zeros (PyTorch's ``count_include_pad``); else a window is
-        divided by the number of its pixels in the image. Places beyond the padding never count.
+        divided by the number of its pixels in the image, as TensorFlow and Keras do. Places beyond
+        the padding never count.
     """
 
     def __init__(
         self,
         pool_h: int,
         pool_w: int,
-        stride: int = 1,
-        pad: int = 0,
+        stride: Stride = 1,
+        pad: Pad = 0,
         ceil_mode: bool = False,
         count_padding: bool = True,
         backend: str | None = None,

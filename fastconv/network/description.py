@@ -11,6 +11,7 @@ from ..backends.algorithms import ALGORITHMS
 from ..backends.calls import MOVE, WRITES, Call
 from ..backends.table import FAMILIES
 from ..console import in_columns
+from ..geometry import shown_stride
 from ..ops.recording import Outside, Recorder
 from .fusion import ConvGroup, Group, Sum
 from .measuring import algorithm_of
@@ -181,7 +182,8 @@ def _what(call: Call) -> str:
     words = [next(family for family, kernels in FAMILIES.items() if call.kernel in kernels)]
     words[0] = words[0].removesuffix("_block").removesuffix("_grouped")
     if (g := arguments.get("geometry")) is not None:
-        words.append(f"{g.fh}x{g.fw}" + (f"/{g.stride}" if g.stride > 1 else ""))
+        stride = shown_stride(g.strides)
+        words.append(f"{g.fh}x{g.fw}" + (f"/{stride}" if stride != "1" else ""))
     if arguments.get("groups", 1) > 1:
         words.append(f"in {arguments['groups']} groups")
     if call.kernel.endswith("_backward"):

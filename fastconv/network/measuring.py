@@ -25,6 +25,7 @@ from .. import config, selection
 from ..backends.algorithms import ALGORITHMS, forward_by
 from ..backends.calls import Call, Run
 from ..backends.table import FAMILIES
+from ..geometry import shown_pads
 from ..ops.recording import Outside
 from ..progress import ProgressBar, shows_progress
 from .choices import Choices, choices_for
@@ -158,7 +159,7 @@ def _name(call: Call) -> str:
     return " ".join(
         [
             f"{g.n}x{g.c}x{g.h}x{g.w} to {len(arguments['weight'])},",
-            f"{g.fh}x{g.fw}/{g.stride} pad {g.pad}",
+            f"{g.fh}x{g.fw}/{g.stride} pad {shown_pads(g.pads)}",
             *(f"+{name}" for name in fused),
             how if config.get_programs() == "on" else f"{how}, call by call",
         ]

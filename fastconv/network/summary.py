@@ -18,6 +18,7 @@ import numpy as np
 from .. import ops
 from ..console import in_columns
 from ..errors import ShapeError
+from ..geometry import Stride, both_ways, shown_stride, span
 from ..layers import (
     AdaptiveAveragePooling,
     Affine,
@@ -67,13 +68,15 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class _Field:
-    """Receptive field: `size` pixels across, with `step` pixels between neighbouring outputs."""
+    """Receptive field, down and across: `size` pixels, `step` between neighbouring outputs."""
 
-    size: int = 1
-    step: int = 1
+    size: tuple[int, int] = (1, 1)
+    step: tuple[int, int] = (1, 1)
 
-    def behind(self, window: int, stride: int) -> _Field:
-        return _Field(self.size + (window - 1) * self.step, self.step * stride)
+    def behind(self, window: tuple[int, int], stride: Stride) -> _Field:
+        down, across = both_ways("summary", "stride", stride, 1)
+        (h, w), (y, x) = self.size, self.step
+        return _Field((h + (window[0] - 1) * y, w + (window[1] - 1) * x), (y * down, x * across))
 
 
 def layer_facts(network: Network, input_shape: tuple[int, ...]) -> list[LayerFacts]:
@@ -140,7 +143,7 @@ class _Facts(Tracer[tuple[Any, _Field]]):
                     for name in parameter_names(leaf)
                 ),
                 _multiply_adds(layer, out.shape),
-                min(field.size, self.whole),
+                min(max(field.size), self.whole),
             )
         )
         return out, field
@@ -148,7 +151,7 @@ class _Facts(Tracer[tuple[Any, _Field]]):
     def join(
         self, path: LayerPath, layer: Any, value: Any, branches: list[tuple[Any, _Field]]
     ) -> tuple[Any, _Field]:
-        field = max((field for _, field in branches), key=lambda field: field.size)
+        field = max((field for _, field in branches), key=lambda field: max(field.size))
         if isinstance(layer, Shortcut):
             return branches[0][0], field
         return ops.concatenate([out for out, _ in branches]), field
@@ -160,14 +163,15 @@ class _Facts(Tracer[tuple[Any, _Field]]):
 
 def _behind(layer: Any, field: _Field, whole: int) -> _Field:
     if isinstance(layer, Convolution):
-        reach = layer.dilation * (max(layer.W.shape[2:]) - 1) + 1
-        return field.behind(reach, layer.stride)
+        height, width = layer.W.shape[2:]
+        spans = span(height, layer.dilation), span(width, layer.dilation)
+        return field.behind(spans, layer.stride)
     if isinstance(layer, Pooling | AveragePooling):
-        return field.behind(max(layer.pool_h, layer.pool_w), layer.stride)
+        return field.behind((layer.pool_h, layer.pool_w), layer.stride)
     if isinstance(layer, Subsampling):
-        return field.behind(1, layer.stride)
+        return field.behind((1, 1), layer.stride)
     if isinstance(layer, Affine | AdaptiveAveragePooling):
-        return _Field(whole, field.step)
+        return _Field((whole, whole), field.step)
     return field
 
 
@@ -175,10 +179,10 @@ def _kind(layer: Any) -> str:
     name = type(layer).__name__
     if isinstance(layer, Convolution):
         height, width = layer.W.shape[2:]
-        stride = f"/{layer.stride}" if layer.stride > 1 else ""
-        return f"{name} {height}x{width}{stride}"
+        stride = shown_stride(layer.stride)
+        return f"{name} {height}x{width}" + (f"/{stride}" if stride != "1" else "")
     if isinstance(layer, Pooling | AveragePooling):
-        return f"{name} {layer.pool_h}x{layer.pool_w}/{layer.stride}"
+        return f"{name} {layer.pool_h}x{layer.pool_w}/{shown_stride(layer.stride)}"
     return name
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ..backends.table import Array
-from ..geometry import as_int, window_geometry
+from ..geometry import Pad, Stride, as_int, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, contiguous, expect_shape
 from .memory import empty
@@ -17,7 +17,12 @@ __all__ = ["col2im", "im2col"]
 
 
 def im2col(
-    x: ArrayLike, fh: int, fw: int, stride: int = 1, pad: int = 0, backend: str | None = None
+    x: ArrayLike,
+    fh: int,
+    fw: int,
+    stride: Stride = 1,
+    pad: Pad = 0,
+    backend: str | None = None,
 ) -> Array:
     """Column matrix (N*OH*OW, C*FH*FW) of images (N, C, H, W)."""
     x = as_array(x)
@@ -33,8 +38,8 @@ def col2im(
     input_shape: tuple[int, int, int, int],
     fh: int,
     fw: int,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
     backend: str | None = None,
 ) -> Array:
     """Sum the entries of a column matrix (N*OH*OW, C*FH*FW) into images (N, C, H, W)."""

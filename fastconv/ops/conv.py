@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ..backends.algorithms import ConvAlgorithms
 from ..backends.table import Array, Backend, Bytes
 from ..errors import ArgumentError, ShapeError
-from ..geometry import WindowGeometry, as_int, window_geometry
+from ..geometry import Pad, Stride, WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import (
     as_array,
@@ -46,6 +46,11 @@ __all__ = [
 ]
 
 
+def is_plain(geometry: WindowGeometry) -> bool:
+    """Whether the plain kernels take such windows; those of grouped convolution take any."""
+    return geometry.one_stride and geometry.dilation == 1
+
+
 @dataclass(frozen=True, slots=True)
 class ConvContext:
     """What `conv2d_backward` and `conv2d_grouped_backward` need of the forward pass."""
@@ -58,8 +63,8 @@ class ConvContext:
 
     @property
     def plain(self) -> bool:
-        """Whether the context is for `conv2d_backward`: one group, no dilation."""
-        return self.groups == 1 and self.geometry.dilation == 1
+        """Whether plain kernels compute it: one group, no dilation, and one stride."""
+        return self.groups == 1 and is_plain(self.geometry)
 
 
 def conv2d_arguments(
@@ -67,8 +72,8 @@ def conv2d_arguments(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None,
-    stride: int,
-    pad: int,
+    stride: Stride,
+    pad: Pad,
     dilation: int = 1,
     groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, WindowGeometry, np.dtype[Any]]:
@@ -103,14 +108,17 @@ def conv2d_forward(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
     backend: str | None = None,
 ) -> tuple[Array, ConvContext]:
     """Cross-correlate x (N, C, H, W) with weight (FN, C, FH, FW), add bias (FN,) or nothing."""
     chosen = active(backend)
     x, weight, bias, geometry, out = _forward_arrays(chosen, x, weight, bias, stride, pad)
-    chosen.conv2d_forward(x, weight, bias, geometry, out)
+    if is_plain(geometry):
+        chosen.conv2d_forward(x, weight, bias, geometry, out)
+    else:
+        chosen.conv2d_grouped_forward(x, weight, bias, geometry, 1, out)
     return out, ConvContext(chosen.name, geometry, x, len(weight))
 
 
@@ -118,8 +126,8 @@ def conv2d_grouped_forward(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
     dilation: int = 1,
     groups: int = 1,
     backend: str | None = None,
@@ -147,7 +155,7 @@ def _forward_arrays(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None,
-    *window: int,
+    *window: Any,
 ) -> tuple[Array, Array, Array, WindowGeometry, Array]:
     """x, weight and bias as the backend takes them; their geometry; and memory for the output.
 
@@ -167,6 +175,9 @@ def conv2d_backward(
     weight_gradient: bool = True,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients (dx, dweight, dbias); what is not asked for is None."""
+    if not context.plain:
+        found = conv2d_grouped_backward(dout, weight, context, input_gradient)
+        return found if weight_gradient else (found[0], None, None)
     shape = context.geometry.output_shape(context.filters)
     backend, dout, x, weight, dx = _gradient_arrays(dout, shape, weight, context, input_gradient)
     dweight, dbias = _weight_gradients(weight) if weight_gradient else (None, None)
@@ -238,8 +249,8 @@ def conv2d_block_forward(
     x: ArrayLike,
     weight: ArrayLike,
     bias: ArrayLike | None,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
     pool: bool = False,
     backend: str | None = None,
     gradient: bool = True,

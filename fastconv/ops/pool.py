@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ..backends.table import Array, Bytes, Labels
 from ..errors import ShapeError
-from ..geometry import WindowGeometry, as_int, window_geometry
+from ..geometry import Pad, Stride, WindowGeometry, as_int, window_geometry
 from ..selection import active
 from .arrays import as_array, common_dtype, empty_images, expect_shape, in_layout, kept_images
 from .recording import constant, moved_to
@@ -38,9 +38,11 @@ MOST_PLACES = 2**31 - 1
 def expect_places(op: str, geometry: WindowGeometry) -> None:
     """Raise a `ShapeError` unless there are channels, and each window holds a pixel."""
     g = geometry
-    if g.pad >= min(g.fh, g.fw):
+    top, left, bottom, right = g.pads
+    if max(top, bottom) >= g.fh or max(left, right) >= g.fw:
+        pad = top if len({*g.pads}) == 1 else tuple(g.pads)
         raise ShapeError(
-            f"{op}: pad {g.pad} must be smaller than the window ({g.fh} x {g.fw}), or a window "
+            f"{op}: pad {pad} must be smaller than the window ({g.fh} x {g.fw}), or a window "
             "could hold nothing but padding"
         )
     if g.c == 0:
@@ -61,8 +63,8 @@ def maxpool2d_forward(
     x: ArrayLike,
     fh: int,
     fw: int,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
     backend: str | None = None,
     *,
     ceil_mode: bool = False,
@@ -116,8 +118,8 @@ def avgpool2d_forward(
     x: ArrayLike,
     fh: int,
     fw: int,
-    stride: int = 1,
-    pad: int = 0,
+    stride: Stride = 1,
+    pad: Pad = 0,
     ceil_mode: bool = False,
     count_padding: bool = True,
     backend: str | None = None,
@@ -138,8 +140,9 @@ def avgpool2d_forward(
     expect_places(op, g)
 
     def bounds() -> tuple[Labels, Labels]:
-        rows = _bounds(g.h, g.fh, g.stride, g.pad, g.oh, count_padding)
-        return rows, _bounds(g.w, g.fw, g.stride, g.pad, g.ow, count_padding)
+        (down, across), (top, left, bottom, right) = g.strides, g.pads
+        rows = _bounds(g.h, g.fh, down, (top, bottom), g.oh, count_padding)
+        return rows, _bounds(g.w, g.fw, across, (left, right), g.ow, count_padding)
 
     return _average(op, x, (g.oh, g.ow), bounds, backend)
 
@@ -193,11 +196,12 @@ def _average(
 
 
 def _bounds(
-    size: int, window: int, stride: int, pad: int, count: int, count_padding: bool
+    size: int, window: int, stride: int, pads: tuple[int, int], count: int, count_padding: bool
 ) -> Labels:
     """(count, 3): begin and end of each window inside the image, and its divisor."""
-    begin = stride * np.arange(count, dtype=np.int64) - pad
-    end = np.minimum(begin + window, size + pad)
+    before, after = pads
+    begin = stride * np.arange(count, dtype=np.int64) - before
+    end = np.minimum(begin + window, size + after)
     inside = np.maximum(begin, 0), np.minimum(end, size)
     divisor = end - begin if count_padding else inside[1] - inside[0]
     return np.stack([*inside, divisor], axis=1)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from .. import config, selection
 from ..backends.numpy import NumpyBackend
 from ..backends.table import KERNELS, Backend
+from ..geometry import shown_window
 from .cases import cases
 from .programs import check_programs
 from .rounding import rounded_transforms
@@ -203,7 +204,7 @@ class _Call:
     def _text(self) -> str:
         arrays = [f"{n} {a.dtype} {a.shape}" for n, a in self.inputs.items() if is_array(a)]
         g = self.inputs.get("geometry")
-        window = [f"window {g.fh} x {g.fw}, stride {g.stride}, pad {g.pad}"] if g else []
+        window = [shown_window(g)] if g else []
         return f"{self.kernel}: {', '.join(arrays + window)}"
 
     def run(self, backend: Backend) -> dict[str, Any]:

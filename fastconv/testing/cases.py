@@ -10,14 +10,16 @@ import numpy as np
 
 from ..backends.numpy import NumpyBackend
 from ..backends.table import Activation
-from ..geometry import WindowGeometry, window_geometry
+from ..geometry import Pad, Stride, WindowGeometry, window_geometry
 from .strict import Arguments, call_kernel
 
 __all__ = ["cases"]
 
+Images = tuple[int, int, int, int]
+
 # (N, C, H, W), FN, (FH, FW), stride, pad. Channels cross the widths of vectors and of
 # blocks of vectors; windows leave rows over, hang over the edge, or see padding alone.
-GEOMETRIES: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, int], ...] = (
+GEOMETRIES: tuple[tuple[Images, int, tuple[int, int], int, Pad], ...] = (
     ((2, 1, 28, 28), 16, (3, 3), 1, 1),
     ((3, 16, 14, 14), 32, (3, 3), 1, 2),
     ((2, 32, 8, 8), 64, (3, 3), 1, 1),
@@ -37,6 +39,16 @@ GEOMETRIES: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, in
     ((1, 2, 1, 9), 3, (1, 4), 2, 0),
     ((0, 3, 6, 6), 4, (3, 3), 1, 1),
     ((1, 1, 20, 20), 1, (17, 16), 1, 0),
+    ((2, 17, 9, 8), 16, (3, 3), 1, ((0, 1), (2, 0))),
+    ((1, 2, 8, 9), 5, (3, 2), 2, ((0, 3), (0, 1))),
+    ((2, 18, 7, 6), 3, (1, 1), 1, ((0, 1), (0, 2))),
+)
+
+# The same, of windows that move further along one axis: columns and pools.
+TWO_STRIDES: tuple[tuple[Images, tuple[int, int], tuple[int, int], Pad], ...] = (
+    ((2, 17, 9, 8), (3, 3), (2, 1), ((1, 2), (0, 1))),
+    ((1, 3, 8, 11), (2, 4), (1, 3), ((0, 1), (3, 0))),
+    ((1, 2, 6, 6), (2, 2), (2, 1), 0),
 )
 
 # The same, of images that are mostly zeros, and enough of them for Winograd's tiles of 2 x 4:
@@ -45,11 +57,13 @@ MOSTLY_ZEROS = (
     ((9, 17, 13, 15), 16, (3, 3), 1, 1),
     ((8, 33, 16, 16), 9, (3, 3), 1, 2),
     ((2, 3, 9, 11), 5, (5, 5), 2, 2),
+    ((9, 17, 13, 14), 16, (3, 3), 1, ((2, 0), (0, 1))),
 )
 
 # The same, then dilation and groups: depthwise, groups that fill vectors and groups that do not,
-# one group that is only dilated, taps that see only padding, strides past the image.
-GROUPED: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, int, int, int], ...] = (
+# one group that is only dilated, taps that see only padding, strides past the image; two strides,
+# also of one group, and padding by side.
+GROUPED: tuple[tuple[Images, int, tuple[int, int], Stride, Pad, int, int], ...] = (
     ((2, 33, 9, 10), 33, (3, 3), 1, 1, 1, 33),
     ((2, 16, 8, 7), 16, (3, 2), 2, 1, 2, 16),
     ((1, 3, 5, 12), 3, (5, 3), 3, 2, 1, 3),
@@ -61,6 +75,11 @@ GROUPED: tuple[tuple[tuple[int, int, int, int], int, tuple[int, int], int, int, 
     ((1, 3, 7, 6), 5, (3, 2), 2, 2, 3, 1),
     ((1, 4, 2, 3), 4, (1, 3), 4, 6, 5, 2),
     ((0, 4, 6, 6), 4, (3, 3), 1, 1, 1, 4),
+    ((2, 17, 9, 8), 18, (3, 3), (2, 1), ((1, 0), (0, 2)), 1, 1),
+    ((2, 6, 7, 9), 9, (2, 3), (1, 3), 1, 1, 3),
+    ((1, 19, 8, 9), 19, (3, 3), (1, 2), ((0, 1), (2, 0)), 1, 19),
+    ((1, 3, 9, 8), 4, (2, 3), (3, 2), ((0, 2), (1, 0)), 2, 1),
+    ((2, 8, 9, 8), 5, (3, 3), 1, ((1, 3), (4, 0)), 2, 1),
 )
 
 # (N, C, H, W) and size, beta: channels cross the width of a vector, windows those of channels.
@@ -89,22 +108,23 @@ def cases(reference: NumpyBackend, dtype: np.dtype[Any]) -> Iterator[Case]:
         geometry = window_geometry("check_backend", shape, fh, fw, stride, pad)
         for whole in (False, True):
             draw = _drawer(rng, dtype, whole)
+            yield from _columns(draw, geometry, whole)
             yield from _convolution(draw, geometry, filters, whole)
             for pool in (False, True):
                 yield from _block(reference, draw, geometry, filters, pool, whole)
-            if pad < min(fh, fw):
-                # Whole numbers are full of ties.
-                yield from _pooling(reference, draw, geometry)
-                ceiled = window_geometry(
-                    "check_backend", shape, fh, fw, stride, pad, ceil_mode=True
-                )
-                if ceiled != geometry:
-                    yield from _pooling(reference, draw, ceiled)
+            # Whole numbers are full of ties.
+            yield from _pools(reference, draw, shape, (fh, fw), stride, pad)
+    for shape, window, both, pad in TWO_STRIDES:
+        geometry = window_geometry("check_backend", shape, *window, both, pad)
+        for whole in (False, True):
+            draw = _drawer(rng, dtype, whole)
+            yield from _columns(draw, geometry, whole)
+            yield from _pools(reference, draw, shape, window, both, pad)
     for shape, filters, (fh, fw), stride, pad in MOSTLY_ZEROS:
         geometry = window_geometry("check_backend", shape, fh, fw, stride, pad)
         yield from _mostly_zeros(_drawer(rng, dtype, False), geometry, filters)
-    for shape, filters, window, stride, pad, dilation, groups in GROUPED:
-        geometry = window_geometry("check_backend", shape, *window, stride, pad, dilation)
+    for shape, filters, window, steps, pad, dilation, groups in GROUPED:
+        geometry = window_geometry("check_backend", shape, *window, steps, pad, dilation)
         for whole in (False, True):
             yield from _grouped(_drawer(rng, dtype, whole), geometry, filters, groups, whole)
     for shape, size, beta in RESPONSES:
@@ -137,12 +157,15 @@ def _drawer(rng: np.random.Generator, dtype: np.dtype[Any], whole: bool) -> Any:
     return lambda *shape: np.asarray(rng.standard_normal(shape), dtype)
 
 
+def _columns(draw: Any, geometry: WindowGeometry, exact: bool) -> Iterator[Case]:
+    yield "im2col", {"x": draw(*geometry.input_shape), "geometry": geometry}, True
+    yield "col2im", {"col": draw(*geometry.column_shape), "geometry": geometry}, exact
+
+
 def _convolution(draw: Any, geometry: WindowGeometry, filters: int, exact: bool) -> Iterator[Case]:
     g = geometry
     x, bias = draw(*g.input_shape), draw(filters)
     weight, dout = draw(filters, g.c, g.fh, g.fw), draw(*g.output_shape(filters))
-    yield "im2col", {"x": x, "geometry": g}, True
-    yield "col2im", {"col": draw(*g.column_shape), "geometry": g}, exact
     forward = {"x": x, "weight": weight, "bias": bias, "geometry": g}
     yield "conv2d_forward", forward, exact
     backward = {"dout": dout, "x": x, "weight": weight, "geometry": g}
@@ -234,12 +257,15 @@ def _averages(draw: Any, geometry: WindowGeometry) -> Iterator[Case]:
     """Windows that overlap, leave gaps, hold nothing, or are the whole image."""
     g = geometry
 
-    def bounds(size: int, window: int, count: int) -> Any:
-        begin = np.clip(np.arange(count) * g.stride - g.pad, 0, size)
-        end = np.clip(np.arange(count) * g.stride - g.pad + window, 0, size)
+    def bounds(size: int, window: int, count: int, stride: int, before: int) -> Any:
+        first = np.arange(count) * stride - before
+        begin, end = np.clip(first, 0, size), np.clip(first + window, 0, size)
         return np.stack([begin, end, np.arange(count) % 3 + 1], axis=1).astype(np.int64)
 
-    windows = bounds(g.h, g.fh, g.oh), bounds(g.w, g.fw, g.ow)
+    windows = (
+        bounds(g.h, g.fh, g.oh, g.strides[0], g.pads.top),
+        bounds(g.w, g.fw, g.ow, g.strides[1], g.pads.left),
+    )
     whole = (np.array([[0, size, size]], np.int64) for size in (g.h, g.w))
     for rows, cols in (windows, whole):
         x, dout = draw(*g.input_shape), draw(g.n, g.c, len(rows), len(cols))
@@ -250,6 +276,24 @@ def _averages(draw: Any, geometry: WindowGeometry) -> Iterator[Case]:
             x = x.copy()
             x[0, -1, 0, 0], x[0, 0, -1, -1] = np.nan, np.inf
             yield "avgpool2d_forward", {"x": x, **bounded}, False
+
+
+def _pools(
+    reference: NumpyBackend,
+    draw: Any,
+    shape: Images,
+    window: tuple[int, int],
+    stride: Stride,
+    pad: Pad,
+) -> Iterator[Case]:
+    """Max pooling by these windows, and in ceil mode, where the padding allows it."""
+    g = window_geometry("check_backend", shape, *window, stride, pad)
+    if max(g.pads.top, g.pads.bottom) >= g.fh or max(g.pads.left, g.pads.right) >= g.fw:
+        return
+    yield from _pooling(reference, draw, g)
+    ceiled = window_geometry("check_backend", shape, *window, stride, pad, ceil_mode=True)
+    if ceiled != g:
+        yield from _pooling(reference, draw, ceiled)
 
 
 def _pooling(reference: NumpyBackend, draw: Any, geometry: WindowGeometry) -> Iterator[Case]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..backends.calls import MOVE, WRITES, Call, Run, call_each
 from ..backends.table import Backend
-from ..geometry import window_geometry
+from ..geometry import shown_window, window_geometry
 from .strict import Arguments, guarded, intact, is_array, lay_out, require
 
 __all__ = ["check_programs"]
@@ -199,7 +199,7 @@ def _owner(value: Any) -> _Twin | None:
 def _said(call: Call) -> str:
     arrays = [f"{n} {a.dtype} {a.shape}" for n, a in call.arguments.items() if is_array(a)]
     g = call.arguments.get("geometry")
-    window = [f"window {g.fh} x {g.fw}, stride {g.stride}, pad {g.pad}"] if g else []
+    window = [shown_window(g)] if g else []
     return f"{call.kernel}: {', '.join(arrays + window)}"
 
 

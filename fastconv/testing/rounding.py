@@ -45,17 +45,17 @@ def rounded_transforms(kernel: str, inputs: Arguments) -> dict[str, Array]:
         Its arguments in float64; 3x3 filters with stride 1.
     """
     g: WindowGeometry = inputs["geometry"]
-    x, weight = inputs["x"], inputs["weight"]
+    x, weight, (top, left) = inputs["x"], inputs["weight"], g.pads[:2]
     with np.errstate(invalid="ignore"):  # infinity minus infinity
-        patches = _sizes(OF_PATCH, _tiles(x, g.pad, g.oh, g.ow, 4))
+        patches = _sizes(OF_PATCH, _tiles(x, (top, left), g.oh, g.ow, 4))
         if "bias" in inputs:  # neither a residual nor a ReLU adds to an error
             out = _outputs(patches, weight, g.oh, g.ow)
             return {"out": _largest_of_four(out) if inputs.get("pool") else out}
         dout = _gated(inputs, g)
-        gradients = _sizes(OF_GRADIENT, _tiles(dout, 0, g.oh, g.ow, 2))
+        gradients = _sizes(OF_GRADIENT, _tiles(dout, (0, 0), g.oh, g.ow, 2))
         sums = np.einsum("nfyxab,ncyxab->fcab", gradients, patches)
         flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)
-        patches = _sizes(OF_PATCH, _tiles(dout, 2 - g.pad, g.h, g.w, 4))
+        patches = _sizes(OF_PATCH, _tiles(dout, (2 - top, 2 - left), g.h, g.w, 4))
         return {
             "dx": _outputs(patches, flipped, g.h, g.w),
             "dweight": OF_PRODUCTS * _sizes(np.abs(TO_TAPS), sums),
@@ -66,12 +66,13 @@ def _sizes(matrix: Array, tiles: Array) -> Array:
     return np.abs(matrix @ tiles @ matrix.T)
 
 
-def _tiles(images: Array, pad: int, height: int, width: int, side: int) -> Array:
+def _tiles(images: Array, zeros: tuple[int, int], height: int, width: int, side: int) -> Array:
     """(N, C, Y, X, side, side): what the tiles of height x width outputs read."""
     n, c, h, w = images.shape
     rows, cols = -(-height // 2), -(-width // 2)
-    padded = np.zeros((n, c, max(2 * rows + side, h + pad), max(2 * cols + side, w + pad)))
-    padded[:, :, pad : pad + h, pad : pad + w] = images
+    top, left = zeros
+    padded = np.zeros((n, c, max(2 * rows + side, h + top), max(2 * cols + side, w + left)))
+    padded[:, :, top : top + h, left : left + w] = images
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(2, 3))
     return windows[:, :, : 2 * rows : 2, : 2 * cols : 2]
 

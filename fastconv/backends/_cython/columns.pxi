@@ -23,11 +23,12 @@ cdef enum:
     STREAM_BYTES = 1 << 24  # size from which on a column matrix is written past the caches
 
 cdef struct Columns:
-    ptrdiff_t n, c, h, w, fh, fw, stride, pad, oh, ow
+    ptrdiff_t n, c, h, w, fh, fw, stride_y, stride_x, top, left, oh, ow
+    ptrdiff_t height, width  # of an image with its zeros
 
 
 cdef inline ptrdiff_t padded_pixels(const Columns* g) noexcept nogil:
-    return g.c * (g.h + 2 * g.pad) * (g.w + 2 * g.pad)
+    return g.c * g.height * g.width
 
 
 cdef inline ptrdiff_t staged_windows(const Columns* g, ptrdiff_t itemsize) noexcept nogil:
@@ -37,12 +38,11 @@ cdef inline ptrdiff_t staged_windows(const Columns* g, ptrdiff_t itemsize) noexc
 
 cdef void pad_image(const Columns* g, const real* image, real* scratch) noexcept nogil:
     """The image into scratch, whose border is zeros already."""
-    cdef ptrdiff_t height = g.h + 2 * g.pad, width = g.w + 2 * g.pad
     cdef ptrdiff_t c, y
     for c in range(g.c):
         for y in range(g.h):
             memcpy(
-                scratch + (c * height + y + g.pad) * width + g.pad,
+                scratch + (c * g.height + y + g.top) * g.width + g.left,
                 image + (c * g.h + y) * g.w,
                 g.w * sizeof(real),
             )
@@ -50,13 +50,12 @@ cdef void pad_image(const Columns* g, const real* image, real* scratch) noexcept
 
 cdef void find_runs(const Columns* g, ptrdiff_t windows, ptrdiff_t* at) noexcept nogil:
     """Where the runs of windows of one row begin, counted from the first one's corner."""
-    cdef ptrdiff_t width = g.w + 2 * g.pad
-    cdef ptrdiff_t plane = (g.h + 2 * g.pad) * width
+    cdef ptrdiff_t plane = g.height * g.width
     cdef ptrdiff_t u, c, fy
     for u in range(windows):
         for c in range(g.c):
             for fy in range(g.fh):
-                at[0] = u * g.stride + c * plane + fy * width
+                at[0] = u * g.stride_x + c * plane + fy * g.width
                 at += 1
 
 
@@ -80,7 +79,7 @@ cdef void unfold_rows(
         for u from 0 <= u < g.ow by most:
             count = min(most, g.ow - u)
             lay_runs(
-                stage, scratch + (row % g.oh * (g.w + 2 * g.pad) + u) * g.stride, at,
+                stage, scratch + row % g.oh * g.stride_y * g.width + u * g.stride_x, at,
                 count * runs, g.fw,
             )
             if past:
@@ -96,8 +95,7 @@ cdef inline void fold_row(
     ptrdiff_t FH, ptrdiff_t FW, const Columns* g, const real* col, real* corner
 ) noexcept nogil:
     """A row of windows, the first at corner; FH and FW may be literals."""
-    cdef ptrdiff_t width = g.w + 2 * g.pad
-    cdef ptrdiff_t plane = (g.h + 2 * g.pad) * width
+    cdef ptrdiff_t plane = g.height * g.width
     # Neighbouring windows overlap. After a small window, the next would read what is still on its
     # way to the cache, so that others come between.
     cdef ptrdiff_t step = PIECE if g.c * FH < MANY_RUNS else 1
@@ -107,10 +105,10 @@ cdef inline void fold_row(
     for first in range(step):
         for u from first <= u < g.ow by step:
             run = col + u * g.c * FH * FW
-            to = corner + u * g.stride
+            to = corner + u * g.stride_x
             for c in range(g.c):
                 for fy in range(FH):
-                    add_run(to + fy * width, run + fy * FW, FW)
+                    add_run(to + fy * g.width, run + fy * FW, FW)
                 run += FH * FW
                 to += plane
 
@@ -119,7 +117,6 @@ cdef void fold_image(
     const Columns* g, const real* col, real* image, real* scratch, real* stage
 ) noexcept nogil:
     """The image that sums its columns (OH*OW, C*FH*FW)."""
-    cdef ptrdiff_t height = g.h + 2 * g.pad, width = g.w + 2 * g.pad
     cdef ptrdiff_t row = g.ow * g.c * g.fh * g.fw
     # After these rows the matrix is long enough for runs to be read past their ends.
     cdef ptrdiff_t direct = max(0, g.oh - ceil_div(SLACK, row))
@@ -131,17 +128,17 @@ cdef void fold_image(
             memcpy(stage, rows, (g.oh - v) * row * sizeof(real))
             rows = stage
         if g.fh == 3 and g.fw == 3:
-            fold_row[real](3, 3, g, rows, scratch + v * g.stride * width)
+            fold_row[real](3, 3, g, rows, scratch + v * g.stride_y * g.width)
         elif g.fh == 5 and g.fw == 5:
-            fold_row[real](5, 5, g, rows, scratch + v * g.stride * width)
+            fold_row[real](5, 5, g, rows, scratch + v * g.stride_y * g.width)
         else:
-            fold_row[real](g.fh, g.fw, g, rows, scratch + v * g.stride * width)
+            fold_row[real](g.fh, g.fw, g, rows, scratch + v * g.stride_y * g.width)
         rows += row
     for c in range(g.c):
         for y in range(g.h):
             memcpy(
                 image + (c * g.h + y) * g.w,
-                scratch + (c * height + y + g.pad) * width + g.pad,
+                scratch + (c * g.height + y + g.top) * g.width + g.left,
                 g.w * sizeof(real),
             )
 
@@ -193,15 +190,20 @@ def im2col(
     real[:, ::1] col,
     ptrdiff_t fh,
     ptrdiff_t fw,
-    ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t stride_y,
+    ptrdiff_t stride_x,
+    ptrdiff_t top,
+    ptrdiff_t left,
     ptrdiff_t oh,
     ptrdiff_t ow,
+    ptrdiff_t height,
+    ptrdiff_t width,
     int threads,
 ):
     """col (N*OH*OW, C*FH*FW) from x (N, C, H, W)."""
     cdef Columns g = Columns(
-        x.shape[0], x.shape[1], x.shape[2], x.shape[3], fh, fw, stride, pad, oh, ow
+        x.shape[0], x.shape[1], x.shape[2], x.shape[3], fh, fw, stride_y, stride_x, top, left,
+        oh, ow, height, width,
     )
     cdef ptrdiff_t rows = g.n * oh
     cdef ptrdiff_t most = staged_windows(&g, sizeof(real))
@@ -224,15 +226,20 @@ def col2im(
     real[:, :, :, ::1] x,
     ptrdiff_t fh,
     ptrdiff_t fw,
-    ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t stride_y,
+    ptrdiff_t stride_x,
+    ptrdiff_t top,
+    ptrdiff_t left,
     ptrdiff_t oh,
     ptrdiff_t ow,
+    ptrdiff_t height,
+    ptrdiff_t width,
     int threads,
 ):
     """x (N, C, H, W) that sums col (N*OH*OW, C*FH*FW)."""
     cdef Columns g = Columns(
-        x.shape[0], x.shape[1], x.shape[2], x.shape[3], fh, fw, stride, pad, oh, ow
+        x.shape[0], x.shape[1], x.shape[2], x.shape[3], fh, fw, stride_y, stride_x, top, left,
+        oh, ow, height, width,
     )
     cdef ptrdiff_t row = ow * col.shape[1]
     cdef int team = team_size(threads, g.n, g.n * oh * row)

@@ -20,20 +20,28 @@ cdef enum:
     SHARES = 2  # of the columns for each thread, where threads share these: one may be late
 
 cdef struct Conv:
-    ptrdiff_t n, c, h, w, fn, fh, fw, stride, pad, oh, ow
+    ptrdiff_t n, c, h, w, fn, fh, fw, stride, top, left, oh, ow
+    bint padded  # whether a window reaches beyond the image
     int pairs  # what multiplies pairs of bfloat16s, or NO_PAIRS
     bint rounds  # whether floats are rounded to bfloat16 before they are multiplied
 
 
 cdef Conv conv_of(
     const real[:, :, :, ::1] x, const real[:, :, :, ::1] weight, ptrdiff_t oh, ptrdiff_t ow,
-    ptrdiff_t stride, ptrdiff_t pad, int pairs,
+    ptrdiff_t stride, ptrdiff_t top, ptrdiff_t left, int pairs,
 ) noexcept nogil:
-    """The numbers of x (N, H, W, C), weight (FN, C, FH, FW) and oh x ow windows."""
+    """The numbers of x (N, H, W, C), weight (FN, C, FH, FW) and oh x ow windows.
+
+    There are as many zeros at the bottom and on the right as these windows reach.
+    """
     cdef Conv g
     g.n, g.h, g.w, g.c = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     g.fn, g.fh, g.fw = weight.shape[0], weight.shape[2], weight.shape[3]
-    g.oh, g.ow, g.stride, g.pad = oh, ow, stride, pad
+    g.oh, g.ow, g.stride, g.top, g.left = oh, ow, stride, top, left
+    g.padded = (
+        top > 0 or left > 0
+        or (oh - 1) * stride + g.fh > g.h or (ow - 1) * stride + g.fw > g.w
+    )
     g.pairs, g.rounds = NO_PAIRS, False
     if real is float:
         if HAS_PAIRS:
@@ -51,7 +59,7 @@ cdef inline Conv rounding_few(const Conv* g) noexcept nogil:
 
 cdef inline bint in_scratch(const Conv* g) noexcept nogil:
     """Whether windows are read from scratch, where they are padded and rounded."""
-    return g.pad > 0 or g.rounds or g.pairs != NO_PAIRS
+    return g.padded or g.rounds or g.pairs != NO_PAIRS
 
 
 cdef struct Bands:
@@ -195,7 +203,7 @@ cdef void forward_rows(
     if in_scratch(g):
         row = ((width - 1) * g.stride + g.fw) * depth
         gated_window[real](
-            x, image, top * g.stride - g.pad, -g.pad, rows, row // depth, scratch,
+            x, image, top * g.stride - g.top, -g.left, rows, row // depth, scratch,
             room_for(g.pairs, g.c),
         )
         window = scratch
@@ -363,7 +371,8 @@ cdef void forward(
         direct_forward[real](&h, &images, weight, bias, o, threads)
     else:
         winograd[real](
-            algorithm, g.pairs != NO_PAIRS, &images, weight, strides, bias, g.pad, o, threads
+            algorithm, g.pairs != NO_PAIRS, &images, weight, strides, bias, g.top, g.left, o,
+            threads,
         )
 
 
@@ -373,13 +382,14 @@ def conv2d_forward(
     const real[::1] bias,
     real[:, :, :, ::1] out,
     ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t top,
+    ptrdiff_t left,
     int algorithm,
     int pairs,
     int threads,
 ):
     """out (N, OH, OW, FN) from x (N, H, W, C), weight (FN, C, FH, FW), bias (FN,)."""
-    cdef Conv g = conv_of[real](x, weight, out.shape[1], out.shape[2], stride, pad, pairs)
+    cdef Conv g = conv_of[real](x, weight, out.shape[1], out.shape[2], stride, top, left, pairs)
     cdef Outgoing o = outgoing(NO_GATE, g.n, g.oh, g.ow, g.fn, &out[0, 0, 0, 0], NULL)
     forward[real](
         &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
@@ -398,13 +408,14 @@ def conv2d_block_forward(
     ptrdiff_t oh,
     ptrdiff_t ow,
     ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t top,
+    ptrdiff_t left,
     int algorithm,
     int pairs,
     int threads,
 ):
     """`conv2d_forward` + residual, then ReLU, then 2x2 max pooling; both arrays may be None."""
-    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad, pairs)
+    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, top, left, pairs)
     cdef int kind = POOL_GATE if pool else RELU_GATE if rectified else NO_GATE
     cdef Outgoing o = outgoing(kind, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL)
     if winner is not None:

@@ -10,14 +10,17 @@ def conv2d_backward(
     real[:, :, :, ::1] dweight,
     real[::1] dbias,
     ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t top,
+    ptrdiff_t left,
     int for_input,
     int for_weight,
     int pairs,
     int threads,
 ):
     """Gradients of the inputs of `conv2d_forward`, each by its algorithm; dx or dweight may be None."""
-    cdef Conv g = conv_of[real](x, weight, dout.shape[1], dout.shape[2], stride, pad, pairs)
+    cdef Conv g = conv_of[real](
+        x, weight, dout.shape[1], dout.shape[2], stride, top, left, pairs
+    )
     cdef Incoming d = incoming(NO_GATE, g.n, g.oh, g.ow, g.fn, &dout[0, 0, 0, 0], NULL)
     if dx is not None:
         input_gradient[real](&g, &d, &weight[0, 0, 0, 0], &dx[0, 0, 0, 0], for_input, threads)
@@ -39,14 +42,15 @@ def conv2d_block_backward(
     ptrdiff_t oh,
     ptrdiff_t ow,
     ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t top,
+    ptrdiff_t left,
     int for_input,
     int for_weight,
     int pairs,
     int threads,
 ):
     """`conv2d_backward` after a ReLU whose output is `out`, or after ReLU and pooling (winner)."""
-    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, pad, pairs)
+    cdef Conv g = conv_of[real](x, weight, oh, ow, stride, top, left, pairs)
     cdef Incoming d
     if winner is None:
         d = incoming(RELU_GATE, g.n, oh, ow, g.fn, &dout[0, 0, 0, 0], &out[0, 0, 0, 0])

@@ -50,11 +50,11 @@ cdef void add_taps(
     cdef ptrdiff_t kx, c, u, first, end
     cdef real* to
     for kx in range(g.fw):
-        # Pixel u goes to x = u * stride + kx - pad, which must lie in the image.
-        first = max(0, ceil_div(g.pad - kx, g.stride))
-        end = min(g.ow, ceil_div(g.w + g.pad - kx, g.stride))
+        # Pixel u goes to x = u * stride + kx - left, which must lie in the image.
+        first = max(0, ceil_div(g.left - kx, g.stride))
+        end = min(g.ow, ceil_div(g.w + g.left - kx, g.stride))
         for c in range(g.c):
-            to = dx + (y * g.w + first * g.stride + kx - g.pad) * g.c + c
+            to = dx + (y * g.w + first * g.stride + kx - g.left) * g.c + c
             if g.c * g.stride == 1:
                 for u from 0 <= u < end - first by lanes(dx):
                     store_part(
@@ -86,8 +86,8 @@ cdef void few_channels_band(
     p.w_y, p.w_i, p.out_r = 0, width, width
     memset(dx + top * g.w * g.c, 0, height * g.w * g.c * sizeof(real))
     for m in range(
-        max(0, ceil_div(top + g.pad - g.fh + 1, g.stride)),
-        min(g.oh, ceil_div(top + height + g.pad, g.stride)),
+        max(0, ceil_div(top + g.top - g.fh + 1, g.stride)),
+        min(g.oh, ceil_div(top + height + g.top, g.stride)),
     ):
         pixels = <const real*> d.dout + (image * g.oh + m) * g.ow * g.fn
         if d.kind != NO_GATE:
@@ -99,7 +99,7 @@ cdef void few_channels_band(
                 &p, g.fh * values, packed, turned + first, zeros(dx), taps + first, width - first
             )
         for ky in range(g.fh):
-            y = m * g.stride + ky - g.pad
+            y = m * g.stride + ky - g.top
             if top <= y < top + height:
                 add_taps[real](g, taps + ky * values * width, width, y, ky, dx)
 

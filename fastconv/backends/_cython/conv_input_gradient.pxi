@@ -17,14 +17,14 @@ cdef void input_gradient_band(
 ) noexcept nogil:
     """Rows [top, top + height) of dx, the gradient of one image.
 
-    Pixel y gets dout[m - j] * weight[a + s*j] for all j, where y + pad = s*m + a.
+    Pixel y gets dout[m - j] * weight[a + s*j] for all j, where y + g.top = s*m + a.
     """
     cdef ptrdiff_t s = g.stride
     cdef ptrdiff_t most_y = ceil_div(g.fh, s), most_x = ceil_div(g.fw, s)
-    cdef ptrdiff_t source_y = (top + g.pad) // s - most_y + 1
-    cdef ptrdiff_t source_x = g.pad // s - most_x + 1
-    cdef ptrdiff_t rows = (top + height - 1 + g.pad) // s + 1 - source_y
-    cdef ptrdiff_t cols = (g.w - 1 + g.pad) // s + 1 - source_x
+    cdef ptrdiff_t source_y = (top + g.top) // s - most_y + 1
+    cdef ptrdiff_t source_x = g.left // s - most_x + 1
+    cdef ptrdiff_t rows = (top + height - 1 + g.top) // s + 1 - source_y
+    cdef ptrdiff_t cols = (g.w - 1 + g.left) // s + 1 - source_x
     cdef ptrdiff_t depth = depth_of(g.pairs, g.fn)
     cdef ptrdiff_t a, b, taps_y, taps_x, y, x, end_y, end_x
     cdef const real* window = scratch
@@ -42,17 +42,17 @@ cdef void input_gradient_band(
                 round_pairs(scratch, rows * cols * depth, scratch)
     for a in range(s):
         taps_y = ceil_div(g.fh - a, s)
-        y = ceil_div(top + g.pad - a, s)
-        end_y = ceil_div(top + height + g.pad - a, s)
+        y = ceil_div(top + g.top - a, s)
+        end_y = ceil_div(top + height + g.top - a, s)
         for b in range(s):
             taps_x = ceil_div(g.fw - b, s)
-            x = ceil_div(g.pad - b, s)
-            end_x = ceil_div(g.w + g.pad - b, s)
+            x = ceil_div(g.left - b, s)
+            end_x = ceil_div(g.w + g.left - b, s)
             correlate[real](
                 taps_y, taps_x, depth, 1,
                 window + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * depth,
                 cols * depth, packed, NULL, end_y - y, end_x - x,
-                dx + ((s * y + a - g.pad) * g.w + s * x + b - g.pad) * g.c,
+                dx + ((s * y + a - g.top) * g.w + s * x + b - g.left) * g.c,
                 s * g.w * g.c, s * g.c, g.c, False, NULL, g.pairs,
             )
             packed += taps_y * taps_x * depth * padded(g.c, lanes(packed))
@@ -147,5 +147,6 @@ cdef void input_gradient(
         direct_input_gradient[real](g, d, weight, dx, threads)
     else:
         winograd[real](
-            algorithm, g.pairs != NO_PAIRS, d, weight + 8, strides, NULL, 2 - g.pad, &o, threads
+            algorithm, g.pairs != NO_PAIRS, d, weight + 8, strides, NULL, 2 - g.top, 2 - g.left,
+            &o, threads,
         )

@@ -169,8 +169,8 @@ cdef void sparse_piece(
         x, slice * p.channels, min(p.channels, g.c - slice * p.channels), sizeof(real)
     )
     gated_window[real](
-        &some, image, 2 * top * g.stride - g.pad, 2 * left * g.stride - g.pad, p.height, p.width,
-        scratch, p.channels,
+        &some, image, 2 * top * g.stride - g.top, 2 * left * g.stride - g.left, p.height,
+        p.width, scratch, p.channels,
     )
     memset(scratch + p.height * row, 0, VECTOR_BYTES)  # the last run's vector ends there
     for f in range(begin, end):

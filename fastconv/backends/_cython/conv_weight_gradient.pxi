@@ -67,7 +67,7 @@ cdef inline ptrdiff_t apart(ptrdiff_t values, ptrdiff_t lane_count) noexcept nog
 
 cdef inline bint is_sampled(const Conv* g) noexcept nogil:
     """Whether windows are single pixels: then scratch holds only these."""
-    return g.fh == 1 and g.fw == 1 and g.pad == 0
+    return g.fh == 1 and g.fw == 1 and not g.padded
 
 
 cdef SumBlocks sum_blocks_of(
@@ -155,7 +155,7 @@ cdef void lay_windows(
     cdef ptrdiff_t v
     if not is_sampled(g):
         gated_window[real](
-            x, image, top * g.stride - g.pad, -g.pad, (height - 1) * g.stride + g.fh, s.pixels,
+            x, image, top * g.stride - g.top, -g.left, (height - 1) * g.stride + g.fh, s.pixels,
             scratch, pixel,
         )
         return
@@ -184,7 +184,7 @@ cdef void sum_band(
     cdef const real* dout = <const real*> d.dout + (image * g.oh + top) * g.ow * g.fn
     cdef ptrdiff_t first, ky, kx, steps
     cdef Product p = product_of(height, g.ow)
-    if g.rounds or g.pad > 0 or s.stride < g.stride or x.c < g.c or x.c > FEW_SUMMED:
+    if g.rounds or g.padded or s.stride < g.stride or x.c < g.c or x.c > FEW_SUMMED:
         pixel = s.pixel if x.c > FEW_SUMMED else x.c
         row = s.pixels * pixel
         lay_windows[real](g, s, x, image, top, height, scratch, pixel)
@@ -246,7 +246,7 @@ cdef void sum_paired_bands(
     )
     for i in range(images):
         gated_window[float](
-            x, first + i, top * g.stride - g.pad, -g.pad, p.rows, g.stride * p.row, scratch,
+            x, first + i, top * g.stride - g.top, -g.left, p.rows, g.stride * p.row, scratch,
             p.channels,
         )
         turn_band(&p, g.stride, scratch, p.channels, planes + i * pixels)

@@ -10,7 +10,7 @@
 # With few samples, reading the weights is most of the work, and a block of columns, a narrow strip
 # of their memory, is read at a third of the speed of whole rows. So forward then adds STREAMS rows
 # of weight to out at a time, unless a cache holds the weights, and dx is computed transposed: rows
-# of weight times columns of dout.
+# of weight times columns of dout. By pairs of bfloat16s, some rows at a time are rounded before.
 #
 # Tiles: see product.pxi. A threaded BLAS beside these kernels would leave its threads spinning on
 # the cores that they need. dweight is summed over blocks of samples, which keeps float32 accurate,
@@ -20,6 +20,7 @@ cdef enum:
     SAMPLES = 128  # in one partial sum of the weight gradient
     STREAMS = 8  # rows of weight that are read side by side
     CACHED_BYTES = 1 << 19  # of weights that the second cache may hold
+    ROUNDED_ROWS = 24  # of weight, at a time: whole tiles
     SUMMED_BYTES = 1 << 17  # of dweight that stay in the second cache between partial sums
 
 
@@ -203,6 +204,7 @@ cdef void forward_few(
 
 
 cdef struct FewRowsGradient:
+    bint paired
     const void* dout
     ptrdiff_t rows, columns
     const void* weight
@@ -210,6 +212,7 @@ cdef struct FewRowsGradient:
     void* packed
     void* turned
     void* dx
+    Room rounded  # rows of weight, where paired
 
 
 cdef void pack_few_gradients(
@@ -218,6 +221,11 @@ cdef void pack_few_gradients(
     cdef ptrdiff_t[3] shape = [1, 1, w.columns]
     cdef ptrdiff_t[4] strides = [1, 1, 1, w.columns]
     pack_block[real](<const real*> w.dout, shape, strides, w.rows, <real*> w.packed)
+    if real is float:
+        if w.paired:  # each pair is written where its first row was, or before it
+            pair_block(
+                <float*> w.packed, 1, w.columns, pairs_of(w.columns), w.width, w.packed
+            )
 
 
 cdef void turn_back_part(
@@ -231,11 +239,35 @@ cdef void turn_back_part(
             dx[r * w.features + i] = turned[i * w.width + r]
 
 
+cdef void input_gradient_few_pairs(
+    const FewRowsGradient* w, ptrdiff_t begin, ptrdiff_t end, int t
+) noexcept nogil:
+    """Features [begin, end)."""
+    cdef ptrdiff_t pairs = pairs_of(w.columns), row, count, r
+    cdef float* rounded = <float*> room_of(&w.rounded, t)
+    cdef PairProduct p = pair_product_of(BY_VECTORS, 1, pairs)
+    p.x_r, p.w_i, p.out_r = 2 * pairs, w.width, w.width
+    for row from begin <= row < end by ROUNDED_ROWS:
+        count = min(ROUNDED_ROWS, end - row)
+        for r in range(count):
+            round_row(
+                <const float*> w.weight + (row + r) * w.columns, w.columns, rounded + r * pairs
+            )
+        multiply_pairs(
+            &p, PairLines(1, 0, 0, count), rounded, <const float*> w.packed, zeros(rounded),
+            <float*> w.turned + row * w.width, w.width,
+        )
+
+
 cdef void input_gradient_few_part(
     const real* type_of, const FewRowsGradient* w, int t, const Crew* crew
 ) noexcept nogil:
     cdef ptrdiff_t begin = share(w.features, t, crew.size)
     cdef Product p = product_of(1, w.columns)
+    if real is float:
+        if w.paired:
+            input_gradient_few_pairs(w, begin, share(w.features, t + 1, crew.size), t)
+            return
     p.x_y, p.x_i, p.x_r = 0, 1, w.columns
     p.w_y, p.w_i, p.out_r = 0, w.width, w.width
     product_rows[real](
@@ -247,14 +279,20 @@ cdef void input_gradient_few_part(
 
 cdef void input_gradient_few(
     const real* dout, ptrdiff_t rows, ptrdiff_t columns, const real* weight, ptrdiff_t features,
-    real* dx, int threads,
+    real* dx, bint paired, int threads,
 ) except *:
     """dx (rows, features) = dout (rows, columns) @ weight.T for few rows."""
     cdef ptrdiff_t width = block_width(rows, lanes(dout))
     cdef int team = team_size(threads, features // ROWS_1, features * columns)
-    cdef Scratch packing = Scratch(columns * width * sizeof(real))
+    cdef Scratch packing = Scratch(
+        (2 * pairs_of(columns) if paired else columns) * width * sizeof(real)
+    )
     cdef Scratch turned = Scratch(features * width * sizeof(real))
+    cdef Scratch rounding = Scratch(
+        ROUNDED_ROWS * pairs_of(columns) * sizeof(real) if paired else 0, team
+    )
     cdef FewRowsGradient w
+    w.paired, w.rounded = paired, rounding.room()
     w.dout, w.rows, w.columns, w.weight = dout, rows, columns, weight
     w.features, w.width, w.dx = features, width, dx
     w.packed, w.turned = packing.start, turned.start
@@ -385,7 +423,12 @@ def affine_backward(
     cdef ptrdiff_t columns = weight.shape[1]
     if real is float:
         if HAS_PAIRS and pairs != NO_PAIRS:
-            if dx is not None:
+            if dx is not None and pairs == BY_VECTORS and x.shape[0] <= 2 * MOST_LANES:
+                input_gradient_few(
+                    &dout[0, 0], x.shape[0], columns, &weight[0, 0], x.shape[1], &dx[0, 0], True,
+                    threads,
+                )
+            elif dx is not None:
                 multiply_by_pairs(
                     pairs, &dout[0, 0], x.shape[0], columns, &weight[0, 0], 1, columns, x.shape[1],
                     NULL, &dx[0, 0], threads,
@@ -397,7 +440,7 @@ def affine_backward(
             return
     if dx is not None and x.shape[0] <= 2 * lanes(&x[0, 0]):
         input_gradient_few(
-            &dout[0, 0], x.shape[0], columns, &weight[0, 0], x.shape[1], &dx[0, 0], threads
+            &dout[0, 0], x.shape[0], columns, &weight[0, 0], x.shape[1], &dx[0, 0], False, threads
         )
     elif dx is not None:
         multiply(

@@ -229,22 +229,26 @@ cdef struct PairRows:
     void* to
 
 
+cdef inline void round_row(const float* source, ptrdiff_t columns, float* to) noexcept nogil:
+    """Pairs along the columns, `pairs_of` of them, zeros at the end."""
+    cdef ptrdiff_t pairs = pairs_of(columns), whole = columns // 2
+    cdef float[2] last
+    memset(to + whole, 0, (pairs - whole) * sizeof(float))
+    round_pairs(source, whole, to)
+    if columns % 2:
+        last[0], last[1] = source[columns - 1], 0
+        round_pairs(last, 1, to + whole)
+
+
 cdef void round_rows_part(
     const void* type_of, const PairRows* w, int t, const Crew* crew
 ) noexcept nogil:
-    """Rows of pairs along the columns, `pairs_of` of them, zeros at the end."""
-    cdef ptrdiff_t pairs = pairs_of(w.columns), whole = w.columns // 2
-    cdef const float* source
-    cdef float* to
-    cdef float[2] last
     cdef ptrdiff_t r
     for r in range(share(w.rows, t, crew.size), share(w.rows, t + 1, crew.size)):
-        source, to = <const float*> w.source + r * w.columns, <float*> w.to + r * pairs
-        memset(to + whole, 0, (pairs - whole) * sizeof(float))
-        round_pairs(source, whole, to)
-        if w.columns % 2:
-            last[0], last[1] = source[w.columns - 1], 0
-            round_pairs(last, 1, to + whole)
+        round_row(
+            <const float*> w.source + r * w.columns, w.columns,
+            <float*> w.to + r * pairs_of(w.columns),
+        )
 
 
 cdef struct MultiplyPairs:

@@ -15,7 +15,7 @@
 # tile the image, backward writes each place once: nothing is cleared, and nothing read.
 
 cdef struct Pool:
-    ptrdiff_t n, h, w, c, fh, fw, stride, pad, oh, ow
+    ptrdiff_t n, h, w, c, fh, fw, stride_y, stride_x, top, left, oh, ow
 
 
 cdef inline ptrdiff_t first_place(ptrdiff_t corner) noexcept nogil:
@@ -73,12 +73,12 @@ cdef void pool_row(
     const Pool* g, ptrdiff_t v, const real* image, real* out, place* winner
 ) noexcept nogil:
     """One row of windows of one image; out and winner are those of the row."""
-    cdef ptrdiff_t top = v * g.stride - g.pad
+    cdef ptrdiff_t top = v * g.stride_y - g.top
     cdef ptrdiff_t begin_y = first_place(top), end_y = end_place(top, g.fh, g.h)
     cdef ptrdiff_t u, left, begin_x, end_x
     cdef const real* window
     for u in range(g.ow):
-        left = u * g.stride - g.pad
+        left = u * g.stride_x - g.left
         begin_x, end_x = first_place(left), end_place(left, g.fw, g.w)
         window = image + (top * g.w + left) * g.c
         if g.fw == 2 and begin_y == begin_x == 0 and end_y == end_x == 2:
@@ -95,7 +95,7 @@ cdef void pool_row(
 
 cdef inline bint tiles_image(const Pool* g) noexcept nogil:
     """Whether windows of 2 x 2 hold each place of the image exactly once."""
-    cdef bint aligned = g.fh == 2 and g.fw == 2 and g.stride == 2 and g.pad == 0
+    cdef bint aligned = g.fh == g.fw == g.stride_y == g.stride_x == 2 and g.top == g.left == 0
     return aligned and g.h == 2 * g.oh and g.w == 2 * g.ow
 
 
@@ -148,10 +148,10 @@ cdef void pool_image_gradient(
     if not tiled:
         memset(dx, 0, g.h * g.w * g.c * sizeof(real))
     for v in range(g.oh):
-        top = v * g.stride - g.pad
+        top = v * g.stride_y - g.top
         begin_y, end_y = first_place(top), end_place(top, g.fh, g.h)
         for u in range(g.ow):
-            left = u * g.stride - g.pad
+            left = u * g.stride_x - g.left
             window = dx + (top * g.w + left) * g.c
             if tiled:
                 give_window[real, place](0, 2, 0, 2, 2, False, g, dout, winner, window)
@@ -195,13 +195,15 @@ def maxpool2d_forward(
     place[:, :, :, ::1] winner,
     ptrdiff_t fh,
     ptrdiff_t fw,
-    ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t stride_y,
+    ptrdiff_t stride_x,
+    ptrdiff_t top,
+    ptrdiff_t left,
     int threads,
 ):
     """out and winner (N, OH, OW, C) from x (N, H, W, C)."""
     cdef Pool g = Pool(
-        x.shape[0], x.shape[1], x.shape[2], x.shape[3], fh, fw, stride, pad,
+        x.shape[0], x.shape[1], x.shape[2], x.shape[3], fh, fw, stride_y, stride_x, top, left,
         out.shape[1], out.shape[2],
     )
     cdef ptrdiff_t units = g.n * g.oh
@@ -244,13 +246,15 @@ def maxpool2d_backward(
     real[:, :, :, ::1] dx,
     ptrdiff_t fh,
     ptrdiff_t fw,
-    ptrdiff_t stride,
-    ptrdiff_t pad,
+    ptrdiff_t stride_y,
+    ptrdiff_t stride_x,
+    ptrdiff_t top,
+    ptrdiff_t left,
     int threads,
 ):
     """dx (N, H, W, C) from dout and winner (N, OH, OW, C)."""
     cdef Pool g = Pool(
-        dx.shape[0], dx.shape[1], dx.shape[2], dx.shape[3], fh, fw, stride, pad,
+        dx.shape[0], dx.shape[1], dx.shape[2], dx.shape[3], fh, fw, stride_y, stride_x, top, left,
         dout.shape[1], dout.shape[2],
     )
     cdef int team = team_size(threads, g.n, g.n * g.oh * g.ow * g.c * fh * fw)

@@ -184,7 +184,8 @@ cdef void affine_gradients(
     cdef ptrdiff_t features = cnp.PyArray_DIM(weight, 0), columns = cnp.PyArray_DIM(weight, 1)
     if dx is not None and samples <= 2 * lanes(kind):
         input_gradient_few(
-            data(dout, kind), samples, columns, data(weight, kind), features, data(dx, kind), 1
+            data(dout, kind), samples, columns, data(weight, kind), features, data(dx, kind),
+            False, 1,
         )
     elif dx is not None:
         multiply(

@@ -17,7 +17,7 @@
 # f counts the (my+2)(mx+2) frequencies. V and M hold the tiles of one block only, and stay in the
 # second cache; a block has enough tiles that reading U once a block is cheap beside the products.
 # It is a piece of a row of tiles, or some rows, or some images, so that the pixels in scratch serve
-# all its tiles. The input gradient is the same with flipped filters and padding 2 - pad.
+# all its tiles. The input gradient is the same with flipped filters, and 2 - top and 2 - left zeros.
 #
 # Empty windows hold only zeros, but the other pixels of their tile enter the outputs in sums that
 # should cancel, and with a side of 4 roundings are left. They are far below any rounding that
@@ -44,7 +44,7 @@ cdef struct Winograd:
     ptrdiff_t depth, width  # channels in, padded to whole vectors
     ptrdiff_t row  # of V, and of V of a pixel: width, or half of it if paired
     ptrdiff_t columns, group  # channels out, and how many of them at once
-    ptrdiff_t pad
+    ptrdiff_t zeros_y, zeros_x  # above and left of the image
     ptrdiff_t tiles_y, tiles_x  # of an image
     ptrdiff_t images, rows, cols  # of a block, at most
     ptrdiff_t groups  # of images, nearly equal
@@ -69,8 +69,8 @@ cdef inline ptrdiff_t sum_of(const Winograd* w) noexcept nogil:
 
 
 cdef Winograd winograd_of(
-    int my, int mx, bint paired, const Incoming* d, const Outgoing* o, ptrdiff_t pad,
-    ptrdiff_t lane_count, ptrdiff_t value_bytes, int threads,
+    int my, int mx, bint paired, const Incoming* d, const Outgoing* o, ptrdiff_t zeros_y,
+    ptrdiff_t zeros_x, ptrdiff_t lane_count, ptrdiff_t value_bytes, int threads,
 ) noexcept nogil:
     """How to cut the work. Tiles cover only what goes out."""
     cdef Winograd w
@@ -80,7 +80,8 @@ cdef Winograd winograd_of(
     cdef ptrdiff_t tiles = o.n * ceil_div(pool * o.ph, my) * ceil_div(pool * o.pw, mx)
     cdef ptrdiff_t tile_bytes
     cdef bint by_columns
-    w.my, w.mx, w.paired, w.pad, w.depth, w.columns = my, mx, paired, pad, d.c, o.c
+    w.my, w.mx, w.paired, w.zeros_y, w.zeros_x = my, mx, paired, zeros_y, zeros_x
+    w.depth, w.columns = d.c, o.c
     w.width = padded(d.c, lane_count)
     w.row = w.width // 2 if paired else w.width
     w.group = evenly(padded(o.c, lane_count), max(GROUP, 2 * lane_count))
@@ -337,7 +338,7 @@ cdef inline ptrdiff_t begin_of(
 ) noexcept nogil:
     """The first element that a block reads and the one before does not, except at its edge."""
     cdef ptrdiff_t image = first_image(w, d.n, block // (w.blocks_x * w.blocks_y))
-    cdef ptrdiff_t row = max(0, first_row(w, block // w.blocks_x % w.blocks_y) * w.my - w.pad)
+    cdef ptrdiff_t row = max(0, first_row(w, block // w.blocks_x % w.blocks_y) * w.my - w.zeros_y)
     return row_start(d, d.n, 0) if image >= d.n else row_start(d, image, row)
 
 
@@ -453,8 +454,8 @@ cdef void winograd_block(
     b.cols = min(w.cols, w.tiles_x - b.left)
     for image in range(b.images):
         gated_window[real](
-            d, b.image + image, w.my * b.top - w.pad, w.mx * b.left - w.pad, w.my * b.rows + 2,
-            w.mx * b.cols + 2, window, w.width,
+            d, b.image + image, w.my * b.top - w.zeros_y, w.mx * b.left - w.zeros_x,
+            w.my * b.rows + 2, w.mx * b.cols + 2, window, w.width,
         )
         to = v + image * b.rows * b.cols * w.row
         if empty != NULL:
@@ -529,7 +530,7 @@ cdef void add_bias(
 
 cdef void winograd(
     int algorithm, bint paired, const Incoming* d, const real* weight, const ptrdiff_t* strides,
-    const real* bias, ptrdiff_t pad, const Outgoing* o, int threads,
+    const real* bias, ptrdiff_t zeros_y, ptrdiff_t zeros_x, const Outgoing* o, int threads,
 ) except *:
     """Outgoing images from incoming ones, by filters whose strides are as in `pack_block`.
 
@@ -539,7 +540,7 @@ cdef void winograd(
     cdef int my = tile_height(algorithm), mx = tile_width(algorithm)
     cdef ptrdiff_t frequencies = (my + 2) * (mx + 2)
     cdef Winograd w = winograd_of(
-        my, mx, paired, d, o, pad, lanes(weight), sizeof(real), threads
+        my, mx, paired, d, o, zeros_y, zeros_x, lanes(weight), sizeof(real), threads
     )
     cdef ptrdiff_t columns = padded(w.columns, lanes(weight))
     cdef ptrdiff_t work = sum_of(&w) * columns // lanes(weight) * frequencies

@@ -299,15 +299,15 @@ cdef inline void transform_grid(
 
 cdef void transform_piece(
     int my, int mx, bint paired, bint gradients, const Incoming* d, ptrdiff_t image,
-    ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t pad, real* window,
-    real* to, ptrdiff_t tile, ptrdiff_t step,
+    ptrdiff_t top, ptrdiff_t left, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t zeros_y,
+    ptrdiff_t zeros_x, real* window, real* to, ptrdiff_t tile, ptrdiff_t step,
 ) noexcept nogil:
     """V or D of rows x cols tiles, for all channels that d has."""
     cdef ptrdiff_t edge = 0 if gradients else 2
     cdef ptrdiff_t pixel = padded(d.c, lanes(window))
     gated_window[real](
-        d, image, my * top - pad, mx * left - pad, my * rows + edge, mx * cols + edge, window,
-        pixel,
+        d, image, my * top - zeros_y, mx * left - zeros_x, my * rows + edge, mx * cols + edge,
+        window, pixel,
     )
     if real is float:
         if paired and gradients:
@@ -379,11 +379,11 @@ cdef void sum_tiles(
         image = piece // (s.pieces_x * s.pieces_y)
         rows, cols = min(s.rows, s.tiles_y - top), min(s.cols, s.tiles_x - left)
         transform_piece[real](
-            my, mx, s.paired, False, &some_x, image, top, left, rows, cols, g.pad, window,
+            my, mx, s.paired, False, &some_x, image, top, left, rows, cols, g.top, g.left, window,
             v + tiles * s.v_tile, s.v_tile, s.v_step,
         )
         transform_piece[real](
-            my, mx, s.paired, True, &some_d, image, top, left, rows, cols, 0, window,
+            my, mx, s.paired, True, &some_d, image, top, left, rows, cols, 0, 0, window,
             gradients + tiles * s.d_tile, s.d_tile, s.d_step,
         )
         add_column_sums[real](

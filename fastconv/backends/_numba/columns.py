@@ -105,11 +105,11 @@ def im2col(real: int, lanes: int, side: int, past: int) -> Kernel:
 
     def kernel(a, part, parts):
         channels, height, width, ow = a.channels, a.height, a.width, a.ow
-        stride, pad, most = a.stride, a.pad, a.most
+        stride, most = a.stride_x, a.most
         fh, fw = side or a.fh, side or a.fw
         runs = channels * fh
         taps = runs * fw
-        plane, frame_height, frame_width = height * width, height + 2 * pad, width + 2 * pad
+        plane, frame_height, frame_width = height * width, a.frame_height, a.frame_width
         frame_plane = frame_height * frame_width
         scratch = a.scratch + (part * a.scratch_size + SLACK)
         stage, at = a.stage + part * a.stage_size, a.at + part * most * runs
@@ -126,11 +126,11 @@ def im2col(real: int, lanes: int, side: int, past: int) -> Kernel:
                     frame(
                         scratch + c * frame_plane,
                         a.x + (image * channels + c) * plane,
-                        *(1, height, width, pad, pad, frame_height, frame_width),
+                        *(1, height, width, a.top, a.left, frame_height, frame_width),
                     )
             for start in range(0, ow, most):
                 count = min(most, ow - start)
-                corner = scratch + (v * frame_width + start) * stride
+                corner = scratch + (v * a.stride_y * frame_width + start * stride)
                 lay_runs(stage, corner, at, count * runs, fw)
                 target = a.col + (row * ow + start) * taps
                 if past:
@@ -151,11 +151,10 @@ def col2im(real: int, lanes: int, side: int) -> Kernel:
 
     def kernel(a, part, parts):
         channels, height, width, oh, ow = a.channels, a.height, a.width, a.oh, a.ow
-        stride, pad = a.stride, a.pad
         fh, fw = side or a.fh, side or a.fw
         taps = channels * fh * fw
         size = ow * taps
-        frame_height, frame_width = height + 2 * pad, width + 2 * pad
+        frame_height, frame_width = a.frame_height, a.frame_width
         frame_plane = frame_height * frame_width
         scratch, stage = a.scratch + part * a.scratch_size, a.stage + part * a.stage_size
         # After these rows the matrix is long enough for runs to be read past their ends.
@@ -172,7 +171,7 @@ def col2im(real: int, lanes: int, side: int) -> Kernel:
                 windows = rows + v * size if v < direct else stage + (v - direct) * size
                 for phase in range(step):
                     for u in range(phase, ow, step):
-                        corner = scratch + (v * frame_width + u) * stride
+                        corner = scratch + (v * a.stride_y * frame_width + u * a.stride_x)
                         source = windows + u * taps
                         for c in range(channels):
                             for fy in range(fh):
@@ -181,7 +180,7 @@ def col2im(real: int, lanes: int, side: int) -> Kernel:
                                 source = source + fw
             for c in range(channels):
                 for y in range(height):
-                    inside = scratch + (c * frame_plane + (y + pad) * frame_width + pad)
+                    inside = scratch + (c * frame_plane + (y + a.top) * frame_width + a.left)
                     copy(a.x + ((image * channels + c) * height + y) * width, inside, width)
 
     return kernel

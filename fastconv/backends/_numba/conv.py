@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...geometry import WindowGeometry
+from ...geometry import NO_PADS, WindowGeometry
 from ..algorithms import Algorithm
 from ..table import Array
 from . import offsets, product
@@ -38,7 +38,7 @@ def affine_layout(weight: Array) -> WeightLayout:
 def affine_geometry(x: Array) -> WindowGeometry:
     """x (N, D) as one image of 1 x N pixels."""
     n, d = x.shape
-    return WindowGeometry(1, d, 1, n, fh=1, fw=1, stride=1, pad=0, oh=1, ow=n)
+    return WindowGeometry(1, d, 1, n, 1, 1, (1, 1), NO_PADS, oh=1, ow=n)
 
 
 SIDES = {"winograd2": (2, 2), "winograd2x4": (2, 4), "winograd4": (4, 4)}

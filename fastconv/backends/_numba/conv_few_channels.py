@@ -57,7 +57,7 @@ def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
 
     def kernel(a, part, parts):
         filters, oh, ow, width, values = a.filters, a.oh, a.ow, a.row_width, a.values
-        channels, stride, pad, fh = a.channels, a.stride, a.pad, a.fh
+        channels, stride, above, before, fh = a.channels, a.stride_x, a.top, a.left, a.fh
         row = a.scratch + part * (ow * filters + (filters + values) * width)
         turned = row + ow * filters
         taps = turned + filters * width
@@ -70,9 +70,9 @@ def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
             to = a.dx + image * a.height * a.width * channels
             clear(to + top * a.width * channels, (end - top) * a.width * channels)
             i = image * a.dout_size
-            # Row m of dout reaches the rows m*stride - pad, ..., + fh - 1.
-            first_row = max(0, -((fh - 1 - top - pad) // stride))
-            for m in range(first_row, min(oh, (end - 1 + pad) // stride + 1)):
+            # Row m of dout reaches the rows m*stride - above, ..., + fh - 1.
+            first_row = max(0, -((fh - 1 - top - above) // stride))
+            for m in range(first_row, min(oh, (end - 1 + above) // stride + 1)):
                 put_window(
                     *(a.gate_kind, a.dout + i, a.gate + i, a.gate_winner + i),
                     *(oh, ow, filters, m, 0, 1, ow, row, filters),
@@ -88,13 +88,14 @@ def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
                                 t, a.packed + r, at, f * values, turned + (f * width + column)
                             )
                         store(t, taps + (r * width + column), steps(width, rows))
-                for ky in range(max(0, top - m * stride + pad), min(fh, end - m * stride + pad)):
-                    y = m * stride + ky - pad
+                corner = m * stride - above
+                for ky in range(max(0, top - corner), min(fh, end - corner)):
+                    y = corner + ky
                     for kx in range(a.fw):
-                        # Pixel u goes to u*stride + kx - pad, which must lie in the image.
-                        first_u = max(0, -((kx - pad) // stride))
-                        last_u = min(ow, (a.width - 1 + pad - kx) // stride + 1)
-                        x = first_u * stride + kx - pad
+                        # Pixel u goes to u*stride + kx - before, which must lie in the image.
+                        first_u = max(0, -((kx - before) // stride))
+                        last_u = min(ow, (a.width - 1 + before - kx) // stride + 1)
+                        x = first_u * stride + kx - before
                         for c in range(channels):
                             add_taps(
                                 to + ((y * a.width + x) * channels + c),

@@ -91,7 +91,8 @@ def list_sum(lanes: int) -> Any:
     real="x frames dout gradients zeros sums",
     uint8="winner",
     int32="places counts",
-    integers="images channels height width stride pad filters down across groups band together",
+    integers="images channels height width stride top left filters down across"
+    " groups band together",
 )
 def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
     """sums[group][filter][block][fy][fx][width], then [filter] of dout alone, by group of images.
@@ -154,7 +155,7 @@ def accumulate_sparse(real: int, lanes: int, vectors: int) -> Kernel:
                             frames + i * frame_size,
                             a.x + (image + i) * a.height * a.width * channels + c,
                             *(a.height, a.width, channels, min(width, channels - c)),
-                            *(2 * v * stride - a.pad, -a.pad),
+                            *(2 * v * stride - a.top, -a.left),
                             *(2 * stride * rows - stride + 3, columns),
                         )
                     for f in range(first, last):

@@ -197,7 +197,8 @@ def _winograd(
         groups * group_size,
     )
     zeros = np.zeros(width, x.dtype)
-    images = {"x": x, "channels": g.c, "height": g.h, "width": g.w, "pad": g.pad}
+    images = {"x": x, "channels": g.c, "height": g.h, "width": g.w}
+    images |= {"top": g.pads.top, "left": g.pads.left}
     memory = {"patches": patches, "v": v, "d": d, "zeros": zeros, "filters": layout.filters}
     cut = {"chunk": chunk, "run": run, "patch_size": patch_size, "line": line}
     kept = {"sums": sums, "groups": groups, "depth": depth, "whole": whole}
@@ -262,7 +263,7 @@ def _sparse(
     )
     zeros = np.zeros(width, x.dtype)
     images = {"x": x, "images": n, "channels": g.c, "height": g.h, "width": g.w}
-    images |= {"stride": g.stride, "pad": g.pad, "zeros": zeros}
+    images |= {"stride": g.stride, "top": g.pads.top, "left": g.pads.left, "zeros": zeros}
     windows = {"dout": incoming.dout, "winner": incoming.gate, "down": down, "across": across}
     memory = {"frames": frames, "gradients": gradients, "places": places, "counts": counts}
     cut = {"filters": filters, "band": band, "together": together}

@@ -32,15 +32,19 @@ __all__ = [
 Table = NDArray[np.int64]
 
 
-WINDOWS = "images channels height width fh fw stride pad oh ow"
+WINDOWS = (
+    "images channels height width fh fw stride_y stride_x top left oh ow frame_height frame_width"
+)
 """Fields of kernels that take a geometry; see `windows`."""
 
 
 def windows(g: WindowGeometry) -> dict[str, int]:
     """The geometry, as kernels take it."""
     images = {"images": g.n, "channels": g.c, "height": g.h, "width": g.w}
-    window = {"fh": g.fh, "fw": g.fw, "stride": g.stride, "pad": g.pad}
-    return {**images, **window, "oh": g.oh, "ow": g.ow}
+    window = {"fh": g.fh, "fw": g.fw, "stride_y": g.strides[0], "stride_x": g.strides[1]}
+    frame = {"top": g.pads.top, "left": g.pads.left}
+    frame["frame_height"], frame["frame_width"] = g.padded
+    return {**images, **window, **frame, "oh": g.oh, "ow": g.ow}
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def forward(g: WindowGeometry, layout: WeightLayout, rows: int, pooled: bool = F
 
     With `pooled`, every four rows are a window of 2x2 pixels, and `goes` has one entry for it.
     """
-    height, width = g.h + 2 * g.pad, g.w + 2 * g.pad
+    height, width = g.padded
     step = g.stride * g.c
     if pooled:
         windows = grid(np.arange(g.oh // 2), np.arange(g.ow // 2), 2 * width * step, 2 * step)
@@ -167,7 +171,7 @@ def forward(g: WindowGeometry, layout: WeightLayout, rows: int, pooled: bool = F
     window = grid(np.arange(g.fh), np.arange(g.fw), width * g.c, g.c)
     places = grid(np.arange(g.fh), np.arange(g.fw), g.fw, 1)
     return Product(
-        frame=Frame(g.c, g.h, g.w, g.pad, g.pad, height, width),
+        frame=Frame(g.c, g.h, g.w, *g.pads[:2], height, width),
         rows=count,
         terms=g.window * g.c,
         columns=layout.filters,
@@ -215,8 +219,8 @@ def input_gradient(g: WindowGeometry, layout: WeightLayout, rows: int) -> tuple[
     """
     filters = layout.filters
     products = []
-    for down in phases(g.h, g.fh, g.stride, g.pad):
-        for across in phases(g.w, g.fw, g.stride, g.pad):
+    for down in phases(g.h, g.fh, g.stride, g.pads.top):
+        for across in phases(g.w, g.fw, g.stride, g.pads.left):
             width = across.size
             at = grid(
                 np.arange(len(down.places)),

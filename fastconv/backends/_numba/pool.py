@@ -92,10 +92,10 @@ def pool_forward(real: int, index: int, lanes: int, side: int) -> Kernel:
         first, last = share(a.images * a.oh, part, parts)
         for row in range(first, last):
             image, v = row // a.oh, row % a.oh
-            y = v * a.stride - a.pad
+            y = v * a.stride_y - a.top
             down = (0, side) if side else real_places(y, a.fh, a.height)
             for u in range(a.ow):
-                left, at = u * a.stride - a.pad, (row * a.ow + u) * channels
+                left, at = u * a.stride_x - a.left, (row * a.ow + u) * channels
                 across = (0, side) if side else real_places(left, fw, a.width)
                 window = a.x + (image * a.height + y) * row_step + left * channels
                 o, w = a.out + at, a.winner + at
@@ -124,10 +124,10 @@ def pool_backward(real: int, index: int, lanes: int, side: int) -> Kernel:
             clear(a.dx + first * a.height * row_step, (last - first) * a.height * row_step)
         for row in range(first * a.oh, last * a.oh):
             image, v = row // a.oh, row % a.oh
-            y = v * a.stride - a.pad
+            y = v * a.stride_y - a.top
             down = (0, side) if side else real_places(y, a.fh, a.height)
             for u in range(a.ow):
-                left, at = u * a.stride - a.pad, (row * a.ow + u) * channels
+                left, at = u * a.stride_x - a.left, (row * a.ow + u) * channels
                 across = (0, side) if side else real_places(left, fw, a.width)
                 window = a.dx + (image * a.height + y) * row_step + left * channels
                 o, w = a.dout + at, a.winner + at

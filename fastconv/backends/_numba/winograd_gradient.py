@@ -107,7 +107,7 @@ def gathered(my: int, mx: int, lanes: int) -> Any:
 @takes(
     real="x dout gate patches v d zeros sums",
     uint8="gate_winner",
-    integers="gate_kind images channels height width pad filters oh ow dout_size"
+    integers="gate_kind images channels height width top left filters oh ow dout_size"
     " groups depth whole chunk run patch_size line",
 )
 def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int, mx: int) -> Kernel:
@@ -154,7 +154,7 @@ def accumulate_winograd(real: int, lanes: int, rows: int, vectors: int, my: int,
                 i = image * a.height * a.width * channels
                 put_window(
                     *(0, x + i, x, gate_winner, a.height, a.width, channels),
-                    *(top - a.pad, left - a.pad, my + 2, mx * here + 2, pixels, depth),
+                    *(top - a.top, left - a.left, my + 2, mx * here + 2, pixels, depth),
                 )
                 i = image * a.dout_size
                 put_window(

@@ -13,9 +13,11 @@ class ColumnKernels(CompiledKernels):
     """Im2col and col2im; see `table.Backend`."""
 
     def im2col(self, x: Array, geometry: WindowGeometry, col: Array) -> None:
-        g = geometry
-        self._kernels.im2col(x, col, g.fh, g.fw, g.stride, g.pad, g.oh, g.ow, self._threads)
+        self._kernels.im2col(x, col, *_numbers(geometry), self._threads)
 
     def col2im(self, col: Array, geometry: WindowGeometry, x: Array) -> None:
-        g = geometry
-        self._kernels.col2im(col, x, g.fh, g.fw, g.stride, g.pad, g.oh, g.ow, self._threads)
+        self._kernels.col2im(col, x, *_numbers(geometry), self._threads)
+
+
+def _numbers(g: WindowGeometry) -> tuple[int, ...]:
+    return g.fh, g.fw, *g.strides, *g.pads[:2], g.oh, g.ow, *g.padded

@@ -18,7 +18,8 @@ class PoolKernels(CompiledKernels, AveragePooling):
     ) -> None:
         g = geometry
         self._kernels.maxpool2d_forward(
-            last(x), last(out), last(winner), g.fh, g.fw, g.stride, g.pad, self._threads
+            *(last(x), last(out), last(winner), g.fh, g.fw, *g.strides, *g.pads[:2]),
+            self._threads,
         )
 
     def maxpool2d_backward(
@@ -26,7 +27,8 @@ class PoolKernels(CompiledKernels, AveragePooling):
     ) -> None:
         g = geometry
         self._kernels.maxpool2d_backward(
-            last(dout), last(winner), last(dx), g.fh, g.fw, g.stride, g.pad, self._threads
+            *(last(dout), last(winner), last(dx), g.fh, g.fw, *g.strides, *g.pads[:2]),
+            self._threads,
         )
 
     def _window_sums(self, source: Array, down: Axis, across: Axis, result: Array) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class ColumnKernels(LaunchedKernels):
     ) -> None:
         side = g.fh if g.fh == g.fw and g.fh in (3, 5) else 0
         row = g.ow * g.c * g.window
-        scratch_size = g.c * (g.h + 2 * g.pad) * (g.w + 2 * g.pad) + 2 * columns.SLACK
+        scratch_size = g.c * math.prod(g.padded) + 2 * columns.SLACK
         stage_size = row + 2 * columns.SLACK
         parts = self._team.parts(col.size)
         _memory, (scratch, stage) = workspace(x.dtype, parts * scratch_size, parts * stage_size)

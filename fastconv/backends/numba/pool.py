@@ -31,7 +31,7 @@ class PoolKernels(LaunchedKernels, AveragePooling):
     def _pool(
         self, factory: Factory, winner: Bytes, g: WindowGeometry, work: int, **images: Array
     ) -> None:
-        tiled = g.fh == g.fw == g.stride <= 3 and g.pad == 0
+        tiled = (g.fh, g.fw) == g.strides and g.fh == g.fw <= 3 and not any(g.pads)
         side = g.fh if tiled and (g.oh * g.fh, g.ow * g.fw) == (g.h, g.w) else 0
         source, *_ = images.values()
         constants = (code(source), code(winner), self._team.machine.lanes(source.itemsize), side)

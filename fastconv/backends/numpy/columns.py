@@ -12,9 +12,10 @@ __all__ = ["ColumnKernels"]
 
 def unfold(x: Array, g: WindowGeometry) -> Array:
     """Columns of x (N, C, H, W) as (N, OH, OW, C, FH, FW), zeros where windows overhang."""
-    padded = np.pad(x, [(0, 0), (0, 0), (g.pad, g.pad), (g.pad, g.pad)])
+    top, left, bottom, right = g.pads
+    padded = np.pad(x, [(0, 0), (0, 0), (top, bottom), (left, right)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, g.span, axis=(2, 3))
-    windows = windows[:, :, :: g.stride, :: g.stride, :: g.dilation, :: g.dilation]
+    windows = windows[:, :, :: g.strides[0], :: g.strides[1], :: g.dilation, :: g.dilation]
     return windows.transpose(0, 2, 3, 1, 4, 5)
 
 
@@ -24,20 +25,23 @@ def fold(columns: Array, g: WindowGeometry, x: Array) -> None:
     height, width = reach(g)
     padded = np.zeros((images, g.c, height, width), columns.dtype)
     by_place = columns.transpose(4, 5, 0, 3, 1, 2)
+    down, across = g.strides
     for fy in range(g.fh):
         for fx in range(g.fw):
             top, left = g.dilation * fy, g.dilation * fx
-            rows = slice(top, top + g.stride * g.oh, g.stride)
-            cols = slice(left, left + g.stride * g.ow, g.stride)
+            rows = slice(top, top + down * g.oh, down)
+            cols = slice(left, left + across * g.ow, across)
             padded[:, :, rows, cols] += by_place[fy, fx]
-    x[...] = padded[:, :, g.pad : g.pad + g.h, g.pad : g.pad + g.w]
+    top, left = g.pads[:2]
+    x[...] = padded[:, :, top : top + g.h, left : left + g.w]
 
 
 def reach(g: WindowGeometry) -> tuple[int, int]:
     """Height and width of the padded image, up to where the last windows end."""
+    height, width = g.padded
     return (
-        max(g.h + 2 * g.pad, g.stride * (g.oh - 1) + g.fh),
-        max(g.w + 2 * g.pad, g.stride * (g.ow - 1) + g.fw),
+        max(height, g.strides[0] * (g.oh - 1) + g.fh),
+        max(width, g.strides[1] * (g.ow - 1) + g.fw),
     )
 
 

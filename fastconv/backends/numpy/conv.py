@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from ...geometry import WindowGeometry
+from ...geometry import NO_PADS, WindowGeometry
 from ..table import Array, Bytes
 from .columns import fold, unfold
 from .operands import Operands
@@ -34,7 +34,7 @@ def image_blocks(g: WindowGeometry, itemsize: int) -> Iterator[slice]:
 def halves(images: Array) -> WindowGeometry:
     """Windows of 2x2 that do not overlap."""
     n, c, h, w = images.shape
-    return WindowGeometry(n, c, h, w, fh=2, fw=2, stride=2, pad=0, oh=h // 2, ow=w // 2)
+    return WindowGeometry(n, c, h, w, 2, 2, (2, 2), NO_PADS, oh=h // 2, ow=w // 2)
 
 
 class ConvKernels(PoolKernels, Operands):

@@ -27,13 +27,15 @@ class PoolKernels:
         winner[...] = 0
         unset = np.ones(out.shape, bool)
         height, width = reach(g)
-        border = [(0, 0), (0, 0), (g.pad, height - g.pad - g.h), (g.pad, width - g.pad - g.w)]
+        top, left = g.pads[:2]
+        border = [(0, 0), (0, 0), (top, height - top - g.h), (left, width - left - g.w)]
         padded = np.pad(x, border, constant_values=-np.inf)
         inside = np.pad(np.ones((1, 1, g.h, g.w), bool), border)
+        down, across = g.strides
         for place in range(g.window):
             fy, fx = divmod(place, g.fw)
-            rows = slice(fy, fy + g.stride * g.oh, g.stride)
-            cols = slice(fx, fx + g.stride * g.ow, g.stride)
+            rows = slice(fy, fy + down * g.oh, down)
+            cols = slice(fx, fx + across * g.ow, across)
             value, real = padded[:, :, rows, cols], inside[:, :, rows, cols]
             better = real & (unset | (value > out) | (np.isnan(value) & ~np.isnan(out)))
             out[better] = value[better]

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ...geometry import WindowGeometry
+from ...geometry import NO_PADS, Pads, WindowGeometry
 from ..table import Array
 from .window_tables import Runs, Table, Tables, bands, runs, tables
 
@@ -96,25 +96,32 @@ def phase_geometry(g: WindowGeometry) -> WindowGeometry:
         n=g.n * g.dilation**2,
         h=oh + g.fh - 1,
         w=ow + g.fw - 1,
-        pad=0,
+        pads=NO_PADS,
         oh=oh,
         ow=ow,
         dilation=1,
     )
 
 
+def first_of(phase: int, pad: int, d: int) -> tuple[int, int]:
+    """The first place of a phase that is in the image, along one axis; and the pixel there."""
+    place = -(-max(0, pad - phase) // d)
+    return place, place * d + phase - pad
+
+
 Copy = Callable[[Array, Array], None]
 """Called as copy(source, out): out = source."""
 
 
-def apart(images: Array, d: int, height: int, width: int, pad: int, copy: Copy) -> Array:
-    """Split images (N, C, H, W) into phases of height x width: every d-th pixel, zeros around."""
+def apart(images: Array, d: int, size: tuple[int, int], pads: Pads, copy: Copy) -> Array:
+    """Split images (N, C, H, W) into phases of this size: every d-th pixel, zeros around."""
+    height, width = size
     n, c = images.shape[:2]
     phases = np.zeros((n, d, d, height, width, c), images.dtype)
     for i in range(d):
         for j in range(d):
-            top, left = -(-max(0, pad - i) // d), -(-max(0, pad - j) // d)
-            some = images[:, :, top * d + i - pad :: d, left * d + j - pad :: d]
+            (top, y), (left, x) = first_of(i, pads.top, d), first_of(j, pads.left, d)
+            some = images[:, :, y::d, x::d]
             some = some[:, :, : max(0, height - top), : max(0, width - left)]
             rows, columns = some.shape[2:]
             place = phases[:, i, j, top : top + rows, left : left + columns]
@@ -122,15 +129,15 @@ def apart(images: Array, d: int, height: int, width: int, pad: int, copy: Copy) 
     return phases.reshape(n * d * d, height, width, c).transpose(0, 3, 1, 2)
 
 
-def together_again(phases: Array, d: int, pad: int, images: Array, copy: Copy) -> None:
+def together_again(phases: Array, d: int, pads: Pads, images: Array, copy: Copy) -> None:
     """The inverse of `apart`: every pixel of images (N, C, H, W) from its phase."""
     n, c = images.shape[:2]
     height, width = phases.shape[2:]
     phases = phases.reshape(n, d, d, c, height, width)
     for i in range(d):
         for j in range(d):
-            top, left = -(-max(0, pad - i) // d), -(-max(0, pad - j) // d)
-            some = images[:, :, top * d + i - pad :: d, left * d + j - pad :: d]
+            (top, y), (left, x) = first_of(i, pads.top, d), first_of(j, pads.left, d)
+            some = images[:, :, y::d, x::d]
             rows = max(0, min(some.shape[2], height - top))
             columns = max(0, min(some.shape[3], width - left))
             place = phases[:, i, j, :, top : top + rows, left : left + columns]
@@ -242,12 +249,12 @@ class GroupedConvolution(ABC):
             lanes = self._vector(x.itemsize)
             taps = by_tap(weight.reshape(1, g.c, g.fh, g.fw), 1, lanes, True)[0, :, 0]
             self._depthwise(x, taps, bias, runs(g, False), g.fw, out)
-        elif groups == g.stride == 1:
+        elif groups == 1 and g.strides == (1, 1):
             phases = phase_geometry(g)
-            parts = apart(x, g.dilation, phases.h, phases.w, g.pad, self._copy)
+            parts = apart(x, g.dilation, (phases.h, phases.w), g.pads, self._copy)
             scores = empty_last(phases.output_shape(len(weight)), x.dtype)
             self.conv2d_forward(parts, weight, bias, phases, scores)
-            together_again(scores, g.dilation, 0, out, self._copy)
+            together_again(scores, g.dilation, NO_PADS, out, self._copy)
         else:
             self._by_taps(x, weight, bias, groups, tables(g, False), False, out)
 
@@ -267,22 +274,26 @@ class GroupedConvolution(ABC):
         if not dout.size:
             dweight[...], dbias[...] = 0, 0
         elif groups == g.c == len(weight):
-            if dx is not None:
+            if dx is not None and g.one_stride:
                 lanes = self._vector(x.itemsize)
                 taps = by_tap(weight.reshape(1, g.c, g.fh, g.fw), 1, lanes, True)[0, :, 0]
                 start = np.zeros(g.c, x.dtype)
                 self._depthwise(dout, taps, start, runs(g, True), g.fw, dx)
+            elif dx is not None:  # in rows and in columns, taps are not as far apart
+                start = np.zeros(g.c, x.dtype)
+                self._by_taps(dout, weight, start, groups, tables(g, True), True, dx)
             sums = self._depthwise_sums(dout, x, runs(g, False), (g.fh, g.fw)).sum(axis=0)
             dweight.reshape(g.c, -1)[...] = sums[:-1].T
             dbias[...] = sums[-1]
-        elif groups == g.stride == 1:
+        elif groups == 1 and g.strides == (1, 1):
             phases = phase_geometry(g)
-            parts = apart(x, g.dilation, phases.h, phases.w, g.pad, self._copy)
-            gradient = apart(dout, g.dilation, phases.oh, phases.ow, 0, self._copy)
+            parts = apart(x, g.dilation, (phases.h, phases.w), g.pads, self._copy)
+            size = phases.oh, phases.ow
+            gradient = apart(dout, g.dilation, size, NO_PADS, self._copy)
             dparts = None if dx is None else empty_last(phases.input_shape, x.dtype)
             self.conv2d_backward(gradient, parts, weight, phases, dparts, dweight, dbias)
             if dx is not None and dparts is not None:
-                together_again(dparts, g.dilation, g.pad, dx, self._copy)
+                together_again(dparts, g.dilation, g.pads, dx, self._copy)
         else:
             if dx is not None:
                 start = np.zeros(g.c, x.dtype)

@@ -74,10 +74,17 @@ class Runs:
     tap_source: int
 
 
-def reached(g: WindowGeometry, size: int, windows: int, places: int) -> Table:
-    """(windows, places): the pixel that a place of a window falls on along one axis, or -1."""
-    at = np.add.outer(np.arange(windows) * g.stride - g.pad, np.arange(places) * g.dilation)
-    return np.where((at >= 0) & (at < size), at, -1)
+def reached(g: WindowGeometry) -> tuple[Table, Table]:
+    """(OH, FH) and (OW, FW): the row and the column that a place of a window falls on, or -1."""
+
+    def along(size: int, windows: int, places: int, stride: int, pad: int) -> Table:
+        at = np.add.outer(np.arange(windows) * stride - pad, np.arange(places) * g.dilation)
+        return np.where((at >= 0) & (at < size), at, -1)
+
+    return (
+        along(g.h, g.oh, g.fh, g.strides[0], g.pads.top),
+        along(g.w, g.ow, g.fw, g.strides[1], g.pads.left),
+    )
 
 
 def turned(at: Table, size: int) -> Table:
@@ -91,15 +98,15 @@ def turned(at: Table, size: int) -> Table:
 @lru_cache(maxsize=256)
 def tables(g: WindowGeometry, gradient: bool) -> Tables:
     """Tables of the forward pass, or of the input gradient."""
-    rows, columns = reached(g, g.h, g.oh, g.fh), reached(g, g.w, g.ow, g.fw)
+    (rows, columns), stride = reached(g), g.strides[1]
     if gradient:
         rows = turned(rows, g.h)
-    if g.dilation == 1 and (g.stride == 1 or not gradient):
+    if g.dilation == 1 and (stride == 1 or not gradient):
         count = g.w if gradient else g.ow
-        left = g.fw - 1 - g.pad if gradient else g.pad
-        frame = (count - 1) * g.stride + g.fw
+        left = g.fw - 1 - g.pads.left if gradient else g.pads.left
+        frame = (count - 1) * stride + g.fw
         joined = np.array([[0, 0, count]], np.int64)
-        return Tables(rows, joined, 1, g.stride, g.fw, left, frame)
+        return Tables(rows, joined, 1, stride, g.fw, left, frame)
     found = np.zeros((g.fw, 3), np.int64)
     for fx in range(g.fw):
         windows = np.flatnonzero(columns[:, fx] >= 0)
@@ -107,8 +114,8 @@ def tables(g: WindowGeometry, gradient: bool) -> Tables:
             found[fx] = windows[0], columns[windows[0], fx], len(windows)
     if gradient:
         found = np.ascontiguousarray(found[:, [1, 0, 2]])
-        return Tables(rows, found, g.stride, 1, 1, 0, g.ow)
-    return Tables(rows, found, 1, g.stride, 1, 0, g.w)
+        return Tables(rows, found, stride, 1, 1, 0, g.ow)
+    return Tables(rows, found, 1, stride, 1, 0, g.w)
 
 
 @lru_cache(maxsize=256)
@@ -143,13 +150,13 @@ def stretches(at: Table, step: int) -> Table:
 @lru_cache(maxsize=256)
 def runs(g: WindowGeometry, gradient: bool) -> Runs:
     """Runs of the forward pass, or of the input gradient."""
-    rows, columns = reached(g, g.h, g.oh, g.fh), reached(g, g.w, g.ow, g.fw)
+    (rows, columns), stride = reached(g), g.strides[1]
     if not gradient:
-        return Runs(stretches(rows, len(rows)), stretches(columns, 1), 1, g.stride, 1, g.dilation)
-    common = int(np.gcd(g.stride, g.dilation))
+        return Runs(stretches(rows, len(rows)), stretches(columns, 1), 1, stride, 1, g.dilation)
+    common = int(np.gcd(stride, g.dilation))
     return Runs(
         stretches(turned(rows, g.h), g.h),
-        stretches(turned(columns, g.w), min(g.stride, g.w)),
-        *(min(g.stride, g.w), 1),
-        *(g.stride // common, -(g.dilation // common)),
+        stretches(turned(columns, g.w), min(stride, g.w)),
+        *(min(stride, g.w), 1),
+        *(stride // common, -(g.dilation // common)),
     )
