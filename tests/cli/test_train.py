@@ -28,7 +28,8 @@ def test_train_evaluate_predict_end_to_end(tmp_path):
             whole_command, capture_output=True, text=True, env=environment(), check=False
         )
 
-    done = command("train", *"--model lenet --epochs 3 --seed 0 --out run --json".split())
+    options = "--model lenet --epochs 3 --seed 0 --out run --json"
+    done = command("train", *options.split())
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     facts = json.loads(done.stdout)
