@@ -27,11 +27,12 @@ that it computes the same thing.
 PEERS_EXACT_TO = {"float32": 1e-4, "float64": 1e-12, "bfloat16": 3e-2}
 """The same for other libraries: PyTorch's weight gradient over 400,000 pixels is off by 2.4e-5."""
 
-NETWORK_EXACT_TO = {"float32": 2e-4, "float64": 1e-9, "bfloat16": 1e-1}
+NETWORK_EXACT_TO = {"float32": 2e-4, "float64": 1e-9, "bfloat16": 2e-1}
 """Norm of the error of a whole network's gradients, relative to the gradient's own norm.
 
 Not the largest error: where two places of a pool are equal but for rounding, or a unit is at
-the edge of its ReLU, one image of a thousand may take the other way in float32.
+the edge of its ReLU, one image of a thousand may take the other way in float32. PyTorch's own first
+gradient of two images is off by 0.14 under autocast to bfloat16, and of 100 images by 0.04.
 """
 
 DEEP_EXACT_TO = {"float32": 3e-2, "float64": 1e-8, "bfloat16": 7e-1}

@@ -33,6 +33,10 @@ def test_contenders_agree_with_the_reference(network: str, task: str, side: int)
         pytest.skip("without its twin in PyTorch it shows no more than the others")
     problem = new_model_problem(network, 3, side, 1)  # more than are compared
     names = peers.able(task, model=network)
+    if (
+        task == "training step"
+    ):  # the first layer's gradient is off by its own size in PyTorch's, too
+        names = [name for name in names if not peers.CONTENDERS[name].rough]
     result = tournament.hold(names, task, problem, launches=1, turns=1)
     assert result.errors == {}
     assert set(result.seconds) == set(names)
@@ -48,7 +52,8 @@ def test_who_has_which_network() -> None:
         assert {"ONNX Runtime", "OpenVINO", "fastconv numba, prepared"} <= inference - training
         twins = {n for n in inference if "torch" in n.lower()}
         known = model in ("vgg16", "resnet50", "googlenet")
-        assert twins == ({"PyTorch eager NCHW", "PyTorch eager channels_last"} if known else set())
+        ways = {"eager NCHW", "eager channels_last", "autocast bfloat16"}
+        assert twins == ({f"PyTorch {way}" for way in ways} if known else set())
 
 
 @pytest.mark.parametrize("name", ["fastconv cython", "PyTorch eager channels_last"])

@@ -24,7 +24,7 @@ from fastconv.network.prepared import PreparedNetwork
 from . import against_peers, chart, guard, mnist_epochs, peers, runtimes
 from .book import BookNet
 from .cases import cases, expected, smallest_of_each_kind, winners_may_round
-from .check import assert_same, assert_winners
+from .check import PEERS_EXACT_TO, assert_same, assert_winners
 from .data import batch_of, network_of, new_model_problem, new_problem
 from .processes import FOLDER, Child, environment, told_by
 from .report import Measurement, read, report, time_text
@@ -50,7 +50,9 @@ def test_contenders_go_on_with_other_images(name: str) -> None:
     x, t = batch_of(5, "float32")
     contender.take(1 - x, t)
     wanted = network_of("float64", "numpy").predict(1 - x.astype(np.float64))
-    assert_same({"scores": contender.scores()}, {"scores": wanted}, 1e-4, name)
+    dtype = "bfloat16" if peers.CONTENDERS[name].rough else "float32"
+    limit = PEERS_EXACT_TO[dtype]
+    assert_same({"scores": contender.scores()}, {"scores": wanted}, limit, name)
     contender.step()
 
 

@@ -297,7 +297,8 @@ def window_geometry(
         )
     numbers = (fh, fw, stride, pad, dilation)
     if {*map(type, numbers)} != {int}:  # else the cache could answer with that of an equal number
-        numbers = _in_range(op, *numbers)
+        fh, fw, (down, across), pad, dilation = _in_range(op, *numbers)
+        numbers = (fh, fw, down if down == across else (down, across), pad, dilation)
     return _checked(op, tuple(input_shape), *numbers, bool(ceil_mode))
 
 

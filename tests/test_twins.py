@@ -11,7 +11,7 @@ import re
 
 import pytest
 
-from .conftest import ROOT
+from .conftest import CHECKOUT
 
 pytest.importorskip("numba")
 
@@ -46,6 +46,6 @@ TWINS = [
 
 @pytest.mark.parametrize(("file", "name", "numbas"), TWINS)
 def test_both_backends_are_built_with_the_same_number(file, name, numbas):
-    source = (ROOT / "fastconv" / "backends" / "_cython" / f"{file}.pxi").read_text()
+    source = (CHECKOUT / "fastconv" / "backends" / "_cython" / f"{file}.pxi").read_text()
     (value,) = re.findall(rf"^    {name} = ([\w<< ]+?)(?:  #.*)?$", source, re.MULTILINE)
     assert eval(value) == numbas

@@ -21,7 +21,7 @@ from ..stand_ins import only_cases_of
 PACKAGE = Path(fastconv.__file__).resolve().parent
 DOCTESTS = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text()]
 
-DRAWINGS = {"models/deep_convnet.py": 1, "experiment/folder.py": 2}
+DRAWINGS = {"models/deep_convnet.py": 1, "experiment/folder.py": 2, "experiment/search.py": 1}
 """How many literal blocks are no code: layers in a row, files in a folder."""
 
 

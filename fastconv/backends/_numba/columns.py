@@ -92,7 +92,7 @@ def past_caches(lanes: int) -> Any:
     return copy_past_caches
 
 
-SIZES = f"{WINDOWS} scratch_size stage_size"
+SIZES = f"{WINDOWS} frame_height frame_width scratch_size stage_size"
 
 
 @takes(real="x scratch stage col", int64="at", integers=f"{SIZES} most")

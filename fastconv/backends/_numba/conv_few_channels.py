@@ -57,7 +57,7 @@ def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
 
     def kernel(a, part, parts):
         filters, oh, ow, width, values = a.filters, a.oh, a.ow, a.row_width, a.values
-        channels, stride, above, before, fh = a.channels, a.stride_x, a.top, a.left, a.fh
+        channels, above, before, fh, stride = a.channels, a.top, a.left, a.fh, a.stride_x
         row = a.scratch + part * (ow * filters + (filters + values) * width)
         turned = row + ow * filters
         taps = turned + filters * width
@@ -71,8 +71,8 @@ def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
             clear(to + top * a.width * channels, (end - top) * a.width * channels)
             i = image * a.dout_size
             # Row m of dout reaches the rows m*stride - above, ..., + fh - 1.
-            first_row = max(0, -((fh - 1 - top - above) // stride))
-            for m in range(first_row, min(oh, (end - 1 + above) // stride + 1)):
+            first_row = max(0, -((fh - 1 - top - above) // a.stride_y))
+            for m in range(first_row, min(oh, (end - 1 + above) // a.stride_y + 1)):
                 put_window(
                     *(a.gate_kind, a.dout + i, a.gate + i, a.gate_winner + i),
                     *(oh, ow, filters, m, 0, 1, ow, row, filters),
@@ -88,7 +88,7 @@ def few_channels(real: int, lanes: int, rows: int, vectors: int) -> Kernel:
                                 t, a.packed + r, at, f * values, turned + (f * width + column)
                             )
                         store(t, taps + (r * width + column), steps(width, rows))
-                corner = m * stride - above
+                corner = m * a.stride_y - above
                 for ky in range(max(0, top - corner), min(fh, end - corner)):
                     y = corner + ky
                     for kx in range(a.fw):

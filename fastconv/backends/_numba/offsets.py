@@ -32,9 +32,7 @@ __all__ = [
 Table = NDArray[np.int64]
 
 
-WINDOWS = (
-    "images channels height width fh fw stride_y stride_x top left oh ow frame_height frame_width"
-)
+WINDOWS = "images channels height width fh fw stride_y stride_x top left oh ow"
 """Fields of kernels that take a geometry; see `windows`."""
 
 
@@ -42,9 +40,14 @@ def windows(g: WindowGeometry) -> dict[str, int]:
     """The geometry, as kernels take it."""
     images = {"images": g.n, "channels": g.c, "height": g.h, "width": g.w}
     window = {"fh": g.fh, "fw": g.fw, "stride_y": g.strides[0], "stride_x": g.strides[1]}
-    frame = {"top": g.pads.top, "left": g.pads.left}
-    frame["frame_height"], frame["frame_width"] = g.padded
-    return {**images, **window, **frame, "oh": g.oh, "ow": g.ow}
+    return {
+        **images,
+        **window,
+        "top": g.pads.top,
+        "left": g.pads.left,
+        "oh": g.oh,
+        "ow": g.ow,
+    }
 
 
 @dataclass(frozen=True)

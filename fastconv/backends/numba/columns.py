@@ -48,6 +48,7 @@ class ColumnKernels(LaunchedKernels):
         _memory, (scratch, stage) = workspace(x.dtype, parts * scratch_size, parts * stage_size)
         memory = {"scratch": scratch, "stage": stage}
         memory |= {"scratch_size": scratch_size, "stage_size": stage_size}
+        memory["frame_height"], memory["frame_width"] = g.padded
         constants = (code(x), self._team.machine.lanes(x.itemsize), side, *own_constants)
         images = {"x": x, "col": col}
         self._team.run(factory, constants, parts, images, memory, windows(g), own)
