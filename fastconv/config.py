@@ -220,19 +220,31 @@ class Launched(NamedTuple):
 
 
 LAUNCHERS = (
-    ("PMI_RANK", "PMI_SIZE"),
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ""),
 )
+"""The variables that have a process's number, how many there are, and how many on its machine."""
 
 
 def launched() -> Launched:
     """Return the process's number and how many an MPI launcher has started; alone, 0 and 1."""
-    for rank, size in LAUNCHERS:
+    for rank, size, _ in LAUNCHERS:
         with suppress(ValueError):  # not set, or no launcher's
             return Launched(int(_variable(rank)), int(_variable(size)))
     return Launched(0, 1)
+
+
+def launched_here() -> tuple[str, int]:
+    """Return the variable that has each process's number, and how many are on this machine.
+
+    They are empty and 0 where no launcher says so.
+    """
+    for rank, size, local in LAUNCHERS:
+        if _variable(rank) and _variable(size):
+            return rank, int(number) if (number := _variable(local)).isdigit() else 0
+    return "", 0
 
 
 def get_rank_timeout() -> float:

@@ -14,6 +14,8 @@ import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ import fastconv
 from fastconv import config
 from fastconv.cli import main as cli
 from fastconv.cli import run as cli_run
+from fastconv.distributed import arrival
 from fastconv.distributed.buckets import Buckets
 from fastconv.distributed.cpus import cores, own_part, shared_cpus
 from fastconv.distributed.departure import COUNTED, ROUNDS, STEPS, Trial
@@ -37,7 +40,7 @@ from . import ranks_script
 from .conftest import ROOT
 
 SCRIPT = Path(ranks_script.__file__)
-VARIABLES = [name for pair in config.LAUNCHERS for name in pair]
+VARIABLES = [name for names in config.LAUNCHERS for name in names]
 
 
 @functools.cache
@@ -150,6 +153,79 @@ def test_a_rank_that_fails_ends_all(how, cause, tmp_path, monkeypatch):
     while any(map(runs, processes)):
         assert time.monotonic() < latest, "they live on"
         time.sleep(0.02)
+
+
+NEVER_THERE = """
+import sys, time
+from fastconv import config
+if config.launched().rank == 1:
+    {}
+from fastconv.distributed import DataParallel
+DataParallel()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are listed by Linux")
+@pytest.mark.parametrize(
+    ("does", "cause"),
+    [
+        ("time.sleep(1000)", r"it has done nothing for 0\.5 s, before DataParallel\(\)"),
+        ("sys.exit()", r"it has ended before DataParallel\(\), while others wait"),
+    ],
+)
+def test_a_rank_that_never_comes_ends_those_that_wait_for_it(does, cause, monkeypatch):
+    monkeypatch.setenv("FASTCONV_RANK_TIMEOUT", "0.5")
+    done = on_ranks(2, "-c", NEVER_THERE.format(does))
+    assert done.returncode
+    assert len(re.findall(f"rank 1 of 2 on .*: {cause}", done.stderr)) == 1, done
+    assert done.stderr.count("rank ") == 1, done
+
+
+def test_who_is_not_waited_for():
+    """Ranks 0 and 2 wait; 1 computes, then hangs; 3 is on another machine."""
+
+    def ranks(computed: float, there: bool = False) -> dict[int, arrival.Rank]:
+        waiting = arrival.Rank(there=True)
+        return {0: waiting, 1: arrival.Rank(there, {70: 5.0, 71: computed}), 2: waiting}
+
+    watches = {rank: arrival.Watch(rank, 4, 3, 3.0) for rank in (0, 2)}
+    said: dict[int, list[Any]] = {rank: [] for rank in watches}
+    for computed in (0, 1, 2, 3, 4, 4.005, 4.01, 4.01):
+        for rank, watch in watches.items():
+            said[rank].append(watch.look(1.0, ranks(computed)))
+    assert said[2] == [None] * 8
+    busy = "rank 1 has kept others waiting for 3 s, before DataParallel(); it computes"
+    assert said[0][:7] == [None, None, busy, None, None, None, None]
+    assert said[0][7] == (1, mock.ANY)
+    assert said[0][7][1].startswith("it has done nothing for 3 s")
+    watch = arrival.Watch(0, 4, 3, 3.0)
+    found = [watch.look(1.0, ranks(0, there=True)) for _ in range(6)]
+    assert found[:3] + found[4:] == [None] * 5
+    assert "waited for 4 s in DataParallel(), to which another machine's have not" in found[3]
+    assert found[3].endswith("all or some of 3")
+
+
+def test_ranks_of_a_launcher_are_found(tmp_path):
+    """Two launchers, 2 and 3; the first has started a shell, in which a rank runs."""
+
+    def add(process: int, parent: int, rank: int | None, state: str = "S", *words: str) -> None:
+        folder = tmp_path / str(process)
+        folder.mkdir()
+        variables = b"A=b=c\0" + (b"" if rank is None else b"PMI_RANK=%d\0" % rank)
+        (folder / "environ").write_bytes(variables)
+        numbers = "0 " * 9 + "70 30 9"
+        (folder / "stat").write_text(f"{process} (a ) b) {state} {parent} {numbers}")
+        (folder / "cmdline").write_bytes("\0".join(("python", *words)).encode())
+
+    for row in [(2, 1, None), (3, 1, None), (10, 2, 0), (11, 10, 0), (12, 11, 0), (13, 2, 1)]:
+        add(*row, "S", *([arrival.__file__] if row[0] == 12 else []))
+    add(14, 3, 2)
+    add(15, 2, 3, "Z")
+    (tmp_path / "self").mkdir()
+    second = 100 / os.sysconf("SC_CLK_TCK")
+    waits = arrival.Rank(there=True, computed={10: second, 11: second})
+    expected = {0: waits, 1: arrival.Rank(computed={13: second})}
+    assert arrival.ranks_here("PMI_RANK", 12, tmp_path) == expected
 
 
 def test_a_rank_ends_whose_launcher_cannot_be_reached():

@@ -34,6 +34,7 @@ from ..ops.norm import shared_with
 from ..randomness import share_of
 from ..training.learned import checksum, learned, put
 from ..training.ranks import Gradients, Loss, Ranks
+from .arrival import watched
 from .buckets import Buckets
 from .cpus import allowed_cpus, cores, keep_to, own_cpus, own_part, shared_cpus
 from .departure import Departure, Trial
@@ -116,7 +117,8 @@ class DataParallel(Ranks):
     timeout : float, optional
         Seconds after which a rank hangs that gives no sign of life, or does nothing, while others
         wait for it; that ends the run. None: FASTCONV_RANK_TIMEOUT, or else 60. A rank that
-        computes may take as long as it likes.
+        computes may take as long as it likes. Here, before all ranks have made this object, it
+        holds for those of this machine, on Linux.
     early : bool, optional
         Whether gradients leave while backward still computes, which changes no bit. None: what
         is faster in the first steps of a run.
@@ -142,17 +144,24 @@ class DataParallel(Ranks):
         timeout: float | None = None,
         early: bool | None = None,
     ) -> None:
-        try:
-            from mpi4py import MPI
-        except ModuleNotFoundError:
-            raise MissingDependency(
-                "training on several ranks needs mpi4py: pip install mpi4py"
-            ) from None
-        except (ImportError, RuntimeError) as error:
-            raise MissingDependency(f"mpi4py finds no MPI ({error}): pip install mpich") from error
+        limit = config.get_rank_timeout() if timeout is None else timeout
+        if not limit > 0:
+            raise ArgumentError(f"DataParallel: timeout must be greater than 0, got {timeout}")
+        launched, (variable, here) = config.launched(), config.launched_here()
+        with watched(variable, *launched, here, limit):
+            try:
+                from mpi4py import MPI
+            except ModuleNotFoundError:
+                raise MissingDependency(
+                    "training on several ranks needs mpi4py: pip install mpi4py"
+                ) from None
+            except (ImportError, RuntimeError) as error:
+                raise MissingDependency(
+                    f"mpi4py finds no MPI ({error}): pip install mpich"
+                ) from error
+            self._comm = MPI.COMM_WORLD.Dup()  # so that nobody else's messages get in between
         self._in_place, self._sum = MPI.IN_PLACE, MPI.SUM
         self._everyone = MPI.COMM_WORLD
-        self._comm = MPI.COMM_WORLD.Dup()  # so that nobody else's messages get in between
         # For messages that leave when each rank is ready.
         self._gradients = self._comm.Dup()
         self._rounded = self._gradients, self._comm.Dup()
@@ -161,15 +170,12 @@ class DataParallel(Ranks):
         self._neighbours: Any = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         self._allocate, self._windows = MPI.Win.Allocate_shared, list[Any]()
         self.rank, self.size = self._comm.rank, self._comm.size
-        launched = config.launched().size
-        if launched > 1 and self.size == 1:
+        if launched.size > 1 and self.size == 1:
+            library = MPI.Get_library_version().splitlines()[0]
             raise StateError(
-                f"the launcher has started {launched} processes, but mpi4py's MPI sees one alone: "
-                f"expected the launcher (mpiexec) of {MPI.Get_library_version().splitlines()[0]}"
+                f"the launcher has started {launched.size} processes, but mpi4py's MPI sees one "
+                f"alone: expected the launcher (mpiexec) of {library}"
             )
-        limit = config.get_rank_timeout() if timeout is None else timeout
-        if not limit > 0:
-            raise ArgumentError(f"DataParallel: timeout must be greater than 0, got {timeout}")
         self.say = say
         self._memory = Pool(sys.maxsize)
         self._hosts = self._comm.allgather(platform.node())
