@@ -15,7 +15,7 @@ import runpy
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,19 @@ class Child:
         The module calls `answer_requests`.
     variables : dict
         Its whole environment.
+    launcher : sequence of str
+        What starts it, perhaps several times; the first process answers.
     """
 
-    def __init__(self, module: str, *arguments: str, variables: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        variables: dict[str, str],
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.process = subprocess.Popen(
-            command(module, *arguments),
+            [*launcher, *command(module, *arguments)],
             env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
+from benchmarks.hosts import INTERFACE, Unavailable, call, on_hosts, two_hosts
 from fastconv.cli import main as cli
 from fastconv.io.arrays import load_arrays
 
@@ -20,77 +21,33 @@ from .test_distributed import images, launcher
 
 __all__ = ["images"]  # the fixture
 
-HOSTS = {"fastconv-a": "10.77.19.1", "fastconv-b": "10.77.19.2"}
-INTERFACE = "fastconv0"
-
 pytestmark = pytest.mark.skipif(
     "FASTCONV_TEST_NETWORK" not in os.environ,
     reason="changes the machine's network, as root: set FASTCONV_TEST_NETWORK",
 )
 
 
-def call(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no network namespaces here: {' '.join(words)}: {done.stderr.strip()}")
-
-
-def inside(host: str) -> str:
-    """A shell's words for running what follows on a host, under its name."""
-    return f"ip netns exec {host} unshare --uts sh -c 'hostname {host}; exec \"$@\"' -"
-
-
-def is_up(host: str) -> bool:
-    """Whether the host's interface is: that takes a moment."""
-    show = ["ip", "-n", host, "link", "show", INTERFACE]
-    return "state UP" in subprocess.run(show, capture_output=True, text=True, check=False).stdout
-
-
 @pytest.fixture
-def machines(tmp_path):
+def machines():
     """Start Python on one rank of each; yields how to."""
-    if shutil.which("ip") is None or shutil.which("unshare") is None:
-        pytest.skip("there is no ip, or no unshare: install iproute2 and util-linux")
-    first, second = HOSTS
-    remote = tmp_path / "instead-of-ssh"
-    remote.write_text(
-        "#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done; shift\n"
-        f'exec {inside(second)} bash -c "$*"\n'
-    )
-    remote.chmod(0o755)
+    with ExitStack() as stack:
+        try:
+            agent = stack.enter_context(two_hosts())
+        except Unavailable as error:
+            pytest.skip(f"no network namespaces here: {error}")
+        hosts, variables = on_hosts(launcher(), agent)
 
-    def start(*words: str, **variables: str) -> subprocess.Popen[str]:
-        own = {"PYTHONPATH": str(ROOT), "FASTCONV_NUM_THREADS": "1", **variables}
-        # Else UCX finds the memory that both have in common.
-        own |= {"UCX_TLS": "tcp,self", "UCX_NET_DEVICES": INTERFACE}
-        hosts = ["-localhost", HOSTS[first], "-hosts", ",".join(HOSTS.values()), "-n", "2"]
-        agent = ["-launcher", "ssh", "-launcher-exec", str(remote)]
-        command = [launcher(), *agent, *hosts, sys.executable, "-P", *words]
-        return subprocess.Popen(
-            ["bash", "-c", f'{inside(first)} "$@"', "-", *command],
-            env=os.environ | own,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        def start(*words: str, **more: str) -> subprocess.Popen[str]:
+            own = {"PYTHONPATH": str(ROOT), "FASTCONV_NUM_THREADS": "1"}
+            return subprocess.Popen(
+                [*hosts, sys.executable, "-P", *words],
+                env=os.environ | own | variables | more,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
-    try:
-        for host in HOSTS:
-            call("ip", "netns", "add", host)
-        peer = ("peer", "name", INTERFACE, "netns", second)
-        call("ip", "link", "add", "name", INTERFACE, "netns", first, "type", "veth", *peer)
-        for host, address in HOSTS.items():
-            call("ip", "-n", host, "addr", "add", f"{address}/24", "dev", INTERFACE)
-            for name in ("lo", INTERFACE):
-                call("ip", "-n", host, "link", "set", name, "up")
-        latest = time.monotonic() + 10
-        while not all(map(is_up, HOSTS)):
-            assert time.monotonic() < latest, "the interfaces do not come up"
-            time.sleep(0.02)
         yield start
-    finally:
-        for host in HOSTS:
-            subprocess.run(["ip", "netns", "del", host], capture_output=True, check=False)
 
 
 def test_two_machines_train_together_until_one_is_cut_off(machines, images, monkeypatch):

@@ -308,7 +308,7 @@ class DataParallel(Ranks):
         send = self._sender if unsent is None else partial(Halved, self._rounded, unsent)
         departure = Departure(send, buckets, sums, self._part, unsent)
         self._departure = departure
-        if not own:
+        if not own or not (self._trial.open or self._trial.early):  # a step runs in one piece
             return None
         names = {
             (id(layer), f"d{attribute}"): name
@@ -317,7 +317,7 @@ class DataParallel(Ranks):
         }
 
         def listener(complete: Sequence[tuple[Any, str, NDArray[Any]]]) -> None:
-            if not self._trial.early:
+            if not self._trial.early:  # but might: so that both ways run in the same pieces
                 return
             for layer, attribute, gradient in complete:
                 if (name := names.get((id(layer), attribute))) is not None:
