@@ -25,7 +25,7 @@ from fastconv import backends, config, selection
 from fastconv.backends import Registry
 from fastconv.backends.short import Short
 from fastconv.backends.table import KERNELS, Backend
-from fastconv.testing.contract import checked
+from fastconv.testing.contract import Freedoms, checked
 
 from .stand_ins import fresh_registry
 from .took import fine_grain, guarded_scratch
@@ -52,8 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def _complete_and_check(backend: Any, name: str, complete: Any = backends.complete) -> Backend:
     """A backend as the registry loads it, every call of whose kernels is checked."""
     completed = complete(backend, name)
+    rules = backend.layout, Freedoms.of(backend)
     for kernel in KERNELS:
-        setattr(backend, kernel, checked(getattr(backend, kernel), kernel, backend.layout))
+        setattr(backend, kernel, checked(getattr(backend, kernel), kernel, *rules))
     return completed
 
 

@@ -17,7 +17,7 @@ from fastconv.backends import Registry
 from fastconv.backends.numpy import NumpyBackend
 from fastconv.backends.table import KERNELS
 from fastconv.io.atomic import replace_file
-from fastconv.testing.contract import check_call, outputs
+from fastconv.testing.contract import Freedoms, check_call, outputs
 
 
 class StandIn:
@@ -49,7 +49,8 @@ class StandIn:
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
             self.calls.append(kernel)
-            check_call(kernel, self.layout, signature.bind(*arguments, **named).arguments)
+            given = signature.bind(*arguments, **named).arguments
+            check_call(kernel, self.layout, given, Freedoms.of(self))
             return function(*arguments, **named)
 
         return call

@@ -10,9 +10,11 @@ import pytest
 from fastconv import testing
 from fastconv.backends.calls import MOVE, WRITES, Call, call_each
 from fastconv.backends.numpy import NumpyBackend
+from fastconv.ops.recording import root
 from fastconv.testing import check_backend
 from fastconv.testing.cases import cases
 from fastconv.testing.programs import check_programs
+from fastconv.testing.strict import GUARD
 
 from .stand_ins import StandIn, fresh_registry
 
@@ -72,6 +74,41 @@ def test_calls_one_by_one_pass(dtype, layout):
 
 def test_a_backend_without_programs_is_not_asked():
     assert check_programs(StandIn("mine"), [], np.dtype("float32"), "") == 0
+
+
+INTO = ("conv2d_forward", "conv2d_block_forward", "maxpool2d_forward")
+
+
+def is_among(images):
+    """Whether others' channels lie between the pixels of images."""
+    return not images.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def check_into_channels(careless):
+    """Check a backend whose kernels write between others' channels; which of them were asked to."""
+    asked = []
+
+    def make(calls):
+        among = [call for call in calls if call.kernel in INTO and is_among(call.arguments["out"])]
+        asked.append([call.kernel for call in among])
+
+        def run():
+            call_each(calls).run()
+            if careless:
+                root(among[-1].arguments["out"])[GUARD] = 0
+
+        return Doing(run)
+
+    backend = Recording(make, "channels_last")
+    backend.into_channels, backend.winner_is_optional = INTO, True
+    check_programs(backend, [], np.dtype("float32"), "1 threads")
+    return asked[0]
+
+
+def test_kernels_write_between_channels():
+    assert check_into_channels(careless=False) == [*INTO]
+    with pytest.raises(AssertionError, match="out is not what the call by itself gives"):
+        check_into_channels(careless=True)
 
 
 # ---- what it must find ---------------------------------------------------------------------

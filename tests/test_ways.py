@@ -559,6 +559,17 @@ def test_gradients_of_pools_that_tile_the_image(build, dtype, window, stride, pa
     assert told(table, "maxpool2d_backward", **given) == expected
 
 
+def test_max_pooling_chooses_positions_where_they_are_asked_for(build, dtype):
+    """By Cython; Numba's kernel always does."""
+    if build.name == "numba":
+        pytest.skip("has one way")
+    g = window_geometry("test", (2, 17, 9, 8), 3, 3, 1, 1)
+    given = {"x": numbers(0, dtype)(*g.input_shape), "geometry": g}
+    for more, how in (({}, "positions"), ({"winner": None}, "values")):
+        taken = told(build.on(), "maxpool2d_forward", **given, **more)
+        assert taken == {build.way("maxpool2d_forward", how, dtype): 1}
+
+
 @pytest.mark.parametrize(("beta", "how"), [(0.75, "roots"), (0.5, "powers"), (0.76, "powers")])
 def test_the_usual_power_of_response_normalisation_is_two_roots(widest, dtype, beta, how):
     draw, table = numbers(0, dtype), widest.on()

@@ -8,6 +8,10 @@ their values. Other backends are called kernel by kernel.
 A call may name the algorithm of its convolution, instead of the rule's choice. Whoever makes calls
 does so by `Call.made`, which sees to that.
 
+A channels-last backend may have an attribute ``into_channels``: the names of kernels that can write
+an `out` that is some channels of larger images. Its pixels then lie further apart, all by the same
+distance, and what lies between stays as it is. Such calls have no `residual`, `winner` or `pool`.
+
 A training network makes the same calls at each step, but its weights change between runs. A backend
 may also have a method ``step_program(calls)``, for which no array keeps its values.
 """

@@ -52,6 +52,10 @@ Contract
   `check_backend` use it. A kernel counts a way where the way begins, not where it is chosen.
 * Measured algorithms are kept for backends with a method ``kernel_version()``. It returns a text,
   a different one whenever a kernel may have changed.
+* ``maxpool2d_forward`` gets a `winner`, unless the backend says that it can do without: by an
+  attribute ``winner_is_optional`` that is true. It is None then where nobody asks for positions.
+* A backend may say, by an attribute ``into_channels``, which of its kernels can write between the
+  channels of larger images; see `fastconv.backends.calls`. Programs make use of that.
 * The same input, thread count and machine give the same result, bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW
@@ -233,11 +237,12 @@ class Backend(Protocol):
     # ---- max pooling --------------------------------------------------------------
 
     def maxpool2d_forward(
-        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes
+        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes | None
     ) -> None:
         """out and winner (N, C, OH, OW): the maximum, and its position fy*FW + fx.
 
-        The first maximum in row-major order wins, the first NaN before any number.
+        The first maximum in row-major order wins, the first NaN before any number. Without
+        `winner`, the maximum of 0 and -0 may be either.
         Places outside the image never win, in the padding or beyond it. Each window holds at
         least one pixel (pads above and below < FH, left and right < FW, and no window begins past
         the image).

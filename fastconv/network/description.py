@@ -16,6 +16,7 @@ from ..ops.recording import Outside, Recorder
 from .fusion import ConvGroup, Group, Sum
 from .measuring import algorithm_of
 from .places import Step
+from .rewriting import is_among_channels
 
 __all__ = ["Description", "StepFacts", "described"]
 
@@ -38,7 +39,8 @@ class StepFacts:
     what : str
         The kernel in short, with window and stride: ``conv2d 3x3/2``.
     fused : tuple of str
-        What the kernel does besides: ``norm``, ``add``, ``relu``, ``pool``.
+        What the kernel does besides: ``norm``, ``add``, ``relu``, ``pool``, and ``concat``: it
+        writes where its output lies in a concatenation.
     algorithm : str
         How a convolution is computed; empty for others, and if the backend does not say.
     measured : bool
@@ -132,17 +134,12 @@ def described(
     names : mapping of int to str
         The layers' names, by their `id`.
     """
-    apart = {
-        id(recorder.makers.get(id(step)))
-        for step in steps
-        if isinstance(step, Call) and step.kernel == "batchnorm2d_apply"
-    }  # groups with a separate step for normalisation
     found = []
     for step, last, where in zip(steps, moved, runs_in, strict=True):
         group: Group | None = recorder.makers.get(id(step))
         layers = [] if group is None else list(group.layers)
         named = [names[id(layer)] for layer in layers if id(layer) in names]
-        folded = isinstance(group, ConvGroup) and group.norm is not None and id(group) not in apart
+        folded = isinstance(group, ConvGroup) and group.norm is not None
         written = (
             [step.out]
             if isinstance(step, Outside)
@@ -199,5 +196,8 @@ def _fused(call: Call, folded: bool) -> tuple[str, ...]:
         "add": arguments.get("residual") is not None,
         "relu": bool(arguments.get("relu")),
         "pool": bool(arguments.get("pool")),
+        "concat": call.kernel != MOVE
+        and "out" in arguments
+        and is_among_channels(arguments["out"]),
     }
     return tuple(part for part, there in also.items() if there)

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ops
+from ..backends.algorithms import CONSTANT, named_forward
 from ..errors import ArgumentError
 from ..geometry import window_geometry
 from ..layers import (
@@ -237,7 +238,7 @@ class ConvGroup(_KernelGroup):
             filters, _, fh, fw = np.shape(conv.W)
             g = window_geometry("conv2d", np.shape(x), fh, fw, *window)
             expect_sum(g.output_shape(filters), beside.shape)
-        if norm is not None and not self.pool and _is_small(x, conv):
+        if norm is not None and not self.pool and _is_dear(x, conv):
             out, _ = ops.conv2d_forward(x, conv.W, conv.b, *window, conv.backend)
             return ops.batchnorm2d_fixed(
                 *(out, norm.gamma, norm.beta, norm.running_mean, norm.running_var, norm.epsilon),
@@ -402,11 +403,14 @@ def forget(layers: Sequence[Any]) -> None:
             layer.forget()
 
 
-def _is_small(x: Array, conv: Convolution) -> bool:
-    """Whether a filter has more values than its output in all images has pixels, about.
+def _is_dear(x: Array, conv: Convolution) -> bool:
+    """Whether folding, which passes over the weights, costs more than normalising the output.
 
-    Then folding, which passes over the weights, costs more than normalising the output.
+    That is where a filter has more values than its output in all images has pixels, about, and
+    weights are not known to stay as they are, so that they would be folded at each call.
     """
+    if named_forward() == CONSTANT:
+        return False
     _, weight, _, g, _ = conv2d_arguments("conv2d", x, conv.W, conv.b, conv.stride, conv.pad)
     return weight[0].size > g.n * (g.h // g.stride) * (g.w // g.stride)
 

@@ -2,9 +2,9 @@
 
 The layers' calls for one batch are traced; where a layer of the user's own is among them, which may
 look at numbers, the layers evaluate a batch of zeros instead. Calls that the input does not reach
-give the same each time, and are left out. Arrays that are written get places in one block of
-memory: two whose uses do not overlap in time may have the same. Constants stay where they are: the
-layers are a program's own. Calls of one backend in a row become one `Run`.
+give the same each time, and are left out; others are `rewritten`. Arrays that are written get
+places in one block of memory: two whose uses do not overlap in time may have the same. Constants
+stay where they are: the layers are a program's own. Calls of one backend in a row become one `Run`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .description import Description, described
 from .fusion import FusedRow, all_known
 from .measuring import measured, provider
 from .places import Places, Step
+from .rewriting import rewritten
 
 __all__ = ["Program", "backend_of", "in_layout_of", "together"]
 
@@ -73,7 +74,10 @@ class Program:
             if not recorder.traces:
                 given[...] = 0
             out = FusedRow(layers, False).forward(given, False)
-        steps = _reached(recorder.steps, given)
+        reached = rewritten(_reached(recorder.steps, given), out)
+        steps = [step for step, _ in reached]
+        for step, before in reached:
+            recorder.makers[id(step)] = recorder.makers.get(id(before))
         places = Places(steps, [(0, given), (len(steps), out)])
         self.x, self.out = places.of(given), places.of(out)
         moved = [places.moved(step) for step in steps]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +29,8 @@ from .. import config, selection
 from ..backends.numpy import NumpyBackend
 from ..backends.table import KERNELS, Backend
 from ..geometry import shown_window
-from .cases import cases
+from .cases import Case, cases
+from .contract import Freedoms
 from .programs import check_programs
 from .rounding import rounded_transforms
 from .strict import Arguments, call_kernel, is_array, require
@@ -144,7 +145,7 @@ def check_backend(name: str) -> Report:
                     *_expected(reference, backend, kernel, inputs, exact),
                     _windows_of_zeros(reference, kernel, inputs),
                 )
-                for kernel, inputs, exact in cases(reference, dtype)
+                for kernel, inputs, exact in _with_freedoms(backend, cases(reference, dtype))
                 if asked or kernel.startswith(PRODUCTS)
             ]
         for threads in THREADS:
@@ -163,6 +164,14 @@ def check_backend(name: str) -> Report:
             for call, got in zip(calls, pool.map(lambda c: c.run(backend), calls), strict=True):
                 report.note(call, call.compare(got, "called from 4 Python threads at once"))
     return report
+
+
+def _with_freedoms(backend: Backend, cases: Iterable[Case]) -> Iterator[Case]:
+    """The cases, and those of what the backend says that it can do besides."""
+    for kernel, inputs, exact in cases:
+        yield kernel, inputs, exact
+        if kernel == "maxpool2d_forward" and Freedoms.of(backend).winner_is_optional:
+            yield kernel, inputs | {"winner": None}, exact
 
 
 def signature_differences(backend: Backend) -> list[str]:

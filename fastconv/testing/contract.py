@@ -14,14 +14,14 @@ import math
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends.table import CHANNELS_FIRST, Backend
 
-__all__ = ["ContractBroken", "check_call", "checked", "output_shapes", "outputs"]
+__all__ = ["ContractBroken", "Freedoms", "check_call", "checked", "output_shapes", "outputs"]
 
 FILTERS = ("weight", "dweight")
 """Arrays of four axes that are no images."""
@@ -183,7 +183,34 @@ def output_dtype(
     return real if "Array" in kind else np.dtype(np.int64)
 
 
-def check_call(kernel: str, layout: str, arguments: Arguments) -> None:
+class Freedoms(NamedTuple):
+    """What a backend says that its kernels can do, though not all must.
+
+    Attributes
+    ----------
+    into_channels : collection of str
+        Kernels that write between others' channels; see `fastconv.backends.calls`.
+    winner_is_optional : bool
+        Whether it pools without positions.
+    """
+
+    into_channels: Collection[str] = ()
+    winner_is_optional: bool = False
+
+    @classmethod
+    def of(cls, backend: Any) -> Freedoms:
+        """Those of a backend."""
+        return cls(
+            getattr(backend, "into_channels", ()), getattr(backend, "winner_is_optional", False)
+        )
+
+
+NO_FREEDOMS = Freedoms()
+
+
+def check_call(
+    kernel: str, layout: str, arguments: Arguments, freedoms: Freedoms = NO_FREEDOMS
+) -> None:
     """Raise `ContractBroken` if these arguments are not what a kernel may rely on.
 
     Parameters
@@ -193,17 +220,20 @@ def check_call(kernel: str, layout: str, arguments: Arguments) -> None:
         Of the backend.
     arguments : dict
         All of the call, by name.
+    freedoms : Freedoms
+        Of the backend.
     """
-    for wrong in _wrong(kernel, layout, arguments):
+    for wrong in _wrong(kernel, layout, arguments, freedoms):
         raise ContractBroken(f"{kernel}: {wrong}")
 
 
-def _wrong(kernel: str, layout: str, arguments: Arguments) -> Iterator[str]:
+def _wrong(kernel: str, layout: str, arguments: Arguments, freedoms: Freedoms) -> Iterator[str]:
     arrays: dict[str, np.ndarray] = {}
     for name in _axes(kernel):
         array = arguments[name]
         if array is None:
-            if "None" not in str(_signature(kernel).parameters[name].annotation):
+            needed = kernel == "maxpool2d_forward" and not freedoms.winner_is_optional
+            if needed or "None" not in str(_signature(kernel).parameters[name].annotation):
                 yield f"{name} is missing"
         elif type(array) is not np.ndarray:
             yield f"{name} is a {type(array).__name__}, no array"
@@ -219,7 +249,10 @@ def _wrong(kernel: str, layout: str, arguments: Arguments) -> Iterator[str]:
         if array.dtype != wanted or not array.dtype.isnative:
             yield f"{name} has dtype {array.dtype!r}, expected {wanted}"
         images = array.ndim == 4 and name not in FILTERS and kernel not in CHANNELS_FIRST
-        dense = array.transpose(0, 2, 3, 1) if images and layout == "channels_last" else array
+        last = images and layout == "channels_last"
+        dense = array.transpose(0, 2, 3, 1) if last else array
+        if last and name == "out" and kernel in freedoms.into_channels and _is_alone(arguments):
+            dense = _with_others(dense)
         if not dense.flags.c_contiguous or not dense.flags.aligned:
             yield f"{name} {array.shape} has strides {array.strides}, not the layout {layout}"
     for name in outputs(kernel):
@@ -231,6 +264,23 @@ def _wrong(kernel: str, layout: str, arguments: Arguments) -> Iterator[str]:
             if other != name and np.may_share_memory(arrays[name], array):
                 yield f"{name} overlaps {other}"
     yield from _out_of_range(arguments, arrays)
+
+
+def _is_alone(arguments: Arguments) -> bool:
+    """Whether `out` is all that a kernel writes, and has no twin that it reads."""
+    return not any(
+        arguments.get(name) is not None and arguments[name] is not False
+        for name in ("residual", "winner", "pool")
+    )
+
+
+def _with_others(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) with the channels that lie beside theirs in memory."""
+    *others, channels = images.shape
+    apart = [s for s, length in zip(images.strides, others, strict=False) if length > 1]
+    if apart:
+        channels = max(channels, apart[-1] // images.itemsize)
+    return np.lib.stride_tricks.as_strided(images, (*others, channels), writeable=False)
 
 
 def _out_of_range(arguments: Arguments, arrays: dict[str, np.ndarray]) -> Iterator[str]:
@@ -267,7 +317,9 @@ class _Running(threading.local):
 _running = _Running()
 
 
-def checked(function: Callable[..., Any], kernel: str, layout: str) -> Callable[..., Any]:
+def checked(
+    function: Callable[..., Any], kernel: str, layout: str, freedoms: Freedoms = NO_FREEDOMS
+) -> Callable[..., Any]:
     """A kernel with the contract checked at each call.
 
     Its outputs start as garbage, which shows places that it leaves out, and it may write nothing
@@ -280,7 +332,7 @@ def checked(function: Callable[..., Any], kernel: str, layout: str) -> Callable[
         if _running.kernel is not None:
             return function(*given, **named)
         arguments = dict(signature.bind(None, *given, **named).arguments)
-        check_call(kernel, layout, arguments)
+        check_call(kernel, layout, arguments, freedoms)
         written = outputs(kernel)
         before = {}
         for name in _axes(kernel):

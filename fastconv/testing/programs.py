@@ -141,11 +141,16 @@ class _Rows:
             twin.hold(first)
         return twin
 
-    def join(self, kernel: str, read: dict[str, Any], written: dict[str, Any]) -> None:
-        """A call on arrays that other calls may share: twins, or views (twin, index or shape)."""
+    def join(
+        self, kernel: str, read: dict[str, Any], written: dict[str, Any], called: Any = None
+    ) -> None:
+        """A call on arrays that other calls may share: twins, or views (twin, index or shape).
+
+        The kernel that is called one by one is `called`'s, by default the backend's.
+        """
         arguments = [{n: _side(v, side) for n, v in (read | written).items()} for side in range(2)]
         twins = [[_owner(v) for v in of.values() if _owner(v)] for of in (read, written)]
-        self._note(kernel, (arguments[0], arguments[1]), twins[0], twins[1])
+        self._note(kernel, (arguments[0], arguments[1]), twins[0], twins[1], called)
 
     def _note(
         self,
@@ -153,10 +158,11 @@ class _Rows:
         arguments: tuple[Arguments, Arguments],
         read: list[Any],
         written: list[Any],
+        called: Any = None,
     ) -> None:
         backend = None if kernel == MOVE else self.backend
-        first, second = (Call(backend, kernel, each) for each in arguments)
-        self.calls.append((first, second))
+        first, second = arguments
+        self.calls.append((Call(backend, kernel, first), Call(called or backend, kernel, second)))
         self.inputs.append(read)
         self.outputs.append(written)
 
@@ -241,6 +247,7 @@ def check_programs(
                 rows.add(kernel, inputs)
         _moves(rows, dtype)
         _network(rows, dtype)
+        _into_channels(rows, dtype)
         _network(beside, dtype)
         where = f"{backend.name}, {method} of {len(rows.calls)} calls, {how}"
         there = f"{backend.name}, second {method}, {how}"
@@ -351,3 +358,43 @@ def _network(rows: _Rows, dtype: np.dtype[Any]) -> None:
     out, mask = rows.twin("out", (20,), dtype), rows.twin("mask", (20,), np.uint8)
     ravel = (scores, lambda each: each.reshape(-1))
     rows.join("relu_forward", {"x": ravel}, {"out": out, "mask": mask})
+
+
+class _ByCopy:
+    """A backend whose kernels write dense images, which are then copied to `out`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, kernel: str) -> Callable[..., None]:
+        def call(*, out: Array, **given: Any) -> None:
+            dense, _ = guarded(out.shape, out.dtype, self._backend.layout == "channels_last")
+            getattr(self._backend, kernel)(out=dense, **given)
+            out[...] = dense
+
+        return call
+
+
+def _into_channels(rows: _Rows, dtype: np.dtype[Any]) -> None:
+    """Kernels that say so write between the channels of larger images, side by side."""
+    able = getattr(rows.backend, "into_channels", ())
+    rng = np.random.default_rng(7)
+    shape, filters = (2, 16, 9, 11), 19
+    g = window_geometry("check_backend", shape, 3, 3, 1, 1)
+    x = rows.twin("x", np.asarray(rng.standard_normal(shape), dtype))
+    joined = rows.twin("out", (2, 60, 9, 11), dtype)
+    weight = rows.twin("weight", rng.standard_normal((filters, 16, 3, 3)).astype(dtype), last=False)
+    bias = rows.twin("bias", rng.standard_normal(filters).astype(dtype), last=False)
+    read: dict[str, Any] = {"x": x, "weight": weight, "bias": bias, "geometry": g}
+    block = {"residual": None, "relu": True, "pool": False, "winner": None}
+    each: list[tuple[str, dict[str, Any], slice]] = [
+        ("conv2d_forward", read, slice(1, 1 + filters)),
+        ("conv2d_block_forward", read | block, slice(23, 23 + filters)),
+    ]
+    if getattr(rows.backend, "winner_is_optional", False):
+        pooling = {"x": x, "geometry": g, "winner": None}
+        each.append(("maxpool2d_forward", pooling, slice(42, 58)))
+    for kernel, arguments, part in each:
+        if kernel in able:
+            out = {"out": (joined, _channels(part))}
+            rows.join(kernel, arguments, out, _ByCopy(rows.backend))

@@ -194,7 +194,7 @@ cdef void correlate(
 cdef void forward_rows(
     const Conv* g, const Incoming* x, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
     ptrdiff_t width, const real* packed, const real* bias, ptrdiff_t columns, bint relu,
-    const real* residual, real* out, real* scratch,
+    const real* residual, real* out, ptrdiff_t out_pixel, real* scratch,
 ) noexcept nogil:
     """Output rows [top, top + height) of one image, `width` pixels and `columns` channels of each."""
     cdef ptrdiff_t depth = depth_of(g.pairs, g.c)
@@ -214,7 +214,7 @@ cdef void forward_rows(
                 round_values(scratch, rows * row, scratch)
     correlate[real](
         g.fh, g.fw, depth, g.stride, window, row, packed, bias,
-        height, width, out, width * g.fn, g.fn, columns, relu, residual, g.pairs,
+        height, width, out, width * out_pixel, out_pixel, columns, relu, residual, g.pairs,
     )
 
 
@@ -225,7 +225,7 @@ cdef void forward_band(
 ) noexcept nogil:
     """Rows [top, top + height) of the output; columns [first, last), or all if it is pooled."""
     cdef ptrdiff_t row = 2 * o.pw * g.fn
-    cdef ptrdiff_t at = (image * g.oh + top) * g.ow * g.fn
+    cdef ptrdiff_t at = (image * g.oh + top) * g.ow * o.pixel
     cdef ptrdiff_t v
     cdef const real* residual = NULL
     if o.residual != NULL:
@@ -236,12 +236,13 @@ cdef void forward_band(
         forward_rows[real](
             g, x, image, top, height, g.ow,
             packed + first * g.fh * g.fw * depth_of(g.pairs, g.c), bias + first,
-            last - first, o.kind == RELU_GATE, residual, <real*> o.out + at + first, scratch,
+            last - first, o.kind == RELU_GATE, residual, <real*> o.out + at + first, o.pixel,
+            scratch,
         )
         return
     forward_rows[real](
         g, x, image, 2 * top, 2 * height, 2 * o.pw, packed, bias, g.fn, False, NULL, unpooled,
-        scratch,
+        g.fn, scratch,
     )
     for v in range(height):
         pool_rows[real](o, image, top + v, unpooled + 2 * v * row)
@@ -380,7 +381,7 @@ def conv2d_forward(
     const real[:, :, :, ::1] x,
     const real[:, :, :, ::1] weight,
     const real[::1] bias,
-    real[:, :, :, ::1] out,
+    real[:, :, :, :] out,
     ptrdiff_t stride,
     ptrdiff_t top,
     ptrdiff_t left,
@@ -391,6 +392,7 @@ def conv2d_forward(
     """out (N, OH, OW, FN) from x (N, H, W, C), weight (FN, C, FH, FW), bias (FN,)."""
     cdef Conv g = conv_of[real](x, weight, out.shape[1], out.shape[2], stride, top, left, pairs)
     cdef Outgoing o = outgoing(NO_GATE, g.n, g.oh, g.ow, g.fn, &out[0, 0, 0, 0], NULL)
+    o.pixel = pixel_of[real](out)
     forward[real](
         &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
     )
@@ -401,7 +403,7 @@ def conv2d_block_forward(
     const real[:, :, :, ::1] weight,
     const real[::1] bias,
     const real[:, :, :, ::1] residual,
-    real[:, :, :, ::1] out,
+    real[:, :, :, :] out,
     unsigned char[:, :, :, ::1] winner,
     bint rectified,
     bint pool,
@@ -418,6 +420,7 @@ def conv2d_block_forward(
     cdef Conv g = conv_of[real](x, weight, oh, ow, stride, top, left, pairs)
     cdef int kind = POOL_GATE if pool else RELU_GATE if rectified else NO_GATE
     cdef Outgoing o = outgoing(kind, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL)
+    o.pixel = pixel_of[real](out)
     if winner is not None:
         o.winner = &winner[0, 0, 0, 0]
     if residual is not None:

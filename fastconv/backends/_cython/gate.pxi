@@ -35,6 +35,7 @@ cdef struct Outgoing:
     int kind
     ptrdiff_t n, h, w, c
     ptrdiff_t ph, pw  # rows and columns of out
+    ptrdiff_t pixel  # from pixel to pixel of out: c, or more where others' channels lie beside them
     void* out
     unsigned char* winner  # or NULL
     const void* residual  # added to the output, or NULL; not with pooling
@@ -75,11 +76,20 @@ cdef Outgoing outgoing(
 ) noexcept nogil:
     """n images of h x w pixels and c channels, written through a gate."""
     cdef Outgoing o
-    o.kind, o.n, o.h, o.w, o.c, o.out, o.winner = kind, n, h, w, c, out, winner
+    o.kind, o.n, o.h, o.w, o.c, o.pixel, o.out, o.winner = kind, n, h, w, c, c, out, winner
     o.residual = NULL
     o.ph = h // 2 if kind == POOL_GATE else h
     o.pw = w // 2 if kind == POOL_GATE else w
     return o
+
+
+cdef inline ptrdiff_t pixel_of(const real[:, :, :, :] images) noexcept nogil:
+    """From pixel to pixel of images (N, H, W, C), in values; their pixels fill no memory alone."""
+    cdef int axis
+    for axis in range(2, -1, -1):
+        if images.shape[axis] > 1:
+            return images.strides[axis] // <ptrdiff_t> sizeof(real)
+    return images.shape[3]
 
 
 # ---- incoming -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 # All kernels. Translated once, and compiled by each kernels_*.cc with other flags, under its name.
 
+from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -21,6 +22,7 @@ include "conv_backward.pxi"
 include "grouped_depthwise.pxi"
 include "grouped.pxi"
 include "pool.pxi"
+include "pool_largest.pxi"
 include "pool_average.pxi"
 include "columns.pxi"
 include "dense.pxi"

@@ -211,6 +211,7 @@ def maxpool2d_forward(
     cdef MaxPool w
     w.g, w.x, w.out = g, &x[0, 0, 0, 0], &out[0, 0, 0, 0]
     w.winner, w.bytes = &winner[0, 0, 0, 0], sizeof(place) == 1
+    took[real](MAXPOOL_FORWARD, POSITIONS, &x[0, 0, 0, 0], team)
     with nogil:
         run_parts(<Part> maxpool_part[real], &w, team, 0)
 

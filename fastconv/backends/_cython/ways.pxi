@@ -19,6 +19,8 @@ cdef enum:  # in the order of HOW_NAMES; first the algorithms, numbered as in cy
     OVERLAPPING
     ROOTS
     POWERS
+    POSITIONS
+    VALUES
     HOWS
 
 cdef enum:  # in the order of PART_NAMES
@@ -32,6 +34,7 @@ cdef enum:  # in the order of PART_NAMES
     AFFINE_FORWARD
     AFFINE_INPUT_GRADIENT
     IM2COL
+    MAXPOOL_FORWARD
     MAXPOOL_BACKWARD
     LRN_FORWARD
     LRN_BACKWARD
@@ -49,13 +52,13 @@ cdef extern from *:
 HOW_NAMES = (
     "direct", "winograd2", "winograd2x4", "winograd4", "sparse", "few_channels",
     "few_rows", "few_rows_cached", "many_rows", "streamed", "cached", "tiled", "overlapping",
-    "roots", "powers",
+    "roots", "powers", "positions", "values",
 )
 
 PART_NAMES = (
     "forward", "input_gradient", "weight_gradient", "depthwise", "depthwise_sums", "grouped",
-    "grouped_sums", "affine_forward", "affine_input_gradient", "im2col", "maxpool2d_backward",
-    "lrn_forward", "lrn_backward",
+    "grouped_sums", "affine_forward", "affine_input_gradient", "im2col",
+    "maxpool2d_forward", "maxpool2d_backward", "lrn_forward", "lrn_backward",
 )
 
 assert len(HOW_NAMES) == HOWS and len(PART_NAMES) == PARTS and 4 * HOWS * PARTS <= WAYS

@@ -210,11 +210,11 @@ cdef void store_edge(
                 t = outputs + 2 * (i * mx + j) * width
                 store_pooled[real](
                     load(t), load(t + width), load(t + mx * width), load(t + (mx + 1) * width),
-                    o, at + (i * o.pw + j) * o.c, columns,
+                    o, at + (i * o.pw + j) * o.pixel, columns,
                 )
             else:
                 t = outputs + (i * mx + j) * width
-                store_part(<real*> o.out + at + (i * o.pw + j) * o.c, load(t), columns)
+                store_part(<real*> o.out + at + (i * o.pw + j) * o.pixel, load(t), columns)
 
 
 cdef void load_edge(
@@ -228,7 +228,8 @@ cdef void load_edge(
     for i in range(rows):
         for j in range(cols):
             memcpy(
-                to + (i * mx + j) * lanes(to), place + (i * o.pw + j) * o.c, columns * sizeof(real)
+                to + (i * mx + j) * lanes(to), place + (i * o.pw + j) * o.pixel,
+                columns * sizeof(real),
             )
 
 
@@ -250,9 +251,9 @@ cdef inline void plus_residual(
     else:
         for i in range(my):
             for j in range(mx):
-                t[i * mx + j] = add(t[i * mx + j], load(place + j * o.c))
-                fetch(place + (mx + j) * o.c, lanes(place))  # for the next tile
-            place += o.pw * o.c
+                t[i * mx + j] = add(t[i * mx + j], load(place + j * o.pixel))
+                fetch(place + (mx + j) * o.pixel, lanes(place))  # for the next tile
+            place += o.pw * o.pixel
 
 
 cdef inline void store_tile(
@@ -278,13 +279,13 @@ cdef inline void store_tile(
                 store_pooled[real](
                     t[2 * (i * mx + j)], t[2 * (i * mx + j) + 1],
                     t[2 * (i * mx + j) + mx], t[2 * (i * mx + j) + mx + 1],
-                    o, at + (i * o.pw + j) * o.c, columns,
+                    o, at + (i * o.pw + j) * o.pixel, columns,
                 )
     else:
         for i in range(my):
             for j in range(mx):
-                store(out + j * o.c, t[i * mx + j])
-            out += o.pw * o.c
+                store(out + j * o.pixel, t[i * mx + j])
+            out += o.pw * o.pixel
 
 
 cdef inline void transform_tiles(
@@ -304,7 +305,7 @@ cdef inline void transform_tiles(
     for image in range(b.image, b.image + b.images):
         for y from high * b.top <= y < high * (b.top + b.rows) by high:
             for x from wide * b.left <= x < wide * (b.left + b.cols) by wide:
-                at = ((image * o.ph + y) * o.pw + x) * o.c + first
+                at = ((image * o.ph + y) * o.pw + x) * o.pixel + first
                 windows = 0
                 if empty != NULL:
                     windows = empty[0]
@@ -365,7 +366,7 @@ cdef inline Ahead ahead_of(
     a.row, a.rows = 0, min(high * b.rows, o.ph - high * b.top)
     a.length = min(wide * b.cols, o.pw - wide * b.left) * o.c
     a.at = ((b.image * o.ph + high * b.top) * o.pw + wide * b.left) * o.c
-    a.lines = b.images * a.rows
+    a.lines = b.images * a.rows if o.pixel == o.c else 0  # no others' memory
     a.some = ceil_div(a.lines, frequencies)
     return a
 

@@ -13,14 +13,17 @@ __all__ = ["PoolKernels"]
 class PoolKernels(CompiledKernels, AveragePooling):
     """Max pooling and average pooling; see `table.Backend`."""
 
+    winner_is_optional = True
+
     def maxpool2d_forward(
-        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes
+        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes | None
     ) -> None:
         g = geometry
-        self._kernels.maxpool2d_forward(
-            *(last(x), last(out), last(winner), g.fh, g.fw, *g.strides, *g.pads[:2]),
-            self._threads,
-        )
+        window = g.fh, g.fw, *g.strides, *g.pads[:2], self._threads
+        if winner is None:
+            self._kernels.maxpool2d_largest(last(x), last(out), *window)
+        else:
+            self._kernels.maxpool2d_forward(last(x), last(out), last(winner), *window)
 
     def maxpool2d_backward(
         self, dout: Array, winner: Bytes, geometry: WindowGeometry, dx: Array

@@ -28,6 +28,9 @@ MOST_AXES = 8
 class Programs(CompiledKernels):
     """Turns calls into a `Run`; see `fastconv.backends.calls`."""
 
+    into_channels = frozenset({"conv2d_forward", "conv2d_block_forward", "maxpool2d_forward"})
+    """Kernels that can write between others' channels; see `fastconv.backends.calls`."""
+
     _records = False
     """Whether this backend makes calls in order to record them."""
 

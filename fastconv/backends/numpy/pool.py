@@ -17,14 +17,17 @@ __all__ = ["PoolKernels"]
 class PoolKernels:
     """Max pooling and average pooling; see `table.Backend`."""
 
+    winner_is_optional = True
+
     def maxpool2d_forward(
-        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes
+        self, x: Array, geometry: WindowGeometry, out: Array, winner: Bytes | None
     ) -> None:
         # Walk over the places of the window in row-major order, keeping the first of the
         # largest; the first NaN beats every number.
         g = geometry
         out[...] = -np.inf
-        winner[...] = 0
+        if winner is not None:
+            winner[...] = 0
         unset = np.ones(out.shape, bool)
         height, width = reach(g)
         top, left = g.pads[:2]
@@ -39,7 +42,8 @@ class PoolKernels:
             value, real = padded[:, :, rows, cols], inside[:, :, rows, cols]
             better = real & (unset | (value > out) | (np.isnan(value) & ~np.isnan(out)))
             out[better] = value[better]
-            winner[better] = place
+            if winner is not None:
+                winner[better] = place
             unset &= ~real
 
     def maxpool2d_backward(
