@@ -1,4 +1,4 @@
-"""State dicts of modules that PyTorch's wrappers hold: the names of the module inside are found."""
+"""State dicts by other names: PyTorch's wrappers hold a module, timm calls matrices otherwise."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 
 from fastconv.errors import WeightsError
 from fastconv.io import from_torch, load_params, save_params
-from fastconv.io.torch_names import without_wrappers
+from fastconv.io.torch_names import by_own_names
 from fastconv.layers import Affine
 from fastconv.layers.containers import Chain
-from fastconv.models import lenet, resnet20
+from fastconv.models import lenet, make_empty_model, resnet20
 from fastconv.network import Network
 from fastconv.network.transfer import take_weights
 
@@ -104,7 +104,7 @@ def test_two_arrays_for_one_name():
 def test_names_that_only_look_like_it():
     own = {"a.weight"}
     for name in ("modules.a.weight", "my_module.a.weight", "orig_mod.a.weight", "model.a.weight"):
-        assert list(without_wrappers({name: 1}, own)) == [name]
+        assert list(by_own_names({name: 1}, own)) == [name]
 
 
 def test_pytorchs_own_wrappers():
@@ -124,3 +124,60 @@ def test_pytorchs_own_wrappers():
         assert list(params) == list(plain)
         for key, value in plain.items():
             np.testing.assert_array_equal(params[key], value)
+
+
+def test_timms_vgg_has_convolutions_where_there_are_matrices():
+    """Names and shapes are those of timm 1.0's ``vgg16_bn``; its last layer is a matrix."""
+    rng = np.random.default_rng(0)
+    theirs = {
+        "features.0.weight": rng.random((2, 3, 3, 3)),
+        "features.1.running_mean": rng.random(2),
+        "pre_logits.fc1.weight": rng.random((5, 2, 7, 7)),
+        "pre_logits.fc1.bias": rng.random(5),
+        "pre_logits.fc2.weight": rng.random((4, 5, 1, 1)),
+        "pre_logits.fc2.bias": rng.random(4),
+        "head.fc.weight": rng.random((3, 4)),
+        "head.fc.bias": rng.random(3),
+    }
+    own = [
+        *("features.0.weight", "features.1.running_mean"),
+        *(f"classifier.{layer}.{kind}" for layer in (0, 3, 6) for kind in ("weight", "bias")),
+    ]
+    found = by_own_names({f"module.{key}": value for key, value in theirs.items()}, own)
+    assert list(found) == own
+    image = rng.random((2, 7, 7))
+    convolved = np.einsum("fchw,chw->f", theirs["pre_logits.fc1.weight"], image)
+    np.testing.assert_allclose(found["classifier.0.weight"] @ image.ravel(), convolved)
+    np.testing.assert_array_equal(
+        found["classifier.3.weight"], theirs["pre_logits.fc2.weight"][..., 0, 0]
+    )
+    for key in ("weight", "bias"):
+        np.testing.assert_array_equal(found[f"classifier.6.{key}"], theirs[f"head.fc.{key}"])
+
+
+def test_timms_names_mean_vgg_alone():
+    """Of another network with a head, they stay."""
+    own = {"head.fc.weight", "classifier.weight"}
+    assert (
+        list(by_own_names({"head.fc.weight": 1, "classifier.weight": 2}, own)) == sorted(own)[::-1]
+    )
+    assert list(by_own_names({"head.fc.weight": 1}, {"fc.weight"})) == ["head.fc.weight"]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_timms_resnets_have_our_names(name):
+    """Facts of timm 1.0's ``resnet.py``: its blocks as torchvision's, but for the activations."""
+    stages = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}[name]
+    convolutions = 2 if name == "resnet18" else 3
+    norm = ("weight", "bias", "running_mean", "running_var")
+    theirs = {"conv1.weight", *(f"bn1.{kind}" for kind in norm), "fc.weight", "fc.bias"}
+    for stage, blocks in enumerate(stages, start=1):
+        for block in range(blocks):
+            place = f"layer{stage}.{block}"
+            for number in range(1, convolutions + 1):
+                theirs |= {f"{place}.conv{number}.weight"}
+                theirs |= {f"{place}.bn{number}.{kind}" for kind in norm}
+            if block == 0 and (stage > 1 or name == "resnet50"):
+                theirs |= {f"{place}.downsample.0.weight"}
+                theirs |= {f"{place}.downsample.1.{kind}" for kind in norm}
+    assert set(make_empty_model("a test", name, (3, 224, 224), 1000).state()) == theirs

@@ -21,7 +21,10 @@ __all__ = [
 COMPUTED_BY = ("backend", "threads", "math")
 """The settings that say where and how to compute."""
 
-RUN_HELP = "a run folder, an ensemble's file, or weights: a .npz, .safetensors or .pkl"
+RUN_HELP = (
+    "a run folder, an ensemble's file, or weights: a .npz, .safetensors or .pkl, or Keras's "
+    ".weights.h5 or .keras"
+)
 
 
 def add_settings(parser: Any, *names: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from .. import figures, selection
 from ..datasets.record import ImageSet
 from ..errors import ArgumentError, BackendUnavailable, DataWarning, DivergenceError
-from ..io import load_params
+from ..io.weights import load_for
 from ..models.ensemble import Ensemble
 from ..network.transfer import take_weights
 from ..network.views import Views
@@ -192,7 +192,8 @@ def build(
         raise ArgumentError("--patience needs --validation: images by which to tell a better epoch")
     network = build_network(config)
     if config.init is not None and anew:
-        say(str(take_weights(network, load_params(config.init), config.init)))
+        found = load_for(config.init, network, partly=True)
+        say(str(take_weights(network, found, config.init)))
     for remark in _remarks(data, config):
         say(remark)
     if config.freeze is not None:

@@ -15,7 +15,7 @@ from ..memory import expect_room
 from .atomic import replace_file
 from .whole import read_whole
 
-__all__ = ["load_safetensors", "save_safetensors"]
+__all__ = ["load_safetensors", "of_bfloat16", "save_safetensors"]
 
 BFLOAT16 = "BF16"
 
@@ -109,8 +109,13 @@ def load_safetensors(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
 
 def _as_array(dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
     """A new array of the bytes in a file."""
-    if dtype == BFLOAT16:  # the upper halves of numbers in float32
-        wide = np.frombuffer(data, "<u2").astype("<u4")
-        wide <<= 16
-        return wide.view("<f4").reshape(shape)
+    if dtype == BFLOAT16:
+        return of_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
     return np.frombuffer(data, DTYPES[dtype]).reshape(shape).copy()
+
+
+def of_bfloat16(halves: NDArray[Any]) -> NDArray[Any]:
+    """Numbers in bfloat16, given as whole numbers, as float32, of which they are upper halves."""
+    wide = halves.astype("<u4")
+    wide <<= 16
+    return wide.view("<f4")

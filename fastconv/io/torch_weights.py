@@ -19,23 +19,16 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MissingDependency, WeightsError
 from ..layers import (
-    AdaptiveAveragePooling,
-    Affine,
-    AveragePooling,
-    Convolution,
     Dropout,
-    LeakyRelu,
-    Pooling,
-    Relu,
 )
-from ..layers.tree import children
 from ..ops.arrays import expect_names
-from .torch_names import bare, without_wrappers
+from .dropout_scale import layer_count, rescale
+from .torch_names import bare, by_own_names
 
 __all__ = ["from_torch", "to_torch"]
 
-PASSING = (Relu, LeakyRelu, Pooling, AveragePooling, AdaptiveAveragePooling)
-"""Layers with f(c*x) = c*f(x) for positive c."""
+LEAVE = "leave out network, and take the weights as they are"
+"""What to do where the scaling of Dropout cannot be moved."""
 
 DEEP_CONVNET_NAMES = (
     *(f"features.{number}" for number in (0, 2, 5, 7, 10, 12)),
@@ -90,8 +83,8 @@ def from_torch(
     if getattr(network, "dotted", False):
         if order is not None:
             raise ArgumentError("from_torch: layers that have names need no order")
-        return _by_name("from_torch", without_wrappers(arrays, network.state()), network)
-    arrays = without_wrappers(arrays, {bare(key) for key in arrays})
+        return _by_name("from_torch", by_own_names(arrays, network.state()), network)
+    arrays = by_own_names(arrays, {bare(key) for key in arrays})
     order = None if order is None else [bare(name) for name in order]
     names = _module_names("from_torch", arrays, order)
     params = {}
@@ -102,7 +95,7 @@ def from_torch(
             params[f"b{number}"] = arrays[f"{name}.bias"].copy()
     _expect_chain(params, names)
     if network is not None:
-        _rescale(params, network, invert=False)
+        rescale(params, network, remedy=LEAVE)
     return params
 
 
@@ -156,7 +149,7 @@ def to_torch(
             )
         arrays = {key: _array(value) for key, value in params.items()}
         return _as_tensors(_by_name("to_torch", arrays, network), tensors)
-    count = _layer_count(params)
+    count = layer_count(params)
     expected = [f"{kind}{number}" for number in range(1, count + 1) for kind in "Wb"]
     if not set(params) <= set(expected) or not all(key in params for key in expected[::2]):
         raise WeightsError(
@@ -176,7 +169,7 @@ def to_torch(
     arrays = {key: _array(params[key]) for key in expected if key in params}
     _expect_chain(arrays, names)
     if network is not None:
-        _rescale(arrays, network, invert=True)
+        rescale(arrays, network, remedy=LEAVE, invert=True)
     state = {}
     for number, name in enumerate(names, start=1):
         weight = arrays[f"W{number}"]
@@ -217,11 +210,6 @@ def _by_name(op: str, arrays: dict[str, NDArray[Any]], network: Any) -> dict[str
                 "network.state()"
             )
     return {key: np.array(given[key], order="C") for key in own}
-
-
-def _layer_count(params: Mapping[str, Any]) -> int:
-    """Return the number of layers; a bias may be missing."""
-    return sum(key.startswith("W") for key in params)
 
 
 def _array(value: Any) -> NDArray[Any]:
@@ -303,44 +291,3 @@ def _follows(weight: NDArray[Any], takes: int, gives: int, given: int, flat: boo
     if weight.ndim == 4:
         return given % takes == 0 and gives % (given // takes) == 0
     return takes == given if flat else takes % given == 0
-
-
-def _rescale(params: dict[str, NDArray[Any]], network: Any, *, invert: bool) -> None:
-    """Move the scaling of PyTorch's Dropout into the weights after it, or undo that.
-
-    The book's Dropout multiplies by 1 - ratio in evaluation and by 1 in training; PyTorch's by 1
-    and by 1 / (1 - ratio). In both modes they differ by the factor 1 / (1 - ratio). It passes
-    through ReLU and pooling to the next weight; if none follows, the last weight and bias before
-    the Dropout take it.
-    """
-    layers = children(network).values()
-    if not any(isinstance(layer, Dropout) and not layer.inverted for layer in layers):
-        return
-    number, factor = 0, 1.0
-    factors: dict[str, float] = {}
-    for layer in layers:
-        if isinstance(layer, Dropout):
-            if layer.inverted:
-                continue  # it scales like PyTorch's
-            if not 0 <= layer.dropout_ratio < 1:
-                raise ArgumentError(f"Dropout of ratio {layer.dropout_ratio} cannot be rescaled")
-            factor /= 1.0 - float(layer.dropout_ratio)
-        elif isinstance(layer, Affine | Convolution):
-            number += 1
-            key = f"W{number}"
-            if key not in params or params[key].shape != layer.W.shape:
-                got = params[key].shape if key in params else "nothing"
-                raise WeightsError(f"{key}: the network has {layer.W.shape}, the weights {got}")
-            factors[key], factor = factor, 1.0
-        elif not isinstance(layer, PASSING):
-            raise ArgumentError(
-                f"the scaling of Dropout does not pass through {type(layer).__name__}: "
-                "leave out network, and take the weights as they are"
-            )
-    if number == 0 or _layer_count(params) != number:
-        raise WeightsError(f"weights of {_layer_count(params)} layers for a network of {number}")
-    factors[f"W{number}"] *= factor
-    if f"b{number}" in params:
-        factors[f"b{number}"] = factor
-    for key, value in factors.items():
-        params[key] = params[key] / value if invert else params[key] * value

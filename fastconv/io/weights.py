@@ -16,9 +16,12 @@ from .arrays import load_arrays, save_arrays
 from .atomic import replace_file
 from .safetensors_file import load_safetensors, save_safetensors
 
-__all__ = ["load_params", "save_params"]
+__all__ = ["load_for", "load_params", "save_params"]
 
 _ENDINGS = (".npz", ".safetensors", ".pkl")
+
+KERAS = (".weights.h5", ".keras")
+"""Keras's files, which only say what they hold beside a network."""
 
 
 def save_params(
@@ -99,6 +102,27 @@ def load_params(path: str | PathLike[str]) -> dict[str, NDArray[Any]]:
     return _numbers(str(path), arrays)
 
 
+def load_for(
+    path: str | PathLike[str], network: Any, *, partly: bool = False
+) -> dict[str, NDArray[Any]]:
+    """Read a file of weights for a network: any of `load_params`, or of Keras.
+
+    With `partly`, arrays may have other shapes than the network's.
+
+    Raises
+    ------
+    ArgumentError, DataNotFound, DataCorrupt, UnsafePickle, DTypeError, MissingDependency
+        As for `load_params` and `fastconv.io.from_keras`.
+    WeightsError
+        Of Keras's files: weights of another architecture.
+    """
+    if not Path(path).name.endswith(KERAS):
+        return load_params(path)
+    from .keras_weights import from_keras, keras_state  # with zipfile and layers
+
+    return keras_state(path, network) if partly else from_keras(path, network)
+
+
 def _ending(op: str, path: Path) -> str:
     if path.suffix in _ENDINGS:
         return path.suffix
@@ -107,6 +131,11 @@ def _ending(op: str, path: Path) -> str:
         remedy = (
             "; PyTorch's own files are pickles: there, write "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        )
+    if path.suffix in (".h5", ".keras") and op == "load_params":
+        remedy = (
+            "; Keras's .weights.h5 and .keras do not name arrays as a network does: "
+            "network.load_params(path) or fastconv.io.from_keras(path, network) reads them"
         )
     raise ArgumentError(f"{op}: {path.name} must end in .npz, .safetensors or .pkl{remedy}")
 

@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..console import html_table
 from ..errors import ArgumentError, StateError, WeightsError
-from ..io import load_params, save_params
-from ..io.torch_names import without_wrappers
+from ..io import save_params
+from ..io.torch_names import by_own_names
+from ..io.weights import load_for
 from ..layers import Affine, SoftmaxWithLoss
 from ..layers.base import buffer_names, line, parameter_names
 from ..layers.containers import AuxiliaryHead, Container
@@ -383,18 +384,21 @@ class Network(Predictor):
         save_params(file_name, self.state(), allow_pickle=allow_pickle)
 
     def load_params(self, file_name: str | PathLike[str]) -> None:
-        """Read a file that `save_params` wrote, or PyTorch for the same network.
+        """Read a file that `save_params` wrote, or PyTorch or Keras for the same network.
 
-        It is a ``.npz``, a ``.safetensors``, or a ``.pkl`` of the book's. Reading runs no code.
+        It is a ``.npz``, a ``.safetensors``, a ``.pkl`` of the book's, or a ``.weights.h5`` or
+        ``.keras`` of Keras 3 (see `fastconv.io.from_keras`). Reading runs no code.
 
         Raises
         ------
         DataNotFound, DataCorrupt, UnsafePickle
             There is no such file, or it holds something other than arrays.
+        ArgumentError
+            Another ending; of Keras's files, something that they do not tell.
         WeightsError
             The arrays are of another architecture; the network stays as it was.
         """
-        self.set_state(load_params(file_name), source=str(file_name), copy=False)
+        self.set_state(load_for(file_name, self), source=str(file_name), copy=False)
 
     def set_state(
         self, state: Mapping[str, Array], source: str = "state", *, copy: bool = True
@@ -412,7 +416,7 @@ class Network(Predictor):
         WeightsError
             Names or shapes differ from the network's own.
         """
-        state = without_wrappers(state, {*self._owners, *self._buffers})
+        state = by_own_names(state, {*self._owners, *self._buffers})
         given = {
             key: _numbers(source, key, value)
             for key, value in state.items()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import WeightsError
-from ..io.torch_names import without_wrappers
+from ..io.torch_names import by_own_names
 from .network import Network
 
 __all__ = ["TransferReport", "take_weights"]
@@ -76,7 +76,7 @@ def take_weights(
         No array fits.
     """
     own = network.state()
-    state = without_wrappers(state, own)
+    state = by_own_names(state, own)
     report = TransferReport()
     merged = dict(own)
     for key, value in own.items():
