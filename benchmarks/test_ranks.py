@@ -36,7 +36,7 @@ def test_the_model_agrees_with_two_ranks() -> None:
     for point in points:
         network = {"size": scaling.GRADIENTS, "rate": point.rate, "latency": point.latency}
         step = scaling.predicted(2, compute=point.short - point.latency, **network)
-        assert step == pytest.approx(point.late, rel=0.08)
+        assert step == pytest.approx(point.late, rel=0.1)
 
 
 def test_the_page_has_the_models_table() -> None:

@@ -422,14 +422,14 @@ def test_launchers_that_are_known(variables, expected, environment):
 
 
 def test_gradients_are_cut_in_the_order_of_backward():
-    sizes = {"W1": 4000, "b1": 1, "W2": 9000, "b2": 1, "W3": 300, "b3": 3, "W4": 9000, "b4": 5}
+    sizes = {"W1": 9000, "b1": 1, "W2": 36000, "b2": 1, "W3": 300, "b3": 3, "W4": 36000, "b4": 5}
     buckets = Buckets.of(sizes, 4)
     assert list(buckets.places) == ["b4", "W4", "b3", "W3", "b2", "W2"]
-    assert buckets.ends == [9005, 9005 + 303 + 9001]
+    assert buckets.ends == [36005, 36005 + 303 + 36001]
     assert [*buckets.owners.values()] == [0, 0, 1, 1, 1, 1]
-    assert buckets.places["b3"] == slice(9005, 9008)
+    assert buckets.places["b3"] == slice(36005, 36008)
     assert not Buckets.of({"W": 10**6}, 4).ends  # nothing is left to compute
-    assert Buckets.of(sizes, 4, all_of_them=True).ends == [9005, 18309, 22310]
+    assert Buckets.of(sizes, 4, all_of_them=True).ends == [36005, 72309, 81310]
     assert len(Buckets.of({str(number): 10**4 for number in range(100)}, 8).ends) == 14
 
 

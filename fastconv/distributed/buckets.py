@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ["Buckets"]
 
-LEAST = 1 << 15
+LEAST = 1 << 17
 """Bytes of a bucket, at least: a smaller message costs more time than it saves."""
 
 MOST_BUCKETS = 16
