@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastconv.cli import main as cli
+from fastconv.datasets import DATASETS
 from fastconv.errors import ArgumentError, DataCorrupt, DataNotFound, WeightsError
 from fastconv.io import from_keras, load_params
 from fastconv.io.keras_file import read_keras
@@ -186,7 +188,7 @@ def test_mutated_files_do_no_harm(tmp_path, ending):
     assert 0 < expect_harmless(read, files, 1 << 20) < count
 
 
-def test_a_run_starts_from_keras_as_from_other_files(tmp_path, capsys):
+def test_a_run_starts_from_keras_as_from_other_files(tmp_path, monkeypatch, capsys):
     """The head has other classes."""
     h5py = pytest.importorskip("h5py", reason="it writes the files")
     pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
@@ -197,8 +199,10 @@ def test_a_run_starts_from_keras_as_from_other_files(tmp_path, capsys):
     again.load_params(weights)
     for key, value in network.state().items():
         np.testing.assert_array_equal(again.state()[key], value)
+    few = tuple((x[:30], t[:30]) for x, t in DATASETS["digits"].load(flatten=False))
+    digits = replace(DATASETS["digits"], load=lambda flatten: few)
+    monkeypatch.setitem(DATASETS, "digits", digits)
     words = ["train", "--model", "lenet", "--data", "digits", "--epochs", "1"]
-    words += ["--train-limit", "50"]
     assert cli.main([*words, "--init", str(weights), "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr()
     assert "8 arrays taken over" in told.out + told.err
