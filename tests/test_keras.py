@@ -271,6 +271,17 @@ def test_floats_of_each_kind(h5py, tmp_path, dtype):
     np.testing.assert_allclose(array, values, rtol={"f2": 1e-3, "bfloat16": 8e-3}.get(dtype, 1e-7))
 
 
+def test_the_books_dropout_is_made_up_for(h5py, tmp_path):
+    """It scales in evaluation, Keras's in training."""
+    draw = np.random.default_rng(2)
+    first, second, x = (draw.random(shape, np.float32) for shape in ((3, 4), (4, 2), (5, 3)))
+    path = tmp_path / "m.weights.h5"
+    write(h5py, path, [("dense", "p", [first]), ("dense", "q", [second])])
+    network = Network([Affine(f4(3, 4)), Dropout(0.4), Affine(f4(4, 2)), Dropout(0.2)])
+    network.load_params(path)
+    np.testing.assert_allclose(network.predict(x), x @ first @ second, rtol=1e-5)
+
+
 def test_layers_in_branches_are_found_by_name_alone(h5py, tmp_path):
     def network() -> Network:
         convs = {name: Convolution(f4(1, 1, 1, 1)) for name in ("left", "right")}
