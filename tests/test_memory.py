@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fastconv import layers, ops
+from fastconv.errors import OutOfMemory
 from fastconv.network import Network
 from fastconv.ops import memory
 from fastconv.selection import registry
@@ -77,6 +78,37 @@ def test_a_result_far_smaller_leaves_large_memory_to_large_ones() -> None:
     small = memory.empty((1 << 17,), np.uint8)
     assert address(small) != place
     assert address(memory.empty((1 << 22,), np.uint8)) == place
+
+
+def test_released_memory_is_free_memory_alone() -> None:
+    """What is in use stays known, and is drawn from again once it is free."""
+    held, free = memory.empty(LARGE, np.float32), memory.empty(LARGE, np.float32)
+    place = address(held)
+    del free
+    memory._current.pool.release()
+    assert len(memory._current.pool.kept) == 1
+    del held
+    assert address(memory.empty(LARGE, np.float32)) == place
+
+
+def test_a_use_counts_memory_by_the_largest_size_that_it_was_drawn_for() -> None:
+    use = memory.Use(memory.Pool())
+    first, other = np.empty(50, np.uint8), np.empty(70, np.uint8)
+    use.note(first, 40)
+    use.note(first, 30)
+    assert (use.drawn, use.most) == (40, 40)
+    use.note(first, 50)
+    use.note(other, 70)
+    assert (use.drawn, use.most) == (120, 120)
+    use.lose(first)
+    assert (use.drawn, use.most) == (70, 120)
+
+
+@pytest.mark.parametrize("make", [memory.empty, memory.fresh])
+def test_what_no_machine_has_is_said_in_gib(make) -> None:
+    wanted = r"shape \(4194304, 4194304\) and dtype float64 takes 131,072 GiB, more than there is"
+    with pytest.raises(OutOfMemory, match=wanted):
+        make((1 << 22, 1 << 22), np.float64)
 
 
 def test_arrays_begin_at_a_cache_line() -> None:
