@@ -119,9 +119,8 @@ def conv2d(x, weight, bias, stride=1, pad=0):
     out = np.zeros((len(x), fn, *windows_of(x.shape, fh, fw, stride, pad)))
     images = padded(x, pad)
     for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad):
-        patch = images[:, :, top : top + fh, left : left + fw]
-        for f in range(fn):
-            out[:, f, oy, ox] = (patch * weight[f]).sum(axis=(1, 2, 3)) + bias[f]
+        patch = images[:, None, :, top : top + fh, left : left + fw]
+        out[:, :, oy, ox] = (patch * weight).sum(axis=(2, 3, 4)) + bias
     return out
 
 
@@ -134,11 +133,10 @@ def conv2d_gradients(dout, x, weight, stride=1, pad=0):
     for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad):
         patch = images[:, :, top : top + fh, left : left + fw]
         dpatch = dimages[:, :, top : top + fh, left : left + fw]
-        for f in range(fn):
-            gradient = dout[:, f, oy, ox].reshape(-1, 1, 1, 1)
-            dpatch += gradient * weight[f]
-            dweight[f] += (gradient * patch).sum(axis=0)
-            dbias[f] += gradient.sum()
+        gradient = dout[:, :, oy, ox].reshape(-1, fn, 1, 1, 1)
+        dpatch += (gradient * weight).sum(axis=1)
+        dweight += (gradient * patch[:, None]).sum(axis=0)
+        dbias += gradient.sum(axis=(0, 2, 3, 4))
     return inside(dimages, x.shape, pad), dweight, dbias
 
 
@@ -155,20 +153,19 @@ def maxpool2d(x, fh, fw, stride=1, pad=0, ceil=False):
     oh, ow = windows_of(x.shape, fh, fw, stride, pad, ceil)
     (above, _), (before, _) = sides(pad)
     out, winner = np.zeros((n, c, oh, ow)), np.zeros((n, c, oh, ow), dtype=int)
-    for i in range(n):
-        for j in range(c):
-            for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad, ceil):
-                best, place = None, None
-                for fy in range(fh):
-                    for fx in range(fw):
-                        row, column = top - above + fy, left - before + fx
-                        if not (0 <= row < h and 0 <= column < w):
-                            continue
-                        value = x[i, j, row, column]
-                        first_nan = math.isnan(value) and not (best is None or math.isnan(best))
-                        if best is None or first_nan or value > best:
-                            best, place = value, fy * fw + fx
-                out[i, j, oy, ox], winner[i, j, oy, ox] = best, place
+    for oy, ox, top, left in each_window(x.shape, fh, fw, stride, pad, ceil):
+        best, place = None, np.zeros((n, c), dtype=int)
+        for fy in range(fh):
+            for fx in range(fw):
+                row, column = top - above + fy, left - before + fx
+                if not (0 <= row < h and 0 <= column < w):
+                    continue
+                value = x[:, :, row, column]
+                if best is None:
+                    best, place[...] = value.copy(), fy * fw + fx
+                wins = (value > best) | (np.isnan(value) & ~np.isnan(best))
+                best[wins], place[wins] = value[wins], fy * fw + fx
+        out[:, :, oy, ox], winner[:, :, oy, ox] = best, place
     return out, winner
 
 
