@@ -1,7 +1,8 @@
 """Full measurement with ``--benchmark-only``; else a test.
 
-As a test every benchmark is called once, untimed, on small shapes, and each kind of work once at
-the least of its full sizes: some algorithms are only chosen there.
+As a test every benchmark is called once, untimed, in float32 on the default number of threads: on
+small shapes, and each kind of work at the least of its full sizes, where some algorithms are chosen
+that are not on small ones. Other dtypes and threads are for the tests of the kernels.
 """
 
 from __future__ import annotations
@@ -57,15 +58,17 @@ def _choices(size: str) -> dict[str, Callable[[], Sequence[Any]]]:
         "least full": smallest_of_each_kind,
     }
     batches = {"full": (1, 10, 100, 1000), "small": (2,), "least full": (10,)}
-    # At a full size the reference has nothing to prove, and one thread has been tested.
-    once = size == "least full"
+    # At a full size the reference has nothing to prove.
+    fast = tuple(name for name in machine.BACKENDS if name != "numpy")
+    backends = {"full": machine.BACKENDS, "small": machine.BACKENDS, "least full": fast}
+    timed = size == "full"
     return {
         "case": kernel_cases[size],
         "size": lambda: (size.removeprefix("least "),),
         "batch": lambda: batches[size],
-        "dtype": lambda: DTYPES,
-        "threads": lambda: thread_counts()[-1:] if once else thread_counts(),
-        "backend_name": lambda: tuple(n for n in machine.BACKENDS if not (once and n == "numpy")),
+        "dtype": lambda: DTYPES if timed else DTYPES[:1],
+        "threads": lambda: thread_counts() if timed else thread_counts()[-1:],
+        "backend_name": lambda: backends[size],
     }
 
 

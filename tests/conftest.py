@@ -37,7 +37,7 @@ ROOT = Path(fastconv.__file__).resolve().parents[1]
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 # The same examples in every run: a failure is one that everybody can see.
-settings.register_profile("suite", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("suite")
 
 

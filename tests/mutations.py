@@ -17,7 +17,7 @@ from fastconv.errors import FastconvError
 
 __all__ = ["COUNT", "expect_harmless", "mutated"]
 
-COUNT = int(os.environ.get("FASTCONV_TEST_MUTATIONS", "500"))
+COUNT = int(os.environ.get("FASTCONV_TEST_MUTATIONS", "200"))
 """Mutated files of each format."""
 
 NUMBERS = (
