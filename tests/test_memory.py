@@ -73,6 +73,21 @@ def test_memory_kept_has_a_limit() -> None:
     assert [int(array[-1]) for array in held] == list(range(20))
 
 
+def test_memory_is_taken_for_what_it_exceeds_by_a_quarter_at_most() -> None:
+    pool, size = memory.Pool(memory.MOST), memory.LEAST
+    place = address(pool.empty_bytes(size + size // memory.ROOM))
+    assert address(pool.empty_bytes(size - memory.ROOM)) != place
+    assert address(pool.empty_bytes(size)) == place
+
+
+def test_one_result_takes_a_quarter_of_what_the_process_keeps_at_most() -> None:
+    pool = memory.Pool(1 << 20)
+    pool.empty_bytes((1 << 18) + 1)
+    assert pool.kept == []
+    pool.empty_bytes(1 << 18)
+    assert [kept.size for kept in pool.kept] == [1 << 18]
+
+
 def test_a_result_far_smaller_leaves_large_memory_to_large_ones() -> None:
     place = address(memory.empty((1 << 22,), np.uint8))
     small = memory.empty((1 << 17,), np.uint8)
@@ -104,11 +119,27 @@ def test_a_use_counts_memory_by_the_largest_size_that_it_was_drawn_for() -> None
     assert (use.drawn, use.most) == (70, 120)
 
 
+def test_memory_that_another_use_draws_is_counted_there_alone() -> None:
+    pool = memory.Pool()
+    first, second = memory.Use(pool), memory.Use(pool)
+    pool.begin(first)
+    pool.begin(second)
+    place = address(pool.empty_bytes(memory.LEAST, first))
+    assert (first.drawn, second.drawn) == (memory.LEAST, 0)
+    assert address(pool.empty_bytes(memory.LEAST, second)) == place
+    assert (first.drawn, second.drawn) == (0, memory.LEAST)
+
+
 @pytest.mark.parametrize("make", [memory.empty, memory.fresh])
 def test_what_no_machine_has_is_said_in_gib(make) -> None:
     wanted = r"shape \(4194304, 4194304\) and dtype float64 takes 131,072 GiB, more than there is"
     with pytest.raises(OutOfMemory, match=wanted):
         make((1 << 22, 1 << 22), np.float64)
+
+
+def test_nothing_along_axes_too_long_for_numpy() -> None:
+    with pytest.raises(OutOfMemory, match="shape"):
+        memory.empty((0, 1 << 62, 8), np.float64)
 
 
 def test_arrays_begin_at_a_cache_line() -> None:
