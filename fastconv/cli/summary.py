@@ -11,7 +11,7 @@ from .. import figures
 from ..datasets.record import expect_size
 from ..errors import ArgumentError
 from ..experiment.settings import SETTINGS
-from ..models import default_image, make_model
+from ..models import default_image, make_empty_model, make_model
 from ..network.summary import layer_facts, summary
 from .options import add_algorithms, add_common, add_setting
 from .output import print_json, show, teller
@@ -72,7 +72,11 @@ def _image_shape(text: str) -> tuple[int, int, int]:
 def run(options: argparse.Namespace) -> int:
     """Print the table of the layers, draw the graph if asked to; return the exit status."""
     shape = options.input or default_image(options.model)
-    network = make_model(options.model, shape, options.classes, seed=0)
+    model = options.model, shape, options.classes
+    if options.batch is None:  # of weights, only the shapes are shown
+        network = make_empty_model("fastconv summary", *model)
+    else:
+        network = make_model(*model, seed=0)
     program = None
     if options.algorithms != "rule" and options.batch is None:
         raise ArgumentError(f"--algorithms {options.algorithms}: only with --batch")
