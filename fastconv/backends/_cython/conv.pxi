@@ -50,7 +50,7 @@ cdef Conv conv_of(
 
 
 cdef inline Conv rounding_few(const Conv* g) noexcept nogil:
-    """The same, by floats where so few channels come in that pairs do not pay."""
+    """The convolution by floats, where so few channels come in that pairs do not pay."""
     cdef Conv few = g[0]
     if g.pairs != NO_PAIRS and g.fh * g.fw * g.c <= FEW_PRODUCTS:
         few.pairs, few.rounds = NO_PAIRS, True
@@ -82,7 +82,7 @@ cdef Bands cut_bands(
 cdef Bands even_bands(
     ptrdiff_t images, ptrdiff_t rows, ptrdiff_t row_bytes, ptrdiff_t limit, int threads
 ) noexcept nogil:
-    """The same, nearly equal and as many for each thread, so that all are done at one time.
+    """Bands of `cut_bands`, nearly equal and as many for each thread, so that all end together.
 
     Band i has rows [share(rows, i, count), share(rows, i + 1, count)).
     """

@@ -3,7 +3,7 @@
 #     out = x @ weight + bias:  for block of columns, in parallel:  pack it once
 #                                   for R rows:
 #                                       t = bias;  for d:  t += x(row, d) * packed(d, block)
-#     dx = dout @ weight.T:     the same, the block packed from rows of weight
+#     dx = dout @ weight.T:     as out, without bias, the block packed from rows of weight
 #     dweight = x.T @ dout:     for features, in parallel:  for block of columns:  for R features:
 #                                   t = 0;  for sample:  t += x(sample, R) * dout(sample, block)
 #

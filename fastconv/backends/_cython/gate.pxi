@@ -55,7 +55,7 @@ cdef Incoming incoming(
 cdef inline Incoming channels_of(
     const Incoming* whole, ptrdiff_t first, ptrdiff_t count, ptrdiff_t value_bytes
 ) noexcept nogil:
-    """The same images, `count` channels from `first` on."""
+    """`count` channels of these images, from `first` on."""
     cdef Incoming d = whole[0]
     d.c = count
     d.dout = <const char*> whole.dout + first * value_bytes

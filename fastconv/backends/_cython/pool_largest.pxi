@@ -36,7 +36,7 @@ cdef inline void largest_of(
 cdef inline void largest(
     ptrdiff_t count, const real* first, ptrdiff_t step, ptrdiff_t values, real* to
 ) noexcept nogil:
-    """The same, with the usual counts as literals."""
+    """`largest_of`, with the usual counts as literals."""
     if count == 2:
         largest_of[real](2, first, step, values, to)
     elif count == 3:

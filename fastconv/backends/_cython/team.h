@@ -364,7 +364,7 @@ inline void run_parts(Part part, Work* work, int size, std::ptrdiff_t units) {
     team::run(part, work, size, units);
 }
 
-// The same for what depends on weights alone: not noted where these stay as they are.
+// `run_parts` of what depends on weights alone: not noted where these stay as they are.
 template <class Work>
 inline void run_on_weights(Part part, Work* work, int size, std::ptrdiff_t units) {
     team::Recording* to = team::recording();

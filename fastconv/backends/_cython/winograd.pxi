@@ -36,7 +36,7 @@ cdef enum:
     TILE_BYTES = 1 << 19  # of V and M of a block of more than LEAST_TILES
     GROUP = 64  # columns of M
     LONGEST = 64  # channels of one sum; both lengths are also in _numba/winograd.py
-    LONGEST_WIDE = 32  # the same for F(2x4), whose transforms amplify roundings more
+    LONGEST_WIDE = 32  # LONGEST of F(2x4), whose transforms amplify roundings more
 
 cdef struct Winograd:
     int my, mx

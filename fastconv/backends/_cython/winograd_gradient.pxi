@@ -29,7 +29,7 @@ cdef enum:
     PIECE_SIDE = 16  # pixels of a piece of an image along each side, at most
     BATCH = 64  # tiles
     BLOCK_SIDE = 64  # channels of a block, and filters: more of these where channels are fewer
-    LONG_BLOCK_SIDE = 128  # the same where all images have MANY_TILES or more
+    LONG_BLOCK_SIDE = 128  # BLOCK_SIDE where all images have MANY_TILES or more
     MANY_TILES = 192
 
 cdef struct TileSums:
@@ -230,7 +230,7 @@ cdef inline void pair_gradients(
     const float* pixels, ptrdiff_t row, ptrdiff_t pixel, ptrdiff_t tiles, float* to,
     ptrdiff_t place, ptrdiff_t step,
 ) noexcept nogil:
-    """The same of D."""
+    """D, as `pair_patches` writes V."""
     cdef vec[float] g[2]
     cdef vec[float] d[4]
     cdef vec[float] e[4]

@@ -255,7 +255,7 @@ cdef inline void pair_filters_block(
     const float* weight, const ptrdiff_t* strides, ptrdiff_t depth, ptrdiff_t columns, float* to,
     ptrdiff_t step,
 ) noexcept nogil:
-    """The same of pairs of channels, [f][pair][lanes of the block], for tiles of 2 x 2."""
+    """One block of filters, by pairs of channels: [f][pair][lanes of the block], for 2 x 2 tiles."""
     cdef ptrdiff_t width = block_width(columns, lanes(weight))
     cdef char[2 * 16 * 2 * VECTOR_BYTES] memory
     cdef float* transformed = <float*> memory

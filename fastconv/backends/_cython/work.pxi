@@ -190,5 +190,5 @@ cdef inline int team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept
 
 
 cdef inline int summing_team_size(int threads, ptrdiff_t units, ptrdiff_t work) noexcept nogil:
-    """The same where each part makes a sum of its own: a program must add up as one call does."""
+    """`team_size` where each part makes a sum of its own: a program must add up as one call does."""
     return <int> max(1, min(threads, min(units, work // grain)))
