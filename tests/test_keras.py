@@ -352,7 +352,7 @@ def test_a_pooling_to_one_size_tells_the_images(h5py, tmp_path, pooling):
             "not a text",
         ),
         (lambda h5py, f: f["layers/dense/vars"].attrs.__setitem__("name", [1, 2]), "not a text"),
-        (lambda h5py, f: f.move("layers", "model_weights"), "no group 'layers'.* model_weights"),
+        (lambda h5py, f: f.move("layers", "model_weights"), "no group 'layers'.*has model_weights"),
     ],
 )
 def test_what_keras_does_not_write_is_refused(h5py, tmp_path, spoil, told):
@@ -362,6 +362,18 @@ def test_what_keras_does_not_write_is_refused(h5py, tmp_path, spoil, told):
     with h5py.File(path, "r+") as file:
         spoil(h5py, file)
     with pytest.raises(DataCorrupt, match=told):
+        read_keras(path)
+
+
+def test_two_members_of_one_name(h5py, tmp_path):
+    """HDF5 has no such file; one whose heap of names is damaged is one."""
+    path = tmp_path / "m.weights.h5"
+    write(h5py, path, [("dense", "d", [np.ones((2, 2), np.float32), np.ones(2, np.float32)])])
+    data = path.read_bytes()
+    names = b"\x000\x00\x00\x00\x00\x00\x00\x001\x00"
+    assert data.count(names) == 1
+    path.write_bytes(data.replace(names, names.replace(b"1", b"0")))
+    with pytest.raises(DataCorrupt, match="/layers/dense/vars has '0' twice"):
         read_keras(path)
 
 

@@ -128,6 +128,8 @@ def test_memory_that_another_use_draws_is_counted_there_alone() -> None:
     assert (first.drawn, second.drawn) == (memory.LEAST, 0)
     assert address(pool.empty_bytes(memory.LEAST, second)) == place
     assert (first.drawn, second.drawn) == (0, memory.LEAST)
+    pool.release()
+    assert (first.drawn, second.drawn) == (0, 0)
 
 
 @pytest.mark.parametrize("make", [memory.empty, memory.fresh])
