@@ -250,10 +250,11 @@ def fresh(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def _too_large(shape: tuple[int, ...], dtype: np.dtype[Any]) -> OutOfMemory:
+    what = f"an array of shape {shape} and dtype {dtype}"
+    if 0 in shape:
+        return OutOfMemory(f"{what}: axes too long together, even if there is one of length 0")
     size = dtype.itemsize * math.prod(shape) // 2**30
-    return OutOfMemory(
-        f"an array of shape {shape} and dtype {dtype} takes {size:,} GiB, more than there is"
-    )
+    return OutOfMemory(f"{what} takes {size:,} GiB, more than there is")
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
