@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,20 +137,14 @@ def base(points: Iterable[Measured]) -> float:
 def table(points: Sequence[Measured]) -> str:
     """What the model says, as Markdown: milliseconds, and what part of a step is computation."""
     compute = base(points)
+    step = partial(predicted, compute=compute, size=GRADIENTS)
     head = "".join(f" {ranks} ranks | {OVERLAP:.0%} hidden |".replace("%", " %") for ranks in RANKS)
     lines = [f"| by the model |{head}", "| --- |" + " ---: |" * 2 * len(RANKS)]
     for rate, latency in NETWORKS:
         cells = []
         for ranks in RANKS:
             for overlap in (0.0, OVERLAP):
-                taken = predicted(
-                    ranks,
-                    compute=compute,
-                    size=GRADIENTS,
-                    rate=rate,
-                    latency=latency,
-                    overlap=overlap,
-                )
+                taken = step(ranks, rate=rate, latency=latency, overlap=overlap)
                 cells.append(f"{1e3 * taken:.1f} ms ({100 * compute / taken:.0f} %)")
         lines.append(f"| {named(rate, latency)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -172,6 +167,7 @@ def picture(points: Sequence[Measured]) -> Figure:
     from fastconv.figures.style import BLUE, GREEN, ORANGE, RED, drawing, finished, new_figure
 
     compute, colours = base(points), (BLUE, GREEN, ORANGE, RED)
+    step = partial(predicted, compute=compute, size=GRADIENTS)
     counts = [2**power for power in range(10)]
     with drawing():
         figure = new_figure(7, 4.2)
@@ -179,15 +175,7 @@ def picture(points: Sequence[Measured]) -> Figure:
         for (rate, latency), colour in zip(NETWORKS, colours, strict=True):
             for overlap, style in ((0.0, "-"), (OVERLAP, ":")):
                 taken = [
-                    predicted(
-                        ranks,
-                        compute=compute,
-                        size=GRADIENTS,
-                        rate=rate,
-                        latency=latency,
-                        overlap=overlap,
-                    )
-                    for ranks in counts
+                    step(ranks, rate=rate, latency=latency, overlap=overlap) for ranks in counts
                 ]
                 label = named(rate, latency) + (f", {100 * overlap:.0f} % hidden" * bool(overlap))
                 shares = [100 * compute / each for each in taken]

@@ -425,7 +425,7 @@ def _on_processes(
                 "a process of the search ended abruptly, perhaps for want of memory; with fewer "
                 "--jobs, --resume goes on"
             ) from None
-        except BaseException:
+        except BaseException:  # Ctrl-C too: else leaving the block waits for what runs
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
                 child.terminate()

@@ -120,7 +120,7 @@ def from_keras(
 
 
 def keras_state(path: str | PathLike[str], network: Any) -> dict[str, Array]:
-    """The same for `take_weights`: arrays may have other shapes than the network's."""
+    """What `from_keras` returns, but arrays may have other shapes than the network's."""
     return _state(path, network, None, None, None)[0]
 
 

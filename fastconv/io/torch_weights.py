@@ -18,9 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MissingDependency, WeightsError
-from ..layers import (
-    Dropout,
-)
+from ..layers import Dropout
 from ..ops.arrays import expect_names
 from .dropout_scale import layer_count, rescale
 from .torch_names import bare, by_own_names

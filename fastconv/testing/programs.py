@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..backends.calls import MOVE, WRITES, Call, Run, call_each
 from ..backends.table import Backend
 from ..geometry import shown_window, window_geometry
+from .contract import Freedoms
 from .strict import Arguments, guarded, intact, is_array, lay_out, require
 
 __all__ = ["check_programs"]
@@ -377,7 +378,7 @@ class _ByCopy:
 
 def _into_channels(rows: _Rows, dtype: np.dtype[Any]) -> None:
     """Kernels that say so write between the channels of larger images, side by side."""
-    able = getattr(rows.backend, "into_channels", ())
+    freedoms = Freedoms.of(rows.backend)
     rng = np.random.default_rng(7)
     shape, filters = (2, 16, 9, 11), 19
     g = window_geometry("check_backend", shape, 3, 3, 1, 1)
@@ -391,10 +392,10 @@ def _into_channels(rows: _Rows, dtype: np.dtype[Any]) -> None:
         ("conv2d_forward", read, slice(1, 1 + filters)),
         ("conv2d_block_forward", read | block, slice(23, 23 + filters)),
     ]
-    if getattr(rows.backend, "winner_is_optional", False):
+    if freedoms.winner_is_optional:
         pooling = {"x": x, "geometry": g, "winner": None}
         each.append(("maxpool2d_forward", pooling, slice(42, 58)))
     for kernel, arguments, part in each:
-        if kernel in able:
+        if kernel in freedoms.into_channels:
             out = {"out": (joined, _channels(part))}
             rows.join(kernel, arguments, out, _ByCopy(rows.backend))
