@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from dataclasses import replace
@@ -23,6 +24,7 @@ from fastconv.layers import (
     Convolution,
     Dropout,
     GlobalAveragePooling,
+    Layer,
     Pooling,
     Relu,
     Shortcut,
@@ -123,6 +125,25 @@ def test_another_architecture_is_told_from_this_one(changes, error, told):
         network.load_params(SAMPLE)
     for key, value in before.items():
         np.testing.assert_array_equal(network.state()[key], value)
+
+
+class Scale(Layer):
+    """One of the user's own, with weights."""
+
+    parameter_names = ("gamma",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = f4(4)
+
+    def forward(self, x, train_flg=False):
+        return x
+
+
+def test_a_layer_that_keras_has_not():
+    told = "the network has c, a Scale, the file no such layer"
+    with pytest.raises(WeightsError, match=told):
+        sample_network(c=Scale()).load_params(SAMPLE)
 
 
 def test_an_order_pairs_layers_by_the_models_names():
@@ -363,6 +384,25 @@ def test_what_keras_does_not_write_is_refused(h5py, tmp_path, spoil, told):
         spoil(h5py, file)
     with pytest.raises(DataCorrupt, match=told):
         read_keras(path)
+
+
+def test_an_image_of_one_channel(h5py, tmp_path):
+    """Its size is in the configuration; the matrix has its rows in the order H, W, C."""
+    rng = np.random.default_rng(0)
+    kernel, matrix, x = (rng.standard_normal(s) for s in ((1, 1, 1, 2), (12, 2), (4, 2, 3, 1)))
+    weights, path = tmp_path / "m.weights.h5", tmp_path / "m.keras"
+    layers = [("conv2d", "c", [kernel, np.zeros(2)]), ("dense", "d", [matrix, np.zeros(2)])]
+    write(h5py, weights, layers)
+    images = {"name": "i", "batch_shape": [None, 2, 3, 1]}
+    config = {"config": {"layers": [{"class_name": "InputLayer", "config": images}]}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(weights, "model.weights.h5")
+        archive.writestr("config.json", json.dumps(config))
+    empty = Convolution(np.zeros((2, 1, 1, 1)), np.zeros(2)), Affine(np.zeros((12, 2)), np.zeros(2))
+    network = Network(empty, "float64")
+    network.load_params(path)
+    expected = (x * kernel[0, 0, 0]).reshape(4, 12) @ matrix
+    np.testing.assert_allclose(network.predict(x.transpose(0, 3, 1, 2)), expected)
 
 
 def test_two_members_of_one_name(h5py, tmp_path):
