@@ -40,6 +40,9 @@ SMALL_COUNTS = {
     "digitnet4": 68_678,
     "digitnet5": 110_682,
     "digitnet6": 77_786,
+    "m3": 1_124_180,
+    "m5": 1_128_180,
+    "m7": 2_291_972,
 }
 
 
@@ -90,7 +93,9 @@ def test_first_weights_have_the_variance_of_he(rng):
     assert weight.std() == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["lenet", "digitnet4", "digitnet5", "resnet20", "deepconvnet"])
+@pytest.mark.parametrize(
+    "name", ["lenet", "digitnet4", "digitnet5", "m7", "resnet20", "deepconvnet"]
+)
 def test_models_take_images_of_many_shapes(name, rng):
     network = models.make_model(name, (2, 36, 33), 7, seed=0)
     x, t = rng.random((3, 2, 36, 33)).astype(np.float32), np.array([0, 6, 3])
@@ -239,6 +244,37 @@ def test_a_model_is_its_twin_in_pytorch(twins, backend, rng, name):
     assert_close(network.predict(x), wanted, dtype=np.float64)  # by the new running statistics
     for key, value in network.buffers.items():
         np.testing.assert_allclose(value, twin.state_dict()[key].numpy(), rtol=1e-9, atol=1e-12)
+
+
+UNPADDED = {  # filters of the tables in arXiv:2008.10400
+    "m3": (3, range(32, 177, 16)),
+    "m5": (5, range(32, 161, 32)),
+}
+
+
+@pytest.mark.parametrize("name", UNPADDED)
+def test_an_unpadded_model_is_its_twin_in_pytorch(rng, name):
+    torch = pytest.importorskip("torch")
+    from benchmarks.peers import torch_twins
+
+    side, (size, filters) = models.LEAST_SIDE[name] + 1, UNPADDED[name]
+    network = models.make_model(name, (1, side, side), 5, dtype="float64", seed=0)
+    twin = torch_twins.Unpadded(size, filters, 5, side).double()
+    twin.load_state_dict({key: torch.from_numpy(value) for key, value in network.state().items()})
+    x, t = rng.random((6, 1, side, side)), np.arange(6) % 5
+    torch.nn.functional.cross_entropy(twin(torch.from_numpy(x)), torch.from_numpy(t)).backward()
+    gradients = network.gradient(x, t)
+    expected = {key: value.grad.numpy() for key, value in twin.named_parameters()}
+    assert set(gradients) == set(expected)
+    for key, value in gradients.items():
+        got, wanted = value.T if value.ndim == 2 else value, expected[key]
+        scale = np.abs(wanted).max()
+        np.testing.assert_allclose(got / scale, wanted / scale, atol=1e-6, err_msg=key)
+    # PyTorch's statistics: the book's running variance is the batch's, theirs an estimate from it.
+    network.set_state({key: value.numpy() for key, value in twin.state_dict().items()})
+    with torch.no_grad():
+        wanted = twin.eval()(torch.from_numpy(x)).numpy()
+    assert_close(network.predict(x), wanted, dtype=np.float64)
 
 
 @pytest.fixture

@@ -198,6 +198,24 @@ class GoogLeNet(nn.Module):
         return (scores, first, second) if self.training and self.heads else scores
 
 
+class Unpadded(nn.Module):
+    """M3, M5 and M7 of arXiv:2008.10400; the last norm has the epsilon of the book's."""
+
+    def __init__(self, size, filters, classes, side):
+        super().__init__()
+        features, c = [], 1
+        for fn in filters:
+            features += [nn.Conv2d(c, fn, size, bias=False), nn.BatchNorm2d(fn), nn.ReLU()]
+            c = fn
+        self.features = nn.Sequential(*features)
+        units = c * (side - len(filters) * (size - 1)) ** 2
+        last = nn.BatchNorm1d(classes, eps=1e-6)
+        self.classifier = nn.Sequential(nn.Linear(units, classes, bias=False), last)
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
 class DigitNet(nn.Module):
     """Blocks of unpadded, then of padded 3x3 convolutions with batch normalisation."""
 

@@ -25,6 +25,7 @@ from .resnet import (
     resnet110,
     resnet152,
 )
+from .unpadded import m3, m5, m7
 from .vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
@@ -36,6 +37,9 @@ __all__ = [
     "digitnet6",
     "googlenet",
     "lenet",
+    "m3",
+    "m5",
+    "m7",
     "make_empty_model",
     "make_model",
     "resnet18",
@@ -60,6 +64,9 @@ MODELS: dict[str, Callable[..., Network]] = {
     "digitnet4": digitnet4,
     "digitnet5": digitnet5,
     "digitnet6": digitnet6,
+    "m3": m3,
+    "m5": m5,
+    "m7": m7,
     **_VGG,
     **{f"{name}_bn": partial(model, batch_norm=True) for name, model in _VGG.items()},
     "googlenet": googlenet,
@@ -74,7 +81,7 @@ MODELS: dict[str, Callable[..., Network]] = {
 }
 """The models by their names on the command line."""
 
-_OF_ONE_SIZE = ("lenet", "digitnet4", "digitnet5", "digitnet6")
+_OF_ONE_SIZE = ("lenet", "digitnet4", "digitnet5", "digitnet6", "m3", "m5", "m7")
 """Models that take the images' size, since their affine layers depend on it."""
 
 LEAST_SIDE = {
@@ -83,6 +90,9 @@ LEAST_SIDE = {
     "digitnet4": 16,
     "digitnet5": 12,
     "digitnet6": 12,
+    "m3": 21,
+    "m5": 21,
+    "m7": 25,
     **{name: 32 for name in MODELS if name.startswith("vgg")},
     "googlenet": 31,
 }
