@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +21,7 @@ import numpy as np
 import fastconv.cli.main as cli
 from fastconv import Augmentation, Trainer, config
 from fastconv.distributed import DataParallel, buckets, departure
+from fastconv.distributed.window import Window
 from fastconv.errors import ArgumentError, DataWarning, DivergenceWarning, StateError
 from fastconv.io.arrays import load_arrays, under
 from fastconv.layers import (
@@ -147,6 +148,64 @@ def check_repeats(ranks: Any, results: dict[str, dict[str, np.ndarray]]) -> None
         assert same(result(run), results["augmented"])
 
 
+def in_messages() -> Any:
+    """Ranks that are on one machine do as those of several."""
+    return mock.patch.object(DataParallel, "_window_of", return_value=None)
+
+
+def check_window(ranks: Any) -> None:
+    """Gradients are added up where they lie, as in messages; those that are kept stay as they were.
+
+    Whoever keeps them lets a program's two lots of memory run out, and the one that is handed out.
+    """
+    add_lent, averaged = Window.add_lent, DataParallel.averaged
+    together, kept = [], []
+
+    def notes(self: Window, *args: Any) -> bool:
+        together.append(add_lent(self, *args))
+        return together[-1]
+
+    def keeps(self: DataParallel, *args: Any) -> Any:
+        results = averaged(self, *args)
+        kept.append([(grad, grad.copy()) for grad in results[0].values()])
+        return results
+
+    def train() -> dict[str, np.ndarray]:
+        together.clear()
+        net = network()
+        before = {name: value.copy() for name, value in net.params.items()}
+        trainer(net, batch=24 // ranks.size).train()  # by a program whose memory is not shared
+        for name, value in before.items():
+            net.params[name][...] = value
+        run = trainer(net, batch=24, distributed=ranks)
+        run.train()
+        return result(run)
+
+    with mock.patch.object(Window, "add_lent", notes):
+        plain = train()
+        assert together == [False] * 2 + [True] * (len(together) - 2) and len(together) > 9
+        with mock.patch.object(config.Process, "programs", "off" if ranks.first else "on"):
+            assert same(train(), plain) and not any(together)
+        with mock.patch.object(DataParallel, "averaged", keeps):
+            assert same(train(), plain)
+        assert together.count(True) == 2 and len(together) == len(kept)
+    window = Window(ranks._comm, ranks._allocate, 128, nullcontext)
+    memory = window.lend(128).view(np.float32)
+    halves = [memory[:16], memory[16:]]
+    assert window.add_lent(halves, 1.0) and window.lend(129) is None
+    assert not window.add_lent(halves[:: 1 if ranks.first else -1], 1.0)
+    for grad, before in itertools.chain(*kept):
+        assert np.array_equal(grad, before)
+    little = mock.patch("shutil.disk_usage", return_value=mock.Mock(free=100))
+    with in_messages():
+        messages = train()
+    with little, mock.patch.object(ranks, "_window", None):
+        assert same(train(), messages)
+    assert any("gradients are sent as messages" in note for note in ranks.notes)
+    for name, value in plain.items():
+        np.testing.assert_allclose(messages[name], value, rtol=0, atol=1e-9)
+
+
 def check_early(ranks: Any) -> None:
     """Gradients that leave while backward computes are, bit for bit, those that leave after it."""
     averaged, gradient = DataParallel.averaged, Network.gradient
@@ -162,7 +221,7 @@ def check_early(ranks: Any) -> None:
 
     breaks.__module__ = gradient.__module__
     small = mock.patch.multiple(buckets, LEAST=256, MOST_BUCKETS=99)
-    with small, mock.patch.object(DataParallel, "averaged", counts):
+    with small, in_messages(), mock.patch.object(DataParallel, "averaged", counts):
         for early in (True, False, None):
             ranks._trial = departure.Trial(early)
             for method in (breaks, gradient):
@@ -425,6 +484,7 @@ def main(task: str, *words: str) -> None:
         return fail(ranks, task)
     results = run(ranks)
     check_repeats(ranks, results)
+    check_window(ranks)
     check_early(ranks)
     check_halved(ranks)
     check_books(ranks)

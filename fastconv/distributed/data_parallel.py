@@ -28,7 +28,7 @@ from ..layers import BatchNormalization, BatchNormalization2d
 from ..layers.base import buffer_names
 from ..layers.tree import leaves, walk
 from ..network import Network
-from ..network.ready import Listener, told
+from ..network.ready import Listener, lent_by, told
 from ..ops.memory import Pool
 from ..ops.norm import shared_with
 from ..randomness import share_of
@@ -40,6 +40,7 @@ from .cpus import allowed_cpus, cores, keep_to, own_cpus, own_part, shared_cpus
 from .departure import Departure, Trial
 from .heartbeat import Heartbeat
 from .rounding import Halved, Unsent
+from .window import Window
 
 __all__ = ["DataParallel"]
 
@@ -120,8 +121,9 @@ class DataParallel(Ranks):
         computes may take as long as it likes. Here, before all ranks have made this object, it
         holds for those of this machine, on Linux.
     early : bool, optional
-        Whether gradients leave while backward still computes, which changes no bit. None: what
-        is faster in the first steps of a run.
+        Whether gradients leave for other machines while backward still computes, which changes no
+        bit. None: what is faster in the first steps of a run. On one machine, all of whose ranks
+        add them up in shared memory, they never leave.
 
     Attributes
     ----------
@@ -169,6 +171,9 @@ class DataParallel(Ranks):
         self._trial = Trial(early)
         self._neighbours: Any = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         self._allocate, self._windows = MPI.Win.Allocate_shared, list[Any]()
+        self._window: Window | None = None  # the largest so far; and that of this step
+        self._adds_up_in: Window | None = None
+        self._too_large = sys.maxsize
         self.rank, self.size = self._comm.rank, self._comm.size
         if launched.size > 1 and self.size == 1:
             library = MPI.Get_library_version().splitlines()[0]
@@ -269,15 +274,41 @@ class DataParallel(Ranks):
                 if self._departure is not None:
                     with self._waiting():
                         self._departure.abandon()
+                    self._departure = None
                 self._part = self._part_of(count, weights)
                 self._begun = time.perf_counter()
                 stack.enter_context(share_of(self.share(count), count))
                 if synchronized and _normalizing(network):
                     sharing = _Sharing(self._comm, self._waiting, self._part)
                     stack.enter_context(shared_with(sharing))
-                if (listener := self._departing(network, unsent)) is not None:
+                self._adds_up_in = self._window_of(network) if unsent is None else None
+                if self._adds_up_in is not None:
+                    stack.enter_context(lent_by(self._adds_up_in.lend))
+                elif (listener := self._departing(network, unsent)) is not None:
                     stack.enter_context(told(listener))
             yield
+
+    def _window_of(self, network: Any) -> Window | None:
+        """Where the ranks add up, if they are on one machine that has the memory."""
+        if self._neighbours.size < self.size:
+            return None
+        arrays = [*network.params.values()]
+        arrays += [np.asarray(getattr(layer, name)) for layer, name in _statistics(network)]
+        dtype = np.result_type(np.float32, *arrays)
+        lines = sum(-(-array.size * dtype.itemsize // ALIGNED) for array in (*arrays, np.empty(1)))
+        size = ALIGNED * lines
+        if self._window is not None and self._window.size >= size:
+            return self._window
+        if size >= self._too_large:
+            return None
+        whole = self.size * Window.length(size)
+        if not self.of_first(lambda: _fits(whole)):
+            self._too_large = size
+            self.notes.append(f"{SHARED} has no {whole} bytes: gradients are sent as messages")
+            self.introduce()
+            return None
+        self._window = Window(self._gradients, self._allocate, size, self._waiting)
+        return self._window
 
     def _departing(self, network: Any, unsent: Unsent | None) -> Listener | None:
         """Make a step's gradients ready to leave; return who is to be told of them.
@@ -285,7 +316,6 @@ class DataParallel(Ranks):
         Only of gradients that fastconv's own method returns is it known that nobody changes them
         before they are returned.
         """
-        self._departure = None
         layers = [layer for _, layer in leaves(network)]
         own = isinstance(network, Network) and len(set(map(id, layers))) == len(layers)
         own = own and network.gradient.__module__ == Network.__module__
@@ -353,42 +383,76 @@ class DataParallel(Ranks):
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of the whole batch; average the running statistics.
 
-        What has not left by now leaves in one message.
+        What has not left by now leaves in one message. Gradients that the ranks of one machine
+        share are added up where they lie.
         """
         if self.size == 1:
             return grads, loss
         departure, self._departure = self._departure if grads else None, None
-        away: Container[str] = ()
+        window = self._adds_up_in
+        given = {name: np.asarray(grad) for name, grad in grads.items()}
+        sums = dict[str, NDArray[Any]]()
+        if window is not None and window.add_lent([*given.values()], self._part):
+            sums = given
+        away: Container[str] = sums
         if departure is not None:
             away = departure.buckets.places
             for name in away:
-                departure.put(name, np.asarray(grads[name]))
+                departure.put(name, given[name])
             departure.advance()
         share = self.share(count)
         places = _statistics(network)
-        rest = [name for name in grads if name not in away]
-        arrays = [np.asarray(grads[name]) for name in rest]
+        rest = [name for name in given if name not in away]
+        arrays = [given[name] for name in rest]
         arrays += [np.asarray(getattr(layer, name)) for layer, name in places]
         arrays.append(np.array(0.0 if loss is None else loss))
-        buffer, views = self._in_one(arrays, arrays[:-1] or arrays)
         part = (share.stop - share.start) / count
         parts = [self._part] * len(rest) + [part] * len(places) + [self._part]
-        for view, array, factor in zip(views, arrays, parts, strict=True):
-            np.multiply(array, factor, out=view)
-        with self._waiting():
-            self._gradients.Allreduce(self._in_place, buffer, self._sum)
-            sums = {} if departure is None else departure.arrived()
-        same = [
-            view if view.dtype == array.dtype else view.astype(array.dtype)
-            for view, array in zip(views, arrays, strict=True)
-        ]
+        same = self._summed(arrays, parts, np.result_type(*(arrays[:-1] or arrays)), window)
+        if departure is not None:
+            with self._waiting():
+                sums = departure.arrived()
         for (layer, name), value in zip(places, same[len(rest) : -1], strict=True):
             setattr(layer, name, value.copy())
         sums |= zip(rest, same, strict=False)
         if departure is not None and self._trial.open:
             self._try(time.perf_counter() - self._begun)
-        averaged = {name: _as(sums[name], grad) for name, grad in grads.items()}
+        averaged = {name: _as(sums[name], grad) for name, grad in given.items()}
         return averaged, cast(Loss, None if loss is None else float(same[-1]))
+
+    def _summed(
+        self,
+        arrays: Sequence[NDArray[Any]],
+        factors: Sequence[float],
+        dtype: np.dtype[Any],
+        window: Window | None,
+    ) -> list[NDArray[Any]]:
+        """Return the sums over the ranks of each array with its factor, in the array's dtype.
+
+        They are added up as numbers of that dtype, or of float32, in the window or in one message.
+        """
+        ends = np.cumsum([array.size for array in arrays]).tolist()
+        dtype = np.result_type(np.float32, dtype)
+        size = ends[-1] * dtype.itemsize
+        if window is not None and size <= window.size:
+            memory, copied = window.take(size)
+        else:
+            window, memory, copied = None, self._memory.empty_bytes(size)[:size], False
+        buffer = memory.view(dtype)
+        views = [
+            buffer[end - array.size : end].reshape(array.shape)
+            for array, end in zip(arrays, ends, strict=True)
+        ]
+        for view, array, factor in zip(views, arrays, factors, strict=True):
+            np.multiply(array, factor, out=view)
+        if window is not None:
+            window.add_put(buffer)
+        else:
+            with self._waiting():
+                self._gradients.Allreduce(self._in_place, buffer, self._sum)
+        return [
+            view.astype(array.dtype, copy=copied) for view, array in zip(views, arrays, strict=True)
+        ]
 
     def _try(self, seconds: float) -> None:
         """Take down what a step's gradients took; decide at last whether they leave early."""
@@ -417,22 +481,6 @@ class DataParallel(Ranks):
         peaks, sums = np.transpose(self.gathered(own))
         sums *= peaks / peaks.max()
         return float(sums[self.rank] / (sums.sum() or 1.0)) or part
-
-    def _in_one(
-        self, arrays: Sequence[NDArray[Any]], deciding: Sequence[NDArray[Any]]
-    ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-        """One array with a place for each of these, in the dtype of those that decide; the places.
-
-        Nobody else refers to its memory.
-        """
-        ends = np.cumsum([array.size for array in arrays]).tolist()
-        dtype = np.result_type(np.float32, *deciding)
-        size = ends[-1] * dtype.itemsize
-        buffer = self._memory.empty_bytes(size)[:size].view(dtype)
-        return buffer, [
-            buffer[end - array.size : end].reshape(array.shape)
-            for array, end in zip(arrays, ends, strict=True)
-        ]
 
     def unsent(self, params: Mapping[str, NDArray[Any]]) -> Unsent:
         """Return what rounding to 16 bits has kept back of these parameters' gradients: nothing."""

@@ -54,6 +54,8 @@ class Places:
     beside : iterable of (int, array)
         What is given to the steps or taken from them, and in front of which step; that behind the
         last has their number.
+    memory : callable, optional
+        Gives `results` so many bytes, begun at a cache line.
 
     Attributes
     ----------
@@ -63,7 +65,12 @@ class Places:
         Their size, if each array had a place of its own.
     """
 
-    def __init__(self, steps: Sequence[Step], beside: Iterable[tuple[int, Array]]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        beside: Iterable[tuple[int, Array]],
+        memory: Callable[[int], Array] | None = None,
+    ) -> None:
         self._pieces: dict[int, _Piece] = {}
         beside = list(beside)
         uses = [(i, array) for i, step in enumerate(steps) for array in chain(*arrays_of(step))]
@@ -76,7 +83,8 @@ class Places:
         self._end = len(steps)
         pieces = self._pieces.values()
         self.block = aligned(_lay_out([one for one in pieces if one.last < self._end]))
-        self.results = aligned(_lay_out([one for one in pieces if one.last == self._end]))
+        size = _lay_out([one for one in pieces if one.last == self._end])
+        self.results = (memory or aligned)(size)
         self.bytes_without_reuse = sum(_lines(piece.size) for piece in pieces)
 
     def _use(self, array: Array, step: int) -> None:

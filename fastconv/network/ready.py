@@ -1,6 +1,8 @@
-"""Gradients are told of as they become complete, while backward still computes the others.
+"""Who takes a step's gradients: told of those that are complete, or the lender of their memory.
 
-On several processes they can be on their way by then (`fastconv.distributed`).
+Gradients are told of as they become complete, while backward still computes the others. On several
+processes they can be on their way by then; on those of one machine they lie where all of them can
+add them up (`fastconv.distributed`).
 """
 
 from __future__ import annotations
@@ -15,10 +17,15 @@ from numpy.typing import NDArray
 from ..layers.base import parameter_names
 from ..layers.tree import leaves
 
-__all__ = ["Listener", "listener", "tell_of", "told"]
+__all__ = ["Lender", "Listener", "lender", "lent_by", "listener", "tell_of", "told"]
 
 Listener = Callable[[Sequence[tuple[Any, str, NDArray[Any]]]], None]
 """Gets the gradients that are complete now, perhaps none: layer, attribute (``dW``), array."""
+
+Lender = Callable[[int], NDArray[Any] | None]
+"""Gives memory of so many bytes, begun at a cache line, if it has any; a program of training steps
+keeps that for its gradients as long as it lives, and nobody else writes there meanwhile, but that
+gradients may be changed once a step has returned them."""
 
 _listener: ContextVar[Listener | None] = ContextVar("fastconv_ready", default=None)
 
@@ -39,6 +46,24 @@ def told(listener: Listener) -> Iterator[None]:
 def listener() -> Listener | None:
     """Return that of the innermost `told`, if there is one."""
     return _listener.get()
+
+
+_lender: ContextVar[Lender | None] = ContextVar("fastconv_lender", default=None)
+
+
+@contextmanager
+def lent_by(lender: Lender) -> Iterator[None]:
+    """Inside the block, programs of training steps that are made have gradients in such memory."""
+    token = _lender.set(lender)
+    try:
+        yield
+    finally:
+        _lender.reset(token)
+
+
+def lender() -> Lender | None:
+    """Return that of the innermost `lent_by`, if there is one."""
+    return _lender.get()
 
 
 def tell_of(layers: Sequence[Any]) -> None:

@@ -37,7 +37,7 @@ from ..selection import observed
 from .fusion import KNOWN, LAYERS, FusedRow, trains
 from .places import Places, Step, aligned, with_results_in
 from .program import backend_of, in_layout_of, together
-from .ready import listener
+from .ready import lender, listener
 
 __all__ = ["Pass", "Steps"]
 
@@ -240,7 +240,7 @@ class _Backward:
 
     def another(self) -> _Backward:
         """This backward, in memory of its own. It runs once."""
-        results = aligned(self._results.nbytes)
+        results = _memory_of_gradients(self._results.nbytes)
         steps = [with_results_in(results, self._results, step) for step in self._steps]
         other = copy(self)
         other._steps, other._results, other._pieces = steps, results, []
@@ -287,6 +287,13 @@ class _Backward:
             setattr(layer, name, _in_place(memory, place))
 
 
+def _memory_of_gradients(size: int) -> Array:
+    """So many bytes for gradients, begun at a cache line."""
+    lend = lender()
+    lent = None if lend is None else lend(size)
+    return aligned(size) if lent is None else lent
+
+
 def _in_place(memory: Array, place: tuple[Any, ...]) -> Array:
     """The array at a place in memory: of this shape and dtype, from this byte, in these strides."""
     shape, dtype, begin, strides = place
@@ -315,6 +322,7 @@ class _Program:
             [(0, array) for array in (given, *drawn)]
             + [(middle, array) for array in (out, *noted, dout)]
             + [(len(steps), array) for _, _, array in gradients],
+            _memory_of_gradients,
         )
         self._x, self._out, self._dout = (places.of(array) for array in (given, out, dout))
         self._draws = [(places.of(array), draw) for array, draw in recorded.draws]
@@ -401,8 +409,8 @@ class Steps:
             or sharers() is not None  # who talk in the middle of a step
         ):
             return _Eager(row, self.pool)  # who records observes too
-        heard = listener() is not None
-        key = x.shape, x.dtype, heard, config.context_backend.get(), config.Process.version
+        takers = listener() is not None, lender()
+        key = x.shape, x.dtype, takers, config.context_backend.get(), config.Process.version
         if (program := self._programs.get(key)) is not None:
             if program.watched.same(row):
                 self._rest = max(1, self._rest - 1)

@@ -27,7 +27,7 @@ from ..errors import OutOfMemory
 
 __all__ = [
     *("LINE", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"),
-    "references",
+    *("references", "unused"),
 ]
 
 LINE = 64
@@ -69,6 +69,11 @@ _UNUSED = _references([np.empty(0, np.uint8)], 0)
 
 _COUNTED = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 """Whether reference counts say if an object is in use."""
+
+
+def unused(kept: list[NDArray[np.uint8]], i: int) -> bool:
+    """Whether nothing but this list is known to refer to its memory number `i`."""
+    return _COUNTED and _references(kept, i) == _UNUSED
 
 
 class Pool:
@@ -121,7 +126,7 @@ class Pool:
         for i in range(len(self.kept)):  # nothing here may refer to the memory
             if least <= self.kept[i].size <= most:
                 rank = (use is None or id(self.kept[i]) not in use.sizes, self.kept[i].size)
-                if rank < best and _references(self.kept, i) == _UNUSED:
+                if rank < best and unused(self.kept, i):
                     best, found = rank, i
         return None if found < 0 else self.kept.pop(found)
 
@@ -161,7 +166,7 @@ class Pool:
         """Drop the oldest memory, perhaps only free memory; returns what is left of the surplus."""
         i = 0
         while surplus > 0 and i < len(self.kept):
-            if free and _references(self.kept, i) != _UNUSED:
+            if free and not unused(self.kept, i):
                 i += 1
                 continue
             memory = self.kept.pop(i)
