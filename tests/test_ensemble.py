@@ -36,6 +36,27 @@ def test_probabilities_are_the_mean_over_members_and_views(members, rng):
     assert ensemble.accuracy(x, (labels + 1) % 3) == 0.0
 
 
+def test_members_count_by_their_weights(members, rng, tmp_path):
+    x = rng.random((4, 1, 12, 12)).astype(np.float32)
+    each = [softmax(member.predict(x).astype(np.float64)) for member in members]
+    ensemble = Ensemble(members, weights=(1, 0, 3))
+    assert ensemble.weights == (0.25, 0, 0.75)
+    expected = 0.25 * each[0] + 0.75 * each[2]
+    np.testing.assert_allclose(ensemble.probabilities(x), expected, rtol=1e-5)
+    prepared = ensemble.prepare((4, 1, 12, 12)).probabilities(x)
+    np.testing.assert_allclose(prepared, expected, rtol=1e-5)
+    ensemble.save(tmp_path / "weighted.npz")
+    again = Ensemble.load(tmp_path / "weighted.npz", backend=members[0].backend)
+    assert again.weights == ensemble.weights
+    np.testing.assert_array_equal(again.predict(x), ensemble.predict(x))
+
+
+@pytest.mark.parametrize("weights", [(1, 2), (1, -1, 1), (0, 0, 0), (1, np.nan, 1), (np.inf, 1, 1)])
+def test_weights_that_are_none(members, weights):
+    with pytest.raises(ArgumentError, match="weights must be 3 numbers of at least 0, one for"):
+        Ensemble(members, weights=weights)
+
+
 def test_one_member_with_one_view_is_that_member(members, rng):
     x = rng.random((5, 1, 12, 12)).astype(np.float32)
     got = Ensemble(members[:1]).probabilities(x)

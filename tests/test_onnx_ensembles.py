@@ -49,6 +49,13 @@ def test_an_ensemble_is_one_graph(tmp_path, count, views):
     assert_same(Session(tmp_path / "s.onnx")(x), ensemble.predict(x))
 
 
+def test_a_graph_weighs_members_as_the_ensemble_does(tmp_path):
+    ensemble = Ensemble(members(3), VIEWS["shifts"], weights=(0.7, 0.0, 0.3))
+    x = images(4, 2, 8, 7)
+    export_onnx(ensemble, tmp_path / "p.onnx", input_shape=(2, 8, 7), softmax=True)
+    assert_same(Session(tmp_path / "p.onnx")(x), ensemble.predict_proba(x))
+
+
 def test_members_have_their_weights_once_and_by_their_names(tmp_path):
     export_onnx(Ensemble(members(2), VIEWS["shifts"]), tmp_path / "m.onnx", input_shape=(2, 8, 7))
     names = [array.name for array in onnx.load(tmp_path / "m.onnx").graph.initializer]

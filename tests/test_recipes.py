@@ -60,7 +60,6 @@ def applied(recipe, *arguments):
 def test_the_keys_are_what_makes_a_run():
     found = {
         "image_facts",
-        "data_seed",
         "recipe",
         "isa",
         "algorithm",

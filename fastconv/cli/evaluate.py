@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..datasets.record import ImageSet
 from ..errors import ArgumentError
+from ..experiment.apart import validation_images
 from ..experiment.data import Data
 from ..experiment.evaluate import draw_evaluation, evaluate
 from ..experiment.folder import RunFolder
@@ -26,7 +29,15 @@ from .options import (
     add_settings,
     given_fields,
 )
-from .output import count, how, print_json, table_by_class, teller
+from .output import (
+    count,
+    how,
+    interval_in_words,
+    print_json,
+    table_by_class,
+    table_by_member,
+    teller,
+)
 
 __all__ = ["add_parser", "run"]
 
@@ -53,6 +64,13 @@ def add_parser(commands: Any) -> None:
     add_settings(parser, "model")
     add_setting(parser, "data", help="data set, or path as for train (default: the run's own)")
     add_settings(parser, "strict_data", "data_dir", "views")
+    add(
+        "--on",
+        choices=("test", "validation"),
+        default="test",
+        help="validation: the images that the run has set apart, by which choices are made "
+        "(default: test)",
+    )
     add("--out", metavar="FOLDER", help="where to put the pictures (default: a run's own folder)")
     add_algorithms(parser)
     add_common(parser, backend=True)
@@ -64,33 +82,27 @@ def run(options: argparse.Namespace) -> int:
     config, ensemble, folder = read_trained(options.run, given, tests=True)
     data = Data(given.get("data", config.data))
     place = folder if options.out is None else RunFolder(options.out)
-    own = place is not None and _own_test(place, folder, config, data)
+    own = options.on == "test" and place is not None and _own_test(place, folder, config, data)
     if options.out is not None and not own and RunFolder(options.out).config_file.exists():
         raise ArgumentError(
             f"--out {options.out}: its pictures and lists are of that run's own data and views; "
             "name another folder"
         )
-    own_dir = config.data_dir if data.text == config.data else None
     progress = shows_progress()
-    images = data.load_test(
-        config.facts,
-        Data(config.data),
-        data_dir=given.get("data_dir", own_dir),
-        seed=config.split_seed,
-        strict=bool(options.strict_data),
-        progress=progress,
-        say=say,
-    )
+    images = _images(options, given, config, ensemble, progress, say)
     started = time.perf_counter()
     result = evaluate(ensemble, images, config.backend, progress, options.algorithms)
     seconds = time.perf_counter() - started
     speed = result.total / seconds if seconds else 0.0  # a coarse clock, a small set
     say(
-        f"{data.name}: test accuracy {100 * result.accuracy:.2f} % "
-        f"({result.correct}/{result.total}), {seconds:.2f} s, {speed:,.0f} images/s; "
+        f"{data.name}: {options.on} accuracy {100 * result.accuracy:.2f} % "
+        f"({result.correct}/{result.total}), {interval_in_words(result.interval)}, "
+        f"{seconds:.2f} s, {speed:,.0f} images/s; "
         f"{config.where}{_asked(ensemble)}"
     )
     say(table_by_class(result.by_class))
+    if result.by_member:
+        say(table_by_member(result, config.members or ()))
     drawn: list[Path] = []
     if place is None:
         say("no pictures: name a folder for them by --out")
@@ -104,17 +116,23 @@ def run(options: argparse.Namespace) -> int:
         drawn = draw_evaluation(result, config.facts, place, say)
         for path in drawn:
             say(f"drawn: {path}")
-        say(f"misread images, by name: {place.mistakes_csv}, {place.mistakes_json}")
+        lists = [place.mistakes_csv, place.mistakes_json]
+        if result.by_member:
+            lists.append(place.members_csv)
+        say(f"misread images, by name: {', '.join(map(str, lists))}")
     if options.json:
         print_json(
             {
-                "test_accuracy": result.accuracy,
+                f"{options.on}_accuracy": result.accuracy,
                 "correct": result.correct,
                 "total": result.total,
+                "interval": result.interval,
                 "seconds": seconds,
                 "images_per_second": speed,
                 "confusion": result.confusion.tolist(),
                 "by_class": [asdict(each) for each in result.by_class],
+                "by_member": [asdict(each) for each in result.by_member],
+                "misread_by_members": [asdict(each) for each in result.misread_by_members],
                 "mistakes": [asdict(mistake) for mistake in result.mistakes],
                 "classes": images.class_names,
                 "unreadable": [str(file) for file in images.unreadable],
@@ -124,6 +142,36 @@ def run(options: argparse.Namespace) -> int:
             | how(config)
         )
     return 0
+
+
+def _images(
+    options: argparse.Namespace,
+    given: dict[str, Any],
+    config: RunConfig,
+    ensemble: Ensemble,
+    progress: bool,
+    say: Callable[[str], None],
+) -> ImageSet:
+    """The images to answer on, where an `ImageSet` has those of its test."""
+    if options.on == "validation":
+        if said := [name for name in ("data", "strict_data") if getattr(options, name) is not None]:
+            raise ArgumentError(
+                f"--{said[0].replace('_', '-')}: the images of --on validation are the run's own"
+            )
+        if "data_dir" in given:
+            config = replace(config, data_dir=given["data_dir"])
+        return validation_images(ensemble, config, progress=progress, say=say)
+    data = Data(given.get("data", config.data))
+    own_dir = config.data_dir if data.text == config.data else None
+    return data.load_test(
+        config.facts,
+        Data(config.data),
+        data_dir=given.get("data_dir", own_dir),
+        seed=config.split_seed,
+        strict=bool(options.strict_data),
+        progress=progress,
+        say=say,
+    )
 
 
 def _own_test(place: RunFolder, folder: RunFolder | None, config: RunConfig, data: Data) -> bool:

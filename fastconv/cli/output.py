@@ -13,11 +13,12 @@ from ..errors import ArgumentError, FastconvError, UnknownBackend
 from ..io.records import json_text
 
 if TYPE_CHECKING:  # `fastconv run` starts without it
+    from ..experiment.evaluate import Evaluation
     from ..experiment.folder import ClassResult
 
 __all__ = [
     *("INTERRUPTED", "complain", "count", "failure", "how", "one_line", "print_json", "show"),
-    *("table_by_class", "teller", "warn"),
+    *("interval_in_words", "table_by_class", "table_by_member", "teller", "warn"),
 ]
 
 MOST_CLASSES = 20
@@ -110,6 +111,27 @@ def table_by_class(results: Sequence[ClassResult]) -> str:
     more = len(results) - len(shown)
     table = in_columns(rows, right=range(1, 4))
     return table + (f"\nand {more:,} classes with a higher recall" if more else "")
+
+
+def interval_in_words(interval: tuple[float, float]) -> str:
+    """``95 % interval 99.55 - 99.77 %``."""
+    low, high = interval
+    return f"95 % interval {100 * low:.2f} - {100 * high:.2f} %"
+
+
+def table_by_member(result: Evaluation, models: Sequence[str]) -> str:
+    """What each of several members adds, and what choosing one for each image could reach."""
+    head = ("member", "model", "errors", "accuracy", "95 % interval", "errors without it")
+    rows: list[tuple[str, ...]] = [head]
+    for number, (model, each) in enumerate(zip(models, result.by_member, strict=True), start=1):
+        low, high = (f"{100 * share:.2f}" for share in each.interval)
+        facts = (f"{100 * each.accuracy:.2f} %", f"{low} - {high} %", f"{each.errors_without}")
+        rows.append((str(number), model, f"{each.errors}", *facts))
+    return (
+        f"{in_columns(rows, right=range(2, 6))}\n"
+        f"at least one member misreads {result.misread_by_any} images, all of them "
+        f"{result.misread_by_all}: so many errors would be left by the best member for each image"
+    )
 
 
 def _percent(share: float | None) -> str:

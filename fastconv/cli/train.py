@@ -35,7 +35,16 @@ from ..io.arrays import load_metadata
 from ..progress import shows_progress
 from ..training.ranks import Ranks
 from .options import COMPUTED_BY, add_common, add_settings, given_fields, image_options
-from .output import complain, count, failure, print_json, table_by_class, teller, warn
+from .output import (
+    complain,
+    count,
+    failure,
+    interval_in_words,
+    print_json,
+    table_by_class,
+    teller,
+    warn,
+)
 
 __all__ = ["add_parser", "apply_recipe", "run"]
 
@@ -149,17 +158,22 @@ def _train(
         say(f"stopped and saved; continue with: fastconv train --resume {again}")
         return 128 + outcome.stopped_by
     accuracy = f"test accuracy {100 * result.accuracy:.2f} % ({result.correct}/{result.total})"
+    within = interval_in_words(result.interval)
     after: dict[str, Any]
     facts: dict[str, Any] = {
         "test_accuracy": result.accuracy,
         "correct": result.correct,
         "total": result.total,
+        "interval": result.interval,
         "by_class": [asdict(each) for each in result.by_class],
         "seconds": outcome.seconds,
     }
     if isinstance(outcome, EnsembleOutcome):
         say(_table(outcome.members))
-        say(f"ensemble of {len(outcome.members)}: {accuracy}, {outcome.seconds:.1f} s of training")
+        say(
+            f"ensemble of {len(outcome.members)}: {accuracy}, {within}, "
+            f"{outcome.seconds:.1f} s of training"
+        )
         members = [
             {"model": member.model, "seed": member.seed, "run": member.run} | asdict(member.result)
             for member in outcome.members
@@ -167,8 +181,8 @@ def _train(
         after = {"members": members, "ensemble": str(folder.ensemble)}
     else:
         say(
-            f"{accuracy} after {count(outcome.epochs, 'epoch')}, {outcome.seconds:.1f} s of "
-            f"training, {outcome.images_per_second:,.0f} images/s"
+            f"{accuracy} after {count(outcome.epochs, 'epoch')}, {within}, "
+            f"{outcome.seconds:.1f} s of training, {outcome.images_per_second:,.0f} images/s"
         )
         facts["images_per_second"] = outcome.images_per_second
         after = {"epochs": outcome.epochs, "diverged": outcome.diverged}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..datasets.record import ImageSet
 from ..errors import ArgumentError
 from ..models.ensemble import Ensemble
@@ -17,6 +19,7 @@ from ..training.ranks import Ranks
 from .data import Data
 from .evaluate import Evaluation, draw_evaluation, evaluate
 from .folder import RunFolder, RunResult, noting
+from .members import Members
 from .networks import expect_networks, load_alone, load_network
 from .settings import RunConfig, continued_config
 from .train import ALONE, Outcome, train_on
@@ -90,7 +93,7 @@ def member_configs(config: RunConfig) -> list[RunConfig]:
             model=model,
             seed=config.seed + number,
             members=None,
-            data_seed=config.split_seed if own else None,
+            data_seed=config.split_seed if own else config.data_seed,
         )
         for number, model in enumerate(config.members or ())
     ]
@@ -124,7 +127,7 @@ def train_ensemble(
             return EnsembleOutcome(signal, [], None, config)
         say = _say_nothing
     members: list[Member] = []
-    total: Any = 0
+    shares: list[NDArray[Any]] = []
     for number, own in enumerate(configs, start=1):
         place, signal = folder.member(number), 0
         evaluation: Evaluation | None
@@ -145,12 +148,14 @@ def train_ensemble(
         if evaluation is not None:
             result = place.read_result()
             members.append(Member(own.model, own.seed, str(place.path), result, sound))
-            total = total + evaluation.probabilities
+            shares.append(evaluation.probabilities)
         if signal and len(members) < len(configs):
             return EnsembleOutcome(signal, members, None, config)
     places = [folder.member(number) for number in range(1, len(configs) + 1)]
-    _gather(list(zip(configs, places, strict=True)), config.views).save(folder.ensemble)
-    together = Evaluation(data.test, data.class_names, total / len(configs))
+    ensemble = _gather(list(zip(configs, places, strict=True)), config.views)
+    ensemble.save(folder.ensemble)
+    by_member = Members.of(shares, data.test.labels)
+    together = Evaluation(data.test, data.class_names, ensemble.joined(shares), by_member)
     draw_evaluation(together, config.facts, folder, say)
     outcome_of_all = EnsembleOutcome(0, members, together, config)
     counted = (together.accuracy, together.correct, together.total)

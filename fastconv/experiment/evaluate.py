@@ -17,7 +17,8 @@ from ..errors import MissingDependency
 from ..models.ensemble import Ensemble
 from ..progress import ProgressBar
 from ..selection import use_backend
-from .folder import ClassResult, Mistake, RunFolder
+from .folder import ClassResult, MemberAnswers, Mistake, RunFolder
+from .members import MemberResult, Members, interval
 
 __all__ = [
     *("Evaluation", "draw_evaluation", "draw_mistakes", "evaluate"),
@@ -42,11 +43,14 @@ class Evaluation:
         (K,).
     probabilities : ndarray
         (N, K), of each class.
+    members : Members or None
+        How each of several networks answered.
     """
 
     test: Part
     class_names: Sequence[str]
     probabilities: NDArray[Any]
+    members: Members | None = None
 
     @property
     def labels(self) -> NDArray[np.integer]:
@@ -87,6 +91,40 @@ class Evaluation:
         ]
 
     @property
+    def by_member(self) -> list[MemberResult]:
+        """What each of several members adds; empty for one network."""
+        return [] if self.members is None else self.members.results(self.labels)
+
+    @property
+    def misread_by_any(self) -> int:
+        """Images that at least one of several members misreads."""
+        return len(self.misread_by_members)
+
+    @property
+    def misread_by_all(self) -> int:
+        """Images that all of several members misread: what an oracle that picks one has left."""
+        if self.members is None:
+            return 0
+        readers = self.members.misreaders(self.labels)
+        return int((readers == len(self.members.answers)).sum())
+
+    @cached_property
+    def misread_by_members(self) -> list[MemberAnswers]:
+        """The images that at least one of several members misreads, in the order of the test."""
+        if self.members is None:
+            return []
+        names, label = self.names, self.class_names
+        return [
+            MemberAnswers(
+                names[index],
+                label[self.labels[index]],
+                label[self.answers[index]],
+                [label[answer] for answer in self.members.answers[:, index]],
+            )
+            for index in np.flatnonzero(self.members.misreaders(self.labels)).tolist()
+        ]
+
+    @property
     def by_class(self) -> list[ClassResult]:
         """Precision and recall of each class."""
         counted = zip(
@@ -122,6 +160,11 @@ class Evaluation:
         """Share of right answers."""
         return self.correct / self.total
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the accuracy on all images of this kind lies, by 95 %: `members.interval`."""
+        return interval(self.correct, self.total)
+
 
 def evaluate(
     ensemble: Ensemble,
@@ -137,16 +180,20 @@ def evaluate(
     """
     test = data.test
     starts = range(0, len(test), BATCH)
-    found = []
+    found, by_member = [], []
     bar = ProgressBar(len(starts), 0, show=progress, unit="batch", delay=PATIENCE)
     with use_backend(backend), bar:
         if len(test):
             shape = (min(BATCH, len(test)), *test.images.shape[1:])
             ensemble = ensemble.prepare(shape, algorithms=algorithms)
         for start in starts:
-            found.append(ensemble.probabilities(test.images[start : start + BATCH]))
+            part = slice(start, start + BATCH)
+            shares = [*ensemble.by_member(test.images[part])]
+            found.append(ensemble.joined(shares))
+            by_member.append(Members.of(shares, test.labels[part], ensemble.weights))
             bar.tick()
-    return Evaluation(test, data.class_names, np.concatenate(found))
+    members = Members.joined(by_member) if len(ensemble.members) > 1 else None
+    return Evaluation(test, data.class_names, np.concatenate(found), members)
 
 
 def try_to_draw(say: Callable[[str], None], path: Path, draw: Callable[..., Any], *of: Any) -> bool:
@@ -175,9 +222,13 @@ def draw_evaluation(
 ) -> list[Path]:
     """Draw mistakes and confusion matrix into a folder, and list the mistakes there.
 
+    Of several members, also the images that any of them misreads, with each one's answer.
+
     Returns the pictures that were made.
     """
     folder.write_mistakes(result.mistakes)
+    if result.members is not None:
+        folder.write_member_answers(result.misread_by_members)
     pictures: dict[Path, tuple[Any, ...]] = {
         folder.mistakes: (draw_mistakes, result, facts),
         folder.confusion: (figures.confusion, result.confusion, result.class_names),

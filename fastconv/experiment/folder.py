@@ -20,6 +20,7 @@ A run of several members has its own config.json, result.json and pictures, and 
 
     member-1/  ...    the run of each member
     ensemble.npz      all members' parameters, once the last one is trained
+    members.csv       the test images that any member misreads, and each one's answer
 """
 
 from __future__ import annotations
@@ -43,7 +44,15 @@ from ..io.records import Count, NotNegative, Share, json_text, read_record
 from .held import HeldFolder
 from .settings import RunConfig
 
-__all__ = ["ClassResult", "Mistake", "RunFolder", "RunResult", "noting", "write_json"]
+__all__ = [
+    "ClassResult",
+    "MemberAnswers",
+    "Mistake",
+    "RunFolder",
+    "RunResult",
+    "noting",
+    "write_json",
+]
 
 BEGIN = "start one with: fastconv train --out"
 
@@ -56,6 +65,16 @@ class Mistake:
     label: str
     answer: str
     confidence: float
+
+
+@dataclass(frozen=True)
+class MemberAnswers:
+    """An image: its name and class, what all members answer together, and what each does."""
+
+    name: str
+    label: str
+    answer: str
+    by_member: list[str]
 
 
 @dataclass(frozen=True)
@@ -134,6 +153,7 @@ class RunFolder(HeldFolder):
         self.features = self.path / "features.png"
         self.mistakes_csv = self.path / "mistakes.csv"
         self.mistakes_json = self.path / "mistakes.json"
+        self.members_csv = self.path / "members.csv"
         self.initial = self.path / "initial.npz"
         self.unreadable = self.path / "unreadable.txt"
         self.result = self.path / "result.json"
@@ -190,12 +210,15 @@ class RunFolder(HeldFolder):
         """List the misread images, as JSON and for spreadsheets."""
         rows = [asdict(mistake) for mistake in mistakes]
         write_json(self.mistakes_json, rows)
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, [field.name for field in fields(Mistake)])
-        table.writeheader()
-        table.writerows(rows)
-        with replace_file(self.mistakes_csv) as out:
-            out.write(text.getvalue().encode())
+        names = [field.name for field in fields(Mistake)]
+        _write_table(self.mistakes_csv, [names, *(row.values() for row in rows)])
+
+    def write_member_answers(self, images: Sequence[MemberAnswers]) -> None:
+        """List images with each member's answer, for spreadsheets."""
+        members = range(1, 1 + max((len(image.by_member) for image in images), default=0))
+        names = ["name", "label", "answer", *(f"member-{number}" for number in members)]
+        rows = ([each.name, each.label, each.answer, *each.by_member] for each in images)
+        _write_table(self.members_csv, [names, *rows])
 
     def write_initial(self, filters: NDArray[Any] | None) -> None:
         """Keep the filters of a first layer before training, if there is such a layer."""
@@ -225,6 +248,14 @@ class RunFolder(HeldFolder):
             return
         with replace_file(self.unreadable) as out:
             out.write("".join(f"{file}\n" for file in files).encode())
+
+
+def _write_table(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Replace a file by rows of values with commas between them."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    with replace_file(path) as out:
+        out.write(text.getvalue().encode())
 
 
 def write_json(path: Path, facts: Any) -> None:

@@ -20,7 +20,14 @@ from ..network import Network
 from ..network.views import Views
 from .settings import RunConfig
 
-__all__ = ["build_network", "expect_networks", "load_alone", "load_ensemble", "load_network"]
+__all__ = [
+    "build_network",
+    "expect_networks",
+    "load_alone",
+    "load_ensemble",
+    "load_network",
+    "runs_of",
+]
 
 
 def build_network(config: RunConfig) -> Network:
@@ -57,6 +64,13 @@ def load_network(config: RunConfig, weights: Path) -> Network:
 def load_alone(config: RunConfig, weights: Path) -> Ensemble:
     """`load_network`, as an ensemble of one with the views of its configuration."""
     return Ensemble([load_network(config, weights)], Views.parse(config.views).views)
+
+
+def runs_of(ensemble: Ensemble) -> list[RunConfig]:
+    """The members' own runs, as an ensemble's file says; empty if it was made in Python."""
+    if not ensemble.about:
+        return []
+    return record_of(ensemble.about, _About, "the ensemble: its runs").runs
 
 
 @dataclass(frozen=True)

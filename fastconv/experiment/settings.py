@@ -263,9 +263,13 @@ class RunConfig:
         "what the user's own images are", found="when they are loaded"
     )
     data_seed: Seed | None = setting(
-        "by which the user's own images are split, if not by the seed: members of an "
-        "ensemble share one, so that none is trained on what another is tested on",
-        found="of a member, from the ensemble's run",
+        "set images apart, for validation and testing, by this seed (default: by --seed; members "
+        "of an ensemble share one): so runs learn from the same images, and can answer together",
+        "N",
+        # Of an earlier version's ensemble, members drew by their own seeds: theirs stays None.
+        new=lambda before: (
+            before["seed"] if before["members"] and before["validation"] is not None else None
+        ),
     )
     recipe: str | None = setting(
         "name or path of the recipe", found="by --recipe, which gives all others"
@@ -285,7 +289,7 @@ class RunConfig:
 
     @property
     def split_seed(self) -> int:
-        """The seed that splits images without a test part of their own."""
+        """The seed that sets images apart: for validation, and for testing if nothing else does."""
         return self.seed if self.data_seed is None else self.data_seed
 
     @property

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from .. import figures, selection
-from ..datasets.record import ImageSet
+from ..datasets.record import ImageSet, Part, numbered
 from ..errors import ArgumentError, BackendUnavailable, DataWarning, DivergenceError
 from ..io.weights import load_for
 from ..models.ensemble import Ensemble
@@ -28,13 +30,14 @@ from ..training.averaging import EMA, SWA
 from ..training.ranks import Ranks
 from ..training.remarks import remarks_on_classes, remarks_on_numbers
 from ..training.schedules import make_schedule
+from ..training.validation import held_out
 from .data import Data, ImageOptions
 from .evaluate import Evaluation, draw_mistakes, evaluate, try_to_draw
 from .folder import RunFolder, RunResult
 from .networks import build_network
 from .settings import RunConfig, account, expect_known, set_process
 
-__all__ = ["ALONE", "Outcome", "build", "expect_sound", "prepare", "train_on"]
+__all__ = ["ALONE", "Outcome", "build", "expect_sound", "prepare", "set_apart", "train_on"]
 
 TRAIN_SAMPLE = 1000
 """Training images whose accuracy is measured at the end of each epoch."""
@@ -171,6 +174,24 @@ def train_on(
     return _report(trainer, data, folder, config, caught, ranks, progress=progress, say=say)
 
 
+def set_apart(data: ImageSet, config: RunConfig) -> tuple[Part, Part | None]:
+    """Return the images that a run learns from, and those that watch it, if there are such.
+
+    The latter are the share of the training images that the run was told to set apart, by the
+    run's seed or its ``data_seed``, or the data's own part.
+    """
+    train = data.train
+    if config.validation is None:
+        return train, data.validation
+    chosen = held_out(train.labels, config.validation, config.split_seed)
+    names = train.names or numbered("train", range(len(train)))
+    left, apart = (
+        Part(train.images[rows], train.labels[rows], [names[row] for row in rows.tolist()])
+        for rows in (np.flatnonzero(~chosen), np.flatnonzero(chosen))
+    )
+    return left, apart
+
+
 def build(
     data: ImageSet,
     config: RunConfig,
@@ -186,9 +207,8 @@ def build(
     `after_epoch` is called as a callback; for the others see `train_on`.
     """
     options = _told_to_trainer(config)
-    if config.validation is None and data.validation is not None:
-        options["validation"] = data.validation.images, data.validation.labels
-    if config.patience is not None and options["validation"] is None:
+    train, validation = set_apart(data, config)
+    if config.patience is not None and validation is None:
         raise ArgumentError("--patience needs --validation: images by which to tell a better epoch")
     network = build_network(config)
     if config.init is not None and anew:
@@ -202,14 +222,15 @@ def build(
         warnings.simplefilter("ignore", DataWarning)  # said above, with the classes' names
         trainer = Trainer(
             network,
-            data.train.images,
-            data.train.labels,
+            train.images,
+            train.labels,
             data.test.images,
             data.test.labels,
             epochs=config.epochs,
             mini_batch_size=config.batch_size,
             optimizer=config.optimizer,
             **options,
+            validation=None if validation is None else (validation.images, validation.labels),
             evaluate_sample_num_per_epoch=TRAIN_SAMPLE,
             verbose=False,
             backend=config.backend,
@@ -399,7 +420,6 @@ def _told_to_trainer(config: RunConfig) -> dict[str, Any]:
         "class_weight": config.class_weight,
         "clip_norm": config.clip_norm,
         "averaging": averaging,
-        "validation": config.validation,
         "early_stopping": config.patience,
         "balanced": config.balanced,
         "sync_batchnorm": config.sync_batchnorm,

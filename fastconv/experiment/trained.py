@@ -198,4 +198,5 @@ def _ensemble(path: Path, given: dict[str, Any]) -> tuple[RunConfig, Ensemble]:
             "use fastconv.models.ensemble.Ensemble.load"
         )
     config = _as_stored(stored, given)
-    return config, Ensemble(ensemble.members, Views.parse(config.views).views)
+    views = Views.parse(config.views).views
+    return config, Ensemble(ensemble.members, views, ensemble.about, ensemble.weights)

@@ -147,6 +147,11 @@ def _add_ensemble(graph: Graph, ensemble: Any, layers: list[list[Any]], softmax:
     """Add each member on each view, and the mean of their probabilities or its logarithm."""
     source = graph.end, graph.shape
     total, shapes = "", set()
+    views = len(ensemble.views)
+    weights = [
+        graph.constant(f"share_{number}", weight / views)
+        for number, weight in enumerate(ensemble.weights or ())
+    ]
     for view in ensemble.views:
         graph.end, graph.shape = source
         add_view(graph, view)
@@ -154,11 +159,14 @@ def _add_ensemble(graph: Graph, ensemble: Any, layers: list[list[Any]], softmax:
         for number, (member, own) in enumerate(zip(ensemble.members, layers, strict=True)):
             graph.end, graph.shape = seen
             _add_network(graph, member, own, True, f"{number}/")
+            if weights:
+                graph.add("Mul", weights[number])
             total = graph.join("Add", total, graph.end) if total else graph.end
             shapes.add(graph.shape)
     if len(shapes) > 1:
         raise ShapeError(f"export_onnx: members give scores of the shapes {_text(sorted(shapes))}")
-    graph.add("Mul", graph.constant("share", 1 / (len(layers) * len(ensemble.views))))
+    if not weights:
+        graph.add("Mul", graph.constant("share", 1 / (len(layers) * views)))
     if not softmax:
         graph.add("Add", graph.constant("tiny", np.finfo(np.float32).tiny))  # no logarithm of 0
         graph.add("Log")

@@ -1,4 +1,4 @@
-"""Ensembles: the averaged probabilities of several networks on several views of an image.
+"""Ensembles: the mean of the probabilities of several networks on several views of an image.
 
 Networks that start from other weights, or have another architecture, make other mistakes
 (Ciresan et al. 2012, arXiv:1202.2745).
@@ -8,7 +8,8 @@ Notation: N images, C channels, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..datasets.record import expect_size
 from ..errors import ArgumentError, DataCorrupt, FastconvError, WeightsError
 from ..functions import softmax
 from ..io.arrays import load_arrays, load_metadata, save_arrays, under
-from ..io.records import record_of
+from ..io.records import NotNegative, record_of
 from ..network import Network, Predictor
 from ..network.views import View
 from ..ops.arrays import as_array
@@ -44,11 +45,14 @@ class Ensemble(Predictor):
         Each member predicts on each of these views of an image.
     about : dict, optional
         Plain data (that JSON can hold) to save with it, such as what it was trained on.
+    weights : sequence of float, optional
+        How much each member counts, at least 0 and not all 0; divided by their sum. None: all
+        alike.
 
     Raises
     ------
     ArgumentError
-        No members, or no views.
+        No members, or no views; weights that are not one number of at least 0 for each member.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Ensemble(Predictor):
         members: Sequence[Predictor],
         views: Sequence[View] = (View(),),
         about: dict[str, Any] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
         if not members or not views:
             raise ArgumentError(
@@ -65,20 +70,34 @@ class Ensemble(Predictor):
         self.members: list[Any] = list(members)
         self.views = tuple(views)
         self.about = {} if about is None else about
+        self.weights = None if weights is None else _shares(weights, len(self.members))
+
+    def by_member(self, x: ArrayLike) -> Iterator[NDArray[Any]]:
+        """Yield each member's mean probabilities (N, classes) over the views of x (N, C, H, W)."""
+        x = as_array(x)
+        seen = [view.of(x) for view in self.views]
+        shape = None
+        for member in self.members:
+            scores = [member.predict(images).astype(np.float64) for images in seen]
+            if shape is not None and scores[0].shape != shape:
+                raise WeightsError(
+                    f"Ensemble: members give scores of shapes {shape} and {scores[0].shape}"
+                )
+            shape = scores[0].shape
+            found: Any = sum(softmax(each) for each in scores) / len(seen)
+            yield found
 
     def probabilities(self, x: ArrayLike) -> NDArray[Any]:
         """Return mean probabilities (N, classes) over members and views of images (N, C, H, W)."""
-        x = as_array(x)
-        seen = [view.of(x) for view in self.views]
-        total: Any = 0
-        for member in self.members:
-            scores = [member.predict(images).astype(np.float64) for images in seen]
-            if np.ndim(total) and scores[0].shape != total.shape:
-                raise WeightsError(
-                    f"Ensemble: members give scores of shapes {total.shape} and {scores[0].shape}"
-                )
-            total = total + sum(softmax(each) for each in scores) / len(seen)
-        return total / len(self.members)
+        return self.joined(self.by_member(x))
+
+    def joined(self, shares: Iterable[NDArray[Any]]) -> NDArray[Any]:
+        """Return the weighted mean of one array for each member."""
+        if self.weights is None:
+            total: Any = sum(shares)
+            return total / len(self.members)
+        mean: Any = sum(w * share for w, share in zip(self.weights, shares, strict=True))
+        return mean
 
     def predict(self, x: ArrayLike, train_flg: bool = False) -> NDArray[Any]:
         """Return scores (N, classes) like a network's: the logarithm of `probabilities`."""
@@ -112,7 +131,7 @@ class Ensemble(Predictor):
             else member
             for member in self.members
         ]
-        return Ensemble(prepared, self.views, self.about)
+        return Ensemble(prepared, self.views, self.about, self.weights)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write all members and views to one ``.npz`` file, atomically.
@@ -138,6 +157,7 @@ class Ensemble(Predictor):
                 "kind": KIND,
                 "members": [member.spec for member in self.members],
                 "views": [asdict(view) for view in self.views],
+                "weights": self.weights,
                 "about": self.about,
             },
         )
@@ -167,7 +187,22 @@ class Ensemble(Predictor):
             member = make_empty_model(str(path), *model, dtype=spec.dtype, backend=backend)
             member.set_state(under(f"{number}/", arrays), f"{path}, member {number}")
             members.append(member)
-        return cls(members, views, file.about)
+        try:
+            return cls(members, views, file.about, file.weights)
+        except ArgumentError as error:
+            raise DataCorrupt(f"{source}: {error}") from None
+
+
+def _shares(weights: Sequence[float], count: int) -> tuple[float, ...]:
+    """Weights as shares of 1, one for each of `count` members."""
+    found = [float(weight) for weight in weights]
+    whole = math.fsum(found)
+    if len(found) != count or min(found) < 0 or not 0 < whole < math.inf:
+        raise ArgumentError(
+            f"Ensemble: weights must be {count} numbers of at least 0, one for each member and "
+            f"not all 0, got {found}"
+        )
+    return tuple(weight / whole for weight in found)
 
 
 @dataclass(frozen=True)
@@ -192,6 +227,7 @@ class _File:
     members: Annotated[list[_Spec], Meta(min_length=1)]
     views: Annotated[list[dict[str, Any]], Meta(min_length=1)]
     about: dict[str, Any] = field(default_factory=dict)
+    weights: list[NotNegative] | None = None
 
 
 def is_ensemble_file(path: str | PathLike[str]) -> bool:

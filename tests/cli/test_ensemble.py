@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -14,10 +15,12 @@ from fastconv import figures, trainer
 from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS, Normalization, load_images
 from fastconv.datasets.image_file import frame_digit, read_image
+from fastconv.experiment.members import fitted_weights, interval
 from fastconv.functions import softmax
 from fastconv.models import make_model
 from fastconv.models.ensemble import Ensemble
 from fastconv.network.views import View
+from fastconv.training.validation import held_out
 
 from .conftest import FILES, LISTS, PICTURES, assert_same_run, config, history, weights
 from .test_user_data import colours
@@ -70,7 +73,7 @@ def expected_shares(folders, images) -> np.ndarray:
 
 def test_each_member_is_a_run_of_its_own(three, few_digits, fastconv_command):
     assert {path.name for path in Path(three).iterdir()} - PICTURES - {"confusion.png"} == {
-        *("config.json", "result.json", "ensemble.npz", *LISTS),
+        *("config.json", "result.json", "ensemble.npz", "members.csv", *LISTS),
         *MEMBERS,
     }
     assert config(three)["members"] == ["lenet"] * 3
@@ -109,6 +112,78 @@ def test_what_is_told_of_members_and_ensemble(few_digits, fastconv_command):
         assert found["confusion"] == confusion(t, together)
     plain = last_line(fastconv_command("evaluate", "new", "--views", "none", "--json")[1])
     assert plain["confusion"] == confusion(t, expected_shares(folders, [x]).argmax(axis=1))
+
+
+def test_what_each_member_adds_is_told(three, few_digits, fastconv_command):
+    _, (x, t) = few_digits
+    each = [expected_shares([f"{three}/{name}"], [x]) for name in MEMBERS]
+    wrong = np.stack([share.argmax(axis=1) != t for share in each])
+    without = [
+        (sum(other for n, other in enumerate(each) if n != member).argmax(axis=1) != t).sum()
+        for member in range(3)
+    ]
+    at_once = Path(three, "members.csv").read_text()  # as training has left it
+    status, out, _ = fastconv_command("evaluate", three, "--json")
+    assert status == 0
+    told = last_line(out)
+    assert told["interval"] == list(interval(told["correct"], 41))
+    assert [member["errors"] for member in told["by_member"]] == wrong.sum(axis=1).tolist()
+    assert [member["errors_without"] for member in told["by_member"]] == without
+    rows = list(csv.DictReader(Path(three, "members.csv").read_text().splitlines()))
+    assert Path(three, "members.csv").read_text() == at_once
+    assert [row["name"] for row in rows] == [f"test[{n}]" for n in np.flatnonzero(wrong.any(0))]
+    assert [row["member-2"] != row["label"] for row in rows] == wrong[1, wrong.any(0)].tolist()
+    out = fastconv_command("evaluate", three)[1]
+    assert f"misreads {wrong.any(0).sum()} images, all of them {wrong.all(0).sum()}: " in out
+
+
+def test_members_answer_on_what_their_runs_have_set_apart(few_digits, fastconv_command):
+    (x, t), _ = few_digits
+    begin = [*TRAIN[:-2], "--lr", "0.001", "--validation", "0.3"]
+    two = [*begin, "--seed", "5", "--members", "2", "--out", "two"]
+    assert fastconv_command(*two)[0] == 0
+    apart = held_out(t, 0.3, 5)  # of both members
+    folders = ["two/member-1", "two/member-2"]
+    assert config("two/member-2")["data_seed"] == 5
+    own = [history(folder)[-1]["validation_accuracy"] for folder in folders]
+    shares = [expected_shares([folder], [x[apart]]) for folder in folders]
+    right = [np.sum(share.argmax(axis=1) == t[apart]) / apart.sum() for share in shares]
+    assert own == pytest.approx(right)
+    on = ["evaluate", "--on", "validation", "--json"]
+    told = last_line(fastconv_command(*on, "two", "--out", "pictures")[1])
+    assert told["correct"] == np.sum(sum(shares).argmax(axis=1) == t[apart])
+    assert told["total"] == apart.sum() and "test_accuracy" not in told
+    assert {each["name"] for each in told["misread_by_members"]} <= {
+        f"train[{row}]" for row in np.flatnonzero(apart)
+    }
+    wrong = fastconv_command(*on, "two", "--data", "mnist")
+    assert wrong[0] == 2 and "--data: the images of --on validation are the run's own" in wrong[2]
+    # Weights that fit these images.
+    fit = ["ensemble", "two", "--fit-weights", "--out", "f.npz", "--json"]
+    status, out, err = fastconv_command(*fit)
+    assert status == 0
+    rows = np.arange(apart.sum())
+    expected = fitted_weights(np.stack([share[rows, t[apart]] for share in shares]))
+    assert last_line(out)["weights"] == pytest.approx(expected, abs=1e-4)
+    assert Ensemble.load("f.npz").weights == pytest.approx(expected, abs=1e-4)
+    assert f"of {apart.sum()} images set apart, " in err
+    # Another seed has set others apart, unless it is told not to.
+    for folder, more in (("other", []), ("same", ["--data-seed", "5"])):
+        alone = [*begin, "--epochs", "1", "--seed", "9", *more, "--out", folder]
+        assert fastconv_command(*alone)[0] == 0
+        assert fastconv_command("ensemble", "two", folder, "--out", f"{folder}.npz")[0] == 0
+    status, _, err = fastconv_command(*on, "other.npz")
+    assert status == 2 and "have set other images apart: --validation 0.3 by the seed 5, and" in err
+    assert last_line(fastconv_command(*on, "same.npz")[1])["total"] == apart.sum()
+
+
+def test_a_run_without_validation_has_set_nothing_apart(three, fastconv_command):
+    for words in (["evaluate", three, "--on", "validation"], ["ensemble", three, "--fit-weights"]):
+        status, _, err = fastconv_command(*words, "--out", "new.npz")
+        assert status == 2
+        assert "the run has set no images apart: train it with --validation SHARE" in err
+    alone = ["ensemble", f"{three}/member-1", "--fit-weights", "--out", "new.npz"]
+    assert "one network alone has no weight" in fastconv_command(*alone)[2]
 
 
 def confusion(labels, answers) -> list[list[int]]:
