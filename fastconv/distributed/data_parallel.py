@@ -29,7 +29,7 @@ from ..layers.base import buffer_names
 from ..layers.tree import leaves, walk
 from ..network import Network
 from ..network.ready import Listener, lent_by, told
-from ..ops.memory import Pool
+from ..ops.memory import Pool, whole_lines
 from ..ops.norm import shared_with
 from ..randomness import share_of
 from ..training.learned import checksum, learned, put
@@ -57,9 +57,6 @@ APART = 0.3
 
 LINGER = 0.1
 """Seconds between a report and the end: a launcher may drop what it has not yet passed on."""
-
-ALIGNED = 64
-"""Bytes: arrays in shared memory begin at a cache line."""
 
 SHARED = "/dev/shm"
 """Where Linux has the memory that processes share: small in many containers."""
@@ -295,8 +292,8 @@ class DataParallel(Ranks):
         arrays = [*network.params.values()]
         arrays += [np.asarray(getattr(layer, name)) for layer, name in _statistics(network)]
         dtype = np.result_type(np.float32, *arrays)
-        lines = sum(-(-array.size * dtype.itemsize // ALIGNED) for array in (*arrays, np.empty(1)))
-        size = ALIGNED * lines
+        counts = [*(array.size for array in arrays), 1]  # the loss
+        size = sum(whole_lines(count * dtype.itemsize) for count in counts)
         if self._window is not None and self._window.size >= size:
             return self._window
         if size >= self._too_large:
@@ -560,7 +557,7 @@ class DataParallel(Ranks):
             result = function()
             text = pickle.dumps(result, 5, buffer_callback=buffers.append)
             sizes = [buffer.raw().nbytes for buffer in buffers]
-            whole = sum(-(-size // ALIGNED) * ALIGNED for size in sizes)
+            whole = sum(map(whole_lines, sizes))
             if not _fits(whole):
                 self.notes.append(f"{SHARED} has no {whole} bytes: every rank reads the data")
                 text = b""
@@ -573,7 +570,7 @@ class DataParallel(Ranks):
             window = self._allocate(whole, comm=self._neighbours)
         self._windows.append(window)
         memory = memoryview(window.Shared_query(0)[0]).cast("B")
-        begins = accumulate((-(-size // ALIGNED) * ALIGNED for size in sizes), initial=0)
+        begins = accumulate(map(whole_lines, sizes), initial=0)
         places = [memory[begin : begin + size] for begin, size in zip(begins, sizes, strict=False)]
         for place, buffer in zip(places, buffers, strict=False):
             place[:] = buffer.raw()

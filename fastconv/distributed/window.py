@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ops.memory import LINE, unused
+from ..ops.memory import LINE, unused, whole_lines
 from ..ops.recording import root
 
 __all__ = ["Window"]
@@ -74,7 +74,7 @@ class Window:
         self._window.Lock_all()  # as MPI asks of whoever reads what another rank wrote
         self._said: list[tuple[Array, Array]] = []
         self._everyones: list[list[Array]] = []
-        begins = [2 * LINE + number * _lines(size) for number in range(SEGMENTS)]
+        begins = [2 * LINE + number * whole_lines(size) for number in range(SEGMENTS)]
         for rank in range(comm.size):
             memory = memoryview(self._window.Shared_query(rank)[0])
             lent, put = (np.frombuffer(memory, SAID, 1, at) for at in (0, LINE))
@@ -85,7 +85,7 @@ class Window:
     @staticmethod
     def length(size: int) -> int:
         """Bytes of one rank's segments of this size, with what it says of them."""
-        return 2 * LINE + SEGMENTS * _lines(size)
+        return 2 * LINE + SEGMENTS * whole_lines(size)
 
     def lend(self, size: int) -> Array | None:
         """Return memory of so many bytes that nobody refers to, if there is any left."""
@@ -172,8 +172,3 @@ class Window:
                     total += part
                 for part in parts:
                     part[:] = total
-
-
-def _lines(size: int) -> int:
-    """So many bytes, rounded up to whole cache lines."""
-    return -(-size // LINE) * LINE

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends.calls import Call
-from ..ops.memory import LINE, fresh
+from ..ops.memory import LINE, fresh, whole_lines
 from ..ops.recording import Outside, arrays_of, root
 
 __all__ = ["Places", "Step", "aligned", "with_results_in"]
@@ -85,7 +85,7 @@ class Places:
         self.block = aligned(_lay_out([one for one in pieces if one.last < self._end]))
         size = _lay_out([one for one in pieces if one.last == self._end])
         self.results = (memory or aligned)(size)
-        self.bytes_without_reuse = sum(_lines(piece.size) for piece in pieces)
+        self.bytes_without_reuse = sum(whole_lines(piece.size) for piece in pieces)
 
     def _use(self, array: Array, step: int) -> None:
         start = array.ctypes.data
@@ -158,11 +158,6 @@ def _lay_out(pieces: Iterable[_Piece]) -> int:
         for other in sorted(beside, key=lambda one: one.place):
             if piece.place + piece.size <= other.place:
                 break
-            piece.place = max(piece.place, _lines(other.place + other.size))
+            piece.place = max(piece.place, whole_lines(other.place + other.size))
         laid.append(piece)
     return max((piece.place + piece.size for piece in laid), default=0)
-
-
-def _lines(size: int) -> int:
-    """So many bytes, rounded up to whole cache lines."""
-    return -(-size // LINE) * LINE

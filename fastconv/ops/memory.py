@@ -27,7 +27,7 @@ from ..errors import OutOfMemory
 
 __all__ = [
     *("LINE", "Pool", "Use", "array_in", "bytes_for", "drawing_from", "empty", "fresh"),
-    *("references", "unused"),
+    *("references", "unused", "whole_lines"),
 ]
 
 LINE = 64
@@ -52,6 +52,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
+
+
+def whole_lines(size: int) -> int:
+    """So many bytes, rounded up to whole cache lines."""
+    return -(-size // LINE) * LINE
 
 
 def references(memory: NDArray[Any]) -> int | None:
