@@ -30,8 +30,10 @@
 
 // What setup.py finds in the translation that is no kernel.
 #if defined(__clang__)
+#define PLAIN
 #define PLAINER
 #else
+#define PLAIN __attribute__((optimize("O0")))
 #define PLAINER __attribute__((optimize("O1")))
 #endif
 
@@ -105,6 +107,34 @@ template <class T>
 inline void store_part(T* to, vec<T> v, std::ptrdiff_t count) {
     if (count >= lanes<T>()) return store<T>(to, v);
     for (std::ptrdiff_t i = 0; i < count; ++i) to[i] = v[i];
+}
+
+// Rows of which only the first `columns` values exist, `step` apart, and in scratch where they are
+// `width` long. For tiles that a block of columns does not fill: out of line, since each height of
+// a tile would have its own otherwise.
+template <class T>
+static __attribute__((noinline)) void load_rows_part(
+    T* to, std::ptrdiff_t rows, std::ptrdiff_t width, const T* from, std::ptrdiff_t step,
+    std::ptrdiff_t columns) {
+    std::memset(to, 0, rows * width * sizeof(T));
+    for (std::ptrdiff_t r = 0; r < rows; ++r)
+        std::memcpy(to + r * width, from + r * step, columns * sizeof(T));
+}
+
+template <class T>
+static __attribute__((noinline)) void store_rows_part(
+    T* to, std::ptrdiff_t step, std::ptrdiff_t columns, const T* from, std::ptrdiff_t rows,
+    std::ptrdiff_t width) {
+    for (std::ptrdiff_t r = 0; r < rows; ++r)
+        std::memcpy(to + r * step, from + r * width, columns * sizeof(T));
+}
+
+template <class T>
+static __attribute__((noinline)) void add_rows_part(
+    T* to, std::ptrdiff_t step, std::ptrdiff_t columns, const T* from, std::ptrdiff_t rows,
+    std::ptrdiff_t width) {
+    for (std::ptrdiff_t r = 0; r < rows; ++r)
+        for (std::ptrdiff_t i = 0; i < columns; ++i) to[r * step + i] += from[r * width + i];
 }
 
 // Values of T as doubles, a vector of doubles at a time, for sums of many terms.

@@ -40,6 +40,9 @@ cdef extern from "simd.h" nogil:
     vec[T] load_part[T](const T*, ptrdiff_t) noexcept
     void store[T](T*, vec[T]) noexcept
     void store_part[T](T*, vec[T], ptrdiff_t) noexcept
+    void load_rows_part[T](T*, ptrdiff_t, ptrdiff_t, const T*, ptrdiff_t, ptrdiff_t) noexcept
+    void store_rows_part[T](T*, ptrdiff_t, ptrdiff_t, const T*, ptrdiff_t, ptrdiff_t) noexcept
+    void add_rows_part[T](T*, ptrdiff_t, ptrdiff_t, const T*, ptrdiff_t, ptrdiff_t) noexcept
     vec[double] load_wide[T](const T*, ptrdiff_t) noexcept
     void add_wide[T](double*, vec[T]) noexcept
     ivec[T] load_index[T, P](vec[T], const P*, ptrdiff_t) noexcept
@@ -139,9 +142,7 @@ cdef inline void plus_rows(
                 t[r * K + k] = add(t[r * K + k], load(rows + r * step + k * lanes(rows)))
     else:
         row = <real*> memory
-        memset(row, 0, R * K * VECTOR_BYTES)
-        for r in range(R):
-            memcpy(row + r * K * lanes(rows), rows + r * step, columns * sizeof(real))
+        load_rows_part(row, R, K * lanes(rows), rows, step, columns)
         for r in range(R * K):
             t[r] = add(t[r], load(row + r * lanes(rows)))
 
@@ -167,8 +168,7 @@ cdef inline void store_rows(
     else:
         row = <real*> memory
         store_all(t, R, K, row)
-        for r in range(R):
-            memcpy(out + r * step, row + r * K * lanes(out), columns * sizeof(real))
+        store_rows_part(out, step, columns, row, R, K * lanes(out))
 
 
 cdef inline void add_rows(
@@ -176,7 +176,6 @@ cdef inline void add_rows(
 ) noexcept nogil:
     """out[r*step : r*step + columns] += t[r], with columns cut to K*lanes."""
     cdef int r, k
-    cdef ptrdiff_t j
     cdef char[TILE * VECTOR_BYTES] memory
     cdef real* row
     if columns >= K * lanes(out):
@@ -187,9 +186,7 @@ cdef inline void add_rows(
     else:
         row = <real*> memory
         store_all(t, R, K, row)
-        for r in range(R):
-            for j in range(columns):
-                out[r * step + j] += row[r * K * lanes(out) + j]
+        add_rows_part(out, step, columns, row, R, K * lanes(out))
 
 
 # ---- single values ----
