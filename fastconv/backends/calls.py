@@ -12,6 +12,12 @@ A channels-last backend may have an attribute ``into_channels``: the names of ke
 an `out` that is some channels of larger images. Its pixels then lie further apart, all by the same
 distance, and what lies between stays as it is. Such calls have no `residual`, `winner` or `pool`.
 
+Such a backend may have an attribute ``bfloat16_images``: for some kernels, the names of the images
+that may lie in memory as bfloat16s in the math mode ``bf16``, in arrays of `BFLOAT16`, while other
+arrays are of float32. Such images have an even number of channels, and begin at an even one where
+they are channels of larger ones; there is no `winner`. What is read is that number as a float32;
+what is written is rounded, to nearest and to even, after all that the kernel does.
+
 A training network makes the same calls at each step, but its weights change between runs. A backend
 may also have a method ``step_program(calls)``, for which no array keeps its values.
 """
@@ -30,10 +36,13 @@ from numpy.typing import NDArray
 from .algorithms import forward_by
 from .table import Backend
 
-__all__ = ["MOVE", "WRITES", "Call", "Run", "call_each", "called", "move", "recorded"]
+__all__ = ["BFLOAT16", "MOVE", "WRITES", "Call", "Run", "call_each", "called", "move", "recorded"]
 
 MOVE = "move"
 """Not a kernel: `move`, which copies numbers to another place, perhaps scaled."""
+
+BFLOAT16 = np.dtype(np.uint16)
+"""What bfloat16s, which NumPy does not have, are kept as: their bits."""
 
 WRITES = {
     "conv2d_forward": ("out",),

@@ -55,7 +55,8 @@ Contract
 * ``maxpool2d_forward`` gets a `winner`, unless the backend says that it can do without: by an
   attribute ``winner_is_optional`` that is true. It is None then where nobody asks for positions.
 * A backend may say, by an attribute ``into_channels``, which of its kernels can write between the
-  channels of larger images; see `fastconv.backends.calls`. Programs make use of that.
+  channels of larger images, and by ``bfloat16_images``, which images of which kernels may lie in
+  memory as bfloat16s; see `fastconv.backends.calls`. Programs make use of that.
 * The same input, thread count and machine give the same result, bit for bit.
 
 Notation: N images, C channels, H x W pixels; FN filters of FH x FW; OH x OW

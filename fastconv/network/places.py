@@ -18,7 +18,7 @@ from ..backends.calls import Call
 from ..ops.memory import LINE, fresh, whole_lines
 from ..ops.recording import Outside, arrays_of, root
 
-__all__ = ["Places", "Step", "aligned", "with_results_in"]
+__all__ = ["Places", "Step", "aligned", "on_others", "with_results_in"]
 
 Array = NDArray[Any]
 Step = Call | Outside
@@ -114,7 +114,7 @@ class Places:
 
     def moved(self, step: Step) -> Step:
         """The step on the arrays at their places."""
-        return _on_others(step, self.of)
+        return on_others(step, self.of)
 
 
 def with_results_in(memory: Array, results: Array, step: Step) -> Step:
@@ -127,10 +127,10 @@ def with_results_in(memory: Array, results: Array, step: Step) -> Step:
         offset = array.ctypes.data - results.ctypes.data
         return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
 
-    return _on_others(step, there)
+    return on_others(step, there)
 
 
-def _on_others(step: Step, other: Callable[[Array], Array]) -> Step:
+def on_others(step: Step, other: Callable[[Array], Array]) -> Step:
     """The step, with another array for each of its own."""
     if isinstance(step, Outside):
         return Outside(step.name, step.function, [*map(other, step.inputs)], other(step.out))

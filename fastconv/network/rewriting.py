@@ -1,7 +1,8 @@
 """Steps of an evaluation that need not run as they were recorded, since nobody can tell.
 
 The positions of max pooling are left out where no step reads them. Where a kernel's output is only
-copied to its place in a concatenation, the kernel writes there itself. A backend gets such calls
+copied to its place in a concatenation, the kernel writes there itself. Images that only kernels for
+it write and read lie in memory as bfloat16s, in the math mode ``bf16``. A backend gets such calls
 only if it says that it takes them (`fastconv.backends.table`).
 """
 
@@ -12,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.calls import MOVE, Call
+from .. import config
+from ..backends.calls import BFLOAT16, MOVE, Call
 from ..ops.recording import arrays_of, root
-from .places import Step
+from .places import Step, on_others
 
 __all__ = ["is_among_channels", "rewritten"]
 
@@ -54,12 +57,57 @@ def rewritten(steps: Sequence[Step], out: Array) -> list[tuple[Step, Step]]:
         if free and isinstance(call, Call) and _can_write(call, source, to):
             left[made_at[0]] = replace(call, arguments=call.arguments | {"out": to})
             left[place] = None
-    return [(new, old) for new, old in zip(left, steps, strict=True) if new is not None]
+    kept = [(new, old) for new, old in zip(left, steps, strict=True) if new is not None]
+    if config.get_math_mode() != "bf16":
+        return kept
+    narrowed = _narrowed([step for step, _ in kept], out)
+    return [(new, old) for new, (_, old) in zip(narrowed, kept, strict=True)]
 
 
 def is_among_channels(images: Array) -> bool:
     """Whether others' channels lie between the pixels of images (N, C, H, W)."""
     return images.ndim == 4 and images.strides[3] > images.shape[1] * images.strides[1] > 0
+
+
+def _narrowed(steps: Sequence[Step], out: Array) -> list[Step]:
+    """The steps, on images of bfloat16s where all kernels that write and read these can."""
+    wide = {id(root(out))}  # what must stay as it is
+    written: dict[int, Array] = {}
+    for step in steps:
+        for array in arrays_of(step)[1]:
+            written[id(root(array))] = root(array)
+        if not isinstance(step, Call):
+            wide |= {id(root(array)) for arrays in arrays_of(step) for array in arrays}
+            continue
+        narrows = getattr(step.backend, "bfloat16_images", {}).get(step.kernel, ())
+        if step.arguments.get("winner") is not None:
+            narrows = ()
+        for name, value in step.arguments.items():
+            if isinstance(value, np.ndarray) and not (name in narrows and _has_pairs(value)):
+                wide.add(id(root(value)))
+    halves = {
+        key: np.empty(array.nbytes // 2, np.uint8)
+        for key, array in written.items()
+        if key not in wide
+    }
+
+    def narrow(array: Array) -> Array:
+        if id(whole := root(array)) not in halves:
+            return array
+        offset = (array.ctypes.data - whole.ctypes.data) // 2
+        strides = [stride // 2 for stride in array.strides]
+        return np.ndarray(array.shape, BFLOAT16, halves[id(whole)], offset, strides)
+
+    return [on_others(step, narrow) for step in steps]
+
+
+def _has_pairs(images: Array) -> bool:
+    """Whether images of float32 are channels-last, with two channels in each place of a pair."""
+    if images.ndim != 4 or images.dtype != np.float32 or images.strides[1] != images.itemsize:
+        return False
+    offset = images.ctypes.data - root(images).ctypes.data
+    numbers = (offset, images.strides[3], images.shape[1] * images.itemsize)
+    return all(number % (2 * images.itemsize) == 0 for number in numbers)
 
 
 def _without_unread(step: Step, readers: Mapping[int, Sequence[int]]) -> Step:

@@ -31,6 +31,7 @@ from ..backends.table import KERNELS, Backend
 from ..geometry import shown_window
 from .cases import Case, cases
 from .contract import Freedoms
+from .narrow import check_bfloat16_images
 from .programs import check_programs
 from .rounding import rounded_transforms
 from .strict import Arguments, call_kernel, is_array, require
@@ -96,7 +97,8 @@ def check_backend(name: str) -> Report:
     with garbage first; windows, strides, padding and channel counts of every awkward kind;
     ties, NaN and infinities; windows of zeros, which give their bias exactly; empty batches;
     the same call twice, and from several Python threads at once. If a backend counts which
-    ways its convolutions take, these must be the ways that it says. If it has a ``program``
+    ways its convolutions take, these must be the ways that it says. If it takes images of
+    bfloat16s, they give what those of float32 give. If it has a ``program``
     or a ``step_program``, the `fastconv.backends.calls.Run` must compute what its kernels
     compute one by one, bit for bit, also on other inputs, and beside another program in a
     second thread.
@@ -130,6 +132,7 @@ def check_backend(name: str) -> Report:
     providers = getattr(backend, "providers", {})
     completed = tuple(kernel for kernel in KERNELS if providers.get(kernel) != backend.name)
     report = Report(backend.name, completed=completed)
+    narrow = Freedoms.of(backend).bfloat16_images
     modes = dict.fromkeys((config.get_math_mode(), "bf16"))
     for dtype, mode in itertools.product(TOLERANCE, modes):
         asked = mode == config.get_math_mode()
@@ -146,7 +149,7 @@ def check_backend(name: str) -> Report:
                     _windows_of_zeros(reference, kernel, inputs),
                 )
                 for kernel, inputs, exact in _with_freedoms(backend, cases(reference, dtype))
-                if asked or kernel.startswith(PRODUCTS)
+                if asked or kernel.startswith(PRODUCTS) or kernel in narrow
             ]
         for threads in THREADS:
             with _settings(backend, threads, mode):
@@ -157,6 +160,10 @@ def check_backend(name: str) -> Report:
                     for name in got:
                         same = np.asarray(got[name]).tobytes() == np.asarray(again[name]).tobytes()
                         require(same, f"{call}, {how}: {name} differs when repeated")
+                    if mode == "bf16":
+                        report.comparisons += check_bfloat16_images(
+                            backend, call.kernel, call.inputs, TOLERANCE[dtype], how
+                        )
                 if (dtype, threads) in IN_PROGRAMS:
                     inputs = [(call.kernel, call.inputs) for call in calls]
                     report.in_programs += check_programs(backend, inputs, dtype, how)

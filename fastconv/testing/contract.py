@@ -14,11 +14,13 @@ import math
 import re
 import threading
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..backends.calls import BFLOAT16
 from ..backends.table import CHANNELS_FIRST, Backend
 
 __all__ = ["ContractBroken", "Freedoms", "check_call", "checked", "output_shapes", "outputs"]
@@ -192,16 +194,21 @@ class Freedoms(NamedTuple):
         Kernels that write between others' channels; see `fastconv.backends.calls`.
     winner_is_optional : bool
         Whether it pools without positions.
+    bfloat16_images : mapping of str to collection of str
+        Kernels, with their images that may lie in memory as bfloat16s.
     """
 
     into_channels: Collection[str] = ()
     winner_is_optional: bool = False
+    bfloat16_images: Mapping[str, Collection[str]] = MappingProxyType({})
 
     @classmethod
     def of(cls, backend: Any) -> Freedoms:
         """Those of a backend."""
         return cls(
-            getattr(backend, "into_channels", ()), getattr(backend, "winner_is_optional", False)
+            getattr(backend, "into_channels", ()),
+            getattr(backend, "winner_is_optional", False),
+            getattr(backend, "bfloat16_images", {}),
         )
 
 
@@ -239,13 +246,20 @@ def _wrong(kernel: str, layout: str, arguments: Arguments, freedoms: Freedoms) -
             yield f"{name} is a {type(array).__name__}, no array"
         else:
             arrays[name] = array
+    narrow = _narrow(kernel, arrays, freedoms)
     reals = {array.dtype for array in arrays.values() if array.dtype.kind == "f"}
+    if kernel == "maxpool2d_forward" and narrow == {"x", "out"}:
+        reals = {np.dtype(np.float32)}
     if reals not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
         yield f"dtypes {', '.join(map(str, reals))}, expected float32 or float64 alone"
     (real,) = reals
     yield from _fit(kernel, arguments)
     for name, array in arrays.items():
         wanted = output_dtype(kernel, name, arguments, real)
+        if name in narrow and real == np.float32:
+            wanted = BFLOAT16
+            if array.shape[1] % 2 or array.ctypes.data % 4:
+                yield f"{name} {array.shape} has bfloat16s that are no pairs"
         if array.dtype != wanted or not array.dtype.isnative:
             yield f"{name} has dtype {array.dtype!r}, expected {wanted}"
         images = array.ndim == 4 and name not in FILTERS and kernel not in CHANNELS_FIRST
@@ -264,6 +278,12 @@ def _wrong(kernel: str, layout: str, arguments: Arguments, freedoms: Freedoms) -
             if other != name and np.may_share_memory(arrays[name], array):
                 yield f"{name} overlaps {other}"
     yield from _out_of_range(arguments, arrays)
+
+
+def _narrow(kernel: str, arrays: dict[str, np.ndarray], freedoms: Freedoms) -> set[str]:
+    """Images of bfloat16s, where the backend takes such."""
+    allowed = () if "winner" in arrays else freedoms.bfloat16_images.get(kernel, ())
+    return {name for name in allowed if name in arrays and arrays[name].dtype == BFLOAT16}
 
 
 def _is_alone(arguments: Arguments) -> bool:

@@ -24,6 +24,7 @@ cdef struct Conv:
     bint padded  # whether a window reaches beyond the image
     int pairs  # what multiplies pairs of bfloat16s, or NO_PAIRS
     bint rounds  # whether floats are rounded to bfloat16 before they are multiplied
+    bint narrow  # whether x is of bfloat16s
 
 
 cdef Conv conv_of(
@@ -32,11 +33,13 @@ cdef Conv conv_of(
 ) noexcept nogil:
     """The numbers of x (N, H, W, C), weight (FN, C, FH, FW) and oh x ow windows.
 
-    There are as many zeros at the bottom and on the right as these windows reach.
+    There are as many zeros at the bottom and on the right as these windows reach. Pixels of x are
+    perhaps pairs of bfloat16s, half as many as channels.
     """
     cdef Conv g
-    g.n, g.h, g.w, g.c = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    g.fn, g.fh, g.fw = weight.shape[0], weight.shape[2], weight.shape[3]
+    g.n, g.h, g.w = x.shape[0], x.shape[1], x.shape[2]
+    g.fn, g.c, g.fh, g.fw = weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]
+    g.narrow = x.shape[3] != g.c
     g.oh, g.ow, g.stride, g.top, g.left = oh, ow, stride, top, left
     g.padded = (
         top > 0 or left > 0
@@ -49,17 +52,27 @@ cdef Conv conv_of(
     return g
 
 
-cdef inline Conv rounding_few(const Conv* g) noexcept nogil:
-    """The convolution by floats, where so few channels come in that pairs do not pay."""
+cdef inline Conv rounding_few(const Conv* g, int narrow) noexcept nogil:
+    """The convolution by floats, where so few channels come in that pairs do not pay.
+
+    Unless images lie in memory as pairs, or shall.
+    """
     cdef Conv few = g[0]
-    if g.pairs != NO_PAIRS and g.fh * g.fw * g.c <= FEW_PRODUCTS:
+    if g.pairs != NO_PAIRS and g.fh * g.fw * g.c <= FEW_PRODUCTS and not (g.narrow or narrow):
         few.pairs, few.rounds = NO_PAIRS, True
     return few
 
 
 cdef inline bint in_scratch(const Conv* g) noexcept nogil:
     """Whether windows are read from scratch, where they are padded and rounded."""
+    if g.narrow:
+        return g.padded or 2 * depth_of(g.pairs, g.c) != g.c
     return g.padded or g.rounds or g.pairs != NO_PAIRS
+
+
+cdef inline ptrdiff_t room_of_pixel(const Conv* g) noexcept nogil:
+    """What a pixel takes in scratch, in places of a float."""
+    return depth_of(g.pairs, g.c) if g.narrow else room_for(g.pairs, g.c)
 
 
 cdef struct Bands:
@@ -153,12 +166,13 @@ cdef void correlate(
     ptrdiff_t filter_rows, ptrdiff_t taps, ptrdiff_t depth, ptrdiff_t stride,
     const real* image, ptrdiff_t image_row, const real* packed, const real* bias,
     ptrdiff_t rows, ptrdiff_t pixels, real* out, ptrdiff_t out_row, ptrdiff_t out_pixel,
-    ptrdiff_t columns, bint relu, const real* residual, int pairs,
+    ptrdiff_t columns, bint relu, const real* residual, int pairs, int narrow,
 ) noexcept nogil:
     """rows x pixels outputs of `columns` channels from an image that covers all their windows.
 
     `bias` is padded to whole vectors, or NULL for zeros. Steps are in elements; image and packed
-    may have pairs as such (pairs.pxi). `residual` has the layout of out, or is NULL.
+    may have pairs as such (pairs.pxi). `residual` has the layout of out, or is NULL. `narrow` says which
+    of these two are of bfloat16s; where one is, products are of pairs.
     """
     cdef Product p = product_of(filter_rows, taps * depth)
     cdef ptrdiff_t volume = filter_rows * taps * depth
@@ -175,7 +189,7 @@ cdef void correlate(
             correlate_pairs(
                 pairs, filter_rows, taps * depth, stride * depth, image, image_row,
                 stride * image_row, packed, bias, rows, pixels, out, out_row, out_pixel, columns,
-                relu, residual,
+                relu, residual, narrow,
             )
             return
     p.part = part_of(p.rows, p.run, LONGEST_SUM)
@@ -194,27 +208,30 @@ cdef void correlate(
 cdef void forward_rows(
     const Conv* g, const Incoming* x, ptrdiff_t image, ptrdiff_t top, ptrdiff_t height,
     ptrdiff_t width, const real* packed, const real* bias, ptrdiff_t columns, bint relu,
-    const real* residual, real* out, ptrdiff_t out_pixel, real* scratch,
+    const real* residual, real* out, ptrdiff_t out_pixel, int narrow, real* scratch,
 ) noexcept nogil:
     """Output rows [top, top + height) of one image, `width` pixels and `columns` channels of each."""
     cdef ptrdiff_t depth = depth_of(g.pairs, g.c)
-    cdef ptrdiff_t row = g.w * g.c, rows = (height - 1) * g.stride + g.fh
+    cdef ptrdiff_t row = g.w * x.c, rows = (height - 1) * g.stride + g.fh
     cdef const real* window = <const real*> x.dout + (image * g.h + top * g.stride) * row
     if in_scratch(g):
         row = ((width - 1) * g.stride + g.fw) * depth
         gated_window[real](
             x, image, top * g.stride - g.top, -g.left, rows, row // depth, scratch,
-            room_for(g.pairs, g.c),
+            room_of_pixel(g),
         )
         window = scratch
         if real is float:
-            if g.pairs != NO_PAIRS:
+            if g.narrow:
+                pass  # pairs as they are
+            elif g.pairs != NO_PAIRS:
                 round_pairs(scratch, rows * row, scratch)
             elif g.rounds:
                 round_values(scratch, rows * row, scratch)
     correlate[real](
         g.fh, g.fw, depth, g.stride, window, row, packed, bias,
         height, width, out, width * out_pixel, out_pixel, columns, relu, residual, g.pairs,
+        narrow,
     )
 
 
@@ -229,20 +246,26 @@ cdef void forward_band(
     cdef ptrdiff_t v
     cdef const real* residual = NULL
     if o.residual != NULL:
-        residual = <const real*> o.residual + at + first
-        if last - first == g.fn:
-            fetch(residual, height * g.ow * g.fn)  # in order, which suits memory
+        residual = place_of[real](
+            o.residual, at + first, (o.narrow & NARROW_RESIDUAL) != 0, packed
+        )
+        if last - first == g.fn:  # in order, which suits memory
+            if o.narrow & NARROW_RESIDUAL:
+                fetch(<const unsigned short*> residual, height * g.ow * g.fn)
+            else:
+                fetch(residual, height * g.ow * g.fn)
     if o.kind != POOL_GATE:
         forward_rows[real](
             g, x, image, top, height, g.ow,
             packed + first * g.fh * g.fw * depth_of(g.pairs, g.c), bias + first,
-            last - first, o.kind == RELU_GATE, residual, <real*> o.out + at + first, o.pixel,
-            scratch,
+            last - first, o.kind == RELU_GATE, residual,
+            place_of[real](o.out, at + first, (o.narrow & NARROW_OUT) != 0, packed), o.pixel,
+            o.narrow, scratch,
         )
         return
     forward_rows[real](
         g, x, image, 2 * top, 2 * height, 2 * o.pw, packed, bias, g.fn, False, NULL, unpooled,
-        g.fn, scratch,
+        g.fn, 0, scratch,
     )
     for v in range(height):
         pool_rows[real](o, image, top + v, unpooled + 2 * v * row)
@@ -257,11 +280,12 @@ cdef ptrdiff_t band_row(
     and the residual should stay in the cache from block to block, since a block is only a piece
     of each pixel, and memory is slow to fetch pieces.
     """
-    cdef ptrdiff_t out_row = g.ow * g.fn * value_bytes
+    cdef ptrdiff_t values = g.ow * g.fn, out_row
     if g.fh * g.fw > 1 or o.kind == POOL_GATE:
         return row_bytes
+    out_row = values * (value_bytes // 2 if o.narrow & NARROW_OUT else value_bytes)
     if o.residual != NULL:
-        out_row *= 2
+        out_row += values * (value_bytes // 2 if o.narrow & NARROW_RESIDUAL else value_bytes)
     return max(row_bytes, min(row_bytes + out_row, BAND_BYTES // ceil_div(LEAST_PIXELS, g.ow)))
 
 
@@ -312,7 +336,7 @@ cdef void direct_forward(
     """
     cdef ptrdiff_t columns = padded(g.fn, lanes(weight))
     cdef ptrdiff_t rows = 2 if o.kind == POOL_GATE else 1  # of the convolution, per output row
-    cdef ptrdiff_t pixel = room_for(g.pairs, g.c) * <ptrdiff_t> sizeof(real)
+    cdef ptrdiff_t pixel = room_of_pixel(g) * <ptrdiff_t> sizeof(real)
     cdef ptrdiff_t padded_row = ((g.ow - 1) * g.stride + g.fw) * pixel
     cdef ptrdiff_t out_row = 2 * o.pw * g.fn * sizeof(real)
     cdef ptrdiff_t volume = g.fh * g.fw * depth_of(g.pairs, g.c)
@@ -365,16 +389,27 @@ cdef void forward(
     """The output, by this algorithm."""
     cdef Incoming images = incoming(NO_GATE, g.n, g.h, g.w, g.c, x, NULL)
     cdef ptrdiff_t[4] strides = [3, 1, 9, 9 * g.c]
-    cdef Conv h = rounding_few(g)
+    cdef Conv h = rounding_few(g, o.narrow)
+    images.narrow = g.narrow
     if o.n * o.ph * o.pw == 0:
         return
     if algorithm == DIRECT:
+        if g.narrow:  # pairs, as floats are
+            images = incoming(NO_GATE, g.n, g.h, g.w, g.c // 2, x, NULL)
         direct_forward[real](&h, &images, weight, bias, o, threads)
     else:
         winograd[real](
             algorithm, g.pairs != NO_PAIRS, &images, weight, strides, bias, g.top, g.left, o,
             threads,
         )
+
+
+cdef void lay_out(Outgoing* o, const real[:, :, :, :] out) noexcept nogil:
+    """How values lie in `out`, which has half as many channels as o where they are bfloat16s."""
+    o.pixel = pixel_of[real](out)
+    if out.shape[3] != o.c:
+        o.pixel *= 2
+        o.narrow = NARROW_OUT
 
 
 def conv2d_forward(
@@ -389,10 +424,14 @@ def conv2d_forward(
     int pairs,
     int threads,
 ):
-    """out (N, OH, OW, FN) from x (N, H, W, C), weight (FN, C, FH, FW), bias (FN,)."""
+    """out (N, OH, OW, FN) from x (N, H, W, C), weight (FN, C, FH, FW), bias (FN,).
+
+    Here and in `conv2d_block_forward`, images (x, out, residual) that have half as many channels as
+    there are, are pairs of bfloat16s.
+    """
     cdef Conv g = conv_of[real](x, weight, out.shape[1], out.shape[2], stride, top, left, pairs)
     cdef Outgoing o = outgoing(NO_GATE, g.n, g.oh, g.ow, g.fn, &out[0, 0, 0, 0], NULL)
-    o.pixel = pixel_of[real](out)
+    lay_out[real](&o, out)
     forward[real](
         &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
     )
@@ -420,11 +459,13 @@ def conv2d_block_forward(
     cdef Conv g = conv_of[real](x, weight, oh, ow, stride, top, left, pairs)
     cdef int kind = POOL_GATE if pool else RELU_GATE if rectified else NO_GATE
     cdef Outgoing o = outgoing(kind, g.n, oh, ow, g.fn, &out[0, 0, 0, 0], NULL)
-    o.pixel = pixel_of[real](out)
+    lay_out[real](&o, out)
     if winner is not None:
         o.winner = &winner[0, 0, 0, 0]
     if residual is not None:
         o.residual = &residual[0, 0, 0, 0]
+        if residual.shape[3] != g.fn:
+            o.narrow |= NARROW_RESIDUAL
     forward[real](
         &g, &x[0, 0, 0, 0], &weight[0, 0, 0, 0], &bias[0], &o, algorithm, threads
     )

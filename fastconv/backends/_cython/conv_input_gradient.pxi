@@ -53,7 +53,7 @@ cdef void input_gradient_band(
                 window + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * depth,
                 cols * depth, packed, NULL, end_y - y, end_x - x,
                 dx + ((s * y + a - g.top) * g.w + s * x + b - g.left) * g.c,
-                s * g.w * g.c, s * g.c, g.c, False, NULL, g.pairs,
+                s * g.w * g.c, s * g.c, g.c, False, NULL, g.pairs, 0,
             )
             packed += taps_y * taps_x * depth * padded(g.c, lanes(packed))
 

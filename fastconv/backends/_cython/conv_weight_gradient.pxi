@@ -417,7 +417,7 @@ cdef void weight_gradient(
 ) except *:
     """dweight and dbias by this algorithm, or directly where it does not apply."""
     cdef bint winograd = g.fh == g.fw == 3 and g.stride == 1
-    cdef Conv h = rounding_few(g)
+    cdef Conv h = rounding_few(g, 0)
     if algorithm == SPARSE and d.kind == POOL_GATE:
         sparse_weight_gradient[real](g, d, x, dweight, dbias, threads)
     elif algorithm in (WINOGRAD2, WINOGRAD2X4, WINOGRAD4) and winograd:

@@ -27,6 +27,7 @@ cdef struct Incoming:
     int kind
     ptrdiff_t n, h, w, c  # images as the convolution sees them, channels-last
     ptrdiff_t pixel  # channels in memory, of which c are wanted
+    bint narrow  # whether dout is of bfloat16s, and not of floats; not with a gate
     ptrdiff_t ph, pw  # rows and columns of dout: h and w, or half of them after pooling
     const void* dout
     const void* gate
@@ -39,6 +40,7 @@ cdef struct Outgoing:
     void* out
     unsigned char* winner  # or NULL
     const void* residual  # added to the output, or NULL; not with pooling
+    int narrow  # which of out and residual are of bfloat16s (pairs.h)
 
 
 cdef Incoming incoming(
@@ -47,6 +49,7 @@ cdef Incoming incoming(
     """n images of h x w pixels and c channels, read through a gate; without one they are dout."""
     cdef Incoming d
     d.kind, d.n, d.h, d.w, d.c, d.pixel, d.dout, d.gate = kind, n, h, w, c, c, dout, gate
+    d.narrow = False
     d.ph = h // 2 if kind == POOL_GATE else h
     d.pw = w // 2 if kind == POOL_GATE else w
     return d
@@ -77,7 +80,7 @@ cdef Outgoing outgoing(
     """n images of h x w pixels and c channels, written through a gate."""
     cdef Outgoing o
     o.kind, o.n, o.h, o.w, o.c, o.pixel, o.out, o.winner = kind, n, h, w, c, c, out, winner
-    o.residual = NULL
+    o.residual, o.narrow = NULL, 0
     o.ph = h // 2 if kind == POOL_GATE else h
     o.pw = w // 2 if kind == POOL_GATE else w
     return o
@@ -105,6 +108,12 @@ cdef void copy_pixels(
     if depth == pixel == to_pixel:
         memcpy(to, source, pixels * depth * sizeof(real))
         return
+    if depth == 3 and to_pixel == 4:  # of a picture; a vector for each takes longer
+        for i in range(pixels):
+            to[4 * i], to[4 * i + 1], to[4 * i + 2] = source[0], source[1], source[2]
+            to[4 * i + 3] = 0
+            source += pixel
+        return
     for i in range(pixels):
         for c from 0 <= c < whole by lanes(source):
             store(to + c, load(source + c))
@@ -112,6 +121,25 @@ cdef void copy_pixels(
             store_part(to + c, load_part(source + c, depth - c), to_pixel - c)
         source += pixel
         to += to_pixel
+
+
+cdef void widen_pixels(
+    const void* source, ptrdiff_t pixel, ptrdiff_t depth, ptrdiff_t pixels, float* to,
+    ptrdiff_t to_pixel,
+) noexcept nogil:
+    """`copy_pixels` of bfloat16s, which become floats."""
+    cdef ptrdiff_t c
+    if depth == pixel == to_pixel:  # one long pixel
+        depth, pixels = depth * pixels, 1
+        to_pixel = depth
+    while pixels > 0:
+        for c from 0 <= c < to_pixel by lanes(to):
+            store_part(
+                to + c, load_widened(ahead(source, c, True), max(depth - c, 0)), to_pixel - c
+            )
+        source = ahead(source, pixel, True)
+        to += to_pixel
+        pixels -= 1
 
 
 cdef void relu_pixels(
@@ -203,6 +231,11 @@ cdef void gated_window(
                         dout + at, <const real*> d.gate + at, d.pixel, d.c, last - first, begin,
                         to_pixel,
                     )
+                elif d.narrow:
+                    if real is float:
+                        widen_pixels(
+                            ahead(dout, at, True), d.pixel, d.c, last - first, begin, to_pixel
+                        )
                 else:
                     copy_pixels[real](dout + at, d.pixel, d.c, last - first, begin, to_pixel)
             for i in range(together):
@@ -218,6 +251,9 @@ cdef inline void fetch_pixels(
     const Incoming* d, ptrdiff_t first, ptrdiff_t count, const real* type_of
 ) noexcept nogil:
     """Prefetch `count` elements of dout and the gate from `first` on."""
+    if d.narrow:
+        fetch(<const unsigned short*> d.dout + first, count)
+        return
     fetch(<const real*> d.dout + first, count)
     if d.kind == RELU_GATE:
         fetch(<const real*> d.gate + first, count)
@@ -226,6 +262,37 @@ cdef inline void fetch_pixels(
 
 
 # ---- outgoing -------------------------------------------------------------------------
+
+
+cdef inline real* place_of(
+    const void* images, ptrdiff_t at, bint narrow, const real* type_of
+) noexcept nogil:
+    """Where value `at` of images lies, of bfloat16s if `narrow`."""
+    if real is float:
+        return ahead(images, at, narrow)
+    else:
+        return <real*> images + at
+
+
+cdef inline void store_out(
+    const Outgoing* o, ptrdiff_t at, vec[real] v, ptrdiff_t columns
+) noexcept nogil:
+    """Store `columns` values of a vector at value `at` of out."""
+    if real is float:
+        if o.narrow & NARROW_OUT:
+            store_narrow(ahead(o.out, at, True), v, columns)
+            return
+    store_part(<real*> o.out + at, v, columns)
+
+
+cdef inline vec[real] residual_at(
+    const Outgoing* o, ptrdiff_t at, ptrdiff_t columns, const real* type_of
+) noexcept nogil:
+    """`columns` values of the residual from value `at` on, then zeros."""
+    if real is float:
+        if o.narrow & NARROW_RESIDUAL:
+            return load_widened(ahead(o.residual, at, True), columns)
+    return load_part(<const real*> o.residual + at, columns)
 
 
 cdef inline void store_pooled(
@@ -243,13 +310,13 @@ cdef inline void store_pooled(
     if winner == NULL:
         for i in range(1, 4):
             best = choose(beats(places[i], best), places[i], best)
-        store_part(<real*> o.out + at, relu(best), columns)
+        store_out[real](o, at, relu(best), columns)
         return
     for i in range(1, 4):
         better = beats(places[i], best)
         best = choose(better, places[i], best)
         position = choose_index(better, broadcast_index(a, i), position)
-    store_part(<real*> o.out + at, relu(best), columns)
+    store_out[real](o, at, relu(best), columns)
     position = choose_index(positive(best), position, broadcast_index(a, CLOSED))
     store_index(winner + at, position, columns)
 

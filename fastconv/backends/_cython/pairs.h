@@ -25,6 +25,9 @@ enum { NO_PAIRS, BY_VECTORS, BY_TILES };
 
 enum { TILE_ROWS = 16, TILE_PAIRS = 16, PAIR_COLUMNS = 32 };
 
+// Which images of a kernel lie in memory as bfloat16s.
+enum { NARROW_IN = 1, NARROW_OUT = 2, NARROW_RESIDUAL = 4 };
+
 struct PairProduct {
     int by;                   // BY_VECTORS or BY_TILES
     std::ptrdiff_t y, i;      // how many: i pairs for each y
@@ -33,6 +36,7 @@ struct PairProduct {
     std::ptrdiff_t w_y, w_i;  // steps in w, in pairs
     std::ptrdiff_t out_r;     // step in out
     bool relu, accumulate;    // out = ReLU(t); out += t
+    int narrow;               // what of out and residual are bfloat16s; steps are in values
     const float* residual;    // added to t, or NULL; laid out like the array at `origin` that has out
     const float* origin;
 };
@@ -43,11 +47,16 @@ struct PairLines {
     std::ptrdiff_t rows;           // of a line
 };
 
+typedef std::uint16_t bfloat16;
+
+// So many values further on, of bfloat16s if they are narrow, else of floats.
+static inline float* ahead(const void* from, std::ptrdiff_t values, bool narrow) {
+    return (float*)((char*)from + values * (narrow ? sizeof(bfloat16) : sizeof(float)));
+}
+
 #if defined(__AVX512F__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 
 #define PAIRED __attribute__((target("avx512bf16")))
-
-typedef std::uint16_t bfloat16;
 
 // ---- rounding ---------------------------------------------------------------------------
 
@@ -69,6 +78,24 @@ static inline void store_paired(float* to, vec<float> a, vec<float> b) {
     __m512i both;
     asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(both) : "v"(b), "v"(a));
     _mm512_storeu_si512(to, _mm512_permutexvar_epi16(_mm512_load_si512(order), both));
+}
+
+// ---- images of bfloat16s ----------------------------------------------------------------
+
+// The first `count` of 16 bfloat16s, zeros after them.
+static inline vec<float> load_widened(const void* from, std::ptrdiff_t count) {
+    const __m256i narrow = count >= 16 ? _mm256_loadu_si256(static_cast<const __m256i*>(from))
+                                       : _mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), from);
+    return (vec<float>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
+}
+
+static inline void store_narrow(void* to, vec<float> v, std::ptrdiff_t count) {
+    __m256i narrow;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(v));
+    if (count >= 16)
+        _mm256_storeu_si256(static_cast<__m256i*>(to), narrow);
+    else if (count > 0)
+        _mm256_mask_storeu_epi16(to, (__mmask16)((1u << count) - 1), narrow);
 }
 
 // to[0 : 2*count] = from[0 : 2*count], rounded; `to` may be where `from` is.
@@ -129,21 +156,35 @@ PAIRED static void turn_pixels(
 
 // ---- vectors ----------------------------------------------------------------------------
 
+// `columns` of a vector of sums, with what is added to them.
+static inline void store_sums(
+    const PairProduct* p, vec<float> v, float* to, std::ptrdiff_t columns) {
+    if (p->residual != nullptr) {
+        const bool narrow = p->narrow & NARROW_RESIDUAL;
+        const std::ptrdiff_t bytes = (char*)to - (const char*)p->origin;
+        const std::ptrdiff_t at =
+            bytes / (p->narrow & NARROW_OUT ? sizeof(bfloat16) : sizeof(float));
+        const float* residual = ahead(p->residual, at, narrow);
+        v += narrow ? load_widened(residual, columns) : load_part(residual, columns);
+    }
+    if (p->relu) v = relu<float>(v);
+    if (p->accumulate) v += load_part(to, columns);
+    if (p->narrow & NARROW_OUT)
+        store_narrow(to, v, columns);
+    else
+        store_part<float>(to, v, columns);
+}
+
 static void store_pairs(
     const PairProduct* p, const float* t, std::ptrdiff_t rows, const float* start, float* out,
     std::ptrdiff_t columns) {
+    const bool narrow = p->narrow & NARROW_OUT;
     for (std::ptrdiff_t r = 0; r < rows; ++r) {
         for (std::ptrdiff_t j = 0; j < columns; j += lanes<float>()) {
-            float* to = out + j;
-            vec<float> v = load(t + j) + load(start + j);
-            if (p->residual != nullptr)
-                v += load_part(p->residual + (to - p->origin), columns - j);
-            if (p->relu) v = relu<float>(v);
-            if (p->accumulate) v += load_part(to, columns - j);
-            store_part<float>(to, v, columns - j);
+            store_sums(p, load(t + j) + load(start + j), ahead(out, j, narrow), columns - j);
         }
         t += PAIR_COLUMNS;
-        out += p->out_r;
+        out = ahead(out, p->out_r, narrow);
     }
 }
 
@@ -176,7 +217,7 @@ PAIRED static void pair_vectors(
         x += p->x_y;
         w += p->w_y;
     }
-    if (p->residual == nullptr && !p->relu && columns >= K * 16) {
+    if (p->residual == nullptr && !p->relu && !p->narrow && columns >= K * 16) {
         const bool add = p->accumulate;
 #pragma GCC unroll 32
         for (int j = 0; j < R * K; ++j) {
@@ -211,12 +252,12 @@ static void pair_lines(
     const std::ptrdiff_t tiles = (l.rows + R - 1) / R;
     for (std::ptrdiff_t line = 0; line < l.count; ++line) {
         const bfloat16* from = x + line * l.x;
-        float* to = out + line * l.out;
+        float* to = ahead(out, line * l.out, p->narrow & NARROW_OUT);
         for (std::ptrdiff_t tile = 0; tile < tiles; ++tile) {
             const std::ptrdiff_t rows = l.rows / tiles + (tile < l.rows % tiles);
             pair_vectors_of<K, R>(rows, p, from, w, start, to, columns);
             from += rows * p->x_r;
-            to += rows * p->out_r;
+            to = ahead(to, rows * p->out_r, p->narrow & NARROW_OUT);
         }
     }
 }
@@ -398,13 +439,13 @@ static void tile_lines(
             const std::ptrdiff_t first = wanted + height > l.rows ? l.rows - height : wanted;
             done[m] = wanted - first;
             from[m] = x + line * l.x + first * p->x_r;
-            to[m] = out + line * l.out + first * p->out_r;
+            to[m] = ahead(out, line * l.out + first * p->out_r, p->narrow & NARROW_OUT);
         }
         pair_tiles_of(count, wide, p, from, w, t);
         for (std::ptrdiff_t m = 0; m < count; ++m)
             store_pairs(
                 p, t + (m * TILE_ROWS + done[m]) * PAIR_COLUMNS, height - done[m], start,
-                to[m] + done[m] * p->out_r, columns);
+                ahead(to[m], done[m] * p->out_r, p->narrow & NARROW_OUT), columns);
     }
 }
 
@@ -429,6 +470,8 @@ static void multiply_pairs(
 // Never called: glue refuses the math mode.
 inline void round_pairs(const float*, std::ptrdiff_t, void*) {}
 inline void round_values(const float*, std::ptrdiff_t, float*) {}
+inline vec<float> load_widened(const void*, std::ptrdiff_t) { return vec<float>{}; }
+inline void store_narrow(void*, vec<float>, std::ptrdiff_t) {}
 inline void store_rounded(float*, vec<float>) {}
 inline void store_paired(float*, vec<float>, vec<float>) {}
 inline void pair_rows(const float*, const float*, std::ptrdiff_t, void*) {}

@@ -32,11 +32,15 @@ cdef extern from "pairs.h" nogil:
         BY_VECTORS
         TILE_PAIRS
         PAIR_COLUMNS
+        NARROW_IN
+        NARROW_OUT
+        NARROW_RESIDUAL
 
     cdef struct PairProduct:
         int by
         ptrdiff_t y, i, chunk, x_y, x_i, x_r, w_y, w_i, out_r
         bint relu, accumulate
+        int narrow
         const float* residual
         const float* origin
 
@@ -45,6 +49,9 @@ cdef extern from "pairs.h" nogil:
 
     void round_pairs(const float*, ptrdiff_t, void*) noexcept
     void round_values(const float*, ptrdiff_t, float*) noexcept
+    float* ahead(const void*, ptrdiff_t, bint) noexcept
+    vec[float] load_widened(const void*, ptrdiff_t) noexcept
+    void store_narrow(void*, vec[float], ptrdiff_t) noexcept
     void store_rounded(float*, vec[float]) noexcept
     void store_paired(float*, vec[float], vec[float]) noexcept
     void pair_rows(const float*, const float*, ptrdiff_t, void*) noexcept
@@ -82,7 +89,7 @@ cdef inline PairProduct pair_product_of(int by, ptrdiff_t y, ptrdiff_t i) noexce
     while i % p.chunk != 0:
         p.chunk -= 1
     p.x_y, p.x_i, p.w_y = 0, 2, 0
-    p.relu, p.accumulate = False, False
+    p.relu, p.accumulate, p.narrow = False, False, 0
     p.residual = NULL
     p.origin = NULL
     return p
@@ -112,7 +119,7 @@ cdef void correlate_pairs(
     int by, ptrdiff_t filter_rows, ptrdiff_t run, ptrdiff_t step, const float* image,
     ptrdiff_t image_row, ptrdiff_t line, const float* packed, const float* bias, ptrdiff_t rows,
     ptrdiff_t pixels, float* out, ptrdiff_t out_row, ptrdiff_t out_pixel, ptrdiff_t columns,
-    bint relu, const float* residual,
+    bint relu, const float* residual, int narrow,
 ) noexcept nogil:
     """`correlate` of pairs: `run` of them in a filter row, `step` from window to window.
 
@@ -122,14 +129,15 @@ cdef void correlate_pairs(
     cdef PairLines lines
     cdef ptrdiff_t first, width
     p.x_y, p.x_r = 2 * image_row, 2 * step
-    p.out_r, p.relu, p.residual, p.origin = out_pixel, relu, residual, out
+    p.out_r, p.relu, p.residual, p.origin, p.narrow = out_pixel, relu, residual, out, narrow
     lines.count, lines.x, lines.out, lines.rows = rows, 2 * line, out_row, pixels
     for first from 0 <= first < columns by PAIR_COLUMNS:
         width = block_width(columns - first, lanes(packed))
         p.w_i, p.w_y = width, run * width
         multiply_pairs(
             &p, lines, image, packed + first * filter_rows * run,
-            zeros(packed) if bias == NULL else bias + first, out + first, columns - first,
+            zeros(packed) if bias == NULL else bias + first,
+            ahead(out, first, (narrow & NARROW_OUT) != 0), columns - first,
         )
 
 

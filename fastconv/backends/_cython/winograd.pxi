@@ -214,7 +214,7 @@ cdef void store_edge(
                 )
             else:
                 t = outputs + (i * mx + j) * width
-                store_part(<real*> o.out + at + (i * o.pw + j) * o.pixel, load(t), columns)
+                store_out[real](o, at + (i * o.pw + j) * o.pixel, load(t), columns)
 
 
 cdef void load_edge(
@@ -222,14 +222,13 @@ cdef void load_edge(
     ptrdiff_t columns, real* to,
 ) noexcept nogil:
     """The residual [my][mx][lanes] for a tile that hangs over the edge, zeros beyond it."""
-    cdef const real* place = <const real*> o.residual + at
     cdef ptrdiff_t i, j
     memset(to, 0, my * mx * VECTOR_BYTES)
     for i in range(rows):
         for j in range(cols):
-            memcpy(
-                to + (i * mx + j) * lanes(to), place + (i * o.pw + j) * o.pixel,
-                columns * sizeof(real),
+            store(
+                to + (i * mx + j) * lanes(to),
+                residual_at[real](o, at + (i * o.pw + j) * o.pixel, columns, to),
             )
 
 
@@ -240,6 +239,7 @@ cdef inline void plus_residual(
     """t += the residual, if there is one."""
     cdef const real* place = <const real*> o.residual + at
     cdef char[16 * VECTOR_BYTES] memory
+    cdef ptrdiff_t next
     cdef int i, j
     if rows < my or cols < mx or columns < lanes(place):
         load_edge[real](
@@ -248,6 +248,13 @@ cdef inline void plus_residual(
         )
         for i in range(my * mx):
             t[i] = add(t[i], load(<real*> memory + i * lanes(place)))
+    elif o.narrow & NARROW_RESIDUAL:
+        for i in range(my):
+            for j in range(mx):
+                next = at + (i * o.pw + j) * o.pixel
+                t[i * mx + j] = add(t[i * mx + j], residual_at[real](o, next, columns, place))
+                next += mx * o.pixel  # for the next tile
+                fetch(<const unsigned short*> o.residual + next, lanes(place))
     else:
         for i in range(my):
             for j in range(mx):
@@ -281,6 +288,10 @@ cdef inline void store_tile(
                     t[2 * (i * mx + j) + mx], t[2 * (i * mx + j) + mx + 1],
                     o, at + (i * o.pw + j) * o.pixel, columns,
                 )
+    elif o.narrow & NARROW_OUT:
+        for i in range(my):
+            for j in range(mx):
+                store_out[real](o, at + (i * o.pw + j) * o.pixel, t[i * mx + j], lanes(out))
     else:
         for i in range(my):
             for j in range(mx):
@@ -380,7 +391,10 @@ cdef inline void fetch_share(
         fetch_pixels[real](d, a.first, min(a.pixels, a.last - a.first), type_of)
         a.first += a.pixels
     for i in range(min(a.some, a.lines)):
-        fetch(<const real*> o.out + a.at, a.length)
+        if o.narrow & NARROW_OUT:
+            fetch(<const unsigned short*> o.out + a.at, a.length)
+        else:
+            fetch(<const real*> o.out + a.at, a.length)
         if o.winner != NULL:
             fetch(<const unsigned char*> o.winner + a.at, a.length)
         a.at += o.pw * o.c

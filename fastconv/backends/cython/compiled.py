@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import overload
 
+import numpy as np
+
+from ..calls import BFLOAT16
 from ..table import Array, Bytes
 
-__all__ = ["TILES", "VECTORS", "CompiledKernels", "by_pixel", "last"]
+__all__ = ["TILES", "VECTORS", "CompiledKernels", "by_pixel", "is_narrow", "last"]
 
 VECTORS, TILES = 1, 2
 """What multiplies bfloat16s, as ``_cython/pairs.h`` numbers it."""
@@ -37,8 +40,19 @@ def last(images: None) -> None: ...
 
 
 def last(images: Array | Bytes | None) -> Array | Bytes | None:
-    """(N, C, H, W) in channels-last memory as its C-contiguous view (N, H, W, C); None as None."""
-    return None if images is None else images.transpose(0, 2, 3, 1)
+    """(N, C, H, W) in channels-last memory as its C-contiguous view (N, H, W, C); None as None.
+
+    Two bfloat16s are a float of the view, as kernels take them: (N, H, W, C / 2).
+    """
+    if images is None:
+        return None
+    view = images.transpose(0, 2, 3, 1)
+    return view.view(np.float32) if is_narrow(images) else view
+
+
+def is_narrow(images: Array | Bytes) -> bool:
+    """Whether images are of bfloat16s."""
+    return images.dtype == BFLOAT16
 
 
 def by_pixel(images: Array) -> Array:

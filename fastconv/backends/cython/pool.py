@@ -5,9 +5,12 @@ from __future__ import annotations
 from ...geometry import WindowGeometry
 from ..shared.window_sums import AveragePooling, Axis
 from ..table import Array, Bytes
-from .compiled import CompiledKernels, last
+from .compiled import CompiledKernels, is_narrow, last
 
 __all__ = ["PoolKernels"]
+
+NARROW_IN, NARROW_OUT = 1, 2
+"""Which images are of bfloat16s, as ``_cython/pairs.h`` says it."""
 
 
 class PoolKernels(CompiledKernels, AveragePooling):
@@ -21,7 +24,8 @@ class PoolKernels(CompiledKernels, AveragePooling):
         g = geometry
         window = g.fh, g.fw, *g.strides, *g.pads[:2], self._threads
         if winner is None:
-            self._kernels.maxpool2d_largest(last(x), last(out), *window)
+            narrow = NARROW_IN * is_narrow(x) + NARROW_OUT * is_narrow(out)
+            self._kernels.maxpool2d_largest(last(x), last(out), *window[:-1], narrow, window[-1])
         else:
             self._kernels.maxpool2d_forward(last(x), last(out), last(winner), *window)
 

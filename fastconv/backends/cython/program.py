@@ -21,6 +21,13 @@ PACKED = {
 }
 """Positions of the arguments (weight and bias) that a compiled kernel reads only to pack them."""
 
+NARROW: Mapping[str, tuple[str, ...]] = {
+    "conv2d_forward": ("x", "out"),
+    "conv2d_block_forward": ("x", "residual", "out"),
+    "maxpool2d_forward": ("x", "out"),
+}
+"""Kernels that take images of bfloat16s, and which of theirs."""
+
 MOST_AXES = 8
 """Most axes of an array that the compiled `move` takes."""
 
@@ -30,6 +37,9 @@ class Programs(CompiledKernels):
 
     into_channels = frozenset({"conv2d_forward", "conv2d_block_forward", "maxpool2d_forward"})
     """Kernels that can write between others' channels; see `fastconv.backends.calls`."""
+
+    bfloat16_images = NARROW
+    """Images that may lie in memory as bfloat16s; see `fastconv.backends.calls`."""
 
     _records = False
     """Whether this backend makes calls in order to record them."""
