@@ -15,6 +15,7 @@ from fastconv.models import make_model
 from fastconv.network import Network
 from fastconv.network.rewriting import rewritten
 from fastconv.ops.recording import root
+from fastconv.testing import call_kernel
 from fastconv.testing.contract import ContractBroken
 from fastconv.testing.narrow import bits_of, check_bfloat16_images, narrow_call, of_bits
 
@@ -25,6 +26,8 @@ from .stand_ins import StandIn
 from .test_bf16 import WAYS, all_nearest
 
 pytestmark = pytest.mark.usefixtures("fine_grained")
+
+METHODS = ("program", "step_program")
 
 UNIT = 2.0**-8
 """The largest relative error of one rounding to bfloat16."""
@@ -251,6 +254,25 @@ def test_shortcuts_read_and_write_bfloat16s(table, rng):
     assert [step.fused for step in prepared.description.steps][2] == ("add", "relu")
     assert_close(prepared.predict(x), network.predict(x), tolerance=2e-2)
     assert (prepared.predict(x) != network.predict(x)).any()
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9])
+@pytest.mark.parametrize(("features", "units"), [(70, 50), (33, 16)])
+def test_programs_of_predictions_keep_weights_of_affine_layers_as_bfloat16s(
+    table, rng, rows, features, units
+):
+    """To the same bits; programs of steps read them anew."""
+    numbers = (rng.standard_normal(s) for s in ((rows, features), (features, units), (units,)))
+    x, weight, bias = (each.astype(np.float32) for each in numbers)
+    out = np.empty((rows, units), np.float32)
+    given = {"x": x, "weight": weight, "bias": bias, "out": out}
+    before = call_kernel(table, "affine_forward", x=x, weight=weight, bias=bias)["out"]
+    runs = [getattr(table, name)([Call(table, "affine_forward", given)]) for name in METHODS]
+    weight *= 2
+    bias *= 2
+    for run, factor in zip(runs, (1, 2), strict=True):
+        run.run()
+        np.testing.assert_array_equal(out, factor * before)
 
 
 # ---- the check of backends ------------------------------------------------------------------

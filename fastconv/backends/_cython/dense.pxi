@@ -387,7 +387,7 @@ def affine_forward(
     cdef ptrdiff_t columns = weight.shape[1]
     if real is float:
         if HAS_PAIRS and pairs != NO_PAIRS:
-            if x.shape[0] <= ROWS_2:
+            if x.shape[0] <= ROWS_2 and not weights_stay():
                 forward_few_pairs(
                     &x[0, 0], x.shape[0], x.shape[1], &weight[0, 0], columns, &bias[0], &out[0, 0],
                     threads,

@@ -268,18 +268,42 @@ cdef struct MultiplyPairs:
     const float* start
     float* out
     ptrdiff_t units, parts  # of the rows
+    float* kept  # all blocks, packed before, or NULL
     Room staging
     Room packed
+
+
+cdef void pack_columns(
+    const MultiplyPairs* w, ptrdiff_t first, int t, float* packed
+) noexcept nogil:
+    """One block of columns as pairs."""
+    cdef float* staging = <float*> room_of(&w.staging, t)
+    cdef ptrdiff_t[3] shape = [1, 1, w.depth]
+    cdef ptrdiff_t[4] strides = [0, 0, w.weight_row, w.weight_column]
+    cdef ptrdiff_t columns = w.columns - first
+    pack_block[float](w.weight + first * w.weight_column, shape, strides, columns, staging)
+    pair_block(
+        staging, 1, w.depth, pairs_of(w.depth), block_width(columns, lanes(packed)), packed
+    )
+
+
+cdef void keep_columns_part(
+    const void* type_of, const MultiplyPairs* w, int t, const Crew* crew
+) noexcept nogil:
+    """All blocks, for products to come."""
+    cdef ptrdiff_t blocks = ceil_div(w.columns, PAIR_COLUMNS)
+    cdef ptrdiff_t block
+    for block in range(share(blocks, t, crew.size), share(blocks, t + 1, crew.size)):
+        pack_columns(
+            w, block * PAIR_COLUMNS, t, w.kept + block * PAIR_COLUMNS * pairs_of(w.depth)
+        )
 
 
 cdef void multiply_pairs_part(
     const void* type_of, const MultiplyPairs* w, int t, const Crew* crew
 ) noexcept nogil:
     """For block of columns: pack it as pairs, then the product for a part of the rows."""
-    cdef float* staging = <float*> room_of(&w.staging, t)
     cdef float* packed = <float*> room_of(&w.packed, t)
-    cdef ptrdiff_t[3] shape = [1, 1, w.depth]
-    cdef ptrdiff_t[4] strides = [0, 0, w.weight_row, w.weight_column]
     cdef ptrdiff_t pairs = pairs_of(w.depth)
     cdef PairProduct p = pair_product_of(w.by, 1, pairs)
     cdef ptrdiff_t unit, first, begin, columns
@@ -289,10 +313,10 @@ cdef void multiply_pairs_part(
         columns = w.columns - first
         begin = share(w.rows, <int> (unit % w.parts), <int> w.parts)
         p.w_i = block_width(columns, lanes(packed))
-        pack_block[float](
-            w.weight + first * w.weight_column, shape, strides, columns, staging
-        )
-        pair_block(staging, 1, w.depth, pairs, p.w_i, packed)
+        if w.kept != NULL:
+            packed = w.kept + first * pairs
+        else:
+            pack_columns(w, first, t, packed)
         multiply_pairs(
             &p, PairLines(1, 0, 0, share(w.rows, <int> (unit % w.parts) + 1, <int> w.parts) - begin),
             <const float*> w.x + begin * pairs, packed, w.start + first,
@@ -304,19 +328,23 @@ cdef void multiply_pairs_part(
 cdef void few_pairs_part(
     const void* type_of, const MultiplyPairs* w, int t, const Crew* crew
 ) noexcept nogil:
-    """A share of the columns, in whole vectors, for few rows: each weight is read once."""
+    """A share of the columns, in whole vectors, for few rows: each weight is read once.
+
+    The bias comes last, as where weights are kept: a program computes what one call does.
+    """
     cdef ptrdiff_t vectors = ceil_div(w.columns, MOST_LANES)
     cdef ptrdiff_t first = share(vectors, t, crew.size) * MOST_LANES
     cdef ptrdiff_t last = min(share(vectors, t + 1, crew.size) * MOST_LANES, w.columns)
-    cdef ptrdiff_t r
+    cdef ptrdiff_t r, c
     for r in range(w.rows):
-        memcpy(
-            w.out + r * w.columns + first, w.start + first, (last - first) * sizeof(float)
-        )
+        memset(w.out + r * w.columns + first, 0, (last - first) * sizeof(float))
     add_few_pairs(
         w.rows, <const float*> w.x, pairs_of(w.depth), w.weight + first, w.columns, w.depth,
         w.out + first, w.columns, last - first,
     )
+    for r in range(w.rows):
+        for c in range(first, last):
+            w.out[r * w.columns + c] += w.start[c]
 
 
 cdef void forward_few_pairs(
@@ -339,12 +367,19 @@ cdef void forward_few_pairs(
         run_parts(<Part> few_pairs_part, &w, team, 0)
 
 
+cdef inline bint weights_stay() noexcept nogil:
+    """Whether what is made of weights is kept, for a program of predictions."""
+    cdef Recording* keeper = recording()
+    return keeper != NULL and keeper.weights_stay
+
+
 cdef void multiply_by_pairs(
     int by, const float* x, ptrdiff_t rows, ptrdiff_t depth, const float* weight,
     ptrdiff_t weight_row, ptrdiff_t weight_column, ptrdiff_t columns, const float* bias,
     float* out, int threads,
 ) except *:
-    """`multiply` of rounded factors."""
+    """`multiply` of rounded factors; in a program of predictions, weights are packed once."""
+    cdef bint keeps = bias != NULL and weights_stay()
     cdef ptrdiff_t blocks = ceil_div(columns, PAIR_COLUMNS)
     cdef ptrdiff_t pairs = pairs_of(depth)
     cdef ptrdiff_t parts = max(1, min(ceil_div(threads, blocks), rows // ROWS_1))
@@ -354,15 +389,24 @@ cdef void multiply_by_pairs(
     cdef Scratch staging = Scratch(depth * PAIR_COLUMNS * sizeof(float), team)
     cdef Scratch packing = Scratch(pairs * PAIR_COLUMNS * sizeof(float), team)
     cdef Scratch padding = Scratch(blocks * PAIR_COLUMNS * sizeof(float), 1, True)
+    cdef Scratch keeping = Scratch(
+        blocks * pairs * PAIR_COLUMNS * sizeof(float) if keeps else 0, 1, True
+    )
     cdef PairRows r = PairRows(x, rows, depth, factors.start)
     cdef MultiplyPairs w
     w.by, w.x, w.rows, w.depth, w.weight = by, factors.start, rows, depth, weight
     w.weight_row, w.weight_column, w.columns = weight_row, weight_column, columns
     w.start, w.out, w.units, w.parts = <float*> padding.start, out, blocks * parts, parts
     w.staging, w.packed = staging.room(), packing.room()
-    took(AFFINE_INPUT_GRADIENT if bias == NULL else AFFINE_FORWARD, MANY_ROWS, x, team)
+    w.kept = <float*> keeping.start if keeps else NULL
+    took(
+        AFFINE_INPUT_GRADIENT if bias == NULL else AFFINE_FORWARD,
+        FEW_ROWS if keeps and rows <= ROWS_2 else MANY_ROWS, x, team,
+    )
     with nogil:
         pad_bias[float](bias, columns, blocks * PAIR_COLUMNS, <float*> padding.start)
+        if keeps:
+            run_on_weights(<Part> keep_columns_part, &w, team, 0)
         run_parts(<Part> round_rows_part, &r, rounding, 0)
         run_parts(<Part> multiply_pairs_part, &w, team, 0)
 
