@@ -153,6 +153,31 @@ def test_conv2d_gradients_of_many_channels(backend, dtype, images, side, stride,
 
 
 @pytest.mark.parametrize(
+    ("side", "height", "filters", "stride", "pad"),
+    [(7, 10, 66, 1, 0), (7, 7, 66, 1, 0), (5, 12, 20, 1, 1), (5, 11, 66, 2, 0), (3, 5, 20, 1, 2)],
+)
+def test_conv2d_input_gradients_at_the_edges(backend, dtype, side, height, filters, stride, pad):
+    """Rows of an image that meet some of a filter's rows alone: few or many weights, whole sums."""
+    config.set_conv_algorithm("direct")
+    draw = whole_numbers(side * height, np.dtype(dtype))
+    g = window_geometry("test", (2, 33, height, 9), side, side, stride, pad)
+    x, weight = draw(*g.input_shape), draw(filters, g.c, side, side)
+    dout = draw(*g.output_shape(filters))
+    # Each tap by itself: where its pixel of the image is, comes its share.
+    whole = np.zeros((2, 33, height + 2 * pad, 9 + 2 * pad))
+    for j in range(side):
+        for i in range(side):
+            rows = slice(j, j + g.oh * stride, stride)
+            columns = slice(i, i + g.ow * stride, stride)
+            whole[:, :, rows, columns] += np.einsum("nfyx,fc->ncyx", dout, weight[:, :, j, i])
+    expected = whole[:, :, pad : pad + height, pad : pad + 9]
+    for threads in (1, 2):
+        table = on_threads(backend, threads)
+        out = call_kernel(table, "conv2d_backward", dout=dout, x=x, weight=weight, geometry=g)
+        np.testing.assert_array_equal(out["dx"], expected)
+
+
+@pytest.mark.parametrize(
     ("algorithm", "images", "channels", "side", "size"),
     [
         ("direct", 1, 480, 1, 14),

@@ -166,13 +166,15 @@ cdef void correlate(
     ptrdiff_t filter_rows, ptrdiff_t taps, ptrdiff_t depth, ptrdiff_t stride,
     const real* image, ptrdiff_t image_row, const real* packed, const real* bias,
     ptrdiff_t rows, ptrdiff_t pixels, real* out, ptrdiff_t out_row, ptrdiff_t out_pixel,
-    ptrdiff_t columns, bint relu, const real* residual, int pairs, int narrow,
+    ptrdiff_t columns, bint relu, const real* residual, int pairs, int narrow, ptrdiff_t begin,
+    ptrdiff_t end,
 ) noexcept nogil:
     """rows x pixels outputs of `columns` channels from an image that covers all their windows.
 
     `bias` is padded to whole vectors, or NULL for zeros. Steps are in elements; image and packed
     may have pairs as such (pairs.pxi). `residual` has the layout of out, or is NULL. `narrow` says which
-    of these two are of bfloat16s; where one is, products are of pairs.
+    of these two are of bfloat16s; where one is, products are of pairs. The rows of the image
+    before `begin` and from `end` on are zeros.
     """
     cdef Product p = product_of(filter_rows, taps * depth)
     cdef ptrdiff_t volume = filter_rows * taps * depth
@@ -184,6 +186,7 @@ cdef void correlate(
         and image_row == pixels * depth and out_row == pixels * out_pixel
     ):
         pixels, rows = rows * pixels, 1  # for 1x1 filters all rows are one
+        begin, end = 0, 1
     if real is float:
         if pairs != NO_PAIRS:
             correlate_pairs(
@@ -196,6 +199,7 @@ cdef void correlate(
     p.x_y, p.x_i, p.x_r = image_row, 1, stride * depth
     p.out_r, p.relu, p.residual, p.origin = out_pixel, relu, residual, out
     lines.count, lines.x, lines.out, lines.rows = rows, stride * image_row, out_row, pixels
+    lines.first, lines.end = begin, end
     for first from 0 <= first < columns by 2 * lanes(packed):
         width = block_width(columns - first, lanes(packed))
         p.w_i, p.w_y = width, taps * depth * width
@@ -231,7 +235,7 @@ cdef void forward_rows(
     correlate[real](
         g.fh, g.fw, depth, g.stride, window, row, packed, bias,
         height, width, out, width * out_pixel, out_pixel, columns, relu, residual, g.pairs,
-        narrow,
+        narrow, 0, rows,
     )
 
 

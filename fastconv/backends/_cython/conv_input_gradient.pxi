@@ -8,6 +8,8 @@
 # With stride s a pixel of the input meets only every s-th tap; which ones depends on its place
 # modulo s. So there are s*s phases, each a convolution of stride 1 by some taps of the flipped
 # filter.
+# Rows of the filter that lie beyond dout are skipped: unpadded 7x7 filters on 10 rows meet 28 rows of
+# dout in place of 70. Taps beyond its left and right edge are not: they multiply zeros.
 # Tiles: see product.pxi, 8 x 2 and up to 12 x 1 with AVX-512.
 
 
@@ -26,7 +28,7 @@ cdef void input_gradient_band(
     cdef ptrdiff_t rows = (top + height - 1 + g.top) // s + 1 - source_y
     cdef ptrdiff_t cols = (g.w - 1 + g.left) // s + 1 - source_x
     cdef ptrdiff_t depth = depth_of(g.pairs, g.fn)
-    cdef ptrdiff_t a, b, taps_y, taps_x, y, x, end_y, end_x
+    cdef ptrdiff_t a, b, taps_y, taps_x, y, x, end_y, end_x, first
     cdef const real* window = scratch
     if (
         g.pairs == NO_PAIRS and d.kind == NO_GATE
@@ -44,16 +46,17 @@ cdef void input_gradient_band(
         taps_y = ceil_div(g.fh - a, s)
         y = ceil_div(top + g.top - a, s)
         end_y = ceil_div(top + height + g.top - a, s)
+        first = y - taps_y + 1  # of the rows of dout that the filter's meet
         for b in range(s):
             taps_x = ceil_div(g.fw - b, s)
             x = ceil_div(g.left - b, s)
             end_x = ceil_div(g.w + g.left - b, s)
             correlate[real](
                 taps_y, taps_x, depth, 1,
-                window + ((y - taps_y + 1 - source_y) * cols + x - taps_x + 1 - source_x) * depth,
+                window + ((first - source_y) * cols + x - taps_x + 1 - source_x) * depth,
                 cols * depth, packed, NULL, end_y - y, end_x - x,
                 dx + ((s * y + a - g.top) * g.w + s * x + b - g.left) * g.c,
-                s * g.w * g.c, s * g.c, g.c, False, NULL, g.pairs, 0,
+                s * g.w * g.c, s * g.c, g.c, False, NULL, g.pairs, 0, max(0, -first), g.oh - first,
             )
             packed += taps_y * taps_x * depth * padded(g.c, lanes(packed))
 

@@ -21,6 +21,10 @@
 # over parts of the sums goes outermost: a part's weights stay in that cache from tile to tile, the
 # next part's are prefetched meanwhile, and the sums so far are read from out.
 #
+# Lines whose first or last x are zeros, beyond the edge of an image, skip these: adding their products
+# would change nothing, if the sums start at 0. So where a line lacks any, no residual is added, and
+# no ReLU follows.
+#
 # One sum of n products in float32 is off by about sqrt(n / 2) roundings, n / part sums of `part`
 # each by sqrt(part / 2 + n / part / 2). The totals stay in the first cache.
 
@@ -47,6 +51,7 @@ cdef struct Lines:
     ptrdiff_t count
     ptrdiff_t x, out  # steps from line to line
     ptrdiff_t rows, tiles  # of one line
+    ptrdiff_t first, end  # line l has x that are not zeros for first <= y + l < end alone
 
 
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
@@ -191,6 +196,11 @@ cdef void product_tiles_2(
             product_tiles[real](8, 2, tiles, p, x, w, start, out, columns)
 
 
+cdef inline bint lack_rows(const Lines* l, ptrdiff_t rows) noexcept nogil:
+    """Whether some lines have products for some of the y alone."""
+    return l.first > 0 or l.end < l.count - 1 + rows
+
+
 cdef void product_part(
     const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
@@ -221,18 +231,26 @@ cdef void product_by_parts(
     const Product* p, const Lines* l, const real* x, const real* w, const real* start, real* out,
     ptrdiff_t columns,
 ) noexcept nogil:
-    """The parts of the sums one after another, each for all tiles."""
+    """The parts of the sums one after another, each for all tiles that have it."""
     cdef Product q = p[0]
-    cdef ptrdiff_t y, first
-    q.rows, q.part, q.residual, q.relu = 1, 0, NULL, False
+    cdef Lines some = l[0]
+    cdef ptrdiff_t y, first, skipped
+    q.rows, q.part, q.residual, q.relu = 0, 0, NULL, False
+    if lack_rows(l, p.rows):  # what each sum starts with
+        q.run = 0
+        product_part[real](&q, l, x, w, start, out, columns)
+        start, q.onto = zeros(out), True
+    q.rows = 1
     for y in range(p.rows):
+        skipped = max(0, l.first - y)
+        some.count = min(l.count, l.end - y) - skipped
         for first from 0 <= first < p.run by p.part:
             q.run = min(p.part, p.run - first)
             if y + 1 == p.rows and first + q.run == p.run:
                 q.residual, q.relu = p.residual, p.relu
             product_part[real](
-                &q, l, x + y * p.x_y + first * p.x_i, w + y * p.w_y + first * p.w_i, start, out,
-                columns,
+                &q, &some, x + y * p.x_y + first * p.x_i + skipped * l.x,
+                w + y * p.w_y + first * p.w_i, start, out + skipped * l.out, columns,
             )
             start, q.onto = zeros(out), True
 
@@ -246,6 +264,9 @@ cdef void product_lines(
     cdef ptrdiff_t line, R, count
     cdef const real* x_tile
     cdef real* out_tile
+    cdef Product q = p[0]
+    cdef ptrdiff_t skipped = 0
+    cdef bint lacking = lack_rows(&l, p.rows)
     l.tiles = ceil_div(l.rows, ROWS_2 if wide else ROWS_1)
     if l.tiles == 0:
         return
@@ -255,17 +276,24 @@ cdef void product_lines(
     ):
         product_by_parts[real](p, &l, x, w, start, out, columns)
         return
-    if p.fetching and l.tiles > 1:
+    if p.fetching and l.tiles > 1:  # of one line
         product_part[real](p, &l, x, w, start, out, columns)
         return
     for line in range(l.count):
-        x_tile, out_tile = x + line * l.x, out + line * l.out
+        if lacking:
+            skipped = min(max(0, l.first - line), p.rows)
+            q.rows = max(0, min(p.rows, l.end - line) - skipped)
+        x_tile, out_tile = x + line * l.x + skipped * p.x_y, out + line * l.out
         for R from ceil_div(l.rows, l.tiles) >= R >= l.rows // l.tiles:
             count = l.rows % l.tiles if R > l.rows // l.tiles else l.tiles - l.rows % l.tiles
             if wide:
-                product_tiles_2[real](R, count, p, x_tile, w, start, out_tile, columns)
+                product_tiles_2[real](
+                    R, count, &q, x_tile, w + skipped * p.w_y, start, out_tile, columns
+                )
             else:
-                product_tiles_1[real](R, count, p, x_tile, w, start, out_tile, columns)
+                product_tiles_1[real](
+                    R, count, &q, x_tile, w + skipped * p.w_y, start, out_tile, columns
+                )
             x_tile += count * R * p.x_r
             out_tile += count * R * p.out_r
 
@@ -275,7 +303,7 @@ cdef inline void product_rows(
     ptrdiff_t columns,
 ) noexcept nogil:
     """One block of columns for any number of rows."""
-    product_lines[real](p, Lines(1, 0, 0, rows, 0), x, w, start, out, columns)
+    product_lines[real](p, Lines(1, 0, 0, rows, 0, 0, p.rows), x, w, start, out, columns)
 
 
 cdef void pack_turned(

@@ -413,7 +413,7 @@ cdef void multiply_frequencies(
     """M of all frequencies for the columns [first, first + columns)."""
     cdef ptrdiff_t frequencies = (w.my + 2) * (w.mx + 2)
     cdef ptrdiff_t f, c, width
-    cdef Lines lines = Lines(1, 0, 0, b.images * b.rows * b.cols, 0)
+    cdef Lines lines = Lines(1, 0, 0, b.images * b.rows * b.cols, 0, 0, 1)
     cdef Ahead ahead = ahead_of(w, d, o, b, block)
     cdef Product p = product_of(1, w.depth)
     cdef PairProduct q = pair_product_of(BY_VECTORS, 1, sum_of(w))
