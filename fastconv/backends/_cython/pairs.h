@@ -188,6 +188,11 @@ static void store_pairs(
     }
 }
 
+// The pair at `from`, in all lanes. With set1 of an int, clang 16 overflows its stack.
+PAIRED static inline __m512bh broadcast_pair(const void* from) {
+    return (__m512bh)_mm512_broadcastd_epi32(_mm_loadu_si32(from));
+}
+
 // R rows of K vectors; what is only stored, or added, goes there straight from registers.
 template <int R, int K>
 PAIRED static void pair_vectors(
@@ -205,9 +210,7 @@ PAIRED static void pair_vectors(
                 columns[k] = (__m512bh)_mm512_loadu_si512(w + i * p->w_i + k * 16);
 #pragma GCC unroll 16
             for (int r = 0; r < R; ++r) {
-                int pair;
-                std::memcpy(&pair, pairs + r * p->x_r, sizeof pair);
-                __m512bh all = (__m512bh)_mm512_set1_epi32(pair);
+                __m512bh all = broadcast_pair(pairs + r * p->x_r);
 #pragma GCC unroll 2
                 for (int k = 0; k < K; ++k)
                     sums[r * K + k] = _mm512_dpbf16_ps(sums[r * K + k], all, columns[k]);
@@ -288,9 +291,8 @@ PAIRED static void add_few_rows(
                     interleaved, (__m512i)_mm512_cvtne2ps_pbh(high, low));
 #pragma GCC unroll 8
                 for (int r = 0; r < R; ++r) {
-                    int pair;
-                    std::memcpy(&pair, x + r * x_r + (d + i) / 2, sizeof pair);
-                    sums[r] = _mm512_dpbf16_ps(sums[r], (__m512bh)_mm512_set1_epi32(pair), pairs);
+                    __m512bh all = broadcast_pair(x + r * x_r + (d + i) / 2);
+                    sums[r] = _mm512_dpbf16_ps(sums[r], all, pairs);
                 }
             }
 #pragma GCC unroll 8
