@@ -30,7 +30,7 @@ def test_no_images_tell_nothing():
 
 def shares(*answers: float) -> np.ndarray:
     """Probabilities (N, 2): of the second class what is given."""
-    return np.array([[1 - share, share] for share in answers])
+    return np.array([[1 - share, share] for share in answers]).reshape(-1, 2)
 
 
 LABELS = np.array([1, 1, 0, 1])
@@ -48,7 +48,8 @@ def test_what_each_member_adds():
     assert [each.errors_without for each in results] == [2, 2, 1]
     assert [each.accuracy for each in results] == [0.5, 0.75, 0.5]
     assert results[1].interval == interval(3, 4)
-    np.testing.assert_array_equal(members.of_label[0], [0.9, 0.4, 0.9, 0.3])
+    assert members.hits == pytest.approx([2.5, 2.3, 1.6])
+    assert members.products[0, 1] == pytest.approx(0.58 + 0.46 + 0.58 + 0.54)
 
 
 def test_weights_count_in_what_the_others_answer():
@@ -66,25 +67,35 @@ def test_batches_are_joined_in_their_order():
     again = Members.joined(parts)
     np.testing.assert_array_equal(again.answers, whole.answers)
     np.testing.assert_array_equal(again.without, whole.without)
-    np.testing.assert_array_equal(again.of_label, whole.of_label)
+    np.testing.assert_allclose(again.products, whole.products)
+    np.testing.assert_allclose(again.hits, whole.hits)
 
 
-def test_fitted_weights_are_the_likeliest(rng):
-    given = rng.random((2, 40)) ** np.array([[1.0], [1.6]])
-    first = np.linspace(0, 1, 2001)[:, None]
-    likelihood = np.log(first * given[0] + (1 - first) * given[1]).mean(axis=1)
-    best = first[likelihood.argmax(), 0]
-    assert 0.1 < best < 0.95
-    np.testing.assert_allclose(fitted_weights(given), (best, 1 - best), atol=2e-3)
+def smoothed(rng, labels, right, share):
+    """Probabilities that give `share` to the true class in about so many of the images."""
+    answers = np.where(rng.random(len(labels)) < right, labels, (labels + 1) % 10)
+    return (1 - share) / 9 + (share - (1 - share) / 9) * np.eye(10)[answers]
 
 
-def test_a_member_that_is_always_worse_gets_no_weight():
-    here, there = np.tile([0.9, 0.5], 50), np.tile([0.5, 0.9], 50)
-    weights = fitted_weights(np.stack([here, np.full(100, 0.4), there]))
-    assert weights.sum() == pytest.approx(1)
-    np.testing.assert_allclose(weights, (0.5, 0, 0.5), atol=1e-3)
+def test_fitted_weights_are_the_least_squares(rng):
+    nnls = pytest.importorskip("scipy.optimize").nnls
+    labels = rng.integers(0, 10, 500)
+    shares = [smoothed(rng, labels, right, 0.9) for right in (0.9, 0.8, 0.7, 0.4)]
+    shares.append(np.full((500, 10), 0.1) + 0.02 * np.eye(10)[(labels + 3) % 10])
+    wanted = nnls(np.stack([share.ravel() for share in shares], 1), np.eye(10)[labels].ravel())[0]
+    assert (wanted == 0).any() and (wanted > 0).sum() >= 3
+    found = fitted_weights(Members.of(shares, labels))
+    np.testing.assert_allclose(found, wanted / wanted.sum(), atol=1e-6)
+
+
+def test_a_sure_member_does_not_outdo_better_ones_that_smoothing_made_less_sure(rng):
+    labels = rng.integers(0, 10, 2000)
+    shares = [smoothed(rng, labels, right, share) for right, share in ((0.95, 0.8), (0.9, 0.999))]
+    weights = fitted_weights(Members.of(shares, labels))
+    assert weights[0] > weights[1]
 
 
 def test_weights_of_nothing():
-    with pytest.raises(ShapeError, match=r"expected \(members, images\), got shape \(2, 0\)"):
-        fitted_weights(np.zeros((2, 0)))
+    nothing = Members.of([shares(), shares()], np.zeros(0, int))
+    with pytest.raises(ShapeError, match="there are no images to fit weights to"):
+        fitted_weights(nothing)

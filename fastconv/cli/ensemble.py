@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
         "--fit-weights",
         action="store_true",
         help="let each member count as the images that the runs have set apart by --validation "
-        "show to be likeliest (default: all alike)",
+        "show to be best (default: all alike)",
     )
     add_common(parser, backend=False)
 
@@ -83,7 +83,7 @@ def _fitted(ensemble: Ensemble, say: Callable[[str], None]) -> Ensemble:
     images = validation_images(ensemble, config, progress=progress, say=say)
     alike = evaluate(ensemble, images, config.backend, progress)
     assert alike.members is not None
-    weights = fitted_weights(alike.members.of_label)
+    weights = fitted_weights(alike.members)
     fitted = Ensemble(ensemble.members, ensemble.views, ensemble.about, weights.tolist())
     after = evaluate(fitted, images, config.backend, progress)
     models = [run.model for run in runs_of(ensemble)]

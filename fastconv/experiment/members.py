@@ -18,10 +18,10 @@ __all__ = ["MemberResult", "Members", "fitted_weights", "interval"]
 CONFIDENCE = 0.95
 """Of the intervals beside accuracies."""
 
-GAP = 1e-7
-"""Mean gain in log-likelihood below which no other weights are looked for."""
+STILL = 1e-9
+"""Change of all weights in a round below which they are found."""
 
-MOST_STEPS = 20_000
+MOST_ROUNDS = 20_000
 
 
 def interval(correct: int, total: int) -> tuple[float, float]:
@@ -70,13 +70,16 @@ class Members:
         (M, N): the class that each of M members finds likeliest for each of N images.
     without : ndarray of int
         (M, N): what the others answer together, without that member; -1 if they do not count.
-    of_label : ndarray of float
-        (M, N): the probability that each gives the true class.
+    products : ndarray of float
+        (M, M): sums, over images and classes, of the products of two members' probabilities.
+    hits : ndarray of float
+        (M,): sums over images of the probability that each gives the true class.
     """
 
     answers: NDArray[np.integer]
     without: NDArray[np.integer]
-    of_label: NDArray[np.floating]
+    products: NDArray[np.floating]
+    hits: NDArray[np.floating]
 
     @classmethod
     def of(
@@ -98,13 +101,21 @@ class Members:
             if others:
                 without[member] = sum(others[1:], others[0]).argmax(axis=1)
         rows = np.arange(len(labels))
-        return cls(answers, without, np.stack([share[rows, labels] for share in shares]))
+        hits = np.array([share[rows, labels].sum() for share in shares], np.float64)
+        flat = np.stack([np.ravel(share) for share in shares])
+        return cls(answers, without, flat @ flat.T, hits)
 
     @classmethod
     def joined(cls, parts: Sequence[Members]) -> Members:
         """One record of batches of images, in their order."""
-        names = ("answers", "without", "of_label")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts], 1) for name in names))
+        answers, without = (
+            np.concatenate([getattr(part, name) for part in parts], 1)
+            for name in ("answers", "without")
+        )
+        products, hits = (
+            np.sum([getattr(part, name) for part in parts], 0) for name in ("products", "hits")
+        )
+        return cls(answers, without, products, hits)
 
     def misreaders(self, labels: NDArray[np.integer]) -> NDArray[np.integer]:
         """How many members misread each image, (N,): where all do, no choice of one helps."""
@@ -123,16 +134,16 @@ class Members:
         ]
 
 
-def fitted_weights(of_label: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The weights of members whose mean gives the true classes the largest likelihood.
+def fitted_weights(members: Members) -> NDArray[np.float64]:
+    """The weights of members whose sum comes closest to the true classes, in squares.
 
-    They come from images that no member has learned from; the likelihood has one maximum, which
-    EM for the shares of a mixture approaches (A. Dempster, N. Laird, D. Rubin, 1977).
+    They come from images that no member has learned from. Weights are at least 0, and their sum is
+    free until it is divided out: so members that are all less sure than they could be, as after
+    label smoothing, are not outdone by the surest (L. Breiman, "Stacked Regressions", 1996).
 
     Parameters
     ----------
-    of_label : ndarray of float
-        (M, N): the probability that each of M members gives the true class of each of N images.
+    members : Members
 
     Returns
     -------
@@ -142,18 +153,18 @@ def fitted_weights(of_label: NDArray[np.floating]) -> NDArray[np.float64]:
     Raises
     ------
     ShapeError
-        No members or no images.
+        No images.
     """
-    given = np.asarray(of_label, np.float64)
-    if given.ndim != 2 or not given.size:
-        raise ShapeError(f"fitted_weights: expected (members, images), got shape {given.shape}")
-    given = np.maximum(given, np.finfo(np.float64).tiny)
-    weights = np.full(len(given), 1 / len(given))
-    for _ in range(MOST_STEPS):
-        # Where no member's mean ratio to the mixture is above 1, no weights are likelier.
-        ratios = (given / (weights @ given)).mean(axis=1)
-        if ratios.max() <= 1 + GAP:
+    if not members.answers.size:
+        raise ShapeError("fitted_weights: there are no images to fit weights to")
+    products, hits = members.products, members.hits
+    weights = np.full(len(hits), 1 / len(hits))
+    for _ in range(MOST_ROUNDS):
+        before = weights.copy()
+        for m in range(len(hits)):  # the best weight of this one, beside the others
+            rest = products[m] @ weights - products[m, m] * weights[m]
+            weights[m] = max(0.0, (hits[m] - rest) / products[m, m])
+        if np.abs(weights - before).max() < STILL:
             break
-        weights = weights * ratios
     found: NDArray[np.float64] = weights / weights.sum()
     return found

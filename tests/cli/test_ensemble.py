@@ -15,7 +15,7 @@ from fastconv import figures, trainer
 from fastconv.cli import main as cli
 from fastconv.datasets import DATASETS, Normalization, load_images
 from fastconv.datasets.image_file import frame_digit, read_image
-from fastconv.experiment.members import fitted_weights, interval
+from fastconv.experiment.members import Members, fitted_weights, interval
 from fastconv.functions import softmax
 from fastconv.models import make_model
 from fastconv.models.ensemble import Ensemble
@@ -162,8 +162,7 @@ def test_members_answer_on_what_their_runs_have_set_apart(few_digits, fastconv_c
     fit = ["ensemble", "two", "--fit-weights", "--out", "f.npz", "--json"]
     status, out, err = fastconv_command(*fit)
     assert status == 0
-    rows = np.arange(apart.sum())
-    expected = fitted_weights(np.stack([share[rows, t[apart]] for share in shares]))
+    expected = fitted_weights(Members.of(shares, t[apart]))
     assert last_line(out)["weights"] == pytest.approx(expected, abs=1e-4)
     assert Ensemble.load("f.npz").weights == pytest.approx(expected, abs=1e-4)
     assert f"of {apart.sum()} images set apart, " in err
