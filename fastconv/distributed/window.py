@@ -89,10 +89,9 @@ class Window:
 
     def lend(self, size: int) -> Array | None:
         """Return memory of so many bytes that nobody refers to, if there is any left."""
-        for number in range(LENT):
-            if size <= self.size and unused(self._own, number):
-                return self._own[number][:size]
-        return None
+        free = (number for number in range(LENT) if unused(self._own, number))
+        number = next(free, None) if size <= self.size else None
+        return None if number is None else self._own[number][:size]
 
     def take(self, size: int) -> tuple[Array, bool]:
         """Return where this rank puts numbers, so many bytes; whether the sums must be copied."""

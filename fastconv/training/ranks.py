@@ -87,8 +87,8 @@ class Ranks:
     ) -> tuple[Gradients, Loss]:
         """Return gradients and loss of a whole batch of `count`, from each rank's for its share.
 
-        They are what was computed inside the last `computing`. The running statistics on the
-        network become the averages of the ranks', too.
+        They are what was computed inside the last `computing`, and may be changed in place. The
+        running statistics on the network become the averages of the ranks', too.
         """
         return grads, loss
 
